@@ -1,0 +1,51 @@
+# One command each: `make` alone lists them. Everything lives in .venv; nothing is installed outside it.
+
+# python3.11 where it runs (a version manager's stub may exist and not run), otherwise python3.
+PYTHON ?= $(if $(shell python3.11 -c 'print(1)' 2>/dev/null),python3.11,python3)
+
+BIN := .venv/bin
+STAMP := .venv/.installed
+PIP_FLAGS := --quiet --no-input --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check format clean
+
+help:  ## list these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: $(STAMP)  ## make .venv and install bothways with its development tools
+
+demo: $(STAMP)  ## set up if needed, then run the demo
+	$(BIN)/bothways demo
+
+test: $(STAMP)  ## set up if needed, then run the tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+check: $(STAMP)  ## set up if needed, then lint, check the format and the types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: $(STAMP)  ## set up if needed, then mend what ruff can mend
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean:  ## remove .venv, caches and builds; runs/ stays
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache build dist
+	find src tests benchmarks examples -type d -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+
+# A venv without pip is half made (interrupted): making it again over the old one completes it.
+$(STAMP): pyproject.toml constraints.txt
+	@if ! test -x $(BIN)/pip; then \
+	  command -v "$(PYTHON)" >/dev/null || { \
+	    echo "make: $(PYTHON) is not there; install Python 3.11, or name one: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }; \
+	  "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "make: bothways needs Python 3.11 or newer, and $(PYTHON) is $$("$(PYTHON)" -V 2>&1); name another: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }; \
+	  "$(PYTHON)" -c 'import venv, ensurepip' 2>/dev/null || { \
+	    echo "make: $(PYTHON) has no venv module; install it (Debian, Ubuntu: apt install python3-venv), or name another: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }; \
+	  echo "making .venv with $$("$(PYTHON)" -V)"; \
+	  "$(PYTHON)" -m venv .venv; \
+	fi
+	@echo "installing bothways and its tools into .venv (a minute or two, about 1 GB)"
+	@$(BIN)/python -m pip install $(PIP_FLAGS) -c constraints.txt -e ".[dev]"
+	@touch $@

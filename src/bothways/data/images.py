@@ -1,0 +1,93 @@
+"""Batches for training: shuffled, augmented, and a pure function of the step, so that a resume needs no loader state.
+
+The order of epoch e is a permutation drawn from (seed, e); the augmentation of step k is drawn from (seed, k).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bothways.data.sources import ImageSet
+from bothways.numerics.draws import generator
+
+Batch = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What a training picture goes through: crop after reflection padding, flip, and light damage.
+
+    crop: pixels of padding. flip: mirror half of the pictures. blur, noise: share of the pictures that a 3x3 mean,
+    or Gaussian noise of at most ``noise_level``, is put on. erase: side of a grey square, 0 for none.
+    """
+
+    crop: int = 4
+    flip: bool = True
+    blur: float = 0.0
+    noise: float = 0.0
+    noise_level: float = 0.1
+    erase: int = 0
+
+    def __call__(self, images: Tensor, source: torch.Generator) -> Tensor:
+        """(B,3,H,W) float in [0,1] -> the same shape."""
+        if self.crop:
+            images = _random_crop(images, self.crop, source)
+        if self.flip:
+            images = torch.where(_chosen(images, 0.5, source), images.flip(-1), images)
+        if self.blur:
+            blurred = F.avg_pool2d(F.pad(images, (1, 1, 1, 1), mode="replicate"), 3, 1)
+            images = torch.where(_chosen(images, self.blur, source), blurred, images)
+        if self.noise:
+            level = self.noise_level * torch.rand(len(images), 1, 1, 1, generator=source)
+            noisy = (images + level * torch.randn(images.shape, generator=source)).clamp(0, 1)
+            images = torch.where(_chosen(images, self.noise, source), noisy, images)
+        if self.erase:
+            images = _random_erase(images, self.erase, source)
+        return images
+
+
+def batches(data: ImageSet, size: int, seed: int, augmentation: Augmentation) -> Callable[[int], Batch]:
+    """step -> (images (B,3,H,W) in [0,1], labels (B,)). Every epoch uses each picture once; a short tail is dropped."""
+    per_epoch = len(data) // size
+
+    @lru_cache(maxsize=2)
+    def order(epoch: int) -> Tensor:
+        return torch.randperm(len(data), generator=generator(seed, epoch, "order"))
+
+    def batch(step: int) -> Batch:
+        epoch, place = divmod(step, per_epoch)
+        chosen = order(epoch)[place * size : (place + 1) * size]
+        images = data.images[chosen].float() / 255
+        return augmentation(images, generator(seed, step, "augmentation")), data.labels[chosen]
+
+    return batch
+
+
+def _chosen(images: Tensor, share: float, source: torch.Generator) -> Tensor:
+    return torch.rand(len(images), 1, 1, 1, generator=source) < share
+
+
+def _random_crop(images: Tensor, pad: int, source: torch.Generator) -> Tensor:
+    batch, _, height, width = images.shape
+    padded = F.pad(images, (pad, pad, pad, pad), mode="reflect")
+    top, left = torch.randint(0, 2 * pad + 1, (2, batch, 1), generator=source)
+    rows = (top + torch.arange(height))[:, None, :, None]
+    columns = (left + torch.arange(width))[:, None, None, :]
+    picture = torch.arange(batch)[:, None, None, None]
+    channel = torch.arange(3)[None, :, None, None]
+    return padded[picture, channel, rows, columns]
+
+
+def _random_erase(images: Tensor, side: int, source: torch.Generator) -> Tensor:
+    batch, _, height, width = images.shape
+    top = torch.randint(1 - side, height, (batch, 1, 1, 1), generator=source)
+    left = torch.randint(1 - side, width, (batch, 1, 1, 1), generator=source)
+    rows, columns = torch.arange(height)[:, None], torch.arange(width)[None, :]
+    inside = (rows >= top) & (rows < top + side) & (columns >= left) & (columns < left + side)
+    return torch.where(inside, torch.full_like(images, 0.5), images)

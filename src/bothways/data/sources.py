@@ -1,0 +1,130 @@
+"""Labelled pictures from a parquet file, a folder of parquet files, or a folder of image folders.
+
+A picture that cannot be read is named and skipped, with a count; it never stops a run.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from bothways.types import UserError
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
+PIXELS_AT_MOST = 64_000_000  # a larger picture is taken for a decompression bomb
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """images (N,3,H,W) uint8, labels (N,) int64 (-1: unknown), class names, and the names of unreadable files."""
+
+    images: Tensor
+    labels: Tensor
+    classes: tuple[str, ...]
+    skipped: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def subset(self, indices: Tensor) -> ImageSet:
+        return ImageSet(self.images[indices], self.labels[indices], self.classes, self.skipped)
+
+
+def load_images(address: str | Path, *, split: str = "train", size: int | tuple[int, int] | None = None) -> ImageSet:
+    """Read every picture at an address into memory.
+
+    address: ``FILE.parquet`` (an ``image`` column of encoded bytes, a ``label`` column), a folder that holds
+        ``SPLIT.parquet``, or a folder with one sub-folder of image files a class (or just image files).
+    size: pixels, an int or (height, width); the shorter side is resized to it and the centre cut out. Needed
+        where the pictures differ in size.
+    Raises UserError where nothing can be read.
+    """
+    path = Path(address).expanduser()
+    if not path.exists():
+        raise UserError(f"data {str(address)!r} does not exist; type the path of a parquet file or of an image folder")
+    if path.is_dir() and (path / f"{split}.parquet").is_file():
+        path = path / f"{split}.parquet"
+    elif path.is_dir() and any(path.glob("*.parquet")):
+        found = ", ".join(sorted(p.stem for p in path.glob("*.parquet")))
+        raise UserError(f"data {str(address)!r} has no split {split!r}; it has {found}")
+    names, entries = _parquet_entries(path) if path.is_file() else _folder_entries(path)
+    return _read(entries, names, size, str(address))
+
+
+def _parquet_entries(path: Path) -> tuple[tuple[str, ...], Iterator[tuple[str, bytes, int]]]:
+    import pyarrow.parquet
+
+    try:
+        table = pyarrow.parquet.read_table(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"data {str(path)!r} is not a parquet file that can be read: {error}") from error
+    if "image" not in table.column_names:
+        raise UserError(f"data {str(path)!r} has no column 'image'; it has {', '.join(table.column_names)}")
+    facts = json.loads((table.schema.metadata or {}).get(b"huggingface", b"{}"))
+    names = facts.get("info", {}).get("features", {}).get("label", {}).get("names", [])
+    labels = table["label"].to_pylist() if "label" in table.column_names else [-1] * len(table)
+
+    def entries() -> Iterator[tuple[str, bytes, int]]:
+        for row, (image, label) in enumerate(zip(table["image"].to_pylist(), labels, strict=True)):
+            yield f"{path.name} row {row}", (image or {}).get("bytes") or b"", label
+
+    return tuple(names), entries()
+
+
+def _folder_entries(path: Path) -> tuple[tuple[str, ...], Iterator[tuple[str, bytes, int]]]:
+    names = tuple(sorted(p.name for p in path.iterdir() if p.is_dir() and not p.name.startswith(".")))
+    folders = [(label, path / name) for label, name in enumerate(names)] or [(-1, path)]
+
+    def entries() -> Iterator[tuple[str, bytes, int]]:
+        for label, folder in folders:
+            for file in sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES):
+                yield str(file.relative_to(path)), file.read_bytes(), label
+
+    return names, entries()
+
+
+def _read(
+    entries: Iterator[tuple[str, bytes, int]], names: tuple[str, ...], size: int | tuple[int, int] | None, address: str
+) -> ImageSet:
+    images, labels, skipped = [], [], []
+    for name, data, label in entries:
+        try:
+            images.append(decode_image(data, size))
+            labels.append(label)
+        except (OSError, ValueError, SyntaxError) as error:
+            skipped.append(f"{name}: {error}")
+    if not images:
+        raise UserError(f"data {address!r} holds no picture that can be read ({len(skipped)} unreadable)")
+    shapes = {image.shape for image in images}
+    if len(shapes) > 1:
+        raise UserError(f"data {address!r} holds pictures of {len(shapes)} sizes; give one size, such as size=224")
+    if skipped:
+        warnings.warn(f"{len(skipped)} unreadable pictures skipped, the first: {skipped[0]}", stacklevel=3)
+    stacked = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
+    return ImageSet(stacked, torch.tensor(labels), names, tuple(skipped))
+
+
+def decode_image(data: bytes, size: int | tuple[int, int] | None = None) -> np.ndarray:
+    """Encoded bytes -> (H,W,3) uint8 RGB; with a size, the shorter side is resized to it and the centre cut out."""
+    with Image.open(io.BytesIO(data)) as opened:
+        if opened.width * opened.height > PIXELS_AT_MOST:
+            raise ValueError(f"{opened.width} x {opened.height} pixels are more than {PIXELS_AT_MOST}")
+        picture = opened.convert("RGB")
+    if size is None:
+        return np.asarray(picture)
+    height, width = (size, size) if isinstance(size, int) else size
+    scale = max(height / picture.height, width / picture.width)
+    wide, high = max(width, round(picture.width * scale)), max(height, round(picture.height * scale))
+    if (wide, high) != picture.size:
+        picture = picture.resize((wide, high), Image.Resampling.BICUBIC)
+    left, top = (wide - width) // 2, (high - height) // 2
+    return np.asarray(picture.crop((left, top, left + width, top + height)))

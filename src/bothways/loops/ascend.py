@@ -1,0 +1,145 @@
+"""Follow a field with the parameters of a picture: score or objective + parameterisation + optimiser -> frames.
+
+    p <- p + step(k) * direction(J^T dx),   J = d image / d parameters,   dx = field(image, t)
+
+By default the step of each picture is scaled so that its canvas moves by a fixed RMS, whatever the model's gradient
+scale; ``rate`` gives the plain step of the papers instead.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bothways.numerics.draws import Draws
+from bothways.types import Frame, Parameterization, RunError, UserError, VectorField
+
+OPTIMIZERS = ("sgd", "momentum", "adam")
+SCHEDULES = ("constant", "linear", "cosine")
+
+
+@dataclass(frozen=True)
+class AscentSettings:
+    """How far, how fast, by what.
+
+    rms: root mean square of a step on the pre-squash canvas, per picture. rate: the plain learning rate; None for rms.
+    schedule: of the step's length, from 1 to ``final``. noise: RMS of the noise added after a step, in steps.
+    """
+
+    steps: int
+    optimizer: str = "sgd"
+    rms: float = 0.03
+    rate: float | None = None
+    schedule: str = "linear"
+    final: float = 0.0
+    noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
+            if getattr(self, name) not in allowed:
+                raise UserError(f"{name} {getattr(self, name)!r} is not known; type one of {', '.join(allowed)}")
+        if self.steps < 0:
+            raise UserError(f"steps={self.steps}; type a whole number from 0")
+
+
+class Ascent:
+    """All that a resume needs: the parameters, the optimiser's memory, and the number of steps made."""
+
+    def __init__(self, parameterization: Parameterization, settings: AscentSettings) -> None:
+        if settings.optimizer == "adam" and getattr(parameterization, "linear_only", False):
+            raise UserError('the stack as an operator takes "sgd" or "momentum"; for "adam" type --engine explicit')
+        self.parameterization, self.settings, self.step = parameterization, settings, 0
+        self.optimizer = build_optimizer(parameterization.parameters(), settings)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything that moves, by name."""
+        saved = {f"parameter.{i}": p.detach() for i, p in enumerate(self.parameterization.parameters())}
+        for index, memory in self.optimizer.state_dict()["state"].items():
+            saved |= {f"memory.{index}.{k}": torch.as_tensor(v) for k, v in memory.items() if v is not None}
+        return saved
+
+    def load(self, tensors: dict[str, Tensor], step: int) -> None:
+        """Go on from ``tensors()`` taken after ``step`` steps."""
+        memory: dict[int, dict[str, Any]] = {}
+        for i, parameter in enumerate(self.parameterization.parameters()):
+            parameter.data.copy_(tensors[f"parameter.{i}"])
+        for name, value in tensors.items():
+            if name.startswith("memory."):
+                _, index, key = name.split(".")
+                memory.setdefault(int(index), {})[key] = value.clone()
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": memory, "param_groups": groups})
+        self.step = step
+
+
+def build_optimizer(parameters: list[Tensor], settings: AscentSettings) -> torch.optim.Optimizer:
+    rate = 1.0 if settings.rate is None else settings.rate
+    if settings.optimizer == "adam":
+        return torch.optim.Adam(parameters, lr=rate)
+    return torch.optim.SGD(parameters, lr=rate, momentum=0.9 if settings.optimizer == "momentum" else 0.0)
+
+
+def step_length(step: int, settings: AscentSettings) -> float:
+    """The schedule at step 0..steps-1: 1 at the first, ``final`` at the last."""
+    place = step / max(1, settings.steps - 1)
+    if settings.schedule == "constant":
+        return 1.0
+    falling = 1 - place if settings.schedule == "linear" else 0.5 + 0.5 * math.cos(math.pi * place)
+    return settings.final + (1 - settings.final) * falling
+
+
+def ascend(field: VectorField, ascent: Ascent, draws: Draws) -> Iterator[Frame]:
+    """Yield a frame after every step, from ``ascent.step`` on.
+
+    Raises RunError, before the step is made, where the field is not finite: the parameters stay the last good ones.
+    """
+    settings, parameterization = ascent.settings, ascent.parameterization
+    while ascent.step < settings.steps:
+        t = ascent.step / settings.steps
+        image = parameterization.image()
+        direction = field(image.detach(), torch.full((len(image),), t, device=image.device))
+        if not torch.isfinite(direction).all():
+            raise RunError(f"the field is not finite at step {ascent.step + 1}; the last good pictures are kept")
+        parameters = parameterization.parameters()
+        gradients = torch.autograd.grad(image, parameters, -direction)
+        _move(ascent, parameters, gradients, draws, t)
+        ascent.step += 1
+        stats = {name: value.double().mean().item() for name, value in getattr(field, "stats", {}).items()}
+        with torch.no_grad():
+            yield Frame(ascent.step, ascent.step / settings.steps, parameterization.image(), stats)
+
+
+@torch.no_grad()
+def _move(ascent: Ascent, parameters: list[Tensor], gradients: tuple[Tensor, ...], draws: Draws, t: float) -> None:
+    settings, canvas = ascent.settings, ascent.parameterization.canvas
+    length = step_length(ascent.step, settings)
+    before = [parameter.clone() for parameter in parameters]
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.grad = gradient
+    ascent.optimizer.step()
+    change = [parameter - old for parameter, old in zip(parameters, before, strict=True)]
+    if settings.rate is None:
+        change = _scaled(change, canvas(change), settings.rms * length)
+    else:
+        change = [length * part for part in change]
+    if settings.noise:
+        size = _rms(canvas(change)) * settings.noise
+        noise = [draws.normal(p.shape[1:], t, f"step noise {i}").to(p) for i, p in enumerate(parameters)]
+        change = [c + n for c, n in zip(change, _scaled(noise, canvas(noise), size), strict=True)]
+    for parameter, old, part in zip(parameters, before, change, strict=True):
+        parameter.copy_(old + part)
+
+
+def _rms(canvas: Tensor) -> Tensor:
+    return canvas.square().mean((1, 2, 3)).sqrt()
+
+
+def _scaled(change: list[Tensor], canvas: Tensor, rms: float | Tensor) -> list[Tensor]:
+    """Each picture's change scaled so that its canvas has the given RMS; no change stays none."""
+    factor = rms / _rms(canvas).clamp_min(1e-30)
+    return [part * factor.view(-1, *[1] * (part.ndim - 1)) for part in change]

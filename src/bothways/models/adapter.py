@@ -1,0 +1,134 @@
+"""Any nn.Module + ModelSpec -> VisionModel: the one place where the facts about a model are applied.
+
+    f(image) = module((image[channel order] - mean) / std),   image (B,3,H,W) RGB in [0,1]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from difflib import get_close_matches
+
+import torch
+from torch import Tensor, nn
+
+from bothways.types import ModelSpec, UserError
+
+SPEC_LINES = (
+    "state its facts: bothways.ModelSpec(size=224, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), classes=1000)"
+)
+DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "float16": torch.float16}
+
+
+class Adapter:
+    """A module with its facts. ``outputs`` and ``features`` are differentiable in the image.
+
+    The module is put in eval mode. Its parameters are left as they are.
+    dtype: "float32", or "bf16" / "float16" for autocast; what comes out is float32 (float64 stays float64).
+    """
+
+    def __init__(
+        self, module: nn.Module, spec: ModelSpec, *, name: str = "model", device: str = "cpu", dtype: str = "float32"
+    ) -> None:
+        if not isinstance(spec, ModelSpec):
+            raise UserError(f"model {name!r} has no ModelSpec; {SPEC_LINES}")
+        if dtype not in DTYPES:
+            raise UserError(f"dtype {dtype!r} is not known; type one of {', '.join(DTYPES)}")
+        self.spec, self.name, self.device, self.dtype = spec, name, device, dtype
+        self.module = module.to(device).eval()
+        self._check()
+
+    def outputs(self, image: Tensor) -> Tensor:
+        """(B,3,H,W) in [0,1] -> (B,K)."""
+        return self.features(image, ["outputs"])["outputs"]
+
+    def features(self, image: Tensor, layers: Sequence[str]) -> Mapping[str, Tensor]:
+        """One forward pass -> {layer: activation}; a layer is "NAME", "NAME:input" or "outputs".
+
+        Raises UserError for an unknown layer, with the nearest names, and for a size that the model cannot take.
+        """
+        seen: dict[str, Tensor] = {}
+        with ExitStack() as hooks:
+            for layer in layers:
+                if layer != "outputs":
+                    hooks.enter_context(self._recorded(layer, seen))
+            seen["outputs"] = self._forward(image)
+        return {layer: seen[layer] for layer in layers}
+
+    def layers(self) -> list[str]:
+        """The dotted names of all modules."""
+        return [name for name, _ in self.module.named_modules() if name]
+
+    def batch_norm_statistics(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """{"NAME:input": (running mean (C,), running variance (C,))} of every BatchNorm layer that keeps them."""
+        norms = {n: m for n, m in self.module.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)}
+        return {
+            f"{name}:input": (norm.running_mean.detach(), norm.running_var.detach())
+            for name, norm in norms.items()
+            if norm.running_mean is not None and norm.running_var is not None
+        }
+
+    def statistics_layers(self) -> list[str]:
+        """Where channel statistics say most: what enters the normalisations, else what leaves the convolutions."""
+        norms = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
+        inputs = [f"{name}:input" for name, module in self.module.named_modules() if isinstance(module, norms)]
+        return inputs or [name for name, module in self.module.named_modules() if isinstance(module, nn.Conv2d)]
+
+    def _forward(self, image: Tensor) -> Tensor:
+        spec = self.spec
+        seen = image.flip(1) if spec.channel_order == "BGR" else image
+        mean, std = (torch.tensor(v, dtype=seen.dtype, device=seen.device).view(1, 3, 1, 1) for v in (spec.mean, spec.std))
+        seen = (seen - mean) / std
+        try:
+            with torch.autocast(seen.device.type, DTYPES[self.dtype], enabled=self.dtype != "float32"):
+                result = self.module(seen)
+        except RuntimeError as error:
+            height, width = image.shape[-2:]
+            said = str(error).strip().splitlines()[0]
+            if (height, width) != (spec.height, spec.width):
+                raise UserError(
+                    f"model {self.name!r} cannot take {height}x{width} pictures ({said}); "
+                    f"it is stated for {spec.height}x{spec.width}: leave --size out, or type --size {spec.height}"
+                ) from error
+            raise UserError(
+                f"model {self.name!r} fails on RGB pictures (3 channels) of {height}x{width}, the size in its spec: {said}; "
+                "give a module that takes (B,3,H,W), and mend ModelSpec.size"
+            ) from error
+        if not isinstance(result, Tensor):
+            raise UserError(
+                f"model {self.name!r} returns a {type(result).__name__}, not a tensor; "
+                "wrap it in a module whose forward returns the logits or the embedding, (B,K)"
+            )
+        return result.flatten(1) if image.dtype == torch.float64 else result.flatten(1).float()
+
+    @contextmanager
+    def _recorded(self, layer: str, seen: dict[str, Tensor]) -> Iterator[None]:
+        name, _, side = layer.partition(":")
+        modules = dict(self.module.named_modules())
+        if name not in modules or side not in ("", "input"):
+            near = get_close_matches(name, [n for n in modules if n], n=5, cutoff=0.3)
+            raise UserError(f"model {self.name!r} has no layer {layer!r}; the nearest are {', '.join(near) or 'none'}")
+
+        def keep(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor | None = None) -> None:
+            value = inputs[0] if output is None else output
+            # autocast may hand over bfloat16, in which statistics would be rounded
+            seen[layer] = value.float() if value.dtype in (torch.bfloat16, torch.float16) else value
+
+        module = modules[name]
+        handle = module.register_forward_pre_hook(keep) if side else module.register_forward_hook(keep)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+    def _check(self) -> None:
+        """One forward pass at the stated size, so that wrong facts are found before anything is drawn."""
+        probe = torch.full((1, 3, self.spec.height, self.spec.width), 0.5, device=self.device)
+        layers = [self.spec.feature_layer, "outputs"] if self.spec.feature_layer else ["outputs"]
+        with torch.no_grad():
+            result = self.features(probe, layers)["outputs"]
+        if self.spec.count and result.shape[1] != self.spec.count:
+            raise UserError(
+                f"model {self.name!r} gives {result.shape[1]} outputs and its spec states {self.spec.count} classes; "
+                f"mend ModelSpec.classes"
+            )

@@ -1,0 +1,51 @@
+"""Random numbers that belong to a picture: a pure function of its seed, the moment, and the purpose.
+
+    draw = G(SHA-256(seed, t, purpose))
+
+No state is kept, so the draws of picture 17 are the same alone, in any batch, in any process, and after a resume.
+They are made on the CPU and moved, so that a GPU run sees the same ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+
+def generator(seed: int, t: float = 0.0, purpose: str = "") -> torch.Generator:
+    """The generator of one picture at one moment for one purpose."""
+    digest = hashlib.sha256(f"{seed}|{t:.9f}|{purpose}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+
+
+class Draws:
+    """The draws of a batch of pictures, one generator each.
+
+    seeds: one int per picture.
+    """
+
+    def __init__(self, seeds: Sequence[int]) -> None:
+        self.seeds = tuple(int(seed) for seed in seeds)
+
+    def __len__(self) -> int:
+        return len(self.seeds)
+
+    def generators(self, t: float, purpose: str) -> Iterator[torch.Generator]:
+        return (generator(seed, t, purpose) for seed in self.seeds)
+
+    def normal(self, shape: Sequence[int], t: float = 0.0, purpose: str = "noise") -> Tensor:
+        """(B, *shape) of N(0, 1), float32."""
+        return torch.stack([torch.randn(*shape, generator=g) for g in self.generators(t, purpose)])
+
+    def uniform(self, shape: Sequence[int], t: float = 0.0, purpose: str = "uniform") -> Tensor:
+        """(B, *shape) of U[0, 1), float32."""
+        return torch.stack([torch.rand(*shape, generator=g) for g in self.generators(t, purpose)])
+
+    def integers(self, low: int, high: int, shape: Sequence[int], t: float = 0.0, purpose: str = "integers") -> Tensor:
+        """(B, *shape) of whole numbers in low..high, both included."""
+        return torch.stack(
+            [torch.randint(low, high + 1, tuple(shape), generator=g) for g in self.generators(t, purpose)]
+        )

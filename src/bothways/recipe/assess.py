@@ -1,0 +1,93 @@
+"""What other models say of the pictures of a run, beside its controls."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bothways.data.sources import load_images
+from bothways.loops.ascend import ascend
+from bothways.models.adapter import Adapter
+from bothways.models.catalogue import bundled_names, card, kept_statistics, load_model, spec_from
+from bothways.numerics.draws import Draws
+from bothways.recipe.cite import citations
+from bothways.recipe.parts import geometry, new_ascent
+from bothways.recipe.result import Result
+from bothways.recipe.settings import DrawSettings
+from bothways.synthesis.fields import WhiteNoise
+from bothways.synthesis.judge import Reference, image_measures, judge, penultimate
+from bothways.types import UserError
+
+NULL_PIXELS = 2 * 224 * 224  # pictures of the null: enough for a slope, cheap beside the run
+REFERENCE_AT_MOST = 2000
+
+
+def assess(
+    result: Result, model: Adapter, settings: DrawSettings, judges: Sequence[str | Adapter] | None, data: str | Path | None
+) -> dict[str, Any]:
+    """measures.json: the verdicts of the judges and of the model itself, and what needs no judge."""
+    if not len(result):
+        return {"judges": [], "images": {}, "citations": citations(settings)}
+    asked = default_judges(model) if judges is None else judges
+    jury = [j if isinstance(j, Adapter) else load_model(j, device=model.device) for j in asked]
+    jury = [j for j in jury if j.name != model.name] + [model]
+    references = {j.name: found for j in jury if (found := reference(j, data)) is not None}
+    names = [record["class"] for record in result.records]
+    images = result.images.to(model.device)
+    verdicts = judge(images, names, jury, references, gradient_models={model.name})
+    measured = {**image_measures(result.images), "spectrum_slope_null": null_slope(model, settings)}
+    return {"judges": [v.as_dict() for v in verdicts], "images": measured, "citations": citations(settings)}
+
+
+def default_judges(model: Adapter) -> list[str]:
+    """The bundled models that know the same classes by name."""
+    if isinstance(model.spec.classes, int):
+        return []
+    own = model.name.removeprefix("bundled:")
+    alike = [n for n in bundled_names() if n != own and spec_from(card(n)["spec"]).classes == model.spec.classes]
+    return [f"bundled:{name}" for name in alike]
+
+
+def reference(model: Adapter, data: str | Path | None) -> Reference | None:
+    """Real pictures as this judge sees them: those of ``data``, or what comes with a bundled model."""
+    if data is not None:
+        real = load_images(data, split=held_out(data), size=(model.spec.height, model.spec.width))
+        chosen = real.subset(torch.arange(min(len(real), REFERENCE_AT_MOST)))
+        features, _ = penultimate(model, (chosen.images.float() / 255).to(model.device))
+        return None if features is None else Reference(features, chosen.labels, str(data))
+    kept = kept_statistics(model.name)
+    if "features" not in kept:
+        return None
+    return Reference(kept["features"], kept["labels"].long(), "the test pictures kept with the model")
+
+
+def held_out(data: str | Path) -> str:
+    """The split to compare with: the test file where there is one."""
+    return "test" if (Path(data) / "test.parquet").is_file() else "train"
+
+
+def null_slope(model: Adapter, settings: DrawSettings) -> float | None:
+    """The spectrum's slope when the same recipe is fed white noise in place of gradients: what it puts in by itself."""
+    place = geometry(settings, model)
+    draws = Draws(range(min(10, max(1, NULL_PIXELS // (place.canvas[0] * place.canvas[1])))))
+    ascent = new_ascent(settings, place, draws, model.device)
+    for _ in ascend(WhiteNoise(draws), ascent, draws):
+        pass
+    with torch.no_grad():
+        images = place.crop()(ascent.parameterization.image()[:, None], draws, 0.0)[:, 0]
+    slope = image_measures(images)["spectrum_slope"]
+    return slope
+
+
+def judges_or_error(addresses: Sequence[str], device: str) -> list[Adapter]:
+    """Load the judges that a user named, before anything is drawn."""
+    found = []
+    for address in addresses:
+        try:
+            found.append(load_model(address, device=device))
+        except UserError as error:
+            raise UserError(f"--judge {address}: {error}") from error
+    return found

@@ -1,0 +1,120 @@
+"""Every choice of a drawing in one frozen, validated record; recipes are TOML files that fill it in."""
+
+from __future__ import annotations
+
+import tomllib
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bothways.types import UserError
+
+DEFAULT_RECIPE = "icons"
+
+
+class DrawSettings(BaseModel):
+    """How pictures are drawn. Lengths below 1 marked "share" are shares of the picture's size, others pixels."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    recipe: str = Field(DEFAULT_RECIPE, description="the recipe these settings started from")
+    n: int = Field(4, ge=1, description="pictures of each class")
+    steps: int = Field(50, ge=0, description="ascent steps")
+    size: int | None = Field(None, ge=1, description="pixels of a side; none for the model's own size")
+    seed: int = Field(0, ge=0, description="of the run; a picture's own seed follows from it and its number")
+    batch: int | None = Field(None, ge=1, description="pictures at a time; none for what fits")
+    group: int = Field(10, ge=1, description="pictures that share batch statistics")
+    dtype: Literal["float32", "bf16", "float16"] = Field("float32", description="precision of the model")
+    device: str = Field("cpu", description="cpu, cuda, mps")
+
+    parameterization: Literal["stack", "fourier", "pixels"] = Field("stack", description="how the picture is held")
+    engine: Literal["operator", "explicit"] = Field("operator", description="the stack as an operator or level by level")
+    levels: Literal["geometric", "octaves", "every-fourth", "all"] | list[int] = Field(
+        "geometric", description="resolutions of the stack"
+    )
+    level_power: float | None = Field(
+        None, description="weight of a level (size/r)^p; none for the spacing of the levels"
+    )
+    squash: Literal["tanh", "clamp"] = Field("tanh", description="how the canvas is kept in [0, 1]")
+    start: Literal["grey", "noise"] = Field("grey", description="what the picture starts from")
+    start_noise: float = Field(0.0, ge=0, description="standard deviation of low-resolution noise in the start")
+
+    optimizer: Literal["sgd", "momentum", "adam"] = Field("sgd", description="how the picture moves")
+    rms: float = Field(0.03, gt=0, description="RMS of a step on the canvas before the squash")
+    rate: float | None = Field(None, gt=0, description="plain learning rate instead of an RMS")
+    schedule: Literal["constant", "linear", "cosine"] = Field("linear", description="of the step's length")
+    final: float = Field(0.0, ge=0, description="share of the step's length at the end")
+    step_noise: float = Field(0.0, ge=0, description="noise after a step, in RMS of the step")
+
+    copies: int = Field(1, ge=1, description="augmented copies that the model sees at each step")
+    border: float = Field(0.0, ge=0, description="margin of the canvas on each side (share or pixels)")
+    jitter: float = Field(0.0, ge=0, description="reach of a random roll (share or pixels)")
+    shift: float = Field(0.0, ge=0, description="reach of a random shift (share or pixels)")
+    flip: bool = Field(False, description="mirror half of the copies")
+    noise: float = Field(0.0, ge=0, description="noise in each copy")
+    noise_kind: Literal["normal", "uniform"] = Field("normal", description="its distribution")
+
+    objective: Literal["logit", "log-probability"] = Field("log-probability", description="what is wanted of the class")
+    class_weight: float = Field(1.0, description="weight of the class")
+    statistics: Literal["none", "spread", "batch"] = Field("none", description="prior from channel statistics")
+    statistics_weight: float = Field(1.0, description="weight of that prior")
+    variation_weight: float = Field(0.0, description="weight of low total variation")
+    variation_power: float = Field(2.0, gt=0, description="exponent of the total variation")
+    normalize: bool = Field(False, description="scale each term to unit norm per picture before weighting")
+
+    def pixels(self, name: str, size: int) -> int:
+        """A length that is a share of the size below 1, and pixels from 1 on."""
+        value = getattr(self, name)
+        return round(value * size) if value < 1 else round(value)
+
+
+def recipe_folder() -> Path:
+    """Where the recipes are: inside an installed package, beside the sources in a checkout."""
+    packaged = Path(__file__).parents[1] / "recipes"
+    return packaged if packaged.is_dir() else Path(__file__).parents[3] / "recipes"
+
+
+def recipes(task: str = "draw") -> dict[str, str]:
+    """{name: the first comment line} of every recipe of a task."""
+    found = {}
+    for path in sorted(recipe_folder().glob("*.toml")):
+        text = path.read_text()
+        if tomllib.loads(text).get("task") == task:
+            found[path.stem] = text.splitlines()[0].lstrip("# ")
+    return found
+
+
+def read_recipe(name: str, task: str = "draw") -> dict[str, Any]:
+    """The tables of a recipe, by its name or by the path of a TOML file."""
+    path = Path(name) if name.endswith(".toml") else recipe_folder() / f"{name}.toml"
+    if not path.is_file() or (path.parent == recipe_folder() and path.stem not in recipes(task)):
+        known = recipes(task)
+        near = get_close_matches(name, known, n=3, cutoff=0.4) or list(known)
+        raise UserError(f"no recipe {name!r}; type one of {', '.join(near)}, or the path of a .toml file")
+    try:
+        tables = tomllib.loads(path.read_text())
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"recipe {str(path)!r} is not TOML: {error}") from error
+    if tables.pop("task", None) != task:
+        raise UserError(f'recipe {str(path)!r} is not for this command; its first lines need task = "{task}"')
+    return tables
+
+
+def draw_settings(recipe: str = DEFAULT_RECIPE, **changes: Any) -> DrawSettings:
+    """A recipe with changes on top; a change of None leaves the recipe's own value."""
+    return checked({**read_recipe(recipe), "recipe": recipe, **{k: v for k, v in changes.items() if v is not None}})
+
+
+def checked(values: dict[str, Any]) -> DrawSettings:
+    """Validate; raises UserError that names the option, its value and what is allowed."""
+    unknown = [key for key in values if key not in DrawSettings.model_fields]
+    if unknown:
+        near = get_close_matches(unknown[0], DrawSettings.model_fields, n=3, cutoff=0.4)
+        raise UserError(f"no setting {unknown[0]!r}; {'type ' + ', '.join(near) if near else 'see bothways generate --help'}")
+    try:
+        return DrawSettings(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(f"--{str(first['loc'][0]).replace('_', '-')} {first['input']!r}: {first['msg']}") from error

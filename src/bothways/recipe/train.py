@@ -1,0 +1,180 @@
+"""Train a network of the catalogue by a recipe: TOML -> data, network, loop -> weights, card and statistics.
+
+What it leaves in the output folder is what ``models/bundled`` holds of each model:
+
+    NAME.safetensors              weights, half precision
+    NAME.json                     the card: network, facts, data, accuracy with interval, licence, limits
+    NAME.statistics.safetensors   feature vectors of real pictures, and the spread of their channel statistics
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from bothways.data.images import Augmentation, batches
+from bothways.data.sources import ImageSet, load_images
+from bothways.loops.fit import FitSettings, FitState, fit
+from bothways.models.adapter import Adapter
+from bothways.models.catalogue import build_network
+from bothways.numerics.draws import generator
+from bothways.numerics.measures import wilson_interval
+from bothways.recipe.settings import read_recipe
+from bothways.runs.files import replace_file
+from bothways.synthesis.judge import penultimate
+from bothways.synthesis.objectives import measure_spread
+from bothways.types import Frame, ModelSpec, UserError
+
+CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+REFERENCE_PICTURES = 1000  # of the test file, kept as feature vectors
+SPREAD_PICTURES = 2000
+
+
+@dataclass
+class Training:
+    """One training run. ``run`` yields frames; ``finish`` writes the files."""
+
+    name: str
+    tables: dict[str, Any]
+    data: str
+    train: ImageSet
+    validation: ImageSet
+    state: FitState
+    settings: FitSettings
+    out: Path
+
+    def run(self, save_every: int = 500) -> Iterator[Frame]:
+        batch = batches(
+            self.train, self.tables["fit"]["batch"], self.tables["seed"], Augmentation(**self.tables.get("augmentation", {}))
+        )
+        for frame in fit(self.state, self.loss(), batch, self.settings):
+            if frame.step % save_every == 0 or frame.step == self.settings.steps:
+                self.save_state()
+            yield frame
+
+    def loss(self) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, dict[str, Tensor]]]:
+        smoothing = self.tables["fit"].get("label_smoothing", 0.0)
+
+        def loss(network: nn.Module, batch: tuple[Tensor, ...]) -> tuple[Tensor, dict[str, Tensor]]:
+            images, labels = batch
+            logits = network(standardized(images)).float()
+            accuracy = (logits.argmax(1) == labels).float().mean()
+            return F.cross_entropy(logits, labels, label_smoothing=smoothing), {"accuracy": accuracy}
+
+        return loss
+
+    def save_state(self) -> None:
+        path = self.out / "state.pt"
+        partial = path.with_suffix(".partial")
+        torch.save(self.state.state_dict(), partial)
+        partial.replace(path)
+
+    def adapter(self) -> Adapter:
+        spec = ModelSpec(
+            size=32, mean=CIFAR10_MEAN, std=CIFAR10_STD, classes=self.train.classes, feature_layer="pool", licence="Apache-2.0"
+        )
+        return Adapter(self.state.result, spec, name=self.name)
+
+    def finish(self) -> dict[str, Any]:
+        """Write weights, card and statistics; the test file is looked at here, once."""
+        # what is measured is what is kept: half precision
+        half = {key: v.half() if v.is_floating_point() else v for key, v in self.state.result.state_dict().items()}
+        self.state.result.load_state_dict(half)
+        model = self.adapter()
+        test = load_images(self.data, split="test")
+        facts = card_of(self, accuracy(model, test), accuracy(model, self.validation))
+        replace_file(self.out / f"{self.name}.safetensors", save({k: v.contiguous() for k, v in half.items()}))
+        replace_file(self.out / f"{self.name}.statistics.safetensors", save(statistics_of(model, self.train, test)))
+        replace_file(self.out / f"{self.name}.json", (json.dumps(facts, indent=2) + "\n").encode())
+        return facts
+
+
+def prepare_training(recipe: str, data: str, out: str | Path, *, resume: bool = False) -> Training:
+    """Everything that can be refused, before the first step. With ``resume``, goes on from the saved state."""
+    tables, out = read_recipe(recipe, "train"), Path(out)
+    if (out / "state.pt").exists() and not resume:
+        raise UserError(f"{out} holds a training run; type --resume to go on, or another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    everything = load_images(data, split="train")
+    order = torch.randperm(len(everything), generator=generator(tables["seed"], 0, "validation"))
+    held = tables["data"]["validation"]
+    validation, train = everything.subset(order[:held]), everything.subset(order[held:])
+    options = dict(tables["fit"])
+    epochs, batch = options.pop("epochs"), options.pop("batch")
+    options.pop("label_smoothing", None)
+    settings = FitSettings(steps=epochs * (len(train) // batch), **options)
+    with torch.random.fork_rng():  # the initial weights are the recipe's, the caller's random state is its own
+        torch.random.manual_seed(tables["seed"])
+        network = build_network(tables["network"]["builder"], classes=len(train.classes), **_options(tables["network"]))
+    state = FitState(network.to(memory_format=torch.channels_last), settings)
+    if resume and (out / "state.pt").exists():
+        state.load_state_dict(torch.load(out / "state.pt", weights_only=True))
+    return Training(Path(recipe).stem, tables, data, train, validation, state, settings, out)
+
+
+def standardized(images: Tensor) -> Tensor:
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (CIFAR10_MEAN, CIFAR10_STD))
+    return ((images - mean) / std).to(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def accuracy(model: Adapter, data: ImageSet) -> tuple[int, int]:
+    """How many are right, of how many."""
+    right = 0
+    for start in range(0, len(data), 500):
+        part = data.subset(torch.arange(start, min(start + 500, len(data))))
+        right += int((model.outputs(part.images.float() / 255).argmax(1) == part.labels).sum())
+    return right, len(data)
+
+
+def statistics_of(model: Adapter, train: ImageSet, test: ImageSet) -> dict[str, Tensor]:
+    """Half precision: features and labels of test pictures, and the spread of channel statistics over training ones."""
+    shown = test.subset(torch.arange(min(REFERENCE_PICTURES, len(test))))
+    features, _ = penultimate(model, shown.images.float() / 255)
+    assert features is not None
+    kept = {"features": features.half(), "labels": shown.labels.half()}
+    real = train.images[:SPREAD_PICTURES].float() / 255
+    for layer, spread in measure_spread(model, real, model.statistics_layers()).items():
+        for part in ("mean", "mean_std", "log_std", "log_std_std"):
+            kept[f"spread/{layer}/{part}"] = getattr(spread, part).half().contiguous()
+    return kept
+
+
+def card_of(training: Training, test: tuple[int, int], validation: tuple[int, int]) -> dict[str, Any]:
+    spec, network = training.adapter().spec, training.tables["network"]
+    low, high = wilson_interval(*test)
+    return {
+        "name": training.name,
+        "network": {"name": network["builder"], "classes": spec.count, **_options(network)},
+        "spec": {
+            "size": spec.size,
+            "mean": spec.mean,
+            "std": spec.std,
+            "classes": spec.classes,
+            "feature_layer": spec.feature_layer,
+            "licence": spec.licence,
+            "source": f"trained by recipes/{training.name}.toml",
+        },
+        "parameters": sum(p.numel() for p in training.state.result.parameters()),
+        "data": "CIFAR-10, each picture re-encoded as JPEG (50,000 for training, of which "
+        f"{len(training.validation)} were held out for validation)",
+        "accuracy": round(test[0] / test[1], 4),
+        "accuracy_interval": [round(low, 4), round(high, 4)],
+        "accuracy_on": f"{test[1]} test pictures, re-encoded as JPEG; not comparable with the lossless set",
+        "validation_accuracy": round(validation[0] / validation[1], 4),
+        "reference": f"{REFERENCE_PICTURES} test pictures of the same data",
+        "limits": "32 x 32 pixels and ten classes; for looking into methods, not for use on photographs",
+        "recipe": training.tables,
+    }
+
+
+def _options(network: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in network.items() if key != "builder"}

@@ -1,0 +1,133 @@
+"""The charts of the page, as Plotly figures in plain dictionaries: the page colours them, for light and dark.
+
+Every chart stands with a sentence that says the same, for readers who cannot see it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+ACCENT = "10,127,90"  # red, green, blue: the page's one accent, fading to nothing so that any ground shows through
+MOST_COLUMNS = 24  # of a confusion: the rarest other answers share one more column
+OTHER = "other"
+FONT = {"family": "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif", "size": 12}
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A figure, the words above it and the words that stand for it."""
+
+    title: str
+    figure: dict[str, Any]
+    words: str
+    wide: bool = False
+
+
+def _layout(height: int, **more: Any) -> dict[str, Any]:
+    clear = "rgba(0,0,0,0)"
+    base = {"height": height, "paper_bgcolor": clear, "plot_bgcolor": clear, "font": FONT, "showlegend": False}
+    return {**base, "hoverlabel": {"bgcolor": "#22262b", "font": {"color": "#ffffff"}}, "dragmode": False, **more}
+
+
+def verdicts(judge: Mapping[str, Any]) -> list[str | None]:
+    """What a judge called each picture, by name, or by number where it has no names."""
+    return [
+        None if called is None else str(called) for called in judge.get("called_names") or judge.get("called") or []
+    ]
+
+
+def is_hit(judge: Mapping[str, Any], place: int, picture: Mapping[str, Any]) -> bool | None:
+    """Whether the judge called picture ``place`` what was wanted; None where nothing was wanted or said."""
+    called, names = judge.get("called") or [], judge.get("called_names") or []
+    label, wanted = picture.get("label"), picture.get("class")
+    if wanted is not None and place < len(names) and names[place] is not None:
+        return str(names[place]) == str(wanted)
+    if label is not None and place < len(called) and called[place] is not None:
+        return int(called[place]) == int(label)
+    return None
+
+
+def confusion(judge: Mapping[str, Any], pictures: Sequence[Mapping[str, Any]]) -> Chart | None:
+    """Wanted class (rows) against what the judge called it (columns), or None where no class was wanted."""
+    named = bool(judge.get("called_names"))
+    wanted = [picture.get("class") if named else picture.get("label") for picture in pictures]
+    pairs = [(str(w), c) for w, c in zip(wanted, verdicts(judge), strict=False) if w is not None and c is not None]
+    if not pairs:
+        return None
+    rows = list(dict.fromkeys(w for w, _ in pairs))
+    answers = Counter(c for _, c in pairs)
+    columns = [row for row in rows if row in answers] if len(rows) > MOST_COLUMNS else list(rows)
+    columns += [c for c, _ in answers.most_common() if c not in rows]
+    shown = columns[:MOST_COLUMNS]
+    counts = Counter((w, c if c in shown else OTHER) for w, c in pairs)
+    shown += [OTHER] if len(columns) > MOST_COLUMNS else []
+    grid = [[counts[row, column] for column in shown] for row in rows]
+    wrong = Counter(pair for pair in pairs if pair[0] != pair[1])
+    words = f"{len(pairs) - wrong.total()} of {len(pairs)} called what was wanted"
+    if wrong:
+        (was, called), times = wrong.most_common(1)[0]
+        words += f"; most often mistaken: {was} for {called} ({times})"
+    return Chart(str(judge.get("judge", "unnamed")), _heatmap(rows, shown, grid), words + ".", wide=len(shown) > 12)
+
+
+def _heatmap(rows: list[str], columns: list[str], grid: list[list[int]]) -> dict[str, Any]:
+    trace = {
+        "type": "heatmap",
+        "x": columns,
+        "y": rows,
+        "z": grid,
+        "text": [[str(n) if n else "" for n in line] for line in grid],
+        "texttemplate": "%{text}",
+        "hovertemplate": "wanted %{y}<br>called %{x}<br>%{z} pictures<extra></extra>",
+        "colorscale": [[0, f"rgba({ACCENT},0.04)"], [1, f"rgba({ACCENT},0.72)"]],
+        "showscale": False,
+        "xgap": 2,
+        "ygap": 2,
+        "zmin": 0,
+    }
+    axis = {"type": "category", "automargin": True, "fixedrange": True, "showgrid": False, "ticks": ""}
+    layout = _layout(
+        90 + 26 * max(len(rows), 4),
+        margin={"l": 8, "r": 8, "t": 8, "b": 8},
+        xaxis={**axis, "title": {"text": "called"}, "tickangle": -45},
+        yaxis={**axis, "title": {"text": "wanted"}, "autorange": "reversed"},
+    )
+    return {"data": [trace], "layout": layout}
+
+
+def objectives(frames: Sequence[Mapping[str, Any]]) -> list[Chart]:
+    """One line chart per measured value over the steps, its mean over the batches that reached the step."""
+    values: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for frame in frames:
+        for key, value in (frame.get("stats") or {}).items():
+            if isinstance(value, (int, float)):
+                values[key][int(frame["step"])].append(float(value))
+    return [_line(key, {step: fmean(steps[step]) for step in sorted(steps)}) for key, steps in values.items()]
+
+
+def _line(key: str, means: Mapping[int, float]) -> Chart:
+    x, y = list(means), [float(f"{value:.6g}") for value in means.values()]
+    trace = {
+        "type": "scatter",
+        "mode": "lines" if len(x) > 1 else "markers",
+        "x": x,
+        "y": y,
+        "line": {"color": f"rgb({ACCENT})", "width": 1.8},
+        "marker": {"color": f"rgb({ACCENT})"},
+        "hovertemplate": "step %{x}<br>%{y:.4g}<extra></extra>",
+    }
+    axis = {"automargin": True, "fixedrange": True, "zeroline": False, "nticks": 5}
+    layout = _layout(
+        190,
+        margin={"l": 8, "r": 12, "t": 8, "b": 8},
+        xaxis={**axis, "title": {"text": "step"}, "showgrid": False},
+        yaxis=axis,
+        hovermode="x",
+    )
+    return Chart(
+        key, {"data": [trace], "layout": layout}, f"From {y[0]:.4g} at step {x[0]} to {y[-1]:.4g} at step {x[-1]}."
+    )

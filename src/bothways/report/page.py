@@ -1,0 +1,227 @@
+"""The report: one HTML page from one or several run folders, that asks nothing of the network.
+
+Pictures, Plotly, style and script stand inside the page, and its content policy forbids every request.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from bothways.report import charts, tables
+from bothways.runs import RunFolder
+from bothways.runs.files import reason, replace_file
+from bothways.types import RunError, UserError
+
+SMALL = 96  # pixels: a picture under this is enlarged, by a whole factor, to 96..128
+LARGE = 224  # pixels: a picture over this is shown at this
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+def shown_size(width: int, height: int) -> tuple[int, int]:
+    """How large a picture is shown, in CSS pixels: 32 -> 96, 28 -> 112, 64 -> 128, 224 -> 224, 512 -> 224."""
+    long = max(width, height)
+    scale = min(-(-SMALL // long), 128 / long) if long < SMALL else min(1.0, LARGE / long)
+    return round(width * scale), round(height * scale)
+
+
+def png_size(content: bytes) -> tuple[int, int]:
+    """(width, height) from the header of a PNG. Raises UserError where it is none."""
+    if content[:8] != b"\x89PNG\r\n\x1a\n" or len(content) < 24:
+        raise UserError("not a PNG file")
+    return int.from_bytes(content[16:20], "big"), int.from_bytes(content[20:24], "big")
+
+
+def _embedded(folder: RunFolder, record: Mapping[str, Any]) -> dict[str, Any]:
+    path = folder.image_path(record)
+    try:
+        content = path.read_bytes()
+        width, height = png_size(content)
+    except OSError as error:
+        raise UserError(f"{path}: {reason(error)}; restore the picture, or draw the run again") from error
+    except UserError as error:
+        raise UserError(f"{path}: {error}; restore the picture, or draw the run again") from error
+    shown = shown_size(width, height)
+    source = "data:image/png;base64," + base64.b64encode(content).decode()
+    return {"src": source, "width": shown[0], "height": shown[1], "crisp": max(width, height) < SMALL}
+
+
+def _calls(place: int, record: Mapping[str, Any], judges: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What each judge called picture ``place``: {"letter", "judge", "name", "hit", "confidence"}."""
+    calls = []
+    for letter, judge in zip(LETTERS, judges, strict=False):
+        names, confidences = charts.verdicts(judge), judge.get("confidence") or []
+        if place < len(names):
+            confidence = tables.percent(confidences[place] if place < len(confidences) else None)
+            hit = charts.is_hit(judge, place, record)
+            whole = confidence.text.split(".")[0] + " %" if confidence.kind == "number" else ""
+            facts = {"letter": letter, "judge": judge.get("judge", "unnamed"), "name": names[place] or "nothing"}
+            calls.append({**facts, "hit": hit, "confidence": confidence.text, "short": whole})
+    return calls
+
+
+def _facts(record: Mapping[str, Any]) -> list[list[str]]:
+    """What the dialog says of a picture: every plain value of its record, seed first."""
+    hidden = {"file", "index", "class", "label"}
+    keys = sorted((key for key in record if key not in hidden), key=lambda key: key != "seed")
+    plain = {key: record[key] for key in keys if isinstance(record[key], (int, float, str))}
+    return [
+        [key.replace("_", " "), tables.significant(value, 4) if isinstance(value, float) else str(value)]
+        for key, value in plain.items()
+    ]
+
+
+def _picture(folder: RunFolder, place: int, record: Mapping[str, Any], judges: Sequence[Any]) -> dict[str, Any]:
+    index, wanted = record.get("index", place), str(record.get("class") or "")
+    title = f"{wanted or 'picture'}, picture {index}"
+    calls = _calls(place, record, judges)
+    return {**_embedded(folder, record), "title": title, "wanted": wanted, "calls": calls, "facts": _facts(record)}
+
+
+def _grouped(pictures: Sequence[dict[str, Any]]) -> list[tuple[str, list[dict[str, Any]]]]:
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for picture in pictures:
+        groups.setdefault(picture["wanted"], []).append(picture)
+    return list(groups.items())
+
+
+def _first(*choices: Any) -> str:
+    return next((str(choice) for choice in choices if choice not in (None, "")), "")
+
+
+def _day(started: Any) -> str:
+    try:
+        moment = datetime.fromisoformat(str(started))
+    except ValueError:
+        return ""
+    return f"{moment.day} {moment:%B %Y}"
+
+
+def sentence(recipe: Mapping[str, Any], status: Mapping[str, Any], pictures: Sequence[Mapping[str, Any]]) -> str:
+    """What the run was, for example "das drew 100 pictures of 10 classes with resnet20 in 60.1 s on 3 May 2026."."""
+    settings, model = recipe.get("settings", recipe), recipe.get("model", {})
+    who = _first(settings.get("recipe"), settings.get("method"), "This run")
+    of_model = model if isinstance(model, str) else model.get("name")
+    with_model = _first(of_model, settings.get("model"))
+    classes = {record.get("class") for record in pictures} - {None}
+    words = f"{who} drew {len(pictures)} picture{'s' if len(pictures) != 1 else ''}"
+    words += f" of {len(classes)} classes" if len(classes) > 1 else f" of {next(iter(classes))}" if classes else ""
+    words += f" with {with_model}" if with_model else ""
+    words += f" in {tables.duration(status['seconds'])}" if status.get("seconds") else ""
+    day = _day(status.get("started"))
+    return words + (f" on {day}" if day else "") + "."
+
+
+def _unfinished(status: Mapping[str, Any]) -> str:
+    """A line for a run that is not complete, else nothing."""
+    if status["state"] == "complete":
+        return ""
+    of = f" after {status['pictures']} of {status['of']} pictures" if status.get("of") else ""
+    state = "not finished" if status["state"] == "running" else status["state"]
+    return f"{state.capitalize()}{of}" + (f": {status['message']}" if status.get("message") else "")
+
+
+def _run(folder: RunFolder, label: str, place: int) -> dict[str, Any]:
+    """Everything that the template shows of one run."""
+    recipe, status, measures, records = folder.settings, folder.status, folder.measures, folder.pictures
+    judges = tables.judges(measures)
+    pictures = [_picture(folder, index, record, judges) for index, record in enumerate(records)]
+    confusions = [chart for judge in judges if (chart := charts.confusion(judge, records)) is not None]
+    return {
+        "label": label,
+        "anchor": f"run-{place}",
+        "sentence": sentence(recipe, status, records),
+        "unfinished": _unfinished(status),
+        "legend": _legend(judges),
+        "groups": _grouped(pictures),
+        "tables": [tables.judge_table(measures), tables.image_table(measures), tables.cost_table(measures, status)],
+        "confusions": confusions,
+        "objectives": charts.objectives(folder.frames),
+        "recipe": recipe,
+        "status": status,
+        "measures": measures,
+    }
+
+
+def _legend(judges: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Which letter stands for which judge under the pictures."""
+    return [
+        {"letter": letter, "judge": judge.get("judge", "unnamed"), "gave_gradient": bool(judge.get("gave_gradient"))}
+        for letter, judge in zip(LETTERS, judges, strict=False)
+    ]
+
+
+def _labels(folders: Sequence[RunFolder]) -> list[str]:
+    """The name of each folder; with its parent's before it where two share one."""
+    names = [folder.path.resolve().name for folder in folders]
+    return [
+        name if names.count(name) == 1 else f"{folder.path.resolve().parent.name}/{name}"
+        for name, folder in zip(names, folders, strict=True)
+    ]
+
+
+def _title(labels: Sequence[str]) -> str:
+    """a; a and b; a, b and c; then how many."""
+    if len(labels) > 3:
+        return f"{len(labels)} runs"
+    return " and ".join(filter(None, [", ".join(labels[:-1]), labels[-1]]))
+
+
+@cache
+def _part(name: str) -> str:
+    return resources.files("bothways.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def render(folders: Sequence[RunFolder]) -> str:
+    """The page of these runs, as HTML. Raises UserError for no run, or for one whose pictures cannot be read."""
+    if not folders:
+        raise UserError("report: no run folder given; type at least one")
+    runs = [
+        _run(folder, label, place) for place, (folder, label) in enumerate(zip(folders, _labels(folders), strict=True))
+    ]
+    drawn = [chart.figure for run in runs for chart in [*run["confusions"], *run["objectives"]]]
+    citations = dict.fromkeys(str(entry).strip() for run in runs for entry in run["measures"].get("citations") or [])
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(_part("page.html.jinja")).render(
+        title=_title([run["label"] for run in runs]),
+        runs=runs,
+        comparison=_comparison(runs) if len(runs) > 1 else None,
+        settings=tables.settings_tables([(run["label"], run["recipe"]) for run in runs]),
+        citations=list(citations),
+        missing=tables.MISSING,
+        gave_gradient=tables.GAVE_GRADIENT,
+        style=Markup(_part("page.css")),
+        script=Markup(_part("page.js")),
+        plotly=Markup(get_plotlyjs()) if drawn else "",
+    )
+
+
+def _comparison(runs: Sequence[Mapping[str, Any]]) -> tables.Table:
+    return tables.comparison_table([(run["label"], run["measures"], run["status"]) for run in runs])
+
+
+def write_report(paths: Sequence[Path], out: Path) -> Path:
+    """Write the page of the run folders at ``paths`` to ``out`` and return it.
+
+    Raises UserError for a path that is no run folder, and for an ``out`` that cannot be written.
+    """
+    page = render([RunFolder.open(path) for path in paths])
+    if out.is_dir():
+        raise UserError(f"{out}: is a folder; type the file to write, for example {out / 'report.html'}")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(out, page.encode())
+    except OSError as error:
+        raise UserError(f"{out}: {reason(error)}; choose a place that can be written") from error
+    except RunError as error:
+        raise UserError(str(error).split(";")[0] + "; choose a place that can be written") from error
+    return out

@@ -1,0 +1,6 @@
+"""The run folder: what a run asked, what it drew, how that was measured, and where to go on."""
+
+from bothways.runs.files import from_png, to_png
+from bothways.runs.folder import RunFolder
+
+__all__ = ["RunFolder", "from_png", "to_png"]

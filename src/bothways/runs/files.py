@@ -1,0 +1,182 @@
+"""Files that a kill cannot tear: whole files are replaced, lines are appended, a torn last line is dropped.
+
+    write -> fsync -> rename        (POSIX: a rename within one folder is atomic)
+
+A reader therefore sees the old file or the new one, never a half.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from bothways.types import RunError, UserError
+
+PARTIAL = ".partial"  # the suffix of a temporary sibling; what a kill leaves of it counts as nothing
+
+
+def reason(error: OSError) -> str:
+    """The system's own words for what went wrong, in lower case."""
+    return (error.strerror or str(error)).lower()
+
+
+def _sync_folder(folder: Path) -> None:
+    # Not every file system lets a folder be opened or synced; there the rename is as safe as it gets.
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+@contextlib.contextmanager
+def _kept(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RunError(f"{path}: {reason(error)}; what was saved before is kept, so mend that and resume") from error
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write ``content`` to ``path`` whole or not at all. Raises RunError where the disk refuses."""
+    partial = path.with_name(f".{path.name}{PARTIAL}")
+    with _kept(path):
+        try:
+            with partial.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+            raise
+    _sync_folder(path.parent)
+
+
+def plain(value: Any) -> Any:
+    """The JSON form of ``value``: arrays become lists, NaN and infinities None, anything unknown its str."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if hasattr(value, "tolist"):  # tensors, NumPy arrays and their scalars
+        return plain(value.tolist())
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, (bool, int, str)) else str(value)
+
+
+def dotted(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"settings.lr": 0.1, ...}: every value under its dotted name."""
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        flat |= dotted(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
+
+
+def json_line(value: Any) -> bytes:
+    """One line of JSON, its newline included."""
+    return json.dumps(plain(value), ensure_ascii=False, allow_nan=False).encode() + b"\n"
+
+
+def write_json(path: Path, value: Any) -> None:
+    """``value`` as an indented JSON file, replaced whole."""
+    replace_file(path, json.dumps(plain(value), ensure_ascii=False, allow_nan=False, indent=1).encode() + b"\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The dictionary in ``path``, empty where there is no file. Raises UserError where it is not JSON."""
+    try:
+        value = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise UserError(f"{path}: {reason(error)}") from error
+    except ValueError as error:
+        raise UserError(f"{path}: not JSON ({error}); restore the file, or remove it to go without") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: holds a {type(value).__name__}, not a table; restore the file, or remove it")
+    return value
+
+
+def append_lines(path: Path, values: Iterable[Any]) -> None:
+    """Append one JSON line per value, in one write; a write that fails half way is taken back."""
+    content = b"".join(json_line(value) for value in values)
+    if not content:
+        return
+    with _kept(path), path.open("ab") as file:
+        before = file.seek(0, os.SEEK_END)
+        try:
+            file.write(content)
+            file.flush()
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.truncate(path, before)
+            raise
+
+
+def _whole_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """The parsed lines, and how many bytes they take; a last line that is torn is left out of both."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return [], 0
+    lines = content.split(b"\n")[:-1]  # what follows the last newline is torn
+    values: list[dict[str, Any]] = []
+    size = 0
+    for number, line in enumerate(lines, start=1):
+        try:
+            values.append(json.loads(line))
+        except ValueError as error:
+            if number == len(lines):  # its length was written, its bytes were not: power loss
+                break
+            raise UserError(f"{path}: line {number} is not JSON; remove that line") from error
+        size += len(line) + 1
+    return values, size
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The values of a file of JSON lines, without a torn last one; none where there is no file."""
+    return _whole_lines(path)[0]
+
+
+def cut_torn_line(path: Path) -> None:
+    """Cut what a kill left of a last line, so that the next one can be appended."""
+    _, size = _whole_lines(path)
+    if path.exists() and path.stat().st_size != size:
+        with _kept(path):
+            os.truncate(path, size)
+
+
+def to_png(image: Tensor) -> bytes:
+    """8-bit PNG of ``image`` (3,H,W) in [0,1]: round(255 x), what lies outside is clamped, NaN is black."""
+    if image.ndim != 3 or image.shape[0] != 3:
+        raise UserError(f"to_png: an image is (3, H, W), this one is {tuple(image.shape)}")
+    values = image.detach().to("cpu", torch.float32).nan_to_num(0.0, 1.0, 0.0).clamp(0, 1)
+    pixels = (255 * values).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def from_png(content: bytes) -> Tensor:
+    """(3,H,W) float32 in [0,1] of a PNG. Raises UserError where the bytes are no picture."""
+    try:
+        with Image.open(io.BytesIO(content)) as picture:
+            rgb = picture.convert("RGB")
+    except (OSError, SyntaxError) as error:  # Pillow raises SyntaxError for a broken PNG
+        raise UserError(f"from_png: {len(content)} bytes that are not a picture") from error
+    pixels = torch.frombuffer(bytearray(rgb.tobytes()), dtype=torch.uint8)
+    return pixels.reshape(rgb.height, rgb.width, 3).permute(2, 0, 1).contiguous().float() / 255

@@ -1,0 +1,54 @@
+"""Direct Ascent Synthesis: follow the gradient of a wish, seen through many views.
+
+    dx = grad_x (1/n) sum_j objective(A_j(x)),   A_j: roll, crop, noise            (Fort & Whitaker, arXiv 2502.07753)
+
+The picture itself is held as a stack of resolutions (``parameterizations.ImageStack``).
+
+Departures: each term may be scaled to unit norm per picture before it is weighted, since gradients of different
+terms and models differ by orders of magnitude; terms on the picture itself (total variation) see it unaugmented.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from bothways.numerics.draws import Draws
+from bothways.synthesis.augmentations import Views
+from bothways.synthesis.fields import Field, unit
+from bothways.synthesis.objectives import Term, Wish
+
+
+@dataclass
+class Toward(Field):
+    """The field of ``toward``."""
+
+    objective: Wish
+    views: Views
+    draws: Draws
+    normalize: bool = False
+    stats: dict[str, Tensor] = field(default_factory=dict)
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        with torch.enable_grad():
+            image = x.detach().requires_grad_()
+            values = self.objective.values(image, self.views(image, self.draws, float(t[0])))
+            self.stats = {term.name: v.detach() for term, v in zip(self.objective.terms, values, strict=True)}
+            weights = [term.weight for term in self.objective.terms]
+            if not self.normalize:
+                total = sum(weight * value.sum() for weight, value in zip(weights, values, strict=True))
+                return torch.autograd.grad(total, image)[0]
+            gradients = [torch.autograd.grad(v.sum(), image, retain_graph=k < len(values) - 1)[0] for k, v in enumerate(values)]
+        return sum((w * unit(g) for w, g in zip(weights, gradients, strict=True)), torch.zeros_like(x))
+
+
+def toward(objective: Term | Wish, draws: Draws, views: Views | None = None, *, normalize: bool = False) -> Toward:
+    """The ascent direction of an objective as a field (x, t) -> dx, (B,3,H,W).
+
+    draws: the pictures' seeds. views: how the models see the picture; None shows it as it is.
+    normalize: divide the gradient of each term by its L2 norm, per picture, before weighting.
+    """
+    wish = objective if isinstance(objective, Wish) else Wish((objective,))
+    return Toward(wish, views or Views(), draws, normalize)

@@ -1,0 +1,64 @@
+"""Fields over pictures: callables (x, t) -> dx that add and scale.
+
+    dsf(model) + 2.0 * toward(objective)
+
+Since the draws of a field are a function of (seed, t), a field can be called twice at one moment and gives the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from bothways.numerics.draws import Draws
+
+
+class Field:
+    """A direction for every picture. ``stats`` holds, after a call, what was measured on the way: {name: (B,)}."""
+
+    stats: dict[str, Tensor]
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def __add__(self, other: Field) -> Field:
+        return Combined([(1.0, self), (1.0, other)])
+
+    def __mul__(self, factor: float) -> Field:
+        return Combined([(factor, self)])
+
+    __rmul__ = __mul__
+
+
+@dataclass
+class Combined(Field):
+    """sum_k w_k field_k(x, t)."""
+
+    parts: list[tuple[float, Field]]
+    stats: dict[str, Tensor] = field(default_factory=dict)
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        total, self.stats = torch.zeros_like(x), {}
+        for weight, part in self.parts:
+            total = total + weight * part(x, t)
+            self.stats.update(part.stats)
+        return total
+
+
+@dataclass
+class WhiteNoise(Field):
+    """N(0, 1) in place of a gradient: what is left is what the parameterisation and the steps put in by themselves."""
+
+    draws: Draws
+    stats: dict[str, Tensor] = field(default_factory=dict)
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        return self.draws.normal(x.shape[1:], float(t[0]), "null").to(x)
+
+
+def unit(dx: Tensor) -> Tensor:
+    """Each picture's direction divided by its L2 norm; a zero direction stays zero."""
+    norm = dx.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+    return dx / norm.clamp_min(torch.finfo(dx.dtype).tiny * 1e6)

@@ -1,0 +1,281 @@
+"""What other models see in drawn pictures: hits with intervals, distances to real images with their own null, measures.
+
+    hit-rate    share of pictures whose predicted class has the wanted name, with its Wilson interval
+    distance    d(drawn, rest) beside d(pretend, rest), where real features = pretend + rest and |pretend| = |drawn|
+
+Success on a model that supplied the gradient proves nothing, so each verdict says whether its judge did. A Frechet
+distance grows as the sets shrink, so no number stands alone: real images of the same number are judged the same way,
+and a drawing method that drew real images would score what stands beside it. The hit intervals take pictures as
+independent; pictures coupled by a shared statistic (BatchNorm over a batch) are fewer trials than they look.
+
+Sources: Heusel et al. 2017, arXiv 1706.08500 (Frechet); Binkowski et al. 2018, arXiv 1801.01401 (kernel); Wilson 1927.
+Departure: the features are each judge's own penultimate layer, averaged over space, not those of an Inception network.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bothways.numerics import measures
+from bothways.numerics.draws import generator
+from bothways.numerics.pyramid import resize
+from bothways.types import UserError, VisionModel
+
+SPLITS = 5  # random splits of the reference that each distance is averaged over
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Real images as one judge sees them.
+
+    features: (N,D), from :func:`penultimate` of the same judge; labels: (N,) class indices; source: which images.
+    Raises UserError when the two lengths differ.
+    """
+
+    features: Tensor
+    labels: Tensor
+    source: str
+
+    def __post_init__(self) -> None:
+        if self.features.ndim != 2 or len(self.labels) != len(self.features):
+            raise UserError(
+                f"Reference: features {tuple(self.features.shape)} and {len(self.labels)} labels do not match; "
+                "give features (N, D), one row per image, and N labels"
+            )
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one judge says of N pictures; None is what could not be measured, and ``absent`` says why.
+
+    called, called_names, confidence: (N,) the predicted class, its name, its probability; None for an encoder.
+    wanted_probability: (N,) the probability of the wanted name, NaN where the judge has no such class.
+    n: how many pictures wanted a class that this judge knows; hit_rate and hit_interval (95 %) are over these.
+    frechet, kernel, diversity: of the drawn pictures; ``*_real``: of as many real ones.
+    n_real: pictures on the small side of each distance, drawn and pretend alike: N, or less for a small reference.
+    """
+
+    judge: str
+    gave_gradient: bool
+    called: Tensor | None
+    called_names: tuple[str, ...] | None
+    confidence: Tensor | None
+    wanted_probability: Tensor | None
+    n: int
+    hit_rate: float | None
+    hit_interval: tuple[float, float]
+    mean_confidence: float | None
+    frechet: float | None = None
+    frechet_real: float | None = None
+    kernel: float | None = None
+    kernel_real: float | None = None
+    diversity: float | None = None
+    diversity_real: float | None = None
+    n_real: int = 0
+    reference: str = ""
+    absent: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as plain numbers, strings and lists, ready for JSON; NaN becomes None."""
+        return {name: _plain(value) for name, value in asdict(self).items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+@contextmanager
+def _evaluating(model: VisionModel) -> Iterator[None]:
+    """No gradients, and no module left in training mode: BatchNorm over a batch would couple its pictures."""
+    training = [m for m in model.modules() if m.training] if isinstance(model, nn.Module) else []
+    for module in training:
+        module.training = False
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def _vectors(activation: Tensor, layer: str) -> Tensor:
+    """(B,C,h,w) averaged over space, (B,tokens,C) over tokens, (B,C) as it is -> (B,C)."""
+    if activation.ndim not in (2, 3, 4):
+        raise UserError(
+            f"layer {layer!r} gives {tuple(activation.shape)}; name one of 2, 3 or 4 dimensions in "
+            "ModelSpec(feature_layer=...), such as the last block before the head"
+        )
+    return {2: lambda a: a, 3: lambda a: a.mean(1), 4: lambda a: a.mean((2, 3))}[activation.ndim](activation)
+
+
+def penultimate(model: VisionModel, images: Tensor, batch: int = 64) -> tuple[Tensor | None, Tensor]:
+    """The feature vectors and logits of pictures in one pass: (N,D) or None without a feature layer, and (N,K).
+
+    images: (N,3,H,W) in [0,1], of any size; resized to the judge's own. batch: how many at once; it changes nothing
+    but memory. Both come back as float32 on the CPU. Raises UserError for pictures that are not finite, or a layer
+    whose output is neither (B,C,h,w), (B,tokens,C) nor (B,C).
+    """
+    if images.ndim != 4 or images.shape[1] != 3 or len(images) == 0 or not bool(torch.isfinite(images).all()):
+        raise UserError(
+            f"{model.name}: cannot judge images of shape {tuple(images.shape)}; give finite ones, (N, 3, H, W), N >= 1"
+        )
+    spec, layer = model.spec, model.spec.feature_layer
+    features, logits = [], []
+    with _evaluating(model):
+        for chunk in images.split(batch):
+            if chunk.shape[-2:] != (spec.height, spec.width):
+                chunk = resize(chunk, (spec.height, spec.width))
+            seen = model.features(chunk, ["outputs"] if layer is None else [layer, "outputs"])
+            logits.append(seen["outputs"].float().cpu())
+            if layer is not None:
+                features.append(_vectors(seen[layer], layer).float().cpu())
+    return torch.cat(features) if features else None, torch.cat(logits)
+
+
+def _calls(model: VisionModel, logits: Tensor, wanted: Sequence[str] | None) -> dict[str, Any]:
+    """The fields of a Verdict that the logits decide."""
+    spec = model.spec
+    if spec.count == 0:
+        nothing = dict.fromkeys(("called", "called_names", "confidence", "wanted_probability", "hit_rate"))
+        return {**nothing, "mean_confidence": None, "n": 0, "hit_interval": measures.wilson_interval(0, 0)}
+    if logits.ndim != 2 or logits.shape[1] != spec.count:
+        raise UserError(
+            f"{model.name}: outputs are {tuple(logits.shape)} but its ModelSpec has {spec.count} classes; "
+            "state the classes that the outputs have, or classes=0 for an encoder"
+        )
+    probability = logits.double().softmax(1)
+    confidence, called = probability.max(1)
+    names = [spec.class_name(k) for k in range(spec.count)]
+    called_names = tuple(names[k] for k in called.tolist())
+
+    indices: dict[str, list[int]] = {}  # a list, since ImageNet has two classes named "crane"
+    for k, name in enumerate(names):
+        indices.setdefault(name, []).append(k)
+    asked = [(i, name) for i, name in enumerate(wanted or ()) if name in indices]
+    hits = sum(called_names[i] == name for i, name in asked)
+    chance = torch.full((len(logits),), math.nan, dtype=torch.float64)
+    for i, name in asked:
+        chance[i] = probability[i, indices[name]].sum()
+    return {
+        "called": called,
+        "called_names": called_names,
+        "confidence": confidence,
+        "wanted_probability": chance if asked else None,
+        "n": len(asked),
+        "hit_rate": hits / len(asked) if asked else None,
+        "hit_interval": measures.wilson_interval(hits, len(asked)),
+        "mean_confidence": float(confidence.mean()),
+    }
+
+
+def _against_real(drawn: Tensor, real: Tensor, seed: int) -> dict[str, Any]:
+    """Each distance of drawn pictures to real ones, and of as many real ones to the same real ones.
+
+    A reference of fewer than 2N rows is halved, and only as many drawn pictures as half of it holds are compared,
+    so that both sides carry the same sample-size bias.
+    """
+    n = len(drawn) if len(real) >= 2 * len(drawn) else len(real) // 2
+    pairs: tuple[tuple[str, Callable[[Tensor, Tensor], float]], ...] = (
+        ("frechet", measures.frechet_distance),
+        ("kernel", measures.kernel_distance),
+    )
+    totals = dict.fromkeys(("frechet", "frechet_real", "kernel", "kernel_real", "diversity_real"), 0.0)
+    for split in range(SPLITS):
+        order = torch.randperm(len(real), generator=generator(seed, float(split), "real-vs-real"))
+        some = torch.randperm(len(drawn), generator=generator(seed, float(split), "drawn"))[:n]
+        pretend, rest = real[order[:n]], real[order[n:]]
+        for name, distance in pairs:
+            totals[name] += distance(drawn[some], rest) / SPLITS
+            totals[f"{name}_real"] += distance(pretend, rest) / SPLITS
+        totals["diversity_real"] += measures.mean_pairwise_distance(pretend) / SPLITS
+    return {**totals, "n_real": n}
+
+
+def _distances(model: VisionModel, drawn: Tensor | None, reference: Reference | None, seed: int) -> dict[str, Any]:
+    """The fields of a Verdict that the features decide, or the line that would enable them."""
+    name = model.name
+    if drawn is None:
+        return {"absent": f'{name}: no features; name its last block in ModelSpec(..., feature_layer="...")'}
+    if len(drawn) < 2:
+        return {"absent": f"{name}: no distances of one picture; draw two or more"}
+    found: dict[str, Any] = {"diversity": measures.mean_pairwise_distance(drawn)}
+    if reference is None:
+        found["absent"] = f'{name}: no real images; pass references={{"{name}": Reference(features, labels, source)}}'
+        return found
+    if reference.features.shape[1] != drawn.shape[1]:
+        raise UserError(
+            f"{name}: its features have {drawn.shape[1]} numbers and its reference {reference.features.shape[1]}; "
+            f"make the reference with penultimate({name}, real_images)"
+        )
+    found["reference"] = reference.source
+    if len(reference.features) < 4:
+        found["absent"] = f"{name}: a reference of {len(reference.features)} images cannot be halved; give 4 or more"
+        return found
+    return {**found, **_against_real(drawn, reference.features, seed)}
+
+
+def judge(
+    images: Tensor,
+    wanted: Sequence[str] | None,
+    judges: Sequence[VisionModel],
+    references: Mapping[str, Reference] | None = None,
+    gradient_models: Collection[str] = (),
+    seed: int = 0,
+    batch: int = 64,
+) -> list[Verdict]:
+    """One :class:`Verdict` per judge, in their order, on the same pictures.
+
+    images: (N,3,H,W) in [0,1]. wanted: the class name each picture was drawn for, or None where nothing was asked.
+    Names are matched exactly, for class numbers of two models mean different things; a judge whose spec holds only a
+    count calls its classes "0", "1", ..., so it is matched by number. Classes of one name count as one.
+    references: real images by judge name. gradient_models: names of the models that the drawing followed.
+    seed: of the splits of the reference. Raises UserError for a wrong number of names, and as :func:`penultimate`.
+    """
+    if isinstance(wanted, str) or (wanted is not None and len(wanted) != len(images)):
+        raise UserError(
+            f"judge: {len(images)} images and wanted={wanted!r}; give a list with one class name per image, or None"
+        )
+    verdicts = []
+    for model in judges:
+        features, logits = penultimate(model, images, batch)
+        fields = _calls(model, logits, wanted)
+        fields |= _distances(model, features, (references or {}).get(model.name), seed)
+        verdicts.append(Verdict(judge=model.name, gave_gradient=model.name in gradient_models, **fields))
+    return verdicts
+
+
+def image_measures(images: Tensor) -> dict[str, float | None]:
+    """What needs no judge: spectrum_slope (mean), flip_symmetry (mean), pixel_std (mean), collapsed (share).
+
+    images: (N,3,H,W) in [0,1]. spectrum_slope is None when every picture is constant. See ``numerics.measures``.
+    """
+    slope = measures.spectrum_slope(images)
+    return {
+        "spectrum_slope": None if math.isnan(slope) else slope,
+        "flip_symmetry": float(measures.flip_symmetry(images).mean()),
+        "pixel_std": float(measures.pixel_std(images).mean()),
+        "collapsed": measures.collapsed_share(images),
+    }
+
+
+def mean_blur(images: Tensor, width: int = 3) -> Tensor:
+    """Each pixel becomes the mean of the width x width around it, edges replicated; (N,3,H,W) -> the same shape.
+
+    A hit that a 3x3 mean undoes was carried by pixel noise. Raises UserError for an even width.
+    """
+    if width < 1 or width % 2 == 0:
+        raise UserError(f"mean_blur: width={width} has no middle pixel; give an odd one such as 3")
+    reach = width // 2
+    return F.avg_pool2d(F.pad(images, (reach,) * 4, mode="replicate"), width, stride=1)

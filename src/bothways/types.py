@@ -1,0 +1,134 @@
+"""The few words that every room shares, and the promise about images.
+
+Inside the package every image is RGB, NCHW, float, in [0, 1]. Size, mean, std and channel order are facts of
+one model: they stand in its :class:`ModelSpec` and are applied in the adapter alone.
+
+Time: t = 0 is noise (or the start of an ascent), t = 1 is an image (or its end).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, runtime_checkable
+
+from torch import Tensor
+
+
+class UserError(ValueError):
+    """A mistake in what was asked: one line that says what, where and what to type. Exit code 2."""
+
+    exit_code = 2
+
+
+class RunError(RuntimeError):
+    """Something failed while running, and the line says what was kept. Exit code 1."""
+
+    exit_code = 1
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """The facts about a model that cannot be read from its weights.
+
+    A model sees ``(image[channel_order] - mean) / std`` for an image in [0, 1], so weights trained on 0..255
+    with a mean of 104 and no division state ``mean=104/255, std=1/255``.
+
+    size: pixels, an int or (height, width).
+    mean, std: one number per channel, in the model's own channel order and in units of the [0, 1] image.
+    classes: how many, or their names in order; 0 for an encoder.
+    channel_order: "RGB" or "BGR".
+    feature_layer: the module whose output, averaged over space, is the picture's feature vector (penultimate).
+    time_scale: what a velocity network multiplies t by; None for a model without time.
+    """
+
+    size: int | tuple[int, int]
+    mean: Sequence[float]
+    std: Sequence[float]
+    classes: int | Sequence[str]
+    channel_order: Literal["RGB", "BGR"] = "RGB"
+    feature_layer: str | None = None
+    source: str = ""
+    licence: str = ""
+    time_scale: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("mean", "std"):
+            object.__setattr__(self, name, tuple(float(v) for v in getattr(self, name)))
+        if not isinstance(self.classes, int):
+            object.__setattr__(self, "classes", tuple(self.classes))
+        if len(self.mean) != 3 or len(self.std) != 3:
+            raise UserError(
+                f"ModelSpec: mean has {len(self.mean)} numbers and std has {len(self.std)}; images have 3 channels, "
+                "so give three of each, for example mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)"
+            )
+        if min(self.std) <= 0:
+            raise UserError(f"ModelSpec: std={self.std} has a number that is not positive; an image is divided by std")
+        if self.channel_order not in ("RGB", "BGR"):
+            raise UserError(f'ModelSpec: channel_order={self.channel_order!r}; type "RGB" or "BGR"')
+        if min(self.height, self.width) < 1:
+            raise UserError(f"ModelSpec: size={self.size}; type an int such as 224, or (height, width)")
+
+    @property
+    def height(self) -> int:
+        return self.size if isinstance(self.size, int) else self.size[0]
+
+    @property
+    def width(self) -> int:
+        return self.size if isinstance(self.size, int) else self.size[1]
+
+    @property
+    def count(self) -> int:
+        """How many classes."""
+        return self.classes if isinstance(self.classes, int) else len(self.classes)
+
+    def class_name(self, index: int) -> str:
+        """The name of class ``index``, or its number where the spec holds only a count."""
+        return str(index) if isinstance(self.classes, int) else self.classes[index]
+
+
+@runtime_checkable
+class VisionModel(Protocol):
+    """What synthesis may ask of a model; ``models/adapter.py`` is the one answer.
+
+    ``outputs``: (B,3,H,W) in [0,1] -> (B,K) logits, an embedding, or a detector's outputs flattened.
+    ``features``: one forward pass -> {layer: activation}. A layer is the dotted name of a module (its output),
+    that name followed by ``:input`` (its first input), or ``"outputs"``.
+    """
+
+    spec: ModelSpec
+    name: str
+
+    def outputs(self, image: Tensor) -> Tensor: ...
+
+    def features(self, image: Tensor, layers: Sequence[str]) -> Mapping[str, Tensor]: ...
+
+
+VectorField = Callable[[Tensor, Tensor], Tensor]
+"""(x, t) -> dx, x and dx (B,C,H,W), t (B,): a velocity, a score, an ascent direction."""
+
+Objective = Callable[[Tensor], Tensor]
+"""image (B,3,H,W) -> how much it is wanted (B,)."""
+
+
+class Parameterization(Protocol):
+    """How the pictures are held: a linear map to a canvas, then a squash into [0, 1]."""
+
+    def parameters(self) -> list[Tensor]:
+        """The leaf tensors that an optimiser moves; the first dimension counts pictures."""
+
+    def canvas(self, parameters: Sequence[Tensor]) -> Tensor:
+        """(B,3,H,W): what the parameters add to the canvas, before the squash. Linear in the parameters."""
+
+    def image(self) -> Tensor:
+        """(B,3,H,W) in [0,1], differentiable in the parameters."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One step of a loop, yielded after the step: the pictures (or None) and the mean of each measured value."""
+
+    step: int
+    t: float
+    image: Tensor | None = None
+    stats: dict[str, float] = field(default_factory=dict)

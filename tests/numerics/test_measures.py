@@ -1,0 +1,168 @@
+"""The measures against scipy, closed forms, direct double loops and noise of a known spectrum."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import scipy.linalg
+import scipy.stats
+import torch
+
+from bothways.numerics import measures
+from bothways.types import UserError
+
+
+def _normal(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize(("hits", "n", "confidence"), [(0, 10, 0.95), (10, 10, 0.95), (7, 10, 0.95), (81, 263, 0.99)])
+def test_wilson_is_scipys(hits, n, confidence):
+    truth = scipy.stats.binomtest(hits, n).proportion_ci(confidence, method="wilson")
+    assert measures.wilson_interval(hits, n, confidence) == pytest.approx((truth.low, truth.high), abs=1e-12)
+
+
+def test_wilson_known_numbers_and_ends():
+    # Newcombe 1998, Statistics in Medicine 17, table I: 81 of 263 and 0 of 20.
+    assert measures.wilson_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    assert measures.wilson_interval(0, 20) == pytest.approx((0.0, 0.1611), abs=5e-5)
+    assert measures.wilson_interval(0, 0) == (0.0, 1.0)
+    with pytest.raises(UserError, match="hits=3, n=2"):
+        measures.wilson_interval(3, 2)
+
+
+def test_frechet_of_diagonal_gaussians_is_the_closed_form():
+    sa, sb = _normal(6).abs() + 0.1, _normal(6, seed=1).abs() + 0.1
+    ma, mb = _normal(6, seed=2), _normal(6, seed=3)
+    truth = float((ma - mb).square().sum() + (sa - sb).square().sum())
+    found = measures.frechet_distance_from_moments(ma, sa.square().diag(), mb, sb.square().diag())
+    assert abs(found - truth) < 1e-12
+
+
+@pytest.mark.parametrize(("n", "m"), [(40, 60), (8, 60), (5, 6)])
+def test_frechet_of_features_is_that_of_their_moments_and_scipys(n, m):
+    a, b = _normal(n, 8) @ _normal(8, 8, seed=1), _normal(m, 8, seed=2) + 0.5
+    found = measures.frechet_distance(a, b)
+    moments = measures.frechet_distance_from_moments(a.mean(0), torch.cov(a.T), b.mean(0), torch.cov(b.T))
+    assert abs(found - moments) < 1e-6
+    if n > 8:  # scipy's square root of a singular product is what the other cases do without
+        root = scipy.linalg.sqrtm((torch.cov(a.T) @ torch.cov(b.T)).numpy()).real
+        truth = (
+            float((a.mean(0) - b.mean(0)).square().sum())
+            + np.trace(torch.cov(a.T) + torch.cov(b.T))
+            - 2 * np.trace(root)
+        )
+        assert abs(found - truth) < 1e-9
+
+
+def test_frechet_of_fewer_rows_than_numbers():
+    a, b = _normal(5, 64), _normal(7, 64, seed=1)
+    assert math.isfinite(measures.frechet_distance(a, b))
+    assert measures.frechet_distance(a, a) < 1e-10
+    assert abs(measures.frechet_distance(a, a + 2) - 64 * 4) < 1e-9
+    # Embedding both in more dimensions, all zero, changes nothing.
+    wide = [torch.cat([f, torch.zeros(len(f), 100, dtype=torch.float64)], 1) for f in (a, b)]
+    assert abs(measures.frechet_distance(*wide) - measures.frechet_distance(a, b)) < 1e-9
+    # One repeated picture has no spread: the trace of the other is left.
+    flat = torch.zeros(4, 64, dtype=torch.float64)
+    assert abs(measures.frechet_distance(flat, a) - float(a.mean(0).square().sum() + a.var(0).sum())) < 1e-10
+
+
+def test_kernel_distance_is_the_double_loop(monkeypatch):
+    monkeypatch.setattr(measures, "KERNEL_ROWS", 3)
+    a, b = _normal(7, 5), _normal(9, 5, seed=1) * 1.5
+
+    def mean(x, y, same):
+        pairs = [(i, j) for i in range(len(x)) for j in range(len(y)) if not (same and i == j)]
+        return sum(float((x[i] @ y[j] / 5 + 1) ** 3) for i, j in pairs) / len(pairs)
+
+    truth = mean(a, a, True) + mean(b, b, True) - 2 * mean(a, b, False)
+    assert abs(measures.kernel_distance(a, b) - truth) < 1e-11
+
+
+def test_kernel_distance_is_unbiased():
+    found = [measures.kernel_distance(_normal(20, 4, seed=s), _normal(30, 4, seed=s + 1000)) for s in range(300)]
+    assert abs(np.mean(found)) < 4 * np.std(found) / math.sqrt(300)
+    assert min(found) < 0
+
+
+def test_mean_pairwise_distance():
+    square = torch.tensor([[0.0, 0], [0, 3], [4, 0], [4, 3]])
+    assert abs(measures.mean_pairwise_distance(square) - (3 + 4 + 5) / 3) < 1e-12
+    assert measures.mean_pairwise_distance(torch.ones(3, 5)) == 0
+
+
+@pytest.mark.parametrize("distance", [measures.frechet_distance, measures.kernel_distance])
+def test_distances_refuse_what_has_none(distance):
+    with pytest.raises(UserError, match="N at least 2"):
+        distance(torch.ones(1, 3), torch.ones(4, 3))
+    with pytest.raises(UserError, match="3 and 4 numbers"):
+        distance(torch.ones(4, 3), torch.ones(4, 4))
+    with pytest.raises(UserError, match="NaN"):
+        distance(torch.full((4, 3), math.nan), torch.ones(4, 3))
+
+
+def _power_law(exponent: float, height: int, width: int, count: int) -> torch.Tensor:
+    """Pictures whose power is 1/f^exponent, cut from a field twice as large, so they do not wrap around."""
+    white = torch.fft.fft2(_normal(count, 1, 2 * height, 2 * width))
+    fy, fx = (torch.fft.fftfreq(2 * n, dtype=torch.float64) for n in (height, width))
+    radius = torch.hypot(fy[:, None], fx[None, :])
+    radius[0, 0] = math.inf
+    field = torch.fft.ifft2(white * radius.pow(-exponent / 2)).real[..., :height, :width]
+    return (0.5 + 0.1 * field / field.std()).expand(-1, 3, -1, -1)
+
+
+@pytest.mark.parametrize(("height", "width", "tolerance"), [(64, 64, 0.12), (32, 48, 0.17), (31, 31, 0.2)])
+@pytest.mark.parametrize("exponent", [0.0, 1.0, 2.0, 3.0])
+def test_slope_of_power_law_noise(exponent, height, width, tolerance):
+    # The stated bias (0.06 to 0.12) and three standard errors of 80 pictures.
+    assert abs(measures.spectrum_slope(_power_law(exponent, height, width, 80)) + exponent) < tolerance
+
+
+def test_slope_leaves_constant_pictures_out():
+    noise = _power_law(1.0, 16, 16, 2)
+    flat = torch.full((1, 3, 16, 16), 0.3)
+    slopes = measures.spectrum_slopes(torch.cat([noise, flat.double()]))
+    assert slopes.isnan().tolist() == [False, False, True]
+    assert abs(measures.spectrum_slope(torch.cat([noise, flat.double()])) - float(slopes[:2].mean())) < 1e-12
+    assert math.isnan(measures.spectrum_slope(flat))
+
+
+def test_slope_of_a_picture_is_its_own():
+    noise = _power_law(2.0, 16, 16, 5)
+    alone = torch.cat([measures.spectrum_slopes(picture[None]) for picture in noise])
+    assert float((measures.spectrum_slopes(noise) - alone).abs().max()) < 1e-12
+
+
+def test_slope_of_one_wave_is_finite_and_small_pictures_are_refused():
+    wave = (0.5 + 0.5 * torch.sin(torch.arange(16) * math.tau / 4)).expand(1, 3, 16, 16)
+    assert math.isfinite(measures.spectrum_slope(wave))
+    with pytest.raises(UserError, match="4x4"):
+        measures.spectrum_slope(torch.rand(1, 3, 3, 8))
+
+
+def test_flip_symmetry():
+    noise = _normal(1, 3, 32, 32)
+    odd = noise - noise.flip(-1)
+    pictures = torch.cat([noise + noise.flip(-1), odd, noise, torch.full((1, 3, 32, 32), 0.7, dtype=torch.float64)])
+    pictures += torch.tensor([0.9, 0.1, 0.4]).view(1, 3, 1, 1)  # a tint is symmetric, and must not count
+    found = measures.flip_symmetry(pictures)
+    assert float((found[[0, 1, 3]] - torch.tensor([1.0, -1.0, 1.0])).abs().max()) < 1e-12
+    truth = np.mean([np.corrcoef(c.flatten(), c.flip(-1).flatten())[0, 1] for c in noise[0]])
+    assert abs(float(found[2]) - truth) < 0.01  # channels of nearly equal variance
+    assert abs(float(found[2])) < 0.1
+
+
+def test_pixel_std_and_collapsed_share():
+    red = torch.zeros(1, 3, 8, 8)
+    red[:, 0] = 1
+    board = torch.zeros(8, 8)
+    board[::2] = 1
+    pictures = torch.cat([red, board.expand(1, 3, 8, 8), 0.5 + 0.01 * board.expand(1, 3, 8, 8)])
+    assert float((measures.pixel_std(pictures) - torch.tensor([0, 0.5, 0.005])).abs().max()) < 1e-7
+    assert abs(measures.collapsed_share(pictures) - 2 / 3) < 1e-12
+    assert measures.collapsed_share(pictures, threshold=0.001) == pytest.approx(1 / 3)
+    with pytest.raises(UserError, match="give \\(N, 3, H, W\\)"):
+        measures.pixel_std(torch.zeros(3, 8, 8))

@@ -1,0 +1,77 @@
+"""`import bothways` stays light: what would make it slow is not loaded, and nothing outside is asked."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = (
+    "scipy.stats",
+    "pandas",
+    "pyarrow",
+    "plotly",
+    "transformers",
+    "gradio",
+    "matplotlib",
+    "torchvision",
+    "IPython",
+)
+
+# The attempts are kept as well as refused: a library may swallow the refusal.
+WATCHED_IMPORT = """
+import json, socket, sys
+attempts = []
+def refuse(*arguments, **keywords):
+    attempts.append(repr(arguments[1:] or arguments))
+    raise OSError("no connection is made while importing")
+socket.socket.connect = socket.socket.connect_ex = refuse
+socket.create_connection = socket.getaddrinfo = refuse
+{statement}
+print(json.dumps({{"loaded": sorted(sys.modules), "attempts": attempts}}))
+"""
+
+
+def watch(statement: str) -> tuple[set[str], list[str]]:
+    """Run one statement in a fresh interpreter -> (names of the modules then loaded, connections attempted)."""
+    program = WATCHED_IMPORT.format(statement=statement)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    seen = json.loads(done.stdout.splitlines()[-1])
+    return set(seen["loaded"]), seen["attempts"]
+
+
+def test_import_loads_nothing_heavy_and_asks_nobody() -> None:
+    loaded, attempts = watch("import bothways")
+    assert "bothways" in loaded
+    assert sorted(loaded.intersection(HEAVY)) == []
+    assert attempts == []
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "socket.socket().connect(('127.0.0.1', 9))",
+        "socket.socket().connect_ex(('127.0.0.1', 9))",
+        "socket.create_connection(('127.0.0.1', 9))",
+    ],
+)
+def test_the_watch_sees_a_connection(statement: str) -> None:
+    swallowed = f"try:\n    {statement}\nexcept OSError:\n    pass"
+    assert watch(swallowed)[1] != []
+
+
+def test_the_watch_sees_a_heavy_module() -> None:
+    stand_in = "import types; sys.modules['plotly'] = types.ModuleType('plotly')"
+    assert watch(stand_in)[0].intersection(HEAVY) == {"plotly"}
+
+
+def test_every_public_name_is_there() -> None:
+    bothways = importlib.import_module("bothways")
+    version = importlib.import_module("bothways.version")
+    assert bothways.__version__ == version.__version__
+    assert len(set(bothways.__all__)) == len(bothways.__all__)
+    assert [name for name in bothways.__all__ if not hasattr(bothways, name)] == []
