@@ -3,8 +3,8 @@
     python benchmarks/stack.py [--quick]
 
 A step is: image from the parameters, its gradient back to them, SGD on all of them. 224 px, 56 levels (4, 8, .., 224),
-one picture, float32, one thread, CPU time; medians of interleaved pairs. Expected: at least 10x faster; one step within 1 %
-truncated and 1e-10 exact in float64; under 5 % of a step whose model is SqueezeNet 1.1 seeing 16 copies (random
+one picture, float32, one thread, CPU time; medians of interleaved pairs. Expected: at least 10x faster; one step within
+1 % truncated and 1e-10 exact in float64; under 5 % of a step whose model is SqueezeNet 1.1 seeing 16 copies (random
 weights: they do not change its speed).
 
 Memory: each engine is built and stepped in a process of its own; its peak resident size (ru_maxrss) above what that

@@ -5,15 +5,17 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from bothways.recipe.settings import DEFAULT_RECIPE, DrawSettings, read_recipe, recipes
+from bothways.recipe.settings import DEFAULT_RECIPE, described, recipes, spoken_changes
 from bothways.types import RunError, UserError
 from bothways.version import __version__
 
@@ -29,22 +31,9 @@ console = Console()
 errors = Console(stderr=True)
 
 
-def default_of(name: str) -> str:
-    """What an option is when it is left out: the recipes' values, since each has its own."""
-    values = {recipe: read_recipe(recipe).get(name, DrawSettings.model_fields[name].default) for recipe in recipes()}
-    if len(set(values.values())) == 1:
-        return f"[default: {next(iter(values.values()))}]"
-    return "[default: " + ", ".join(f"{recipe} {value}" for recipe, value in values.items()) + "]"
-
-
-def described(name: str) -> str:
-    text = DrawSettings.model_fields[name].description or name
-    return f"{text[0].upper()}{text[1:]}. {default_of(name)}".replace("[", r"\[")
-
-
 def tuned(name: str, *flags: str) -> Any:
     """An option that overrides one setting of the recipe."""
-    return typer.Option(*flags, help=described(name), show_default=False)
+    return typer.Option(*flags, help=described(name).replace("[", r"\["), show_default=False)
 
 
 GENERATE_HELP = r"""
@@ -65,8 +54,12 @@ module and its bothways.ModelSpec), or the card that [bold]bothways train[/bold]
 @app.command(help=GENERATE_HELP)
 def generate(
     model: Annotated[str, typer.Argument(help="The model's address.", show_default=False)],
-    classes: Annotated[list[str], typer.Option("--class", help="Names or numbers, one or several.", show_default=False)],
-    recipe: Annotated[str, typer.Option(help="A recipe's name (see bothways recipes) or a .toml file.")] = DEFAULT_RECIPE,
+    classes: Annotated[
+        list[str], typer.Option("--class", help="Names or numbers, one or several.", show_default=False)
+    ],
+    recipe: Annotated[
+        str, typer.Option(help="A recipe's name (see bothways recipes) or a .toml file.")
+    ] = DEFAULT_RECIPE,
     n: Annotated[int | None, tuned("n", "--n", "-n")] = None,
     steps: Annotated[int | None, tuned("steps", "--steps")] = None,
     size: Annotated[int | None, tuned("size", "--size")] = None,
@@ -79,42 +72,54 @@ def generate(
     batch: Annotated[int | None, tuned("batch", "--batch")] = None,
     dtype: Annotated[str | None, tuned("dtype", "--dtype")] = None,
     device: Annotated[str | None, tuned("device", "--device")] = None,
-    change: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE: any other setting of the recipe.")] = None,
+    change: Annotated[
+        list[str] | None, typer.Option("--set", help="NAME=VALUE: any other setting of the recipe.")
+    ] = None,
     judge: Annotated[
-        list[str] | None, typer.Option(help="A model that says what it sees; repeatable. [default: the bundled ones that know the classes]".replace("[", r"\["))
+        list[str] | None,
+        typer.Option(
+            help=r"A model that says what it sees; repeatable. \[default: the bundled ones with the same classes]"
+        ),
     ] = None,
     weights: Annotated[Path | None, typer.Option(help="A safetensors file for the model.")] = None,
-    data: Annotated[Path | None, typer.Option(help="Real pictures (parquet or folder): for statistics and to compare with.")] = None,
-    only: Annotated[list[int] | None, typer.Option(help="Draw only this picture number of the run; repeatable.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Real pictures (parquet or folder): for statistics and to compare with.")
+    ] = None,
+    only: Annotated[
+        list[int] | None, typer.Option(help="Draw only this picture number of the run; repeatable.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="The run folder.")] = Path("runs/latest"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run that is there.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that is there.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, print the settings, draw nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, print the settings, draw nothing.")
+    ] = False,
 ) -> None:
-    from bothways.recipe.assess import judges_or_error
     from bothways.recipe.generate import prepare
 
-    given = {"n": n, "steps": steps, "size": size, "copies": copies, "jitter": jitter, "noise": noise, "seed": seed}
-    given |= {"statistics": statistics, "group": group, "batch": batch, "dtype": dtype, "device": device}
-    given |= changes(change or [])
+    given: dict[str, Any] = {"n": n, "steps": steps, "size": size, "copies": copies, "jitter": jitter, "noise": noise}
+    given |= {"seed": seed, "statistics": statistics, "group": group, "batch": batch, "dtype": dtype, "device": device}
+    given |= spoken_changes(change or [])
     drawing = prepare(
-        model, classes, recipe, weights=weights, data=data, only=only, **given,
+        model, classes, recipe, weights=weights, judges=judge, data=data, only=only, **given,
         out=None if dry_run else out, overwrite=overwrite, resume=resume,
     )  # fmt: skip
-    jury = None if judge is None else judges_or_error(judge, drawing.settings.device)
     if dry_run:
+        parts = drawing.batches()
         console.print_json(data=drawing.settings.model_dump())
-        console.print(f"{len(drawing.labels)} pictures in {len(drawing.batches())} batches would be written to {out}", highlight=False)
+        say(f"{sum(map(len, parts))} pictures in {len(parts)} batches would be written to {out}")
         return
-    result = draw(drawing, jury, data)
+    result = draw(drawing)
     page = write_page([out], out / "report.html")
     show_verdicts({out.name: result.measures})
-    console.print(f"{len(result)} pictures in {out}/images, the report in {page}", highlight=False)
+    say(f"{len(result)} pictures in {out}/images, the report in {page}")
 
 
 @app.command(help="Draw the ten classes of a bundled classifier by DAS and by the icons recipe, and write the report.")
 def demo(
-    out: Annotated[Path, typer.Option(help="Where the two runs and report.html go; an earlier demo there is replaced.")] = Path("runs/demo"),
+    out: Annotated[
+        Path, typer.Option(help="Where the two runs and report.html go; an earlier demo there is replaced.")
+    ] = Path("runs/demo"),
     n: Annotated[int, typer.Option(help="Pictures of each class and recipe.", min=1)] = 10,
     seed: Annotated[int, typer.Option(help="Of the runs.", min=0)] = 0,
 ) -> None:
@@ -123,10 +128,10 @@ def demo(
     measures = {}
     for recipe in RECIPES:
         drawing = prepare_demo(recipe, out / recipe, n=n, seed=seed)
-        measures[recipe] = draw(drawing, None, None, f"{recipe}: {len(drawing.labels)} pictures").measures
+        measures[recipe] = draw(drawing, f"{recipe}: {len(drawing.labels)} pictures").measures
     page = write_page([out / recipe for recipe in RECIPES], out / "report.html")
     show_verdicts(measures)
-    console.print(f"Open {page}", highlight=False)
+    say(f"Open {page}")
 
 
 @app.command(help="The bundled models, what they reached, and the kinds of address.")
@@ -137,11 +142,17 @@ def models() -> None:
     for facts in cards():
         low, high = facts["accuracy_interval"]
         reached = f"{facts['accuracy']:.1%} ({low:.1%} to {high:.1%})"
-        row = (facts["network"]["name"], f"{facts['parameters']:,}", reached, facts["accuracy_on"], facts["spec"]["licence"])
+        row = (
+            facts["network"]["name"],
+            f"{facts['parameters']:,}",
+            reached,
+            facts["accuracy_on"],
+            facts["spec"]["licence"],
+        )
         table.add_row(f"bundled:{facts['name']}", *row)
     console.print(table)
-    console.print("PATH.py:FUNCTION  your own file; the function returns (nn.Module, bothways.ModelSpec(...))", highlight=False)
-    console.print("PATH/NAME.json    the card that bothways train wrote", highlight=False)
+    say("PATH.py:FUNCTION  your own file; the function returns (nn.Module, bothways.ModelSpec(...))")
+    say("PATH/NAME.json    the card that bothways train wrote")
 
 
 @app.command("recipes", help="The recipes for drawing and for training.")
@@ -153,7 +164,9 @@ def list_recipes() -> None:
         console.print(table)
 
 
-@app.command(help="Train a network of the catalogue.\n\nExample: bothways train cifar10-resnet --data path/to/cifar10 --out runs/resnet")
+@app.command(
+    help="Train a network of the catalogue.\n\nExample:\n\n  bothways train cifar10-resnet --data path/to/cifar10"
+)
 def train(
     recipe: Annotated[str, typer.Argument(help="A training recipe (see bothways recipes) or a .toml file.")],
     data: Annotated[Path, typer.Option(help="A folder with train.parquet and test.parquet.")],
@@ -163,17 +176,20 @@ def train(
     from bothways.recipe.train import prepare_training
 
     training = prepare_training(recipe, str(data), out, resume=resume)
-    follow(training.run(), training.settings.steps, training.name, training.state.step)
+    with closing(training.run()) as steps:
+        follow(steps, training.settings.steps, training.name, training.state.step)
     facts = training.finish()
-    console.print(f"accuracy {facts['accuracy']:.2%} on {facts['accuracy_on']}; files in {out}", highlight=False)
+    say(f"accuracy {facts['accuracy']:.2%} on {facts['accuracy_on']}; files in {out}")
 
 
-@app.command(help="One self-contained HTML page from one or several run folders.\n\nExample: bothways report runs/a runs/b --out both.html")
+@app.command(
+    help="One self-contained HTML page from one or several runs.\n\nExample:\n\n  bothways report runs/a runs/b"
+)
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Run folders.", show_default=False)],
-    out: Annotated[Path | None, typer.Option(help="The page. [default: report.html in the first folder]".replace("[", r"\["))] = None,
+    out: Annotated[Path | None, typer.Option(help=r"The page. \[default: report.html in the first folder]")] = None,
 ) -> None:
-    console.print(f"Open {write_page(runs, out or runs[0] / 'report.html')}", highlight=False)
+    say(f"Open {write_page(runs, out or runs[0] / 'report.html')}")
 
 
 @app.command(help="BibTeX for the parts that a run used.")
@@ -182,7 +198,7 @@ def cite(run: Annotated[Path, typer.Argument(help="A run folder.", show_default=
     from bothways.recipe.settings import checked
     from bothways.runs import RunFolder
 
-    for entry in citations(checked(RunFolder.open(run).settings["settings"])):
+    for entry in citations(checked(RunFolder.open(run).settings.get("settings", {}))):
         typer.echo(entry + "\n")
 
 
@@ -193,22 +209,29 @@ def version(show: Annotated[bool, typer.Option("--version", help="Print the vers
         raise typer.Exit
 
 
-def draw(drawing: Any, judges: Any, data: Path | None, title: str = "drawing") -> Any:
+def say(text: str) -> None:
+    """One line as it is: a path in it is neither broken nor read as markup."""
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def draw(drawing: Any, title: str = "drawing") -> Any:
     """Run a drawing with a progress bar, then ask the judges."""
     from bothways.recipe.generate import conclude
 
-    steps = drawing.settings.steps * len(drawing.batches())
-    with warnings.catch_warnings(record=True) as caught:
-        follow((frame for _, frame in drawing.run()), steps, title)
-        result = conclude(drawing, judges, data)
-    for warning in caught:
-        errors.print(f"note: {warning.message}", style="yellow", highlight=False)
-    return result
+    with closing(drawing.run()) as steps:
+        follow((frame for _, frame in steps), drawing.settings.steps * len(drawing.batches()), title)
+    return conclude(drawing)
 
 
 def follow(frames: Iterable[Any], total: int, title: str, done: int = 0) -> None:
     """A progress bar with time left and the last measured values."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"))
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+    )
     with Progress(*columns, TimeRemainingColumn(), TextColumn("{task.fields[values]}"), console=console) as bar:
         task = bar.add_task(title, total=total, completed=done, values="")
         for frame in frames:
@@ -231,7 +254,7 @@ def show_verdicts(measures: dict[str, dict[str, Any]]) -> None:
             name = verdict["judge"] + (" (gave the gradient)" if verdict["gave_gradient"] else "")
             numbers = [verdict[key] for key in ("frechet", "frechet_real", "diversity", "diversity_real")]
             shown = ["-" if value is None else f"{value:.2f}" for value in numbers]
-            table.add_row(run, name, rate, *shown, f"{measured['cost']['seconds']:.0f}")
+            table.add_row(escape(run), escape(name), rate, *shown, f"{measured['cost']['seconds']:.0f}")
     console.print(table)
 
 
@@ -249,27 +272,26 @@ def repeated(arguments: list[str]) -> list[str]:
     return spread
 
 
-def changes(pairs: list[str]) -> dict[str, Any]:
-    """["rms=0.02"] -> {"rms": "0.02"}; lists are written 1,2,4."""
-    found: dict[str, Any] = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals:
-            raise UserError(f"--set {pair!r}: type NAME=VALUE, such as --set rms=0.02")
-        found[name] = [int(v) for v in value.split(",")] if name == "levels" and value[:1].isdigit() else value
-    return found
-
-
 def main(arguments: list[str] | None = None) -> None:
     """The entry point: one line for a mistake or a failure, never a traceback for a user's mistake."""
-    try:
-        app(args=repeated(sys.argv[1:] if arguments is None else arguments))
-    except (UserError, RunError) as error:
-        errors.print(f"bothways: {error}", highlight=False, markup=False, soft_wrap=True)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        errors.print("bothways: stopped; what is finished is kept, type --resume to go on", highlight=False)
-        sys.exit(130)
+    code = 0
+    with warnings.catch_warnings(record=True) as caught:
+        try:
+            app(args=repeated(sys.argv[1:] if arguments is None else arguments))
+        except (UserError, RunError) as error:
+            complain(f"bothways: {error}")
+            code = error.exit_code
+        except SystemExit as end:  # typer ends every command by it, an interrupt too
+            code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if code == 130:
+            complain("bothways: stopped; what was drawn or trained is kept, type --resume to go on")
+    for warning in caught:
+        complain(f"note: {warning.message}")
+    sys.exit(code)
+
+
+def complain(text: str) -> None:
+    errors.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

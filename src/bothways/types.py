@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
-from torch import Tensor
+if TYPE_CHECKING:  # so that a help page or a mistake does not wait for torch
+    from torch import Tensor
 
 
 class UserError(ValueError):
@@ -104,10 +105,10 @@ class VisionModel(Protocol):
     def features(self, image: Tensor, layers: Sequence[str]) -> Mapping[str, Tensor]: ...
 
 
-VectorField = Callable[[Tensor, Tensor], Tensor]
+VectorField = Callable[["Tensor", "Tensor"], "Tensor"]
 """(x, t) -> dx, x and dx (B,C,H,W), t (B,): a velocity, a score, an ascent direction."""
 
-Objective = Callable[[Tensor], Tensor]
+Objective = Callable[["Tensor"], "Tensor"]
 """image (B,3,H,W) -> how much it is wanted (B,)."""
 
 

@@ -139,6 +139,7 @@ def test_the_numbers_are_there(html: str) -> None:
     assert words.count("gave the gradient: proves nothing") == 2 + 2 + 2  # the comparison, the legends, the tables
     assert "das drew 20 pictures of 10 classes with cifar10-resnet20 in 1 min 15 s on 3 May 2026." in words
     assert 'data-csv="9.1234"' in html
+    assert 'data-csv="cifar10-resnet20 (gave the gradient: proves nothing)"' in html
     buttons = [json.loads(a["data-facts"] or "") for a in Page(html).all("button") if a.get("data-facts")]
     assert buttons[0] == [["seed", "100"], ["own probability", "0.9900"]]
 

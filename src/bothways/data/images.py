@@ -15,6 +15,7 @@ from torch import Tensor
 
 from bothways.data.sources import ImageSet
 from bothways.numerics.draws import generator
+from bothways.types import UserError
 
 Batch = tuple[Tensor, Tensor]
 
@@ -53,8 +54,13 @@ class Augmentation:
 
 
 def batches(data: ImageSet, size: int, seed: int, augmentation: Augmentation) -> Callable[[int], Batch]:
-    """step -> (images (B,3,H,W) in [0,1], labels (B,)). Every epoch uses each picture once; a short tail is dropped."""
+    """step -> (images (B,3,H,W) in [0,1], labels (B,)). Every epoch uses each picture once; a short tail is dropped.
+
+    Raises UserError where the data do not fill one batch.
+    """
     per_epoch = len(data) // size
+    if not per_epoch:
+        raise UserError(f"a batch of {size} is more than the {len(data)} pictures there are; give a smaller batch")
 
     @lru_cache(maxsize=2)
     def order(epoch: int) -> Tensor:

@@ -43,7 +43,8 @@ def load_images(address: str | Path, *, split: str = "train", size: int | tuple[
     """Read every picture at an address into memory.
 
     address: ``FILE.parquet`` (an ``image`` column of encoded bytes, a ``label`` column), a folder that holds
-        ``SPLIT.parquet``, or a folder with one sub-folder of image files a class (or just image files).
+        ``SPLIT.parquet``, or a folder with one sub-folder of image files a class (or just image files, or such a
+        folder a split).
     size: pixels, an int or (height, width); the shorter side is resized to it and the centre cut out. Needed
         where the pictures differ in size.
     Raises UserError where nothing can be read.
@@ -56,6 +57,8 @@ def load_images(address: str | Path, *, split: str = "train", size: int | tuple[
     elif path.is_dir() and any(path.glob("*.parquet")):
         found = ", ".join(sorted(p.stem for p in path.glob("*.parquet")))
         raise UserError(f"data {str(address)!r} has no split {split!r}; it has {found}")
+    elif path.is_dir():
+        path = _split_folder(path, split)
     names, entries = _parquet_entries(path) if path.is_file() else _folder_entries(path)
     return _read(entries, names, size, str(address))
 
@@ -71,13 +74,26 @@ def _parquet_entries(path: Path) -> tuple[tuple[str, ...], Iterator[tuple[str, b
         raise UserError(f"data {str(path)!r} has no column 'image'; it has {', '.join(table.column_names)}")
     facts = json.loads((table.schema.metadata or {}).get(b"huggingface", b"{}"))
     names = facts.get("info", {}).get("features", {}).get("label", {}).get("names", [])
-    labels = table["label"].to_pylist() if "label" in table.column_names else [-1] * len(table)
+    labels = table["label"].to_pylist() if "label" in table.column_names else [None] * len(table)
+    if not all(label is None or isinstance(label, int) for label in labels):
+        raise UserError(f"data {str(path)!r} has labels that are not whole numbers; number the classes from 0")
 
     def entries() -> Iterator[tuple[str, bytes, int]]:
         for row, (image, label) in enumerate(zip(table["image"].to_pylist(), labels, strict=True)):
-            yield f"{path.name} row {row}", (image or {}).get("bytes") or b"", label
+            data = image.get("bytes") if isinstance(image, dict) else image  # the hub wraps the bytes, others do not
+            yield f"{path.name} row {row}", data if isinstance(data, bytes) else b"", -1 if label is None else label
 
     return tuple(names), entries()
+
+
+def _split_folder(path: Path, split: str) -> Path:
+    """PATH/SPLIT where it holds a folder a class, else PATH itself."""
+    splits = {p.name for p in path.iterdir() if p.is_dir() and any(inner.is_dir() for inner in p.iterdir())}
+    if split in splits:
+        return path / split
+    if splits & {"train", "test"}:  # else the splits would be taken for classes
+        raise UserError(f"data {str(path)!r} has no split {split!r}; it has {', '.join(sorted(splits))}")
+    return path
 
 
 def _folder_entries(path: Path) -> tuple[tuple[str, ...], Iterator[tuple[str, bytes, int]]]:
@@ -86,7 +102,7 @@ def _folder_entries(path: Path) -> tuple[tuple[str, ...], Iterator[tuple[str, by
 
     def entries() -> Iterator[tuple[str, bytes, int]]:
         for label, folder in folders:
-            for file in sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES):
+            for file in sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file()):
                 yield str(file.relative_to(path)), file.read_bytes(), label
 
     return names, entries()
@@ -114,11 +130,19 @@ def _read(
 
 
 def decode_image(data: bytes, size: int | tuple[int, int] | None = None) -> np.ndarray:
-    """Encoded bytes -> (H,W,3) uint8 RGB; with a size, the shorter side is resized to it and the centre cut out."""
-    with Image.open(io.BytesIO(data)) as opened:
-        if opened.width * opened.height > PIXELS_AT_MOST:
-            raise ValueError(f"{opened.width} x {opened.height} pixels are more than {PIXELS_AT_MOST}")
-        picture = opened.convert("RGB")
+    """Encoded bytes -> (H,W,3) uint8 RGB; with a size, the shorter side is resized to it and the centre cut out.
+
+    Raises OSError, SyntaxError or ValueError for what is not a picture, and ValueError for more than PIXELS_AT_MOST.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below is lower
+            with Image.open(io.BytesIO(data)) as opened:
+                if opened.width * opened.height > PIXELS_AT_MOST:
+                    raise ValueError(f"{opened.width} x {opened.height} pixels are more than {PIXELS_AT_MOST}")
+                picture = opened.convert("RGB")
+    except Image.DecompressionBombError as error:
+        raise ValueError(str(error)) from error
     if size is None:
         return np.asarray(picture)
     height, width = (size, size) if isinstance(size, int) else size

@@ -54,13 +54,15 @@ class Ascent:
         if settings.optimizer == "adam" and getattr(parameterization, "linear_only", False):
             raise UserError('the stack as an operator takes "sgd" or "momentum"; for "adam" type --engine explicit')
         self.parameterization, self.settings, self.step = parameterization, settings, 0
-        self.optimizer = build_optimizer(parameterization.parameters(), settings)
+        # The optimiser moves zeros beside the parameters: a small step off a large number would be rounded.
+        self.moves = [torch.zeros_like(p) for p in parameterization.parameters()]
+        self.optimizer = build_optimizer(self.moves, settings)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Everything that moves, by name."""
-        saved = {f"parameter.{i}": p.detach() for i, p in enumerate(self.parameterization.parameters())}
+        """A copy of everything that moves, by name."""
+        saved = {f"parameter.{i}": p.detach().clone() for i, p in enumerate(self.parameterization.parameters())}
         for index, memory in self.optimizer.state_dict()["state"].items():
-            saved |= {f"memory.{index}.{k}": torch.as_tensor(v) for k, v in memory.items() if v is not None}
+            saved |= {f"memory.{index}.{k}": torch.as_tensor(v).clone() for k, v in memory.items() if v is not None}
         return saved
 
     def load(self, tensors: dict[str, Tensor], step: int) -> None:
@@ -118,11 +120,10 @@ def ascend(field: VectorField, ascent: Ascent, draws: Draws) -> Iterator[Frame]:
 def _move(ascent: Ascent, parameters: list[Tensor], gradients: tuple[Tensor, ...], draws: Draws, t: float) -> None:
     settings, canvas = ascent.settings, ascent.parameterization.canvas
     length = step_length(ascent.step, settings)
-    before = [parameter.clone() for parameter in parameters]
-    for parameter, gradient in zip(parameters, gradients, strict=True):
-        parameter.grad = gradient
+    for move, gradient in zip(ascent.moves, gradients, strict=True):
+        move.zero_().grad = gradient
     ascent.optimizer.step()
-    change = [parameter - old for parameter, old in zip(parameters, before, strict=True)]
+    change = ascent.moves
     if settings.rate is None:
         change = _scaled(change, canvas(change), settings.rms * length)
     else:
@@ -131,12 +132,13 @@ def _move(ascent: Ascent, parameters: list[Tensor], gradients: tuple[Tensor, ...
         size = _rms(canvas(change)) * settings.noise
         noise = [draws.normal(p.shape[1:], t, f"step noise {i}").to(p) for i, p in enumerate(parameters)]
         change = [c + n for c, n in zip(change, _scaled(noise, canvas(noise), size), strict=True)]
-    for parameter, old, part in zip(parameters, before, change, strict=True):
-        parameter.copy_(old + part)
+    for parameter, part in zip(parameters, change, strict=True):
+        parameter.add_(part)
 
 
 def _rms(canvas: Tensor) -> Tensor:
-    return canvas.square().mean((1, 2, 3)).sqrt()
+    largest = canvas.abs().amax((1, 2, 3), keepdim=True).clamp_min(1e-30)  # the square of a small number is zero
+    return largest.flatten() * (canvas / largest).square().mean((1, 2, 3)).sqrt()
 
 
 def _scaled(change: list[Tensor], canvas: Tensor, rms: float | Tensor) -> list[Tensor]:

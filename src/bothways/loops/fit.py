@@ -1,6 +1,6 @@
 """Train a network: loss + batches -> frames. Exact resume: everything but the state is a pure function of the step.
 
-    theta <- theta - rate(k) * direction(grad_theta loss(batch_k)),   average <- decay * average + (1 - decay) * theta
+theta <- theta - rate(k) * direction(grad_theta loss(batch_k)),   average <- decay * average + (1 - decay) * theta
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from bothways.types import Frame, RunError
+from bothways.types import Frame, RunError, UserError
 
 Loss = Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, dict[str, Tensor]]]
 """(network, batch) -> the loss, and values to report."""
+OPTIMIZERS = ("sgd", "adamw", "muon")
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,10 @@ class FitSettings:
     average: float = 0.0
     bf16: bool = False
     clip: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.optimizer not in OPTIMIZERS:
+            raise UserError(f"optimizer {self.optimizer!r} is not known; type one of {', '.join(OPTIMIZERS)}")
 
 
 class FitState:
@@ -78,7 +83,10 @@ def build_optimizers(network: nn.Module, settings: FitSettings) -> list[torch.op
         return [torch.optim.SGD(parameters, lr=rate, momentum=0.9, nesterov=True, weight_decay=decay)]
     if settings.optimizer == "adamw":
         return [torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)]
-    matrices = [p for name, p in network.named_parameters() if p.ndim == 2 and not name.startswith("head")]
+    named = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
+    matrices = [p for name, p in named if p.ndim == 2 and not name.startswith("head")]
+    if not matrices or not hasattr(torch.optim, "Muon"):
+        raise UserError('optimizer "muon" needs torch 2.9 and a network with matrices besides its head; type "adamw"')
     others = [p for p in parameters if all(p is not matrix for matrix in matrices)]
     # Muon's update is scaled to the size of AdamW's, so that one rate serves both.
     muon = torch.optim.Muon(matrices, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw")
@@ -92,7 +100,9 @@ def rate_at(step: int, settings: FitSettings) -> float:
     return settings.rate * min((step + 1) / warm, falling)
 
 
-def fit(state: FitState, loss: Loss, batch: Callable[[int], tuple[Tensor, ...]], settings: FitSettings) -> Iterator[Frame]:
+def fit(
+    state: FitState, loss: Loss, batch: Callable[[int], tuple[Tensor, ...]], settings: FitSettings
+) -> Iterator[Frame]:
     """Yield a frame after every step, from ``state.step`` on; the caller saves ``state`` where it likes.
 
     Raises RunError where the loss is not finite, before the step is made.

@@ -1,6 +1,6 @@
 """Any nn.Module + ModelSpec -> VisionModel: the one place where the facts about a model are applied.
 
-    f(image) = module((image[channel order] - mean) / std),   image (B,3,H,W) RGB in [0,1]
+f(image) = module((image[channel order] - mean) / std),   image (B,3,H,W) RGB in [0,1]
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from difflib import get_close_matches
 import torch
 from torch import Tensor, nn
 
-from bothways.types import ModelSpec, UserError
+from bothways.types import ModelSpec, RunError, UserError
 
 SPEC_LINES = (
     "state its facts: bothways.ModelSpec(size=224, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), classes=1000)"
@@ -45,7 +45,8 @@ class Adapter:
     def features(self, image: Tensor, layers: Sequence[str]) -> Mapping[str, Tensor]:
         """One forward pass -> {layer: activation}; a layer is "NAME", "NAME:input" or "outputs".
 
-        Raises UserError for an unknown layer, with the nearest names, and for a size that the model cannot take.
+        Raises UserError for an unknown layer, with the nearest names, and for a size that the model cannot take;
+        RunError where memory ends.
         """
         seen: dict[str, Tensor] = {}
         with ExitStack() as hooks:
@@ -53,6 +54,9 @@ class Adapter:
                 if layer != "outputs":
                     hooks.enter_context(self._recorded(layer, seen))
             seen["outputs"] = self._forward(image)
+        unseen = [layer for layer in layers if not isinstance(seen.get(layer), Tensor)]
+        if unseen:
+            raise UserError(f"model {self.name!r}: no tensor passes through layer {unseen[0]!r}; type one inside it")
         return {layer: seen[layer] for layer in layers}
 
     def layers(self) -> list[str]:
@@ -77,26 +81,33 @@ class Adapter:
     def _forward(self, image: Tensor) -> Tensor:
         spec = self.spec
         seen = image.flip(1) if spec.channel_order == "BGR" else image
-        mean, std = (torch.tensor(v, dtype=seen.dtype, device=seen.device).view(1, 3, 1, 1) for v in (spec.mean, spec.std))
+        mean, std = (
+            torch.tensor(v, dtype=seen.dtype, device=seen.device).view(1, 3, 1, 1) for v in (spec.mean, spec.std)
+        )
         seen = (seen - mean) / std
         try:
             with torch.autocast(seen.device.type, DTYPES[self.dtype], enabled=self.dtype != "float32"):
                 result = self.module(seen)
-        except RuntimeError as error:
+        except torch.OutOfMemoryError as error:
+            raise RunError(
+                f"model {self.name!r}: no memory is left for {len(image)} views; type fewer --copies"
+            ) from error
+        except (RuntimeError, ValueError, AssertionError) as error:
             height, width = image.shape[-2:]
-            said = str(error).strip().splitlines()[0]
+            said, size = (str(error).strip() or type(error).__name__).splitlines()[0], f"{height}x{width}"
             if (height, width) != (spec.height, spec.width):
                 raise UserError(
-                    f"model {self.name!r} cannot take {height}x{width} pictures ({said}); "
+                    f"model {self.name!r} cannot take {size} pictures ({said}); "
                     f"it is stated for {spec.height}x{spec.width}: leave --size out, or type --size {spec.height}"
                 ) from error
             raise UserError(
-                f"model {self.name!r} fails on RGB pictures (3 channels) of {height}x{width}, the size in its spec: {said}; "
+                f"model {self.name!r} fails on RGB pictures (3 channels) of {size}, the size in its spec: {said}; "
                 "give a module that takes (B,3,H,W), and mend ModelSpec.size"
             ) from error
-        if not isinstance(result, Tensor):
+        if not isinstance(result, Tensor) or result.ndim < 2:
+            shape = f" of shape {tuple(result.shape)}" if isinstance(result, Tensor) else ""
             raise UserError(
-                f"model {self.name!r} returns a {type(result).__name__}, not a tensor; "
+                f"model {self.name!r} returns a {type(result).__name__}{shape}, not a tensor (B,K); "
                 "wrap it in a module whose forward returns the logits or the embedding, (B,K)"
             )
         return result.flatten(1) if image.dtype == torch.float64 else result.flatten(1).float()
@@ -110,9 +121,11 @@ class Adapter:
             raise UserError(f"model {self.name!r} has no layer {layer!r}; the nearest are {', '.join(near) or 'none'}")
 
         def keep(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor | None = None) -> None:
-            value = inputs[0] if output is None else output
-            # autocast may hand over bfloat16, in which statistics would be rounded
-            seen[layer] = value.float() if value.dtype in (torch.bfloat16, torch.float16) else value
+            value = inputs[0] if output is None and inputs else output
+            if isinstance(value, Tensor):
+                # autocast may hand over bfloat16, in which statistics would be rounded; an in-place activation that
+                # follows would write over what is kept
+                seen[layer] = value.float() if value.dtype in (torch.bfloat16, torch.float16) else value.clone()
 
         module = modules[name]
         handle = module.register_forward_pre_hook(keep) if side else module.register_forward_hook(keep)
@@ -123,7 +136,9 @@ class Adapter:
 
     def _check(self) -> None:
         """One forward pass at the stated size, so that wrong facts are found before anything is drawn."""
-        probe = torch.full((1, 3, self.spec.height, self.spec.width), 0.5, device=self.device)
+        double = any(p.dtype == torch.float64 for p in self.module.parameters())
+        kind = torch.float64 if double else torch.float32
+        probe = torch.full((1, 3, self.spec.height, self.spec.width), 0.5, device=self.device, dtype=kind)
         layers = [self.spec.feature_layer, "outputs"] if self.spec.feature_layer else ["outputs"]
         with torch.no_grad():
             result = self.features(probe, layers)["outputs"]

@@ -1,7 +1,8 @@
 """A small attention network on convolutional tokens (after CCT, arXiv 2104.05704), without batch normalisation.
 
     x <- x + Local(x),  x <- x + Attention(LayerNorm(x)),  x <- x + MLP(LayerNorm(x))
-    Attention = softmax(q k^T / sqrt(d)) v;  Local = a depthwise 3x3 convolution over the token grid (CPVT, arXiv 2102.10882)
+    Attention = softmax(q k^T / sqrt(d)) v
+    Local = a depthwise 3x3 convolution over the token grid (CPVT, arXiv 2102.10882)
 
 The product is written out, since the fused kernels on CPU can be differentiated only once and are slower to train.
 """

@@ -104,13 +104,17 @@ def load_weights(module: nn.Module, path: str | Path) -> None:
         found = load_file(path)
     except (SafetensorError, ValueError, OSError) as error:
         raise UserError(
-            f"weights {str(path)!r} are not a safetensors file, and a pickle is never read, since it can run code; convert it where "
-            "you trust it: safetensors.torch.save_file(torch.load(FILE, weights_only=True), 'model.safetensors')"
+            f"weights {str(path)!r} are not a safetensors file, and a pickle is never read, since it can run code; "
+            "convert it: safetensors.torch.save_file(torch.load(FILE, weights_only=True), 'model.safetensors')"
         ) from error
     wanted = module.state_dict()
     missing = [key for key in wanted if key not in found and not key.endswith("num_batches_tracked")]
     extra = [key for key in found if key not in wanted]
-    shapes = [f"{k} {tuple(found[k].shape)} for {tuple(wanted[k].shape)}" for k in wanted if k in found and found[k].shape != wanted[k].shape]
+    shapes = [
+        f"{k} {tuple(found[k].shape)} for {tuple(wanted[k].shape)}"
+        for k in wanted
+        if k in found and found[k].shape != wanted[k].shape
+    ]
     if missing or extra or shapes:
         parts = [f"{what}: {', '.join(keys[:3])}" for what, keys in _differences(missing, extra, shapes) if keys]
         raise UserError(f"weights {str(path)!r} do not fit the model ({'; '.join(parts)}); give the file made for it")
@@ -124,7 +128,9 @@ def check_device(device: str) -> None:
     try:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device {device!r} is not to be had here ({str(error).splitlines()[0]}); type --device cpu") from error
+        raise UserError(
+            f"device {device!r} is not to be had here ({str(error).splitlines()[0]}); type --device cpu"
+        ) from error
 
 
 def _from_bundled(name: str) -> tuple[nn.Module, ModelSpec]:
@@ -166,7 +172,8 @@ def _from_file(path: Path, function: str) -> tuple[nn.Module, ModelSpec]:
     if not path.is_file():
         raise UserError(f"model file {str(path)!r} does not exist; type PATH.py:FUNCTION")
     described = importlib.util.spec_from_file_location(f"bothways_user_{path.stem}", path)
-    assert described is not None and described.loader is not None
+    assert described is not None
+    assert described.loader is not None
     file = importlib.util.module_from_spec(described)
     sys.modules[described.name] = file  # dataclasses and pickling of the user's classes look it up
     try:
@@ -183,8 +190,15 @@ def _from_file(path: Path, function: str) -> tuple[nn.Module, ModelSpec]:
         raise
     except Exception as error:
         raise UserError(f"{path}:{function} fails: {type(error).__name__}: {error}") from error
-    if not (isinstance(built, tuple) and len(built) == 2 and isinstance(built[0], nn.Module) and isinstance(built[1], ModelSpec)):
-        raise UserError(f"{path}:{function} must return (module, spec), a model without a spec is refused; {SPEC_LINES}")
+    if not (
+        isinstance(built, tuple)
+        and len(built) == 2
+        and isinstance(built[0], nn.Module)
+        and isinstance(built[1], ModelSpec)
+    ):
+        raise UserError(
+            f"{path}:{function} must return (module, spec), a model without a spec is refused; {SPEC_LINES}"
+        )
     return built
 
 

@@ -1,4 +1,4 @@
-"""A plain convolutional network without shortcuts (after VGG, arXiv 1409.1556), with group normalisation."""
+"""A plain convolutional network without shortcuts (after VGG, arXiv 1409.1556), with batch normalisation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class PlainNet(nn.Module):
         for index, (wide, depth) in enumerate(zip(channels, depths, strict=True)):
             for place in range(depth):
                 stride = 2 if place == 0 and index > 0 else 1
-                layers += [nn.Conv2d(width, wide, 3, stride, 1, bias=False), nn.GroupNorm(8, wide), nn.SiLU()]
+                layers += [nn.Conv2d(width, wide, 3, stride, 1, bias=False), nn.BatchNorm2d(wide), nn.ReLU()]
                 width = wide
         self.layers = nn.Sequential(*layers)
         self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +26,15 @@ REFERENCE_AT_MOST = 2000
 
 
 def assess(
-    result: Result, model: Adapter, settings: DrawSettings, judges: Sequence[str | Adapter] | None, data: str | Path | None
+    result: Result,
+    model: Adapter,
+    settings: DrawSettings,
+    jury: Sequence[Adapter],
+    references: Mapping[str, Reference],
 ) -> dict[str, Any]:
-    """measures.json: the verdicts of the judges and of the model itself, and what needs no judge."""
+    """measures.json: the verdicts of the jury, the model itself in it, and what needs no judge."""
     if not len(result):
         return {"judges": [], "images": {}, "citations": citations(settings)}
-    asked = default_judges(model) if judges is None else judges
-    jury = [j if isinstance(j, Adapter) else load_model(j, device=model.device) for j in asked]
-    jury = [j for j in jury if j.name != model.name] + [model]
-    references = {j.name: found for j in jury if (found := reference(j, data)) is not None}
     names = [record["class"] for record in result.records]
     images = result.images.to(model.device)
     verdicts = judge(images, names, jury, references, gradient_models={model.name})
@@ -49,6 +49,22 @@ def default_judges(model: Adapter) -> list[str]:
     own = model.name.removeprefix("bundled:")
     alike = [n for n in bundled_names() if n != own and spec_from(card(n)["spec"]).classes == model.spec.classes]
     return [f"bundled:{name}" for name in alike]
+
+
+def find_jury(model: Adapter, judges: Sequence[str | Adapter] | None) -> list[Adapter]:
+    """The judges, and last the model itself. None takes the bundled models that know the same classes."""
+    found = []
+    for asked in default_judges(model) if judges is None else judges:
+        try:
+            found.append(asked if isinstance(asked, Adapter) else load_model(asked, device=model.device))
+        except UserError as error:
+            raise UserError(f"judge {asked}: {error}") from error
+    return [judge for judge in found if judge.name != model.name] + [model]
+
+
+def find_references(jury: Sequence[Adapter], data: str | Path | None) -> dict[str, Reference]:
+    """Real pictures as each judge sees them, where there are any."""
+    return {judge.name: found for judge in jury if (found := reference(judge, data)) is not None}
 
 
 def reference(model: Adapter, data: str | Path | None) -> Reference | None:
@@ -80,14 +96,3 @@ def null_slope(model: Adapter, settings: DrawSettings) -> float | None:
         images = place.crop()(ascent.parameterization.image()[:, None], draws, 0.0)[:, 0]
     slope = image_measures(images)["spectrum_slope"]
     return slope
-
-
-def judges_or_error(addresses: Sequence[str], device: str) -> list[Adapter]:
-    """Load the judges that a user named, before anything is drawn."""
-    found = []
-    for address in addresses:
-        try:
-            found.append(load_model(address, device=device))
-        except UserError as error:
-            raise UserError(f"--judge {address}: {error}") from error
-    return found

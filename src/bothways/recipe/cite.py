@@ -6,7 +6,8 @@ from bothways.recipe.settings import DrawSettings
 
 
 def _entry(key: str, author: str, title: str, year: int, venue: str) -> str:
-    return f"@article{{{key},\n  author = {{{author}}},\n  title = {{{title}}},\n  year = {{{year}}},\n  journal = {{{venue}}}\n}}"
+    fields = {"author": author, "title": title, "year": str(year), "journal": venue}
+    return f"@article{{{key},\n" + ",\n".join(f"  {name} = {{{value}}}" for name, value in fields.items()) + "\n}"
 
 
 PAPERS = {
@@ -33,7 +34,11 @@ PAPERS = {
         "CVPR, arXiv:1412.0035",
     ),
     "fourier": _entry(
-        "olah2017feature", "Olah, Chris and Mordvintsev, Alexander and Schubert, Ludwig", "Feature Visualization", 2017, "Distill"
+        "olah2017feature",
+        "Olah, Chris and Mordvintsev, Alexander and Schubert, Ludwig",
+        "Feature Visualization",
+        2017,
+        "Distill",
     ),
     "frechet": _entry(
         "heusel2017gans",

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import platform
-import resource
-import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +16,13 @@ from bothways.data.sources import load_images
 from bothways.loops.ascend import Ascent, ascend
 from bothways.models.adapter import Adapter
 from bothways.models.catalogue import load_model
-from bothways.recipe.assess import assess
-from bothways.recipe.parts import Prior, batch_parts, find_prior, geometry
-from bothways.recipe.result import Result
+from bothways.recipe.assess import assess, find_jury, find_references
+from bothways.recipe.parts import Prior, batch_parts, check_parts, find_classes, find_prior, geometry
+from bothways.recipe.result import Result, peak_memory, tables
 from bothways.recipe.settings import DEFAULT_RECIPE, DrawSettings, draw_settings
 from bothways.runs import RunFolder
-from bothways.types import Frame, ModelSpec, RunError, UserError
-from bothways.version import __version__
+from bothways.synthesis.judge import Reference
+from bothways.types import Frame, ModelSpec, UserError
 
 PIXELS_AT_ONCE = 1_000_000  # copies x height x width x pictures of a batch: what fits in a gigabyte or two
 PICTURES_AT_ONCE = 50
@@ -43,6 +40,8 @@ class Drawing:
     prior: Prior
     only: Collection[int] | None = None
     folder: RunFolder | None = None
+    jury: list[Adapter] = field(default_factory=list)
+    references: dict[str, Reference] = field(default_factory=dict)
     images: dict[int, Tensor] = field(default_factory=dict)
     records: dict[int, dict[str, Any]] = field(default_factory=dict)
     frames: list[Frame] = field(default_factory=list)
@@ -61,7 +60,7 @@ class Drawing:
         parts = [everything[i : i + size] for i in range(0, len(everything), size)]
         return [part for part in parts if self.only is None or set(part) & set(self.only)]
 
-    def run(self) -> Iterator[tuple[int, Frame]]:
+    def run(self) -> Generator[tuple[int, Frame], None, None]:
         """Yield (batch number, frame) after every step. However it ends, the run folder is left whole."""
         began = time.monotonic()
         state, message = "stopped", "stopped before the end; type --resume to go on"
@@ -70,7 +69,9 @@ class Drawing:
                 if not self._finished_before(pictures):
                     yield from self._batch(number, pictures)
             state, message = "complete", ""
-        except RunError as error:
+            if self.folder is not None:  # with those that a run cut short had made
+                self.frames = [Frame(f["step"], f["t"], None, _numbered(f)) for f in self.folder.frames]
+        except Exception as error:
             state, message = "failed", str(error)
             raise
         finally:
@@ -86,25 +87,33 @@ class Drawing:
         images = torch.stack([self.images[i] for i in order]) if order else torch.zeros(0, 3, 1, 1)
         labels = torch.tensor([self.labels[i] for i in order], dtype=torch.int64)
         return Result(
-            images, labels, [self.records[i] for i in order], self.frames, measures or {}, tables(self.model, self.settings)
+            images,
+            labels,
+            [self.records[i] for i in order],
+            self.frames,
+            measures or {},
+            tables(self.model, self.settings, list(dict.fromkeys(self.labels))),
         )
 
-    def _batch(self, number: int, pictures: list[int]) -> Iterator[tuple[int, Frame]]:
+    def _batch(self, number: int, pictures: list[int]) -> Generator[tuple[int, Frame], None, None]:
         labels = torch.tensor([self.labels[i] for i in pictures])
         seeds = [picture_seed(self.settings.seed, i) for i in pictures]
         field_, ascent, draws = batch_parts(self.model, self.settings, labels, seeds, self.prior)
         self._go_on(number, pictures, ascent)
-        saved = time.monotonic()
+        good, saved = (ascent.tensors(), ascent.step), time.monotonic()
         try:
             for frame in ascend(field_, ascent, draws):
                 self.frames.append(Frame(frame.step, frame.t, None, {**frame.stats, "batch": number}))
                 if self.folder is not None:
                     self.folder.append_frame(frame, number)
+                    good = ascent.tensors(), ascent.step
                     if time.monotonic() - saved > SECONDS_BETWEEN_SAVES:
                         self._save_state(number, pictures, ascent)
                         saved = time.monotonic()
                 yield number, replace(frame, image=None if frame.image is None else self._seen(frame.image))
         except BaseException:
+            if self.folder is not None:  # an interrupt may come in the middle of a step, or before its line is written
+                ascent.load(*good)
             self._save_state(number, pictures, ascent)
             self._keep(pictures, ascent, unfinished=True)
             raise
@@ -191,12 +200,24 @@ def generate(
     Raises UserError for what cannot be, RunError where something fails on the way.
     """
     drawing = prepare(
-        model, classes, recipe, spec=spec, data=data, out=out, overwrite=overwrite, resume=resume, only=only, n=n, **settings
+        model,
+        classes,
+        recipe,
+        spec=spec,
+        data=data,
+        judges=judges,
+        out=out,
+        overwrite=overwrite,
+        resume=resume,
+        only=only,
+        n=n,
+        **settings,
     )
-    for batch, frame in drawing.run():
-        if on_frame is not None:
-            on_frame(batch, frame)
-    return conclude(drawing, judges, data)
+    with closing(drawing.run()) as steps:  # closed, so that the folder is whole whatever on_frame raises
+        for batch, frame in steps:
+            if on_frame is not None:
+                on_frame(batch, frame)
+    return conclude(drawing)
 
 
 def prepare(
@@ -206,6 +227,7 @@ def prepare(
     *,
     spec: ModelSpec | None = None,
     weights: str | Path | None = None,
+    judges: Sequence[str | Adapter] | None = None,
     data: str | Path | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
@@ -213,7 +235,7 @@ def prepare(
     only: Collection[int] | None = None,
     **settings: Any,
 ) -> Drawing:
-    """Everything of ``generate`` that can be refused, before the first step is made."""
+    """Everything of ``generate`` that can be refused, before a run folder is touched and the first step is made."""
     chosen = draw_settings(recipe, **settings)
     if not isinstance(model, Adapter):
         model = load_model(model, spec, weights=weights, device=chosen.device, dtype=chosen.dtype)
@@ -222,73 +244,49 @@ def prepare(
     outside = [i for i in only or () if not 0 <= i < len(labels)]
     if outside:
         raise UserError(f"--only {outside[0]}: the run has pictures 0 to {len(labels) - 1}")
-    place = geometry(chosen, model)
-    with torch.no_grad():  # a size that the model cannot take is refused here
-        model.outputs(torch.full((1, 3, place.height, place.width), 0.5, device=model.device))
     real = None
     if data is not None and chosen.statistics == "spread":
         real = load_images(data, size=(model.spec.height, model.spec.width)).images[:2000].float() / 255
     prior = find_prior(model, chosen, real)
-    folder = None
-    if out is not None:
-        folder = RunFolder.create(out, tables(model, chosen, wanted), overwrite=overwrite, resume=resume)
-    return Drawing(model, chosen, labels, prior, only, folder)
+    check_parts(model, chosen, prior)
+    jury = find_jury(model, judges)
+    references = find_references(jury, data)
+    if out is None:
+        return Drawing(model, chosen, labels, prior, only, None, jury, references)
+    folder = RunFolder.create(out, tables(model, chosen, wanted), overwrite=overwrite, resume=resume)
+    before = float(folder.status["seconds"])
+    return Drawing(model, chosen, labels, prior, only, folder, jury, references, seconds=before)
 
 
-def conclude(drawing: Drawing, judges: Sequence[str | Adapter] | None, data: str | Path | None = None) -> Result:
+def conclude(drawing: Drawing) -> Result:
     """The verdicts on a finished drawing, kept in its run folder."""
+    try:
+        return _judged(drawing)
+    except BaseException as error:
+        if drawing.folder is not None:
+            state = "failed" if isinstance(error, Exception) else "stopped"
+            drawing.folder.finish(state, f"drawn but not judged ({error}); type --resume to go on")
+        raise
+
+
+def _judged(drawing: Drawing) -> Result:
     result = drawing.result()
     cost = {
         "seconds": drawing.seconds,
         "seconds_per_picture": drawing.seconds / max(1, len(result)),
         "peak_mb": peak_memory(drawing.model.device),
     }
-    measures = {**assess(result, drawing.model, drawing.settings, judges, data), "cost": cost}
+    measures = {**assess(result, drawing.model, drawing.settings, drawing.jury, drawing.references), "cost": cost}
     if drawing.folder is not None:
         drawing.folder.write_measures(measures)
         drawing.folder.finish("complete", of=len(drawing.labels), seconds=cost["seconds"], peak_mb=cost["peak_mb"])
     return drawing.result(measures)
 
 
-def find_classes(model: Adapter, classes: Sequence[str | int]) -> list[int]:
-    """Names or numbers -> numbers; raises UserError with the nearest names."""
-    if not model.spec.count:
-        raise UserError(f"model {model.name!r} has no classes in its spec; state ModelSpec(classes=...)")
-    if not classes:
-        raise UserError(f"no class was asked for; type --class NAME_OR_NUMBER, such as {model.spec.class_name(0)}")
-    names = {model.spec.class_name(i).lower(): i for i in range(model.spec.count)}
-    found = []
-    for asked in classes:
-        text = str(asked).strip().lower()
-        if text in names:
-            found.append(names[text])
-        elif text.isdigit() and int(text) < model.spec.count:
-            found.append(int(text))
-        else:
-            near = get_close_matches(text, names, n=3, cutoff=0.4)
-            hint = f"the nearest are {', '.join(near)}" if near else f"type a name or 0 to {model.spec.count - 1}"
-            raise UserError(f"model {model.name!r} has no class {asked!r}; {hint}")
-    return list(dict.fromkeys(found))
+def _numbered(line: dict[str, Any]) -> dict[str, Any]:
+    return {**line["stats"], "batch": line["batch"]}
 
 
 def picture_seed(run_seed: int, index: int) -> int:
     """The seed of one picture: the same whatever else the run holds."""
     return run_seed * SEEDS_OF_A_RUN + index
-
-
-def tables(model: Adapter, settings: DrawSettings, classes: Sequence[int] = ()) -> dict[str, Any]:
-    """What recipe.toml holds."""
-    spec = model.spec
-    facts = {"address": model.name, "size": [spec.height, spec.width], "mean": list(spec.mean), "std": list(spec.std)}
-    facts |= {"channel_order": spec.channel_order, "classes": spec.count, "source": spec.source, "licence": spec.licence}
-    versions = {"bothways": __version__, "torch": torch.__version__, "python": platform.python_version()}
-    drawn = {"classes": [spec.class_name(i) for i in classes]}
-    return {"settings": settings.model_dump(), "drawn": drawn, "model": facts, "versions": versions}
-
-
-def peak_memory(device: str) -> float:
-    """Megabytes: of the GPU where one is used, else the largest this process has been."""
-    if device.startswith("cuda"):
-        return torch.cuda.max_memory_allocated() / 2**20
-    unit = 2**20 if sys.platform == "darwin" else 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit

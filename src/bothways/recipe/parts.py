@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 import torch
 from torch import Tensor
@@ -37,7 +38,7 @@ from bothways.synthesis.objectives import (
     total_variation,
 )
 from bothways.synthesis.parameterizations import Fourier, ImageStack, Pixels
-from bothways.types import Parameterization, UserError
+from bothways.types import Parameterization, RunError, UserError
 
 START_RESOLUTION = 8  # pixels of a side of the low-resolution noise in a start
 
@@ -127,7 +128,9 @@ def find_prior(model: Adapter, settings: DrawSettings, real: Tensor | None) -> P
         stored = model.batch_norm_statistics()
         if stored:
             return stored
-        raise UserError(f"model {model.name!r} has no BatchNorm statistics; type --statistics spread --data REAL_IMAGES")
+        raise UserError(
+            f"model {model.name!r} has no BatchNorm statistics; type --statistics spread --data REAL_IMAGES"
+        )
     if real is not None:
         return measure_spread(model, real.to(model.device), model.statistics_layers())
     spread = read_spread(kept_statistics(model.name))
@@ -172,9 +175,44 @@ def batch_parts(
     return field, new_ascent(settings, place, draws, model.device), draws
 
 
+def check_parts(model: Adapter, settings: DrawSettings, prior: Prior) -> None:
+    """Put the parts of one picture together, so that a size or settings that cannot be are refused before a run."""
+    place = geometry(settings, model)
+    try:
+        with torch.no_grad():
+            model.outputs(torch.full((1, 3, place.height, place.width), 0.5, device=model.device))
+        batch_parts(model, settings, torch.zeros(1, dtype=torch.int64), [0], prior)
+    except RunError:
+        raise
+    except RuntimeError as error:
+        size, said = f"{place.height}x{place.width}", str(error).splitlines()[0]
+        raise UserError(f"pictures of {size} cannot be held ({said}); type a smaller --size") from error
+
+
 def new_ascent(settings: DrawSettings, place: Geometry, draws: Draws, device: str) -> Ascent:
     """The start of an ascent, which knows nothing of a model."""
     held = parameterization(settings, start_image(settings, place, draws).to(device))
     names = ("steps", "optimizer", "rms", "rate", "schedule", "final")
     chosen = AscentSettings(**{name: getattr(settings, name) for name in names}, noise=settings.step_noise)
     return Ascent(held, chosen)
+
+
+def find_classes(model: Adapter, classes: Sequence[str | int]) -> list[int]:
+    """Names or numbers -> numbers; raises UserError with the nearest names."""
+    if not model.spec.count:
+        raise UserError(f"model {model.name!r} has no classes in its spec; state ModelSpec(classes=...)")
+    if not classes:
+        raise UserError(f"no class was asked for; type --class NAME_OR_NUMBER, such as {model.spec.class_name(0)}")
+    names = {model.spec.class_name(i).lower(): i for i in range(model.spec.count)}
+    found = []
+    for asked in classes:
+        text = str(asked).strip().lower()
+        if text in names:
+            found.append(names[text])
+        elif text.isdecimal() and int(text) < model.spec.count:
+            found.append(int(text))
+        else:
+            near = get_close_matches(text, names, n=3, cutoff=0.4)
+            hint = f"the nearest are {', '.join(near)}" if near else f"type a name or 0 to {model.spec.count - 1}"
+            raise UserError(f"model {model.name!r} has no class {asked!r}; {hint}")
+    return list(dict.fromkeys(found))

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import platform
+import resource
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,8 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bothways.models.adapter import Adapter
+from bothways.recipe.settings import DrawSettings
 from bothways.runs import RunFolder, to_png
 from bothways.types import Frame
+from bothways.version import __version__
 
 
 @dataclass(frozen=True)
@@ -58,3 +65,29 @@ class Result:
 
     def _repr_png_(self) -> bytes:
         return to_png(self.grid())
+
+
+def tables(model: Adapter, settings: DrawSettings, classes: Sequence[int] = ()) -> dict[str, Any]:
+    """What recipe.toml holds."""
+    spec = model.spec
+    facts = {
+        "address": model.name,
+        "size": [spec.height, spec.width],
+        "mean": list(spec.mean),
+        "std": list(spec.std),
+        "channel_order": spec.channel_order,
+        "classes": spec.count,
+        "source": spec.source,
+        "licence": spec.licence,
+    }
+    versions = {"bothways": __version__, "torch": torch.__version__, "python": platform.python_version()}
+    drawn = {"classes": [spec.class_name(i) for i in classes]}
+    return {"settings": settings.model_dump(), "drawn": drawn, "model": facts, "versions": versions}
+
+
+def peak_memory(device: str) -> float:
+    """Megabytes: of the GPU where one is used, else the largest this process has been."""
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated() / 2**20
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit

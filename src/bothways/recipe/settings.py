@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +18,7 @@ DEFAULT_RECIPE = "icons"
 class DrawSettings(BaseModel):
     """How pictures are drawn. Lengths below 1 marked "share" are shares of the picture's size, others pixels."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     recipe: str = Field(DEFAULT_RECIPE, description="the recipe these settings started from")
     n: int = Field(4, ge=1, description="pictures of each class")
@@ -30,7 +31,9 @@ class DrawSettings(BaseModel):
     device: str = Field("cpu", description="cpu, cuda, mps")
 
     parameterization: Literal["stack", "fourier", "pixels"] = Field("stack", description="how the picture is held")
-    engine: Literal["operator", "explicit"] = Field("operator", description="the stack as an operator or level by level")
+    engine: Literal["operator", "explicit"] = Field(
+        "operator", description="the stack as an operator or level by level"
+    )
     levels: Literal["geometric", "octaves", "every-fourth", "all"] | list[int] = Field(
         "geometric", description="resolutions of the stack"
     )
@@ -95,8 +98,8 @@ def read_recipe(name: str, task: str = "draw") -> dict[str, Any]:
         raise UserError(f"no recipe {name!r}; type one of {', '.join(near)}, or the path of a .toml file")
     try:
         tables = tomllib.loads(path.read_text())
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"recipe {str(path)!r} is not TOML: {error}") from error
+    except (ValueError, OSError) as error:  # not TOML, not UTF-8, not ours to read
+        raise UserError(f"recipe {str(path)!r} cannot be read as TOML: {error}") from error
     if tables.pop("task", None) != task:
         raise UserError(f'recipe {str(path)!r} is not for this command; its first lines need task = "{task}"')
     return tables
@@ -107,14 +110,47 @@ def draw_settings(recipe: str = DEFAULT_RECIPE, **changes: Any) -> DrawSettings:
     return checked({**read_recipe(recipe), "recipe": recipe, **{k: v for k, v in changes.items() if v is not None}})
 
 
+def known_or_error(name: str) -> None:
+    if name not in DrawSettings.model_fields:
+        near = get_close_matches(name, DrawSettings.model_fields, n=3, cutoff=0.4) or list(DrawSettings.model_fields)
+        raise UserError(f"no setting {name!r}; type one of {', '.join(near)}")
+
+
 def checked(values: dict[str, Any]) -> DrawSettings:
     """Validate; raises UserError that names the option, its value and what is allowed."""
-    unknown = [key for key in values if key not in DrawSettings.model_fields]
-    if unknown:
-        near = get_close_matches(unknown[0], DrawSettings.model_fields, n=3, cutoff=0.4)
-        raise UserError(f"no setting {unknown[0]!r}; {'type ' + ', '.join(near) if near else 'see bothways generate --help'}")
+    for key in values:
+        known_or_error(key)
     try:
         return DrawSettings(**values)
     except ValidationError as error:
         first = error.errors()[0]
-        raise UserError(f"--{str(first['loc'][0]).replace('_', '-')} {first['input']!r}: {first['msg']}") from error
+        raise UserError(f"{first['loc'][0]}={first['input']!r}: {first['msg']}") from error
+
+
+@cache
+def _drawing_recipes() -> dict[str, dict[str, Any]]:
+    return {recipe: read_recipe(recipe) for recipe in recipes()}
+
+
+def described(name: str) -> str:
+    """What a setting is, and what it is when it is left out: the recipes' values, since each has its own."""
+    field = DrawSettings.model_fields[name]
+    values = {recipe: table.get(name, field.default) for recipe, table in _drawing_recipes().items()}
+    text = (field.description or name)[:1].upper() + (field.description or name)[1:]
+    if len(set(values.values())) == 1:
+        return f"{text}. [default: {next(iter(values.values()))}]"
+    return f"{text}. [default: " + ", ".join(f"{recipe} {value}" for recipe, value in values.items()) + "]"
+
+
+def spoken_changes(pairs: list[str]) -> dict[str, Any]:
+    """["rms=0.02"] -> {"rms": "0.02"}; lists are written 1,2,4. Raises UserError for what is no setting."""
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise UserError(f"--set {pair!r}: type NAME=VALUE, such as --set rms=0.02")
+        if name == "recipe":
+            raise UserError(f"--set {pair!r}: type --recipe {value}")
+        known_or_error(name)
+        found[name] = value.split(",") if name == "levels" and value[:1].isdigit() else value
+    return found

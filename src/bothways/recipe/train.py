@@ -10,7 +10,7 @@ What it leaves in the output folder is what ``models/bundled`` holds of each mod
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,13 +28,15 @@ from bothways.models.catalogue import build_network
 from bothways.numerics.draws import generator
 from bothways.numerics.measures import wilson_interval
 from bothways.recipe.settings import read_recipe
-from bothways.runs.files import replace_file
+from bothways.runs.files import reason, replace_file
 from bothways.synthesis.judge import penultimate
 from bothways.synthesis.objectives import measure_spread
 from bothways.types import Frame, ModelSpec, UserError
 
 CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
-REFERENCE_PICTURES = 1000  # of the test file, kept as feature vectors
+SIDE = 32  # pixels of a side of a training picture
+EXAMPLE = "recipes/cifar10-resnet.toml"
+REFERENCE_PICTURES = 500  # of the test file, kept as feature vectors
 SPREAD_PICTURES = 2000
 
 
@@ -51,14 +53,21 @@ class Training:
     settings: FitSettings
     out: Path
 
-    def run(self, save_every: int = 500) -> Iterator[Frame]:
+    def run(self, save_every: int = 500) -> Generator[Frame, None, None]:
         batch = batches(
-            self.train, self.tables["fit"]["batch"], self.tables["seed"], Augmentation(**self.tables.get("augmentation", {}))
+            self.train,
+            self.tables["fit"]["batch"],
+            self.tables["seed"],
+            Augmentation(**self.tables.get("augmentation", {})),
         )
         for frame in fit(self.state, self.loss(), batch, self.settings):
             if frame.step % save_every == 0 or frame.step == self.settings.steps:
                 self.save_state()
-            yield frame
+            try:
+                yield frame
+            except GeneratorExit:  # stopped by who looks on, between two steps
+                self.save_state()
+                raise
 
     def loss(self) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, dict[str, Tensor]]]:
         smoothing = self.tables["fit"].get("label_smoothing", 0.0)
@@ -74,12 +83,17 @@ class Training:
     def save_state(self) -> None:
         path = self.out / "state.pt"
         partial = path.with_suffix(".partial")
-        torch.save(self.state.state_dict(), partial)
+        torch.save({**self.state.state_dict(), "tables": self.tables}, partial)
         partial.replace(path)
 
     def adapter(self) -> Adapter:
         spec = ModelSpec(
-            size=32, mean=CIFAR10_MEAN, std=CIFAR10_STD, classes=self.train.classes, feature_layer="pool", licence="Apache-2.0"
+            size=SIDE,
+            mean=CIFAR10_MEAN,
+            std=CIFAR10_STD,
+            classes=self.train.classes,
+            feature_layer="pool",
+            licence="Apache-2.0",
         )
         return Adapter(self.state.result, spec, name=self.name)
 
@@ -102,22 +116,57 @@ def prepare_training(recipe: str, data: str, out: str | Path, *, resume: bool = 
     tables, out = read_recipe(recipe, "train"), Path(out)
     if (out / "state.pt").exists() and not resume:
         raise UserError(f"{out} holds a training run; type --resume to go on, or another --out")
-    out.mkdir(parents=True, exist_ok=True)
+    validation, train = _divided(recipe, tables, data)
+    try:
+        settings, network = _built(tables, train)
+        state = FitState(network, settings)
+    except UserError:
+        raise
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"recipe {recipe!r} cannot train: {type(error).__name__}: {error}; compare {EXAMPLE}"
+        ) from error
+    if resume and (out / "state.pt").exists():
+        saved = torch.load(out / "state.pt", weights_only=True)
+        if saved.get("tables", tables) != tables:
+            raise UserError(f"{out} was begun with another recipe than {recipe!r}; type that one, or another --out")
+        state.load_state_dict(saved)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out {out}: {reason(error)}; choose a folder that can be written") from error
+    return Training(Path(recipe).stem, tables, data, train, validation, state, settings, out)
+
+
+def _divided(recipe: str, tables: dict[str, Any], data: str) -> tuple[ImageSet, ImageSet]:
+    """The held-out part of the training file, and the rest."""
+    if not all((Path(data) / f"{split}.parquet").is_file() for split in ("train", "test")):
+        raise UserError(f"data {data!r} does not hold train.parquet and test.parquet; type the folder that holds both")
     everything = load_images(data, split="train")
-    order = torch.randperm(len(everything), generator=generator(tables["seed"], 0, "validation"))
-    held = tables["data"]["validation"]
-    validation, train = everything.subset(order[:held]), everything.subset(order[held:])
+    if not everything.classes or tuple(everything.images.shape[-2:]) != (SIDE, SIDE):
+        raise UserError(
+            f"data {data!r}: training takes {SIDE}x{SIDE} pictures of named classes (Hugging Face metadata)"
+        )
+    held, batch = (tables.get(part, {}).get(key, 0) for part, key in (("data", "validation"), ("fit", "batch")))
+    if held < 1 or batch < 1 or len(everything) < held + batch:
+        raise UserError(
+            f"recipe {recipe!r} holds {held} pictures out for validation and trains on {batch} at a time, of the "
+            f"{len(everything)} in {data!r}; both must be 1 or more, and together no more than there are"
+        )
+    order = torch.randperm(len(everything), generator=generator(tables.get("seed", 0), 0, "validation"))
+    return everything.subset(order[:held]), everything.subset(order[held:])
+
+
+def _built(tables: dict[str, Any], train: ImageSet) -> tuple[FitSettings, nn.Module]:
     options = dict(tables["fit"])
     epochs, batch = options.pop("epochs"), options.pop("batch")
     options.pop("label_smoothing", None)
+    Augmentation(**tables.get("augmentation", {}))
     settings = FitSettings(steps=epochs * (len(train) // batch), **options)
     with torch.random.fork_rng():  # the initial weights are the recipe's, the caller's random state is its own
         torch.random.manual_seed(tables["seed"])
         network = build_network(tables["network"]["builder"], classes=len(train.classes), **_options(tables["network"]))
-    state = FitState(network.to(memory_format=torch.channels_last), settings)
-    if resume and (out / "state.pt").exists():
-        state.load_state_dict(torch.load(out / "state.pt", weights_only=True))
-    return Training(Path(recipe).stem, tables, data, train, validation, state, settings, out)
+    return settings, network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def standardized(images: Tensor) -> Tensor:

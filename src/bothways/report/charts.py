@@ -128,6 +128,6 @@ def _line(key: str, means: Mapping[int, float]) -> Chart:
         yaxis=axis,
         hovermode="x",
     )
-    return Chart(
-        key, {"data": [trace], "layout": layout}, f"From {y[0]:.4g} at step {x[0]} to {y[-1]:.4g} at step {x[-1]}."
-    )
+    first, last = (f"{value:.4g}".replace("-", "−") for value in (y[0], y[-1]))
+    words = f"From {first} at step {x[0]} to {last} at step {x[-1]}."
+    return Chart(key, {"data": [trace], "layout": layout}, words)

@@ -24,11 +24,9 @@ class Cell:
 
     @property
     def csv(self) -> str:
-        return (
-            self.text
-            if self.value is None and self.kind != "missing"
-            else str("" if self.value is None else self.value)
-        )
+        if self.kind == "missing":
+            return ""
+        return (self.text if self.value is None else str(self.value)) + (f" ({self.remark})" if self.remark else "")
 
 
 @dataclass(frozen=True)

@@ -38,9 +38,11 @@ class Toward(Field):
             self.stats = {term.name: v.detach() for term, v in zip(self.objective.terms, values, strict=True)}
             weights = [term.weight for term in self.objective.terms]
             if not self.normalize:
-                total = sum(weight * value.sum() for weight, value in zip(weights, values, strict=True))
+                total = torch.stack([weight * value.sum() for weight, value in zip(weights, values, strict=True)]).sum()
                 return torch.autograd.grad(total, image)[0]
-            gradients = [torch.autograd.grad(v.sum(), image, retain_graph=k < len(values) - 1)[0] for k, v in enumerate(values)]
+            gradients = [
+                torch.autograd.grad(v.sum(), image, retain_graph=k < len(values) - 1)[0] for k, v in enumerate(values)
+            ]
         return sum((w * unit(g) for w, g in zip(weights, gradients, strict=True)), torch.zeros_like(x))
 
 

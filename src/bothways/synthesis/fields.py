@@ -60,5 +60,6 @@ class WhiteNoise(Field):
 
 def unit(dx: Tensor) -> Tensor:
     """Each picture's direction divided by its L2 norm; a zero direction stays zero."""
-    norm = dx.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
-    return dx / norm.clamp_min(torch.finfo(dx.dtype).tiny * 1e6)
+    tiny = torch.finfo(dx.dtype).tiny
+    dx = dx / dx.abs().amax((1, 2, 3), keepdim=True).clamp_min(tiny)  # squares of small numbers are zero
+    return dx / dx.flatten(1).norm(dim=1).view(-1, 1, 1, 1).clamp_min(tiny)

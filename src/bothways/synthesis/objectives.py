@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from bothways.types import VisionModel
+from bothways.types import UserError, VisionModel
 
 Activations = Mapping[str, Tensor]
 Measure = Callable[[Activations, int], Tensor]
-"""(activations, pictures) -> (pictures,). An activation has pictures * copies rows, one picture's copies side by side."""
+"""(activations, pictures) -> (pictures,). An activation has pictures * copies rows, a picture's copies side by side."""
 IMAGE = "image"
 
 
@@ -134,7 +134,8 @@ def batch_statistics(model: VisionModel, targets: Mapping[str, tuple[Tensor, Ten
     def one_group(maps: list[Tensor]) -> Tensor:
         total = maps[0].new_zeros(())
         for value, (mean, variance) in zip(maps, targets.values(), strict=True):
-            total = total - (value.mean((0, 2, 3)) - mean).norm() - (value.var((0, 2, 3), unbiased=False) - variance).norm()
+            over = [0, *range(2, value.ndim)]  # all but channels
+            total = total - (value.mean(over) - mean).norm() - (value.var(over, unbiased=False) - variance).norm()
         return total
 
     def measure(seen: Activations, pictures: int) -> Tensor:
@@ -168,7 +169,9 @@ def spread_statistics(model: VisionModel, spread: Mapping[str, Spread]) -> Term:
         total = []
         for layer, facts in spread.items():
             mean, log_std = channel_statistics(seen[layer])
-            far = ((mean - facts.mean) / facts.mean_std).square() + ((log_std - facts.log_std) / facts.log_std_std).square()
+            far = ((mean - facts.mean) / facts.mean_std).square() + (
+                (log_std - facts.log_std) / facts.log_std_std
+            ).square()
             total.append(far.mean(1) / 2)
         return -per_picture(torch.stack(total).mean(0), pictures)
 
@@ -176,13 +179,18 @@ def spread_statistics(model: VisionModel, spread: Mapping[str, Spread]) -> Term:
 
 
 def channel_statistics(value: Tensor) -> tuple[Tensor, Tensor]:
-    """(B,C,H,W) or (B,N,C) -> mean and log standard deviation over positions, (B,C) each."""
-    flat = value.flatten(2) if value.ndim == 4 else value.transpose(1, 2)
+    """(B,C,H,W), (B,N,C) or (B,C) -> mean and log standard deviation over positions, (B,C) each."""
+    flat = value.transpose(1, 2) if value.ndim == 3 else value.view(*value.shape[:2], -1)
     return flat.mean(2), 0.5 * (flat.var(2, unbiased=False) + 1e-5).log()
 
 
 def measure_spread(model: VisionModel, images: Tensor, layers: Sequence[str], batch: int = 100) -> dict[str, Spread]:
-    """The spread of per-picture channel statistics over real images (N,3,H,W), for ``spread_statistics``."""
+    """The spread of per-picture channel statistics over real images (N,3,H,W), for ``spread_statistics``.
+
+    Raises UserError for fewer than two images, which have no spread.
+    """
+    if len(images) < 2:
+        raise UserError(f"channel statistics need two real images or more, not {len(images)}; type --data with more")
     found: dict[str, list[tuple[Tensor, Tensor]]] = {layer: [] for layer in layers}
     with torch.no_grad():
         for part in images.split(batch):

@@ -1,0 +1,199 @@
+"""The command line: what it prints, writes and leaves alone."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from bothways import __version__, load_model
+from bothways.cli import main, repeated
+from bothways.models.catalogue import bundled_names
+from bothways.runs import RunFolder
+
+TOY = f"{Path(__file__).resolve().parent / 'toy_model.py'}:build"
+QUICK = ["--recipe", "das", "--steps", "2", "--n", "1"]
+COMMANDS = ["generate", "demo", "models", "recipes", "train", "report", "cite"]
+
+
+def run(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as end:
+        main([str(argument) for argument in arguments])
+    return int(end.value.code or 0)
+
+
+@pytest.fixture(autouse=True)
+def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("NO_COLOR", "1")
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two runs of the toy."""
+    folder = tmp_path_factory.mktemp("runs")
+    for seed in (0, 1):
+        assert (
+            run("generate", TOY, "--class", "anchor", "dragon", *QUICK, "--seed", seed, "--out", folder / f"{seed}")
+            == 0
+        )
+    return [folder / "0", folder / "1"]
+
+
+# ---- saying what there is ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_an_example_or_the_defaults(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(command, "--help") == 0
+    said = capsys.readouterr().out
+    options = [line for line in said.splitlines() if re.match(r"\W+--(?!help)\w", line)]
+    takes_something = bool(options) or "Arguments" in said
+    assert not takes_something or "[default: " in said or f"bothways {command} " in said
+    if command in ("generate", "train", "report", "cite"):
+        assert f"bothways {command} " in said
+    if command in ("generate", "demo"):
+        for line in options:
+            given_or_off = ("[default: ", "[required]", "--set", "--weights", "--data", "--only", "<bool>")
+            assert any(word in line for word in given_or_off), line
+
+
+def test_help_of_the_whole_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("-h") == 0
+    said = capsys.readouterr().out
+    assert all(re.search(rf"\W{command}  ", said) for command in COMMANDS)
+    assert run("--version") == 0
+    assert capsys.readouterr().out == f"bothways {__version__}\n"
+
+
+def test_recipes_and_models(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("recipes") == 0
+    said = capsys.readouterr().out
+    assert all(name in said for name in ("das", "das-paper", "icons", "pixels", "cifar10-resnet"))
+    assert run("models") == 0
+    said = capsys.readouterr().out
+    assert "PATH.py:FUNCTION" in said
+    assert all(f"bundled:{name}" in said for name in bundled_names())
+
+
+def test_bundled_models_are_what_their_cards_say() -> None:
+    if not bundled_names():
+        pytest.skip("no bundled models in this tree: they are trained by recipes/cifar10-*.toml")
+    for name in bundled_names():
+        model = load_model(f"bundled:{name}")
+        assert (model.spec.count, model.spec.height) == (10, 32)
+        assert model.name == f"bundled:{name}"
+
+
+# ---- drawing -------------------------------------------------------------------------------------------------------
+
+
+def test_several_classes_after_one_option() -> None:
+    assert repeated(["--class", "a", "b", "-n", "2"]) == ["--class", "a", "--class", "b", "-n", "2"]
+    assert repeated(["m", "--class", "a", "--only", "1", "2"]) == ["m", "--class", "a", "--only", "1", "--only", "2"]
+    assert repeated(["report", "a", "b"]) == ["report", "a", "b"]
+    assert repeated(["--class=a", "--steps", "-1"]) == ["--class=a", "--steps", "-1"]
+
+
+def test_a_run_is_written_and_its_place_told(
+    runs: list[Path], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    folder = RunFolder.open(runs[0])
+    assert folder.status["state"] == "complete"
+    assert [record["class"] for record in folder.pictures] == ["anchor", "dragon"]
+    assert folder.settings["drawn"] == {"classes": ["anchor", "dragon"]}
+    assert (runs[0] / "report.html").read_text().startswith("<!doctype html>")
+    long = tmp_path / ("a rather long name of a folder " * 4).strip() / "[run]"
+    assert run("generate", TOY, "--class", "3", *QUICK, "--out", long) == 0
+    assert f"1 pictures in {long}/images, the report in {long}/report.html" in capsys.readouterr().out
+
+
+def test_only_some_pictures(runs: list[Path], tmp_path: Path) -> None:
+    arguments = ["generate", TOY, "--class", "anchor", "dragon", *QUICK, "--only", "1"]
+    assert run(*arguments, "--out", tmp_path / "one") == 0
+    assert [record["index"] for record in RunFolder.open(tmp_path / "one").pictures] == [1]
+
+
+def test_options_and_set_reach_the_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    more = ["--size", "20", "--copies", "3", "--jitter", "2", "--noise", "0.3", "--seed", "9", "--batch", "1"]
+    changes = ["--set", "levels=1,5,20", "--set", "optimizer=momentum", "--set", "final=0.5"]
+    out = tmp_path / "never"
+    assert run("generate", TOY, "--class", "0", *QUICK, *more, *changes, "--dry-run", "--out", out) == 0
+    said = capsys.readouterr().out
+    settings = json.loads(said[: said.rindex("}") + 1])
+    wanted = {"n": 1, "steps": 2, "size": 20, "copies": 3, "jitter": 2.0, "noise": 0.3, "seed": 9, "batch": 1}
+    wanted |= {"levels": [1, 5, 20], "optimizer": "momentum", "final": 0.5, "recipe": "das"}
+    assert {key: settings[key] for key in wanted} == wanted
+    assert "1 pictures in 1 batches" in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_of_ones_own(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    other = load_model(TOY.replace(":build", ":other"))
+    save_file(other.module.state_dict(), tmp_path / "other.safetensors")
+    arguments = ["generate", TOY, "--class", "1", *QUICK, "--weights", tmp_path / "other.safetensors"]
+    assert run(*arguments, "--out", tmp_path / "a") == 0
+    assert run("generate", other.name, "--class", "1", *QUICK, "--out", tmp_path / "b") == 0
+    first, second = (next((tmp_path / name / "images").iterdir()).read_bytes() for name in "ab")
+    assert first == second
+
+
+def test_a_judge_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    judge = TOY.replace(":build", ":other")
+    assert run("generate", TOY, "--class", "1", *QUICK, "--judge", judge, "--out", tmp_path / "run") == 0
+    judges = RunFolder.open(tmp_path / "run").measures["judges"]
+    assert [(v["judge"], v["gave_gradient"]) for v in judges] == [(judge, False), (TOY, True)]
+    assert "gave the gradient" in capsys.readouterr().out
+
+
+def test_an_earlier_run_is_kept_unless_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["generate", TOY, "--class", "1", *QUICK, "--out", tmp_path / "run"]
+    assert run(*arguments) == 0
+    (tmp_path / "run" / "mine.txt").write_text("mine")
+    assert run(*arguments, "--seed", "5") == 2
+    said = capsys.readouterr().err
+    assert "--overwrite" in said
+    assert "Traceback" not in said
+    before = (tmp_path / "run" / "recipe.toml").read_text()
+    # what is refused is refused before the earlier run is removed
+    for bad in (["--judge", "nobody"], ["--data", tmp_path / "none"], ["--set", "optimizer=adam"], ["--only", "7"]):
+        assert run(*arguments, "--overwrite", *bad) == 2
+    assert (tmp_path / "run" / "recipe.toml").read_text() == before
+    assert run(*arguments, "--seed", "5", "--overwrite") == 0
+    assert RunFolder.open(tmp_path / "run").settings["settings"]["seed"] == 5
+    assert (tmp_path / "run" / "mine.txt").read_text() == "mine"
+
+
+# ---- looking back --------------------------------------------------------------------------------------------------
+
+
+def test_a_report_of_two_runs(runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = tmp_path / "both.html"
+    assert run("report", *runs, "--out", page) == 0
+    assert f"Open {page}" in capsys.readouterr().out
+    assert page.read_text().count("data:image/png;base64,") >= 4
+    assert run("report", runs[1]) == 0
+    assert f"Open {runs[1] / 'report.html'}" in capsys.readouterr().out
+
+
+def test_cite_prints_bibtex(runs: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("cite", runs[0]) == 0
+    said = capsys.readouterr().out
+    entries = re.findall(r"^@\w+\{(\w+),$", said, re.MULTILINE)
+    assert "fort2025direct" in entries
+    assert len(entries) == len(set(entries)) == said.count("\n}")
+
+
+def test_the_demo_is_prepared_from_its_recipes(tmp_path: Path) -> None:
+    if "cifar10-resnet" not in bundled_names():
+        pytest.skip("bundled:cifar10-resnet is not in this tree: it is trained by recipes/cifar10-resnet.toml")
+    from bothways.recipe.demo import RECIPES, prepare_demo
+
+    for recipe in RECIPES:
+        drawing = prepare_demo(recipe, tmp_path / recipe, n=1)
+        assert sorted(drawing.labels) == list(range(10))
+        assert prepare_demo(recipe, tmp_path / recipe, n=1).settings == drawing.settings
