@@ -35,10 +35,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Two runs of the toy."""
     folder = tmp_path_factory.mktemp("runs")
     for seed in (0, 1):
-        assert (
-            run("generate", TOY, "--class", "anchor", "dragon", *QUICK, "--seed", seed, "--out", folder / f"{seed}")
-            == 0
-        )
+        arguments = ["generate", TOY, "--class", "anchor", "dragon", *QUICK, "--seed", seed]
+        assert run(*arguments, "--out", folder / f"{seed}") == 0
     return [folder / "0", folder / "1"]
 
 
@@ -68,10 +66,11 @@ def test_help_of_the_whole_names_every_command(capsys: pytest.CaptureFixture[str
     assert capsys.readouterr().out == f"bothways {__version__}\n"
 
 
-def test_recipes_and_models(capsys: pytest.CaptureFixture[str]) -> None:
+def test_recipes_and_models(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert run("recipes") == 0
     said = capsys.readouterr().out
     assert all(name in said for name in ("das", "das-paper", "icons", "pixels", "cifar10-resnet"))
+    monkeypatch.setenv("COLUMNS", "80")  # an address is there to be copied
     assert run("models") == 0
     said = capsys.readouterr().out
     assert "PATH.py:FUNCTION" in said
@@ -134,7 +133,7 @@ def test_weights_of_ones_own(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
     other = load_model(TOY.replace(":build", ":other"))
-    save_file(other.module.state_dict(), tmp_path / "other.safetensors")
+    save_file({k: v.contiguous() for k, v in other.module.state_dict().items()}, tmp_path / "other.safetensors")
     arguments = ["generate", TOY, "--class", "1", *QUICK, "--weights", tmp_path / "other.safetensors"]
     assert run(*arguments, "--out", tmp_path / "a") == 0
     assert run("generate", other.name, "--class", "1", *QUICK, "--out", tmp_path / "b") == 0

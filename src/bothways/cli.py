@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from bothways.recipe.settings import DEFAULT_RECIPE, described, recipes, spoken_changes
 from bothways.types import RunError, UserError
@@ -99,10 +99,9 @@ def generate(
 
     given: dict[str, Any] = {"n": n, "steps": steps, "size": size, "copies": copies, "jitter": jitter, "noise": noise}
     given |= {"seed": seed, "statistics": statistics, "group": group, "batch": batch, "dtype": dtype, "device": device}
-    given |= spoken_changes(change or [])
     drawing = prepare(
-        model, classes, recipe, weights=weights, judges=judge, data=data, only=only, **given,
-        out=None if dry_run else out, overwrite=overwrite, resume=resume,
+        model, classes, recipe, weights=weights, judges=judge, data=data, only=only, overwrite=overwrite,
+        resume=resume, out=None if dry_run else out, **given | spoken_changes(change or []),
     )  # fmt: skip
     if dry_run:
         parts = drawing.batches()
@@ -138,7 +137,7 @@ def demo(
 def models() -> None:
     from bothways.recipe.demo import cards
 
-    table = Table("address", "network", "parameters", "accuracy (95 %)", "on", "licence")
+    table = Table(Column("address", no_wrap=True), "network", "parameters", "accuracy (95 %)", "on", "licence")
     for facts in cards():
         low, high = facts["accuracy_interval"]
         reached = f"{facts['accuracy']:.1%} ({low:.1%} to {high:.1%})"
@@ -192,7 +191,7 @@ def report(
     say(f"Open {write_page(runs, out or runs[0] / 'report.html')}")
 
 
-@app.command(help="BibTeX for the parts that a run used.")
+@app.command(help="BibTeX for the parts that a run used.\n\nExample:\n\n  bothways cite runs/latest >> references.bib")
 def cite(run: Annotated[Path, typer.Argument(help="A run folder.", show_default=False)]) -> None:
     from bothways.recipe.cite import citations
     from bothways.recipe.settings import checked
@@ -246,7 +245,9 @@ def write_page(runs: list[Path], out: Path) -> Path:
 
 
 def show_verdicts(measures: dict[str, dict[str, Any]]) -> None:
-    table = Table("run", "judge", "recognised (95 %)", "Frechet", "real", "diversity", "real", "seconds")
+    table = Table(
+        "run", Column("judge", overflow="fold"), "recognised (95 %)", "Frechet", "real", "diversity", "real", "seconds"
+    )
     for run, measured in measures.items():
         for verdict in measured["judges"]:
             low, high = verdict["hit_interval"]

@@ -137,7 +137,7 @@ def test_a_bad_toml_file_is_refused(tmp_path: Path, content: bytes, says: str) -
 
 def test_unknown_names_bring_the_nearest() -> None:
     assert "type one of das, das-paper" in refused(read_recipe, "dass")
-    assert "das, das-paper, icons, pixels" in refused(read_recipe, "zzz")
+    assert all(name in refused(read_recipe, "zzz") for name in ("das", "das-paper", "icons", "pixels"))
     assert "no recipe 'cifar10-resnet'" in refused(read_recipe, "cifar10-resnet")
     assert "cifar10-resnet" in refused(read_recipe, "cifar-resnet", "train")
     assert "no recipe" in refused(read_recipe, "nowhere/mine.toml")

@@ -39,7 +39,13 @@ class ImageSet:
         return ImageSet(self.images[indices], self.labels[indices], self.classes, self.skipped)
 
 
-def load_images(address: str | Path, *, split: str = "train", size: int | tuple[int, int] | None = None) -> ImageSet:
+def load_images(
+    address: str | Path,
+    *,
+    split: str = "train",
+    size: int | tuple[int, int] | None = None,
+    limit: int | None = None,
+) -> ImageSet:
     """Read every picture at an address into memory.
 
     address: ``FILE.parquet`` (an ``image`` column of encoded bytes, a ``label`` column), a folder that holds
@@ -47,6 +53,7 @@ def load_images(address: str | Path, *, split: str = "train", size: int | tuple[
         folder a split).
     size: pixels, an int or (height, width); the shorter side is resized to it and the centre cut out. Needed
         where the pictures differ in size.
+    limit: read only so many, evenly spaced, so that a folder sorted by class is not cut to its first classes.
     Raises UserError where nothing can be read.
     """
     path = Path(address).expanduser()
@@ -59,11 +66,11 @@ def load_images(address: str | Path, *, split: str = "train", size: int | tuple[
         raise UserError(f"data {str(address)!r} has no split {split!r}; it has {found}")
     elif path.is_dir():
         path = _split_folder(path, split)
-    names, entries = _parquet_entries(path) if path.is_file() else _folder_entries(path)
+    names, entries = _parquet_entries(path, limit) if path.is_file() else _folder_entries(path, limit)
     return _read(entries, names, size, str(address))
 
 
-def _parquet_entries(path: Path) -> tuple[tuple[str, ...], Iterator[tuple[str, bytes, int]]]:
+def _parquet_entries(path: Path, limit: int | None) -> tuple[tuple[str, ...], Iterator[tuple[str, bytes, int]]]:
     import pyarrow.parquet
 
     try:
@@ -72,6 +79,7 @@ def _parquet_entries(path: Path) -> tuple[tuple[str, ...], Iterator[tuple[str, b
         raise UserError(f"data {str(path)!r} is not a parquet file that can be read: {error}") from error
     if "image" not in table.column_names:
         raise UserError(f"data {str(path)!r} has no column 'image'; it has {', '.join(table.column_names)}")
+    table = table.take(_spaced(len(table), limit))
     facts = json.loads((table.schema.metadata or {}).get(b"huggingface", b"{}"))
     names = facts.get("info", {}).get("features", {}).get("label", {}).get("names", [])
     labels = table["label"].to_pylist() if "label" in table.column_names else [None] * len(table)
@@ -96,16 +104,29 @@ def _split_folder(path: Path, split: str) -> Path:
     return path
 
 
-def _folder_entries(path: Path) -> tuple[tuple[str, ...], Iterator[tuple[str, bytes, int]]]:
+def _folder_entries(path: Path, limit: int | None) -> tuple[tuple[str, ...], Iterator[tuple[str, bytes, int]]]:
     names = tuple(sorted(p.name for p in path.iterdir() if p.is_dir() and not p.name.startswith(".")))
     folders = [(label, path / name) for label, name in enumerate(names)] or [(-1, path)]
 
+    files = [
+        (file, label)
+        for label, folder in folders
+        for file in sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    ]
+
     def entries() -> Iterator[tuple[str, bytes, int]]:
-        for label, folder in folders:
-            for file in sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file()):
-                yield str(file.relative_to(path)), file.read_bytes(), label
+        for place in _spaced(len(files), limit):
+            file, label = files[place]
+            yield str(file.relative_to(path)), file.read_bytes(), label
 
     return names, entries()
+
+
+def _spaced(count: int, limit: int | None) -> list[int]:
+    """At most ``limit`` of 0..count-1, evenly spaced."""
+    if limit is None or limit >= count:
+        return list(range(count))
+    return [round(i * (count - 1) / max(1, limit - 1)) for i in range(limit)]
 
 
 def _read(

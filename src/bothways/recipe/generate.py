@@ -28,6 +28,7 @@ PIXELS_AT_ONCE = 1_000_000  # copies x height x width x pictures of a batch: wha
 PICTURES_AT_ONCE = 50
 SECONDS_BETWEEN_SAVES = 10.0
 SEEDS_OF_A_RUN = 1_000_000
+SPREAD_PICTURES = 2000  # real pictures that channel statistics are measured on
 
 
 @dataclass
@@ -246,7 +247,7 @@ def prepare(
         raise UserError(f"--only {outside[0]}: the run has pictures 0 to {len(labels) - 1}")
     real = None
     if data is not None and chosen.statistics == "spread":
-        real = load_images(data, size=(model.spec.height, model.spec.width)).images[:2000].float() / 255
+        real = load_images(data, size=(model.spec.height, model.spec.width), limit=SPREAD_PICTURES).images.float() / 255
     prior = find_prior(model, chosen, real)
     check_parts(model, chosen, prior)
     jury = find_jury(model, judges)

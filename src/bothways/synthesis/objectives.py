@@ -180,7 +180,7 @@ def spread_statistics(model: VisionModel, spread: Mapping[str, Spread]) -> Term:
 
 def channel_statistics(value: Tensor) -> tuple[Tensor, Tensor]:
     """(B,C,H,W), (B,N,C) or (B,C) -> mean and log standard deviation over positions, (B,C) each."""
-    flat = value.transpose(1, 2) if value.ndim == 3 else value.view(*value.shape[:2], -1)
+    flat = value.transpose(1, 2) if value.ndim == 3 else value.reshape(*value.shape[:2], -1)
     return flat.mean(2), 0.5 * (flat.var(2, unbiased=False) + 1e-5).log()
 
 
