@@ -80,7 +80,7 @@ def test_a_model_that_cannot_be(capsys, out: Path, model: str, says: str) -> Non
         (["--set", "levels=1,x"], "levels="),
         (["--set", "levels=0,4"], "level"),
         (["--set", "levels=4,99"], "level"),
-        (["--set", "optimizer=adam"], "--engine explicit"),
+        (["--set", "optimizer=adam"], "--set engine=explicit"),
         (["--size", "10000000"], "smaller --size"),
         (["--judge", "bundled:nobody"], "judge bundled:nobody: no bundled model"),
         (["--judge", f"{FILE}:biuld"], "type build"),

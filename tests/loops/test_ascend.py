@@ -179,7 +179,7 @@ def test_a_field_that_is_not_finite_stops_before_the_step(bad: float, optimizer:
 def test_adam_on_the_stack_as_an_operator_is_refused() -> None:
     stack = HELD["stack as operator"](start())
     for held in (stack, Masked(stack, start(), torch.ones(1, 1, 8, 8))):
-        with pytest.raises(UserError, match="--engine explicit"):
+        with pytest.raises(UserError, match="engine=explicit"):
             Ascent(held, AscentSettings(3, "adam"))
 
 

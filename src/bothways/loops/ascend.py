@@ -52,7 +52,7 @@ class Ascent:
 
     def __init__(self, parameterization: Parameterization, settings: AscentSettings) -> None:
         if settings.optimizer == "adam" and getattr(parameterization, "linear_only", False):
-            raise UserError('the stack as an operator takes "sgd" or "momentum"; for "adam" type --engine explicit')
+            raise UserError('the stack as an operator takes "sgd" or "momentum"; for "adam" type --set engine=explicit')
         self.parameterization, self.settings, self.step = parameterization, settings, 0
         # The optimiser moves zeros beside the parameters: a small step off a large number would be rounded.
         self.moves = [torch.zeros_like(p) for p in parameterization.parameters()]
