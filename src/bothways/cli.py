@@ -245,17 +245,16 @@ def write_page(runs: list[Path], out: Path) -> Path:
 
 
 def show_verdicts(measures: dict[str, dict[str, Any]]) -> None:
+    forms = ("%.1f", "(%.1f)")
     caption = "* gave the gradient: proves nothing. In brackets: as many real pictures."
     table = Table("run", Column("judge", overflow="fold"), "recognised (95 %)", "Frechet", "diversity", caption=caption)
     for run, measured in measures.items():
         for verdict in measured["judges"]:
             low, high = verdict["hit_interval"]
             rate = "-" if verdict["hit_rate"] is None else f"{verdict['hit_rate']:.2f} ({low:.2f}-{high:.2f})"
-            name = verdict["judge"].removeprefix("bundled:") + ("*" if verdict["gave_gradient"] else "")
+            name = verdict["judge"].removeprefix("bundled:") + "*" * verdict["gave_gradient"]
             pairs = [(verdict[key], verdict[f"{key}_real"]) for key in ("frechet", "diversity")]
-            shown = [
-                " ".join(f % v for f, v in zip(("%.1f", "(%.1f)"), p, strict=True) if v is not None) for p in pairs
-            ]
+            shown = [" ".join(f % v for f, v in zip(forms, p, strict=True) if v is not None) for p in pairs]
             table.add_row(escape(run), escape(name), rate, *shown)
     console.print(table)
 
