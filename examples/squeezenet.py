@@ -8,7 +8,6 @@ from safetensors.torch import load_file
 from torch import cat, nn
 
 from bothways import ModelSpec
-
 WEIGHTS = Path(__file__).resolve().parents[2] / "shared" / "weights" / "squeezenet1_1-imagenet.safetensors"
 class Fire(nn.Module):
     def __init__(self, wide, thin, out):
@@ -22,5 +21,5 @@ def build():
     head = nn.Sequential(nn.Dropout(), nn.Conv2d(512, 1000, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     module = nn.Sequential(OrderedDict(features=body, classifier=head))
     module.load_state_dict(load_file(WEIGHTS))
-    mean, std = (104 / 255, 117 / 255, 123 / 255), (1 / 255, 1 / 255, 1 / 255)  # 0..255, mean subtracted, not divided
-    return module, ModelSpec(size=224, mean=mean, std=std, classes=1000, channel_order="BGR", feature_layer="features")
+    mean = [value / 255 for value in (104, 117, 123)]  # it wants 0..255 less a mean, not divided
+    return module, ModelSpec(size=224, mean=mean, std=[1 / 255] * 3, classes=1000, channel_order="BGR", feature_layer="features")
