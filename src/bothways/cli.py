@@ -73,7 +73,7 @@ def generate(
     dtype: Annotated[str | None, tuned("dtype", "--dtype")] = None,
     device: Annotated[str | None, tuned("device", "--device")] = None,
     change: Annotated[
-        list[str] | None, typer.Option("--set", help="NAME=VALUE: any other setting of the recipe.")
+        list[str] | None, typer.Option("--set", help="NAME=VALUE: any other setting; --dry-run shows all.")
     ] = None,
     judge: Annotated[
         list[str] | None,
@@ -137,18 +137,13 @@ def demo(
 def models() -> None:
     from bothways.recipe.demo import cards
 
-    table = Table(Column("address", no_wrap=True), "network", "parameters", "accuracy (95 %)", "on", "licence")
+    table = Table(Column("address", no_wrap=True), "network", "parameters", Column("accuracy (95 %)", no_wrap=True))
     for facts in cards():
         low, high = facts["accuracy_interval"]
-        reached = f"{facts['accuracy']:.1%} ({low:.1%} to {high:.1%})"
-        row = (
-            facts["network"]["name"],
-            f"{facts['parameters']:,}",
-            reached,
-            facts["accuracy_on"],
-            facts["spec"]["licence"],
-        )
-        table.add_row(f"bundled:{facts['name']}", *row)
+        reached = f"{facts['accuracy']:.1%} ({low:.1%}-{high:.1%})"
+        row = (f"bundled:{facts['name']}", facts["network"]["name"], f"{facts['parameters']:,}", reached)
+        table.add_row(*row)
+        table.caption = f"{facts['accuracy_on']}; {facts['spec']['licence']}"
     console.print(table)
     say("PATH.py:FUNCTION  your own file; the function returns (nn.Module, bothways.ModelSpec(...))")
     say("PATH/NAME.json    the card that bothways train wrote")
