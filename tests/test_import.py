@@ -51,6 +51,14 @@ def test_import_loads_nothing_heavy_and_asks_nobody() -> None:
     assert attempts == []
 
 
+def test_help_waits_for_no_torch() -> None:
+    said = "import bothways.cli\ntry:\n    bothways.cli.main(['--help'])\nexcept SystemExit:\n    pass"
+    loaded, attempts = watch(said)
+    assert "bothways.cli" in loaded
+    assert sorted(loaded.intersection((*HEAVY, "torch"))) == []
+    assert attempts == []
+
+
 @pytest.mark.parametrize(
     "statement",
     [

@@ -1,0 +1,61 @@
+"""The entry point and the app that the commands join."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from typing import Annotated
+
+import typer
+
+from bothways.cli.show import complain
+from bothways.types import RunError, UserError
+from bothways.version import __version__
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Read a vision model both ways: a classifier draws what it knows.",
+)
+
+
+@app.callback(invoke_without_command=True)
+def version(show: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False) -> None:
+    if show:
+        typer.echo(f"bothways {__version__}")
+        raise typer.Exit
+
+
+def repeated(arguments: list[str]) -> list[str]:
+    """``--class a b c`` -> ``--class a --class b --class c``, as people type it."""
+    spread, many = [], ""
+    for argument in arguments:
+        if argument.startswith("-"):
+            many = argument if argument in ("--class", "--judge", "--only") else ""
+            spread.append(argument)
+        elif many and spread[-1] != many:
+            spread += [many, argument]
+        else:
+            spread.append(argument)
+    return spread
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The entry point: one line for a mistake or a failure, never a traceback for a user's mistake."""
+    code = 0
+    with warnings.catch_warnings(record=True) as caught:
+        try:
+            app(args=repeated(sys.argv[1:] if arguments is None else arguments))
+        except (UserError, RunError) as error:
+            complain(f"bothways: {error}")
+            code = error.exit_code
+        except SystemExit as end:  # typer ends every command by it, an interrupt too
+            code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if code == 130:
+            complain("bothways: stopped; what was drawn or trained is kept, type --resume to go on")
+    for warning in caught:
+        complain(f"note: {warning.message}")
+    sys.exit(code)

@@ -1,0 +1,71 @@
+"""What a command shows: lines, a progress bar, a table of verdicts, a page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Column, Table
+
+console = Console()
+errors = Console(stderr=True)
+
+
+def say(text: str) -> None:
+    """One line as it is: a path in it is neither broken nor read as markup."""
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def complain(text: str) -> None:
+    errors.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def draw(drawing: Any, title: str = "drawing") -> Any:
+    """Run a drawing with a progress bar, then ask the judges."""
+    from bothways.recipe.generate import conclude
+
+    with closing(drawing.run()) as steps:
+        follow((frame for _, frame in steps), drawing.settings.steps * len(drawing.batches()), title)
+    return conclude(drawing)
+
+
+def follow(frames: Iterable[Any], total: int, title: str, done: int = 0) -> None:
+    """A progress bar with time left and the last measured values."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+    )
+    with Progress(*columns, TimeRemainingColumn(), TextColumn("{task.fields[values]}"), console=console) as bar:
+        task = bar.add_task(title, total=total, completed=done, values="")
+        for frame in frames:
+            values = "  ".join(f"{name} {value:.3g}" for name, value in frame.stats.items())
+            bar.update(task, advance=1, values=values)
+
+
+def write_page(runs: list[Path], out: Path) -> Path:
+    from bothways.report import write_report
+
+    return write_report(runs, out)
+
+
+def show_verdicts(measures: dict[str, dict[str, Any]]) -> None:
+    forms = ("%.1f", "(%.1f)")
+    caption = "* gave the gradient: proves nothing. In brackets: as many real pictures."
+    table = Table("run", Column("judge", overflow="fold"), "recognised (95 %)", "Frechet", "diversity", caption=caption)
+    for run, measured in measures.items():
+        for verdict in measured["judges"]:
+            low, high = verdict["hit_interval"]
+            rate = "-" if verdict["hit_rate"] is None else f"{verdict['hit_rate']:.2f} ({low:.2f}-{high:.2f})"
+            name = verdict["judge"].removeprefix("bundled:") + "*" * verdict["gave_gradient"]
+            pairs = [(verdict[key], verdict[f"{key}_real"]) for key in ("frechet", "diversity")]
+            shown = [" ".join(f % v for f, v in zip(forms, p, strict=True) if v is not None) for p in pairs]
+            table.add_row(escape(run), escape(name), rate, *shown)
+    console.print(table)
