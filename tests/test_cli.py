@@ -11,11 +11,14 @@ import pytest
 from bothways import __version__, load_model
 from bothways.cli import main, repeated
 from bothways.models.catalogue import bundled_names
-from bothways.runs import RunFolder
+from bothways.numerics.draws import Draws
+from bothways.runs import RunFolder, to_png
+from bothways.synthesis.scorecard import label_free
 
 TOY = f"{Path(__file__).resolve().parent / 'toy_model.py'}:build"
 QUICK = ["--recipe", "das", "--steps", "2", "--n", "1"]
-COMMANDS = ["generate", "demo", "models", "recipes", "train", "report", "cite"]
+COMMANDS = ["generate", "demo", "models", "recipes", "train", "report", "cite", "scorecard", "statistics"]
+OTHER = TOY.replace(":build", ":other")
 
 
 def run(*arguments: object) -> int:
@@ -50,11 +53,11 @@ def test_help_shows_an_example_or_the_defaults(command: str, capsys: pytest.Capt
     options = [line for line in said.splitlines() if re.match(r"\W+--(?!help)\w", line)]
     takes_something = bool(options) or "Arguments" in said
     assert not takes_something or "[default: " in said or f"bothways {command} " in said
-    if command in ("generate", "train", "report", "cite"):
+    if command in ("generate", "train", "report", "cite", "scorecard", "statistics"):
         assert f"bothways {command} " in said
     if command in ("generate", "demo"):
         for line in options:
-            given_or_off = ("[default: ", "[required]", "--set", "--weights", "--data", "--only", "<bool>")
+            given_or_off = ("[default: ", "[required]", "--class", "--set", "--weights", "--data", "--only", "<bool>")
             assert any(word in line for word in given_or_off), line
 
 
@@ -69,7 +72,7 @@ def test_help_of_the_whole_names_every_command(capsys: pytest.CaptureFixture[str
 def test_recipes_and_models(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert run("recipes") == 0
     said = capsys.readouterr().out
-    assert all(name in said for name in ("das", "das-paper", "icons", "pixels", "cifar10-resnet"))
+    assert all(name in said for name in ("das", "dsf-paper", "icons", "pixels", "sampled", "cifar10-resnet"))
     monkeypatch.setenv("COLUMNS", "80")  # an address is there to be copied
     assert run("models") == 0
     said = capsys.readouterr().out
@@ -92,6 +95,8 @@ def test_bundled_models_are_what_their_cards_say() -> None:
 def test_several_classes_after_one_option() -> None:
     assert repeated(["--class", "a", "b", "-n", "2"]) == ["--class", "a", "--class", "b", "-n", "2"]
     assert repeated(["m", "--class", "a", "--only", "1", "2"]) == ["m", "--class", "a", "--only", "1", "--only", "2"]
+    roles = repeated(["--score", "a", "b", "--condition", "c", "--class", "e", "f"])
+    assert roles == ["--score", "a", "--score", "b", "--condition", "c", "--class", "e", "--class", "f"]
     assert repeated(["report", "a", "b"]) == ["report", "a", "b"]
     assert repeated(["--class=a", "--steps", "-1"]) == ["--class=a", "--steps", "-1"]
 
@@ -165,6 +170,107 @@ def test_an_earlier_run_is_kept_unless_told(tmp_path: Path, capsys: pytest.Captu
     assert run(*arguments, "--seed", "5", "--overwrite") == 0
     assert RunFolder.open(tmp_path / "run").settings["settings"]["seed"] == 5
     assert (tmp_path / "run" / "mine.txt").read_text() == "mine"
+
+
+# ---- without a class, and by several models ------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of twelve pictures."""
+    folder = tmp_path_factory.mktemp("photos")
+    for i, image in enumerate(Draws(range(12)).uniform((3, 16, 16))):
+        (folder / f"{i:02}.png").write_bytes(to_png(image))
+    return folder
+
+
+def test_pictures_of_no_class(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    quick = ["--recipe", "dsf", "--steps", "2", "--n", "3"]
+    assert run("generate", TOY, "--unconditional", *quick, "--out", tmp_path / "run") == 0
+    assert f"3 pictures in {tmp_path / 'run'}/images" in capsys.readouterr().out
+    folder = RunFolder.open(tmp_path / "run")
+    assert [(r["class"], r["label"]) for r in folder.pictures] == [(None, None)] * 3
+    assert (tmp_path / "run" / "report.html").stat().st_size > 10_000
+    assert run("generate", TOY, "--unconditional", *quick, "--resume", "--out", folder.path) == 0
+
+
+@pytest.mark.filterwarnings("default")  # as a shell has it
+def test_without_a_recipe_features_are_sampled_and_what_is_missing_is_noted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("generate", TOY, "--unconditional", "--steps", "1", "--n", "1", "--out", tmp_path / "run") == 0
+    assert RunFolder.open(tmp_path / "run").settings["settings"]["recipe"] == "sampled"
+    (note,) = capsys.readouterr().err.strip().splitlines()
+    assert note.startswith("note: no real pictures are known for model")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([TOY], "or --unconditional for any; not both"),
+        ([TOY, "--class", "anchor", "--unconditional"], "or --unconditional for any; not both"),
+        (["--unconditional"], "no model was given"),
+        ([TOY, "--unconditional", "--condition", OTHER], "type --class NAME too"),
+        ([TOY, "--unconditional", "--score", OTHER], "has no part"),
+        ([TOY, "--unconditional", "--recipe", "das"], "wants nothing of a picture without a class"),
+        ([TOY, "--unconditional", "--recipe", "sampled", "--data", "nowhere.safetensors"], "does not exist"),
+    ],
+)
+def test_what_is_drawn_by_whom_must_be_clear(
+    arguments: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("generate", "--recipe", "dsf", *arguments, "--steps", "1", "--out", tmp_path / "run") == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert says in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_model_scores_and_another_names_the_class(tmp_path: Path) -> None:
+    roles = ["--score", OTHER, "--condition", TOY, "--class", "dragon"]
+    assert run("generate", *roles, "--recipe", "dsf", "--steps", "1", "--n", "1", "--out", tmp_path / "run") == 0
+    folder = RunFolder.open(tmp_path / "run")
+    assert folder.settings["drawn"] == {"classes": ["dragon"], "score": [OTHER], "condition": [TOY]}
+    assert {"dsf norm", "log probability"} <= set(folder.frames[0]["stats"])
+
+
+def test_statistics_are_measured_once_and_drawn_from(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "kept" / "toy.safetensors"
+    arguments = ["statistics", TOY, "--data", photos, "--limit", "8", "--rank", "3", "--out", file]
+    assert run(*arguments) == 0
+    said = capsys.readouterr().out
+    assert f"over 8 pictures, {file.stat().st_size / 1000:,.0f} kB in {file}" in said
+    assert f"bothways generate {TOY} --unconditional --data {file}" in said
+    assert run(*arguments) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert run(*arguments, "--overwrite") == 0
+    quick = ["--steps", "1", "--n", "1"]
+    assert run("generate", TOY, "--unconditional", "--data", file, *quick, "--out", tmp_path / "run") == 0
+    assert RunFolder.open(tmp_path / "run").settings["settings"]["statistics"] == "sampled"
+    assert "note:" not in capsys.readouterr().err
+    for bad in (["--limit", "1"], ["--rank", "0"], ["--out", tmp_path / "toy.bin"], ["--data", file]):
+        assert run("statistics", TOY, "--data", photos, "--out", tmp_path / "new.safetensors", *bad) == 2
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["kept", "run"]
+
+
+def test_a_scorecard_without_drawings(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # only the quantities that need no parameter gradient: the others have tests of their own, and take time
+    monkeypatch.setattr("bothways.recipe.scorecard.label_free", lambda *given: label_free(*given)[-4:])
+    arguments = ["scorecard", TOY, "--data", photos, "--n", "3", "--no-draw", "--out", tmp_path / "card"]
+    assert run(*arguments) == 0
+    said = capsys.readouterr().out
+    page = Path(re.findall(r"^Open (.+)$", said, re.MULTILINE)[0])
+    assert page.parent == tmp_path / "card"
+    assert page.read_text().startswith("<!doctype html>")
+    card = json.loads((tmp_path / "card" / "scorecard.json").read_text())
+    assert (len(card["quantities"]), card["pictures"]) == (4, [])
+    assert run(*arguments) == 2
+    assert run(*arguments, "--resume") == 0
+    assert run(*arguments[:-1], tmp_path / "one", "--n", "1") == 2
+    assert not (tmp_path / "one").exists()
 
 
 # ---- looking back --------------------------------------------------------------------------------------------------

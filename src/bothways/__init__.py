@@ -6,9 +6,13 @@ Models and data
     load_images     a parquet file or a folder -> labelled pictures
 
 Synthesis
-    generate        pictures of classes from an unmodified classifier -> Result
+    generate        pictures of classes, or of none, from an unmodified discriminative model -> Result
     Result          pictures, labels, frames, measures; ``save(folder)``
     recipes         the names of the recipes and what they are
+    dsf_score       the discriminative score function of pictures, by one of three engines -> score, norm
+    dsf             the same as a field of ascent
+    statistics      what a model measures of real pictures, for drawing without a class
+    scorecard       which label-free quantities of a model mean anything -> Scorecard
 
 Errors
     UserError       a mistake in what was asked, in one line
@@ -27,7 +31,10 @@ if TYPE_CHECKING:
     from bothways.models.catalogue import load_model
     from bothways.recipe.generate import generate
     from bothways.recipe.result import Result
+    from bothways.recipe.scorecard import Scorecard, scorecard
     from bothways.recipe.settings import recipes
+    from bothways.recipe.statistics import Statistics, statistics
+    from bothways.synthesis.dsf import dsf, dsf_score
     from bothways.types import Frame, ModelSpec, RunError, UserError
 
 _SHELF = {
@@ -35,7 +42,13 @@ _SHELF = {
     "load_model": "models.catalogue",
     "generate": "recipe.generate",
     "Result": "recipe.result",
+    "Scorecard": "recipe.scorecard",
+    "scorecard": "recipe.scorecard",
     "recipes": "recipe.settings",
+    "Statistics": "recipe.statistics",
+    "statistics": "recipe.statistics",
+    "dsf": "synthesis.dsf",
+    "dsf_score": "synthesis.dsf",
     "Frame": "types",
     "ModelSpec": "types",
     "RunError": "types",
@@ -47,12 +60,18 @@ __all__ = [
     "ModelSpec",
     "Result",
     "RunError",
+    "Scorecard",
+    "Statistics",
     "UserError",
     "__version__",
+    "dsf",
+    "dsf_score",
     "generate",
     "load_images",
     "load_model",
     "recipes",
+    "scorecard",
+    "statistics",
 ]
 
 

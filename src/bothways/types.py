@@ -105,6 +105,21 @@ class VisionModel(Protocol):
     def features(self, image: Tensor, layers: Sequence[str]) -> Mapping[str, Tensor]: ...
 
 
+@runtime_checkable
+class TrainedModel(VisionModel, Protocol):
+    """A model that may be asked what it would say with other parameters; it has its own back afterwards.
+
+    ``parameters``: {name: value}, detached. ``features_with``: ``features`` with some of them replaced for one call,
+    differentiable in the replaced ones.
+    """
+
+    def parameters(self) -> Mapping[str, Tensor]: ...
+
+    def features_with(
+        self, parameters: Mapping[str, Tensor], image: Tensor, layers: Sequence[str]
+    ) -> Mapping[str, Tensor]: ...
+
+
 VectorField = Callable[["Tensor", "Tensor"], "Tensor"]
 """(x, t) -> dx, x and dx (B,C,H,W), t (B,): a velocity, a score, an ascent direction."""
 

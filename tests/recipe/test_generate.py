@@ -16,8 +16,9 @@ from torch import Tensor
 import bothways
 from bothways import Result, UserError, generate, load_model
 from bothways.loops.ascend import ascend
-from bothways.recipe.generate import find_classes, picture_seed, prepare
+from bothways.recipe.generate import picture_seed, prepare
 from bothways.recipe.parts import batch_parts
+from bothways.recipe.roles import find_classes
 from bothways.report import write_report
 from bothways.runs import RunFolder, from_png
 
@@ -112,9 +113,8 @@ def test_before_rounding_a_picture_alone_agrees_to_a_thousandth(toy) -> None:
 
     def followed(pictures: list[int]) -> Tensor:
         labels = torch.tensor([drawing.labels[i] for i in pictures])
-        field, ascent, draws = batch_parts(
-            toy, drawing.settings, labels, [picture_seed(5, i) for i in pictures], drawing.prior
-        )
+        seeds = [picture_seed(5, i) for i in pictures]
+        field, ascent, draws = batch_parts(drawing.roles, drawing.settings, labels, seeds)
         return [frame.image for frame in ascend(field, ascent, draws)][-1]
 
     together = followed(list(range(6)))

@@ -37,12 +37,16 @@ BAD = {
     "squash": "logistic",
     "start": "black",
     "start_noise": -0.1,
+    "start_photo": 3,
     "optimizer": "lbfgs",
     "rms": 0,
     "rate": 0.0,
     "schedule": "sometimes",
     "final": -1,
     "step_noise": -1,
+    "fixed_noise": -0.1,
+    "clip": 0,
+    "clip_by": "length",
     "copies": 0,
     "border": -1,
     "jitter": math.inf,
@@ -54,6 +58,18 @@ BAD = {
     "class_weight": math.inf,
     "statistics": "all",
     "statistics_weight": math.nan,
+    "feature_weight": "much",
+    "decision_weight": math.inf,
+    "temperature": -1,
+    "shrinkage": 1.5,
+    "dsf_weight": math.inf,
+    "dsf_surrogate": "logit",
+    "dsf_engine": "steam",
+    "dsf_per": "pixel",
+    "dsf_live": "both",
+    "dsf_distance": "cosine",
+    "dsf_augmentation": "flip",
+    "dsf_parameters": 3,
     "variation_weight": "much",
     "variation_power": 0,
     "normalize": 3,
@@ -78,7 +94,10 @@ def test_a_bad_value_is_refused_in_one_line(name: str) -> None:
     assert said.startswith(f"{name}={BAD[name]!r}: ")
 
 
-@pytest.mark.parametrize("name", ["das", "das-paper", "icons", "pixels"])
+DRAWING = ["das", "das-paper", "dsf", "dsf-paper", "icons", "pixels", "sampled", "statistics-tv"]
+
+
+@pytest.mark.parametrize("name", DRAWING)
 def test_recipes_that_draw_are_valid(name: str) -> None:
     settings = draw_settings(name)
     assert settings.recipe == name
@@ -90,7 +109,7 @@ def test_recipes_that_draw_are_valid(name: str) -> None:
 
 def test_recipes_are_listed_by_task_with_their_first_line() -> None:
     drawing, training = recipes(), recipes("train")
-    assert {"das", "das-paper", "icons", "pixels"} <= set(drawing)
+    assert set(DRAWING) <= set(drawing)
     assert {"cifar10-resnet", "cifar10-plain", "cifar10-attention"} <= set(training)
     assert not set(drawing) & set(training)
     assert all(len(text) > 20 for text in {**drawing, **training}.values())
@@ -136,8 +155,8 @@ def test_a_bad_toml_file_is_refused(tmp_path: Path, content: bytes, says: str) -
 
 
 def test_unknown_names_bring_the_nearest() -> None:
-    assert "type one of das, das-paper" in refused(read_recipe, "dass")
-    assert all(name in refused(read_recipe, "zzz") for name in ("das", "das-paper", "icons", "pixels"))
+    assert "type one of das-paper, dsf-paper" in refused(read_recipe, "das-papr")
+    assert all(name in refused(read_recipe, "zzz") for name in DRAWING)
     assert "no recipe 'cifar10-resnet'" in refused(read_recipe, "cifar10-resnet")
     assert "cifar10-resnet" in refused(read_recipe, "cifar-resnet", "train")
     assert "no recipe" in refused(read_recipe, "nowhere/mine.toml")

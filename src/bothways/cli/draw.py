@@ -8,17 +8,27 @@ from typing import Annotated, Any
 import typer
 
 from bothways.cli.entry import app
+from bothways.cli.options import (
+    Change,
+    Classes,
+    Condition,
+    DryRun,
+    Judges,
+    ModelOrNone,
+    Only,
+    PicturesOrStatistics,
+    Recipe,
+    Score,
+    Unconditional,
+    Weights,
+    tuned,
+)
 from bothways.cli.show import console, draw, say, show_verdicts, write_page
-from bothways.recipe.settings import DEFAULT_RECIPE, described, spoken_changes
-
-
-def tuned(name: str, *flags: str) -> Any:
-    """An option that overrides one setting of the recipe."""
-    return typer.Option(*flags, help=described(name).replace("[", r"\["), show_default=False)
-
+from bothways.recipe.settings import spoken_changes
+from bothways.types import UserError
 
 GENERATE_HELP = r"""
-Draw what a model knows of its classes.
+Draw what a model knows: of its classes, or of pictures as such.
 
 MODEL is bundled:NAME (see [bold]bothways models[/bold]), PATH.py:FUNCTION (your own file, whose function returns the
 module and its bothways.ModelSpec), or the card that [bold]bothways train[/bold] wrote.
@@ -27,6 +37,9 @@ module and its bothways.ModelSpec), or the card that [bold]bothways train[/bold]
 
   bothways generate bundled:cifar10-resnet --class frog ship --n 8
   bothways generate bundled:cifar10-resnet --class 3 --recipe das --steps 200 --seed 7
+  bothways generate bundled:cifar10-resnet --unconditional --n 50
+  bothways generate bundled:cifar10-resnet --unconditional --recipe dsf-paper --set clip_by=norm
+  bothways generate --score bundled:cifar10-resnet --condition bundled:cifar10-attention --class deer
   bothways generate examples/squeezenet.py:build --class 107 1 130 --recipe das --n 1
   bothways generate my.py:build --weights my.safetensors --class 0 --data photos/ --judge other.py:build
 """
@@ -34,13 +47,12 @@ module and its bothways.ModelSpec), or the card that [bold]bothways train[/bold]
 
 @app.command(help=GENERATE_HELP)
 def generate(
-    model: Annotated[str, typer.Argument(help="The model's address.", show_default=False)],
-    classes: Annotated[
-        list[str], typer.Option("--class", help="Names or numbers, one or several.", show_default=False)
-    ],
-    recipe: Annotated[
-        str, typer.Option(help="A recipe's name (see bothways recipes) or a .toml file.")
-    ] = DEFAULT_RECIPE,
+    model: ModelOrNone = None,
+    classes: Classes = None,
+    unconditional: Unconditional = False,
+    score: Score = None,
+    condition: Condition = None,
+    recipe: Recipe = None,
     n: Annotated[int | None, tuned("n", "--n", "-n")] = None,
     steps: Annotated[int | None, tuned("steps", "--steps")] = None,
     size: Annotated[int | None, tuned("size", "--size")] = None,
@@ -48,41 +60,36 @@ def generate(
     jitter: Annotated[float | None, tuned("jitter", "--jitter")] = None,
     noise: Annotated[float | None, tuned("noise", "--noise")] = None,
     seed: Annotated[int | None, tuned("seed", "--seed")] = None,
+    start: Annotated[str | None, tuned("start", "--start")] = None,
+    schedule: Annotated[str | None, tuned("schedule", "--schedule")] = None,
     statistics: Annotated[str | None, tuned("statistics", "--statistics")] = None,
     group: Annotated[int | None, tuned("group", "--group")] = None,
     batch: Annotated[int | None, tuned("batch", "--batch")] = None,
     dtype: Annotated[str | None, tuned("dtype", "--dtype")] = None,
     device: Annotated[str | None, tuned("device", "--device")] = None,
-    change: Annotated[
-        list[str] | None, typer.Option("--set", help="NAME=VALUE: any other setting; --dry-run shows all.")
-    ] = None,
-    judge: Annotated[
-        list[str] | None,
-        typer.Option(
-            help=r"A model that says what it sees; repeatable. \[default: the bundled ones with the same classes]"
-        ),
-    ] = None,
-    weights: Annotated[Path | None, typer.Option(help="A safetensors file for the model.")] = None,
-    data: Annotated[
-        Path | None, typer.Option(help="Real pictures (parquet or folder): for statistics and to compare with.")
-    ] = None,
-    only: Annotated[
-        list[int] | None, typer.Option(help="Draw only this picture number of the run; repeatable.")
-    ] = None,
+    change: Change = None,
+    judge: Judges = None,
+    weights: Weights = None,
+    data: PicturesOrStatistics = None,
+    only: Only = None,
     out: Annotated[Path, typer.Option(help="The run folder.")] = Path("runs/latest"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run that is there.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that is there.")] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check everything, print the settings, draw nothing.")
-    ] = False,
+    dry_run: DryRun = False,
 ) -> None:
     from bothways.recipe.generate import prepare
 
+    if bool(classes) == unconditional:
+        raise UserError(
+            "type --class NAME (one or several) for pictures of classes, or --unconditional for any; not both"
+        )
     given: dict[str, Any] = {"n": n, "steps": steps, "size": size, "copies": copies, "jitter": jitter, "noise": noise}
     given |= {"seed": seed, "statistics": statistics, "group": group, "batch": batch, "dtype": dtype, "device": device}
+    given |= {"start": start, "schedule": schedule}
     drawing = prepare(
-        model, classes, recipe, weights=weights, judges=judge, data=data, only=only, overwrite=overwrite,
-        resume=resume, out=None if dry_run else out, **given | spoken_changes(change or []),
+        model, classes or None, recipe, score=score or (), condition=condition or (), weights=weights, judges=judge,
+        data=data, only=only, overwrite=overwrite, resume=resume, out=None if dry_run else out,
+        **given | spoken_changes(change or []),
     )  # fmt: skip
     if dry_run:
         parts = drawing.batches()

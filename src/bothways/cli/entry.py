@@ -34,7 +34,7 @@ def repeated(arguments: list[str]) -> list[str]:
     spread, many = [], ""
     for argument in arguments:
         if argument.startswith("-"):
-            many = argument if argument in ("--class", "--judge", "--only") else ""
+            many = argument if argument in ("--class", "--judge", "--only", "--score", "--condition") else ""
             spread.append(argument)
         elif many and spread[-1] != many:
             spread += [many, argument]

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Column, Table
+from rich.text import Text
 
 console = Console()
 errors = Console(stderr=True)
@@ -68,4 +69,19 @@ def show_verdicts(measures: dict[str, dict[str, Any]]) -> None:
             pairs = [(verdict[key], verdict[f"{key}_real"]) for key in ("frechet", "diversity")]
             shown = [" ".join(f % v for f, v in zip(forms, p, strict=True) if v is not None) for p in pairs]
             table.add_row(escape(run), escape(name), rate, *shown)
+    console.print(table)
+
+
+def show_scorecard(rows: list[dict[str, Any]]) -> None:
+    """The quantities in short; the page has all of it."""
+    caption = "Cosine with (clean - noisy); a quantity no better than the control points nowhere."
+    table = Table("quantity", "Spearman", "noise .1", "noise .5", "blur", "cosine at .1", caption=caption)
+    for row in rows:
+        if row.get("absent"):
+            table.add_row(escape(row["name"]), Text(row["absent"], overflow="ellipsis", no_wrap=True))
+            continue
+        far = [row["auroc"][key][0] for key in ("noise 0.1", "noise 0.5", "blur 1.5")]
+        cosine = {float(level): found for level, found in row["cosine"].items()}  # a resumed row comes from JSON
+        values = [row["spearman"][0], *far, cosine[0.1][0]]
+        table.add_row(escape(row["name"]), *("-" if value is None else f"{value:.2f}" for value in values))
     console.print(table)

@@ -28,7 +28,8 @@ class AscentSettings:
     """How far, how fast, by what.
 
     rms: root mean square of a step on the pre-squash canvas, per picture. rate: the plain learning rate; None for rms.
-    schedule: of the step's length, from 1 to ``final``. noise: RMS of the noise added after a step, in steps.
+    schedule: of the step's length, from 1 to ``final``. noise: RMS of the noise added after a step, in steps (so it
+    falls with them); fixed_noise: its RMS on the canvas, the same at every step.
     """
 
     steps: int
@@ -38,6 +39,7 @@ class AscentSettings:
     schedule: str = "linear"
     final: float = 0.0
     noise: float = 0.0
+    fixed_noise: float = 0.0
 
     def __post_init__(self) -> None:
         for name, allowed in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
@@ -128,8 +130,8 @@ def _move(ascent: Ascent, parameters: list[Tensor], gradients: tuple[Tensor, ...
         change = _scaled(change, canvas(change), settings.rms * length)
     else:
         change = [length * part for part in change]
-    if settings.noise:
-        size = _rms(canvas(change)) * settings.noise
+    if settings.noise or settings.fixed_noise:
+        size = _rms(canvas(change)) * settings.noise + settings.fixed_noise
         noise = [draws.normal(p.shape[1:], t, f"step noise {i}").to(p) for i, p in enumerate(parameters)]
         change = [c + n for c, n in zip(change, _scaled(noise, canvas(noise), size), strict=True)]
     for parameter, part in zip(parameters, change, strict=True):

@@ -11,6 +11,7 @@ from difflib import get_close_matches
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from bothways.types import ModelSpec, RunError, UserError
 
@@ -56,12 +57,25 @@ class Adapter:
         Raises UserError for an unknown layer, with the nearest names, and for a size that the model cannot take;
         RunError where memory ends.
         """
+        return self.features_with({}, image, layers)
+
+    def parameters(self) -> dict[str, Tensor]:
+        """{name: value} of the module's parameters, detached: they share its memory and gather no gradient there."""
+        return {name: value.detach() for name, value in self.module.named_parameters()}
+
+    def features_with(
+        self, parameters: Mapping[str, Tensor], image: Tensor, layers: Sequence[str]
+    ) -> Mapping[str, Tensor]:
+        """``features`` with some parameters replaced for this one call, differentiable in them too.
+
+        The module has its own back after the call, and after an error; torch.func may transform it.
+        """
         seen: dict[str, Tensor] = {}
         with ExitStack() as hooks:
             for layer in layers:
                 if layer != "outputs":
                     hooks.enter_context(self._recorded(layer, seen))
-            seen["outputs"] = self._forward(image)
+            seen["outputs"] = self._forward(image, parameters)
         unseen = [layer for layer in layers if not isinstance(seen.get(layer), Tensor)]
         if unseen:
             raise UserError(f"model {self.name!r}: no tensor passes through layer {unseen[0]!r}; type one inside it")
@@ -86,16 +100,25 @@ class Adapter:
         inputs = [f"{name}:input" for name, module in self.module.named_modules() if isinstance(module, norms)]
         return inputs or [name for name, module in self.module.named_modules() if isinstance(module, nn.Conv2d)]
 
-    def _forward(self, image: Tensor) -> Tensor:
+    def head(self) -> tuple[str, Tensor] | None:
+        """("NAME:input", rows (classes, D)) of the last linear map or 1x1 convolution with a row a class, if any."""
+        found = None
+        for name, module in self.module.named_modules():
+            linear = isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1))
+            if linear and len(module.weight) == self.spec.count:
+                found = f"{name}:input", module.weight.detach().flatten(1)
+        return found
+
+    def _forward(self, image: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
         spec = self.spec
         seen = image.flip(1) if spec.channel_order == "BGR" else image
         mean, std = (
             torch.tensor(v, dtype=seen.dtype, device=seen.device).view(1, 3, 1, 1) for v in (spec.mean, spec.std)
         )
-        seen = ((seen - mean) / std).contiguous(memory_format=self.layout)
+        seen = self._laid_out((seen - mean) / std)
         try:
             with torch.autocast(seen.device.type, DTYPES[self.dtype], enabled=self.dtype != "float32"):
-                result = self.module(seen)
+                result = functional_call(self.module, dict(parameters), (seen,)) if parameters else self.module(seen)
         except torch.OutOfMemoryError as error:
             raise RunError(
                 f"model {self.name!r}: no memory is left for {len(image)} views; type fewer --copies"
@@ -119,6 +142,12 @@ class Adapter:
                 "wrap it in a module whose forward returns the logits or the embedding, (B,K)"
             )
         return result.flatten(1) if image.dtype == torch.float64 else result.flatten(1).float()
+
+    def _laid_out(self, seen: Tensor) -> Tensor:
+        if self.layout == torch.contiguous_format:
+            return seen.contiguous()
+        # contiguous(memory_format=torch.channels_last) in words that torch.func.vmap knows
+        return seen.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
 
     @contextmanager
     def _recorded(self, layer: str, seen: dict[str, Tensor]) -> Iterator[None]:

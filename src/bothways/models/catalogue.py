@@ -29,6 +29,7 @@ from bothways.models.resnet import ResNet
 from bothways.types import ModelSpec, UserError
 
 BUNDLED = Path(__file__).parent / "bundled"
+SCALE = "_scale"
 BUILDERS: dict[str, Callable[..., nn.Module]] = {"resnet": ResNet, "plain": PlainNet, "attention": AttentionNet}
 
 
@@ -49,9 +50,22 @@ def kept_statistics(address: str) -> dict[str, Tensor]:
     if address.startswith("bundled:"):
         address = str(BUNDLED / f"{address.removeprefix('bundled:')}.json")
     path = Path(address).with_suffix(".statistics.safetensors")
-    if not address.endswith(".json") or not path.is_file():
-        return {}
-    return {key: value.float() for key, value in load_file(path).items()}
+    return read_statistics(path) if address.endswith(".json") and path.is_file() else {}
+
+
+def read_statistics(path: Path) -> dict[str, Tensor]:
+    """The tensors of a statistics file, as float32; one of eight bits times its ``NAME_scale``, a number a row.
+
+    Raises UserError for what is none.
+    """
+    if not path.is_file():
+        raise UserError(f"data {str(path)!r} does not exist; type the file that bothways statistics wrote, or pictures")
+    try:
+        found = {key: value.float() for key, value in load_file(path).items()}
+    except (SafetensorError, ValueError, OSError) as error:
+        raise UserError(f"data {str(path)!r} cannot be read as safetensors: {error}") from error
+    scales = {key: found.pop(key) for key in list(found) if key.endswith(SCALE)}
+    return {key: v * scales[key + SCALE][:, None] if key + SCALE in scales else v for key, v in found.items()}
 
 
 def spec_from(facts: dict[str, Any]) -> ModelSpec:

@@ -13,10 +13,12 @@ from bothways.loops.ascend import ascend
 from bothways.models.adapter import Adapter
 from bothways.models.catalogue import bundled_names, card, kept_statistics, load_model, spec_from
 from bothways.numerics.draws import Draws
+from bothways.recipe.canvas import geometry, new_ascent
 from bothways.recipe.cite import citations
-from bothways.recipe.parts import geometry, new_ascent
 from bothways.recipe.result import Result
+from bothways.recipe.roles import Roles
 from bothways.recipe.settings import DrawSettings
+from bothways.recipe.statistics import is_statistics
 from bothways.synthesis.fields import WhiteNoise
 from bothways.synthesis.judge import Reference, image_measures, judge, penultimate
 from bothways.types import UserError
@@ -27,7 +29,7 @@ REFERENCE_AT_MOST = 2000
 
 def assess(
     result: Result,
-    model: Adapter,
+    roles: Roles,
     settings: DrawSettings,
     jury: Sequence[Adapter],
     references: Mapping[str, Reference],
@@ -35,10 +37,10 @@ def assess(
     """measures.json: the verdicts of the jury, the model itself in it, and what needs no judge."""
     if not len(result):
         return {"judges": [], "images": {}, "citations": citations(settings)}
-    names = [record["class"] for record in result.records]
-    images = result.images.to(model.device)
-    verdicts = judge(images, names, jury, references, gradient_models={model.name})
-    measured = {**image_measures(result.images), "spectrum_slope_null": null_slope(model, settings)}
+    names = [record["class"] for record in result.records] if roles.condition else None
+    images = result.images.to(roles.main.device)
+    verdicts = judge(images, names, jury, references, gradient_models=set(roles.names))
+    measured = {**image_measures(result.images), "spectrum_slope_null": null_slope(roles.main, settings)}
     return {"judges": [v.as_dict() for v in verdicts], "images": measured, "citations": citations(settings)}
 
 
@@ -69,7 +71,7 @@ def find_references(jury: Sequence[Adapter], data: str | Path | None) -> dict[st
 
 def reference(model: Adapter, data: str | Path | None) -> Reference | None:
     """Real pictures as this judge sees them: those of ``data``, or what comes with a bundled model."""
-    if data is not None:
+    if data is not None and not is_statistics(data):
         real = load_images(data, split=held_out(data), size=(model.spec.height, model.spec.width))
         chosen = real.subset(torch.arange(min(len(real), REFERENCE_AT_MOST)))
         features, _ = penultimate(model, (chosen.images.float() / 255).to(model.device))
@@ -87,7 +89,9 @@ def held_out(data: str | Path) -> str:
 
 def null_slope(model: Adapter, settings: DrawSettings) -> float | None:
     """The spectrum's slope when the same recipe is fed white noise in place of gradients: what it puts in by itself."""
-    place = geometry(settings, model)
+    if settings.start == "photo":
+        settings = settings.model_copy(update={"start": "grey"})
+    place = geometry(settings, model.spec)
     draws = Draws(range(min(10, max(1, NULL_PIXELS // (place.canvas[0] * place.canvas[1])))))
     ascent = new_ascent(settings, place, draws, model.device)
     for _ in ascend(WhiteNoise(draws), ascent, draws):

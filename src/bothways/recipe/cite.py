@@ -18,6 +18,13 @@ PAPERS = {
         2025,
         "arXiv:2502.07753",
     ),
+    "dsf": _entry(
+        "dsf2026",
+        "Anonymous",
+        "Your Discriminative Model is Secretly a Generative Model",
+        2026,
+        "ICLR 2026 submission",
+    ),
     "statistics": _entry(
         "yin2020dreaming",
         "Yin, Hongxu and Molchanov, Pavlo and Alvarez, Jose M. and Li, Zhizhong and Mallya, Arun and Hoiem, Derek and "
@@ -61,8 +68,10 @@ def citations(settings: DrawSettings) -> list[str]:
     """The papers behind these settings and behind the measures, as BibTeX entries."""
     used = {
         "das": settings.parameterization == "stack" or settings.copies > 1,
+        "dsf": settings.dsf_weight != 0,
         "statistics": settings.statistics != "none",
-        "variation": settings.variation_weight != 0,
+        # total variation, and feature inversion
+        "variation": settings.variation_weight != 0 or settings.feature_weight != 0,
         "fourier": settings.parameterization == "fourier",
         "frechet": True,
         "kernel": True,

@@ -1,4 +1,4 @@
-"""Draw pictures of classes: settings -> batches -> frames -> run folder -> verdicts."""
+"""Draw pictures, of classes or of none: settings -> batches -> frames -> run folder -> verdicts."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from bothways.data.sources import load_images
 from bothways.loops.ascend import Ascent, ascend
 from bothways.models.adapter import Adapter
-from bothways.models.catalogue import load_model
 from bothways.recipe.assess import assess, find_jury, find_references
-from bothways.recipe.parts import Prior, batch_parts, check_parts, find_classes, find_prior, geometry
+from bothways.recipe.canvas import geometry
+from bothways.recipe.parts import batch_parts, check_parts
+from bothways.recipe.priors import find_priors, settled
 from bothways.recipe.result import Result, peak_memory, tables
-from bothways.recipe.settings import DEFAULT_RECIPE, DrawSettings, draw_settings
+from bothways.recipe.roles import Address, Roles, find_labels, find_models
+from bothways.recipe.settings import DrawSettings, default_recipe, draw_settings
 from bothways.runs import RunFolder
 from bothways.synthesis.judge import Reference
 from bothways.types import Frame, ModelSpec, UserError
@@ -28,17 +30,17 @@ PIXELS_AT_ONCE = 1_000_000  # copies x height x width x pictures of a batch: wha
 PICTURES_AT_ONCE = 50
 SECONDS_BETWEEN_SAVES = 10.0
 SEEDS_OF_A_RUN = 1_000_000
-SPREAD_PICTURES = 2000  # real pictures that channel statistics are measured on
+NO_CLASS = -1
 
 
 @dataclass
 class Drawing:
     """One run: which pictures, by what, and what is done so far. ``run`` makes them; ``result`` holds them."""
 
-    model: Adapter
+    roles: Roles
     settings: DrawSettings
     labels: list[int]
-    prior: Prior
+    photos: Tensor | None = None
     only: Collection[int] | None = None
     folder: RunFolder | None = None
     jury: list[Adapter] = field(default_factory=list)
@@ -48,9 +50,14 @@ class Drawing:
     frames: list[Frame] = field(default_factory=list)
     seconds: float = 0.0
 
+    @property
+    def model(self) -> Adapter:
+        """Whose size and classes the pictures have."""
+        return self.roles.main
+
     def batches(self) -> list[list[int]]:
         """The numbers of the pictures of each batch. With batch statistics a batch is a group, drawn whole."""
-        place = geometry(self.settings, self.model)
+        place = geometry(self.settings, self.model.spec)
         fits = PIXELS_AT_ONCE // (self.settings.copies * place.canvas[0] * place.canvas[1])
         size = self.settings.batch or max(1, min(PICTURES_AT_ONCE, fits))
         if self.settings.statistics == "batch":
@@ -93,13 +100,14 @@ class Drawing:
             [self.records[i] for i in order],
             self.frames,
             measures or {},
-            tables(self.model, self.settings, list(dict.fromkeys(self.labels))),
+            tables(self.roles, self.settings, self.labels),
         )
 
     def _batch(self, number: int, pictures: list[int]) -> Generator[tuple[int, Frame], None, None]:
         labels = torch.tensor([self.labels[i] for i in pictures])
         seeds = [picture_seed(self.settings.seed, i) for i in pictures]
-        field_, ascent, draws = batch_parts(self.model, self.settings, labels, seeds, self.prior)
+        photos = None if self.photos is None else self.photos[[i % len(self.photos) for i in pictures]]
+        field_, ascent, draws = batch_parts(self.roles, self.settings, labels, seeds, photos)
         self._go_on(number, pictures, ascent)
         good, saved = (ascent.tensors(), ascent.step), time.monotonic()
         try:
@@ -124,30 +132,30 @@ class Drawing:
 
     def _seen(self, canvas: Tensor) -> Tensor:
         """The picture inside the canvas, rounded to 8 bits."""
-        place = geometry(self.settings, self.model)
+        place = geometry(self.settings, self.model.spec)
         return (255 * place.crop()(canvas[:, None], None, 0.0)[:, 0].detach().cpu().float()).round() / 255  # type: ignore[arg-type]
 
     @torch.no_grad()
     def _keep(self, pictures: list[int], ascent: Ascent, *, unfinished: bool = False) -> None:
         images = self._seen(ascent.parameterization.image())
-        logits = torch.cat([self.model.outputs(part.to(self.model.device)).cpu() for part in images.split(16)])
-        own = logits.softmax(1)
-        records = []
-        for place, index in enumerate(pictures):
-            label = self.labels[index]
-            record = {
-                "index": index,
-                "label": label,
-                "class": self.model.spec.class_name(label),
-                "seed": picture_seed(self.settings.seed, index),
-                "own_probability": own[place, label].item(),
-            }
-            records.append({**record, "unfinished": True, "step": ascent.step} if unfinished else record)
+        records = [self._record(index) for index in pictures]
+        if self.roles.condition:
+            logits = torch.cat([self.model.outputs(part.to(self.model.device)).cpu() for part in images.split(16)])
+            for record, own in zip(records, logits.softmax(1), strict=True):
+                record["own_probability"] = own[record["label"]].item()
+        if unfinished:
+            records = [{**record, "unfinished": True, "step": ascent.step} for record in records]
         if self.folder is not None:
             records = self.folder.save_pictures(images, records)
         if not unfinished:
             self.images.update(zip(pictures, images, strict=True))
             self.records.update(zip(pictures, records, strict=True))
+
+    def _record(self, index: int) -> dict[str, Any]:
+        label, seed = self.labels[index], picture_seed(self.settings.seed, index)
+        if label == NO_CLASS:
+            return {"index": index, "label": None, "class": None, "seed": seed}
+        return {"index": index, "label": label, "class": self.model.spec.class_name(label), "seed": seed}
 
     def _finished_before(self, pictures: list[int]) -> bool:
         """Take a batch that an earlier, stopped run finished from its folder."""
@@ -175,45 +183,29 @@ class Drawing:
 
 
 def generate(
-    model: str | Path | nn.Module | Adapter,
-    classes: Sequence[str | int] | str | int,
+    model: Address | None = None,
+    classes: Sequence[str | int] | str | int | None = None,
     n: int | None = None,
-    recipe: str = DEFAULT_RECIPE,
+    recipe: str | None = None,
     *,
-    spec: ModelSpec | None = None,
-    judges: Sequence[str | Adapter] | None = None,
-    data: str | Path | None = None,
-    out: str | Path | None = None,
-    overwrite: bool = False,
-    resume: bool = False,
-    only: Collection[int] | None = None,
     on_frame: Callable[[int, Frame], None] | None = None,
-    **settings: Any,
+    **options: Any,
 ) -> Result:
-    """Draw n pictures of each class.
+    """Draw n pictures of each class, or n pictures of no class.
 
-    model: an address, an ``nn.Module`` with ``spec``, or what ``load_model`` gave.
-    classes: names or numbers. n, steps, seed and every other setting of the recipe may be given by keyword.
+    model: an address, an ``nn.Module`` with ``spec``, or what ``load_model`` gave. classes: names or numbers; None
+    draws without any. recipe: its name; None takes ``icons`` for classes and ``sampled`` for none.
+    n, steps, seed and every other setting of the recipe may be given by keyword, beside these:
+
+    score, condition: models that say what is real and which class, where they are not ``model``; several of each
+    share one picture, each at its own size (DSF, eq. 13).
     judges: models that say what they see; None takes the bundled ones where their classes are the model's.
-    data: real pictures, for channel statistics and as the judges' reference.
-    out: a run folder, written as the run goes on; only: the numbers of the pictures to draw.
-    on_frame: called with (batch, frame) after every step.
+    data: real pictures, for statistics and as the judges' reference, or a file that ``statistics`` wrote.
+    out, overwrite, resume: a run folder, written as the run goes on. only: the numbers of the pictures to draw.
+    spec, weights: of ``model``. on_frame: called with (batch, frame) after every step.
     Raises UserError for what cannot be, RunError where something fails on the way.
     """
-    drawing = prepare(
-        model,
-        classes,
-        recipe,
-        spec=spec,
-        data=data,
-        judges=judges,
-        out=out,
-        overwrite=overwrite,
-        resume=resume,
-        only=only,
-        n=n,
-        **settings,
-    )
+    drawing = prepare(model, classes, recipe, n=n, **options)
     with closing(drawing.run()) as steps:  # closed, so that the folder is whole whatever on_frame raises
         for batch, frame in steps:
             if on_frame is not None:
@@ -222,10 +214,12 @@ def generate(
 
 
 def prepare(
-    model: str | Path | nn.Module | Adapter,
-    classes: Sequence[str | int] | str | int,
-    recipe: str = DEFAULT_RECIPE,
+    model: Address | None,
+    classes: Sequence[str | int] | str | int | None = None,
+    recipe: str | None = None,
     *,
+    score: Sequence[Address] = (),
+    condition: Sequence[Address] = (),
     spec: ModelSpec | None = None,
     weights: str | Path | None = None,
     judges: Sequence[str | Adapter] | None = None,
@@ -237,26 +231,38 @@ def prepare(
     **settings: Any,
 ) -> Drawing:
     """Everything of ``generate`` that can be refused, before a run folder is touched and the first step is made."""
-    chosen = draw_settings(recipe, **settings)
-    if not isinstance(model, Adapter):
-        model = load_model(model, spec, weights=weights, device=chosen.device, dtype=chosen.dtype)
-    wanted = find_classes(model, [classes] if isinstance(classes, str | int) else classes)
-    labels = [label for _ in range(chosen.n) for label in wanted]  # round by round, so that a group mixes classes
+    chosen = draw_settings(recipe or default_recipe(classes is not None), **settings)
+    asked = [classes] if isinstance(classes, str | int) else classes
+    condition_models, score_models = find_models(
+        model, chosen, asked, score=score, condition=condition, spec=spec, weights=weights
+    )
+    labels = [NO_CLASS] if asked is None else find_labels(condition_models, asked)
+    labels = [label for _ in range(chosen.n) for label in labels]  # round by round, so that a group mixes classes
     outside = [i for i in only or () if not 0 <= i < len(labels)]
     if outside:
         raise UserError(f"--only {outside[0]}: the run has pictures 0 to {len(labels) - 1}")
-    real = None
-    if data is not None and chosen.statistics == "spread":
-        real = load_images(data, size=(model.spec.height, model.spec.width), limit=SPREAD_PICTURES).images.float() / 255
-    prior = find_prior(model, chosen, real)
-    check_parts(model, chosen, prior)
-    jury = find_jury(model, judges)
+    chosen = settled(score_models, chosen, data)
+    roles = Roles(condition_models, score_models, find_priors(score_models, chosen, data))
+    photos = find_photos(chosen, roles.main.spec)
+    check_parts(roles, chosen, photos)
+    jury = find_jury(roles.main, judges)
     references = find_references(jury, data)
-    if out is None:
-        return Drawing(model, chosen, labels, prior, only, None, jury, references)
-    folder = RunFolder.create(out, tables(model, chosen, wanted), overwrite=overwrite, resume=resume)
-    before = float(folder.status["seconds"])
-    return Drawing(model, chosen, labels, prior, only, folder, jury, references, seconds=before)
+    drawing = Drawing(roles, chosen, labels, photos, only, None, jury, references)
+    if out is not None:
+        told = tables(roles, chosen, labels)
+        drawing.folder = RunFolder.create(out, told, overwrite=overwrite, resume=resume)
+        drawing.seconds = float(drawing.folder.status["seconds"])
+    return drawing
+
+
+def find_photos(settings: DrawSettings, spec: ModelSpec) -> Tensor | None:
+    """(N,3,H,W) in [0,1], what pictures start from with start=photo; picture i takes photo i modulo N."""
+    if settings.start != "photo":
+        return None
+    if settings.start_photo is None:
+        raise UserError("start=photo needs pictures; type --set start_photo=FILE_OR_FOLDER")
+    place = geometry(settings, spec)
+    return load_images(settings.start_photo, size=(place.height, place.width)).images.float() / 255
 
 
 def conclude(drawing: Drawing) -> Result:
@@ -277,7 +283,7 @@ def _judged(drawing: Drawing) -> Result:
         "seconds_per_picture": drawing.seconds / max(1, len(result)),
         "peak_mb": peak_memory(drawing.model.device),
     }
-    measures = {**assess(result, drawing.model, drawing.settings, drawing.jury, drawing.references), "cost": cost}
+    measures = {**assess(result, drawing.roles, drawing.settings, drawing.jury, drawing.references), "cost": cost}
     if drawing.folder is not None:
         drawing.folder.write_measures(measures)
         drawing.folder.finish("complete", of=len(drawing.labels), seconds=cost["seconds"], peak_mb=cost["peak_mb"])

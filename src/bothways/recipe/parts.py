@@ -1,218 +1,145 @@
-"""Settings -> the parts of one batch: the picture as it is held, how it is seen, what is wanted of it."""
+"""Settings -> the parts of one batch: what is wanted of the pictures, by whom, and the ascent that follows it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from difflib import get_close_matches
+from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from bothways.loops.ascend import Ascent, AscentSettings
+from bothways.loops.ascend import Ascent
 from bothways.models.adapter import Adapter
-from bothways.models.catalogue import kept_statistics
 from bothways.numerics.draws import Draws
-from bothways.numerics.pyramid import geometric_levels, level_weights
+from bothways.recipe.canvas import Geometry, geometry, new_ascent, views
+from bothways.recipe.roles import Roles, labels_of
 from bothways.recipe.settings import DrawSettings
-from bothways.synthesis.augmentations import (
-    Augmentation,
-    CentreCrop,
-    Flip,
-    Noise,
-    Roll,
-    Shift,
-    Views,
-    noise_of_resolution,
-)
+from bothways.recipe.statistics import OUTPUTS
 from bothways.synthesis.das import toward
-from bothways.synthesis.fields import Field
+from bothways.synthesis.dsf import dsf
+from bothways.synthesis.fields import Clipped, Combined, Field, Unit
 from bothways.synthesis.objectives import (
-    Spread,
+    Term,
     Wish,
     batch_statistics,
     class_log_probability,
     class_logit,
-    measure_spread,
     spread_statistics,
     total_variation,
 )
-from bothways.synthesis.parameterizations import Fourier, ImageStack, Pixels
-from bothways.types import Parameterization, RunError, UserError
-
-START_RESOLUTION = 8  # pixels of a side of the low-resolution noise in a start
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """Pixels: of the picture, and of the canvas around it."""
-
-    height: int
-    width: int
-    border: int
-
-    @property
-    def canvas(self) -> tuple[int, int]:
-        return self.height + 2 * self.border, self.width + 2 * self.border
-
-    def crop(self) -> CentreCrop:
-        return CentreCrop(self.height, self.width)
-
-
-def geometry(settings: DrawSettings, model: Adapter) -> Geometry:
-    """The size asked for, or the model's own; the border is a share of the shorter side."""
-    height, width = (settings.size, settings.size) if settings.size else (model.spec.height, model.spec.width)
-    return Geometry(height, width, settings.pixels("border", min(height, width)))
-
-
-def stack_levels(settings: DrawSettings, high: int, wide: int) -> tuple[list[int], list[float]]:
-    """The resolutions of the stack (of its height) and their weights."""
-    if settings.levels == "geometric":
-        levels = geometric_levels(high, 16)
-    elif settings.levels == "octaves":
-        levels = sorted({high, *(2**k for k in range(high.bit_length()) if 2**k <= high)})
-    elif settings.levels == "every-fourth":
-        levels = list(range(1, high + 1, 4))
-    else:
-        levels = list(range(1, high + 1)) if settings.levels == "all" else sorted(settings.levels)
-    if settings.level_power is None:
-        return levels, level_weights(levels)
-    return levels, [(high / level) ** settings.level_power for level in levels]
-
-
-def start_image(settings: DrawSettings, place: Geometry, draws: Draws) -> Tensor:
-    """(B,3,H,W): grey or white noise, and low-resolution noise on it."""
-    high, wide = place.canvas
-    if settings.start == "noise":
-        image = 0.5 + 0.2 * draws.normal((3, high, wide), purpose="start")
-    else:
-        image = torch.full((len(draws), 3, high, wide), 0.5)
-    if settings.start_noise:
-        image = image + settings.start_noise * noise_of_resolution(draws, high, wide, min(START_RESOLUTION, high))
-    return image.clamp(0.01, 0.99)
-
-
-def parameterization(settings: DrawSettings, start: Tensor) -> Parameterization:
-    if settings.parameterization == "pixels":
-        return Pixels(start, settings.squash)
-    if settings.parameterization == "fourier":
-        return Fourier(start, squash=settings.squash)
-    levels, weights = stack_levels(settings, *start.shape[-2:])
-    return ImageStack(start, levels, weights, engine=settings.engine, squash=settings.squash)
-
-
-def views(settings: DrawSettings, place: Geometry) -> Views:
-    shorter = min(place.height, place.width)
-    augmentations: list[Augmentation] = []
-    if settings.jitter:
-        augmentations.append(Roll(settings.pixels("jitter", shorter)))
-    if place.border:
-        augmentations.append(place.crop())
-    if settings.shift:
-        augmentations.append(Shift(settings.pixels("shift", shorter)))
-    if settings.flip:
-        augmentations.append(Flip())
-    if settings.noise:
-        augmentations.append(Noise(settings.noise, settings.noise_kind))
-    return Views(settings.copies, augmentations)
-
-
-Prior = Mapping[str, Spread] | Mapping[str, tuple[Tensor, Tensor]] | None
-
-
-def find_prior(model: Adapter, settings: DrawSettings, real: Tensor | None) -> Prior:
-    """The channel statistics that the settings ask for: those of ``real``, the bundled ones, or BatchNorm's own."""
-    if settings.statistics == "none":
-        return None
-    if settings.statistics == "batch":
-        stored = model.batch_norm_statistics()
-        if stored:
-            return stored
-        raise UserError(
-            f"model {model.name!r} has no BatchNorm statistics; type --statistics spread --data REAL_IMAGES"
-        )
-    if real is not None:
-        return measure_spread(model, real.to(model.device), model.statistics_layers())
-    spread = read_spread(kept_statistics(model.name))
-    if spread:
-        return {layer: Spread(*(v.to(model.device) for v in facts)) for layer, facts in spread.items()}
-    other = "--statistics batch for its BatchNorm's own" if model.batch_norm_statistics() else "--recipe das"
-    raise UserError(
-        f"recipe {settings.recipe!r} needs channel statistics of real images for model {model.name!r}; "
-        f"type --data FOLDER_OR_PARQUET, or {other}"
-    )
-
-
-SPREAD_PARTS = ("mean", "mean_std", "log_std", "log_std_std")
-
-
-def read_spread(tensors: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, ...]]:
-    """{layer: the four parts of a Spread} out of a statistics file."""
-    layers = dict.fromkeys(key.split("/")[1] for key in tensors if key.startswith("spread/"))
-    return {layer: tuple(tensors[f"spread/{layer}/{part}"] for part in SPREAD_PARTS) for layer in layers}
-
-
-def objective(model: Adapter, settings: DrawSettings, labels: Tensor, prior: Prior) -> Wish:
-    """What the settings want of pictures of these classes."""
-    wanted = class_logit if settings.objective == "logit" else class_log_probability
-    wish = Wish((settings.class_weight * wanted(model, labels.to(model.device)),))
-    if prior and settings.statistics == "batch":
-        wish = wish + settings.statistics_weight * batch_statistics(model, prior, settings.group)  # type: ignore[arg-type]
-    elif prior:
-        wish = wish + settings.statistics_weight * spread_statistics(model, prior)  # type: ignore[arg-type]
-    if settings.variation_weight:
-        wish = wish + settings.variation_weight * total_variation(settings.variation_power)
-    return wish
+from bothways.synthesis.resized import Resized
+from bothways.synthesis.sampling import statistics_name, toward_features
+from bothways.types import RunError, TrainedModel, UserError
 
 
 def batch_parts(
-    model: Adapter, settings: DrawSettings, labels: Tensor, seeds: list[int], prior: Prior
+    roles: Roles, settings: DrawSettings, labels: Tensor, seeds: Sequence[int], photos: Tensor | None = None
 ) -> tuple[Field, Ascent, Draws]:
-    """Everything that draws one batch."""
-    place, draws = geometry(settings, model), Draws(seeds)
-    wish = objective(model, settings, labels, prior)
-    field = toward(wish, draws, views(settings, place), normalize=settings.normalize)
-    return field, new_ascent(settings, place, draws, model.device), draws
+    """Everything that draws one batch. labels (B,), -1 where no class is asked for; photos (B,3,H,W) or None."""
+    place, draws = geometry(settings, roles.main.spec), Draws(seeds)
+    field = wanted(roles, settings, place, labels, draws)
+    return field, new_ascent(settings, place, draws, roles.main.device, photos), draws
 
 
-def check_parts(model: Adapter, settings: DrawSettings, prior: Prior) -> None:
-    """Put the parts of one picture together, so that a size or settings that cannot be are refused before a run."""
-    place = geometry(settings, model)
+def wanted(roles: Roles, settings: DrawSettings, place: Geometry, labels: Tensor, draws: Draws) -> Field:
+    """dsf weight * score + everything else, each scaled where the settings say so, then clipped."""
+    parts: list[tuple[float, Field]] = []
+    terms = objective(roles, settings, place, labels, draws)
+    if terms:
+        parts.append((1.0, toward(Wish(tuple(terms)), draws, views(settings, place), normalize=settings.normalize)))
+    if settings.dsf_weight:
+        for model in roles.score:
+            scored = _dsf(_seen(model, roles.main, place), settings, place, draws)
+            share = settings.dsf_weight / len(roles.score)
+            parts.append((share, Unit(scored) if settings.normalize else scored))
+    if not parts:
+        raise UserError(
+            f"recipe {settings.recipe!r} wants nothing of a picture without a class; "
+            "type --class NAME, or --recipe sampled"
+        )
+    total: Field = Combined(parts)
+    return total if settings.clip is None else Clipped(total, settings.clip, settings.clip_by)
+
+
+def objective(roles: Roles, settings: DrawSettings, place: Geometry, labels: Tensor, draws: Draws) -> list[Term]:
+    """The terms: the class, of every condition model; what is real, of every score model; smoothness."""
+    terms: list[Term] = []
+    class_term = class_logit if settings.objective == "logit" else class_log_probability
+    for model in roles.condition:
+        own = labels_of(model, roles.main, labels).to(model.device)
+        term = class_term(_seen(model, roles.main, place), own)
+        terms.append(settings.class_weight / len(roles.condition) * term)
+    targets = roles.priors.space.sample(draws, settings.temperature, settings.shrinkage) if roles.priors.space else {}
+    for index, model in enumerate(roles.score):
+        found = _real(roles, settings, index, _seen(model, roles.main, place), targets)
+        terms += [1 / len(roles.score) * term for term in found]
+    if settings.variation_weight:
+        terms.append(settings.variation_weight * total_variation(settings.variation_power))
+    return terms
+
+
+def _real(
+    roles: Roles, settings: DrawSettings, index: int, model: TrainedModel, targets: dict[str, Tensor]
+) -> list[Term]:
+    """The terms by which one score model says what is real."""
+    priors, terms = roles.priors, []
+    if priors.spreads:
+        terms.append(settings.statistics_weight * spread_statistics(model, priors.spreads[index]))
+    elif priors.stored:
+        terms.append(settings.statistics_weight * batch_statistics(model, priors.stored[index], settings.group))
+    if priors.space is None:
+        return terms
+    mine = {name: part for name, part in priors.space.parts.items() if name.startswith(f"{index}/")}
+    layers = {name: name.split("/", 2)[2] for name in mine}
+    matched = {name for name in mine if name == statistics_name(layers[name], index)}
+    if settings.statistics == "sampled" and matched:  # a model without norms and convolutions has features alone
+        spread = {layers[name]: mine[name].spread() for name in mine if name in matched}
+        wanted = {layers[name]: targets[name] for name in mine if name in matched}
+        terms.append(settings.statistics_weight * spread_statistics(model, spread, wanted))
+    for name in (name for name in mine if name not in matched):
+        if layers[name] != OUTPUTS and settings.feature_weight:
+            term = toward_features(model, layers[name], mine[name].mean, targets[name])
+            terms.append(settings.feature_weight * term)
+        elif layers[name] == OUTPUTS and settings.decision_weight and not roles.condition:
+            terms.append(settings.decision_weight * class_log_probability(model, targets[name].argmax(1)))
+    return terms
+
+
+def _dsf(model: TrainedModel, settings: DrawSettings, place: Geometry, draws: Draws) -> Field:
+    return dsf(
+        model,
+        draws,
+        surrogate=settings.dsf_surrogate,
+        engine=settings.dsf_engine,
+        per=settings.dsf_per,
+        augmentation=settings.dsf_augmentation,
+        live=settings.dsf_live,
+        distance=settings.dsf_distance,
+        parameters=settings.dsf_parameters,
+    )
+
+
+def _seen(model: Adapter, main: Adapter, place: Geometry) -> TrainedModel:
+    """The main model sees the picture as it is; every other one at its own size."""
+    own = (model.spec.height, model.spec.width)
+    return model if model is main or own == (place.height, place.width) else Resized(model)
+
+
+def check_parts(roles: Roles, settings: DrawSettings, photos: Tensor | None = None) -> None:
+    """Put the parts of one picture together and look once along the field, before a run: what cannot be is refused."""
+    place = geometry(settings, roles.main.spec)
+    label = torch.zeros(1, dtype=torch.int64) if roles.condition else torch.full((1,), -1)
     try:
         with torch.no_grad():
-            model.outputs(torch.full((1, 3, place.height, place.width), 0.5, device=model.device))
-        batch_parts(model, settings, torch.zeros(1, dtype=torch.int64), [0], prior)
+            roles.main.outputs(torch.full((1, 3, place.height, place.width), 0.5, device=roles.main.device))
+        one = replace(roles, condition=roles.condition[:1])  # the others need not know class 0
+        field, ascent, _ = batch_parts(one, settings, label, [0], None if photos is None else photos[:1])
+        if settings.dsf_weight:  # a model may have no second derivative
+            with torch.no_grad():
+                image = ascent.parameterization.image()
+            field(image, torch.zeros(1))
     except RunError:
         raise
     except RuntimeError as error:
         size, said = f"{place.height}x{place.width}", str(error).splitlines()[0]
         raise UserError(f"pictures of {size} cannot be held ({said}); type a smaller --size") from error
-
-
-def new_ascent(settings: DrawSettings, place: Geometry, draws: Draws, device: str) -> Ascent:
-    """The start of an ascent, which knows nothing of a model."""
-    held = parameterization(settings, start_image(settings, place, draws).to(device))
-    names = ("steps", "optimizer", "rms", "rate", "schedule", "final")
-    chosen = AscentSettings(**{name: getattr(settings, name) for name in names}, noise=settings.step_noise)
-    return Ascent(held, chosen)
-
-
-def find_classes(model: Adapter, classes: Sequence[str | int]) -> list[int]:
-    """Names or numbers -> numbers; raises UserError with the nearest names."""
-    if not model.spec.count:
-        raise UserError(f"model {model.name!r} has no classes in its spec; state ModelSpec(classes=...)")
-    if not classes:
-        raise UserError(f"no class was asked for; type --class NAME_OR_NUMBER, such as {model.spec.class_name(0)}")
-    names = {model.spec.class_name(i).lower(): i for i in range(model.spec.count)}
-    found = []
-    for asked in classes:
-        text = str(asked).strip().lower()
-        if text in names:
-            found.append(names[text])
-        elif text.isdecimal() and int(text) < model.spec.count:
-            found.append(int(text))
-        else:
-            near = get_close_matches(text, names, n=3, cutoff=0.4)
-            hint = f"the nearest are {', '.join(near)}" if near else f"type a name or 0 to {model.spec.count - 1}"
-            raise UserError(f"model {model.name!r} has no class {asked!r}; {hint}")
-    return list(dict.fromkeys(found))

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bothways.models.adapter import Adapter
+from bothways.recipe.roles import Roles
 from bothways.recipe.settings import DrawSettings
 from bothways.runs import RunFolder, to_png
 from bothways.types import Frame
@@ -67,9 +67,9 @@ class Result:
         return to_png(self.grid())
 
 
-def tables(model: Adapter, settings: DrawSettings, classes: Sequence[int] = ()) -> dict[str, Any]:
-    """What recipe.toml holds."""
-    spec = model.spec
+def tables(roles: Roles, settings: DrawSettings, labels: Sequence[int]) -> dict[str, Any]:
+    """What recipe.toml holds. labels: of the pictures, -1 where no class is asked for."""
+    model, spec = roles.main, roles.main.spec
     facts = {
         "address": model.name,
         "size": [spec.height, spec.width],
@@ -81,7 +81,9 @@ def tables(model: Adapter, settings: DrawSettings, classes: Sequence[int] = ()) 
         "licence": spec.licence,
     }
     versions = {"bothways": __version__, "torch": torch.__version__, "python": platform.python_version()}
-    drawn = {"classes": [spec.class_name(i) for i in classes]}
+    drawn: dict[str, Any] = {"classes": [spec.class_name(i) for i in dict.fromkeys(labels) if i >= 0]}
+    if set(roles.names) != {model.name}:
+        drawn |= {"score": [m.name for m in roles.score], "condition": [m.name for m in roles.condition]}
     return {"settings": settings.model_dump(), "drawn": drawn, "model": facts, "versions": versions}
 
 

@@ -13,6 +13,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from bothways.types import UserError
 
 DEFAULT_RECIPE = "icons"
+DEFAULT_UNCONDITIONAL = "sampled"  # where no class is asked for
+
+
+def default_recipe(of_classes: bool) -> str:
+    """The recipe where none is named."""
+    return DEFAULT_RECIPE if of_classes else DEFAULT_UNCONDITIONAL
 
 
 class DrawSettings(BaseModel):
@@ -41,8 +47,9 @@ class DrawSettings(BaseModel):
         None, description="weight of a level (size/r)^p; none for the spacing of the levels"
     )
     squash: Literal["tanh", "clamp"] = Field("tanh", description="how the canvas is kept in [0, 1]")
-    start: Literal["grey", "noise"] = Field("grey", description="what the picture starts from")
+    start: Literal["grey", "noise", "low-noise", "photo"] = Field("grey", description="what the picture starts from")
     start_noise: float = Field(0.0, ge=0, description="standard deviation of low-resolution noise in the start")
+    start_photo: str | None = Field(None, description="pictures to start from, with start=photo: a parquet or a folder")
 
     optimizer: Literal["sgd", "momentum", "adam"] = Field("sgd", description="how the picture moves")
     rms: float = Field(0.03, gt=0, description="RMS of a step on the canvas before the squash")
@@ -50,6 +57,13 @@ class DrawSettings(BaseModel):
     schedule: Literal["constant", "linear", "cosine"] = Field("linear", description="of the step's length")
     final: float = Field(0.0, ge=0, description="share of the step's length at the end")
     step_noise: float = Field(0.0, ge=0, description="noise after a step, in RMS of the step")
+    fixed_noise: float = Field(
+        0.0, ge=0, description="noise after a step, in RMS on the canvas, the same at every step"
+    )
+    clip: float | None = Field(None, gt=0, description="limit of the gradient")
+    clip_by: Literal["value", "norm"] = Field(
+        "value", description="whether each number or each picture's norm is clipped"
+    )
 
     copies: int = Field(1, ge=1, description="augmented copies that the model sees at each step")
     border: float = Field(0.0, ge=0, description="margin of the canvas on each side (share or pixels)")
@@ -61,8 +75,24 @@ class DrawSettings(BaseModel):
 
     objective: Literal["logit", "log-probability"] = Field("log-probability", description="what is wanted of the class")
     class_weight: float = Field(1.0, description="weight of the class")
-    statistics: Literal["none", "spread", "batch"] = Field("none", description="prior from channel statistics")
+    statistics: Literal["none", "spread", "batch", "sampled"] = Field(
+        "none", description="prior from channel statistics"
+    )
     statistics_weight: float = Field(1.0, description="weight of that prior")
+    feature_weight: float = Field(0.0, description="weight of features sampled from those of real pictures")
+    decision_weight: float = Field(0.0, description="weight of the class whose sampled logit is the largest")
+    temperature: float = Field(1.0, ge=0, description="how far samples lie from the mean")
+    shrinkage: float = Field(0.0, ge=0, le=1, description="how far the correlations of samples are shrunk to none")
+    dsf_weight: float = Field(0.0, description="weight of the discriminative score function")
+    dsf_surrogate: Literal["logits", "kl", "pseudo-label", "features"] = Field("logits", description="its loss")
+    dsf_engine: Literal["double_backward", "jvp", "difference"] = Field("double_backward", description="its derivative")
+    dsf_per: Literal["image", "batch"] = Field(
+        "image", description="whether each picture or the batch has a gradient norm"
+    )
+    dsf_live: Literal["augmented", "original"] = Field("augmented", description="the branch whose weights are live")
+    dsf_distance: Literal["norm", "log", "angle"] = Field("norm", description="its distance")
+    dsf_augmentation: list[str] = Field(["flip"], description="its augmentations: flip, roll, shift, noise, crop")
+    dsf_parameters: str | None = Field(None, description="a pattern of the parameters that count; none for all")
     variation_weight: float = Field(0.0, description="weight of low total variation")
     variation_power: float = Field(2.0, gt=0, description="exponent of the total variation")
     normalize: bool = Field(False, description="scale each term to unit norm per picture before weighting")
@@ -152,5 +182,6 @@ def spoken_changes(pairs: list[str]) -> dict[str, Any]:
         if name == "recipe":
             raise UserError(f"--set {pair!r}: type --recipe {value}")
         known_or_error(name)
-        found[name] = value.split(",") if name == "levels" and value[:1].isdigit() else value
+        many = name == "dsf_augmentation" or (name == "levels" and value[:1].isdigit())
+        found[name] = value.split(",") if many else value
     return found

@@ -4,7 +4,7 @@ What it leaves in the output folder is what ``models/bundled`` holds of each mod
 
     NAME.safetensors              weights, half precision
     NAME.json                     the card: network, facts, data, accuracy with interval, licence, limits
-    NAME.statistics.safetensors   feature vectors of real pictures, and the spread of their channel statistics
+    NAME.statistics.safetensors   feature vectors of test pictures, and what the model measures of training ones
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from bothways.models.catalogue import build_network
 from bothways.numerics.draws import generator
 from bothways.numerics.measures import wilson_interval
 from bothways.recipe.settings import read_recipe
+from bothways.recipe.statistics import PICTURES, as_tensors, in_eight_bits, space_of
 from bothways.runs.files import reason, replace_file
 from bothways.synthesis.judge import penultimate
-from bothways.synthesis.objectives import measure_spread
 from bothways.types import Frame, ModelSpec, UserError
 
 CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 SIDE = 32  # pixels of a side of a training picture
 EXAMPLE = "recipes/cifar10-resnet.toml"
 REFERENCE_PICTURES = 500  # of the test file, kept as feature vectors
-SPREAD_PICTURES = 2000
+KEPT_RANK = 40  # directions of the statistics that are kept: the bundled files stay small
 
 
 @dataclass
@@ -185,16 +185,13 @@ def accuracy(model: Adapter, data: ImageSet) -> tuple[int, int]:
 
 
 def statistics_of(model: Adapter, train: ImageSet, test: ImageSet) -> dict[str, Tensor]:
-    """Half precision: features and labels of test pictures, and the spread of channel statistics over training ones."""
+    """Features and labels of test pictures, and what the model measures of training ones (see recipe/statistics)."""
     shown = test.subset(torch.arange(min(REFERENCE_PICTURES, len(test))))
     features, _ = penultimate(model, shown.images.float() / 255)
     assert features is not None
-    kept = {"features": features.half(), "labels": shown.labels.half()}
-    real = train.images[:SPREAD_PICTURES].float() / 255
-    for layer, spread in measure_spread(model, real, model.statistics_layers()).items():
-        for part in ("mean", "mean_std", "log_std", "log_std_std"):
-            kept[f"spread/{layer}/{part}"] = getattr(spread, part).half().contiguous()
-    return kept
+    real = train.images[:PICTURES].float() / 255
+    kept = as_tensors(space_of(model, real, KEPT_RANK))
+    return {**in_eight_bits("features", features), "labels": shown.labels.half(), **kept}
 
 
 def card_of(training: Training, test: tuple[int, int], validation: tuple[int, int]) -> dict[str, Any]:

@@ -27,7 +27,7 @@ class Chart:
     wide: bool = False
 
 
-def _layout(height: int, **more: Any) -> dict[str, Any]:
+def base_layout(height: int, **more: Any) -> dict[str, Any]:
     clear = "rgba(0,0,0,0)"
     base = {"height": height, "paper_bgcolor": clear, "plot_bgcolor": clear, "font": FONT, "showlegend": False}
     return {**base, "hoverlabel": {"bgcolor": "#22262b", "font": {"color": "#ffffff"}}, "dragmode": False, **more}
@@ -90,7 +90,7 @@ def _heatmap(rows: list[str], columns: list[str], grid: list[list[int]]) -> dict
         "zmin": 0,
     }
     axis = {"type": "category", "automargin": True, "fixedrange": True, "showgrid": False, "ticks": ""}
-    layout = _layout(
+    layout = base_layout(
         90 + 26 * max(len(rows), 4),
         margin={"l": 8, "r": 8, "t": 8, "b": 8},
         xaxis={**axis, "title": {"text": "called"}, "tickangle": -45},
@@ -121,7 +121,7 @@ def _line(key: str, means: Mapping[int, float]) -> Chart:
         "hovertemplate": "step %{x}<br>%{y:.4g}<extra></extra>",
     }
     axis = {"automargin": True, "fixedrange": True, "zeroline": False, "nticks": 5}
-    layout = _layout(
+    layout = base_layout(
         190,
         margin={"l": 8, "r": 12, "t": 8, "b": 8},
         xaxis={**axis, "title": {"text": "step"}, "showgrid": False},

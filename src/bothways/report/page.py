@@ -13,7 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
@@ -181,6 +181,22 @@ def _part(name: str) -> str:
     return resources.files("bothways.report").joinpath(name).read_text(encoding="utf-8")
 
 
+def filled(template: str, *, charted: bool, **values: Any) -> str:
+    """A template of this folder with its values, and with style and script inside. charted: whether it has charts."""
+    loader = FunctionLoader(_part)
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.get_template(template).render(
+        missing=tables.MISSING,
+        gave_gradient=tables.GAVE_GRADIENT,
+        style=Markup(_part("page.css")),
+        script=Markup(_part("page.js")),
+        plotly=Markup(get_plotlyjs()) if charted else "",
+        **values,
+    )
+
+
 def render(folders: Sequence[RunFolder]) -> str:
     """The page of these runs, as HTML. Raises UserError for no run, or for one whose pictures cannot be read."""
     if not folders:
@@ -190,18 +206,14 @@ def render(folders: Sequence[RunFolder]) -> str:
     ]
     drawn = [chart.figure for run in runs for chart in [*run["confusions"], *run["objectives"]]]
     citations = dict.fromkeys(str(entry).strip() for run in runs for entry in run["measures"].get("citations") or [])
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(_part("page.html.jinja")).render(
+    return filled(
+        "page.html.jinja",
         title=_title([run["label"] for run in runs]),
         runs=runs,
         comparison=_comparison(runs) if len(runs) > 1 else None,
         settings=tables.settings_tables([(run["label"], run["recipe"]) for run in runs]),
         citations=list(citations),
-        missing=tables.MISSING,
-        gave_gradient=tables.GAVE_GRADIENT,
-        style=Markup(_part("page.css")),
-        script=Markup(_part("page.js")),
-        plotly=Markup(get_plotlyjs()) if drawn else "",
+        charted=bool(drawn),
     )
 
 

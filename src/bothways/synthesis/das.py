@@ -17,7 +17,7 @@ from torch import Tensor
 
 from bothways.numerics.draws import Draws
 from bothways.synthesis.augmentations import Views
-from bothways.synthesis.fields import Field, unit
+from bothways.synthesis.fields import Field, averaged, unit
 from bothways.synthesis.objectives import Term, Wish
 
 
@@ -35,7 +35,7 @@ class Toward(Field):
         with torch.enable_grad():
             image = x.detach().requires_grad_()
             values = self.objective.values(image, self.views(image, self.draws, float(t[0])))
-            self.stats = {term.name: v.detach() for term, v in zip(self.objective.terms, values, strict=True)}
+            self.stats = averaged((term.name, v.detach()) for term, v in zip(self.objective.terms, values, strict=True))
             weights = [term.weight for term in self.objective.terms]
             if not self.normalize:
                 total = torch.stack([weight * value.sum() for weight, value in zip(weights, values, strict=True)]).sum()

@@ -7,6 +7,7 @@ Since the draws of a field are a function of (seed, t), a field can be called tw
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import torch
@@ -34,17 +35,50 @@ class Field:
 
 @dataclass
 class Combined(Field):
-    """sum_k w_k field_k(x, t)."""
+    """sum_k w_k field_k(x, t). What several parts measured under one name is averaged."""
 
     parts: list[tuple[float, Field]]
     stats: dict[str, Tensor] = field(default_factory=dict)
 
     def __call__(self, x: Tensor, t: Tensor) -> Tensor:
-        total, self.stats = torch.zeros_like(x), {}
+        total = torch.zeros_like(x)
+        found: list[tuple[str, Tensor]] = []
         for weight, part in self.parts:
             total = total + weight * part(x, t)
-            self.stats.update(part.stats)
+            found += part.stats.items()
+        self.stats = averaged(found)
         return total
+
+
+@dataclass
+class Unit(Field):
+    """field(x, t) / ||field(x, t)||_2 of each picture, so that weights mean the same for every model."""
+
+    part: Field
+    stats: dict[str, Tensor] = field(default_factory=dict)
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        dx = unit(self.part(x, t))
+        self.stats = self.part.stats
+        return dx
+
+
+@dataclass
+class Clipped(Field):
+    """field(x, t) with every number held within +-limit (by="value"), or every picture's L2 norm (by="norm")."""
+
+    part: Field
+    limit: float
+    by: str = "value"
+    stats: dict[str, Tensor] = field(default_factory=dict)
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        dx = self.part(x, t)
+        self.stats = self.part.stats
+        if self.by == "value":
+            return dx.clamp(-self.limit, self.limit)
+        length = dx.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+        return dx * (self.limit / length.clamp_min(self.limit))
 
 
 @dataclass
@@ -56,6 +90,14 @@ class WhiteNoise(Field):
 
     def __call__(self, x: Tensor, t: Tensor) -> Tensor:
         return self.draws.normal(x.shape[1:], float(t[0]), "null").to(x)
+
+
+def averaged(found: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
+    """(name, values) pairs -> {name: the mean of all values of that name}."""
+    together: dict[str, list[Tensor]] = {}
+    for name, values in found:
+        together.setdefault(name, []).append(values)
+    return {name: torch.stack(values).mean(0) for name, values in together.items()}
 
 
 def unit(dx: Tensor) -> Tensor:

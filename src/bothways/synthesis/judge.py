@@ -27,6 +27,7 @@ from torch.nn import functional as F
 from bothways.numerics import measures
 from bothways.numerics.draws import generator
 from bothways.numerics.pyramid import resize
+from bothways.synthesis.objectives import vectors as _vectors
 from bothways.types import UserError, VisionModel
 
 SPLITS = 5  # random splits of the reference that each distance is averaged over
@@ -108,16 +109,6 @@ def _evaluating(model: VisionModel) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
-
-
-def _vectors(activation: Tensor, layer: str) -> Tensor:
-    """(B,C,h,w) averaged over space, (B,tokens,C) over tokens, (B,C) as it is -> (B,C)."""
-    if activation.ndim not in (2, 3, 4):
-        raise UserError(
-            f"layer {layer!r} gives {tuple(activation.shape)}; name one of 2, 3 or 4 dimensions in "
-            "ModelSpec(feature_layer=...), such as the last block before the head"
-        )
-    return {2: lambda a: a, 3: lambda a: a.mean(1), 4: lambda a: a.mean((2, 3))}[activation.ndim](activation)
 
 
 def penultimate(model: VisionModel, images: Tensor, batch: int = 64) -> tuple[Tensor | None, Tensor]:

@@ -157,22 +157,25 @@ class Spread:
     log_std_std: Tensor
 
 
-def spread_statistics(model: VisionModel, spread: Mapping[str, Spread]) -> Term:
+def spread_statistics(
+    model: VisionModel, spread: Mapping[str, Spread], targets: Mapping[str, Tensor] | None = None
+) -> Term:
     """Each picture's own channel statistics against their spread over real images, as a diagonal Gaussian.
 
         -1/L sum_layers mean_channels [ ((m - E m) / sd m)^2 + ((log s - E log s) / sd log s)^2 ] / 2
 
     m, s: mean and standard deviation of one channel over the pixels of one picture. No picture touches another.
+    targets: {layer: (B,2C)}, what each picture is pulled to in place of the means E m, E log s.
     """
 
     def measure(seen: Activations, pictures: int) -> Tensor:
         total = []
         for layer, facts in spread.items():
-            mean, log_std = channel_statistics(seen[layer])
-            far = ((mean - facts.mean) / facts.mean_std).square() + (
-                (log_std - facts.log_std) / facts.log_std_std
-            ).square()
-            total.append(far.mean(1) / 2)
+            found = torch.cat(channel_statistics(seen[layer]), dim=1)
+            wanted = torch.cat([facts.mean, facts.log_std])[None] if targets is None else targets[layer]
+            wanted = wanted.repeat_interleave(len(found) // len(wanted), dim=0)
+            scale = torch.cat([facts.mean_std, facts.log_std_std])
+            total.append(((found - wanted) / scale).square().mean(1))
         return -per_picture(torch.stack(total).mean(0), pictures)
 
     return Term("statistics", measure, model, tuple(spread))
@@ -182,6 +185,16 @@ def channel_statistics(value: Tensor) -> tuple[Tensor, Tensor]:
     """(B,C,H,W), (B,N,C) or (B,C) -> mean and log standard deviation over positions, (B,C) each."""
     flat = value.transpose(1, 2) if value.ndim == 3 else value.reshape(*value.shape[:2], -1)
     return flat.mean(2), 0.5 * (flat.var(2, unbiased=False) + 1e-5).log()
+
+
+def vectors(activation: Tensor, layer: str) -> Tensor:
+    """(B,C,h,w) averaged over space, (B,tokens,C) over tokens, (B,C) as it is -> (B,C)."""
+    if activation.ndim not in (2, 3, 4):
+        raise UserError(
+            f"layer {layer!r} gives {tuple(activation.shape)}; name one of 2, 3 or 4 dimensions in "
+            "ModelSpec(feature_layer=...), such as the last block before the head"
+        )
+    return {2: lambda a: a, 3: lambda a: a.mean(1), 4: lambda a: a.mean((2, 3))}[activation.ndim](activation)
 
 
 def measure_spread(model: VisionModel, images: Tensor, layers: Sequence[str], batch: int = 100) -> dict[str, Spread]:

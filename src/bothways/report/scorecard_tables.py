@@ -1,0 +1,170 @@
+"""What a scorecard says in numbers: which quantities point back, its tables, and the same in Markdown.
+
+Only intervals are believed: a quantity points back where, at every noise level, its interval of the cosine lies above
+that of the random direction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bothways.report import tables
+from bothways.report.tables import Cell, Table
+
+Row = Mapping[str, Any]
+SHOWN_NOISE = ("noise 0.1", "noise 0.5")  # what the table has room for; the chart has all
+
+
+# ---- the numbers ---------------------------------------------------------------------------------------------------
+
+
+def measured(row: Row, group: str, key: str = "") -> list[float] | None:
+    """[value, low, high] of a row, or None where it was not measured."""
+    found = row.get(group) or {}
+    estimate = found.get(key) if key else found
+    return list(estimate) if isinstance(estimate, list) and None not in estimate else None
+
+
+def keys(rows: Sequence[Row], group: str) -> list[str]:
+    """The conditions or noise levels that the rows were measured under, in their order."""
+    return list(dict.fromkeys(key for row in rows for key in row.get(group) or {}))
+
+
+def control_of(rows: Sequence[Row]) -> Row:
+    """The row of the random direction, empty where there is none."""
+    return next((row for row in rows if row.get("control")), {})
+
+
+def pointing(rows: Sequence[Row]) -> list[Row]:
+    """The quantities whose interval lies above the control's at every noise level."""
+    control, levels = control_of(rows), keys(rows, "cosine")
+
+    def above(row: Row, level: str) -> bool:
+        own, chance = measured(row, "cosine", level), measured(control, "cosine", level)
+        return own is not None and own[1] > max(0.0, chance[2] if chance else 0.0)
+
+    return [row for row in rows if levels and not row.get("control") and all(above(row, level) for level in levels)]
+
+
+def listed(names: Sequence[str]) -> str:
+    """a; a and b; a, b and c."""
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]])) if names else "none"
+
+
+def sentence(card: Row) -> str:
+    """What was found, in two sentences."""
+    rows = [row for row in card["quantities"] if not row.get("control")]
+    found = pointing(card["quantities"])
+    which = f" ({listed([row['name'] for row in found])})" if found else ""
+    words = (
+        f"Of {len(rows)} label-free quantities, measured on {card['data']['pictures']} real pictures, {len(found)} "
+        f"point{'s' if len(found) == 1 else ''} from a noisy picture back to the clean one at every noise level{which}."
+    )
+    ranked = [(value[0], row["name"]) for row in rows if (value := measured(row, "spearman"))]
+    return words + (
+        f" What follows the noise best is {max(ranked)[1]} (Spearman {max(ranked)[0]:.2f})." if ranked else ""
+    )
+
+
+# ---- the tables ----------------------------------------------------------------------------------------------------
+
+
+def _signed(value: float, digits: int) -> str:
+    text = f"{abs(value):.{digits}f}"
+    return f"−{text}" if value < 0 and float(text) else text
+
+
+def _column(rows: Sequence[Row], digits: int, group: str, key: str = "") -> list[Cell]:
+    """A column of estimates with their intervals; the highest is marked, the control is not in the running."""
+    found = [measured(row, group, key) for row in rows]
+    best = max(
+        (round(e[0], digits) for e, row in zip(found, rows, strict=True) if e and not row.get("control")), default=0
+    )
+    cells = []
+    for estimate, row in zip(found, rows, strict=True):
+        if estimate is None:
+            cells.append(Cell(tables.MISSING, kind="missing"))
+            continue
+        value, low, high = (_signed(number, digits) for number in estimate)
+        marked = round(estimate[0], digits) == best and not row.get("control")
+        cells.append(Cell(value, estimate[0], f"{low} to {high}", "best" if marked else "number"))
+    return cells
+
+
+def _table(title: str, rows: Sequence[Row], columns: Mapping[str, list[Cell]], note: str) -> Table:
+    names = [tables.name(row["name"], "control" if row.get("control") else "") for row in rows]
+    absent = [f"{row['name']}: {row['absent']}" for row in rows if row.get("absent")]
+    lines = [list(line) for line in zip(names, *columns.values(), strict=True)]
+    return Table(title, ["Quantity", *columns], lines, " ".join([note, *absent]))
+
+
+def distance_table(rows: Sequence[Row]) -> Table:
+    """Spearman and AUROC, a row a quantity."""
+    columns = {"Spearman": _column(rows, 2, "spearman")}
+    shown = [key for key in keys(rows, "auroc") if not key.startswith("noise") or key in SHOWN_NOISE]
+    columns |= {f"AUROC {key}": _column(rows, 2, "auroc", key) for key in shown}
+    note = (
+        "Spearman: the rank correlation with the level of noise, 0.99 at the most; AUROC: the chance that a corrupted "
+        "picture counts as further from real than a real one, and 0.5 is none. Beside each value its 95 % interval "
+        "over pictures; the best is marked."
+    )
+    return _table("Does it measure the distance?", rows, columns, note)
+
+
+def direction_table(rows: Sequence[Row]) -> Table:
+    """Cosine and time, a row a quantity."""
+    columns = {f"noise {key}": _column(rows, 3, "cosine", key) for key in keys(rows, "cosine")}
+    columns["Time"] = [tables.time(row.get("seconds")) for row in rows]
+    note = (
+        "The cosine of minus the quantity's gradient, at a noisy picture, with the way back to the clean one; 1 is "
+        "straight back, and a step along a cosine c spends c² of its squared length on the way. Time: of all its "
+        "measurements."
+    )
+    return _table("Does it point back?", rows, columns, note)
+
+
+def picture_table(rows: Sequence[Row]) -> Table:
+    """A row a recipe and judge."""
+    lines = []
+    for row in rows:
+        for judge in row.get("judges") or [{"judge": "not drawn" if row.get("absent") else tables.MISSING}]:
+            remark = tables.GAVE_GRADIENT if judge.get("gave_gradient") else ""
+            recognised = tables.percent(judge.get("hit_rate"))
+            bounds = tables.interval(judge.get("hit_interval")).text if recognised.kind == "number" else ""
+            texts = [Cell(row.get(key) or "", kind="name") for key in ("start", "moved_by")]
+            cells = [Cell(recognised.text, recognised.value, bounds, recognised.kind)]
+            cells += [tables.percent(judge.get("mean_confidence"))]
+            cells += [_beside_real(judge, key) for key in ("frechet", "diversity")]
+            judged = tables.name(judge["judge"].removeprefix("bundled:"), remark)
+            lines.append([tables.name(row["name"]), *texts, judged, *cells, tables.time(row.get("seconds"))])
+    note = (
+        "Recognised: the share that a judge calls the class that was asked for, and not measured where none was. "
+        "Fréchet distance from real pictures (lower is nearer) and mean distance between two pictures, as the judge "
+        "sees them; below each, what as many real pictures score."
+    )
+    absent = [f"{row['name']}: {row['absent']}" for row in rows if row.get("absent")]
+    columns = ["Recipe", "Start", "Moved by", "Judge", "Recognised", "Confidence", "Fréchet", "Diversity", "Time"]
+    return Table("What they draw", columns, lines, " ".join([note, *absent]))
+
+
+def _beside_real(judge: Row, key: str) -> Cell:
+    own, real = tables.number(judge.get(key)), tables.number(judge.get(f"{key}_real"))
+    return Cell(own.text, own.value, f"real {real.text}" if real.kind == "number" else "", own.kind)
+
+
+def _markdown(table: Table) -> str:
+    def text(cell: Cell) -> str:
+        shown = f"**{cell.text}**" if cell.kind == "best" else cell.text
+        return (shown + (f" ({cell.remark})" if cell.remark else "")).replace("|", "\\|")
+
+    head = ["", " | ".join(table.columns), "", "|".join(["---"] * len(table.columns)), ""]
+    lines = [f"| {head[1]} |", f"|{head[3]}|", *(f"| {' | '.join(map(text, row))} |" for row in table.rows)]
+    return "\n".join([f"**{table.title}**", "", *lines, "", table.note])
+
+
+def as_markdown(card: Row) -> str:
+    """The tables of a scorecard (``Scorecard.as_dict()``, or the JSON that was read) for a page of documentation."""
+    rows, pictures = card["quantities"], card.get("pictures") or []
+    shown = [distance_table(rows), direction_table(rows), *([picture_table(pictures)] if pictures else [])]
+    return "\n\n".join([sentence(card), *map(_markdown, shown)]) + "\n"

@@ -1,0 +1,79 @@
+"""Corruptions: each does what its line says, by a known amount, and a picture's draws are its own."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter
+
+from bothways.data.corruptions import KINDS, corrupt
+from bothways.numerics.draws import Draws
+from bothways.types import UserError
+
+
+def pictures(count: int = 3, side: int = 32) -> torch.Tensor:
+    return Draws(range(count)).uniform((3, side, side)).double()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_is_done_at_level_nought(kind) -> None:
+    x = pictures()
+    assert torch.equal(corrupt(x, kind, 0.0, Draws(range(3))), x)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_picture_is_corrupted_alike_in_any_batch(kind) -> None:
+    x = pictures()
+    whole, alone = corrupt(x, kind, 0.5, Draws([5, 6, 7])), corrupt(x[1:2], kind, 0.5, Draws([6]))
+    assert (whole[1:2] - alone).abs().max() < 1e-15
+    assert whole.shape == x.shape
+    assert whole.dtype == x.dtype
+
+
+def test_noise_is_gaussian_until_it_is_clipped() -> None:
+    x = pictures(8)
+    weak, strong = (corrupt(x, "noise", level, Draws(range(8)), clip=False) - x for level in (0.1, 0.3))
+    assert (strong - 3 * weak).abs().max() < 1e-12
+    assert abs(weak.std().item() - 0.1) < 0.002
+    clipped = corrupt(x, "noise", 0.3, Draws(range(8)))
+    assert torch.equal(clipped, (x + strong).clamp(0, 1))
+
+
+@pytest.mark.parametrize(("side", "sigma"), [(32, 1.5), (64, 3.0), (16, 0.75)])
+def test_blur_is_scipys_and_scales_with_the_picture(side, sigma) -> None:
+    x = pictures(2, side)
+    wanted = torch.from_numpy(gaussian_filter(x.numpy(), (0, 0, sigma, sigma), mode="nearest"))
+    assert (corrupt(x, "blur", 1.5, Draws(range(2))) - wanted).abs().max() < 1e-12
+
+
+def test_grey_takes_contrast_and_at_last_all() -> None:
+    x = pictures()
+    assert (corrupt(x, "grey", 1.0, Draws(range(3))) - 0.5).abs().max() < 1e-15
+    half = corrupt(x, "grey", 0.5, Draws(range(3)))
+    assert (half - (x + 0.5) / 2).abs().max() < 1e-15
+
+
+@pytest.mark.parametrize("share", [0.25, 1.0])
+def test_shuffled_pixels_keep_their_colours(share) -> None:
+    x = pictures()
+    found = corrupt(x, "shuffled", share, Draws([1, 2, 3]))
+    moved = (found != x).any(1).flatten(1).float().mean(1)
+    assert (moved <= share).all()
+    assert (moved > share - 0.01).all()
+    for before, after in zip(x.flatten(2), found.flatten(2), strict=True):
+        order = [side[:, side[0].argsort()] for side in (before, after)]
+        assert torch.equal(*order)
+    twins = corrupt(x[:1].expand(2, -1, -1, -1), "shuffled", share, Draws([1, 2]))
+    assert not torch.equal(*twins)
+
+
+def test_mistakes_say_what_to_type() -> None:
+    x = pictures(2)
+    for kind, level, seeds, said in [
+        ("blurr", 1.0, 2, "type blur"),
+        ("grey", 1.5, 2, "level 1.5 cannot be"),
+        ("noise", -0.1, 2, "level -0.1 cannot be"),
+        ("noise", 0.1, 3, "one seed a picture"),
+    ]:
+        with pytest.raises(UserError, match=said):
+            corrupt(x, kind, level, Draws(range(seeds)))
