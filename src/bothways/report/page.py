@@ -110,7 +110,7 @@ def sentence(recipe: Mapping[str, Any], status: Mapping[str, Any], pictures: Seq
     """What the run was, for example "das drew 100 pictures of 10 classes with resnet20 in 60.1 s on 3 May 2026."."""
     settings, model = recipe.get("settings", recipe), recipe.get("model", {})
     who = _first(settings.get("recipe"), settings.get("method"), "This run")
-    of_model = model if isinstance(model, str) else model.get("name")
+    of_model = model if isinstance(model, str) else _first(model.get("name"), model.get("address"))
     with_model = _first(of_model, settings.get("model"))
     classes = {record.get("class") for record in pictures} - {None}
     words = f"{who} drew {len(pictures)} picture{'s' if len(pictures) != 1 else ''}"

@@ -120,7 +120,7 @@ def judge_table(measures: Mapping[str, Any]) -> Table:
         [
             _judge_name(judge, group),
             percent(judge.get("hit_rate")),
-            interval(judge.get("hit_interval")),
+            interval(judge.get("hit_interval") if judge.get("n") else None),
             percent(judge.get("mean_confidence")),
             number(judge.get("frechet")),
             number(judge.get("frechet_real")),
@@ -187,7 +187,7 @@ def comparison_table(runs: Sequence[tuple[str, Mapping[str, Any], Mapping[str, A
                     name(label),
                     _judge_name(judge),
                     percent(judge.get("hit_rate")),
-                    interval(judge.get("hit_interval")),
+                    interval(judge.get("hit_interval") if judge.get("n") else None),
                     *near,
                     seconds,
                 ]

@@ -6,16 +6,10 @@
 The term ||theta|| has no gradient in x, so it is left out. Eq. 12 as printed has theta live on f(x) instead and stops
 the augmented branch: ``live="original"``. In both, both branches depend on x.
 
-With v = dD/dg at g(x) held fixed, grad_x D(g(x)) = grad_x <g(x), v>, and there are three ways to that gradient:
-
-    double_backward   the gradient in x of <grad_theta l, v>                      exact
-    jvp               the gradient in x of the slope of l along v in theta        exact
-    difference        [grad_x l(theta + h v') - grad_x l(theta - h v')] ||v|| / 2h
-                      v' = v / ||v||,   h = eps ||theta||
-
-Both exact ones differentiate the model twice. The difference differentiates it once, as it is: fused attention,
-compiled modules and half precision are fine. It is exact to O(eps^2) on smooth models. With ReLU it need not converge
-as eps goes to zero: grad_theta l jumps where a unit switches, which autograd leaves out of its derivative.
+The engines differentiate <g(x), v> instead, with v = dD/dg at g(x) held fixed, which has the same gradient in x
+(``dsf_engines.py``). Two are exact and differentiate the model twice. The ``difference`` differentiates it once, as it
+is: fused attention, compiled modules and half precision are fine. It is exact to O(eps^2) on smooth models. With ReLU
+it need not converge as eps goes to zero: grad_theta l jumps where a unit switches, which autograd leaves out.
 
 Departures: every picture has its own g by default, since one g of a whole batch makes a picture's score depend on its
 neighbours; other surrogates, distances and augmentations by name; 1e-12 is added to ||g||^2, so that pictures with
@@ -27,156 +21,59 @@ from __future__ import annotations
 import inspect
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from bothways.numerics.draws import Draws
 from bothways.synthesis.augmentations import Augmentation
+from bothways.synthesis.dsf_engines import ENGINES, Engine, difference, gradients, over
 from bothways.synthesis.fields import Field
-from bothways.synthesis.second_order import REVERSE_OVER_FORWARD, REVERSE_OVER_REVERSE, Instead
-from bothways.synthesis.surrogates import DISTANCES, SMALL, SURROGATES, Loss, Named, length_of, loss_of, one_of, views
+from bothways.synthesis.surrogates import DISTANCES, SURROGATES, Loss, loss_of, one_of, views
 from bothways.types import RunError, TrainedModel, UserError
 
-EPSILON = 2e-4  # of ||theta||: 1e-5 is better on smooth models, 3e-4 on ReLU and in bf16, 1e-3 worse on all measured
 NUMBERS_TOGETHER = 2**24  # of gradients in theta, one a picture: 64 MiB
 GPU = 16  # times as much of all on anything but a CPU
 Branches = tuple[Tensor, Tensor]
 """(live, target): (n,c,3,H,W) and (n,k,3,h,w); the pictures themselves are one view, and so c or k is 1."""
-Found = tuple[Tensor, Tensor, Tensor]
-"""The gradients of <g, v> in the live pictures and in the answer of the stopped branch, and ||g||."""
-Slopes = tuple[list[Tensor], list[Tensor], Tensor, Tensor]
-"""What to differentiate in x, with which weights, what to multiply by, and ||g||."""
+Show = Callable[[Tensor, slice], Branches]
+"""(pictures, which of all they are) -> their branches."""
 
 
-# ---- three ways to grad_x <g, v> -----------------------------------------------------------------------------------
-# live (n,c,3,H,W) and answer (n,k,D) are leaves. ``each``: a dimension before these counts losses of their own.
-
-
-def _double_backward(loss: Loss, live: Tensor, answer: Tensor) -> Slopes:
-    g = torch.func.grad(loss)(loss.theta, live, answer)
-    u, scale, norm = loss.direction(g)
-    return list(g.values()), list(u.values()), scale, norm
-
-
-def _jvp(loss: Loss, live: Tensor, answer: Tensor) -> Slopes:
-    u, scale, norm = loss.direction(torch.func.grad(loss)(loss.theta, live.detach(), answer.detach()))
-    slope = torch.func.jvp(lambda theta: loss(theta, live, answer), (loss.theta,), (u,))[1]
-    return [slope], [torch.ones_like(slope)], scale, norm
-
-
-def _exact(way: Callable[..., Slopes], loss: Loss, live: Tensor, answer: Tensor, each: bool) -> Found:
-    slopes, weights, scale, norm = _over(each, partial(way, loss))(live, answer)
-    reached = [pair for pair in zip(slopes, weights, strict=True) if pair[0].requires_grad]
-    if not reached:
-        raise UserError("dsf: the chosen parameters do not reach the surrogate; choose some before its layer")
-    slopes, weights = ([pair[side] for pair in reached] for side in (0, 1))
-    along = _gradients(slopes, weights, (live, answer))
-    return *(_beside(scale, part) * part for part in along), norm
-
-
-def _difference(loss: Loss, live: Tensor, answer: Tensor, each: bool, epsilon: float = EPSILON) -> Found:
-    gradient = torch.func.grad(loss) if each else partial(_gradient, loss)
-    g = _over(each, partial(gradient, loss.theta))(live.detach(), answer.detach())
-    u, scale, norm = _over(each, loss.direction)(g)
-    step = epsilon * length_of(loss.theta) / _over(each, length_of)(u).clamp_min(SMALL)
-    # in place, since it is all parameters for every picture; torch.func expands what no picture reaches
-    moved = {name: part.clone() if 0 in part.stride() else part for name, part in u.items()}
-    for name, value in loss.theta.items():
-        moved[name].mul_(_beside(step, moved[name])).add_(value)
-    total = [torch.zeros_like(live), torch.zeros_like(answer)]
-    for side in (step, -step):
-        parts = _gradients([_over(each, loss)(moved, live, answer).sum()], None, (live, answer))
-        total = [whole + part / (2 * _beside(side, part)) for whole, part in zip(total, parts, strict=True)]
-        for name, value in loss.theta.items():
-            moved[name].neg_().add_(value, alpha=2)  # to the other side of theta
-    return *(_beside(scale, part) * part for part in total), norm
-
-
-def _gradient(loss: Loss, theta: Named, live: Tensor, answer: Tensor) -> dict[str, Tensor]:
-    """grad_theta l without torch.func, which a compiled module or a fused kernel may refuse."""
-    leaves = {name: value.detach().requires_grad_() for name, value in theta.items()}
-    return dict(zip(leaves, _gradients([loss(leaves, live, answer)], None, list(leaves.values())), strict=True))
-
-
-def _gradients(of: Sequence[Tensor], weights: Sequence[Tensor] | None, at: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    return torch.autograd.grad(of, at, weights, allow_unused=True, materialize_grads=True)
-
-
-def _over(each: bool, function: Callable[..., Any]) -> Callable[..., Any]:
-    return torch.func.vmap(lambda *given: function(*given)) if each else function  # it prints a partial's tensors
-
-
-def _beside(scale: Tensor, part: Tensor) -> Tensor:
-    """A number, or one for each row, as a factor of ``part``."""
-    return scale.reshape(scale.shape + (1,) * (part.ndim - scale.ndim))
-
-
-@contextmanager
-def _twice_differentiable(layers: Mapping[Any, Callable[..., Tensor]]) -> Iterator[None]:
-    """The fused kernels of attention have one derivative only."""
-    with sdpa_kernel(SDPBackend.MATH), Instead(layers):
-        yield
-
-
-@dataclass(frozen=True)
-class Engine:
-    """One way to grad_x <g, v>, what the model has to be for it, and how many pictures share a pass on a CPU."""
-
-    way: Callable[..., Found]
-    model: Callable[[], AbstractContextManager[None]] = nullcontext
-    pixels: int = 16 * 32 * 32
-    thrifty: bool = False  # reads the stopped branch of large pictures once more in place of keeping its graph
-
-
-ENGINES = {
-    "double_backward": Engine(partial(_exact, _double_backward), lambda: _twice_differentiable(REVERSE_OVER_REVERSE)),
-    "jvp": Engine(partial(_exact, _jvp), lambda: _twice_differentiable(REVERSE_OVER_FORWARD)),
-    "difference": Engine(_difference, pixels=8 * 32 * 32, thrifty=True),
-}
-
-
-# ---- batches, and what can go wrong --------------------------------------------------------------------------------
-
-
-def _scored(engine: Engine, loss: Loss, branches: Branches, each: bool) -> list[Tensor]:
-    """The gradients in both branches, and ||g||: one for each picture, or one of all."""
-    live, target = ((branch.detach().unsqueeze(1) if each else branch.detach()).requires_grad_() for branch in branches)
+def _scored(engine: Engine, loss: Loss, image: Tensor, show: Show, rows: slice, each: bool) -> tuple[Tensor, Tensor]:
+    """The score of some pictures, and ||g||: one for each, or one of all."""
+    x = image[rows].detach().requires_grad_()
+    branches = show(x, rows)
+    live, target = (part.detach().unsqueeze(1) if each else part.detach() for part in branches)
     with engine.model():
         # by the same kernels as the live branch: where the two views are equal, so are the answers, to the last bit
-        read = _over(each, partial(loss.read, {}))
-        again = engine.thrifty and not each
+        read, again = over(each, partial(loss.read, {})), engine.thrifty and not each
         with torch.set_grad_enabled(not again):
-            answer = read(target)
-        in_live, in_answer, norm = engine.way(loss, live, answer.detach().requires_grad_(), each)
-        if again:
-            answer = read(target)
-        found = (in_live, *_gradients([answer], [in_answer], [target]))
-    return [*(part.squeeze(1) if each else part for part in found), norm]
+            answer = read(target.requires_grad_())
+        in_live, in_answer, norm = engine.way(loss, live.requires_grad_(), answer.detach().requires_grad_(), each)
+        in_target = gradients([read(target) if again else answer], [in_answer], [target])[0]
+    inside = [part.squeeze(1) if each else part for part in (in_live, in_target)]
+    return -gradients(branches, inside, [x])[0], norm
 
 
-def _in_chunks(engine: Engine, loss: Loss, branches: Branches, chunk: int | None) -> list[Tensor]:
+def _in_chunks(engine: Engine, loss: Loss, image: Tensor, show: Show, chunk: int | None) -> tuple[Tensor, Tensor]:
     """Each picture with its own g, so many together. A chunk that nobody asked for gives way to single pictures."""
-    size = chunk or _pictures_together(engine, loss, branches[1])
-    found = [torch.empty_like(branch) for branch in branches] + [branches[0].new_empty(len(branches[0]))]
+    size = chunk or _pictures_together(engine, loss, image)
+    score, norm = torch.empty_like(image), image.new_empty(len(image))
     try:
-        for start in range(0, len(found[2]), size):
+        for start in range(0, len(image), size):
             rows = slice(start, start + size)
-            for whole, part in zip(
-                found, _scored(engine, loss, (branches[0][rows], branches[1][rows]), size > 1), strict=True
-            ):
-                whole[rows] = part
+            score[rows], norm[rows] = _scored(engine, loss, image, show, rows, size > 1)
     except (RuntimeError, UserError):
         if chunk is not None or size == 1:
             raise
-        return _in_chunks(engine, loss, branches, 1)
-    return found
+        return _in_chunks(engine, loss, image, show, 1)
+    return score, norm
 
 
 def _pictures_together(engine: Engine, loss: Loss, pictures: Tensor) -> int:
@@ -192,9 +89,7 @@ def _in_one_line(loss: Loss, image: Tensor, engine: str) -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "`torch.jit.script", DeprecationWarning)  # torch.func.jvp's own
-            warnings.filterwarnings(
-                "ignore", "There is a performance drop", UserWarning
-            )  # vmap, for what it loops over
+            warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)  # where vmap loops
             yield
     except torch.OutOfMemoryError as error:
         raise RunError('dsf: no memory is left; type chunk=1, or engine="difference"') from error
@@ -246,20 +141,23 @@ def dsf_score(
     Source: the DSF paper's eqs. 11 and 12; the engines are derived at the head of this file.
     """
     _check(surrogate, engine, per, live, distance, chunk, epsilon)
+    draws = draws or Draws(range(len(images)))
     if images.ndim != 4 or images.shape[1] != 3 or len(images) == 0:
         raise UserError(f"dsf: images of shape {tuple(images.shape)}; give (N, 3, H, W) in [0, 1], N >= 1")
+    if len(draws) != len(images):
+        raise UserError(f"dsf: {len(draws)} draws for {len(images)} pictures; type draws=Draws(seeds), one a picture")
     loss = loss_of(model, surrogate, distance, parameters)
-    how = ENGINES[engine] if epsilon is None else replace(ENGINES[engine], way=partial(_difference, epsilon=epsilon))
-    with torch.enable_grad():
-        x = images.detach().requires_grad_()
-        seen = views(x, augmentation, draws or Draws(range(len(x))), t)
-        branches = (seen, x[:, None]) if live == "augmented" else (x[:, None], seen)
-        with _in_one_line(loss, images, engine):
-            if per == "batch":
-                *inside, norm = _scored(how, loss, branches, each=False)
-            else:
-                *inside, norm = _in_chunks(how, loss, branches, chunk)
-        return -_gradients(branches, inside, [x])[0], norm.detach().expand(len(x))
+    how = ENGINES[engine] if epsilon is None else replace(ENGINES[engine], way=partial(difference, epsilon=epsilon))
+
+    def show(x: Tensor, rows: slice) -> Branches:
+        seen = views(x, augmentation, Draws(draws.seeds[rows]), t)
+        return (seen, x[:, None]) if live == "augmented" else (x[:, None], seen)
+
+    with torch.enable_grad(), _in_one_line(loss, images, engine):
+        if per == "batch":
+            score, norm = _scored(how, loss, images, show, slice(None), each=False)
+            return score, norm.detach().expand(len(images))
+        return _in_chunks(how, loss, images.detach(), show, chunk)
 
 
 def _check(

@@ -182,10 +182,6 @@ def views(
     some = augmentation if isinstance(augmentation, Sequence) and not isinstance(augmentation, str) else [augmentation]
     if not some:
         raise UserError('dsf: augmentation is empty; type augmentation="flip"')
-    if len(draws) != len(image):
-        raise UserError(
-            f"dsf: {len(draws)} draws for {len(image)} pictures; type draws=Draws(seeds), one seed a picture"
-        )
     for each in some:
         if isinstance(each, str):
             one_of("augmentation", each, AUGMENTATIONS)
