@@ -37,10 +37,11 @@ class Net(nn.Module):
         second = [nn.Conv2d(width, width, 3, (2, 1), 1, groups=2, bias=False), nn.InstanceNorm2d(width, affine=True)]
         self.body = body or nn.Sequential(*first, *second, nn.Tanh())
         self.head = nn.Linear(width, 4)
+        self.offsets = nn.ParameterList([torch.zeros(4), torch.zeros(4)])  # with the bias, three of one gradient
 
     def forward(self, x: Tensor) -> Tensor:
         seen = self.body(x)
-        return self.head(seen.mean((2, 3)) if seen.ndim == 4 else seen.mean(1))
+        return self.head(seen.mean((2, 3)) if seen.ndim == 4 else seen.mean(1)) + self.offsets[0] + self.offsets[1]
 
 
 class Attending(nn.Module):
@@ -268,6 +269,7 @@ def test_replaced_parameters_count_for_one_call(smooth: Adapter) -> None:
     before = smooth.outputs(image)
     after = smooth.features_with(moved, image, ["outputs"])["outputs"]
     bias = theta["head.bias"]
+    bias = bias + theta["offsets.0"] + theta["offsets.1"]
     assert (after - bias - 2 * (before - bias)).abs().max() < 1e-13
     assert torch.autograd.grad(after.sum(), moved["head.weight"])[0].abs().max() > 0
     assert torch.equal(smooth.outputs(image), before)
@@ -355,6 +357,7 @@ def test_it_is_a_field_that_adds_and_counts_time(smooth: Adapter) -> None:
         ({"parameters": "heads.weight"}, "head.weight"),
         ({"parameters": "*.wait"}, "nearest are"),
         ({"parameters": "head.*", "surrogate": "features"}, "do not reach"),
+        ({"parameters": "head.*", "surrogate": "features", "engine": "difference"}, "do not reach"),
         ({"chunk": 0}, "chunk=0"),
         ({"epsilon": -1.0, "engine": "difference"}, "epsilon=-1.0"),
         ({"epsilon": 1e-3}, 'engine="difference"'),
