@@ -1,6 +1,6 @@
 """The engines of the Discriminative Score Function: time and memory against one gradient in x, and how they agree.
 
-    python benchmarks/dsf.py [--quick]
+    python benchmarks/dsf.py [--quick] [--only resnet|attention|squeezenet]
 
 Batch 16, float32, one thread, CPU time: the median over interleaved rounds of one call / one plain forward and backward
 in x of the same pictures. By counting passes, 4.5 is the least that any engine can reach (double_backward and
@@ -8,8 +8,7 @@ difference: 9 passes of the plain 2; jvp: 11). Expected: no engine above 8; diff
 memory. The cosine is to double_backward, a picture, on smooth pictures.
 
 Memory: each engine is called in a process of its own; the peak of its resident size during a call above the size right
-before it, after a call to warm up. Linux alone can set a peak back, so elsewhere the first call is measured. "chunk"
-is how many pictures share a pass, as chosen by default.
+before it, after a call to warm up. Linux alone can set a peak back, so elsewhere the first call is measured.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -104,13 +104,13 @@ def measure(address: str, rounds: int) -> dict[str, dict[str, dict[str, float]]]
     image = pictures(model.spec.height)
     calls = {(per, engine): caller(model, image, engine, per) for per in FORMS for engine in ENGINES}
     scores = {key: call().flatten(1) for key, call in calls.items()}
-    gradient(model, image)
+    plain = partial(gradient, model, image)
+    plain()
     ratios: dict[tuple[str, str], list[float]] = {key: [] for key in calls}
     for _ in range(rounds):
-        for key, call in calls.items():  # a plain one beside each, since the machine's pace drifts
-            ratios[key].append(
-                seconds(call) / statistics.median(seconds(lambda: gradient(model, image)) for _ in "123")
-            )
+        for key, call in calls.items():  # a plain one on each side, since the machine's pace drifts
+            before, taken, after = seconds(plain), seconds(call), seconds(plain)
+            ratios[key].append(2 * taken / (before + after))
     found: dict[str, dict[str, dict[str, float]]] = {per: {} for per in FORMS}
     for (per, engine), values in ratios.items():
         cosine = F.cosine_similarity(scores[per, engine], scores[per, "double_backward"]).mean()
@@ -125,6 +125,7 @@ def measure(address: str, rounds: int) -> dict[str, dict[str, dict[str, float]]]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="3 rounds instead of 9")
+    parser.add_argument("--only", default="", help="a part of the name of the one model to measure")
     parser.add_argument("--peak", nargs=3, help="only print the peak memory in MiB of: model, engine, form")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -135,6 +136,8 @@ def main() -> None:
     print(f"{'model':18}{'engine':18}{'form':8}{'time':>8}{'memory':>12}{'cosine':>9}")
     for address in MODELS:
         name = name_of(address)
+        if options.only not in name:
+            continue
         try:
             found = measure(address, 3 if options.quick else 9)
         except FileNotFoundError as error:

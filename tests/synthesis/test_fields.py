@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bothways.numerics.draws import Draws
 from bothways.synthesis.das import toward
-from bothways.synthesis.fields import Clipped, Combined, Field, Unit, averaged
+from bothways.synthesis.fields import Clipped, Combined, Field, Inside, Unit, averaged
 from bothways.synthesis.objectives import wish
 
 T = torch.full((4,), 0.5)
@@ -138,3 +138,21 @@ def test_terms_of_one_name_are_averaged_too() -> None:
     field = toward(brightness + 3 * wish("brightness", lambda x: 2 * x.mean((1, 2, 3))), Draws((0, 1)))
     field(image, T[:2])
     assert (field.stats["brightness"] - 1.5 * image.mean((1, 2, 3))).abs().max() < 1e-6
+
+
+class Thrice(Field):
+    """Three times what it sees."""
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        self.stats = {"sum": x.sum((1, 2, 3))}
+        return 3 * x
+
+
+def test_a_field_inside_a_border_sees_the_picture_alone() -> None:
+    canvas = torch.rand(2, 3, 8, 10)
+    inside = Inside(Thrice(), 2)
+    found = inside(canvas, torch.zeros(2))
+    assert torch.equal(inside.stats["sum"], canvas[..., 2:6, 2:8].sum((1, 2, 3)))
+    assert torch.equal(found[..., 2:6, 2:8], 3 * canvas[..., 2:6, 2:8])
+    found[..., 2:6, 2:8] = 0
+    assert not found.any()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bothways.data.sources import load_images
 from bothways.loops.ascend import Ascent, AscentSettings
 from bothways.numerics.draws import Draws
 from bothways.numerics.pyramid import geometric_levels, level_weights
@@ -22,7 +23,7 @@ from bothways.synthesis.augmentations import (
     noise_of_resolution,
 )
 from bothways.synthesis.parameterizations import Fourier, ImageStack, Pixels
-from bothways.types import ModelSpec, Parameterization
+from bothways.types import ModelSpec, Parameterization, UserError
 
 START_RESOLUTION = 8  # pixels of a side of the low-resolution noise in a start
 START_STD = 0.2  # of the noise that a picture starts from
@@ -81,8 +82,19 @@ def start_image(settings: DrawSettings, place: Geometry, draws: Draws, photos: T
         edge = place.border
         image[..., edge : edge + place.height, edge : edge + place.width] = photos
     if settings.start_noise:
-        image = image + settings.start_noise * noise_of_resolution(draws, high, wide, low)
+        purpose = "start noise" if settings.start == "low-noise" else "start"  # not the same blobs twice
+        image = image + settings.start_noise * noise_of_resolution(draws, high, wide, low, purpose)
     return image.clamp(0, 1) if settings.start == "photo" else image.clamp(0.01, 0.99)
+
+
+def find_photos(settings: DrawSettings, spec: ModelSpec) -> Tensor | None:
+    """(N,3,H,W) in [0,1], what pictures start from with start=photo; picture i takes photo i modulo N."""
+    if settings.start != "photo":
+        return None
+    if settings.start_photo is None:
+        raise UserError("start=photo needs pictures; type --set start_photo=FILE_OR_FOLDER")
+    place = geometry(settings, spec)
+    return load_images(settings.start_photo, size=(place.height, place.width)).images.float() / 255
 
 
 def parameterization(settings: DrawSettings, start: Tensor) -> Parameterization:

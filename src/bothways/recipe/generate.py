@@ -12,11 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bothways.data.sources import load_images
 from bothways.loops.ascend import Ascent, ascend
 from bothways.models.adapter import Adapter
 from bothways.recipe.assess import assess, find_jury, find_references
-from bothways.recipe.canvas import geometry
+from bothways.recipe.canvas import find_photos, geometry
 from bothways.recipe.parts import batch_parts, check_parts
 from bothways.recipe.priors import find_priors, settled
 from bothways.recipe.result import Result, peak_memory, tables
@@ -56,14 +55,16 @@ class Drawing:
         return self.roles.main
 
     def batches(self) -> list[list[int]]:
-        """The numbers of the pictures of each batch. With batch statistics a batch is a group, drawn whole."""
-        place = geometry(self.settings, self.model.spec)
-        fits = PIXELS_AT_ONCE // (self.settings.copies * place.canvas[0] * place.canvas[1])
+        """The numbers of the pictures of each batch. Where a group's pictures are coupled it is drawn whole."""
+        high, wide = geometry(self.settings, self.model.spec).canvas
+        specs = [model.spec for model in (*self.roles.condition, *self.roles.score)]
+        pixels = max(high * wide, *(spec.height * spec.width for spec in specs))
+        fits = PIXELS_AT_ONCE // (self.settings.copies * pixels)
         size = self.settings.batch or max(1, min(PICTURES_AT_ONCE, fits))
-        if self.settings.statistics == "batch":
+        if self.settings.coupled:
             size = self.settings.group
         everything = list(range(len(self.labels)))
-        if self.only is not None and self.settings.statistics != "batch":
+        if self.only is not None and not self.settings.coupled:
             everything = sorted(self.only)
         parts = [everything[i : i + size] for i in range(0, len(everything), size)]
         return [part for part in parts if self.only is None or set(part) & set(self.only)]
@@ -249,20 +250,10 @@ def prepare(
     references = find_references(jury, data)
     drawing = Drawing(roles, chosen, labels, photos, only, None, jury, references)
     if out is not None:
-        told = tables(roles, chosen, labels)
+        told = tables(roles, chosen, labels, data)
         drawing.folder = RunFolder.create(out, told, overwrite=overwrite, resume=resume)
         drawing.seconds = float(drawing.folder.status["seconds"])
     return drawing
-
-
-def find_photos(settings: DrawSettings, spec: ModelSpec) -> Tensor | None:
-    """(N,3,H,W) in [0,1], what pictures start from with start=photo; picture i takes photo i modulo N."""
-    if settings.start != "photo":
-        return None
-    if settings.start_photo is None:
-        raise UserError("start=photo needs pictures; type --set start_photo=FILE_OR_FOLDER")
-    place = geometry(settings, spec)
-    return load_images(settings.start_photo, size=(place.height, place.width)).images.float() / 255
 
 
 def conclude(drawing: Drawing) -> Result:

@@ -17,7 +17,7 @@ from bothways.recipe.settings import DrawSettings
 from bothways.recipe.statistics import OUTPUTS
 from bothways.synthesis.das import toward
 from bothways.synthesis.dsf import dsf
-from bothways.synthesis.fields import Clipped, Combined, Field, Unit
+from bothways.synthesis.fields import Clipped, Combined, Field, Inside, Unit
 from bothways.synthesis.objectives import (
     Term,
     Wish,
@@ -49,7 +49,8 @@ def wanted(roles: Roles, settings: DrawSettings, place: Geometry, labels: Tensor
         parts.append((1.0, toward(Wish(tuple(terms)), draws, views(settings, place), normalize=settings.normalize)))
     if settings.dsf_weight:
         for model in roles.score:
-            scored = _dsf(_seen(model, roles.main, place), settings, place, draws)
+            scored: Field = _dsf(_seen(model, roles.main, place), settings, draws)
+            scored = Inside(scored, place.border) if place.border else scored
             share = settings.dsf_weight / len(roles.score)
             parts.append((share, Unit(scored) if settings.normalize else scored))
     if not parts:
@@ -105,7 +106,7 @@ def _real(
     return terms
 
 
-def _dsf(model: TrainedModel, settings: DrawSettings, place: Geometry, draws: Draws) -> Field:
+def _dsf(model: TrainedModel, settings: DrawSettings, draws: Draws) -> Field:
     return dsf(
         model,
         draws,

@@ -71,7 +71,7 @@ def find_space(models: Sequence[Adapter], settings: DrawSettings, data: str | Pa
         sizes = {(model.spec.height, model.spec.width) for model in models}
         if len(sizes) > 1:
             raise UserError("score models of different sizes cannot be sampled together; type one --score")
-        images = load_images(data, size=next(iter(sizes)), limit=PICTURES).images.float() / 255
+        images = load_images(data, size=next(iter(sizes)), limit=PICTURES).images
         layers, features = zip(*map(measured_layers, models), strict=True)
         return measure_space(models, images.to(device), layers, features)
     if len(models) > 1:

@@ -67,7 +67,9 @@ class Result:
         return to_png(self.grid())
 
 
-def tables(roles: Roles, settings: DrawSettings, labels: Sequence[int]) -> dict[str, Any]:
+def tables(
+    roles: Roles, settings: DrawSettings, labels: Sequence[int], data: str | Path | None = None
+) -> dict[str, Any]:
     """What recipe.toml holds. labels: of the pictures, -1 where no class is asked for."""
     model, spec = roles.main, roles.main.spec
     facts = {
@@ -84,6 +86,7 @@ def tables(roles: Roles, settings: DrawSettings, labels: Sequence[int]) -> dict[
     drawn: dict[str, Any] = {"classes": [spec.class_name(i) for i in dict.fromkeys(labels) if i >= 0]}
     if set(roles.names) != {model.name}:
         drawn |= {"score": [m.name for m in roles.score], "condition": [m.name for m in roles.condition]}
+    drawn |= {} if data is None else {"data": str(data)}
     return {"settings": settings.model_dump(), "drawn": drawn, "model": facts, "versions": versions}
 
 

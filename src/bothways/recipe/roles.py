@@ -63,6 +63,8 @@ def find_models(
         raise UserError("no model was given; type MODEL, such as bundled:cifar10-resnet, or --score and --condition")
     if model is not None and others:
         raise UserError(f"model {str(model)!r} has no part, since every role is given to others; leave it out")
+    if model is None and weights is not None:
+        raise UserError("--weights are of MODEL, and none was given; type MODEL, or leave --weights out")
     if score and not asks_what_is_real(settings):
         raise UserError(
             f"--score says what is real, and recipe {settings.recipe!r} asks nothing of it; type --recipe dsf"

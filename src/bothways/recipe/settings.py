@@ -32,7 +32,7 @@ class DrawSettings(BaseModel):
     size: int | None = Field(None, ge=1, description="pixels of a side; none for the model's own size")
     seed: int = Field(0, ge=0, description="of the run; a picture's own seed follows from it and its number")
     batch: int | None = Field(None, ge=1, description="pictures at a time; none for what fits")
-    group: int = Field(10, ge=1, description="pictures that share batch statistics")
+    group: int = Field(10, ge=1, description="pictures that share batch statistics, or one gradient norm")
     dtype: Literal["float32", "bf16", "float16"] = Field("float32", description="precision of the model")
     device: str = Field("cpu", description="cpu, cuda, mps")
 
@@ -96,6 +96,11 @@ class DrawSettings(BaseModel):
     variation_weight: float = Field(0.0, description="weight of low total variation")
     variation_power: float = Field(2.0, gt=0, description="exponent of the total variation")
     normalize: bool = Field(False, description="scale each term to unit norm per picture before weighting")
+
+    @property
+    def coupled(self) -> bool:
+        """Whether the pictures of a group depend on each other, so that a group is drawn whole."""
+        return self.statistics == "batch" or (self.dsf_weight != 0 and self.dsf_per == "batch")
 
     def pixels(self, name: str, size: int) -> int:
         """A length that is a share of the size below 1, and pixels from 1 on."""
@@ -167,7 +172,7 @@ def described(name: str) -> str:
     field = DrawSettings.model_fields[name]
     values = {recipe: table.get(name, field.default) for recipe, table in _drawing_recipes().items()}
     text = (field.description or name)[:1].upper() + (field.description or name)[1:]
-    if len(set(values.values())) == 1:
+    if len({str(value) for value in values.values()}) == 1:
         return f"{text}. [default: {next(iter(values.values()))}]"
     return f"{text}. [default: " + ", ".join(f"{recipe} {value}" for recipe, value in values.items()) + "]"
 

@@ -29,6 +29,7 @@ from bothways.types import ModelSpec, UserError
 PICTURES = 5000  # real ones that statistics are measured on
 SUFFIX = ".safetensors"
 OUTPUTS = "outputs"
+HALF_AT_MOST = 6e4  # a larger number has no half precision
 SPREAD_PARTS = ("mean", "mean_std", "log_std", "log_std_std")
 
 
@@ -98,7 +99,9 @@ def as_tensors(space: Space) -> dict[str, Tensor]:
             kept |= {f"features/{layer}/mean": part.mean, f"features/{layer}/std": part.std}
         else:
             kept |= {f"spread/{layer}/{key}": getattr(part.spread(), key) for key in SPREAD_PARTS}
-    return {key: value.cpu().half().contiguous() for key, value in kept.items()} | in_eight_bits("factor", space.factor)
+    kept = {key: value.cpu().contiguous() for key, value in kept.items()}
+    half = {key: v.half() if bool(v.abs().max() < HALF_AT_MOST) else v for key, v in kept.items()}
+    return half | in_eight_bits("factor", space.factor)
 
 
 def in_eight_bits(name: str, rows: Tensor) -> dict[str, Tensor]:
@@ -121,7 +124,7 @@ def measured_layers(model: Adapter) -> tuple[list[str], list[str]]:
 
 
 def space_of(model: Adapter, images: Tensor, rank: int = RANK) -> Space:
-    """The Space of one model over real pictures (N,3,H,W), its layers by name."""
+    """The Space of one model over real pictures (N,3,H,W), in [0,1] or as bytes, its layers by name."""
     layers, features = measured_layers(model)
     return measure_space([model], images.to(model.device), [layers], [features], rank=rank)
 
@@ -158,6 +161,8 @@ def statistics(
     path = None if out is None else Path(out)
     if path is not None and path.suffix != SUFFIX:
         raise UserError(f"--out {path}: type the name of a {SUFFIX} file")
+    if path is not None and path.is_dir():
+        raise UserError(f"--out {path} is a folder; type the name of a {SUFFIX} file")
     if path is not None and path.exists() and not overwrite:
         raise UserError(f"--out {path} is there already; type --overwrite, or another name")
     if is_statistics(data):
@@ -166,7 +171,7 @@ def statistics(
         )
     if not isinstance(model, Adapter):
         model = load_model(model, spec, weights=weights, device=device)
-    images = load_images(data, size=(model.spec.height, model.spec.width), limit=limit).images.float() / 255
+    images = load_images(data, size=(model.spec.height, model.spec.width), limit=limit).images
     kept = as_tensors(space_of(model, images, rank))
     if path is not None:
         try:

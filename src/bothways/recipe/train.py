@@ -189,7 +189,7 @@ def statistics_of(model: Adapter, train: ImageSet, test: ImageSet) -> dict[str, 
     shown = test.subset(torch.arange(min(REFERENCE_PICTURES, len(test))))
     features, _ = penultimate(model, shown.images.float() / 255)
     assert features is not None
-    real = train.images[:PICTURES].float() / 255
+    real = train.images[:PICTURES]
     kept = as_tensors(space_of(model, real, KEPT_RANK))
     return {**in_eight_bits("features", features), "labels": shown.labels.half(), **kept}
 

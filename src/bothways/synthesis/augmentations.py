@@ -130,6 +130,6 @@ def _gather(seen: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     return torch.take_along_dim(taken, columns[:, :, None, None, :], dim=-1)
 
 
-def noise_of_resolution(draws: Draws, height: int, width: int, low: int) -> Tensor:
+def noise_of_resolution(draws: Draws, height: int, width: int, low: int, purpose: str = "start") -> Tensor:
     """(B,3,H,W) of N(0, 1) drawn on a low x low grid and enlarged (bicubic): soft blobs to start from."""
-    return F.interpolate(draws.normal((3, low, low), purpose="start"), size=(height, width), mode="bicubic")
+    return F.interpolate(draws.normal((3, low, low), purpose=purpose), size=(height, width), mode="bicubic")

@@ -64,6 +64,21 @@ class Unit(Field):
 
 
 @dataclass
+class Inside(Field):
+    """A field on the picture inside a canvas with a border of so many pixels, and zero on the border."""
+
+    part: Field
+    border: int
+    stats: dict[str, Tensor] = field(default_factory=dict)
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        edge, (high, wide) = self.border, x.shape[-2:]
+        dx = self.part(x[..., edge : high - edge, edge : wide - edge], t)
+        self.stats = self.part.stats
+        return torch.nn.functional.pad(dx, (edge, edge, edge, edge))
+
+
+@dataclass
 class Clipped(Field):
     """field(x, t) with every number held within +-limit (by="value"), or every picture's L2 norm (by="norm")."""
 

@@ -28,6 +28,7 @@ from bothways.synthesis.objectives import Activations, Spread, Term, channel_sta
 from bothways.types import UserError, VisionModel
 
 RANK = 64  # leading directions kept
+PIXELS_AT_ONCE = 1_000_000
 SMALLEST_MEAN_STD, SMALLEST_LOG_STD = 1e-3, 1e-2  # a channel that never fires would otherwise divide by zero
 
 
@@ -89,19 +90,19 @@ def measure_space(
     features: Sequence[Sequence[str]],
     *,
     rank: int = RANK,
-    batch: int = 100,
 ) -> Space:
     """Fit a Space to what models measure of the same real pictures.
 
-    images: (N,3,H,W), two or more. layers, features: of each model, those whose channel statistics and those whose
-    average over space is taken; the logits are the layer "outputs".
+    images: (N,3,H,W) in [0,1], or bytes, which take a quarter of the memory; two or more. layers, features: of each
+    model, those whose channel statistics and those whose average over space is taken; the logits are "outputs".
     Raises UserError for fewer than two pictures.
     """
     if len(images) < 2:
         raise UserError(f"a model's statistics need two real images or more, not {len(images)}; type --data with more")
     found: dict[str, list[Tensor]] = {}
     with torch.no_grad():
-        for chunk in images.split(batch):
+        for chunk in images.split(max(1, min(100, PIXELS_AT_ONCE // images[0, 0].numel()))):
+            chunk = chunk.float() / 255 if chunk.dtype == torch.uint8 else chunk
             for index, (model, measured, averaged) in enumerate(zip(models, layers, features, strict=True)):
                 seen = model.features(chunk, sorted({*measured, *averaged}))
                 for layer in measured:
