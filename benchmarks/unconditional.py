@@ -3,7 +3,8 @@
     python benchmarks/unconditional.py [--seeds 0 1 2] [--n 200] [--only sampled ...] [--data FOLDER] [--judge ...]
 
 Every row is drawn by the same model, which no judge is; the judges are of two families. The control is
-``statistics_tv``: the same step, start and views with the network's statistics and smoothness, nothing sampled.
+``statistics_tv``: the network's statistics and smoothness, nothing sampled, by the recipe of that name;
+``statistics_tv_same_step`` is the same with the steps and weights of ``sampled``.
 Each distance stands with the interval of its seeds (mean +- t * sd / sqrt(seeds), 95 %). ``real`` is as many real
 pictures, other ones, in place of drawn ones; ``noise`` is the start.
 """
@@ -25,6 +26,7 @@ from bothways.synthesis.judge import judge
 ROWS = {
     "noise": ("dsf-paper", {"steps": 0}),
     "statistics_tv": ("statistics-tv", {}),
+    "statistics_tv_same_step": ("sampled", {"statistics": "spread", "feature_weight": 0.0, "decision_weight": 0.0}),
     "sampled": ("sampled", {}),
     "sampled_undecided": ("sampled", {"decision_weight": 0.0}),
     "sampled_features_only": ("sampled", {"statistics": "spread", "decision_weight": 0.0}),

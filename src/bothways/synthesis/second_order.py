@@ -26,8 +26,6 @@ Pair = tuple[int, int]
 
 
 class _Convolution(torch.autograd.Function):
-    generate_vmap_rule = True
-
     @staticmethod
     def forward(
         x: Tensor, w: Tensor, b: Tensor | None, stride: Pair, padding: Pair, dilation: Pair, groups: int
@@ -38,6 +36,13 @@ class _Convolution(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: Any, output: Tensor) -> None:
         x, w, _, *ctx.how = inputs
         ctx.save_for_backward(x, w)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, x: Tensor, w: Tensor, b: Tensor | None, *how: Any) -> tuple[Tensor, int]:
+        if in_dims[0] is None or any(dim is not None for dim in in_dims[1:]):  # weights of their own
+            return torch.func.vmap(lambda *given: F.conv2d(*given, *how), in_dims[:3])(x, w, b), 0
+        x = x.movedim(in_dims[0], 0)
+        return _Convolution.apply(x.flatten(0, 1), w, b, *how).unflatten(0, x.shape[:2]), 0
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> Any:
