@@ -90,7 +90,7 @@ def row(runs, seeds, jury, references):
         near = mean_interval(torch.tensor([v.frechet for v in verdicts]))
         measures[name] = {
             "frechet": near.value,
-            "frechet_interval": [near.low, near.high],
+            "frechet_interval": [near.low, near.high] if len(verdicts) > 1 else None,  # one seed has none
             "frechet_real": mean(v.frechet_real for v in verdicts),
             "kernel": mean(v.kernel for v in verdicts),
             "diversity": mean(v.diversity for v in verdicts),
@@ -116,7 +116,7 @@ def show(name, measures):
     for judge_name, said in measures.items():
         if judge_name == "seconds":
             continue
-        low, high = said.get("frechet_interval", (said["frechet"], said["frechet"]))
+        low, high = said.get("frechet_interval") or (said["frechet"], said["frechet"])
         share = said["diversity"] / said.get("diversity_real", said["diversity"])
         print(
             f"{name:26s} {judge_name:28s} Frechet {said['frechet']:6.2f} ({low:.2f} to {high:.2f})  diversity "
