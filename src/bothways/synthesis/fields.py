@@ -112,7 +112,7 @@ def averaged(found: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
     together: dict[str, list[Tensor]] = {}
     for name, values in found:
         together.setdefault(name, []).append(values)
-    return {name: torch.stack(values).mean(0) for name, values in together.items()}
+    return {name: sum(values[1:], values[0]) / len(values) for name, values in together.items()}
 
 
 def unit(dx: Tensor) -> Tensor:
