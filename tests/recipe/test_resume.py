@@ -27,8 +27,9 @@ STEPS, BATCHES = 8, 3
 
 # The command line, saving after every step, and waiting for its end after a given number of frames.
 HELD = """
-import sys, time
+import signal, sys, time
 import torch
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a process that was begun in the background ignores it
 torch.set_num_threads(1)
 from bothways.cli import main
 from bothways.recipe import generate
