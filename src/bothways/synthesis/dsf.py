@@ -50,7 +50,7 @@ def _scored(engine: Engine, loss: Loss, image: Tensor, show: Show, rows: slice, 
     x = image[rows].detach().requires_grad_()
     branches = show(x, rows)
     live, target = (part.detach().unsqueeze(1) if each else part.detach() for part in branches)
-    with engine.model():
+    with engine.model(len(x) == 1 and not each):
         # by the same kernels as the live branch: where the two views are equal, so are the answers, to the last bit
         read, again = over(each, partial(loss.read, {})), engine.thrifty and not each
         with torch.set_grad_enabled(not again):

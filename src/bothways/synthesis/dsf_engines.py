@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from bothways.synthesis.second_order import REVERSE_OVER_FORWARD, REVERSE_OVER_REVERSE, Instead
+from bothways.synthesis.second_order import NORMS, REVERSE_OVER_FORWARD, REVERSE_OVER_REVERSE, Instead
 from bothways.synthesis.surrogates import SMALL, Loss, Named, length_of
 from bothways.types import UserError
 
@@ -120,18 +120,22 @@ def _twice_differentiable(layers: Mapping[Any, Callable[..., Tensor]]) -> Iterat
         yield
 
 
+def _in_reverse(alone: bool) -> AbstractContextManager[None]:
+    return _twice_differentiable(NORMS if alone else REVERSE_OVER_REVERSE)  # our convolution pays for many pictures
+
+
 @dataclass(frozen=True)
 class Engine:
-    """One way to grad_x <g, v>, what the model has to be for it, and how many pictures share a pass on a CPU."""
+    """One way to grad_x <g, v>, what it makes of the model (for one picture alone?), the pixels of a pass on a CPU."""
 
     way: Callable[..., Found]
-    model: Callable[[], AbstractContextManager[None]] = nullcontext
+    model: Callable[[bool], AbstractContextManager[Any]] = nullcontext
     pixels: int = 16 * 32 * 32
     thrifty: bool = False  # reads the stopped branch of large pictures once more in place of keeping its graph
 
 
 ENGINES = {
-    "double_backward": Engine(partial(_exact, _double_backward), lambda: _twice_differentiable(REVERSE_OVER_REVERSE)),
-    "jvp": Engine(partial(_exact, _jvp), lambda: _twice_differentiable(REVERSE_OVER_FORWARD)),
+    "double_backward": Engine(partial(_exact, _double_backward), _in_reverse),
+    "jvp": Engine(partial(_exact, _jvp), lambda alone: _twice_differentiable(REVERSE_OVER_FORWARD)),
     "difference": Engine(difference, pixels=8 * 32 * 32, thrifty=True),
 }

@@ -27,7 +27,7 @@ from torch.nn import functional as F
 from bothways.numerics import measures
 from bothways.numerics.draws import generator
 from bothways.numerics.pyramid import resize
-from bothways.synthesis.objectives import vectors as _vectors
+from bothways.synthesis.objectives import vectors
 from bothways.types import UserError, VisionModel
 
 SPLITS = 5  # random splits of the reference that each distance is averaged over
@@ -131,7 +131,7 @@ def penultimate(model: VisionModel, images: Tensor, batch: int = 64) -> tuple[Te
             seen = model.features(chunk, ["outputs"] if layer is None else [layer, "outputs"])
             logits.append(seen["outputs"].float().cpu())
             if layer is not None:
-                features.append(_vectors(seen[layer], layer).float().cpu())
+                features.append(vectors(seen[layer], layer).float().cpu())
     return torch.cat(features) if features else None, torch.cat(logits)
 
 

@@ -136,13 +136,13 @@ def instance_norm(
     return _affine(_standard(x, range(2, x.ndim), eps), weight, bias, _channels(x))
 
 
-_NORMS: dict[Any, Callable[..., Tensor]] = {
+NORMS: dict[Any, Callable[..., Tensor]] = {
     F.layer_norm: layer_norm,
     torch.layer_norm: layer_norm,
     F.instance_norm: instance_norm,
 }
-REVERSE_OVER_REVERSE = {**_NORMS, torch.conv2d: conv2d}
-REVERSE_OVER_FORWARD = {**_NORMS, F.group_norm: group_norm, torch.group_norm: group_norm}
+REVERSE_OVER_REVERSE = {**NORMS, torch.conv2d: conv2d}
+REVERSE_OVER_FORWARD = {**NORMS, F.group_norm: group_norm, torch.group_norm: group_norm}
 
 
 class Instead(TorchFunctionMode):

@@ -20,7 +20,7 @@ from torch import Tensor
 from bothways.numerics.draws import Draws
 from bothways.numerics.pyramid import resize
 from bothways.synthesis.augmentations import Augmentation, Flip, Noise, RandomCrop, Roll, Shift
-from bothways.synthesis.judge import _vectors
+from bothways.synthesis.objectives import vectors
 from bothways.types import TrainedModel, UserError
 
 Named = dict[str, Tensor]
@@ -71,7 +71,7 @@ class Loss:
     def read(self, theta: Named, pictures: Tensor) -> Tensor:
         """(n,c,3,H,W) -> (n,c,D): f of c views of n pictures."""
         seen = self.model.features_with({**self.fixed, **theta}, pictures.flatten(0, 1), [self.layer])[self.layer]
-        return _vectors(seen, self.layer).unflatten(0, pictures.shape[:2])
+        return vectors(seen, self.layer).unflatten(0, pictures.shape[:2])
 
     def __call__(self, theta: Named, live: Tensor, answer: Tensor) -> Tensor:
         """The mean over pictures and views. live: (n,c,3,H,W); answer: ``read`` of the stopped branch."""
