@@ -14,7 +14,7 @@ or 10 where it reads the stopped branch twice to save memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -32,50 +32,67 @@ EPSILON = 2e-4  # of ||theta||: 1e-5 is better on smooth models, 3e-4 on ReLU an
 OUT_OF_REACH = "dsf: the chosen parameters do not reach the surrogate; choose some before its layer"
 Found = tuple[Tensor, Tensor, Tensor]
 """The gradients of <g, v> in the live pictures and in the answer of the stopped branch, and ||g||."""
-Slopes = tuple[list[Tensor], list[Tensor], Tensor, Tensor]
-"""What to differentiate in x, with which weights, what to multiply by, and ||g||."""
 
 
-def _double_backward(loss: Loss, live: Tensor, answer: Tensor) -> Slopes:
-    g = torch.func.grad(loss)(loss.theta, live, answer)
-    u, scale, norm = loss.direction(g)
-    return list(g.values()), list(u.values()), scale, norm
+def double_backward(loss: Loss, live: Tensor, answer: Tensor, each: bool) -> Found:
+    """Through the backward pass of the gradient."""
+
+    def slopes(live: Tensor, answer: Tensor) -> tuple[Named, Named, Tensor, Tensor]:
+        g = torch.func.grad(loss)(loss.theta, live, answer)
+        return g, *loss.direction(g)
+
+    g, u, scale, norm = over(each, slopes)(live, answer)
+    in_live, in_answer = _along([(g[name], u[name]) for name in g], scale, (live, answer))
+    return in_live, in_answer, norm
 
 
-def _jvp(loss: Loss, live: Tensor, answer: Tensor) -> Slopes:
-    u, scale, norm = loss.direction(torch.func.grad(loss)(loss.theta, live.detach(), answer.detach()))
-    slope = torch.func.jvp(lambda theta: loss(theta, live, answer), (loss.theta,), (u,))[1]
-    return [slope], [torch.ones_like(slope)], scale, norm
+def jvp(loss: Loss, live: Tensor, answer: Tensor, each: bool) -> Found:
+    """Through the slope in forward mode; the gradient that it runs along needs no second derivative."""
+
+    def slope(live: Tensor, answer: Tensor, u: Named) -> Tensor:
+        return torch.func.jvp(lambda theta: loss(theta, live, answer), (loss.theta,), (u,))[1]
+
+    u, scale, norm = _direction(loss, live, answer, each)
+    with Instead(REVERSE_OVER_FORWARD):
+        rise = over(each, slope)(live, answer, u)
+    in_live, in_answer = _along([(rise, torch.ones_like(rise))], scale, (live, answer))
+    return in_live, in_answer, norm
 
 
-def _exact(way: Callable[..., Slopes], loss: Loss, live: Tensor, answer: Tensor, each: bool) -> Found:
-    slopes, weights, scale, norm = over(each, partial(way, loss))(live, answer)
-    reached = [pair for pair in zip(slopes, weights, strict=True) if pair[0].requires_grad]
+def _along(pairs: Sequence[tuple[Tensor, Tensor]], scale: Tensor, at: Sequence[Tensor]) -> list[Tensor]:
+    """The gradients of <g, v> from what is to be differentiated, and with which weights."""
+    reached = [pair for pair in pairs if pair[0].requires_grad]
     if not reached:
         raise UserError(OUT_OF_REACH)
-    slopes, weights = ([pair[side] for pair in reached] for side in (0, 1))
-    along = gradients(slopes, weights, (live, answer))
-    return *(_beside(scale, part) * part for part in along), norm
+    found = gradients([of for of, _ in reached], [weight for _, weight in reached], at)
+    return [_beside(scale, part) * part for part in found]
 
 
 def difference(loss: Loss, live: Tensor, answer: Tensor, each: bool, epsilon: float = EPSILON) -> Found:
     """Both sides of theta along v, one after the other."""
-    gradient = torch.func.grad(loss) if each else partial(_gradient, loss)
-    g = over(each, partial(gradient, loss.theta))(live.detach(), answer.detach())
-    u, scale, norm = over(each, loss.direction)(g)
-    if each and not norm.any():
-        _gradient(loss, loss.theta, live[0].detach(), answer[0].detach())  # says so where theta is out of reach
+    u, scale, norm = _direction(loss, live, answer, each)
     step = epsilon * length_of(loss.theta) / over(each, length_of)(u).clamp_min(SMALL)
     moved = _owned(u)  # changed in place, since it is all parameters for every picture
     for name, value in loss.theta.items():
-        moved[name].mul_(_beside(step, moved[name])).add_(value)
+        torch.addcmul(value, _beside(step, moved[name]), moved[name], out=moved[name])
     total = [torch.zeros_like(live), torch.zeros_like(answer)]
     for side in (step, -step):
         parts = gradients([over(each, loss)(moved, live, answer).sum()], None, (live, answer))
         total = [whole + part / (2 * _beside(side, part)) for whole, part in zip(total, parts, strict=True)]
         for name, value in loss.theta.items():
-            moved[name].neg_().add_(value, alpha=2)  # to the other side of theta
-    return *(_beside(scale, part) * part for part in total), norm
+            torch.sub(2 * value, moved[name], out=moved[name])  # to the other side of theta
+    in_live, in_answer = (_beside(scale, part) * part for part in total)
+    return in_live, in_answer, norm
+
+
+def _direction(loss: Loss, live: Tensor, answer: Tensor, each: bool) -> tuple[Named, Tensor, Tensor]:
+    """What ``Loss.direction`` says at the gradient, with nothing kept to differentiate it again."""
+    gradient = torch.func.grad(loss) if each else partial(_gradient, loss)
+    g = over(each, partial(gradient, loss.theta))(live.detach(), answer.detach())
+    u, scale, norm = over(each, loss.direction)(g)
+    if each and not norm.any():
+        _gradient(loss, loss.theta, live[0].detach(), answer[0].detach())  # says so where theta is out of reach
+    return u, scale, norm
 
 
 def _gradient(loss: Loss, theta: Named, live: Tensor, answer: Tensor) -> dict[str, Tensor]:
@@ -114,14 +131,15 @@ def _beside(scale: Tensor, part: Tensor) -> Tensor:
 
 
 @contextmanager
-def _twice_differentiable(layers: Mapping[Any, Callable[..., Tensor]]) -> Iterator[None]:
-    """The fused kernels of attention have one derivative only."""
-    with sdpa_kernel(SDPBackend.MATH), Instead(layers):
+def _in_reverse(alone: bool) -> Iterator[None]:
+    """Every layer twice differentiable; our convolution pays for many pictures."""
+    with _unfused(alone), Instead(NORMS if alone else REVERSE_OVER_REVERSE):
         yield
 
 
-def _in_reverse(alone: bool) -> AbstractContextManager[None]:
-    return _twice_differentiable(NORMS if alone else REVERSE_OVER_REVERSE)  # our convolution pays for many pictures
+def _unfused(_: bool) -> AbstractContextManager[None]:
+    """The fused kernels of attention have one derivative only."""
+    return sdpa_kernel(SDPBackend.MATH)
 
 
 @dataclass(frozen=True)
@@ -135,7 +153,7 @@ class Engine:
 
 
 ENGINES = {
-    "double_backward": Engine(partial(_exact, _double_backward), _in_reverse),
-    "jvp": Engine(partial(_exact, _jvp), lambda alone: _twice_differentiable(REVERSE_OVER_FORWARD)),
+    "double_backward": Engine(double_backward, _in_reverse),
+    "jvp": Engine(jvp, _unfused),
     "difference": Engine(difference, pixels=8 * 32 * 32, thrifty=True),
 }

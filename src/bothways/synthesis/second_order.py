@@ -82,11 +82,13 @@ def conv2d(
 
 
 def _standard(x: Tensor, over: Sequence[int], eps: float) -> Tensor:
-    variance, mean = torch.var_mean(x, dim=tuple(over), correction=0, keepdim=True)
-    return (x - mean) * (variance + eps).rsqrt()
+    centred = x - x.mean(dim=tuple(over), keepdim=True)
+    return centred * (centred.square().mean(dim=tuple(over), keepdim=True) + eps).rsqrt()
 
 
 def _affine(x: Tensor, weight: Tensor | None, bias: Tensor | None, shape: Sequence[int]) -> Tensor:
+    if weight is not None and bias is not None:
+        return torch.addcmul(bias.reshape(shape), x, weight.reshape(shape))
     x = x if weight is None else x * weight.reshape(shape)
     return x if bias is None else x + bias.reshape(shape)
 
