@@ -39,7 +39,8 @@ class ModelSpec:
     mean, std: one number per channel, in the model's own channel order and in units of the [0, 1] image.
     classes: how many, or their names in order; 0 for an encoder.
     channel_order: "RGB" or "BGR".
-    feature_layer: the module whose output, averaged over space, is the picture's feature vector (penultimate).
+    feature_layer: the module whose output, averaged over space, is the picture's feature vector (penultimate); its
+        name followed by ``:input`` for what enters it, such as a head's.
     time_scale: what a velocity network multiplies t by; None for a model without time.
     """
 
@@ -94,7 +95,7 @@ class VisionModel(Protocol):
 
     ``outputs``: (B,3,H,W) in [0,1] -> (B,K) logits, an embedding, or a detector's outputs flattened.
     ``features``: one forward pass -> {layer: activation}. A layer is the dotted name of a module (its output),
-    that name followed by ``:input`` (its first input), or ``"outputs"``.
+    that name followed by ``:input`` (its first input), or ``"outputs"``. Maps are (B,C,H,W), tokens (B,N,C).
     """
 
     spec: ModelSpec
@@ -120,6 +121,17 @@ class TrainedModel(VisionModel, Protocol):
     ) -> Mapping[str, Tensor]: ...
 
 
+@runtime_checkable
+class TextModel(VisionModel, Protocol):
+    """A model that reads text too.
+
+    ``text``: P prompts -> (P,D), rows of unit norm, no gradient, in the space of ``outputs``, whose rows may have any
+    length: the cosine of the two says how well they fit. Raises UserError where the model reads no text.
+    """
+
+    def text(self, prompts: Sequence[str]) -> Tensor: ...
+
+
 VectorField = Callable[["Tensor", "Tensor"], "Tensor"]
 """(x, t) -> dx, x and dx (B,C,H,W), t (B,): a velocity, a score, an ascent direction."""
 
@@ -128,13 +140,17 @@ Objective = Callable[["Tensor"], "Tensor"]
 
 
 class Parameterization(Protocol):
-    """How the pictures are held: a linear map to a canvas, then a squash into [0, 1]."""
+    """How the pictures are held: a map to a canvas, linear or smooth, then a squash into [0, 1]."""
 
     def parameters(self) -> list[Tensor]:
         """The leaf tensors that an optimiser moves; the first dimension counts pictures."""
 
-    def canvas(self, parameters: Sequence[Tensor]) -> Tensor:
-        """(B,3,H,W): what the parameters add to the canvas, before the squash. Linear in the parameters."""
+    def canvas(self, change: Sequence[Tensor]) -> Tensor:
+        """(B,3,H,W): what a change of the parameters adds to the canvas, before the squash. Linear in the change.
+
+        A linear map adds the same wherever it stands; of another (MaCo) it is the differential where it stands now,
+        and a long step may go less far.
+        """
 
     def image(self) -> Tensor:
         """(B,3,H,W) in [0,1], differentiable in the parameters."""

@@ -119,7 +119,7 @@ def test_files_that_are_no_models(user_file: Path) -> None:
     assert "ModuleNotFoundError" in refused(f"{user_file}:build")
 
 
-@pytest.mark.parametrize("address", ["resnet50", "timm:resnet18", "https://example.org/model", "", "a.py"])
+@pytest.mark.parametrize("address", ["resnet50", "onnx:resnet18", "https://example.org/model", "", "a.py"])
 def test_an_unknown_address_says_what_to_type(address: str) -> None:
     assert "PATH.py:FUNCTION" in refused(address) or f"{address}:FUNCTION" in refused(address)
 

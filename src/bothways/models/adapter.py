@@ -10,9 +10,11 @@ from contextlib import ExitStack, contextmanager
 from difflib import get_close_matches
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from bothways.models.hub import Text
 from bothways.types import ModelSpec, RunError, UserError
 
 SPEC_LINES = (
@@ -26,17 +28,27 @@ class Adapter:
 
     The module is put in eval mode; its parameters are left as they are. Pictures go in channels last where it can.
     dtype: "float32", or "bf16" / "float16" for autocast; what comes out is float32 (float64 stays float64).
+    text: what encodes prompts, P of them -> (P,D), for a model that has such a thing.
     """
 
     def __init__(
-        self, module: nn.Module, spec: ModelSpec, *, name: str = "model", device: str = "cpu", dtype: str = "float32"
+        self,
+        module: nn.Module,
+        spec: ModelSpec,
+        *,
+        name: str = "model",
+        device: str = "cpu",
+        dtype: str = "float32",
+        text: Text | None = None,
     ) -> None:
         if not isinstance(spec, ModelSpec):
             raise UserError(f"model {name!r} has no ModelSpec; {SPEC_LINES}")
         if dtype not in DTYPES:
             raise UserError(f"dtype {dtype!r} is not known; type one of {', '.join(DTYPES)}")
         self.spec, self.name, self.device, self.dtype = spec, name, device, dtype
+        self._text = text
         self.module = module.to(device).eval()
+        self.channels_last = {name for name, part in self.module.named_modules() if has_channels_last(part)}
         # 1.8 times as fast for small convolutions on a CPU, the same numbers to rounding
         self.layout = torch.channels_last
         try:
@@ -54,10 +66,24 @@ class Adapter:
     def features(self, image: Tensor, layers: Sequence[str]) -> Mapping[str, Tensor]:
         """One forward pass -> {layer: activation}; a layer is "NAME", "NAME:input" or "outputs".
 
+        Maps are (B,C,H,W), also at layers that hold their channels last; tokens are (B,N,C).
         Raises UserError for an unknown layer, with the nearest names, and for a size that the model cannot take;
         RunError where memory ends.
         """
         return self.features_with({}, image, layers)
+
+    def text(self, prompts: Sequence[str]) -> Tensor:
+        """Prompts -> (P,D), rows of unit norm in the space of ``outputs``, without gradient.
+
+        A prompt longer than the model reads is cut. Raises UserError for a model that reads no text.
+        """
+        if self._text is None:
+            raise UserError(f"model {self.name!r} reads no text; type one that does, such as clip:ViT-B/32")
+        prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+        if not prompts:
+            raise UserError(f'model {self.name!r}: no prompt was given; type one, such as "a photo of a frog"')
+        with torch.no_grad():
+            return F.normalize(self._text(prompts).float(), dim=1).to(self.device)
 
     def parameters(self) -> dict[str, Tensor]:
         """{name: value} of the module's parameters, detached: they share its memory and gather no gradient there."""
@@ -70,44 +96,46 @@ class Adapter:
 
         The module has its own back after the call, and after an error; torch.func may transform it.
         """
-        seen: dict[str, Tensor] = {}
-        with ExitStack() as hooks:
-            for layer in layers:
-                if layer != "outputs":
-                    hooks.enter_context(self._recorded(layer, seen))
-            seen["outputs"] = self._forward(image, parameters)
-        unseen = [layer for layer in layers if not isinstance(seen.get(layer), Tensor)]
-        if unseen:
-            raise UserError(f"model {self.name!r}: no tensor passes through layer {unseen[0]!r}; type one inside it")
-        return {layer: seen[layer] for layer in layers}
+        return self._all(self._seen(parameters, image, layers), layers)
 
     def layers(self) -> list[str]:
         """The dotted names of all modules."""
         return [name for name, _ in self.module.named_modules() if name]
 
     def batch_norm_statistics(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """{"NAME:input": (running mean (C,), running variance (C,))} of every BatchNorm layer that keeps them."""
-        norms = {n: m for n, m in self.module.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)}
-        return {
-            f"{name}:input": (norm.running_mean.detach(), norm.running_var.detach())
-            for name, norm in norms.items()
-            if norm.running_mean is not None and norm.running_var is not None
-        }
+        """{"NAME:input": (running mean (C,), running variance (C,))} of every BatchNorm layer that keeps them.
+
+        One that was frozen, as the backbones of detectors have it, keeps them too.
+        """
+        kept = {name: running_statistics(part) for name, part in self.module.named_modules()}
+        return {f"{name}:input": pair for name, pair in kept.items() if pair and f"{name}:input" in self._measurable}
 
     def statistics_layers(self) -> list[str]:
-        """Where channel statistics say most: what enters the normalisations, else what leaves the convolutions."""
-        norms = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
-        inputs = [f"{name}:input" for name, module in self.module.named_modules() if isinstance(module, norms)]
-        return inputs or [name for name, module in self.module.named_modules() if isinstance(module, nn.Conv2d)]
+        """Where channel statistics say most: what enters the normalisations, else what leaves the convolutions.
+
+        Layers that nothing passes through are left out, and those in which a picture is cut into rows of the batch.
+        """
+        return list(self._measurable)
 
     def head(self) -> tuple[str, Tensor] | None:
         """("NAME:input", rows (classes, D)) of the last linear map or 1x1 convolution with a row a class, if any."""
-        found = None
-        for name, module in self.module.named_modules():
-            linear = isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1))
-            if linear and len(module.weight) == self.spec.count:
-                found = f"{name}:input", module.weight.detach().flatten(1)
-        return found
+        return head_of(self.module, self.spec.count)
+
+    def _seen(self, parameters: Mapping[str, Tensor], image: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+        """One forward pass -> those of the layers that a tensor passed through."""
+        seen: dict[str, Tensor] = {}
+        with ExitStack() as hooks:
+            for layer in layers:
+                if layer != "outputs":
+                    hooks.enter_context(self._recorded(layer, seen))
+            seen["outputs"] = self._forward(image, parameters)
+        return seen
+
+    def _all(self, seen: Mapping[str, Tensor], layers: Sequence[str]) -> dict[str, Tensor]:
+        unseen = [layer for layer in layers if layer not in seen]
+        if unseen:
+            raise UserError(f"model {self.name!r}: no tensor passes through layer {unseen[0]!r}; type one inside it")
+        return {layer: seen[layer] for layer in layers}
 
     def _forward(self, image: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
         spec = self.spec
@@ -123,7 +151,7 @@ class Adapter:
             raise RunError(
                 f"model {self.name!r}: no memory is left for {len(image)} views; type fewer --copies"
             ) from error
-        except (RuntimeError, ValueError, AssertionError) as error:
+        except (RuntimeError, ValueError, TypeError, AssertionError) as error:
             height, width = image.shape[-2:]
             said, size = (str(error).strip() or type(error).__name__).splitlines()[0], f"{height}x{width}"
             if (height, width) != (spec.height, spec.width):
@@ -162,7 +190,8 @@ class Adapter:
             if isinstance(value, Tensor):
                 # autocast may hand over bfloat16, in which statistics would be rounded; an in-place activation that
                 # follows would write over what is kept
-                seen[layer] = value.float() if value.dtype in (torch.bfloat16, torch.float16) else value.clone()
+                value = value.float() if value.dtype in (torch.bfloat16, torch.float16) else value.clone()
+                seen[layer] = value.movedim(-1, 1) if value.ndim == 4 and name in self.channels_last else value
 
         module = modules[name]
         handle = module.register_forward_pre_hook(keep) if side else module.register_forward_hook(keep)
@@ -177,10 +206,57 @@ class Adapter:
         kind = torch.float64 if double else torch.float32
         probe = torch.full((1, 3, self.spec.height, self.spec.width), 0.5, device=self.device, dtype=kind)
         layers = [self.spec.feature_layer, "outputs"] if self.spec.feature_layer else ["outputs"]
+        candidates = normalised_layers(self.module)
         with torch.no_grad():
-            result = self.features(probe, layers)["outputs"]
+            seen = self._seen({}, probe, [*layers, *candidates])
+        result = self._all(seen, layers)["outputs"]
+        self._measurable = [layer for layer in candidates if layer in seen and len(seen[layer]) == 1]
         if self.spec.count and result.shape[1] != self.spec.count:
             raise UserError(
                 f"model {self.name!r} gives {result.shape[1]} outputs and its spec states {self.spec.count} classes; "
                 f"mend ModelSpec.classes"
             )
+
+
+def normalised_layers(module: nn.Module) -> list[str]:
+    """What enters the normalisations, "NAME:input" each; where there are none, what leaves the convolutions."""
+    norms = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
+    parts = dict(module.named_modules()).items()
+    inputs = [f"{name}:input" for name, part in parts if isinstance(part, norms) or running_statistics(part)]
+    return inputs or [name for name, part in module.named_modules() if isinstance(part, nn.Conv2d)]
+
+
+def running_statistics(module: nn.Module) -> tuple[Tensor, Tensor] | None:
+    """(mean (C,), variance (C,)) that a normalisation keeps of its training, frozen or not; None for any other."""
+    kept = dict(module.named_buffers(recurse=False))
+    return (kept["running_mean"], kept["running_var"]) if {"running_mean", "running_var"} <= set(kept) else None
+
+
+def head_of(module: nn.Module, classes: int) -> tuple[str, Tensor] | None:
+    """("NAME:input", rows (classes, D)) of the last linear map or 1x1 convolution with a row a class, if any."""
+    found = None
+    for name, part in module.named_modules():
+        linear = isinstance(part, nn.Linear) or (isinstance(part, nn.Conv2d) and part.kernel_size == (1, 1))
+        if linear and len(part.weight) == classes:
+            found = f"{name}:input", part.weight.detach().flatten(1)
+    return found
+
+
+def has_channels_last(module: nn.Module) -> bool:
+    """Whether a module acts on the last dimension of a map: linear maps do, and layer normalisation as torch has it.
+
+    A layer normalisation with a forward of its own may turn its maps around, as those of ConvNeXt do, so it is asked:
+    one that holds channels last cannot take a map with C channels in front and C + 1 columns.
+    """
+    if type(module).forward is nn.Linear.forward:
+        return True
+    if not isinstance(module, nn.LayerNorm) or len(module.normalized_shape) != 1:
+        return False
+    if type(module).forward is nn.LayerNorm.forward:
+        return True
+    like, channels = next(module.parameters(), torch.empty(0)), module.normalized_shape[0]
+    try:
+        module.forward(like.new_zeros(1, channels, 1, channels + 1))
+    except Exception:  # whatever a class of someone else's raises
+        return True
+    return False

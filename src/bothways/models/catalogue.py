@@ -3,6 +3,7 @@
 ``bundled:NAME``       a small trained network that comes with the package
 ``PATH/NAME.json``     the card that ``bothways train`` wrote, its weights beside it
 ``PATH.py:FUNCTION``   a user's own file, whose function returns (nn.Module, ModelSpec)
+``timm:``, ``hf:``, ``clip:``, ``open_clip:``   models of other libraries, each in a file of its own here
 
 Weights are safetensors; a pickle is refused, since reading one can run code.
 """
@@ -24,8 +25,12 @@ from torch import Tensor, nn
 
 from bothways.models.adapter import SPEC_LINES, Adapter
 from bothways.models.attention import AttentionNet
+from bothways.models.hub import Loaded
+from bothways.models.open_clip_models import from_open_clip
 from bothways.models.plain import PlainNet
 from bothways.models.resnet import ResNet
+from bothways.models.timm_models import from_timm
+from bothways.models.transformers_models import from_clip, from_transformers
 from bothways.types import ModelSpec, UserError
 
 BUNDLED = Path(__file__).parent / "bundled"
@@ -90,7 +95,8 @@ def load_model(
 ) -> Adapter:
     """A VisionModel from an address, or from a live module and its facts.
 
-    model: "bundled:cifar10-resnet", "PATH.py:function", or an ``nn.Module`` with ``spec``.
+    model: "bundled:cifar10-resnet", "PATH.py:function", "timm:NAME", "hf:REPO_OR_FOLDER" and the others of
+    ``bothways models``, or an ``nn.Module`` with ``spec``. spec: the facts, in place of those found.
     weights: a safetensors file that is loaded into the module.
     dtype: "float32", "bf16" or "float16" (autocast).
     Raises UserError where the address, the facts or the weights do not fit.
@@ -98,15 +104,14 @@ def load_model(
     if isinstance(model, nn.Module):
         if spec is None:
             raise UserError(f"load_model got a {type(model).__name__} without its facts; {SPEC_LINES}")
-        module, name = model, type(model).__name__
+        found, name = Loaded(model, spec), type(model).__name__
     else:
         name = str(model)
-        module, found = _from_address(name)
-        spec = spec or found
+        found = _from_address(name, spec, weights is not None)
     if weights is not None:
-        load_weights(module, weights)
+        load_weights(found.module, weights)
     check_device(device)
-    return Adapter(module, spec, name=name, device=device, dtype=dtype)
+    return Adapter(found.module, spec or found.spec, name=name, device=device, dtype=dtype, text=found.text)
 
 
 def load_weights(module: nn.Module, path: str | Path) -> None:
@@ -147,12 +152,12 @@ def check_device(device: str) -> None:
         ) from error
 
 
-def _from_bundled(name: str) -> tuple[nn.Module, ModelSpec]:
+def _from_bundled(name: str, spec: ModelSpec | None, fresh: bool) -> Loaded:
     card(name)  # an unknown name is refused with the nearest
     return _from_card(BUNDLED / f"{name}.json")
 
 
-def _from_card(path: Path) -> tuple[nn.Module, ModelSpec]:
+def _from_card(path: Path) -> Loaded:
     if not path.is_file():
         raise UserError(f"model card {str(path)!r} does not exist; type the .json file that bothways train wrote")
     try:
@@ -161,16 +166,23 @@ def _from_card(path: Path) -> tuple[nn.Module, ModelSpec]:
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"model card {str(path)!r} cannot be used: {type(error).__name__}: {error}") from error
     load_weights(module, path.with_suffix(".safetensors"))
-    return module, spec
+    return Loaded(module, spec)
 
 
-SCHEMES: dict[str, Callable[[str], tuple[nn.Module, ModelSpec]]] = {"bundled": _from_bundled}
+SCHEMES: dict[str, Callable[[str, ModelSpec | None, bool], Loaded]] = {
+    "bundled": _from_bundled,
+    "timm": from_timm,
+    "hf": from_transformers,
+    "clip": from_clip,
+    "open_clip": from_open_clip,
+}
+"""what stands before the colon -> (the rest, the facts if given, whether weights follow) -> what is there"""
 
 
-def _from_address(address: str) -> tuple[nn.Module, ModelSpec]:
+def _from_address(address: str, spec: ModelSpec | None, fresh: bool) -> Loaded:
     scheme, _, rest = address.partition(":")
     if scheme in SCHEMES:
-        return SCHEMES[scheme](rest)
+        return SCHEMES[scheme](rest, spec, fresh)
     if address.endswith(".json"):
         return _from_card(Path(address))
     path, _, function = address.rpartition(":")
@@ -182,7 +194,7 @@ def _from_address(address: str) -> tuple[nn.Module, ModelSpec]:
     raise UserError(f"model {address!r} is not known; {_nearest(address, known)}, or PATH.py:FUNCTION for your own")
 
 
-def _from_file(path: Path, function: str) -> tuple[nn.Module, ModelSpec]:
+def _from_file(path: Path, function: str) -> Loaded:
     if not path.is_file():
         raise UserError(f"model file {str(path)!r} does not exist; type PATH.py:FUNCTION")
     described = importlib.util.spec_from_file_location(f"bothways_user_{path.stem}", path)
@@ -213,7 +225,7 @@ def _from_file(path: Path, function: str) -> tuple[nn.Module, ModelSpec]:
         raise UserError(
             f"{path}:{function} must return (module, spec), a model without a spec is refused; {SPEC_LINES}"
         )
-    return built
+    return Loaded(*built)
 
 
 def _differences(missing: list[str], extra: list[str], shapes: list[str]) -> list[tuple[str, list[str]]]:

@@ -1,0 +1,135 @@
+"""What the libraries of models share: which extra installs each, what a load gives, and one line for what is missing.
+
+Files come through the libraries' own caches. Weights are safetensors, or read by torch with ``weights_only``; code
+that a repository carries is never run.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module, metadata
+from importlib.util import find_spec
+from pathlib import Path
+from textwrap import shorten
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from bothways.types import ModelSpec, UserError
+
+Text = Callable[[list[str]], Tensor]
+"""P prompts -> (P,D), of any length, in the space of the picture's embedding."""
+
+
+class Loaded(NamedTuple):
+    """What stands behind an address."""
+
+    module: nn.Module
+    spec: ModelSpec
+    text: Text | None = None
+
+
+@dataclass(frozen=True)
+class Library:
+    """Where the models of one kind of address come from. package: its import name; extra: ours that installs it."""
+
+    package: str
+    extra: str
+    example: str
+    holds: str
+
+    @property
+    def installed(self) -> bool:
+        return find_spec(self.package) is not None
+
+    @property
+    def install(self) -> str:
+        return f'pip install "bothways[{self.extra}]"'
+
+
+LIBRARIES = {
+    "timm": Library("timm", "timm", "timm:resnet18.a1_in1k", "a model of timm, or a folder in its layout"),
+    "hf": Library(
+        "transformers", "hf", "hf:facebook/dinov2-small", "a repository of the hub, or a folder in its layout"
+    ),
+    "clip": Library("transformers", "hf", "clip:ViT-B/32", "CLIP, which reads text too"),
+    "open_clip": Library("open_clip", "open_clip", "open_clip:ViT-B-32/laion2b_s34b_b79k", "ARCH/TAG, with text"),
+}
+
+
+def library(scheme: str) -> Any:
+    """The library behind a kind of address, imported. Raises UserError with the line that installs it."""
+    kind = LIBRARIES[scheme]
+    try:
+        return import_module(kind.package)
+    except Exception as error:
+        if isinstance(error, ImportError) and error.name == kind.package:
+            raise UserError(
+                f"the model's address needs {kind.package}, which is not installed; type {kind.install}"
+            ) from error
+        raise UserError(_torchvision() or f"{kind.package} cannot be imported: {_said(error)}") from error
+
+
+@contextmanager
+def reading(scheme: str, name: str, file: str) -> Iterator[None]:
+    """Whatever a library raises while it reads ``file`` of a repository or folder, as one line of a UserError."""
+    silent = logging.NullHandler()
+    logging.getLogger().addHandler(silent)  # open_clip speaks through the root logger, which would print by itself
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(_line(scheme, name, file, error)) from error
+    finally:
+        logging.getLogger().removeHandler(silent)
+
+
+def folder(name: str) -> Path | None:
+    """The local folder that a name is, or None. Raises UserError for what can only be a path and is no folder."""
+    if not name:
+        raise UserError("the model's address ends with its colon; type a name or a folder after it")
+    path = Path(os.path.expanduser(name))  # noqa: PTH111 - a home that is not there is left as it is
+    if path.is_dir():
+        return path
+    if name.startswith((".", "~", os.sep)):
+        raise UserError(f"folder {name!r} does not exist; type the path of a folder in the layout of the hub")
+    return None
+
+
+def _line(scheme: str, name: str, file: str, error: Exception) -> str:
+    what = f"model '{scheme}:{name}'"
+    if Path(name).is_dir() and not (Path(name) / file).exists():
+        return f"{what}: no {file} in the folder {name}; give a folder that {LIBRARIES[scheme].package} has saved"
+    if Path(name).is_dir() or not isinstance(error.__cause__ or error.__context__ or error, OSError):
+        return _torchvision() or f"{what} cannot be loaded ({file}; {type(error).__name__}: {_said(error)})"
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    return (
+        f"{what}: {file} of {name!r} is neither in the cache {HF_HUB_CACHE} nor to be had from the "
+        f"hub ({_said(error)}); type hf download {name} where there is a network, or {scheme}:FOLDER for a local folder"
+    )
+
+
+def _torchvision() -> str:
+    """A line about a torchvision that is there and cannot be imported; it fits one version of torch alone."""
+    if find_spec("torchvision") is None:
+        return ""
+    try:
+        import_module("torchvision")
+    except Exception as error:
+        version = metadata.version("torchvision")
+        return (
+            f"torchvision {version} does not fit torch {torch.__version__} ({_said(error)}); "
+            "type pip install --force-reinstall torch torchvision, both of one release and from one index"
+        )
+    return ""
+
+
+def _said(error: BaseException) -> str:
+    return shorten((str(error).strip() or type(error).__name__).splitlines()[0].rstrip("."), 160, placeholder=" ...")
