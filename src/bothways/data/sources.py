@@ -20,6 +20,7 @@ from torch import Tensor
 from bothways.types import UserError
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
+Entries = Iterator[tuple[str, bytes, int]]  # a picture's name, its encoded bytes, its label or -1
 PIXELS_AT_MOST = 64_000_000  # a larger picture is taken for a decompression bomb
 
 
@@ -56,6 +57,14 @@ def load_images(
     limit: read only so many, evenly spaced, so that a folder sorted by class is not cut to its first classes.
     Raises UserError where nothing can be read.
     """
+    names, _, entries = find_images(address, split=split, limit=limit)
+    return _read(entries, names, size, str(address))
+
+
+def find_images(
+    address: str | Path, *, split: str = "train", limit: int | None = None
+) -> tuple[tuple[str, ...], int, Entries]:
+    """What ``load_images`` reads, one by one: the class names, how many pictures, and (name, bytes, label) of each."""
     path = Path(address).expanduser()
     if not path.exists():
         raise UserError(f"data {str(address)!r} does not exist; type the path of a parquet file or of an image folder")
@@ -66,11 +75,10 @@ def load_images(
         raise UserError(f"data {str(address)!r} has no split {split!r}; it has {found}")
     elif path.is_dir():
         path = _split_folder(path, split)
-    names, entries = _parquet_entries(path, limit) if path.is_file() else _folder_entries(path, limit)
-    return _read(entries, names, size, str(address))
+    return _parquet_entries(path, limit) if path.is_file() else _folder_entries(path, limit)
 
 
-def _parquet_entries(path: Path, limit: int | None) -> tuple[tuple[str, ...], Iterator[tuple[str, bytes, int]]]:
+def _parquet_entries(path: Path, limit: int | None) -> tuple[tuple[str, ...], int, Entries]:
     import pyarrow.parquet
 
     try:
@@ -86,12 +94,12 @@ def _parquet_entries(path: Path, limit: int | None) -> tuple[tuple[str, ...], It
     if not all(label is None or isinstance(label, int) for label in labels):
         raise UserError(f"data {str(path)!r} has labels that are not whole numbers; number the classes from 0")
 
-    def entries() -> Iterator[tuple[str, bytes, int]]:
+    def entries() -> Entries:
         for row, (image, label) in enumerate(zip(table["image"].to_pylist(), labels, strict=True)):
             data = image.get("bytes") if isinstance(image, dict) else image  # the hub wraps the bytes, others do not
             yield f"{path.name} row {row}", data if isinstance(data, bytes) else b"", -1 if label is None else label
 
-    return tuple(names), entries()
+    return tuple(names), len(table), entries()
 
 
 def _split_folder(path: Path, split: str) -> Path:
@@ -104,7 +112,7 @@ def _split_folder(path: Path, split: str) -> Path:
     return path
 
 
-def _folder_entries(path: Path, limit: int | None) -> tuple[tuple[str, ...], Iterator[tuple[str, bytes, int]]]:
+def _folder_entries(path: Path, limit: int | None) -> tuple[tuple[str, ...], int, Entries]:
     names = tuple(sorted(p.name for p in path.iterdir() if p.is_dir() and not p.name.startswith(".")))
     folders = [(label, path / name) for label, name in enumerate(names)] or [(-1, path)]
 
@@ -114,12 +122,13 @@ def _folder_entries(path: Path, limit: int | None) -> tuple[tuple[str, ...], Ite
         for file in sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
     ]
 
-    def entries() -> Iterator[tuple[str, bytes, int]]:
-        for place in _spaced(len(files), limit):
-            file, label = files[place]
+    chosen = [files[place] for place in _spaced(len(files), limit)]
+
+    def entries() -> Entries:
+        for file, label in chosen:
             yield str(file.relative_to(path)), file.read_bytes(), label
 
-    return names, entries()
+    return names, len(chosen), entries()
 
 
 def _spaced(count: int, limit: int | None) -> list[int]:
@@ -129,23 +138,34 @@ def _spaced(count: int, limit: int | None) -> list[int]:
     return [round(i * (count - 1) / max(1, limit - 1)) for i in range(limit)]
 
 
-def _read(
-    entries: Iterator[tuple[str, bytes, int]], names: tuple[str, ...], size: int | tuple[int, int] | None, address: str
-) -> ImageSet:
-    images, labels, skipped = [], [], []
+def decoded(
+    entries: Entries, size: int | tuple[int, int] | None, address: str, skipped: list[str]
+) -> Iterator[tuple[np.ndarray, int]]:
+    """((H,W,3) uint8, label) of each picture that can be read; the others are named in ``skipped``, with a warning.
+
+    Raises UserError where none can be read.
+    """
+    count = 0
     for name, data, label in entries:
         try:
-            images.append(decode_image(data, size))
-            labels.append(label)
+            image = decode_image(data, size)
         except (OSError, ValueError, SyntaxError) as error:
             skipped.append(f"{name}: {error}")
-    if not images:
+            continue
+        count += 1
+        yield image, label
+    if not count:
         raise UserError(f"data {address!r} holds no picture that can be read ({len(skipped)} unreadable)")
+    if skipped:
+        warnings.warn(f"{len(skipped)} unreadable pictures skipped, the first: {skipped[0]}", stacklevel=4)
+
+
+def _read(entries: Entries, names: tuple[str, ...], size: int | tuple[int, int] | None, address: str) -> ImageSet:
+    skipped: list[str] = []
+    images, labels = zip(*decoded(entries, size, address, skipped), strict=True)
     shapes = {image.shape for image in images}
     if len(shapes) > 1:
         raise UserError(f"data {address!r} holds pictures of {len(shapes)} sizes; give one size, such as size=224")
-    if skipped:
-        warnings.warn(f"{len(skipped)} unreadable pictures skipped, the first: {skipped[0]}", stacklevel=3)
     stacked = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
     return ImageSet(stacked, torch.tensor(labels), names, tuple(skipped))
 

@@ -3,7 +3,7 @@
     p <- p + step(k) * direction(J^T dx),   J = d image / d parameters,   dx = field(image, t)
 
 By default the step of each picture is scaled so that its canvas moves by a fixed RMS, whatever the model's gradient
-scale; ``rate`` gives the plain step of the papers instead.
+scale (to first order, where the canvas is not linear in the parameters); ``rate`` gives the plain step of the papers.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class AscentSettings:
 
     rms: root mean square of a step on the pre-squash canvas, per picture. rate: the plain learning rate; None for rms.
     schedule: of the step's length, from 1 to ``final``. noise: RMS of the noise added after a step, in steps (so it
-    falls with them); fixed_noise: its RMS on the canvas, the same at every step.
+    falls with them); fixed_noise: its RMS on the canvas, the same at every step. alpha: sum |dx| over the steps.
     """
 
     steps: int
@@ -40,6 +40,7 @@ class AscentSettings:
     final: float = 0.0
     noise: float = 0.0
     fixed_noise: float = 0.0
+    alpha: bool = False
 
     def __post_init__(self) -> None:
         for name, allowed in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
@@ -50,12 +51,16 @@ class AscentSettings:
 
 
 class Ascent:
-    """All that a resume needs: the parameters, the optimiser's memory, and the number of steps made."""
+    """All that a resume needs: the parameters, the optimiser's memory, and the number of steps made.
+
+    alpha: (B,1,H,W), sum over the steps and colours of |dx|, where the settings ask for it (MaCo's transparency).
+    """
 
     def __init__(self, parameterization: Parameterization, settings: AscentSettings) -> None:
         if settings.optimizer == "adam" and getattr(parameterization, "linear_only", False):
             raise UserError('the stack as an operator takes "sgd" or "momentum"; for "adam" type --set engine=explicit')
         self.parameterization, self.settings, self.step = parameterization, settings, 0
+        self.alpha = torch.zeros_like(parameterization.image().detach()[:, :1]) if settings.alpha else None
         # The optimiser moves zeros beside the parameters: a small step off a large number would be rounded.
         self.moves = [torch.zeros_like(p) for p in parameterization.parameters()]
         self.optimizer = build_optimizer(self.moves, settings)
@@ -65,7 +70,7 @@ class Ascent:
         saved = {f"parameter.{i}": p.detach().clone() for i, p in enumerate(self.parameterization.parameters())}
         for index, memory in self.optimizer.state_dict()["state"].items():
             saved |= {f"memory.{index}.{k}": torch.as_tensor(v).clone() for k, v in memory.items() if v is not None}
-        return saved
+        return saved if self.alpha is None else saved | {"alpha": self.alpha.clone()}
 
     def load(self, tensors: dict[str, Tensor], step: int) -> None:
         """Go on from ``tensors()`` taken after ``step`` steps."""
@@ -76,6 +81,8 @@ class Ascent:
             if name.startswith("memory."):
                 _, index, key = name.split(".")
                 memory.setdefault(int(index), {})[key] = value.clone()
+        if self.alpha is not None:
+            self.alpha.copy_(tensors["alpha"])
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": memory, "param_groups": groups})
         self.step = step
@@ -112,6 +119,8 @@ def ascend(field: VectorField, ascent: Ascent, draws: Draws) -> Iterator[Frame]:
         parameters = parameterization.parameters()
         gradients = torch.autograd.grad(image, parameters, -direction)
         _move(ascent, parameters, gradients, draws, t)
+        if ascent.alpha is not None:
+            ascent.alpha += direction.abs().sum(1, keepdim=True)
         ascent.step += 1
         stats = {name: value.double().mean().item() for name, value in getattr(field, "stats", {}).items()}
         with torch.no_grad():

@@ -161,8 +161,11 @@ def cut_torn_line(path: Path) -> None:
 
 
 def to_png(image: Tensor) -> bytes:
-    """8-bit PNG of ``image`` (3,H,W) in [0,1]: round(255 x), what lies outside is clamped, NaN is black."""
-    if image.ndim != 3 or image.shape[0] != 3:
+    """8-bit PNG of ``image`` (3,H,W) in [0,1]: round(255 x), what lies outside is clamped, NaN is black.
+
+    (4,H,W) has a fourth plane, how opaque each pixel is.
+    """
+    if image.ndim != 3 or image.shape[0] not in (3, 4):
         raise UserError(f"to_png: an image is (3, H, W), this one is {tuple(image.shape)}")
     values = image.detach().to("cpu", torch.float32).nan_to_num(0.0, 1.0, 0.0).clamp(0, 1)
     pixels = (255 * values).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
@@ -171,12 +174,12 @@ def to_png(image: Tensor) -> bytes:
     return buffer.getvalue()
 
 
-def from_png(content: bytes) -> Tensor:
-    """(3,H,W) float32 in [0,1] of a PNG. Raises UserError where the bytes are no picture."""
+def from_png(content: bytes, mode: str = "RGB") -> Tensor:
+    """(3,H,W) float32 in [0,1] of a PNG, (4,H,W) for mode "RGBA". Raises UserError where the bytes are no picture."""
     try:
         with Image.open(io.BytesIO(content)) as picture:
-            rgb = picture.convert("RGB")
+            pixels = picture.convert(mode)
     except (OSError, SyntaxError) as error:  # Pillow raises SyntaxError for a broken PNG
         raise UserError(f"from_png: {len(content)} bytes that are not a picture") from error
-    pixels = torch.frombuffer(bytearray(rgb.tobytes()), dtype=torch.uint8)
-    return pixels.reshape(rgb.height, rgb.width, 3).permute(2, 0, 1).contiguous().float() / 255
+    values = torch.frombuffer(bytearray(pixels.tobytes()), dtype=torch.uint8)
+    return values.reshape(pixels.height, pixels.width, len(mode)).permute(2, 0, 1).contiguous().float() / 255

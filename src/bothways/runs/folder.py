@@ -21,6 +21,7 @@ from typing import Any
 import safetensors
 import safetensors.torch
 import tomli_w
+import torch
 from torch import Tensor
 
 from bothways.runs.files import (
@@ -197,33 +198,49 @@ class RunFolder:
 
     def image_path(self, record: Mapping[str, Any]) -> Path:
         """Where the picture of a record lies. Raises UserError for a name that leads out of the folder."""
-        path = self.path / str(record.get("file", ""))
+        return self._inside(str(record.get("file", "")))
+
+    def _inside(self, file: str) -> Path:
+        path = self.path / file
         if not path.resolve().is_relative_to(self.path.resolve()):
-            raise UserError(f"{self.path}: pictures.jsonl names {record.get('file')!r}, outside the run folder")
+            raise UserError(f"{self.path}: pictures.jsonl names {file!r}, outside the run folder")
         return path
 
     def read_picture(self, record: Mapping[str, Any]) -> Tensor:
         """The picture of a record, (3,H,W) in [0,1]. Raises UserError where it is missing or broken."""
-        path = self.image_path(record)
+        return self._read(self.image_path(record))
+
+    def read_alpha(self, record: Mapping[str, Any]) -> Tensor | None:
+        """How opaque the picture of a record is, (1,H,W) in [0,1], or None where that was not kept."""
+        return self._read(self._inside(record["alpha"]), "RGBA")[3:] if "alpha" in record else None
+
+    def _read(self, path: Path, mode: str = "RGB") -> Tensor:
         try:
-            return from_png(path.read_bytes())
+            return from_png(path.read_bytes(), mode)
         except (OSError, ValueError) as error:
             raise UserError(f"{path}: cannot be read ({error}); type --overwrite to begin again") from error
 
     def save_pictures(
-        self, images: Tensor | Sequence[Tensor], records: Sequence[Mapping[str, Any]]
+        self,
+        images: Tensor | Sequence[Tensor],
+        records: Sequence[Mapping[str, Any]],
+        alphas: Tensor | Sequence[Tensor] | None = None,
     ) -> list[dict[str, Any]]:
         """Write finished pictures, then their lines; a picture saved before under the same index is replaced.
 
         images: (B,3,H,W) in [0,1]. records: B, each with "index"; "file" is made from index and "class" if absent.
+        alphas: (B,1,H,W) in [0,1], how opaque; a second file, "alpha", then holds the picture with it, as RGBA.
         Returns the records as written. Raises ValueError where B differs, RunError where the disk refuses.
         """
         done: dict[int, dict[str, Any]] = {}
         (self.path / "images").mkdir(exist_ok=True)
-        for image, given in zip(images, records, strict=True):
+        for place, (image, given) in enumerate(zip(images, records, strict=True)):
             index = int(given["index"])
             name = f"images/{index:04d}-{_slug(str(given.get('class') or 'picture'))}.png"
             done[index] = {"index": index, "file": name, **given}
+            if alphas is not None:
+                file = done[index]["alpha"] = str(Path(done[index]["file"]).with_suffix("")) + "-alpha.png"
+                replace_file(self._inside(file), to_png(torch.cat([image, alphas[place]])))
             replace_file(self.image_path(done[index]), to_png(image))
         saved = {record["index"]: record for record in self.pictures}
         if saved.keys() & done.keys():

@@ -107,7 +107,7 @@ def _squashes(name: str) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor],
     return SQUASHES[name]
 
 
-def _canvas_of(start_image: Tensor, name: Squash) -> Tensor:
+def canvas_of(start_image: Tensor, name: Squash) -> Tensor:
     """The start of a canvas, detached, or a UserError where the picture breaks the promise about images."""
     if start_image.ndim != 4 or start_image.shape[1] != 3 or not start_image.is_floating_point():
         raise UserError(
@@ -137,7 +137,7 @@ class Pixels:
 
     def __init__(self, start_image: Tensor, squash: Squash = "clamp") -> None:
         self.squash = squash
-        self.start = _canvas_of(start_image, squash)  # (B,3,H,W), before the squash
+        self.start = canvas_of(start_image, squash)  # (B,3,H,W), before the squash
         self.raw = _zeros(self.start, *self.start.shape[1:])
 
     def parameters(self) -> list[Tensor]:
@@ -169,7 +169,7 @@ class Fourier:
         self, start_image: Tensor, decay: float = 1.0, squash: Squash = "tanh", decorrelate: bool = True
     ) -> None:
         self.squash = squash
-        self.start = _canvas_of(start_image, squash)  # (B,3,H,W), before the squash
+        self.start = canvas_of(start_image, squash)  # (B,3,H,W), before the squash
         H, W = self.start.shape[-2:]
         kind: dict[str, Any] = {"dtype": self.start.dtype, "device": self.start.device}
         f = torch.hypot(torch.fft.fftfreq(H, **kind)[:, None], torch.fft.rfftfreq(W, **kind))
@@ -220,7 +220,7 @@ class ImageStack:
         if engine not in ("operator", "explicit"):
             raise UserError(f'ImageStack: engine={engine!r}; type "operator" or "explicit"')
         self.squash = squash
-        self.start = _canvas_of(start_image, squash)  # (B,3,H,W), before the squash
+        self.start = canvas_of(start_image, squash)  # (B,3,H,W), before the squash
         self.operator: StackOperator | None = None
         H, W = self.start.shape[-2:]
         if engine == "operator":

@@ -1,0 +1,129 @@
+"""The mean amplitude spectrum of pictures, at any size.
+
+    magnitude(f) = mean over pictures |F(f)|,   F = rfft2 of a picture in decorrelated colours, orthonormal
+
+Frequencies are counted in cycles per side of a picture: a photograph made smaller keeps the amplitude of every wave
+that it still has room for, and loses the others. So a spectrum is cut for smaller pictures; for larger ones it goes on
+by a power law (Field 1987, JOSA A 4, p. 2379) fitted to it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from scipy.ndimage import map_coordinates
+from torch import Tensor
+
+from bothways.types import UserError
+
+SMALLEST = 16  # pixels of a side: with fewer no law can be fitted
+# Cycles per side that are trusted: S over these, for each axis of colour. Above, what made the pictures small took from
+# them (resampling), and from their colours already at half of that (JPEG keeps colours at half the resolution).
+TRUSTED = (4, 8, 8)
+FLOOR = 1e-8  # of a magnitude, so that a colour that no picture has does not give log 0
+# Nearly the principal axes of natural colours: lightness, red to blue, green to purple (Ohta, Kanade & Sakai 1980)
+COLOUR_AXES = (
+    (1 / math.sqrt(3), 1 / math.sqrt(3), 1 / math.sqrt(3)),
+    (1 / math.sqrt(2), 0.0, -1 / math.sqrt(2)),
+    (-1 / math.sqrt(6), 2 / math.sqrt(6), -1 / math.sqrt(6)),
+)
+
+
+def decorrelated(image: Tensor) -> Tensor:
+    """RGB (B,3,H,W) -> the three axes of colour, orthonormal, so that energy is kept."""
+    return torch.einsum("kc,bchw->bkhw", image.new_tensor(COLOUR_AXES), image)
+
+
+def recorrelated(planes: Tensor) -> Tensor:
+    """The three axes of colour (B,3,H,W) -> RGB: what undoes ``decorrelated``."""
+    return torch.einsum("kc,bkhw->bchw", planes.new_tensor(COLOUR_AXES), planes)
+
+
+def amplitudes(images: Tensor) -> Tensor:
+    """|F| of each picture, (B,3,H,W) in [0,1] -> (B,3,H,W//2+1), orthonormal, in decorrelated colours."""
+    return torch.fft.rfft2(decorrelated(images), norm="ortho").abs()
+
+
+def frequencies(height: int, width: int, side: float) -> tuple[Tensor, Tensor]:
+    """The frequencies (H,1) and (1,W//2+1) of a half plane, in cycles per ``side`` pixels, float64."""
+    fy, fx = (f(n, dtype=torch.float64) * side for f, n in ((torch.fft.fftfreq, height), (torch.fft.rfftfreq, width)))
+    return fy[:, None], fx[None, :]
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """What was measured of square pictures of S pixels.
+
+    magnitude: (3,S,S//2+1), the mean |F|, orthonormal, in decorrelated colours. mean: (3,), the mean colour, RGB.
+    count: of how many pictures.
+    """
+
+    magnitude: Tensor
+    mean: Tensor
+    count: int
+
+    def __post_init__(self) -> None:
+        shape, size = tuple(self.magnitude.shape), self.size
+        if shape != (3, size, size // 2 + 1) or self.mean.shape != (3,) or size < SMALLEST:
+            raise UserError(
+                f"Spectrum: magnitude {shape}, mean {tuple(self.mean.shape)}; "
+                f"give (3,S,S//2+1) and (3,), S at least {SMALLEST}"
+            )
+
+    @property
+    def size(self) -> int:
+        """S, pixels."""
+        return self.magnitude.shape[-2]
+
+    def law(self) -> Tensor:
+        """(3,2): a, p of magnitude = exp(a) f^-p on each axis of colour.
+
+        Least squares on the mean log magnitude of the rings 1, 2, ... cycles per side that are trusted.
+        """
+        radius = torch.hypot(*frequencies(self.size, self.size, self.size))
+        ring, log = radius.round(), torch.stack([radius.clamp_min(FLOOR).log(), *self._log()])
+        fits = []
+        for axis, parts in enumerate(TRUSTED, start=1):
+            rings = range(1, self.size // parts + 1)
+            x, y = torch.stack([log[:, ring == r].mean(1) for r in rings])[:, [0, axis]].T
+            fits.append(torch.linalg.lstsq(torch.stack([torch.ones_like(x), -x], 1), y).solution)
+        return torch.stack(fits)
+
+    def at(self, height: int, width: int, side: int | None = None) -> Tensor:
+        """The magnitude for a canvas of another size, (3,H,W//2+1), orthonormal, float64; zero at frequency zero.
+
+            magnitude(f) side/S,   f in cycles per side
+
+        Inside the measured band its logarithm is interpolated linearly about the fitted law. Where pictures are
+        larger than the measured ones the law goes on from the end of the trusted band, each direction with the
+        strength that it has there. The same wave has the same amplitude in pixels at every size; on a canvas that is
+        not square the energy in a band of frequencies stays, spread over more or fewer waves.
+
+        side: pixels of the side of a picture in the canvas; None for the shorter side of it.
+        """
+        side = side or min(height, width)
+        law, (fy, fx) = self.law(), frequencies(height, width, side)
+        radius = torch.hypot(fy, fx).clamp_min(FLOOR)
+        about = self._log() - _power(law, torch.hypot(*frequencies(self.size, self.size, self.size)).clamp_min(FLOOR))
+        about[:, 0, 0] = 0.0  # the mean, of which the law says nothing
+        log = _power(law, radius)
+        for plane, found, parts in zip(about.roll(self.size // 2, 1), log, TRUSTED, strict=True):
+            reach = (self.size / parts / radius).clamp_max(1.0) if side > self.size else torch.ones_like(radius)
+            places = torch.stack([fy * reach + self.size // 2, fx * reach])
+            found += torch.from_numpy(map_coordinates(plane.numpy(), places.numpy(), order=1, mode="nearest"))
+        magnitude = log.exp() * (side / self.size)
+        magnitude[:, 0, 0] = 0.0
+        ends = [0, width // 2] if width % 2 == 0 else [0]  # they hold both of each pair of mirrored frequencies
+        magnitude[..., ends] = 0.5 * (magnitude + magnitude.flip(1).roll(1, 1))[..., ends]
+        return magnitude
+
+    def _log(self) -> Tensor:
+        return self.magnitude.double().clamp_min(FLOOR).log()
+
+
+def _power(law: Tensor, radius: Tensor) -> Tensor:
+    """a - p log f, (3, *radius.shape)."""
+    a, p = law.T
+    return a[:, None, None] - p[:, None, None] * radius.log()

@@ -1,0 +1,106 @@
+"""MaCo: only the phases of a picture's spectrum move; their magnitudes are those of natural pictures.
+
+    image = squash( mean colour + C irfft2( r exp(i phi) ) ),   phi free, r fixed
+
+Source: Fel et al., "Unlocking Feature Visualization for Deeper Networks with MAgnitude Constrained Optimization",
+NeurIPS 2023 (arXiv 2306.06805).
+
+Departures. C has orthonormal axes, so that energy in them is energy in RGB; the authors' is lucid's. Their code shifts
+and scales the canvas to mean 0 and variance 1 before a sigmoid, and the phases too; here the canvas keeps the mean
+colour and the contrast that were measured, and phases are free. Frequencies that are their own mirror image have no
+phase but a sign, and keep that of the start. A plain step on phi would move each wave by r^2 times its gradient, so
+that fine detail stays as it began; what moves here is phi sqrt(r), so that a wave moves by r times its gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from bothways.numerics.spectra import Spectrum, decorrelated, recorrelated
+from bothways.synthesis.parameterizations import Squash, canvas_of, squash, unsquash
+
+SLOPE = {"tanh": 2.0, "clamp": 1.0}  # of the canvas in the picture, at mid grey
+OPAQUE = 0.8  # the quantile from which a pixel is opaque, as in the figures of the authors' toolbox, Horama
+
+
+@final
+class MaCo:
+    """One phase per frequency and colour axis; the magnitudes stay.
+
+        canvas = mean colour + C irfft2( r exp(i (phi_0 + phi)) ),   phi = p sqrt(max r / r),   p = 0 at the start
+
+    r: twice (tanh) or once (clamp) ``spectrum.at(H, W, side)``, exactly the magnitude of the canvas' spectrum, its mean
+    apart. p, phi: (B,3,H,W//2+1), phi in radians; p is what moves. phi_0: the phases of the starting picture;
+    those of white noise are independent and uniform. C: ``numerics.spectra.recorrelated``. irfft2 is orthonormal.
+
+    start_image: (B,3,H,W) in [0,1]. side: pixels of the side of the picture in the canvas; None for the shorter one.
+    Raises UserError for a start outside [0,1].
+    """
+
+    linear_only = False
+
+    def __init__(
+        self, start_image: Tensor, spectrum: Spectrum, squash: Squash = "tanh", side: int | None = None
+    ) -> None:
+        self.squash = squash
+        canvas = canvas_of(start_image, squash)
+        high, wide = canvas.shape[-2:]
+        kind: dict[str, Any] = {"dtype": canvas.dtype, "device": canvas.device}
+        self.magnitude = SLOPE[squash] * spectrum.at(high, wide, side).to(**kind)  # (3,H,W//2+1)
+        self.start = unsquash(spectrum.mean.to(**kind), squash).view(1, 3, 1, 1).expand_as(canvas)
+        self.first = torch.fft.rfft2(decorrelated(canvas)).angle()
+        self.gain = torch.where(self.magnitude > 0, self.magnitude.max() / self.magnitude, 0.0).sqrt()
+        self.own, self.mirrored = (mask.to(**kind) for mask in halves(high, wide))
+        self.phase = torch.zeros_like(self.first).requires_grad_()
+
+    def parameters(self) -> list[Tensor]:
+        return [self.phase]
+
+    def canvas(self, change: Sequence[Tensor]) -> Tensor:
+        """C irfft2( i r exp(i phi) change ): the differential of what is squashed, at the present phases."""
+        turned = torch.view_as_complex(torch.stack([torch.zeros_like(self.phase), self._turn(change[0])], -1))
+        return self._drawn(turned * self._spectrum())
+
+    def unsquashed(self) -> Tensor:
+        """(B,3,H,W): what is squashed into the picture."""
+        return self.start + self._drawn(self._spectrum())
+
+    def image(self) -> Tensor:
+        return squash(self.unsquashed(), self.squash)
+
+    def _spectrum(self) -> Tensor:
+        return torch.polar(self.magnitude.expand_as(self.first), self.first + self._turn(self.phase))
+
+    def _drawn(self, spectrum: Tensor) -> Tensor:
+        return recorrelated(torch.fft.irfft2(spectrum, s=tuple(self.start.shape[-2:]), norm="ortho"))
+
+    def _turn(self, phase: Tensor) -> Tensor:
+        """One phase for each pair of mirrored frequencies, of opposite sign; none for those that are their own."""
+        turn = self.gain * phase
+        return self.own * turn - self.mirrored * turn.flip(-2).roll(1, -2)  # row -k in place of row k
+
+
+def halves(high: int, wide: int) -> tuple[Tensor, Tensor]:
+    """Of the half plane (H,W//2+1): where a phase is free, and where it is minus that of the row's mirror image.
+
+    The spectrum of a real picture is F(-k) = conj F(k). In the columns 0 and W/2 both of such a pair are in the half
+    plane; rows 0 and H/2 of these columns are their own mirror images, hence real, hence in neither mask.
+    """
+    row = torch.arange(high)[:, None]
+    column = torch.arange(wide // 2 + 1)[None, :]
+    both = (column == 0) | (2 * column == wide)
+    return ~both | ((row > 0) & (2 * row < high)), both & (2 * row > high)
+
+
+def transparency(gradient: Tensor, opaque: float = OPAQUE) -> Tensor:
+    """How opaque each pixel is: min(1, g / quantile(g)), g the sum over the steps and colours of |gradient|.
+
+    gradient: (B,1,H,W). opaque: the quantile from which a pixel is wholly so. Returns (B,1,H,W) in [0,1]; no gradient
+    anywhere is opaque everywhere.
+    """
+    enough = gradient.flatten(1).quantile(opaque, 1).view(-1, 1, 1, 1)
+    return torch.where(enough > 0, gradient / enough.clamp_min(1e-30), 1.0).clamp_max(1.0)
