@@ -107,6 +107,16 @@ def class_log_probability(model: VisionModel, labels: Tensor) -> Term:
     return Term("log probability", measure, model, ("outputs",))
 
 
+def certainty(model: VisionModel) -> Term:
+    """sum_k p_k log p_k, p = softmax z(x): minus the entropy of the model's own answer, whatever it is. No label."""
+
+    def measure(seen: Activations, pictures: int) -> Tensor:
+        answer = seen["outputs"].log_softmax(1)
+        return per_picture((answer.exp() * answer).sum(1), pictures)
+
+    return Term("certainty", measure, model, ("outputs",))
+
+
 def total_variation(power: float = 2.0) -> Term:
     """-mean (dx^2 + dy^2)^(power/2): minus the variance norm of Mahendran & Vedaldi (arXiv 1412.0035, eq. 3)."""
 

@@ -1,0 +1,127 @@
+"""Fill a hole in a picture with the smoothest continuation of what is around it: no model, nothing learned.
+
+    x = argmin x^T Q x over the hole, the known pixels fixed        Q = L: harmonic        Q = L L + tau L: tension
+
+L: the 5-point Laplacian of the picture's grid, (L x)_i = sum over the neighbours j inside the picture of (x_i - x_j),
+so that the picture's edges reflect. With h the hole and o the known pixels this is the linear system
+
+    Q_hh x_h = -Q_ho x_o
+
+Harmonic: L x = 0 in the hole, every drawn pixel is the mean of its neighbours, and none leaves the range of those
+around the hole. Tension: slopes go on too, the more so the smaller tau, and may overshoot; 0 is biharmonic (a thin
+plate), infinity harmonic. Q_hh is also the precision of a Gaussian over what may fill the hole, and its inverse makes
+any direction smooth.
+
+Sources: Chan & Shen, "Mathematical Models for Local Nontexture Inpaintings", 2002 (harmonic); Mitas & Mitasova,
+"General variational approach to the interpolation problem", 1988 (tension). Departure: the 5-point operator squared.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy import sparse
+from scipy.sparse.linalg import splu
+from torch import Tensor
+
+from bothways.types import UserError
+
+TENSION = 0.3  # the best of .03, .1, .3 and 1 on 500 training pictures of 32 x 32 with holes of 12 x 12
+
+
+def harmonic_fill(photo: Tensor, mask: Tensor) -> Tensor:
+    """The discrete Laplace equation inside the mask, the known pixels its boundary.
+
+        sum_j (x_i - x_j) = 0 for every i in the hole, j its neighbours inside the picture
+
+    photo: (B,3,H,W) in [0,1]; what it holds inside the mask is not read. mask: (B or 1,1,H,W), 1 where drawn, 0 where
+    kept. Solved in float64; known pixels come back bit for bit. -> (B,3,H,W), the photo's dtype.
+    Raises UserError for a mask of another shape or of other values, or one that leaves nothing known.
+    """
+    return Smoothness(mask, harmonic=True).fill(photo)
+
+
+def tension_fill(photo: Tensor, mask: Tensor, tension: float = TENSION) -> Tensor:
+    """A thin plate under tension inside the mask, clamped to [0, 1].
+
+        (L L x + tau L x)_i = 0 for every i in the hole
+
+    tension: tau >= 0 in 1/pixel^2; 0 is biharmonic. Shapes, precision and errors as ``harmonic_fill``.
+    """
+    return Smoothness(mask, tension=tension).fill(photo)
+
+
+def laplacian(height: int, width: int) -> sparse.csc_array:
+    """L (HW,HW) of the grid, pixels row by row; symmetric, its rows sum to 0."""
+    down, along = (
+        sparse.diags_array([-np.ones(n - 1), np.ones(n - 1)], offsets=[0, 1], shape=(n - 1, n)) for n in (height, width)
+    )
+    return sparse.csc_array(
+        sparse.kron(down.T @ down, sparse.eye_array(width)) + sparse.kron(sparse.eye_array(height), along.T @ along)
+    )
+
+
+class Smoothness:
+    """x^T Q x over the holes of some masks, factorised once for each distinct mask.
+
+    mask: (M,1,H,W) of 0 (kept) and 1 (drawn); M is the number of pictures that it will be used with, or 1 for any.
+    harmonic: Q = L in place of L L + tau L. Raises UserError for masks of other values or that leave nothing known.
+    """
+
+    def __init__(self, mask: Tensor, *, tension: float = TENSION, harmonic: bool = False) -> None:
+        if mask.ndim != 4 or mask.shape[1] != 1 or not bool(((mask == 0) | (mask == 1)).all()):
+            raise UserError(f"mask: shape {tuple(mask.shape)}; give (1 or B,1,H,W) of 0 (keep) and 1 (draw)")
+        if bool(mask.bool().flatten(1).all(1).any()):
+            raise UserError("mask: it covers the whole picture, so that nothing is known; leave some pixels 0 (keep)")
+        if tension < 0:
+            raise UserError(f"tension={tension}; type 0 (a thin plate) or more")
+        line = laplacian(*mask.shape[2:])
+        energy = line if harmonic else line @ line + tension * line
+        self.shape = mask.shape
+        distinct, self.which = mask.bool().cpu().flatten(1).unique(dim=0, return_inverse=True)
+        self.holes = [torch.nonzero(one)[:, 0] for one in distinct]
+        self.rows = [sparse.csc_array(energy[hole.numpy()]) for hole in self.holes]  # (h,HW)
+        self.solve = [
+            splu(rows[:, hole.numpy()]).solve if len(hole) else np.copy
+            for rows, hole in zip(self.rows, self.holes, strict=True)
+        ]
+
+    def fill(self, photo: Tensor) -> Tensor:
+        """-Q_hh^-1 Q_ho x_o in the hole, clamped to [0, 1]; the known pixels bit for bit. (B,3,H,W)"""
+        filled = photo.flatten(2).clone()
+        for index, rows in self._groups(photo):
+            hole = self.holes[index].to(photo.device)
+            known = _columns(photo.flatten(2)[rows].index_fill(2, hole, 0.0))
+            drawn = self.solve[index](-(self.rows[index] @ known))
+            filled[rows[:, None], :, hole] = _pixels(drawn, photo).clamp(0, 1)
+        return filled.view_as(photo)
+
+    def smoothed(self, direction: Tensor) -> Tensor:
+        """Q_hh^-1 d_h in the hole and 0 elsewhere, (B,3,H,W): the steepest ascent of d where length is x^T Q x."""
+        result = torch.zeros_like(direction).flatten(2)
+        for index, rows in self._groups(direction):
+            hole = self.holes[index].to(direction.device)
+            inside = _columns(direction.flatten(2)[rows][..., hole])
+            result[rows[:, None], :, hole] = _pixels(self.solve[index](inside), direction)
+        return result.view_as(direction)
+
+    def _groups(self, pictures: Tensor) -> list[tuple[int, Tensor]]:
+        """(distinct mask, the pictures that have it)."""
+        if pictures.ndim != 4 or self.shape[0] not in (1, len(pictures)) or pictures.shape[2:] != self.shape[2:]:
+            raise UserError(
+                f"mask: shape {tuple(self.shape)} for a photo of {tuple(pictures.shape)}; "
+                f"give (1 or {len(pictures)},1,{pictures.shape[-2]},{pictures.shape[-1]})"
+            )
+        which = self.which.expand(len(pictures)).to(pictures.device)
+        groups = [(index, torch.nonzero(which == index)[:, 0]) for index in range(len(self.holes))]
+        return [(index, rows) for index, rows in groups if len(self.holes[index])]
+
+
+def _columns(values: Tensor) -> np.ndarray:
+    """(b,3,n) -> (n,3b) float64, a column for each channel of each picture."""
+    return values.detach().double().cpu().flatten(0, 1).T.contiguous().numpy()
+
+
+def _pixels(columns: np.ndarray, like: Tensor) -> Tensor:
+    """(n,3b) -> (b,n,3), of the dtype and device of ``like``."""
+    return torch.from_numpy(columns).T.unflatten(0, (-1, like.shape[1])).transpose(1, 2).to(like)
