@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 # Before torch is imported, and inherited by the processes that tests start.
@@ -10,6 +12,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
+
+from zoo import ZOO
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -24,3 +28,9 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("no folder named shared beside the repository: its data and weights are not here")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def zoo(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+    """The name of a kind of model -> the address of a small one, built once; skips where its library is missing."""
+    return cache(lambda kind: ZOO[kind](tmp_path_factory.mktemp("zoo") / kind))

@@ -17,7 +17,7 @@ from bothways.synthesis.scorecard import label_free
 
 TOY = f"{Path(__file__).resolve().parent / 'toy_model.py'}:build"
 QUICK = ["--recipe", "das", "--steps", "2", "--n", "1"]
-COMMANDS = ["generate", "demo", "models", "recipes", "train", "report", "cite", "scorecard", "statistics"]
+COMMANDS = ["generate", "demo", "models", "recipes", "train", "report", "cite", "scorecard", "statistics", "spectrum"]
 OTHER = TOY.replace(":build", ":other")
 
 
@@ -53,11 +53,12 @@ def test_help_shows_an_example_or_the_defaults(command: str, capsys: pytest.Capt
     options = [line for line in said.splitlines() if re.match(r"\W+--(?!help)\w", line)]
     takes_something = bool(options) or "Arguments" in said
     assert not takes_something or "[default: " in said or f"bothways {command} " in said
-    if command in ("generate", "train", "report", "cite", "scorecard", "statistics"):
+    if command in ("generate", "train", "report", "cite", "scorecard", "statistics", "spectrum"):
         assert f"bothways {command} " in said
     if command in ("generate", "demo"):
         for line in options:
             given_or_off = ("[default: ", "[required]", "--class", "--set", "--weights", "--data", "--only", "<bool>")
+            given_or_off += ("--prompt", "--layer", "--channel")
             assert any(word in line for word in given_or_off), line
 
 
@@ -300,5 +301,5 @@ def test_the_demo_is_prepared_from_its_recipes(tmp_path: Path) -> None:
 
     for recipe in RECIPES:
         drawing = prepare_demo(recipe, tmp_path / recipe, n=1)
-        assert sorted(drawing.labels) == list(range(10))
+        assert sorted(drawing.asked.labels) == list(range(10))
         assert prepare_demo(recipe, tmp_path / recipe, n=1).settings == drawing.settings

@@ -15,6 +15,9 @@ HEAVY = (
     "pyarrow",
     "plotly",
     "transformers",
+    "huggingface_hub",
+    "timm",
+    "open_clip",
     "gradio",
     "matplotlib",
     "torchvision",
@@ -47,6 +50,13 @@ def watch(statement: str) -> tuple[set[str], list[str]]:
 def test_import_loads_nothing_heavy_and_asks_nobody() -> None:
     loaded, attempts = watch("import bothways")
     assert "bothways" in loaded
+    assert sorted(loaded.intersection(HEAVY)) == []
+    assert attempts == []
+
+
+def test_the_catalogue_waits_for_no_library_of_models() -> None:
+    loaded, attempts = watch("import bothways; bothways.load_model")
+    assert "bothways.models.timm_models" in loaded
     assert sorted(loaded.intersection(HEAVY)) == []
     assert attempts == []
 

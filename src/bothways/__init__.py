@@ -7,11 +7,13 @@ Models and data
 
 Synthesis
     generate        pictures of classes, or of none, from an unmodified discriminative model -> Result
+    edit, inpaint, restyle, invert, accentuate        what is done to a photo; a mask keeps pixels bit for bit
     Result          pictures, labels, frames, measures; ``save(folder)``
     recipes         the names of the recipes and what they are
     dsf_score       the discriminative score function of pictures, by one of three engines -> score, norm
     dsf             the same as a field of ascent
     statistics      what a model measures of real pictures, for drawing without a class
+    spectrum        the mean amplitude spectrum of pictures, for the recipe maco -> Spectrum
     scorecard       which label-free quantities of a model mean anything -> Scorecard
 
 Errors
@@ -29,11 +31,14 @@ from bothways.version import __version__
 if TYPE_CHECKING:
     from bothways.data.sources import load_images
     from bothways.models.catalogue import load_model
+    from bothways.numerics.spectra import Spectrum
     from bothways.recipe.generate import generate
     from bothways.recipe.result import Result
     from bothways.recipe.scorecard import Scorecard, scorecard
     from bothways.recipe.settings import recipes
+    from bothways.recipe.spectrum import spectrum
     from bothways.recipe.statistics import Statistics, statistics
+    from bothways.recipe.tasks import accentuate, edit, inpaint, invert, restyle
     from bothways.synthesis.dsf import dsf, dsf_score
     from bothways.types import Frame, ModelSpec, RunError, UserError
 
@@ -45,8 +50,15 @@ _SHELF = {
     "Scorecard": "recipe.scorecard",
     "scorecard": "recipe.scorecard",
     "recipes": "recipe.settings",
+    "Spectrum": "numerics.spectra",
+    "spectrum": "recipe.spectrum",
     "Statistics": "recipe.statistics",
     "statistics": "recipe.statistics",
+    "accentuate": "recipe.tasks",
+    "edit": "recipe.tasks",
+    "inpaint": "recipe.tasks",
+    "invert": "recipe.tasks",
+    "restyle": "recipe.tasks",
     "dsf": "synthesis.dsf",
     "dsf_score": "synthesis.dsf",
     "Frame": "types",
@@ -61,16 +73,23 @@ __all__ = [
     "Result",
     "RunError",
     "Scorecard",
+    "Spectrum",
     "Statistics",
     "UserError",
     "__version__",
+    "accentuate",
     "dsf",
     "dsf_score",
+    "edit",
     "generate",
+    "inpaint",
+    "invert",
     "load_images",
     "load_model",
     "recipes",
+    "restyle",
     "scorecard",
+    "spectrum",
     "statistics",
 ]
 

@@ -15,7 +15,9 @@ from bothways import UserError, generate, load_model
 from bothways.loops.ascend import Ascent, AscentSettings, ascend
 from bothways.models.adapter import Adapter
 from bothways.numerics.draws import Draws
-from bothways.recipe.generate import picture_seed, prepare
+from bothways.recipe.asked import Batch
+from bothways.recipe.drawing import picture_seed
+from bothways.recipe.generate import prepare
 from bothways.recipe.parts import batch_parts
 from bothways.runs import to_png
 from bothways.synthesis.parameterizations import Pixels
@@ -104,7 +106,7 @@ def test_noise_falls_with_the_step_or_stays_the_same(settings: dict[str, float],
 @pytest.mark.parametrize("by", ["value", "norm"])
 def test_the_paper_clips_by_value_or_by_length(toy: Adapter, by: str) -> None:
     drawing = prepare(toy, None, "dsf-paper", n=3, clip_by=by, clip=1e-3)
-    parts = [batch_parts(drawing.roles, settings, torch.full((3,), -1), SEEDS) for settings in (
+    parts = [batch_parts(drawing.roles, settings, drawing.asked, Batch(torch.full((3,), -1), SEEDS)) for settings in (
         drawing.settings, drawing.settings.model_copy(update={"clip": None})
     )]  # fmt: skip
     image = parts[0][1].parameterization.image().detach()

@@ -16,7 +16,8 @@ from torch import Tensor
 import bothways
 from bothways import Result, UserError, generate, load_model
 from bothways.loops.ascend import ascend
-from bothways.recipe.generate import picture_seed, prepare
+from bothways.recipe.drawing import picture_seed
+from bothways.recipe.generate import prepare
 from bothways.recipe.parts import batch_parts
 from bothways.recipe.roles import find_classes
 from bothways.report import write_report
@@ -112,9 +113,8 @@ def test_before_rounding_a_picture_alone_agrees_to_a_thousandth(toy) -> None:
     drawing = prepare(toy, ["anchor", "candle"], "das", n=3, steps=6, seed=5)
 
     def followed(pictures: list[int]) -> Tensor:
-        labels = torch.tensor([drawing.labels[i] for i in pictures])
-        seeds = [picture_seed(5, i) for i in pictures]
-        field, ascent, draws = batch_parts(drawing.roles, drawing.settings, labels, seeds)
+        batch = drawing.asked.batch(pictures, [picture_seed(5, i) for i in pictures])
+        field, ascent, draws = batch_parts(drawing.roles, drawing.settings, drawing.asked, batch)
         return [frame.image for frame in ascend(field, ascent, draws)][-1]
 
     together = followed(list(range(6)))
@@ -142,7 +142,7 @@ def test_groups_mix_classes(toy) -> None:
     drawing = prepare(toy, range(4), n=5, **COUPLED)
     assert [len(part) for part in drawing.batches()] == [4] * 5
     for part in drawing.batches():
-        assert {drawing.labels[i] for i in part} == {0, 1, 2, 3}
+        assert {drawing.asked.labels[i] for i in part} == {0, 1, 2, 3}
 
 
 # ---- what a result is ----------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ import bothways
 from bothways import RunError, UserError, generate, load_model
 from bothways.cli import main
 from bothways.loops import ascend as loop
-from bothways.recipe import generate as drawing_room
+from bothways.recipe import drawing as drawing_room
 from bothways.report import write_report
 from bothways.runs import RunFolder
 
@@ -32,9 +32,9 @@ import torch
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a process that was begun in the background ignores it
 torch.set_num_threads(1)
 from bothways.cli import main
-from bothways.recipe import generate
+from bothways.recipe import drawing
 from bothways.runs import RunFolder
-generate.SECONDS_BETWEEN_SAVES = 0.0
+drawing.SECONDS_BETWEEN_SAVES = 0.0
 frames_left, append = [int(sys.argv[1])], RunFolder.append_frame
 def held(folder, frame, batch):
     append(folder, frame, batch)

@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from bothways import UserError, generate, load_model
+from bothways import ModelSpec, UserError, generate, load_model
 from bothways.models.adapter import Adapter
-from bothways.recipe.roles import find_models
+from bothways.recipe.roles import find_classes, find_models
 from bothways.recipe.settings import draw_settings
 
 TOY = f"{Path(__file__).resolve().parents[1] / 'toy_model.py'}:build"
@@ -57,7 +57,7 @@ def test_weights_and_facts_are_of_the_model_wherever_its_address_stands(toy: Ada
     save_file({k: v.contiguous() for k, v in load_model(OTHER).module.state_dict().items()}, file)
     wanted = load_model(OTHER).parameters()["head.weight"]
     same = str(Path(TOY))  # equal, but another object, as a command line hands it over
-    says, real = find_models(TOY, draw_settings("dsf"), ["anchor"], condition=[same], weights=file)
+    says, real = find_models(TOY, draw_settings("dsf"), True, condition=[same], weights=file)
     assert says[0] is real[0]
     assert torch.equal(real[0].parameters()["head.weight"], wanted)
     alike = [load_model(address).module for address in (TOY, OTHER)]
@@ -75,3 +75,13 @@ def test_pictures_with_one_gradient_norm_are_drawn_in_whole_groups(toy: Adapter)
 def test_the_score_function_sees_the_picture_without_its_border(toy: Adapter) -> None:
     drawn = generate(toy, None, 2, "dsf", steps=2, border=4, judges=[])
     assert drawn.images.shape[-2:] == (toy.spec.height, toy.spec.width)
+
+
+def test_one_word_of_a_class_with_several_will_do_where_no_other_has_it() -> None:
+    names = ("tench, Tinca tinca", "crane, wading bird", "crane, lifter", "drake", "drake, duck")
+    net = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, len(names)))
+    model = load_model(net, ModelSpec(8, (0, 0, 0), (1, 1, 1), names))
+    asked = ["Tench", "tinca tinca", "crane, lifter", "drake", "duck", "2"]
+    assert [find_classes(model, [name])[0] for name in asked] == [0, 0, 2, 3, 4, 2]
+    assert "has no class 'crane'" in refused(find_classes, model, ["crane"])
+    assert "nearest are tench" in refused(find_classes, model, ["tensh"])

@@ -15,7 +15,9 @@ from bothways import ModelSpec, Result, UserError, generate, load_model
 from bothways.loops.ascend import ascend
 from bothways.models.adapter import Adapter
 from bothways.numerics.draws import Draws
-from bothways.recipe.generate import picture_seed, prepare
+from bothways.recipe.asked import Batch
+from bothways.recipe.drawing import picture_seed
+from bothways.recipe.generate import prepare
 from bothways.recipe.parts import batch_parts
 from bothways.recipe.roles import find_labels, labels_of
 from bothways.report import write_report
@@ -126,8 +128,8 @@ def test_a_picture_alone_is_the_picture_in_its_batch(toy: Adapter, data: Path, w
     drawing = prepare(toy, None, recipe, n=5, steps=4, seed=3, **choices(recipe, data))
 
     def followed(pictures: list[int]) -> Tensor:
-        labels, seeds = torch.full((len(pictures),), -1), [picture_seed(3, i) for i in pictures]
-        field, ascent, draws = batch_parts(drawing.roles, drawing.settings, labels, seeds)
+        batch = drawing.asked.batch(pictures, [picture_seed(3, i) for i in pictures])
+        field, ascent, draws = batch_parts(drawing.roles, drawing.settings, drawing.asked, batch)
         return [frame.image for frame in ascend(field, ascent, draws)][-1]
 
     together = followed(list(range(5)))
@@ -185,7 +187,9 @@ def test_temperature_zero_asks_every_picture_for_the_mean(toy: Adapter, data: Pa
     found = []
     for recipe, change in (("sampled", {"temperature": 0.0}), ("sampled", {}), ("sampled", {"statistics": "spread"})):
         drawing = prepare(toy, None, recipe, **alone, **change)
-        field, _, _ = batch_parts(drawing.roles, drawing.settings, torch.full((3,), -1), [0, 1, 2])
+        field, _, _ = batch_parts(
+            drawing.roles, drawing.settings, drawing.asked, Batch(torch.full((3,), -1), [0, 1, 2])
+        )
         found.append(field(image, torch.zeros(3)))
     assert (found[0] - found[2]).abs().max() < 1e-4
     assert (found[1] - found[2]).abs().max() > 1e-2
@@ -212,7 +216,7 @@ def test_eq_13_several_models_of_two_sizes_each_by_its_share(toy: Adapter, other
     change = {"shift": 0.0, "flip": False, "noise": 0.0, "normalize": False, "variation_weight": 0.0}
     weights = {"dsf_weight": 3.0, "class_weight": 2.0}
     drawing = prepare(None, [1, 3], "dsf", score=[big, other], condition=[toy, big], n=1, **change, **weights)
-    field, ascent, _ = batch_parts(drawing.roles, drawing.settings, torch.tensor([1, 3]), [0, 1])
+    field, ascent, _ = batch_parts(drawing.roles, drawing.settings, drawing.asked, Batch(torch.tensor([1, 3]), [0, 1]))
     image = ascent.parameterization.image().detach()
     assert image.shape == (2, 3, 16, 16)
     wanted = 1.5 * sum(dsf_score(model, image)[0] for model in (Resized(big), other))
@@ -235,7 +239,8 @@ def test_models_of_several_sizes_draw_one_picture(
     assert [r["class"] for r in result.records] == ["dragon"] * 2
     assert result.tables["model"]["address"] == TOY
     assert result.tables["drawn"] == {
-        "classes": ["dragon"], "score": [m.name for m in score], "condition": [TOY, "big"]
+        "classes": ["dragon"], "score": [m.name for m in score], "condition": [TOY, "big"],
+        **{key: str(value) for key, value in more.items() if key == "data"},
     }  # fmt: skip
     gave = {v["judge"]: v["gave_gradient"] for v in result.measures["judges"]}
     assert gave == {OTHER: other in score, TOY: True}

@@ -18,6 +18,7 @@ from bothways.synthesis.objectives import (
     Term,
     Wish,
     batch_statistics,
+    certainty,
     channel_statistics,
     class_log_probability,
     class_logit,
@@ -75,6 +76,12 @@ def test_class_terms_are_the_logit_and_its_log_probability() -> None:
     assert (class_logit(net, LABELS)(image) - by_hand).abs().max() < 1e-14
     log_p = by_hand - logits.exp().sum(1).log()
     assert (class_log_probability(net, LABELS)(image) - log_p).abs().max() < 1e-13
+
+
+def test_certainty_is_minus_the_entropy_that_torch_gives() -> None:
+    net, image = model(), pictures()
+    entropy = torch.distributions.Categorical(logits=net.outputs(image)).entropy()
+    assert (certainty(net)(image) + entropy).abs().max() < 1e-13
 
 
 def test_copies_of_a_picture_are_averaged() -> None:

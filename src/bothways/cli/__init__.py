@@ -1,6 +1,12 @@
 """The command line: parses, calls ``recipe``, shows progress. Exit code 2 for a mistake, 1 for a failure."""
 
-from bothways.cli import draw, lists, make, measure  # each adds its commands to app; --help lists them in this order
+from bothways.cli import (  # each adds its commands to app; --help lists them in this order
+    draw,
+    lists,
+    make,
+    measure,
+    photo,
+)
 from bothways.cli.entry import app, main, repeated
 
-__all__ = ["app", "draw", "lists", "main", "make", "measure", "repeated"]
+__all__ = ["app", "draw", "lists", "main", "make", "measure", "photo", "repeated"]

@@ -10,28 +10,37 @@ import typer
 from bothways.cli.entry import app
 from bothways.cli.options import (
     Change,
+    Channels,
     Classes,
     Condition,
     DryRun,
     Judges,
+    Layer,
     ModelOrNone,
     Only,
+    Out,
+    Overwrite,
     PicturesOrStatistics,
+    Prompts,
     Recipe,
+    Resume,
     Score,
     Unconditional,
     Weights,
     tuned,
 )
-from bothways.cli.show import console, draw, say, show_verdicts, write_page
+from bothways.cli.show import draw, finish, say, show_verdicts, write_page
 from bothways.recipe.settings import spoken_changes
 from bothways.types import UserError
 
 GENERATE_HELP = r"""
 Draw what a model knows: of its classes, or of pictures as such.
 
-MODEL is bundled:NAME (see [bold]bothways models[/bold]), PATH.py:FUNCTION (your own file, whose function returns the
-module and its bothways.ModelSpec), or the card that [bold]bothways train[/bold] wrote.
+MODEL is bundled:NAME, timm:NAME, hf:REPO_OR_FOLDER or another kind (see [bold]bothways models[/bold]), the card that
+[bold]bothways train[/bold] wrote, or PATH.py:FUNCTION: your own file, whose function returns the module and its
+bothways.ModelSpec.
+
+Models learn from what the web shows: words and pictures may draw what not everyone wants to see.
 
 [bold]Examples[/bold]
 
@@ -41,6 +50,9 @@ module and its bothways.ModelSpec), or the card that [bold]bothways train[/bold]
   bothways generate bundled:cifar10-resnet --unconditional --recipe dsf-paper --set clip_by=norm
   bothways generate --score bundled:cifar10-resnet --condition bundled:cifar10-attention --class deer
   bothways generate examples/squeezenet.py:build --class 107 1 130 --recipe das --n 1
+  bothways generate timm:convnext_tiny.fb_in1k --class goldfish --recipe das
+  bothways generate clip:ViT-B/32 --prompt "a jellyfish" --prompt "multiple exposure:-0.3"
+  bothways generate bundled:cifar10-resnet --layer stages.2 --channel 3 17
   bothways generate my.py:build --weights my.safetensors --class 0 --data photos/ --judge other.py:build
 """
 
@@ -49,6 +61,9 @@ module and its bothways.ModelSpec), or the card that [bold]bothways train[/bold]
 def generate(
     model: ModelOrNone = None,
     classes: Classes = None,
+    prompt: Prompts = None,
+    layer: Layer = None,
+    channel: Channels = None,
     unconditional: Unconditional = False,
     score: Score = None,
     condition: Condition = None,
@@ -72,34 +87,28 @@ def generate(
     weights: Weights = None,
     data: PicturesOrStatistics = None,
     only: Only = None,
-    out: Annotated[Path, typer.Option(help="The run folder.")] = Path("runs/latest"),
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run that is there.")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that is there.")] = False,
+    out: Out = Path("runs/latest"),
+    overwrite: Overwrite = False,
+    resume: Resume = False,
     dry_run: DryRun = False,
 ) -> None:
     from bothways.recipe.generate import prepare
 
-    if bool(classes) == unconditional:
+    if bool(classes or prompt or layer) == unconditional:
         raise UserError(
-            "type --class NAME (one or several) for pictures of classes, or --unconditional for any; not both"
+            "type --class NAME (one or several), --prompt TEXT or --layer NAME for pictures of these, "
+            "or --unconditional for any; not both"
         )
     given: dict[str, Any] = {"n": n, "steps": steps, "size": size, "copies": copies, "jitter": jitter, "noise": noise}
     given |= {"seed": seed, "statistics": statistics, "group": group, "batch": batch, "dtype": dtype, "device": device}
     given |= {"start": start, "schedule": schedule}
     drawing = prepare(
-        model, classes or None, recipe, score=score or (), condition=condition or (), weights=weights, judges=judge,
+        model, classes or None, recipe, prompts=prompt, layer=layer, channels=channel, score=score or (),
+        condition=condition or (), weights=weights, judges=judge,
         data=data, only=only, overwrite=overwrite, resume=resume, out=None if dry_run else out,
         **given | spoken_changes(change or []),
     )  # fmt: skip
-    if dry_run:
-        parts = drawing.batches()
-        console.print_json(data=drawing.settings.model_dump())
-        say(f"{sum(map(len, parts))} pictures in {len(parts)} batches would be written to {out}")
-        return
-    result = draw(drawing)
-    page = write_page([out], out / "report.html")
-    show_verdicts({out.name: result.measures})
-    say(f"{len(result)} pictures in {out}/images, the report in {page}")
+    finish(drawing, out, dry_run)
 
 
 @app.command(help="Draw the ten classes of a bundled classifier by DAS and by the icons recipe, and write the report.")
@@ -115,7 +124,7 @@ def demo(
     measures = {}
     for recipe in RECIPES:
         drawing = prepare_demo(recipe, out / recipe, n=n, seed=seed)
-        measures[recipe] = draw(drawing, f"{recipe}: {len(drawing.labels)} pictures").measures
+        measures[recipe] = draw(drawing, f"{recipe}: {len(drawing.asked)} pictures").measures
     page = write_page([out / recipe for recipe in RECIPES], out / "report.html")
     show_verdicts(measures)
     say(f"Open {page}")

@@ -32,9 +32,10 @@ def version(show: Annotated[bool, typer.Option("--version", help="Print the vers
 def repeated(arguments: list[str]) -> list[str]:
     """``--class a b c`` -> ``--class a --class b --class c``, as people type it."""
     spread, many = [], ""
+    lists = ("--class", "--judge", "--only", "--score", "--condition", "--channel")
     for argument in arguments:
         if argument.startswith("-"):
-            many = argument if argument in ("--class", "--judge", "--only", "--score", "--condition") else ""
+            many = argument if argument in lists else ""
             spread.append(argument)
         elif many and spread[-1] != many:
             spread += [many, argument]

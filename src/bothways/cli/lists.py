@@ -11,7 +11,7 @@ from bothways.recipe.settings import recipes
 
 @app.command(help="The bundled models, what they reached, and the kinds of address.")
 def models() -> None:
-    from bothways.recipe.demo import cards
+    from bothways.recipe.demo import addresses, cards
 
     table = Table(Column("address", no_wrap=True), "network", "parameters", Column("accuracy (95 %)", no_wrap=True))
     for facts in cards():
@@ -21,8 +21,9 @@ def models() -> None:
         table.add_row(*row)
         table.caption = f"{facts['accuracy_on']}; {facts['spec']['licence']}"
     console.print(table)
-    say("PATH.py:FUNCTION  your own file; the function returns (nn.Module, bothways.ModelSpec(...))")
-    say("PATH/NAME.json    the card that bothways train wrote")
+    say("Kinds of address, by example:")
+    for example, what, install in addresses():
+        say(f"  {example:36}  {what}{install and f'; first type: {install}'}")
 
 
 @app.command("recipes", help="The recipes for drawing and for training.")

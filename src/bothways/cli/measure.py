@@ -1,4 +1,4 @@
-"""Commands that measure a model on real pictures: ``scorecard`` and ``statistics``."""
+"""Commands that measure a model on real pictures: ``scorecard`` and ``statistics``; or pictures alone: ``spectrum``."""
 
 from __future__ import annotations
 
@@ -80,3 +80,38 @@ def statistics(
     layers = sum(name.endswith("/mean") for name in found.tensors)
     say(f"{layers} layers over {found.pictures} pictures, {out.stat().st_size / 1000:,.0f} kB in {out}")
     say(f"bothways generate {model} --unconditional --data {out}")
+
+
+SPECTRUM_HELP = """
+Measure the mean amplitude spectrum of pictures, for the recipe maco, and keep it in one small file.
+
+It is kept by frequency in cycles per picture, so it serves drawings of every size; of larger ones it is carried on by
+a power law. No model is asked.
+
+[bold]Examples[/bold]
+
+  bothways spectrum --data path/to/cifar10 --out cifar10.safetensors
+  bothways spectrum --data photos/ --size 224 --limit 2000 --out photos.safetensors
+  bothways generate my.py:build --class 0 --recipe maco --set spectrum=photos.safetensors
+"""
+
+
+@app.command(help=SPECTRUM_HELP)
+def spectrum(
+    data: Pictures,
+    out: Annotated[Path, typer.Option(help="The .safetensors file.")] = Path("runs/spectrum.safetensors"),
+    size: Annotated[
+        int | None, typer.Option(help=r"Pixels of a side; each is resized and cut. \[default: the pictures' own]")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help=r"Pictures at most, evenly spaced. \[default: all]")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file that is there.")] = False,
+) -> None:
+    from bothways.recipe.spectrum import prepare_spectrum
+
+    measuring = prepare_spectrum(data, size=size, limit=limit, out=out, overwrite=overwrite)
+    follow(measuring.run(), measuring.total, "measuring")
+    found = measuring.finish()
+    falls = ", ".join(f"{p:.2f}" for p in found.law()[:, 1].tolist())
+    say(f"{found.size} x {found.size} over {found.count} pictures, {out.stat().st_size / 1000:,.0f} kB in {out}")
+    say(f"amplitudes fall with frequency to the power {falls} (lightness, red to blue, green to purple)")
+    say(f"bothways generate MODEL --class NAME --recipe maco --set spectrum={out}")

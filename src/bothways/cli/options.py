@@ -10,9 +10,9 @@ import typer
 from bothways.recipe.settings import DEFAULT_RECIPE, DEFAULT_UNCONDITIONAL, described
 
 
-def tuned(name: str, *flags: str) -> Any:
-    """An option that overrides one setting of the recipe."""
-    return typer.Option(*flags, help=described(name).replace("[", r"\["), show_default=False)
+def tuned(name: str, *flags: str, task: str | None = None) -> Any:
+    """An option that overrides one setting of the recipe, that of a task where it is one of a task's command."""
+    return typer.Option(*flags, help=described(name, task).replace("[", r"\["), show_default=False)
 
 
 Model = Annotated[str, typer.Argument(help="The model's address.", show_default=False)]
@@ -22,6 +22,35 @@ ModelOrNone = Annotated[
 Classes = Annotated[
     list[str] | None, typer.Option("--class", help="Names or numbers, one or several.", show_default=False)
 ]
+Prompts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--prompt",
+        help="Words, for a model that reads text, with a signed weight after a colon if it is not 1; repeatable.",
+        show_default=False,
+    ),
+]
+Layer = Annotated[str | None, typer.Option(help="A layer of the model, or --channel of it, to be excited.")]
+Channels = Annotated[list[int] | None, typer.Option("--channel", help="Of --layer, one or several.")]
+Photo = Annotated[Path, typer.Argument(help="An image file, or a folder or parquet of them.", show_default=False)]
+Mask = Annotated[
+    Path | None, typer.Option(help="An image of the photo's size, white where it may change.", show_default=False)
+]
+BoxOption = Annotated[
+    tuple[int, int, int, int] | None,
+    typer.Option("--box", metavar="LEFT TOP RIGHT BOTTOM", help="Pixels in place of a mask.", show_default=False),
+]
+Size = Annotated[
+    int | None,
+    typer.Option(help=r"Pixels of the photo's shorter side. \[default: its own]", min=1, show_default=False),
+]
+RecipeOfTask = Annotated[
+    str | None,
+    typer.Option("--recipe", help=r"A recipe or a .toml file. \[default: that of the command's name]"),
+]
+Out = Annotated[Path, typer.Option(help="The run folder.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the run that is there.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run that is there.")]
 Unconditional = Annotated[bool, typer.Option("--unconditional", help="Draw pictures of no class.")]
 Score = Annotated[list[str] | None, typer.Option(help=r"A model that says what is real; repeatable. \[default: MODEL]")]
 Condition = Annotated[

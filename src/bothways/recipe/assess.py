@@ -37,7 +37,7 @@ def assess(
     """measures.json: the verdicts of the jury, the model itself in it, and what needs no judge."""
     if not len(result):
         return {"judges": [], "images": {}, "citations": citations(settings)}
-    names = [record["class"] for record in result.records] if roles.condition else None
+    names = [record["class"] for record in result.records] if bool((result.labels >= 0).all()) else None
     images = result.images.to(roles.main.device)
     verdicts = judge(images, names, jury, references, gradient_models=set(roles.names))
     measured = {**image_measures(result.images), "spectrum_slope_null": null_slope(roles.main, settings)}

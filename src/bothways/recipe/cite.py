@@ -47,6 +47,15 @@ PAPERS = {
         2017,
         "Distill",
     ),
+    "maco": _entry(
+        "fel2023unlocking",
+        "Fel, Thomas and Boissin, Thibaut and Boutin, Victor and Picard, Agustin and Novello, Paul and Colin, Julien "
+        "and Linsley, Drew and Rousseau, Tom and Cad{\\`e}ne, R{\\'e}mi and Goetschalckx, Lore and Gardes, Laurent and "
+        "Serre, Thomas",
+        "Unlocking Feature Visualization for Deeper Networks with MAgnitude Constrained Optimization",
+        2023,
+        "NeurIPS, arXiv:2306.06805",
+    ),
     "frechet": _entry(
         "heusel2017gans",
         "Heusel, Martin and Ramsauer, Hubert and Unterthiner, Thomas and Nessler, Bernhard and Hochreiter, Sepp",
@@ -73,6 +82,7 @@ def citations(settings: DrawSettings) -> list[str]:
         # total variation, and feature inversion
         "variation": settings.variation_weight != 0 or settings.feature_weight != 0,
         "fourier": settings.parameterization == "fourier",
+        "maco": settings.parameterization == "maco" or settings.alpha,
         "frechet": True,
         "kernel": True,
     }

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -11,68 +10,78 @@ from torch import Tensor
 from bothways.loops.ascend import Ascent
 from bothways.models.adapter import Adapter
 from bothways.numerics.draws import Draws
-from bothways.recipe.canvas import Geometry, geometry, new_ascent, views
-from bothways.recipe.roles import Roles, labels_of
+from bothways.numerics.fill import Smoothness
+from bothways.recipe.asked import Asked, Batch
+from bothways.recipe.canvas import Geometry, filled, geometry, new_ascent, views
+from bothways.recipe.likeness import asked_terms
+from bothways.recipe.roles import Roles
 from bothways.recipe.settings import DrawSettings
 from bothways.recipe.statistics import OUTPUTS
 from bothways.synthesis.das import toward
 from bothways.synthesis.dsf import dsf
+from bothways.synthesis.editing import Smoothed
 from bothways.synthesis.fields import Clipped, Combined, Field, Inside, Unit
 from bothways.synthesis.objectives import (
     Term,
     Wish,
     batch_statistics,
+    certainty,
     class_log_probability,
-    class_logit,
     spread_statistics,
     total_variation,
 )
+from bothways.synthesis.resemblance import Spring
 from bothways.synthesis.resized import Resized
 from bothways.synthesis.sampling import statistics_name, toward_features
 from bothways.types import RunError, TrainedModel, UserError
 
-
-def batch_parts(
-    roles: Roles, settings: DrawSettings, labels: Tensor, seeds: Sequence[int], photos: Tensor | None = None
-) -> tuple[Field, Ascent, Draws]:
-    """Everything that draws one batch. labels (B,), -1 where no class is asked for; photos (B,3,H,W) or None."""
-    place, draws = geometry(settings, roles.main.spec), Draws(seeds)
-    field = wanted(roles, settings, place, labels, draws)
-    return field, new_ascent(settings, place, draws, roles.main.device, photos), draws
+Eyes = Mapping[int, TrainedModel]
+"""{id(model): how it sees the pictures}, so that a model with two roles looks once."""
 
 
-def wanted(roles: Roles, settings: DrawSettings, place: Geometry, labels: Tensor, draws: Draws) -> Field:
+def batch_parts(roles: Roles, settings: DrawSettings, asked: Asked, batch: Batch) -> tuple[Field, Ascent, Draws]:
+    """Everything that draws one batch."""
+    place, draws = geometry(settings, roles.main.spec, batch.scene), Draws(batch.seeds)
+    field = wanted(roles, settings, place, asked, batch, draws)
+    return field, new_ascent(settings, place, draws, roles.main.device, batch.scene), draws
+
+
+def wanted(roles: Roles, settings: DrawSettings, place: Geometry, asked: Asked, batch: Batch, draws: Draws) -> Field:
     """dsf weight * score + everything else, each scaled where the settings say so, then clipped."""
     parts: list[tuple[float, Field]] = []
-    terms = objective(roles, settings, place, labels, draws)
+    eyes = {id(model): _seen(model, roles.main, place) for model in (*roles.condition, *roles.score)}
+    terms = objective(roles, settings, eyes, asked, batch, draws)
     if terms:
         parts.append((1.0, toward(Wish(tuple(terms)), draws, views(settings, place), normalize=settings.normalize)))
+    if settings.nearness_weight and batch.scene.photos is not None:
+        parts.append((settings.nearness_weight, Spring(batch.scene.photos.to(roles.main.device), place.border)))
     if settings.dsf_weight:
         for model in roles.score:
-            scored: Field = _dsf(_seen(model, roles.main, place), settings, draws)
+            scored: Field = _dsf(eyes[id(model)], settings, draws)
             scored = Inside(scored, place.border) if place.border else scored
             share = settings.dsf_weight / len(roles.score)
             parts.append((share, Unit(scored) if settings.normalize else scored))
-    if not parts:
+    if not parts and settings.steps:
         raise UserError(
             f"recipe {settings.recipe!r} wants nothing of a picture without a class; "
             "type --class NAME, or --recipe sampled"
         )
     total: Field = Combined(parts)
+    if settings.smooth and batch.scene.mask is not None:
+        total = Smoothed(total, Smoothness(batch.scene.mask))
     return total if settings.clip is None else Clipped(total, settings.clip, settings.clip_by)
 
 
-def objective(roles: Roles, settings: DrawSettings, place: Geometry, labels: Tensor, draws: Draws) -> list[Term]:
-    """The terms: the class, of every condition model; what is real, of every score model; smoothness."""
+def objective(roles: Roles, settings: DrawSettings, eyes: Eyes, asked: Asked, batch: Batch, draws: Draws) -> list[Term]:
+    """The terms: what is asked, of every condition model; what is real, of every score model; smoothness."""
     terms: list[Term] = []
-    class_term = class_logit if settings.objective == "logit" else class_log_probability
     for model in roles.condition:
-        own = labels_of(model, roles.main, labels).to(model.device)
-        term = class_term(_seen(model, roles.main, place), own)
-        terms.append(settings.class_weight / len(roles.condition) * term)
+        found = asked_terms(model, eyes[id(model)], settings, asked, batch, roles.main)
+        terms += [1 / len(roles.condition) * term for term in found]
     targets = roles.priors.space.sample(draws, settings.temperature, settings.shrinkage) if roles.priors.space else {}
     for index, model in enumerate(roles.score):
-        found = _real(roles, settings, index, _seen(model, roles.main, place), targets)
+        found = _real(roles, settings, index, eyes[id(model)], targets)
+        found += _in_a_hole(roles, settings, index, eyes[id(model)], batch, draws)
         terms += [1 / len(roles.score) * term for term in found]
     if settings.variation_weight:
         terms.append(settings.variation_weight * total_variation(settings.variation_power))
@@ -106,6 +115,19 @@ def _real(
     return terms
 
 
+def _in_a_hole(
+    roles: Roles, settings: DrawSettings, index: int, model: TrainedModel, batch: Batch, draws: Draws
+) -> list[Term]:
+    """The terms by which one score model says what belongs in a hole."""
+    terms: list[Term] = []
+    if roles.priors.predictions and batch.scene.photos is not None:
+        start = filled(settings, batch.scene.photos, batch.scene.mask, draws).to(roles.main.device)
+        terms.append(settings.prediction_weight * roles.priors.predictions[index].term(model, start))
+    if settings.certainty_weight:
+        terms.append(settings.certainty_weight * certainty(model))
+    return terms
+
+
 def _dsf(model: TrainedModel, settings: DrawSettings, draws: Draws) -> Field:
     return dsf(
         model,
@@ -121,21 +143,22 @@ def _dsf(model: TrainedModel, settings: DrawSettings, draws: Draws) -> Field:
 
 
 def _seen(model: Adapter, main: Adapter, place: Geometry) -> TrainedModel:
-    """The main model sees the picture as it is; every other one at its own size."""
+    """The main model sees a drawing as it is; it sees a photo, and every other model each picture, at its own size."""
     own = (model.spec.height, model.spec.width)
-    return model if model is main or own == (place.height, place.width) else Resized(model)
+    as_it_is = (model is main and not place.of_photo) or own == (place.height, place.width)
+    return model if as_it_is else Resized(model)
 
 
-def check_parts(roles: Roles, settings: DrawSettings, photos: Tensor | None = None) -> None:
+def check_parts(roles: Roles, settings: DrawSettings, asked: Asked) -> None:
     """Put the parts of one picture together and look once along the field, before a run: what cannot be is refused."""
-    place = geometry(settings, roles.main.spec)
-    label = torch.zeros(1, dtype=torch.int64) if roles.condition else torch.full((1,), -1)
+    place = geometry(settings, roles.main.spec, asked.scene)
     try:
-        with torch.no_grad():
-            roles.main.outputs(torch.full((1, 3, place.height, place.width), 0.5, device=roles.main.device))
-        one = replace(roles, condition=roles.condition[:1])  # the others need not know class 0
-        field, ascent, _ = batch_parts(one, settings, label, [0], None if photos is None else photos[:1])
-        if settings.dsf_weight:  # a model may have no second derivative
+        if not place.of_photo:
+            with torch.no_grad():
+                roles.main.outputs(torch.full((1, 3, place.height, place.width), 0.5, device=roles.main.device))
+        first = max(range(len(asked)), key=lambda i: asked.channels[i]) if asked.channels else 0  # is there such a one?
+        field, ascent, _ = batch_parts(roles, settings, asked, asked.batch([first], [0]))
+        if settings.dsf_weight or asked.layer or settings.resembles:  # no second derivative, no such layer
             with torch.no_grad():
                 image = ascent.parameterization.image()
             field(image, torch.zeros(1))

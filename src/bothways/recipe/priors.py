@@ -11,12 +11,16 @@ from torch import Tensor
 
 from bothways.data.sources import load_images
 from bothways.models.adapter import Adapter
+from bothways.numerics.fill import tension_fill
+from bothways.numerics.pyramid import resize
 from bothways.recipe.settings import DrawSettings
 from bothways.recipe.statistics import PICTURES, is_statistics, known_of, measured_layers, read_space, read_spread
+from bothways.synthesis.editing import Prediction, predict_statistics
 from bothways.synthesis.objectives import Spread, measure_spread
 from bothways.synthesis.sampling import Part, Space, head_space, measure_space
 from bothways.types import UserError
 
+LEARNED = 4000  # real pictures that a hole's statistics are learned on
 SPREAD_PICTURES = 2000  # real pictures are enough for means and standard deviations
 
 Stored = Mapping[str, tuple[Tensor, Tensor]]
@@ -24,15 +28,27 @@ Stored = Mapping[str, tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class Priors:
-    """Of each score model, in order, the spread of its statistics or its BatchNorm's own; one Space for them all."""
+    """Of each score model, in order, the spread of its statistics, its BatchNorm's own, or what it predicts of a hole;
+    one Space for them all.
+    """
 
     spreads: tuple[Mapping[str, Spread], ...] = ()
     stored: tuple[Stored, ...] = ()
+    predictions: tuple[Prediction, ...] = ()
     space: Space | None = None
 
 
 def settled(models: Sequence[Adapter], settings: DrawSettings, data: str | Path | None) -> DrawSettings:
-    """The settings as they can be kept: a classifier of which no statistics are known samples its head's rows."""
+    """The settings as they can be kept: a classifier of which no statistics are known samples its head's rows, and
+    where no real pictures are given a hole is filled without the model.
+    """
+    if settings.prediction_weight and (data is None or is_statistics(data)):
+        warnings.warn(
+            "no real pictures were given: the hole is filled smoothly, without the model; "
+            "with --data FOLDER_OR_PARQUET it is filled by what the model expects there",
+            stacklevel=2,
+        )
+        return settings.model_copy(update={"steps": 0, "prediction_weight": 0.0, "certainty_weight": 0.0})
     if settings.statistics != "sampled" or (data is not None and not is_statistics(data)) or len(models) > 1:
         return settings
     model = models[0]
@@ -53,8 +69,12 @@ def settled(models: Sequence[Adapter], settings: DrawSettings, data: str | Path 
     return settings.model_copy(update={"statistics": kind})
 
 
-def find_priors(models: Sequence[Adapter], settings: DrawSettings, data: str | Path | None) -> Priors:
-    """What the settings ask for, on the models' device."""
+def find_priors(
+    models: Sequence[Adapter], settings: DrawSettings, data: str | Path | None, mask: Tensor | None = None
+) -> Priors:
+    """What the settings ask for, on the models' device. mask: (1,1,H,W), the hole that is to be filled, if any."""
+    if settings.prediction_weight:
+        return Priors(predictions=tuple(_prediction(model, data, mask) for model in models))
     sampled = settings.statistics == "sampled" or settings.feature_weight
     space = find_space(models, settings, data) if sampled else None
     if settings.statistics == "batch":
@@ -87,6 +107,18 @@ def find_space(models: Sequence[Adapter], settings: DrawSettings, data: str | Pa
         space = head_space(head[1], head[0])
     parts = {name: Part(part.mean.to(device), part.std.to(device)) for name, part in space.parts.items()}
     return Space(parts, space.factor.to(device))
+
+
+def _prediction(model: Adapter, data: str | Path | None, mask: Tensor | None) -> Prediction:
+    """What follows from a smooth fill of this very hole, learned on real pictures."""
+    if mask is None or data is None:
+        raise UserError(
+            "what is in a hole is predicted from a mask and real pictures; type --mask or --box, and --data"
+        )
+    size = (model.spec.height, model.spec.width)
+    images = load_images(data, size=size, limit=LEARNED).images.float() / 255
+    filled = tension_fill(images, resize(mask.float(), size) > 0.5)
+    return predict_statistics(model, images.to(model.device), filled.to(model.device), model.statistics_layers())
 
 
 def _stored(model: Adapter) -> Stored:

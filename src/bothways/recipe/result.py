@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import resource
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bothways.recipe.asked import Asked
 from bothways.recipe.roles import Roles
 from bothways.recipe.settings import DrawSettings
 from bothways.runs import RunFolder, to_png
@@ -27,6 +28,7 @@ class Result:
     images (N,3,H,W) in [0,1], rounded to 8 bits, so that what is judged is what is saved; labels (N,).
     records: one dict a picture (index, class, seed, own_probability). frames: one a step and batch, without images.
     measures: what the judges said (see ``bothways.judge``). tables: the settings, model and versions of the run.
+    alphas: (N,1,H,W) in [0,1], how opaque each pixel is, where the settings ask for it (``alpha``).
     """
 
     images: Tensor
@@ -35,6 +37,7 @@ class Result:
     frames: list[Frame] = field(default_factory=list)
     measures: dict[str, Any] = field(default_factory=dict)
     tables: dict[str, Any] = field(default_factory=dict)
+    alphas: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -44,7 +47,7 @@ class Result:
         run = RunFolder.create(folder, self.tables, overwrite=overwrite)
         for frame in self.frames:
             run.append_frame(frame, int(frame.stats.get("batch", 0)))
-        run.save_pictures(self.images, self.records)
+        run.save_pictures(self.images, self.records, self.alphas)
         run.write_measures(self.measures)
         run.finish("complete", of=len(self), **self.measures.get("cost", {}))
         return run.path
@@ -68,9 +71,9 @@ class Result:
 
 
 def tables(
-    roles: Roles, settings: DrawSettings, labels: Sequence[int], data: str | Path | None = None
+    roles: Roles, settings: DrawSettings, asked: Asked, files: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """What recipe.toml holds. labels: of the pictures, -1 where no class is asked for."""
+    """What recipe.toml holds. files: the data, photos and masks, by what they are for; None where there are none."""
     model, spec = roles.main, roles.main.spec
     facts = {
         "address": model.name,
@@ -83,11 +86,21 @@ def tables(
         "licence": spec.licence,
     }
     versions = {"bothways": __version__, "torch": torch.__version__, "python": platform.python_version()}
-    drawn: dict[str, Any] = {"classes": [spec.class_name(i) for i in dict.fromkeys(labels) if i >= 0]}
+    drawn: dict[str, Any] = {"classes": [spec.class_name(i) for i in dict.fromkeys(asked.labels) if i >= 0]}
+    if asked.prompts:
+        drawn["prompts"] = [f"{text}:{weight:g}" for text, weight in asked.prompts]
+    if asked.layer is not None:
+        drawn |= {"layer": asked.layer, "channels": list(dict.fromkeys(asked.channels))}
     if set(roles.names) != {model.name}:
         drawn |= {"score": [m.name for m in roles.score], "condition": [m.name for m in roles.condition]}
-    drawn |= {} if data is None else {"data": str(data)}
+    for what, source in (files or {}).items():
+        if source is not None:
+            drawn[what] = list(source) if what == "box" else _said(source)
     return {"settings": settings.model_dump(), "drawn": drawn, "model": facts, "versions": versions}
+
+
+def _said(source: str | Path | Tensor) -> str:
+    return f"a tensor {tuple(source.shape)}" if isinstance(source, Tensor) else str(source)
 
 
 def peak_memory(device: str) -> float:

@@ -7,6 +7,7 @@ The two terms may come from different models, and from several of each, of any s
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -45,7 +46,7 @@ class Roles:
 def find_models(
     model: Address | None,
     settings: DrawSettings,
-    classes: Sequence[str | int] | None,
+    anything: bool,
     *,
     score: Sequence[Address] = (),
     condition: Sequence[Address] = (),
@@ -54,11 +55,12 @@ def find_models(
 ) -> tuple[tuple[Adapter, ...], tuple[Adapter, ...]]:
     """(condition models, score models), each loaded once. ``model`` takes whichever role is not given to others.
 
+    anything: whether a class, words, a layer or a likeness is asked for, which is what condition models are for.
     Raises UserError where a role is left without a model, or a model without a role.
     """
-    if condition and classes is None:
+    if condition and not anything:
         raise UserError("--condition says of which class a picture is; type --class NAME too, or leave it out")
-    others = bool(score) and (bool(condition) or classes is None)
+    others = bool(score) and (bool(condition) or not anything)
     if model is None and not others:
         raise UserError("no model was given; type MODEL, such as bundled:cifar10-resnet, or --score and --condition")
     if model is not None and others:
@@ -87,12 +89,14 @@ def find_models(
         return loaded[key]
 
     default = () if model is None else (model,)
-    says = () if classes is None else tuple(load(address) for address in condition or default)
+    says = () if not anything else tuple(load(address) for address in condition or default)
     return says, tuple(load(address) for address in score or default)
 
 
 def asks_what_is_real(settings: DrawSettings) -> bool:
     """Whether anything is asked of the score models."""
+    if settings.prediction_weight or settings.certainty_weight:
+        return True
     weights = settings.dsf_weight, settings.feature_weight, settings.decision_weight
     return any(weights) or settings.statistics != "none"
 
@@ -120,12 +124,18 @@ def labels_of(other: Adapter, main: Adapter, labels: Tensor) -> Tensor:
 
 
 def find_classes(model: Adapter, classes: Sequence[str | int]) -> list[int]:
-    """Names or numbers -> numbers; raises UserError with the nearest names."""
+    """Names or numbers -> numbers; raises UserError with the nearest names.
+
+    Of a class named "tench, Tinca tinca", as ImageNet's are, one of its words will do that no other has.
+    """
     if not model.spec.count:
         raise UserError(f"model {model.name!r} has no classes in its spec; state ModelSpec(classes=...)")
     if not classes:
         raise UserError(f"no class was asked for; type --class NAME_OR_NUMBER, such as {model.spec.class_name(0)}")
     names = {model.spec.class_name(i).lower(): i for i in range(model.spec.count)}
+    words = [(word.strip(), i) for name, i in names.items() for word in name.split(",")]
+    count = Counter(word for word, _ in words)
+    names = {word: i for word, i in words if count[word] == 1} | names
     found = []
     for asked in classes:
         text = str(asked).strip().lower()

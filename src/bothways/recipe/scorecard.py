@@ -23,7 +23,7 @@ from bothways.models.catalogue import kept_statistics, load_model
 from bothways.numerics.draws import Draws, generator
 from bothways.recipe.assess import held_out
 from bothways.recipe.attempts import ATTEMPTS, Attempt, attempted, how_many
-from bothways.recipe.generate import picture_seed
+from bothways.recipe.drawing import picture_seed
 from bothways.recipe.statistics import read_spread
 from bothways.runs.files import plain, read_json, reason, write_json
 from bothways.synthesis.objectives import Spread, measure_spread

@@ -13,12 +13,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from bothways.types import UserError
 
 DEFAULT_RECIPE = "icons"
-DEFAULT_UNCONDITIONAL = "sampled"  # where no class is asked for
+DEFAULT_OF_WORDS = "das"  # of prompts and of layers
+TASKS = ("accentuate", "edit", "inpaint", "invert", "style")  # commands of their own, each with its recipe
+DEFAULT_UNCONDITIONAL = "sampled"  # where nothing is asked for
 
 
-def default_recipe(of_classes: bool) -> str:
-    """The recipe where none is named."""
-    return DEFAULT_RECIPE if of_classes else DEFAULT_UNCONDITIONAL
+def default_recipe(of_classes: bool, of_words: bool = False) -> str:
+    """The recipe where none is named: for classes, for prompts or a layer, for neither."""
+    return DEFAULT_OF_WORDS if of_words else DEFAULT_RECIPE if of_classes else DEFAULT_UNCONDITIONAL
 
 
 class DrawSettings(BaseModel):
@@ -36,7 +38,12 @@ class DrawSettings(BaseModel):
     dtype: Literal["float32", "bf16", "float16"] = Field("float32", description="precision of the model")
     device: str = Field("cpu", description="cpu, cuda, mps")
 
-    parameterization: Literal["stack", "fourier", "pixels"] = Field("stack", description="how the picture is held")
+    parameterization: Literal["stack", "fourier", "pixels", "maco"] = Field(
+        "stack", description="how the picture is held"
+    )
+    spectrum: str | None = Field(
+        None, description="magnitudes for maco: a file of bothways spectrum; none for the bundled one"
+    )
     engine: Literal["operator", "explicit"] = Field(
         "operator", description="the stack as an operator or level by level"
     )
@@ -49,11 +56,17 @@ class DrawSettings(BaseModel):
     squash: Literal["tanh", "clamp"] = Field("tanh", description="how the canvas is kept in [0, 1]")
     start: Literal["grey", "noise", "low-noise", "photo"] = Field("grey", description="what the picture starts from")
     start_noise: float = Field(0.0, ge=0, description="standard deviation of low-resolution noise in the start")
+    alpha: bool = Field(False, description="keep the sum of the gradient's magnitude as transparency")
     start_photo: str | None = Field(None, description="pictures to start from, with start=photo: a parquet or a folder")
+
+    fill: Literal["photo", "harmonic", "tension", "mean", "noise"] = Field(
+        "photo", description="what a mask holds at the start, with start=photo"
+    )
 
     optimizer: Literal["sgd", "momentum", "adam"] = Field("sgd", description="how the picture moves")
     rms: float = Field(0.03, gt=0, description="RMS of a step on the canvas before the squash")
     rate: float | None = Field(None, gt=0, description="plain learning rate instead of an RMS")
+    strength: float = Field(1.0, gt=0, description="of the change: a factor of every step's length")
     schedule: Literal["constant", "linear", "cosine"] = Field("linear", description="of the step's length")
     final: float = Field(0.0, ge=0, description="share of the step's length at the end")
     step_noise: float = Field(0.0, ge=0, description="noise after a step, in RMS of the step")
@@ -75,10 +88,21 @@ class DrawSettings(BaseModel):
 
     objective: Literal["logit", "log-probability"] = Field("log-probability", description="what is wanted of the class")
     class_weight: float = Field(1.0, description="weight of the class")
+    text_weight: float = Field(1.0, description="weight of the prompts")
+    channel_weight: float = Field(1.0, description="weight of the channel of a layer")
+    embedding_weight: float = Field(0.0, description="weight of the embedding of the style, or else of the photo")
+    embedding_layer: str | None = Field(None, description="where it is taken; none for the model's features")
+    content_weight: float = Field(0.0, description="weight of the photo's activations, place by place")
+    content_layer: str | None = Field(None, description="where they are taken; none for the middle of the model")
+    style_weight: float = Field(0.0, description="weight of the style's channel statistics")
+    nearness_weight: float = Field(0.0, description="pull back to the photo, against terms of norm 1")
     statistics: Literal["none", "spread", "batch", "sampled"] = Field(
         "none", description="prior from channel statistics"
     )
     statistics_weight: float = Field(1.0, description="weight of that prior")
+    prediction_weight: float = Field(0.0, description="weight of the statistics predicted from what is around a hole")
+    certainty_weight: float = Field(0.0, description="weight of the model's certainty, whatever it sees")
+    smooth: bool = Field(False, description="make every step smooth inside the mask")
     feature_weight: float = Field(0.0, description="weight of features sampled from those of real pictures")
     decision_weight: float = Field(0.0, description="weight of the class whose sampled logit is the largest")
     temperature: float = Field(1.0, ge=0, description="how far samples lie from the mean")
@@ -96,6 +120,11 @@ class DrawSettings(BaseModel):
     variation_weight: float = Field(0.0, description="weight of low total variation")
     variation_power: float = Field(2.0, gt=0, description="exponent of the total variation")
     normalize: bool = Field(False, description="scale each term to unit norm per picture before weighting")
+
+    @property
+    def resembles(self) -> bool:
+        """Whether the picture is to be like a photo or a style, which is asked of the condition models."""
+        return any((self.embedding_weight, self.content_weight, self.style_weight))
 
     @property
     def coupled(self) -> bool:
@@ -167,10 +196,15 @@ def _drawing_recipes() -> dict[str, dict[str, Any]]:
     return {recipe: read_recipe(recipe) for recipe in recipes()}
 
 
-def described(name: str) -> str:
-    """What a setting is, and what it is when it is left out: the recipes' values, since each has its own."""
+def described(name: str, task: str | None = None) -> str:
+    """What a setting is, and what it is when it is left out: the recipes' values, or those of one task's recipe."""
     field = DrawSettings.model_fields[name]
-    values = {recipe: table.get(name, field.default) for recipe, table in _drawing_recipes().items()}
+    among = {
+        recipe: table
+        for recipe, table in _drawing_recipes().items()
+        if (recipe == task or (recipe not in TASKS and task is None))
+    }
+    values = {recipe: table.get(name, field.default) for recipe, table in among.items()}
     text = (field.description or name)[:1].upper() + (field.description or name)[1:]
     if len({str(value) for value in values.values()}) == 1:
         return f"{text}. [default: {next(iter(values.values()))}]"

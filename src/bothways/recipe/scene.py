@@ -1,0 +1,160 @@
+"""The photographs that a drawing starts from, keeps, or is to be like, and where it may change them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from bothways.data.sources import SUFFIXES, decode_image, load_images
+from bothways.numerics.pyramid import resize
+from bothways.types import UserError
+
+SIDE_AT_MOST = 1024  # of a photo that is drawn at its own size
+Photo = str | Path | Tensor
+Box = Sequence[int]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """photos (N,3,H,W) in [0,1]; mask (1,1,H,W), True where the picture is drawn; style (M,3,h,w), of its own size."""
+
+    photos: Tensor | None = None
+    mask: Tensor | None = None
+    style: Tensor | None = None
+
+    def of(self, pictures: Sequence[int]) -> Scene:
+        """That of some pictures of a run, by their numbers: the photos in turn, and all of them for each style."""
+        photos, style = self.photos, self.style
+        photos = None if photos is None else photos[[i % len(photos) for i in pictures]]
+        turn = 1 if self.photos is None else len(self.photos)
+        style = None if style is None else style[[i // turn % len(style) for i in pictures]]
+        return Scene(photos, self.mask, style)
+
+    def __len__(self) -> int:
+        """How many pictures show every photo in every style once."""
+        return (1 if self.photos is None else len(self.photos)) * (1 if self.style is None else len(self.style))
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """(height, width) of the photos."""
+        return None if self.photos is None else (self.photos.shape[-2], self.photos.shape[-1])
+
+
+def find_scene(
+    photo: Photo | None,
+    mask: str | Path | Tensor | None = None,
+    box: Box | None = None,
+    style: Photo | None = None,
+    size: int | None = None,
+) -> Scene:
+    """Read everything. size: pixels of the shorter side of the photo; None keeps its own.
+
+    photo, style: an image file, a folder or parquet of pictures of one size, or (3,H,W) or (N,3,H,W) in [0,1].
+    mask: an image file of the photo's size, drawn where it is lighter than grey, or (H,W) of 0 and 1.
+    box: left, top, right, bottom in pixels of the photo, drawn inside.
+    """
+    if photo is None:
+        if mask is not None or box is not None:
+            raise UserError("--mask and --box say where a photo is drawn anew, and no PHOTO was given; type one")
+        return Scene(style=None if style is None else read_photos(style, "style"))
+    photos = read_photos(photo, "photo", size)
+    if mask is not None and box is not None:
+        raise UserError("--mask and --box both say where the photo is drawn anew; type one of them")
+    where = None
+    if mask is not None or box is not None:
+        raw = (_original_size(photo) if size else None) or (photos.shape[-2], photos.shape[-1])
+        where = _box_mask(box, raw) if box is not None else _read_mask(mask, raw)
+        where = _scaled_mask(where, (photos.shape[-2], photos.shape[-1]))
+        if not where.any():
+            raise UserError(
+                "the mask is empty: nothing would be drawn; make it white where the photo is to be drawn anew"
+            )
+    return Scene(photos, where, None if style is None else read_photos(style, "style"))
+
+
+def read_photos(photo: Photo, what: str, size: int | None = None) -> Tensor:
+    """(N,3,H,W) in [0,1] of a file, a folder, a parquet or a tensor; its shorter side scaled to ``size``."""
+    if isinstance(photo, Tensor):
+        found = photo if photo.ndim == 4 else photo[None]
+        inside = found.is_floating_point() and bool(((found >= 0) & (found <= 1)).all())
+        if found.ndim != 4 or found.shape[1] != 3 or not len(found) or not inside:
+            raise UserError(
+                f"{what} of shape {tuple(photo.shape)} and {photo.dtype}; give (3,H,W) or (N,3,H,W) of floats in [0, 1]"
+            )
+    else:
+        found = _read_files(Path(photo).expanduser(), what, size)
+    high, wide = found.shape[-2:]
+    if size is not None and min(high, wide) != size:
+        scale = size / min(high, wide)
+        found = resize(found, (max(size, round(high * scale)), max(size, round(wide * scale)))).clamp(0, 1)
+    elif size is None and max(high, wide) > SIDE_AT_MOST:
+        raise UserError(f"the {what} is {wide}x{high} pixels, more than {SIDE_AT_MOST} a side; type --size 512")
+    return found
+
+
+def _read_files(path: Path, what: str, size: int | None) -> Tensor:
+    if path.is_file() and path.suffix.lower() in SUFFIXES:
+        try:
+            picture = decode_image(path.read_bytes())
+        except (OSError, ValueError, SyntaxError) as error:
+            raise UserError(f"{what} {str(path)!r} cannot be read: {error}") from error
+        return torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].float() / 255
+    if not path.exists():
+        raise UserError(f"{what} {str(path)!r} does not exist; type the path of an image file or a folder of them")
+    if path.is_file() and path.suffix.lower() != ".parquet":
+        known = ", ".join(sorted(SUFFIXES))
+        raise UserError(f"{what} {str(path)!r} is no picture that can be read; type a file of {known}")
+    return load_images(path, size=size).images.float() / 255
+
+
+def _original_size(photo: Photo) -> tuple[int, int] | None:
+    """Of one photo, before it is scaled: a mask and a box are in its pixels."""
+    if isinstance(photo, Tensor):
+        return photo.shape[-2], photo.shape[-1]
+    path = Path(photo).expanduser()
+    if path.suffix.lower() not in SUFFIXES:
+        return None
+    shape = decode_image(path.read_bytes()).shape
+    return shape[0], shape[1]
+
+
+def _box_mask(box: Box, size: tuple[int, int]) -> Tensor:
+    high, wide = size
+    if len(box) != 4:
+        raise UserError(f"--box {' '.join(map(str, box))}: type LEFT TOP RIGHT BOTTOM in pixels")
+    left, top, right, bottom = box
+    if not (0 <= left < right <= wide and 0 <= top < bottom <= high):
+        raise UserError(
+            f"--box {left} {top} {right} {bottom} does not lie in the photo; type LEFT TOP RIGHT BOTTOM with "
+            f"0 <= left < right <= {wide} and 0 <= top < bottom <= {high}"
+        )
+    mask = torch.zeros(1, 1, high, wide, dtype=torch.bool)
+    mask[..., top:bottom, left:right] = True
+    return mask
+
+
+def _read_mask(mask: str | Path | Tensor | None, size: tuple[int, int]) -> Tensor:
+    if isinstance(mask, Tensor):
+        found = mask.reshape(1, 1, *mask.shape[-2:]) if mask.numel() == mask.shape[-2] * mask.shape[-1] else mask
+        if found.ndim != 4 or not bool(((found == 0) | (found == 1)).all()):
+            raise UserError(f"mask of shape {tuple(mask.shape)}; give (H,W) of 0 (kept) and 1 (drawn)")
+        found = found.bool()
+    else:
+        found = _read_files(Path(str(mask)).expanduser(), "mask", None).mean(1, keepdim=True) > 0.5
+    if tuple(found.shape) != (1, 1, *size):
+        raise UserError(
+            f"the mask is {found.shape[-1]}x{found.shape[-2]} pixels and the photo {size[1]}x{size[0]}; "
+            "make it of the photo's size, white where the photo is drawn anew"
+        )
+    return found
+
+
+def _scaled_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:
+    """Of the drawn size: a pixel that is in part inside is drawn."""
+    if tuple(mask.shape[-2:]) == size:
+        return mask
+    return resize(mask.float(), size) > 1e-3
