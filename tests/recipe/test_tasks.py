@@ -317,6 +317,13 @@ def test_every_task_is_a_command_that_resumes_to_the_same_end(task: str, data: P
     assert all(torch.equal(a, b) for a, b in zip(whole, resumed, strict=True))
     told = RunFolder.open(tmp_path / "whole").settings["drawn"]
     assert told["photo"] == str(photo)
+    kept = {file.name: from_png(file.read_bytes()) for file in (tmp_path / "whole" / "photos").iterdir()}
+    assert torch.equal(kept["photo-0000.png"], from_png(photo.read_bytes()))
+    assert set(kept) == {"photo-0000.png"} | {
+        "style": {"style-0000.png"}, "edit": {"mask-0000.png"}, "inpaint": {"mask-0000.png"}
+    }.get(task, set())  # fmt: skip
+    page = (tmp_path / "whole" / "report.html").read_text()
+    assert all(f'data-title="{Path(name).stem}"' in page for name in kept)
     if task in ("edit", "inpaint"):
         mask = inside()
         assert all(torch.equal(i[..., ~mask], from_png(photo.read_bytes())[..., ~mask]) for i in whole)

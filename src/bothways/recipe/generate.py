@@ -17,7 +17,7 @@ from bothways.recipe.parts import check_parts
 from bothways.recipe.priors import find_priors, settled
 from bothways.recipe.result import Result, peak_memory, tables
 from bothways.recipe.roles import Address, Roles, find_labels, find_models
-from bothways.recipe.scene import Box, Photo, find_scene
+from bothways.recipe.scene import Box, Photo, find_scene, keep_scene
 from bothways.recipe.settings import default_recipe, draw_settings
 from bothways.runs import RunFolder
 from bothways.types import Frame, ModelSpec, UserError
@@ -111,6 +111,7 @@ def prepare(
     if out is not None:
         told = tables(roles, chosen, asked, files)
         drawing.folder = RunFolder.create(out, told, overwrite=overwrite, resume=resume)
+        keep_scene(scene, drawing.folder.path)
         drawing.seconds = float(drawing.folder.status["seconds"])
     return drawing
 

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from bothways.data.sources import SUFFIXES, decode_image, load_images
 from bothways.numerics.pyramid import resize
+from bothways.runs import PHOTOS, to_png
+from bothways.runs.files import replace_file
 from bothways.types import UserError
 
 SIDE_AT_MOST = 1024  # of a photo that is drawn at its own size
@@ -74,6 +76,16 @@ def find_scene(
                 "the mask is empty: nothing would be drawn; make it white where the photo is to be drawn anew"
             )
     return Scene(photos, where, None if style is None else read_photos(style, "style"))
+
+
+def keep_scene(scene: Scene, run: Path) -> None:
+    """The photos, styles and the mask beside the pictures of a run folder, for its report."""
+    parts = {"photo": scene.photos, "style": scene.style}
+    parts["mask"] = None if scene.mask is None else scene.mask.float().expand(1, 3, -1, -1)
+    for what, part in parts.items():
+        for index, image in enumerate(() if part is None else part):
+            (run / PHOTOS).mkdir(exist_ok=True)
+            replace_file(run / PHOTOS / f"{what}-{index:04d}.png", to_png(image))
 
 
 def read_photos(photo: Photo, what: str, size: int | None = None) -> Tensor:

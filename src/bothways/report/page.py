@@ -18,12 +18,13 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from bothways.report import charts, tables
-from bothways.runs import RunFolder
+from bothways.runs import PHOTOS, RunFolder
 from bothways.runs.files import reason, replace_file
 from bothways.types import RunError, UserError
 
 SMALL = 96  # pixels: a picture under this is enlarged, by a whole factor, to 96..128
 LARGE = 224  # pixels: a picture over this is shown at this
+GIVEN_AT_MOST = 50  # photos shown beside what was made of them
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -87,6 +88,15 @@ def _picture(folder: RunFolder, place: int, record: Mapping[str, Any], judges: S
     return {**_embedded(folder, record), "title": title, "wanted": wanted, "calls": calls, "facts": _facts(record)}
 
 
+def _given(folder: RunFolder) -> list[dict[str, Any]]:
+    """The first of the photos, styles and masks that a run was given."""
+    files = sorted((folder.path / PHOTOS).glob("*.png"))[:GIVEN_AT_MOST]
+    return [
+        {**_embedded(folder, {"file": f"{PHOTOS}/{file.name}"}), "title": file.stem, "calls": [], "facts": []}
+        for file in files
+    ]
+
+
 def _grouped(pictures: Sequence[dict[str, Any]]) -> list[tuple[str, list[dict[str, Any]]]]:
     groups: dict[str, list[dict[str, Any]]] = {}
     for picture in pictures:
@@ -142,6 +152,7 @@ def _run(folder: RunFolder, label: str, place: int) -> dict[str, Any]:
         "sentence": sentence(recipe, status, records),
         "unfinished": _unfinished(status),
         "legend": _legend(judges),
+        "given": _given(folder),
         "groups": _grouped(pictures),
         "tables": [tables.judge_table(measures), tables.image_table(measures), tables.cost_table(measures, status)],
         "confusions": confusions,

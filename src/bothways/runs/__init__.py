@@ -3,4 +3,6 @@
 from bothways.runs.files import from_png, to_png
 from bothways.runs.folder import RunFolder
 
-__all__ = ["RunFolder", "from_png", "to_png"]
+PHOTOS = "photos"  # the folder of what a run was given to look at
+
+__all__ = ["PHOTOS", "RunFolder", "from_png", "to_png"]
