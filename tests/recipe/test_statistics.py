@@ -268,3 +268,14 @@ def test_what_is_kept_with_a_bundled_model_fits_it(name: str) -> None:
         features_name("outputs"),
     }
     assert known_of(model, None).keys() == kept.keys()
+
+
+def test_statistics_of_any_layer(toy: Adapter, data: Path) -> None:
+    found = read_spread(statistics(toy, data, layers=["body.2", "body:input"]).tensors)
+    images = load_images(data).images.float() / 255
+    wanted = measure_spread(toy, images, ["body.2", "body:input"])
+    assert set(found) == set(wanted)
+    for layer, facts in wanted.items():
+        assert (found[layer].mean - facts.mean).abs().max() <= 2 * HALF * facts.mean.abs().max()
+    with pytest.raises(UserError, match="has no layer"):
+        statistics(toy, data, layers=["nowhere"])

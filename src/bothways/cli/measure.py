@@ -70,13 +70,22 @@ def statistics(
     out: Annotated[Path, typer.Option(help="The .safetensors file.")] = Path("runs/statistics.safetensors"),
     limit: Annotated[int, typer.Option(help="Pictures at most, evenly spaced.")] = 5000,
     rank: Annotated[int, typer.Option(help="Directions kept.")] = 64,
+    layer: Annotated[
+        list[str] | None,
+        typer.Option(
+            help=r"Whose statistics; repeatable. \[default: what enters the normalisations, else the convolutions]"
+        ),
+    ] = None,
     weights: Weights = None,
     device: Device = "cpu",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file that is there.")] = False,
 ) -> None:
     from bothways.recipe.statistics import statistics as measure
 
-    found = measure(model, data, weights=weights, limit=limit, rank=rank, out=out, overwrite=overwrite, device=device)
+    found = measure(
+        model, data, weights=weights, limit=limit, rank=rank, layers=layer or (), out=out, overwrite=overwrite,
+        device=device,
+    )  # fmt: skip
     layers = sum(name.endswith("/mean") for name in found.tensors)
     say(f"{layers} layers over {found.pictures} pictures, {out.stat().st_size / 1000:,.0f} kB in {out}")
     say(f"bothways generate {model} --unconditional --data {out}")

@@ -35,8 +35,8 @@ def generate(
     """Draw n pictures of each class, of the prompts, of a layer's channels, or n pictures of nothing in particular.
 
     model: an address, an ``nn.Module`` with ``spec``, or what ``load_model`` gave. classes: names or numbers; None
-    draws without any. recipe: its name; None takes ``icons`` for classes, ``das`` for prompts and layers, ``sampled``
-    for none of them. n, steps, seed and every other setting may be given by keyword, beside these:
+    draws without any. recipe: its name; None takes ``icons`` for classes, ``das`` for prompts, ``channel`` for layers,
+    ``sampled`` for none of them. n, steps, seed and every other setting may be given by keyword, beside these:
 
     prompts: words, each "TEXT", "TEXT:WEIGHT" or (text, weight), together for every picture; the model reads text.
     layer, channels: n pictures of each channel of a layer, or of the whole layer where no channel is named.
@@ -83,7 +83,7 @@ def prepare(
 ) -> Drawing:
     """Everything of ``generate`` that can be refused, before a run folder is touched and the first step is made."""
     words = read_prompts(prompts)
-    chosen = draw_settings(recipe or default_recipe(classes is not None, bool(words or layer)), **settings)
+    chosen = draw_settings(recipe or default_recipe(classes is not None, bool(words), layer is not None), **settings)
     wanted = [classes] if isinstance(classes, str | int) else classes
     anything = wanted is not None or bool(words) or layer is not None or chosen.resembles
     condition_models, score_models = find_models(

@@ -13,14 +13,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from bothways.types import UserError
 
 DEFAULT_RECIPE = "icons"
-DEFAULT_OF_WORDS = "das"  # of prompts and of layers
+DEFAULT_OF_WORDS, DEFAULT_OF_LAYERS = "das", "channel"
 TASKS = ("accentuate", "edit", "inpaint", "invert", "style")  # commands of their own, each with its recipe
 DEFAULT_UNCONDITIONAL = "sampled"  # where nothing is asked for
 
 
-def default_recipe(of_classes: bool, of_words: bool = False) -> str:
-    """The recipe where none is named: for classes, for prompts or a layer, for neither."""
-    return DEFAULT_OF_WORDS if of_words else DEFAULT_RECIPE if of_classes else DEFAULT_UNCONDITIONAL
+def default_recipe(of_classes: bool, of_words: bool = False, of_layers: bool = False) -> str:
+    """The recipe where none is named: for prompts, for a layer, for classes, for none of these."""
+    if of_words or of_layers:
+        return DEFAULT_OF_WORDS if of_words else DEFAULT_OF_LAYERS
+    return DEFAULT_RECIPE if of_classes else DEFAULT_UNCONDITIONAL
 
 
 class DrawSettings(BaseModel):

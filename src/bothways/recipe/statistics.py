@@ -10,7 +10,7 @@ A model with a card has such a file beside it (``NAME.statistics.safetensors``),
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,9 +111,12 @@ def in_eight_bits(name: str, rows: Tensor) -> dict[str, Tensor]:
     return {name: whole.cpu().contiguous(), name + SCALE: scale.cpu().half()}
 
 
-def measured_layers(model: Adapter) -> tuple[list[str], list[str]]:
-    """Whose channel statistics are measured, and whose average over space: features, and a classifier's logits."""
-    layers = sorted(model.statistics_layers())
+def measured_layers(model: Adapter, chosen: Sequence[str] = ()) -> tuple[list[str], list[str]]:
+    """Whose channel statistics are measured, and whose average over space: features, and a classifier's logits.
+
+    chosen: the layers, in place of those where statistics say most.
+    """
+    layers = sorted(chosen or model.statistics_layers())
     averaged = {model.spec.feature_layer, OUTPUTS if model.spec.count else None} - {None}
     if not layers and not averaged:
         raise UserError(
@@ -123,9 +126,9 @@ def measured_layers(model: Adapter) -> tuple[list[str], list[str]]:
     return layers, sorted(str(layer) for layer in averaged)
 
 
-def space_of(model: Adapter, images: Tensor, rank: int = RANK) -> Space:
+def space_of(model: Adapter, images: Tensor, rank: int = RANK, chosen: Sequence[str] = ()) -> Space:
     """The Space of one model over real pictures (N,3,H,W), in [0,1] or as bytes, its layers by name."""
-    layers, features = measured_layers(model)
+    layers, features = measured_layers(model, chosen)
     return measure_space([model], images.to(model.device), [layers], [features], rank=rank)
 
 
@@ -146,6 +149,7 @@ def statistics(
     weights: str | Path | None = None,
     limit: int = PICTURES,
     rank: int = RANK,
+    layers: Sequence[str] = (),
     out: str | Path | None = None,
     overwrite: bool = False,
     device: str = "cpu",
@@ -153,7 +157,8 @@ def statistics(
     """Measure on real pictures, without labels, what drawing without a class needs, and keep it in a file.
 
     model: an address, an ``nn.Module`` with ``spec``, or what ``load_model`` gave. data: its training split is read.
-    limit: pictures at most; rank: directions kept. out: a .safetensors file, later given as ``data``.
+    limit: pictures at most; rank: directions kept. layers: whose statistics, in place of those where they say most.
+    out: a .safetensors file, later given as ``data``.
     Raises UserError for what cannot be.
     """
     if limit < 2 or rank < 1:
@@ -172,7 +177,7 @@ def statistics(
     if not isinstance(model, Adapter):
         model = load_model(model, spec, weights=weights, device=device)
     images = load_images(data, size=(model.spec.height, model.spec.width), limit=limit).images
-    kept = as_tensors(space_of(model, images, rank))
+    kept = as_tensors(space_of(model, images, rank, layers))
     if path is not None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
