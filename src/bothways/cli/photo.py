@@ -14,6 +14,7 @@ from bothways.cli.options import (
     BoxOption,
     Change,
     Classes,
+    Condition,
     DryRun,
     Judges,
     Mask,
@@ -42,6 +43,7 @@ COMMON: dict[str, Any] = {
     "size": Size,
     "change": Change,
     "score": Score,
+    "condition": Condition,
     "judge": Judges,
     "weights": Weights,
     "data": PicturesOrStatistics,
@@ -75,6 +77,7 @@ def task(name: str, text: str, *examples: str) -> Callable[[Callable[..., dict[s
                 "recipe": common["recipe"] or name,
                 "judges": common.pop("judge"),
                 "score": common["score"] or (),
+                "condition": common["condition"] or (),
             }
             asked = function(**given) | spoken_changes(change or [])
             finish(prepare(**common | asked, out=None if dry_run else out), out, dry_run)

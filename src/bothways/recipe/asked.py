@@ -27,11 +27,6 @@ class Batch:
     scene: Scene = field(default_factory=Scene)
     channels: Tensor | None = None
 
-    def first(self) -> Batch:
-        """Of its first picture."""
-        channels = None if self.channels is None else self.channels[:1]
-        return Batch(self.labels[:1], self.seeds[:1], self.scene.of([0]), channels)
-
 
 @dataclass(frozen=True)
 class Asked:

@@ -28,7 +28,7 @@ Stored = Mapping[str, tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class Priors:
-    """Of each score model, in order, the spread of its statistics, its BatchNorm's own, or what it predicts of a hole;
+    """Of each score model, in order, the spread of its statistics or its BatchNorm's own; what it predicts of a hole;
     one Space for them all.
     """
 
@@ -73,15 +73,15 @@ def find_priors(
     models: Sequence[Adapter], settings: DrawSettings, data: str | Path | None, mask: Tensor | None = None
 ) -> Priors:
     """What the settings ask for, on the models' device. mask: (1,1,H,W), the hole that is to be filled, if any."""
-    if settings.prediction_weight:
-        return Priors(predictions=tuple(_prediction(model, data, mask) for model in models))
+    predicted = tuple(_prediction(model, data, mask) for model in models) if settings.prediction_weight else ()
     sampled = settings.statistics == "sampled" or settings.feature_weight
     space = find_space(models, settings, data) if sampled else None
     if settings.statistics == "batch":
-        return Priors(stored=tuple(_stored(model) for model in models), space=space)
+        return Priors(stored=tuple(_stored(model) for model in models), predictions=predicted, space=space)
     if settings.statistics == "spread":
-        return Priors(spreads=tuple(_spread(model, settings, data) for model in models), space=space)
-    return Priors(space=space)
+        spreads = tuple(_spread(model, settings, data) for model in models)
+        return Priors(spreads=spreads, predictions=predicted, space=space)
+    return Priors(predictions=predicted, space=space)
 
 
 def find_space(models: Sequence[Adapter], settings: DrawSettings, data: str | Path | None) -> Space:
