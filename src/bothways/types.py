@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:  # so that a help page or a mistake does not wait for torch
     from torch import Tensor
@@ -38,21 +38,25 @@ class ModelSpec:
     size: pixels, an int or (height, width).
     mean, std: one number per channel, in the model's own channel order and in units of the [0, 1] image.
     classes: how many, or their names in order; 0 for an encoder.
-    channel_order: "RGB" or "BGR".
+    channel_order: "RGB" or "BGR"; "grey" for a flow that sees one channel, the mean of the three.
     feature_layer: the module whose output, averaged over space, is the picture's feature vector (penultimate); its
         name followed by ``:input`` for what enters it, such as a head's.
-    time_scale: what a velocity network multiplies t by; None for a model without time.
+    time_scale: what t is multiplied by before a velocity network sees it; None for a model without time.
+    path: of a flow, the name of the path that it was trained on (numerics/paths.py).
+    levels: how many values a channel of the data can take, for the likelihood of what was rounded.
     """
 
     size: int | tuple[int, int]
     mean: Sequence[float]
     std: Sequence[float]
     classes: int | Sequence[str]
-    channel_order: Literal["RGB", "BGR"] = "RGB"
+    channel_order: Literal["RGB", "BGR", "grey"] = "RGB"
     feature_layer: str | None = None
     source: str = ""
     licence: str = ""
     time_scale: float | None = None
+    path: str | None = None
+    levels: int = 256
 
     def __post_init__(self) -> None:
         for name in ("mean", "std"):
@@ -66,8 +70,8 @@ class ModelSpec:
             )
         if min(self.std) <= 0:
             raise UserError(f"ModelSpec: std={self.std} has a number that is not positive; an image is divided by std")
-        if self.channel_order not in ("RGB", "BGR"):
-            raise UserError(f'ModelSpec: channel_order={self.channel_order!r}; type "RGB" or "BGR"')
+        if self.channel_order not in ("RGB", "BGR", "grey"):
+            raise UserError(f'ModelSpec: channel_order={self.channel_order!r}; type "RGB", "BGR" or "grey"')
         if min(self.height, self.width) < 1:
             raise UserError(f"ModelSpec: size={self.size}; type an int such as 224, or (height, width)")
 
@@ -134,6 +138,41 @@ class TextModel(VisionModel, Protocol):
 
 VectorField = Callable[["Tensor", "Tensor"], "Tensor"]
 """(x, t) -> dx, x and dx (B,C,H,W), t (B,): a velocity, a score, an ascent direction."""
+
+
+class PathWeights(NamedTuple):
+    """x_t = a image + s noise, and its velocity a' image + s' noise; each like t."""
+
+    a: Tensor
+    s: Tensor
+    da: Tensor
+    ds: Tensor
+
+
+Path = Callable[["Tensor"], PathWeights]
+"""t (B,), 0 at noise and 1 at an image -> the four coefficients."""
+
+Coupling = Callable[["Tensor", "Tensor"], "Tensor"]
+"""images, noise, both (B,...) -> the permutation p (B,) that pairs image i with noise p(i)."""
+
+
+@runtime_checkable
+class Flow(Protocol):
+    """A velocity field between noise and pictures, with the facts it needs; ``models/velocity.py`` is the one answer.
+
+    It is called as a ``VectorField``: (x, t) -> dx/dt, x (B,C,H,W) in its own units, of noise N(0, 1) at t = 0.
+    ``code``: (B,3,H,W) in [0,1] -> (B,C,H,W) in those units. ``picture``: the inverse, not clamped, differentiable.
+    """
+
+    spec: ModelSpec
+    name: str
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor: ...
+
+    def code(self, image: Tensor) -> Tensor: ...
+
+    def picture(self, x: Tensor) -> Tensor: ...
+
 
 Objective = Callable[["Tensor"], "Tensor"]
 """image (B,3,H,W) -> how much it is wanted (B,)."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,8 @@ from bothways.numerics.draws import generator
 from bothways.types import UserError
 
 Batch = tuple[Tensor, Tensor]
+Augment = Callable[[Tensor, torch.Generator], Tensor]
+"""(B,3,H,W) float in [0,1] -> the same shape and range, by the generator of a step."""
 
 
 @dataclass(frozen=True)
@@ -53,26 +55,27 @@ class Augmentation:
         return images
 
 
-def batches(data: ImageSet, size: int, seed: int, augmentation: Augmentation) -> Callable[[int], Batch]:
+def batches(data: ImageSet, size: int, seed: int, augmentation: Augment) -> Callable[[int], Batch]:
     """step -> (images (B,3,H,W) in [0,1], labels (B,)). Every epoch uses each picture once; a short tail is dropped.
 
-    Raises UserError where the data do not fill one batch.
+    What is returned can be sent to another process. Raises UserError where the data do not fill one batch.
     """
-    per_epoch = len(data) // size
-    if not per_epoch:
+    if size > len(data):
         raise UserError(f"a batch of {size} is more than the {len(data)} pictures there are; give a smaller batch")
 
-    @lru_cache(maxsize=2)
-    def order(epoch: int) -> Tensor:
-        return torch.randperm(len(data), generator=generator(seed, epoch, "order"))
+    return partial(_batch, data, size, seed, augmentation)
 
-    def batch(step: int) -> Batch:
-        epoch, place = divmod(step, per_epoch)
-        chosen = order(epoch)[place * size : (place + 1) * size]
-        images = data.images[chosen].float() / 255
-        return augmentation(images, generator(seed, step, "augmentation")), data.labels[chosen]
 
-    return batch
+@lru_cache(maxsize=2)
+def _order(count: int, seed: int, epoch: int) -> Tensor:
+    return torch.randperm(count, generator=generator(seed, epoch, "order"))
+
+
+def _batch(data: ImageSet, size: int, seed: int, augmentation: Augment, step: int) -> Batch:
+    epoch, place = divmod(step, len(data) // size)
+    chosen = _order(len(data), seed, epoch)[place * size : (place + 1) * size]
+    images = data.images[chosen].float() / 255
+    return augmentation(images, generator(seed, step, "augmentation")), data.labels[chosen]
 
 
 def _chosen(images: Tensor, share: float, source: torch.Generator) -> Tensor:

@@ -1,10 +1,11 @@
 """A model's address -> VisionModel. A new kind of address is one row in ``SCHEMES``, a new network one in ``BUILDERS``.
 
 ``bundled:NAME``       a small trained network that comes with the package
-``PATH/NAME.json``     the card that ``bothways train`` wrote, its weights beside it
+``PATH/NAME.json``     the card that ``bothways train`` wrote, its weights beside it (a flow's: ``bothways pretrain``)
 ``PATH.py:FUNCTION``   a user's own file, whose function returns (nn.Module, ModelSpec)
 ``timm:``, ``hf:``, ``clip:``, ``open_clip:``   models of other libraries, each in a file of its own here
 
+A spec with a path is a flow's: ``load_flow`` (models/flows.py) reads the same cards and files.
 Weights are safetensors; a pickle is refused, since reading one can run code.
 """
 
@@ -28,26 +29,50 @@ from bothways.models.attention import AttentionNet
 from bothways.models.hub import Loaded
 from bothways.models.open_clip_models import from_open_clip
 from bothways.models.plain import PlainNet
+from bothways.models.points import PointNet
 from bothways.models.resnet import ResNet
 from bothways.models.timm_models import from_timm
 from bothways.models.transformers_models import from_clip, from_transformers
+from bothways.models.unet import UNet
 from bothways.types import ModelSpec, UserError
 
 BUNDLED = Path(__file__).parent / "bundled"
 SCALE = "_scale"
-BUILDERS: dict[str, Callable[..., nn.Module]] = {"resnet": ResNet, "plain": PlainNet, "attention": AttentionNet}
+BUILDERS: dict[str, Callable[..., nn.Module]] = {
+    "resnet": ResNet,
+    "plain": PlainNet,
+    "attention": AttentionNet,
+    "unet": UNet,
+    "points": PointNet,
+}
+FLOW_SCHEMES = ("diffusers", "torchcfm")  # addresses that only load_flow reads
+FLOW_CARD = "flow.json"  # in the folder of a pretrained flow
+LOAD_FLOW = "type load_flow for it, or a model that bothways models lists"
 
 
 def bundled_names() -> list[str]:
-    """The names behind ``bundled:``."""
-    return sorted(path.stem for path in BUNDLED.glob("*.json"))
+    """The names behind ``bundled:`` of what reads a picture."""
+    return [name for name in _all_bundled() if not _is_flow(name)]
+
+
+def bundled_flows() -> list[str]:
+    """The names behind ``bundled:`` of flows."""
+    return [name for name in _all_bundled() if _is_flow(name)]
 
 
 def card(name: str) -> dict[str, Any]:
     """What is known of a bundled model: network, spec, data, accuracy with its interval, licence, limits."""
-    if name not in bundled_names():
-        raise UserError(f"no bundled model {name!r}; {_nearest(name, bundled_names())}")
+    if name not in _all_bundled():
+        raise UserError(f"no bundled model {name!r}; {nearest(name, _all_bundled())}")
     return json.loads((BUNDLED / f"{name}.json").read_text())
+
+
+def _all_bundled() -> list[str]:
+    return sorted(path.stem for path in BUNDLED.glob("*.json"))
+
+
+def _is_flow(name: str) -> bool:
+    return card(name)["spec"].get("path") is not None
 
 
 def kept_statistics(address: str) -> dict[str, Tensor]:
@@ -81,7 +106,7 @@ def spec_from(facts: dict[str, Any]) -> ModelSpec:
 def build_network(name: str, **options: Any) -> nn.Module:
     """A network of the catalogue with fresh weights."""
     if name not in BUILDERS:
-        raise UserError(f"no network {name!r}; {_nearest(name, BUILDERS)}")
+        raise UserError(f"no network {name!r}; {nearest(name, BUILDERS)}")
     return BUILDERS[name](**options)
 
 
@@ -108,6 +133,8 @@ def load_model(
     else:
         name = str(model)
         found = _from_address(name, spec, weights is not None)
+    if found.spec.path is not None:
+        raise UserError(f"model {name!r} is a flow, its spec states a path; {LOAD_FLOW}")
     if weights is not None:
         load_weights(found.module, weights)
     check_device(device)
@@ -152,25 +179,30 @@ def check_device(device: str) -> None:
         ) from error
 
 
-def _from_bundled(name: str, spec: ModelSpec | None, fresh: bool) -> Loaded:
+def from_bundled(name: str, spec: ModelSpec | None, fresh: bool) -> Loaded:
+    """What a bundled card describes."""
     card(name)  # an unknown name is refused with the nearest
-    return _from_card(BUNDLED / f"{name}.json")
+    return from_card(BUNDLED / f"{name}.json", fresh)
 
 
-def _from_card(path: Path) -> Loaded:
+def from_card(path: Path, fresh: bool = False) -> Loaded:
+    """The network and the facts of a card. fresh: without the weights beside it, for those that are given."""
     if not path.is_file():
-        raise UserError(f"model card {str(path)!r} does not exist; type the .json file that bothways train wrote")
+        raise UserError(
+            f"model card {str(path)!r} does not exist; type the .json file that bothways train or pretrain wrote"
+        )
     try:
         facts = json.loads(path.read_text())
         module, spec = build_network(**facts["network"]), spec_from(facts["spec"])
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"model card {str(path)!r} cannot be used: {type(error).__name__}: {error}") from error
-    load_weights(module, path.with_suffix(".safetensors"))
+    if not fresh:
+        load_weights(module, path.with_suffix(".safetensors"))
     return Loaded(module, spec)
 
 
 SCHEMES: dict[str, Callable[[str, ModelSpec | None, bool], Loaded]] = {
-    "bundled": _from_bundled,
+    "bundled": from_bundled,
     "timm": from_timm,
     "hf": from_transformers,
     "clip": from_clip,
@@ -183,18 +215,26 @@ def _from_address(address: str, spec: ModelSpec | None, fresh: bool) -> Loaded:
     scheme, _, rest = address.partition(":")
     if scheme in SCHEMES:
         return SCHEMES[scheme](rest, spec, fresh)
+    if scheme in FLOW_SCHEMES or (Path(address) / FLOW_CARD).is_file():
+        raise UserError(f"model {address!r} is the address of a flow; {LOAD_FLOW}")
+    if (Path(address) / "classifier.json").is_file():
+        raise UserError(f"model {address!r} is a flow made a classifier; type load_classifier for it, in Python")
     if address.endswith(".json"):
-        return _from_card(Path(address))
-    path, _, function = address.rpartition(":")
-    if path.endswith(".py"):
-        return _from_file(Path(path), function)
+        return from_card(Path(address), fresh)
+    if (found := from_file(address)) is not None:
+        return found
+    known = [f"bundled:{name}" for name in bundled_names()]
+    raise UserError(f"model {address!r} is not known; {nearest(address, known)}, or PATH.py:FUNCTION for your own")
+
+
+def from_file(address: str) -> Loaded | None:
+    """What the function of a user's file returns, for PATH.py:FUNCTION; None for another kind of address."""
+    place, _, function = address.rpartition(":")
     if address.endswith(".py"):
         raise UserError(f"model {address!r} names a file but no function; type {address}:FUNCTION")
-    known = [f"bundled:{name}" for name in bundled_names()]
-    raise UserError(f"model {address!r} is not known; {_nearest(address, known)}, or PATH.py:FUNCTION for your own")
-
-
-def _from_file(path: Path, function: str) -> Loaded:
+    if not place.endswith(".py"):
+        return None
+    path = Path(place)
     if not path.is_file():
         raise UserError(f"model file {str(path)!r} does not exist; type PATH.py:FUNCTION")
     described = importlib.util.spec_from_file_location(f"bothways_user_{path.stem}", path)
@@ -209,7 +249,7 @@ def _from_file(path: Path, function: str) -> Loaded:
     build = getattr(file, function, None)
     if not callable(build):
         own = [n for n, v in vars(file).items() if callable(v) and getattr(v, "__module__", "") == described.name]
-        raise UserError(f"model file {str(path)!r} has no function {function!r}; {_nearest(function, own)}")
+        raise UserError(f"model file {str(path)!r} has no function {function!r}; {nearest(function, own)}")
     try:
         built = build()
     except UserError:
@@ -232,7 +272,7 @@ def _differences(missing: list[str], extra: list[str], shapes: list[str]) -> lis
     return [("missing in the file", missing), ("not in the model", extra), ("of another shape", shapes)]
 
 
-def _nearest(word: str, known: Any) -> str:
+def nearest(word: str, known: Any) -> str:
     """What was probably meant."""
     near = get_close_matches(word, list(known), n=3, cutoff=0.4) or sorted(known)
     return f"type {', '.join(near)}" if near else "there is none"

@@ -21,17 +21,19 @@ import torch
 from torch import Tensor, nn
 
 from bothways.types import ModelSpec, UserError
+from bothways.types import Path as WalkedPath
 
 Text = Callable[[list[str]], Tensor]
 """P prompts -> (P,D), of any length, in the space of the picture's embedding."""
 
 
 class Loaded(NamedTuple):
-    """What stands behind an address."""
+    """What stands behind an address. text: what encodes prompts; path: a flow's, where no name stands for it."""
 
     module: nn.Module
     spec: ModelSpec
     text: Text | None = None
+    path: WalkedPath | None = None
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class Library:
     extra: str
     example: str
     holds: str
+    noun: str = "model"
 
     @property
     def installed(self) -> bool:
@@ -60,17 +63,26 @@ LIBRARIES = {
     "clip": Library("transformers", "hf", "clip:ViT-B/32", "CLIP, which reads text too"),
     "open_clip": Library("open_clip", "open_clip", "open_clip:ViT-B-32/laion2b_s34b_b79k", "ARCH/TAG, with text"),
 }
+FLOW_LIBRARIES = {
+    "diffusers": Library(
+        "diffusers",
+        "diffusers",
+        "diffusers:google/ddpm-cifar10-32",
+        "a UNet2DModel and its scheduler, of the hub or in a folder",
+        "flow",
+    )
+}
 
 
 def library(scheme: str) -> Any:
     """The library behind a kind of address, imported. Raises UserError with the line that installs it."""
-    kind = LIBRARIES[scheme]
+    kind = _kind(scheme)
     try:
         return import_module(kind.package)
     except Exception as error:
         if isinstance(error, ImportError) and error.name == kind.package:
             raise UserError(
-                f"the model's address needs {kind.package}, which is not installed; type {kind.install}"
+                f"the {kind.noun}'s address needs {kind.package}, which is not installed; type {kind.install}"
             ) from error
         raise UserError(_torchvision() or f"{kind.package} cannot be imported: {_said(error)}") from error
 
@@ -102,10 +114,14 @@ def folder(name: str) -> Path | None:
     return None
 
 
+def _kind(scheme: str) -> Library:
+    return (LIBRARIES | FLOW_LIBRARIES)[scheme]
+
+
 def _line(scheme: str, name: str, file: str, error: Exception) -> str:
-    what = f"model '{scheme}:{name}'"
+    what = f"{_kind(scheme).noun} '{scheme}:{name}'"
     if Path(name).is_dir() and not (Path(name) / file).exists():
-        return f"{what}: no {file} in the folder {name}; give a folder that {LIBRARIES[scheme].package} has saved"
+        return f"{what}: no {file} in the folder {name}; give a folder that {_kind(scheme).package} has saved"
     if Path(name).is_dir() or not isinstance(error.__cause__ or error.__context__ or error, OSError):
         return _torchvision() or f"{what} cannot be loaded ({file}; {type(error).__name__}: {_said(error)})"
     from huggingface_hub.constants import HF_HUB_CACHE

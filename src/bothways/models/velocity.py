@@ -1,0 +1,85 @@
+"""Any flow or diffusion network and its facts -> a velocity field between noise and pictures.
+
+v(x, t) = network(x, time_scale * t),   code(image) = (image - mean) / std,   t = 0 noise, t = 1 picture
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+import torch
+from torch import Tensor, nn
+
+from bothways.models.adapter import DTYPES
+from bothways.numerics.paths import path_of
+from bothways.types import ModelSpec, Path, RunError, UserError
+
+
+class Flow(nn.Module):
+    """A network and its facts as a ``types.Flow``.
+
+    network: (x (B,C,H,W), time (B,)) -> dx/dt like x, C = 3, or 1 where the spec says "grey"; one that wraps it as
+        ``.sample``, as those of diffusers do, is read too.
+    spec: mean and std turn a picture into the network's units; ``time_scale`` multiplies t; ``path`` names the path.
+    dtype: "float32", or "bf16" / "float16" for autocast; the velocity comes in the precision of x.
+    path: the path itself, for one that no name stands for.
+    Raises UserError for an unknown dtype, and when called for a network that returns anything else; RunError where no
+    memory is left.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        network: nn.Module,
+        spec: ModelSpec,
+        name: str = "flow",
+        *,
+        dtype: str = "float32",
+        path: Path | None = None,
+    ) -> None:
+        super().__init__()
+        if dtype not in DTYPES:
+            raise UserError(f"dtype {dtype!r} is not known; type one of {', '.join(DTYPES)}")
+        self.network, self.spec, self.name, self.dtype, self._path = network, spec, name, dtype, path
+        self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(spec.std).view(1, 3, 1, 1), persistent=False)
+
+    @property
+    def path(self) -> Path:
+        """t -> the coefficients of the path that the network was trained on. Raises UserError where none is stated."""
+        return self._path or path_of(self.spec.path or "")
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of one x."""
+        return (1 if self.spec.channel_order == "grey" else 3), self.spec.height, self.spec.width
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        # one that is disabled would undo the autocast of whoever trains it
+        half = self.dtype != "float32"
+        try:
+            with torch.autocast(x.device.type, DTYPES[self.dtype]) if half else nullcontext():
+                found = self.network(x, t * (self.spec.time_scale or 1.0))
+        except torch.OutOfMemoryError as error:
+            raise RunError(
+                f"flow {self.name!r}: no memory is left for {len(x)} pictures; type a smaller --batch, or --device cpu"
+            ) from error
+        found = getattr(found, "sample", found)
+        if not isinstance(found, Tensor) or found.shape != x.shape:
+            what = f"a tensor {tuple(found.shape)}" if isinstance(found, Tensor) else f"a {type(found).__name__}"
+            raise UserError(
+                f"flow {self.name!r} returns {what} for x {tuple(x.shape)}; give a module of (x, time) whose forward "
+                "returns the velocity alone, a tensor like x"
+            )
+        return found.to(x.dtype)
+
+    def code(self, image: Tensor) -> Tensor:
+        x = image if self.spec.channel_order != "BGR" else image.flip(1)
+        x = (x - self.mean.to(image.dtype)) / self.std.to(image.dtype)
+        return x.mean(1, keepdim=True) if self.spec.channel_order == "grey" else x
+
+    def picture(self, x: Tensor) -> Tensor:
+        image = x.expand(-1, 3, -1, -1) * self.std.to(x.dtype) + self.mean.to(x.dtype)
+        return image.flip(1) if self.spec.channel_order == "BGR" else image

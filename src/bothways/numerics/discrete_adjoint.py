@@ -1,0 +1,269 @@
+"""The exact gradient of a walk, that of the steps that were made, in the memory of a few of them.
+
+x_{k+1} = S(x_k; theta), k = 0..N-1, and for a loss L with g_N = dL/dx_N, from the last step to the first
+
+    g_k = (dS/dx)(x_k)^T g_{k+1},   dL/dtheta = sum_k (dS/dtheta)(x_k)^T g_{k+1}
+
+The N states are kept and each step is made again when its turn comes: the discrete adjoint, by reverse accumulation
+with a checkpoint a step (Griewank 1992, Optimization Methods and Software 1, p. 35). With F the cost of one forward
+pass it takes (4N - keep) F, where backpropagation through all steps, with all their activations, takes 3 N F. The
+continuous adjoint (Chen et al. 2018, arXiv 1806.07366) needs as little memory and is off by O(h).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.autograd.graph import get_gradient_edge
+
+from bothways.numerics.solvers import Solver, State, walked
+from bothways.types import RunError, UserError, VectorField
+
+KEEP = 5  # graphs: most of what more of them would save in time, at the memory of a walk of five steps
+Random = tuple[Tensor, Tensor | None]  # the states of torch's own generators: of the processor, of the GPU
+Gradients = list[Tensor | None]
+
+
+def integrate_exact(v: VectorField, state: State, times: Sequence[float], solver: Solver, keep: int = KEEP) -> State:
+    """The state at the last of the times, differentiable: as backpropagation through every step, in flat memory.
+
+    v: a module, or any callable. state: tensors (B,...) at times[0]. times: N + 1 moments, either way.
+    keep: of how many last steps the graph is kept instead of made again: (4N - keep) F, and the memory of N states and
+    keep graphs. It holds under autocast, and for random numbers that v draws from torch's own generators.
+
+    Gradients reach the state and every leaf that v uses: a module's parameters, and what a callable captures. Of a
+    captured tensor that was itself computed they reach the leaves it was made of: ask for theirs, not for its own.
+    Where nothing requires a gradient no state is stored. Statistics that v keeps of its inputs see each step twice.
+    Under DistributedDataParallel, wrap one module whose forward walks.
+
+    Raises UserError for keep < 1; in the backward pass RunError where a leaf was changed since the walk, or where an
+    early step uses a leaf that is no parameter and that the last steps do not use. torch refuses a second derivative.
+    """
+    if keep < 1:
+        raise UserError(f"keep={keep}; type 1 or more, of how many steps the graph is kept")
+    times = list(times)
+    early = max(len(times) - 1 - keep, 0)
+    if not torch.is_grad_enabled() or not early:
+        return _last(v, state, times, solver)
+    module = module_of(v)
+    record = _Record(v, solver)
+    record.add([p for p in module.parameters() if p.requires_grad] if module is not None else [])
+    needed = bool(record.leaves) or any(x.requires_grad for x in state)
+    here, states = _detached(state), []
+    for place in range(early):
+        piece = _Piece(times[place : place + 2], _random(here))
+        with torch.set_grad_enabled(not needed):  # as long as nothing needs a gradient, a step may show that it does
+            after = _last(v, here, piece.times, solver)
+        if not needed:
+            record.add(leaves_of(after))
+            needed = bool(record.leaves)
+        if needed:
+            record.pieces.append(piece)
+            states.append(here)
+        here = _detached(after)
+    if not needed:
+        return _last(v, here, times[early:], solver)
+    record.run_tail(here, times[early:])
+    return _Steps.apply(record, [*states, here], *state, *record.leaves)
+
+
+def module_of(v: Any) -> nn.Module | None:
+    """The module that a callable is: itself, what it is a method of, or the first within a ``functools.partial``."""
+    if isinstance(v, partial):
+        found = (module_of(part) for part in (v.func, *v.args))
+        return next((module for module in found if module is not None), None)
+    owner = getattr(v, "__self__", v)
+    return owner if isinstance(owner, nn.Module) else None
+
+
+def leaves_of(outputs: Sequence[Tensor]) -> list[Tensor]:
+    """The leaf tensors that require a gradient and that the outputs were made of, from autograd's graph."""
+    stack = [get_gradient_edge(x).node for x in outputs if x.requires_grad]
+    seen, leaves = set(stack), []
+    while stack:
+        node = stack.pop()
+        if (leaf := getattr(node, "variable", None)) is not None:
+            leaves.append(leaf)
+        for parent, _ in node.next_functions:
+            if parent is not None and parent not in seen:
+                seen.add(parent)
+                stack.append(parent)
+    return leaves
+
+
+@dataclass(frozen=True, eq=False)
+class _Piece:
+    """Steps that are made again together: each early one alone, the last ones as one."""
+
+    times: list[float]
+    random: Random
+
+
+@dataclass(eq=False)
+class _Record:
+    """What the backward pass needs besides the states.
+
+    tail: (inputs, outputs) of the last piece, with its graph, until it is used. versions: of the leaves, how often each
+    had been written to.
+    """
+
+    v: VectorField
+    solver: Solver
+    leaves: list[Tensor] = field(default_factory=list)
+    pieces: list[_Piece] = field(default_factory=list)
+    tail: list[tuple[State, State]] = field(default_factory=list)
+    versions: list[int] = field(default_factory=list)
+
+    def add(self, leaves: Sequence[Tensor]) -> None:
+        known = {id(leaf) for leaf in self.leaves}
+        self.leaves += [leaf for leaf in leaves if id(leaf) not in known]
+
+    def run_tail(self, state: State, times: list[float]) -> None:
+        """Make the last steps with their graph."""
+        if torch.is_autocast_enabled(state[0].device.type):
+            torch.clear_autocast_cache()  # parameters cast without gradient must not serve where one is needed
+        self.pieces.append(_Piece(times, _random(state)))
+        inputs = tuple(x.requires_grad_() for x in _detached(state))
+        outputs = _last(self.v, inputs, times, self.solver)
+        self.add(_others(leaves_of(outputs), inputs))
+        self.tail.append((inputs, outputs))
+        self.versions = [leaf._version for leaf in self.leaves]
+
+    def run_again(self, piece: _Piece, state: State, wanted: Sequence[bool]) -> tuple[State, State]:
+        """(inputs, outputs) of a piece, with its graph and the random numbers that it had."""
+        _set_random(piece.random, state)
+        inputs = tuple(x.requires_grad_(want) for x, want in zip(_detached(state), wanted, strict=True))
+        with torch.enable_grad():
+            outputs = _last(self.v, inputs, piece.times, self.solver)
+        if _others(leaves_of(outputs), [*inputs, *self.leaves]):
+            raise RunError(
+                "walk: an early step uses a tensor that requires a gradient and that the last steps do not use; make "
+                'it a parameter of the velocity, an nn.Module, or type gradient="direct"'
+            )
+        return inputs, outputs
+
+    def pulled(self, inputs: State, outputs: State, gradients: Gradients) -> Gradients:
+        """The gradients at the outputs of a piece, pulled back to its inputs, then to the leaves."""
+        known = [(x, g) for x, g in zip(outputs, gradients, strict=True) if x.requires_grad and g is not None]
+        places = [*inputs, *self.leaves]
+        asked = [x for x in places if x.requires_grad]
+        if not known or not asked:
+            return [None] * len(places)
+        roots, pushed = zip(*known, strict=True)
+        # The graph is kept for what v captured that was made before the walk: the next piece goes through it again
+        found = iter(torch.autograd.grad(roots, asked, pushed, retain_graph=True, allow_unused=True))
+        return [next(found) if x.requires_grad else None for x in places]
+
+
+class _Steps(torch.autograd.Function):
+    """All steps as one function of the state and the leaves."""
+
+    @staticmethod
+    def forward(ctx: Any, record: _Record, states: list[State], *tensors: Tensor) -> State:
+        ctx.record, ctx.autocast = record, _autocast(tensors[0])
+        ctx.save_for_backward(*(x for state in states for x in state))
+        return _detached(record.tail[0][1])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        record, saved, width = ctx.record, ctx.saved_tensors, len(gradients)
+        if record.versions != [leaf._version for leaf in record.leaves]:
+            raise RunError("walk: a parameter was changed between the walk and its backward pass; change it after both")
+        last = len(record.pieces) - 1
+        pulled: Gradients = list(gradients)
+        total = _Sum(len(record.leaves))
+        with ExitStack() as stack:
+            stack.enter_context(torch.random.fork_rng(_gpus(saved)))
+            stack.enter_context(_unhooked(record.leaves))
+            stack.enter_context(torch.autocast(**ctx.autocast))
+            for place in range(last, -1, -1):
+                state = saved[place * width : (place + 1) * width]
+                wanted = ctx.needs_input_grad[2 : 2 + width] if place == 0 else [True] * width
+                kept = record.tail.pop() if place == last and record.tail else None
+                inputs, outputs = kept or record.run_again(record.pieces[place], state, wanted)
+                pulled = record.pulled(inputs, outputs, pulled[:width])
+                total.add(pulled[width:])
+                del kept, inputs, outputs  # the graph goes before the next is made
+        return None, None, *pulled[:width], *total.values
+
+
+class _Sum:
+    """Gradients of several tensors, added in place from the second on: the first may be shared with others."""
+
+    def __init__(self, count: int) -> None:
+        self.values: Gradients = [None] * count
+        self.own = [False] * count
+
+    def add(self, gradients: Gradients) -> None:
+        for place, gradient in enumerate(gradients):
+            present = self.values[place]
+            if gradient is None:
+                continue
+            if present is None:
+                self.values[place] = gradient
+            elif self.own[place]:
+                present.add_(gradient)
+            else:
+                self.values[place], self.own[place] = present + gradient, True
+
+
+def _last(v: VectorField, state: State, times: list[float], solver: Solver) -> State:
+    for after in walked(v, state, times, solver):
+        state = after
+    return state
+
+
+def _detached(state: State) -> State:
+    return tuple(x.detach() for x in state)
+
+
+def _others(tensors: Sequence[Tensor], than: Sequence[Tensor]) -> list[Tensor]:
+    known = {id(x) for x in than}
+    return [x for x in tensors if id(x) not in known]
+
+
+def _gpus(tensors: Sequence[Tensor]) -> list[int]:
+    return [tensors[0].get_device()] if tensors[0].is_cuda else []
+
+
+def _random(state: State) -> Random:
+    return torch.get_rng_state(), torch.cuda.get_rng_state(state[0].device) if state[0].is_cuda else None
+
+
+def _set_random(random: Random, state: State) -> None:
+    processor, gpu = random
+    torch.set_rng_state(processor)
+    if gpu is not None:
+        torch.cuda.set_rng_state(gpu, state[0].device)
+
+
+def _autocast(like: Tensor) -> dict[str, Any]:
+    """The arguments of ``torch.autocast`` for what is in force now."""
+    kind = like.device.type
+    return {
+        "device_type": kind,
+        "enabled": torch.is_autocast_enabled(kind),
+        "dtype": torch.get_autocast_dtype(kind),
+        "cache_enabled": torch.is_autocast_cache_enabled(),
+    }
+
+
+@contextmanager
+def _unhooked(leaves: Sequence[Tensor]) -> Iterator[None]:
+    """Without the leaves' hooks, which are for a whole gradient, not for the share of a step."""
+    hooks = [(held, dict(held)) for leaf in leaves if (held := leaf._backward_hooks)]
+    for held, _ in hooks:
+        held.clear()
+    try:
+        yield
+    finally:
+        for held, before in hooks:
+            held.update(before)

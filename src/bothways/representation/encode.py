@@ -1,0 +1,294 @@
+"""A picture walked to noise and back along a flow.
+
+dx/dt = v(x, t),   t = 0 noise, t = 1 picture,   depth = 1 - t: how far from the picture
+
+Encoding goes from t = 1 to t = 1 - depth (PRG, Xue et al. 2024, arXiv 2412.01787, sec. 3.1, whose time is the depth),
+decoding goes back. Gradients are those of the steps that were made (numerics/discrete_adjoint.py), unless another kind
+is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from typing import Any, Literal, overload
+
+import torch
+from torch import Tensor
+
+from bothways.numerics.discrete_adjoint import KEEP, integrate_exact, leaves_of, module_of
+from bothways.numerics.paths import LEAST_DEPTH
+from bothways.numerics.solvers import SOLVERS, State, grid, solver_of, walked
+from bothways.types import Flow, RunError, UserError, VectorField
+
+ADAPTIVE = ("dopri5", "dopri8", "bosh3", "adaptive_heun")  # of torchdiffeq
+SAME_TABLEAU = {"euler": "euler", "midpoint": "midpoint", "heun": "heun2"}  # torchdiffeq's rk4 is another than ours
+GRADIENTS = ("exact", "direct", "adjoint")
+PART = 64  # pictures that are walked at once where no gradient is needed
+
+
+@dataclass(frozen=True)
+class Walk:
+    """How a walk is made.
+
+    steps: of a fixed grid. solver: one of ``SOLVERS``, or of ``ADAPTIVE``, which choose their own steps.
+    gradient: "exact", the discrete adjoint; "direct", backpropagation through all steps, whose memory grows with them;
+    "adjoint", torchdiffeq's continuous adjoint, which is off by O(h). keep: of the exact one, how many last steps keep
+    their graph. dtype: of the state, None for that of what is walked; a module still gets its parameters' own.
+    rtol, atol: of an adaptive solver.
+
+    Raises UserError for a name that is not known, fewer than one step, or tolerances that are not positive.
+    """
+
+    steps: int = 10
+    solver: str = "euler"
+    gradient: str = "exact"
+    keep: int = KEEP
+    dtype: torch.dtype | None = None
+    rtol: float = 1e-5
+    atol: float = 1e-5
+
+    def __post_init__(self) -> None:
+        if self.solver not in (*SOLVERS, *ADAPTIVE):
+            raise UserError(f"solver {self.solver!r} is not known; type one of {', '.join((*SOLVERS, *ADAPTIVE))}")
+        if self.gradient not in GRADIENTS:
+            raise UserError(f"gradient {self.gradient!r} is not known; type one of {', '.join(GRADIENTS)}")
+        if self.gradient == "adjoint" and self.solver not in (*SAME_TABLEAU, *ADAPTIVE):
+            known = ", ".join((*SAME_TABLEAU, *ADAPTIVE))
+            raise UserError(
+                f'solver {self.solver!r} has no gradient="adjoint"; type gradient="exact", or one of {known}'
+            )
+        if self.steps < 1 or self.keep < 1:
+            raise UserError(f"steps={self.steps}, keep={self.keep}; a walk takes 1 step or more, and keeps 1 or more")
+        if not (self.rtol > 0 and self.atol > 0):
+            raise UserError(f"rtol={self.rtol}, atol={self.atol}; type positive numbers, such as 1e-5")
+
+
+def walk(v: VectorField, x: Tensor, start: float, end: float, how: Walk = Walk()) -> Tensor:
+    """x at ``end`` of what is x (B,...) at ``start``, differentiable; times are t, 0 noise and 1 picture."""
+    return walk_state(v, (x,), start, end, how)[0]
+
+
+def walk_state(v: VectorField, state: State, start: float, end: float, how: Walk = Walk()) -> State:
+    """The whole state of the solver at ``end``, its first tensor x (B,...).
+
+    state: (x,), or what this returned: reversible Heun holds (x, y, f), and takes it back to where it came from with
+    the same steps, exactly but for rounding. A flow on the path "vp" is walked no nearer to the picture than
+    ``LEAST_DEPTH``, where its velocity ends. Where start is end, the state comes back as it is.
+
+    Raises UserError for a state of another solver, and for exact gradients asked of an adaptive solver; RunError where
+    an adaptive solver cannot go on.
+    """
+    start, end = _within(v, start, end)
+    if start == end:
+        return state
+    v, state = _in_precision(v, state, how)
+    if how.solver in ADAPTIVE or how.gradient == "adjoint":
+        return (_by_torchdiffeq(v, _alone(state, how), start, end, how),)
+    solver, times = solver_of(how.solver), grid(start, end, how.steps)
+    state = _started(v, state, start, how)
+    if how.gradient == "exact":
+        return integrate_exact(v, state, times, solver, how.keep)
+    for after in walked(v, state, times, solver):
+        state = after
+    return state
+
+
+def trajectory(
+    v: VectorField, x: Tensor, start: float, end: float, how: Walk = Walk()
+) -> Iterator[tuple[float, Tensor]]:
+    """(t, x) at the start and after each of the steps, without gradient; an adaptive solver is asked at those times."""
+    start, end = _within(v, start, end)
+    v, state = _in_precision(v, (x,), how)
+    return _moments(v, state, grid(start, end, how.steps), how)
+
+
+@overload
+def encode(
+    flow: Flow | VectorField, images: Tensor, depth: float = ..., steps: int = ..., solver: str = ...,
+    gradient: str = ..., *, keep: int = ..., dtype: torch.dtype | None = ..., batch: int | None = ...,
+    rtol: float = ..., atol: float = ..., whole: Literal[False] = ...,
+) -> Tensor: ...  # fmt: skip
+@overload
+def encode(
+    flow: Flow | VectorField, images: Tensor, depth: float = ..., steps: int = ..., solver: str = ...,
+    gradient: str = ..., *, keep: int = ..., dtype: torch.dtype | None = ..., batch: int | None = ...,
+    rtol: float = ..., atol: float = ..., whole: Literal[True],
+) -> State: ...  # fmt: skip
+def encode(
+    flow: Flow | VectorField,
+    images: Tensor,
+    depth: float = 0.5,
+    steps: int = 10,
+    solver: str = "euler",
+    gradient: str = "exact",
+    *,
+    keep: int = KEEP,
+    dtype: torch.dtype | None = None,
+    batch: int | None = None,
+    rtol: float = 1e-5,
+    atol: float = 1e-5,
+    whole: bool = False,
+) -> Tensor | State:
+    """Pictures walked from t = 1 to t = 1 - depth: x(1 - depth) where x(1) = flow.code(images), in the flow's units.
+
+    flow: a ``types.Flow``, whose images are (B,3,H,W) in [0,1]; or any velocity v(x, t), whose images are the state as
+    they are, (B,...). The other options are those of ``Walk``. batch: how many pictures are walked at once where no
+    gradient is needed (64 where None); where one is, all are. whole: the whole state instead of its first tensor, to be
+    given to ``decode`` with the same depth and steps: by reversible Heun that round trip is exact but for rounding.
+
+    Raises UserError for a depth outside [0,1], pictures of another shape, and as ``Walk`` and ``walk_state`` do.
+    """
+    how = Walk(steps, solver, gradient, keep, dtype, rtol, atol)
+    if isinstance(flow, Flow):
+        if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
+            raise UserError(
+                f"images: {images.dtype} {tuple(images.shape)}; give RGB pictures (B,3,H,W), float in [0,1]"
+            )
+        images = flow.code(images)
+    state = _in_parts(flow, (images,), 1.0, 1.0 - _checked(depth), how, batch)
+    return state if whole else state[0]
+
+
+def decode(
+    flow: Flow | VectorField,
+    walked: Tensor | State,
+    depth: float = 0.5,
+    steps: int = 10,
+    solver: str = "euler",
+    gradient: str = "exact",
+    *,
+    keep: int = KEEP,
+    dtype: torch.dtype | None = None,
+    batch: int | None = None,
+    rtol: float = 1e-5,
+    atol: float = 1e-5,
+) -> Tensor:
+    """What ``encode`` gave, walked back from t = 1 - depth to t = 1.
+
+    Of a ``types.Flow`` the pictures flow.picture(x(1)), (B,3,H,W), not clamped; of any other velocity x(1).
+    walked: (B,...) at that depth, noise at depth 1; or the whole state. The options and errors are those of ``encode``.
+    """
+    how = Walk(steps, solver, gradient, keep, dtype, rtol, atol)
+    state = (walked,) if isinstance(walked, Tensor) else tuple(walked)
+    x = _in_parts(flow, state, 1.0 - _checked(depth), 1.0, how, batch)[0]
+    return flow.picture(x) if isinstance(flow, Flow) else x
+
+
+def _checked(depth: float) -> float:
+    if not 0 <= depth <= 1:
+        raise UserError(f"depth={depth}; type a number from 0 (the picture) to 1 (noise)")
+    return depth
+
+
+def _in_parts(v: VectorField, state: State, start: float, end: float, how: Walk, batch: int | None) -> State:
+    if batch is not None and batch < 1:
+        raise UserError(f"batch={batch}; type how many pictures are walked at once, 1 or more")
+    if _needs_gradient(v, state[0]):
+        return walk_state(v, state, start, end, how)
+    parts = zip(*(x.split(batch or PART) for x in state), strict=True)
+    done = [walk_state(v, part, start, end, how) for part in parts]
+    return tuple(torch.cat(tensors) for tensors in zip(*done, strict=True))
+
+
+def _needs_gradient(v: VectorField, x: Tensor) -> bool:
+    """Whether one may be: of a callable that is no module nobody knows before it has run."""
+    module = module_of(v)
+    trained = module is None or any(p.requires_grad for p in module.parameters())
+    return torch.is_grad_enabled() and (x.requires_grad or trained)
+
+
+def image_time(v: VectorField | Flow) -> float:
+    """Where a walk from the image begins: 1, or a depth of LEAST_DEPTH from it on the variance-preserving path.
+
+    That path's velocity is infinite at the image. There the picture is taken for x_t, whose noise it lacks.
+    """
+    return 1.0 - LEAST_DEPTH if getattr(getattr(v, "spec", None), "path", None) == "vp" else 1.0
+
+
+def _within(v: VectorField, start: float, end: float) -> tuple[float, float]:
+    latest = image_time(v)
+    return (min(start, latest), min(end, latest)) if latest < 1 else (start, end)
+
+
+def _in_precision(v: VectorField, state: State, how: Walk) -> tuple[VectorField, State]:
+    """The state in the precision asked for, and v as a field in that precision."""
+    module, given = module_of(v), state[0].dtype
+    parameters = module.parameters() if module is not None else iter(())
+    own = next((p.dtype for p in parameters if p.is_floating_point()), given)
+    wanted = how.dtype or given
+    return v if own == wanted else partial(_cast, v, own), tuple(x.to(wanted) for x in state)
+
+
+def _cast(v: VectorField, own: torch.dtype, x: Tensor, t: Tensor) -> Tensor:
+    return v(x.to(own), t.to(own)).to(x.dtype)
+
+
+def _alone(state: State, how: Walk) -> Tensor:
+    if len(state) > 1:
+        raise UserError(
+            f"the walked state holds {len(state)} tensors, which solver {how.solver!r} does not; "
+            'type solver="reversible-heun", or give its first tensor alone'
+        )
+    return state[0]
+
+
+def _started(v: VectorField, state: State, start: float, how: Walk) -> State:
+    whole = how.solver == "reversible-heun" and len(state) == 3
+    return state if whole else solver_of(how.solver).start(v, _alone(state, how), start)
+
+
+@torch.no_grad()
+def _moments(v: VectorField, state: State, times: list[float], how: Walk) -> Iterator[tuple[float, Tensor]]:
+    yield times[0], state[0]
+    if how.solver in ADAPTIVE:
+        for t, following in pairwise(times):
+            state = (_by_torchdiffeq(v, state[0], t, following, how),)
+            yield following, state[0]
+        return
+    steps = walked(v, _started(v, state, times[0], how), times, solver_of(how.solver))
+    for t, state in zip(times[1:], steps, strict=True):
+        yield t, state[0]
+
+
+def _by_torchdiffeq(v: VectorField, x: Tensor, start: float, end: float, how: Walk) -> Tensor:
+    try:
+        from torchdiffeq import odeint, odeint_adjoint
+    except ImportError as error:
+        asked = f"solver {how.solver!r}" if how.solver in ADAPTIVE else f"gradient {how.gradient!r}"
+        raise UserError(f'{asked} needs torchdiffeq, which is not here; type pip install "bothways[ode]"') from error
+    adaptive = how.solver in ADAPTIVE
+    refusal = UserError(
+        f'solver {how.solver!r} has no gradient="exact"; type gradient="direct", or walk under torch.no_grad()'
+    )
+    exact = how.gradient == "exact"
+    if exact and module_of(v) is not None and _needs_gradient(v, x):
+        raise refusal
+    times = torch.tensor([start, end] if adaptive else grid(start, end, how.steps), dtype=torch.float64)
+    options: dict[str, Any] = {"rtol": how.rtol, "atol": how.atol, "method": SAME_TABLEAU.get(how.solver, how.solver)}
+
+    def field(t: Tensor, x: Tensor) -> Tensor:
+        return v(x, t.to(x.dtype).expand(len(x)))
+
+    try:
+        if how.gradient == "adjoint":
+            options["adjoint_params"] = tuple(_trained(v, x, start))
+            result = odeint_adjoint(field, x, times.to(x.device), **options)[-1]
+        else:
+            result = odeint(field, x, times.to(x.device), **options)[-1]
+    except AssertionError as error:  # torchdiffeq's word for a step that became too small, and for what is not finite
+        said = str(error).splitlines()[0][:80] if str(error) else "it stopped"
+        raise RunError(f"solver {how.solver!r}: {said}; raise rtol and atol, or type dtype=torch.float64") from error
+    if exact and result.requires_grad:
+        raise refusal
+    return result
+
+
+def _trained(v: VectorField, x: Tensor, start: float) -> list[Tensor]:
+    """What the continuous adjoint gives gradients of: a module's parameters, else the leaves of one evaluation."""
+    module = module_of(v)
+    if module is not None:
+        return [p for p in module.parameters() if p.requires_grad]
+    return leaves_of([v(x.detach(), torch.full((len(x),), start, dtype=x.dtype, device=x.device))])

@@ -1,0 +1,22 @@
+"""Flow matching: a network learns the mean velocity of the paths that pass a place.
+
+L = E_t,x,z  1/2 ||v(x_t, t) - (a' x + s' z)||^2,   x_t = a(t) x + s(t) z
+
+Lipman et al. 2022, arXiv 2210.02747, eq. 14; PRG, Xue et al. 2024, arXiv 2412.01787, eq. 2. The square is summed over
+the channels and averaged over pictures and pixels.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from bothways.numerics.paths import interpolate
+from bothways.types import Path, VectorField
+
+
+def flow_matching(velocity: VectorField, path: Path, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+    """(B,): the loss of each picture, float32 or better. x, noise: (B,C,H,W), already paired; t: (B,)."""
+    place, wanted = interpolate(path, x, noise, t)
+    found = velocity(place, t)
+    error = found.to(wanted.dtype) - wanted
+    return error.square().sum(1).flatten(1).mean(1) / 2

@@ -1,0 +1,109 @@
+"""Batches made ahead: the same, in order, from any step on, in another process; its failures are one line."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import closing
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from bothways.data.images import Augmentation, batches
+from bothways.data.loader import ahead
+from bothways.data.pairs import pairs
+from bothways.data.sources import ImageSet
+from bothways.models.velocity import Flow
+from bothways.numerics.coupling import ot
+from bothways.types import ModelSpec, RunError, UserError
+
+
+def paired() -> object:
+    images = torch.randint(0, 256, (12, 3, 4, 4), generator=torch.Generator().manual_seed(3)).byte()
+    code = Flow(nn.Identity(), ModelSpec(4, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), 0)).code
+    return pairs(batches(ImageSet(images, torch.arange(12), ("all",)), 4, 1, Augmentation(crop=1)), code, ot, 2)
+
+
+def facts(step: int) -> tuple[Tensor, ...]:
+    return (torch.tensor([step, os.getpid(), torch.get_num_threads()]),)
+
+
+def failing(error: Exception, step: int) -> tuple[Tensor, ...]:
+    if step == 2:
+        raise error
+    return (torch.zeros(1),)
+
+
+def dying(step: int) -> tuple[Tensor, ...]:
+    if step == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return (torch.zeros(1),)
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_batches_are_those_made_in_line_from_any_step_on(workers: int) -> None:
+    batch, state = paired(), torch.random.get_rng_state()
+    found = list(ahead(batch, 3, 9, workers=workers))
+    assert len(found) == 6
+    for step, made in enumerate(found, start=3):
+        assert all(torch.equal(one, other) for one, other in zip(made, batch(step), strict=True))
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert list(ahead(batch, 4, 4, workers=workers)) == []
+
+
+def test_another_process_of_one_thread_makes_them() -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        found = [made[0].tolist() for made in ahead(facts, 0, 5)]
+        assert [step for step, _, _ in found] == list(range(5))
+        assert {threads for _, _, threads in found} == {1}
+        assert len({pid for _, pid, _ in found} | {os.getpid()}) == 2
+        assert {pid for _, pid, _ in (made[0].tolist() for made in ahead(facts, 0, 5, workers=0))} == {os.getpid()}
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def _spawning() -> Iterator[None]:
+    before = multiprocessing.get_start_method(allow_none=True)
+    multiprocessing.set_start_method("spawn", force=True)
+    yield
+    multiprocessing.set_start_method(before, force=True)
+
+
+@pytest.mark.usefixtures("_spawning")
+def test_they_can_be_made_by_a_process_that_shares_no_memory() -> None:
+    batch = paired()
+    (made,) = ahead(batch, 5, 6)
+    assert all(torch.equal(one, other) for one, other in zip(made, batch(5), strict=True))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("error", [ValueError("two\nlines"), UserError("no picture"), RuntimeError("odd")])
+def test_a_batch_that_cannot_be_made_is_one_line(error: Exception, workers: int) -> None:
+    with closing(ahead(partial(failing, error), 0, 9, workers=workers)) as made:
+        next(made), next(made)
+        with pytest.raises(RunError) as said:
+            next(made)
+    told = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    assert str(said.value) == f"the batch of step 3 could not be made: {told}"
+
+
+def test_a_worker_that_is_killed_is_one_line() -> None:
+    with pytest.raises((RunError, RuntimeError)) as said:
+        list(ahead(dying, 0, 9))
+    assert "\n" not in str(said.value).strip()
+    assert "DataLoader worker" in str(said.value)
+
+
+def test_stopping_ends_the_worker() -> None:
+    made = ahead(facts, 0, 100)
+    pid = next(made)[0][1].item()
+    made.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
