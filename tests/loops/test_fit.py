@@ -95,13 +95,13 @@ def test_a_state_survives_a_file_without_pickled_code(tmp_path: Any) -> None:
     ("optimizer", "torchs"),
     [
         ("sgd", lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.01)),
-        ("adamw", lambda p: torch.optim.AdamW(p, lr=0.01, weight_decay=0.01)),
+        ("adamw", lambda p: torch.optim.AdamW(p, lr=0.01, betas=(0.7, 0.95), weight_decay=0.01)),
     ],
 )
 def test_the_steps_are_torchs_own(
     optimizer: str, torchs: Callable[[list[nn.Parameter]], torch.optim.Optimizer]
 ) -> None:
-    chosen = settings(optimizer, weight_decay=0.01, steps=5)
+    chosen = settings(optimizer, weight_decay=0.01, betas=(0.7, 0.95), steps=5)
     state, by_hand = FitState(network(), chosen), network()
     walker = torchs(list(by_hand.parameters()))
     for frame in fit(state, loss, batch, chosen):
@@ -114,15 +114,25 @@ def test_the_steps_are_torchs_own(
 
 
 def test_the_average_is_the_exponential_one_and_is_the_result() -> None:
-    chosen = settings(average=0.8, steps=6)
+    chosen = settings(average=0.3, steps=6)
     state, wanted = FitState(network(), chosen), None
-    for _ in fit(state, loss, batch, chosen):
+    for made, _ in enumerate(fit(state, loss, batch, chosen)):
         now = {k: v.detach().double().clone() for k, v in state.network.state_dict().items() if v.is_floating_point()}
-        wanted = now if wanted is None else {k: 0.8 * wanted[k] + 0.2 * now[k] for k in now}
+        decay = min(0.3, (1 + made) / (10 + made))  # .18, .25, then .3
+        wanted = now if wanted is None else {k: decay * wanted[k] + (1 - decay) * now[k] for k in now}
     found = state.result.state_dict()
     assert max((found[key] - value).abs().max().item() for key, value in wanted.items()) < 1e-6
     assert "2.running_mean" in wanted
     assert not torch.equal(found["head.weight"], state.network.head.weight)
+
+
+def test_the_average_of_a_short_training_is_not_of_its_first_weights() -> None:
+    chosen = settings(average=0.999, steps=20)
+    state, places = FitState(network(), chosen), []
+    for _ in fit(state, loss, batch, chosen):
+        places.append(state.network.head.weight.detach().clone())
+    distances = [(state.result.head.weight - place).norm() for place in (places[0], places[-1])]
+    assert distances[1] < distances[0]
 
 
 def test_the_rate_rises_to_its_peak_and_falls_to_zero() -> None:
@@ -136,6 +146,53 @@ def test_the_rate_rises_to_its_peak_and_falls_to_zero() -> None:
     assert rate_at(100, chosen) == 0
     for warmup in (0.0, 1.0):
         assert all(0 < rate_at(step, FitSettings(7, warmup=warmup)) <= 0.1 for step in range(7))
+
+
+def test_a_cosine_is_torchs_own_and_constant_stays() -> None:
+    chosen = FitSettings(steps=100, rate=0.5, warmup=0.2, schedule="cosine")
+    walker = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.5)
+    torchs = torch.optim.lr_scheduler.CosineAnnealingLR(walker, T_max=80)
+    for step in range(20, 100):
+        assert abs(rate_at(step, chosen) - torchs.get_last_lr()[0]) < 1e-12
+        walker.step()
+        torchs.step()
+    linear = FitSettings(steps=100, rate=0.5, warmup=0.2)
+    flat = FitSettings(steps=100, rate=0.5, warmup=0.2, schedule="constant")
+    assert [rate_at(k, chosen) for k in range(20)] == [rate_at(k, linear) for k in range(20)]
+    assert [rate_at(k, flat) for k in range(20)] == [rate_at(k, linear) for k in range(20)]
+    assert {rate_at(k, flat) for k in range(20, 100)} == {0.5}
+
+
+def test_batches_may_come_from_an_iterator() -> None:
+    chosen = settings(steps=8)
+    one, other = FitState(network(), chosen), FitState(network(), chosen)
+    wanted = [frame.stats for frame in fit(one, loss, batch, chosen)]
+    first = fit(other, loss, map(batch, range(8)), chosen)
+    found = [next(first).stats for _ in range(3)]
+    found += [frame.stats for frame in fit(other, loss, map(batch, range(3, 8)), chosen)]
+    assert found == wanted
+
+
+def test_dropout_is_a_function_of_the_step_and_leaves_the_callers_random_state_alone() -> None:
+    def with_dropout() -> nn.Module:
+        net = network()
+        net[3] = nn.Sequential(nn.SiLU(), nn.Dropout(0.5))
+        return net
+
+    chosen = settings(steps=8, seed=4)
+    whole, saved = FitState(with_dropout(), chosen), {}
+    torch_state, wanted = torch.random.get_rng_state(), []
+    for frame in fit(whole, loss, batch, chosen):
+        wanted.append(frame.stats["loss"])
+        if frame.step == 3:
+            saved = copy.deepcopy(whole.state_dict())
+    assert torch.equal(torch.random.get_rng_state(), torch_state)
+    resumed = FitState(with_dropout(), chosen)
+    resumed.load_state_dict(saved)
+    torch.rand(5)  # another process has drawn other numbers by now
+    assert [frame.stats["loss"] for frame in fit(resumed, loss, batch, chosen)] == wanted[3:]
+    other = settings(steps=8, seed=5)
+    assert [f.stats["loss"] for f in fit(FitState(with_dropout(), other), loss, batch, other)] != wanted
 
 
 def test_frames_report_the_rate_that_was_used() -> None:
@@ -200,6 +257,8 @@ def test_frozen_parameters_stay(optimizer: str) -> None:
 def test_optimisers_that_do_not_exist_or_do_not_fit() -> None:
     with pytest.raises(UserError, match="sgd, adamw, muon"):
         settings("adam")
+    with pytest.raises(UserError, match="linear, cosine, constant"):
+        settings(schedule="step")
     with pytest.raises(UserError, match='type "adamw"'):
         FitState(ResNet(3, (4,), (0,)), settings("muon"))
 

@@ -17,6 +17,7 @@ from bothways import UserError, generate, load_images, load_model
 from bothways.cli import main
 from bothways.numerics.measures import wilson_interval
 from bothways.recipe.train import prepare_training
+from bothways.runs import RunFolder
 
 NAMES = [f"colour {k}" for k in range(10)]
 RECIPE = """# Trains next to nothing
@@ -81,7 +82,10 @@ def trained(place: Path) -> Path:
 
 def test_the_files_and_the_truth_of_the_card(place: Path, trained: Path) -> None:
     written = {path.name for path in trained.iterdir()}
-    assert written == {"tiny.json", "tiny.safetensors", "tiny.statistics.safetensors", "state.pt"}
+    files = {"tiny.json", "tiny.safetensors", "tiny.statistics.safetensors"}
+    assert written == files | {"recipe.toml", "status.json", "frames.jsonl", "checkpoint.pt", "images"}
+    assert RunFolder.open(trained).status["state"] == "complete"
+    assert [frame["step"] for frame in RunFolder.open(trained).frames] == list(range(1, STEPS + 1))
     card = json.loads((trained / "tiny.json").read_text())
     model, test = load_model(trained / "tiny.json"), load_images(place / "data", split="test")
     assert (model.spec.classes, model.spec.size, model.spec.feature_layer) == (tuple(NAMES), 32, "pool")
@@ -124,18 +128,19 @@ def test_a_card_draws_and_judges(trained: Path) -> None:
 
 def test_a_resume_equals_the_uninterrupted_run(place: Path, trained: Path) -> None:
     out = place / "resumed"
-    with_state = (str(place / "tiny.toml"), str(place / "data"), out)
-    steps = prepare_training(*with_state).run(save_every=4)
+    asked = (str(place / "tiny.toml"), str(place / "data"), out)
+    steps = prepare_training(*asked, save_every=4).run()
     assert [next(steps).step for _ in range(6)] == [1, 2, 3, 4, 5, 6]
     steps.close()
-    assert prepare_training(*with_state, resume=True).state.step == 6
-    killed = prepare_training(*with_state, resume=True)
-    kept = killed.run(save_every=100)
+    assert RunFolder.open(out).status["state"] == "stopped"
+    assert prepare_training(*asked, resume=True).state.step == 6
+    killed = prepare_training(*asked, resume=True, save_every=100)
+    kept = killed.run()
     assert next(kept).step == 7  # and no more: what a kill loses is made again
-    again = prepare_training(*with_state, resume=True)
+    again = prepare_training(*asked, resume=True)
     assert [frame.step for frame in again.run()] == [7, 8, 9, 10]
     again.finish()
-    for name in ("tiny.json", "tiny.safetensors", "tiny.statistics.safetensors"):
+    for name in ("tiny.json", "tiny.safetensors", "tiny.statistics.safetensors", "frames.jsonl"):
         assert (out / name).read_bytes() == (trained / name).read_bytes()
 
 
@@ -192,10 +197,10 @@ def test_a_bad_out_is_refused(place: Path, trained: Path, tmp_path: Path) -> Non
     recipe, data = str(place / "tiny.toml"), str(place / "data")
     refused("--resume", recipe, data, trained)
     (tmp_path / "file").write_text("")
-    refused("--out", recipe, data, tmp_path / "file" / "out")
+    refused("choose a folder that can be written", recipe, data, tmp_path / "file" / "out")
     other = tmp_path / "other.toml"
     other.write_text(RECIPE.replace("channels = [8, 8]", "channels = [8, 16]"))
-    refused("another recipe", str(other), data, trained, resume=True)
+    refused("type the first value to --resume", str(other), data, trained, resume=True)
 
 
 def refused(says: str, *arguments, **keywords) -> None:

@@ -20,13 +20,14 @@ def train(
     data: Annotated[Path, typer.Option(help="A folder with train.parquet and test.parquet.")],
     out: Annotated[Path, typer.Option(help="Where weights, card and checkpoints go.")] = Path("runs/training"),
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the training that is there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the training that is there.")] = False,
 ) -> None:
     from bothways.recipe.train import prepare_training
 
-    training = prepare_training(recipe, str(data), out, resume=resume)
-    with closing(training.run()) as steps:
-        follow(steps, training.settings.steps, training.name, training.state.step)
-    facts = training.finish()
+    work = prepare_training(recipe, str(data), out, resume=resume, overwrite=overwrite)
+    with closing(work.run()) as steps:
+        follow(steps, work.training.settings.steps, work.name, work.state.step)
+    facts = work.finish()
     say(f"accuracy {facts['accuracy']:.2%} on {facts['accuracy_on']}; files in {out}")
 
 
@@ -42,9 +43,9 @@ def report(
 
 @app.command(help="BibTeX for the parts that a run used.\n\nExample:\n\n  bothways cite runs/latest >> references.bib")
 def cite(run: Annotated[Path, typer.Argument(help="A run folder.", show_default=False)]) -> None:
-    from bothways.recipe.cite import citations
-    from bothways.recipe.settings import checked
+    from bothways.recipe.cite import run_citations
     from bothways.runs import RunFolder
 
-    for entry in citations(checked(RunFolder.open(run).settings.get("settings", {}))):
+    folder = RunFolder.open(run)
+    for entry in run_citations(folder.settings, folder.measures):
         typer.echo(entry + "\n")

@@ -6,11 +6,14 @@ import tomllib
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
 
 from bothways.types import UserError
+
+Settings = TypeVar("Settings", bound=BaseModel)
 
 DEFAULT_RECIPE = "icons"
 DEFAULT_OF_WORDS, DEFAULT_OF_LAYERS = "das", "channel"
@@ -176,18 +179,23 @@ def draw_settings(recipe: str = DEFAULT_RECIPE, **changes: Any) -> DrawSettings:
     return checked({**read_recipe(recipe), "recipe": recipe, **{k: v for k, v in changes.items() if v is not None}})
 
 
-def known_or_error(name: str) -> None:
-    if name not in DrawSettings.model_fields:
-        near = get_close_matches(name, DrawSettings.model_fields, n=3, cutoff=0.4) or list(DrawSettings.model_fields)
+def known_or_error(name: str, model: type[BaseModel] = DrawSettings) -> None:
+    if name not in model.model_fields:
+        near = get_close_matches(name, model.model_fields, n=3, cutoff=0.4) or list(model.model_fields)
         raise UserError(f"no setting {name!r}; type one of {', '.join(near)}")
 
 
 def checked(values: dict[str, Any]) -> DrawSettings:
-    """Validate; raises UserError that names the option, its value and what is allowed."""
+    """The settings of a drawing. Raises UserError that names the option, its value and what is allowed."""
+    return validated(DrawSettings, values)
+
+
+def validated(model: type[Settings], values: dict[str, Any]) -> Settings:
+    """A record of settings. Raises UserError in one line that names the first that cannot be."""
     for key in values:
-        known_or_error(key)
+        known_or_error(key, model)
     try:
-        return DrawSettings(**values)
+        return model(**values)
     except ValidationError as error:
         first = error.errors()[0]
         raise UserError(f"{first['loc'][0]}={first['input']!r}: {first['msg']}") from error
@@ -201,12 +209,13 @@ def _drawing_recipes() -> dict[str, dict[str, Any]]:
 def described(name: str, task: str | None = None) -> str:
     """What a setting is, and what it is when it is left out: the recipes' values, or those of one task's recipe."""
     field = DrawSettings.model_fields[name]
-    among = {
-        recipe: table
-        for recipe, table in _drawing_recipes().items()
-        if (recipe == task or (recipe not in TASKS and task is None))
-    }
-    values = {recipe: table.get(name, field.default) for recipe, table in among.items()}
+    chosen = {task} if task else _drawing_recipes().keys() - set(TASKS)
+    among = {recipe: table for recipe, table in _drawing_recipes().items() if recipe in chosen}
+    return worded(name, field, {recipe: table.get(name, field.default) for recipe, table in among.items()})
+
+
+def worded(name: str, field: FieldInfo, values: dict[str, Any]) -> str:
+    """The help of a setting. values: what it is in each recipe."""
     text = (field.description or name)[:1].upper() + (field.description or name)[1:]
     if len({str(value) for value in values.values()}) == 1:
         return f"{text}. [default: {next(iter(values.values()))}]"

@@ -1,6 +1,6 @@
 """Train a network of the catalogue by a recipe: TOML -> data, network, loop -> weights, card and statistics.
 
-What it leaves in the output folder is what ``models/bundled`` holds of each model:
+What it leaves in the run folder is what ``models/bundled`` holds of each model:
 
     NAME.safetensors              weights, half precision
     NAME.json                     the card: network, facts, data, accuracy with interval, licence, limits
@@ -10,7 +10,7 @@ What it leaves in the output folder is what ``models/bundled`` holds of each mod
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,16 @@ from torch import Tensor, nn
 
 from bothways.data.images import Augmentation, batches
 from bothways.data.sources import ImageSet, load_images
-from bothways.loops.fit import FitSettings, FitState, fit
+from bothways.loops.fit import FitSettings, FitState, Loss
+from bothways.loops.processes import Processes, join_processes
 from bothways.models.adapter import Adapter
 from bothways.models.catalogue import build_network
 from bothways.numerics.draws import generator
 from bothways.numerics.measures import wilson_interval
 from bothways.recipe.settings import read_recipe
 from bothways.recipe.statistics import PICTURES, as_tensors, in_eight_bits, space_of
-from bothways.runs.files import reason, replace_file
+from bothways.recipe.training import SAVE_EVERY, Training, training_folder
+from bothways.runs.files import replace_file
 from bothways.synthesis.judge import penultimate
 from bothways.types import Frame, ModelSpec, UserError
 
@@ -41,50 +43,22 @@ KEPT_RANK = 40  # directions of the statistics that are kept: the bundled files 
 
 
 @dataclass
-class Training:
-    """One training run. ``run`` yields frames; ``finish`` writes the files."""
+class ClassifierTraining:
+    """A classifier in training. ``run`` yields frames; ``finish`` writes the files."""
 
     name: str
     tables: dict[str, Any]
     data: str
     train: ImageSet
     validation: ImageSet
-    state: FitState
-    settings: FitSettings
-    out: Path
+    training: Training
 
-    def run(self, save_every: int = 500) -> Generator[Frame, None, None]:
-        batch = batches(
-            self.train,
-            self.tables["fit"]["batch"],
-            self.tables["seed"],
-            Augmentation(**self.tables.get("augmentation", {})),
-        )
-        for frame in fit(self.state, self.loss(), batch, self.settings):
-            if frame.step % save_every == 0 or frame.step == self.settings.steps:
-                self.save_state()
-            try:
-                yield frame
-            except GeneratorExit:  # stopped by who looks on, between two steps
-                self.save_state()
-                raise
+    @property
+    def state(self) -> FitState:
+        return self.training.state
 
-    def loss(self) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, dict[str, Tensor]]]:
-        smoothing = self.tables["fit"].get("label_smoothing", 0.0)
-
-        def loss(network: nn.Module, batch: tuple[Tensor, ...]) -> tuple[Tensor, dict[str, Tensor]]:
-            images, labels = batch
-            logits = network(standardized(images)).float()
-            accuracy = (logits.argmax(1) == labels).float().mean()
-            return F.cross_entropy(logits, labels, label_smoothing=smoothing), {"accuracy": accuracy}
-
-        return loss
-
-    def save_state(self) -> None:
-        path = self.out / "state.pt"
-        partial = path.with_suffix(".partial")
-        torch.save({**self.state.state_dict(), "tables": self.tables}, partial)
-        partial.replace(path)
+    def run(self) -> Generator[Frame, None, None]:
+        return self.training.run()
 
     def adapter(self) -> Adapter:
         spec = ModelSpec(
@@ -105,37 +79,62 @@ class Training:
         model = self.adapter()
         test = load_images(self.data, split="test")
         facts = card_of(self, accuracy(model, test), accuracy(model, self.validation))
-        replace_file(self.out / f"{self.name}.safetensors", save({k: v.contiguous() for k, v in half.items()}))
-        replace_file(self.out / f"{self.name}.statistics.safetensors", save(statistics_of(model, self.train, test)))
-        replace_file(self.out / f"{self.name}.json", (json.dumps(facts, indent=2) + "\n").encode())
+        out = self.training.folder.path
+        replace_file(out / f"{self.name}.safetensors", save({k: v.contiguous() for k, v in half.items()}))
+        replace_file(out / f"{self.name}.statistics.safetensors", save(statistics_of(model, self.train, test)))
+        replace_file(out / f"{self.name}.json", (json.dumps(facts, indent=2) + "\n").encode())
+        self.training.folder.finish("complete")
         return facts
 
 
-def prepare_training(recipe: str, data: str, out: str | Path, *, resume: bool = False) -> Training:
-    """Everything that can be refused, before the first step. With ``resume``, goes on from the saved state."""
-    tables, out = read_recipe(recipe, "train"), Path(out)
-    if (out / "state.pt").exists() and not resume:
-        raise UserError(f"{out} holds a training run; type --resume to go on, or another --out")
+def prepare_training(
+    recipe: str,
+    data: str,
+    out: str | Path,
+    *,
+    overwrite: bool = False,
+    resume: bool = False,
+    save_every: int = SAVE_EVERY,
+    workers: int = 1,
+) -> ClassifierTraining:
+    """Everything that can be refused, before the first step. With ``resume``, goes on from the checkpoint."""
+    tables, name = read_recipe(recipe, "train"), Path(recipe).stem
+    if join_processes("cpu").count > 1:
+        raise UserError(
+            "bothways train is for one process: its networks normalise over a batch; type it without torchrun"
+        )
     validation, train = _divided(recipe, tables, data)
     try:
         settings, network = _built(tables, train)
         state = FitState(network, settings)
+        size = tables["fit"]["batch"]
+        drawn = batches(train, size, tables["seed"], Augmentation(**tables.get("augmentation", {})))
     except UserError:
         raise
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"recipe {recipe!r} cannot train: {type(error).__name__}: {error}; compare {EXAMPLE}"
         ) from error
-    if resume and (out / "state.pt").exists():
-        saved = torch.load(out / "state.pt", weights_only=True)
-        if saved.get("tables", tables) != tables:
-            raise UserError(f"{out} was begun with another recipe than {recipe!r}; type that one, or another --out")
-        state.load_state_dict(saved)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--out {out}: {reason(error)}; choose a folder that can be written") from error
-    return Training(Path(recipe).stem, tables, data, train, validation, state, settings, out)
+    own = tuple(f"{name}{suffix}" for suffix in (".safetensors", ".json", ".statistics.safetensors"))
+    told = {"settings": {"recipe": recipe, **tables}, "data": {"source": data}}
+    folder = training_folder(out, told, Processes(), own=own, overwrite=overwrite, resume=resume)
+    loss = classification(tables["fit"].get("label_smoothing", 0.0))
+    training = Training(folder, state, settings, loss, drawn, size, save_every=save_every, workers=workers)
+    if resume:
+        training.resume()
+    return ClassifierTraining(name, tables, data, train, validation, training)
+
+
+def classification(smoothing: float) -> Loss:
+    """Cross-entropy with label smoothing, and the accuracy beside it."""
+
+    def loss(network: nn.Module, batch: tuple[Tensor, ...]) -> tuple[Tensor, dict[str, Tensor]]:
+        images, labels = batch
+        logits = network(standardized(images)).float()
+        accuracy = (logits.argmax(1) == labels).float().mean()
+        return F.cross_entropy(logits, labels, label_smoothing=smoothing), {"accuracy": accuracy}
+
+    return loss
 
 
 def _divided(recipe: str, tables: dict[str, Any], data: str) -> tuple[ImageSet, ImageSet]:
@@ -161,7 +160,6 @@ def _built(tables: dict[str, Any], train: ImageSet) -> tuple[FitSettings, nn.Mod
     options = dict(tables["fit"])
     epochs, batch = options.pop("epochs"), options.pop("batch")
     options.pop("label_smoothing", None)
-    Augmentation(**tables.get("augmentation", {}))
     settings = FitSettings(steps=epochs * (len(train) // batch), **options)
     with torch.random.fork_rng():  # the initial weights are the recipe's, the caller's random state is its own
         torch.random.manual_seed(tables["seed"])
@@ -194,7 +192,7 @@ def statistics_of(model: Adapter, train: ImageSet, test: ImageSet) -> dict[str, 
     return {**in_eight_bits("features", features), "labels": shown.labels.half(), **kept}
 
 
-def card_of(training: Training, test: tuple[int, int], validation: tuple[int, int]) -> dict[str, Any]:
+def card_of(training: ClassifierTraining, test: tuple[int, int], validation: tuple[int, int]) -> dict[str, Any]:
     spec, network = training.adapter().spec, training.tables["network"]
     low, high = wilson_interval(*test)
     return {

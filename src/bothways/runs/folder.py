@@ -42,7 +42,7 @@ from bothways.types import Frame, RunError, UserError
 
 STATES = ("running", "stopped", "failed", "complete")
 NEW_STATUS = {"state": "running", "message": "", "seconds": 0.0, "peak_mb": 0.0, "pictures": 0, "of": 0}
-OWN_FILES = ("status.json", "frames.jsonl", "pictures.jsonl", "measures.json", "recipe.toml")  # recipe goes last
+OWN_FILES = ("report.html", "status.json", "frames.jsonl", "pictures.jsonl", "measures.json", "recipe.toml")  # last
 
 
 def _toml_value(value: Any) -> Any:
@@ -74,12 +74,12 @@ def _is_empty(path: Path) -> bool:
     return not path.exists() or all(entry.name.endswith(PARTIAL) for entry in path.iterdir())
 
 
-def _remove_run(path: Path) -> None:
+def _remove_run(path: Path, own: Sequence[str] = ()) -> None:
     """Remove what a run wrote and nothing else: a file of the user's beside it stays."""
-    own = [*path.glob("images/*.png"), *path.glob("state/state*"), *(path / name for name in OWN_FILES)]
-    for file in own:
+    patterns = ("images/*.png", "state/state*", *own, *OWN_FILES)
+    for file in [file for pattern in patterns for file in path.glob(pattern)]:
         file.unlink(missing_ok=True)
-    for folder in ("images", "state"):
+    for folder in ("images", "state", *{name.split("/")[0] for name in own if "/" in name}):
         with contextlib.suppress(OSError):  # not empty: it holds something of the user's
             (path / folder).rmdir()
 
@@ -92,12 +92,14 @@ class RunFolder:
 
     @classmethod
     def create(
-        cls, path: str | Path, settings: Mapping[str, Any], *, overwrite: bool = False, resume: bool = False
-    ) -> RunFolder:
+        cls, path: str | Path, settings: Mapping[str, Any], own: Sequence[str] = (), *, overwrite: bool = False,
+        resume: bool = False,
+    ) -> RunFolder:  # fmt: skip
         """A folder for a new run, or with ``resume`` the one of a run that was cut short.
 
         settings: the tables of recipe.toml ("settings", "model", "versions"); None values are left out.
         overwrite: remove the run that is there (only what a run wrote, only beside a recipe.toml).
+        own: patterns of what this kind of run writes besides, which goes with the run that is removed.
         resume: go on with the run that is there; its saved settings must equal these. Begins where none is.
         Raises UserError where the path is taken, is no run folder, cannot be written, or settings differ.
         """
@@ -106,7 +108,7 @@ class RunFolder:
         if overwrite and resume:
             raise UserError(f"{path}: --overwrite and --resume contradict each other; type one of them")
         try:
-            if folder._begins(overwrite=overwrite, resume=resume):
+            if folder._begins(own, overwrite=overwrite, resume=resume):
                 folder._begin(text)
             else:
                 _require_equal(folder.path, folder.settings, tomllib.loads(text))
@@ -127,7 +129,7 @@ class RunFolder:
             raise UserError(f"{path}: not a run folder, recipe.toml is missing; type the folder that a run wrote")
         return folder
 
-    def _begins(self, *, overwrite: bool, resume: bool) -> bool:
+    def _begins(self, own: Sequence[str], *, overwrite: bool, resume: bool) -> bool:
         """Whether a new run begins here (else one goes on); refuses a place that is not ours to take."""
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"{self.path}: a file is in the way; type another folder")
@@ -138,7 +140,7 @@ class RunFolder:
         if not (self.path / "recipe.toml").is_file():
             raise UserError(f"{self.path}: is not empty and not a run folder (no recipe.toml); type another folder")
         if overwrite:
-            _remove_run(self.path)
+            _remove_run(self.path, own)
         return overwrite
 
     def _begin(self, recipe: str) -> None:

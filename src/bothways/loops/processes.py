@@ -1,0 +1,90 @@
+"""Several processes that train one network, each on its share of every batch; by accelerate.
+
+    batch_rank = batch[rank::count],   gradient = mean over processes,   so each holds the same network at every step
+
+A batch is the same function of the step whatever the number of processes. Shares are every count-th row, since the
+times of a flow's batch are in order.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+
+from bothways.types import UserError
+
+Batches = Callable[[int], tuple[Tensor, ...]]
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among those that train together; by default it is alone.
+
+    device: where its network stands. accelerator: accelerate's, where there are several.
+    """
+
+    rank: int = 0
+    count: int = 1
+    device: str = "cpu"
+    accelerator: Any = None
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the one that writes, prints and shows."""
+        return self.rank == 0
+
+    def wrapped(self, network: nn.Module) -> nn.Module:
+        """The network whose backward pass averages gradients over the processes."""
+        return network if self.accelerator is None else self.accelerator.prepare_model(network)
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Like ``values``, their mean over the processes."""
+        return values if self.accelerator is None else self.accelerator.reduce(values, "mean")
+
+    def share(self, batch: Batches, size: int) -> Batches:
+        """This process's rows of each batch. Raises UserError where ``size`` rows cannot be shared out evenly."""
+        if size % self.count:
+            near = max(1, size // self.count) * self.count
+            raise UserError(f"--batch {size} cannot be shared by {self.count} processes; type --batch {near}")
+        return batch if self.count == 1 else partial(_share, batch, self.rank, self.count)
+
+    def by_the_first(self, make: Callable[[], None]) -> None:
+        """Let the first process do what only one may; its UserError is raised in all."""
+        said = ""
+        if self.first:
+            try:
+                make()
+            except UserError as error:
+                said = str(error)
+        if self.accelerator is not None:
+            from accelerate.utils import broadcast_object_list
+
+            said = broadcast_object_list([said])[0]
+        if said:
+            raise UserError(said)
+
+    def end(self) -> None:
+        """Let go of the others."""
+        if self.accelerator is not None:
+            self.accelerator.end_training()
+
+
+def join_processes(device: str) -> Processes:
+    """The processes that torchrun started, as WORLD_SIZE says. Raises UserError where accelerate is missing."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return Processes(device=device)
+    try:
+        from accelerate import Accelerator
+    except ImportError as error:
+        raise UserError('many processes need accelerate; type pip install "bothways[distributed]"') from error
+    accelerator = Accelerator(cpu=device == "cpu")
+    return Processes(accelerator.process_index, accelerator.num_processes, str(accelerator.device), accelerator)
+
+
+def _share(batch: Batches, rank: int, count: int, step: int) -> tuple[Tensor, ...]:
+    return tuple(rows[rank::count] for rows in batch(step))

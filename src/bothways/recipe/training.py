@@ -1,0 +1,212 @@
+"""One training run on disk: frames as they come, a checkpoint every so many steps, and the way back into it.
+
+    RUN/checkpoint.pt      network, average, optimisers and step: all that is no function of the step
+    RUN/frames.jsonl       one line a step, cut after the checkpoint when the run is resumed
+    RUN/tensorboard/       the same numbers for TensorBoard, where it was asked for
+
+Written whole or not at all, so a kill at any moment loses the steps since the last checkpoint, which are made again to
+the bit.
+"""
+
+from __future__ import annotations
+
+import io
+import signal
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, final
+
+import torch
+
+from bothways.data.loader import ahead
+from bothways.loops.fit import FitSettings, FitState, Loss, fit
+from bothways.loops.processes import Batches, Processes
+from bothways.recipe.result import peak_memory
+from bothways.runs import RunFolder
+from bothways.runs.files import replace_file
+from bothways.types import Frame, RunError, UserError
+
+CHECKPOINT = "checkpoint.pt"
+TENSORBOARD = "tensorboard"
+SAVE_EVERY = 500  # steps
+SPEED = "images/s"  # shown while it runs, and kept out of frames.jsonl: it differs from run to run
+SMOOTHED = 0.9  # share of the former speed in the one that is shown
+
+
+def training_folder(
+    path: str | Path,
+    tables: Mapping[str, Any],
+    processes: Processes,
+    *,
+    own: tuple[str, ...] = (),
+    overwrite: bool = False,
+    resume: bool = False,
+) -> RunFolder:
+    """The run folder of a training, made by the first process. Raises UserError as ``RunFolder.create`` does.
+
+    own: patterns of the files that this kind of training writes, removed with the run that ``overwrite`` replaces.
+    """
+
+    written = (CHECKPOINT, f"{TENSORBOARD}/events.*", *own)
+
+    def make() -> None:
+        RunFolder.create(path, tables, own=written, overwrite=overwrite, resume=resume)
+
+    processes.by_the_first(make)
+    return RunFolder.open(path)
+
+
+@final
+@dataclass
+class Training:
+    """A training run. ``run`` yields a frame after every step; the checkpoint in ``folder`` is taken up by ``resume``.
+
+    batch: step -> the tensors of the whole batch of ``pictures``, whatever the number of processes.
+    at_checkpoint: what else is written then. workers: processes that make batches ahead of the steps.
+    """
+
+    folder: RunFolder
+    state: FitState
+    settings: FitSettings
+    loss: Loss
+    batch: Batches
+    pictures: int
+    at_checkpoint: Callable[[], None] = lambda: None
+    save_every: int = SAVE_EVERY
+    workers: int = 1
+    tensorboard: bool = False
+    processes: Processes = Processes()  # noqa: RUF009 - frozen
+    saved: int | None = None  # the step of the last checkpoint
+
+    def resume(self) -> None:
+        """Take up the checkpoint of the folder, where there is one."""
+        path = self.folder.path / CHECKPOINT
+        if not path.is_file():
+            return
+        try:
+            self.state.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        except Exception as error:  # torch raises many kinds for a file that is not its own
+            said = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise UserError(f"{path} cannot be taken up ({said}); type --overwrite to begin again") from error
+        self.saved = self.state.step
+
+    def save(self) -> None:
+        """Write the checkpoint, unless the last one is of this very step."""
+        if not self.processes.first or self.saved == self.state.step:
+            return
+        self.at_checkpoint()  # first: a kill in between must not leave a last checkpoint beside older weights
+        content = io.BytesIO()
+        torch.save(self.state.state_dict(), content)
+        replace_file(self.folder.path / CHECKPOINT, content.getvalue())
+        self.saved = self.state.step
+
+    def run(self) -> Generator[Frame, None, None]:
+        """Yield a frame after every step, with the speed in ``images/s``. However it ends, the folder is left whole.
+
+        Raises RunError where the loss is not finite; the last checkpoint is kept, and the line names it.
+        """
+        began, before = time.monotonic(), float(self.folder.status["seconds"])
+        state, message = "stopped", "stopped before the end; type --resume to go on"
+        if self.processes.first:
+            self.folder.drop_frames_after(0, self.state.step)
+        try:
+            with closing(self._steps()) as steps:
+                yield from steps
+            state, message = "running", ""  # what follows the steps says when all is complete
+        except Exception as error:
+            state, message = "failed", self._told(error)
+            # torch raises the second one anywhere
+            if isinstance(error, (RunError, torch.OutOfMemoryError)) or "DataLoader worker" in str(error):
+                raise RunError(message) from error
+            raise
+        finally:
+            if self.processes.first:
+                facts = {"seconds": before + time.monotonic() - began, "peak_mb": peak_memory(self.processes.device)}
+                self.folder.finish(state, message, **facts, step=self.state.step, steps=self.settings.steps)
+
+    def _steps(self) -> Generator[Frame, None, None]:
+        share = self.processes.share(self.batch, self.pictures)
+        source = ahead(share, self.state.step, self.settings.steps, self.workers)
+        frames = fit(self.state, self.loss, source, self.settings, self.processes)
+        with closing(frames), closing(source), self._board() as board:
+            seconds, last = 0.0, time.monotonic()
+            while True:
+                with held_back() as interrupts:
+                    frame = next(frames, None)
+                    if frame is not None:
+                        self._keep(frame)
+                if interrupts:
+                    self.save()
+                    raise KeyboardInterrupt
+                if frame is None:
+                    return
+                now = time.monotonic()
+                seconds = SMOOTHED * seconds + (1 - SMOOTHED) * (now - last) if seconds else now - last
+                last = now
+                shown = replace(frame, stats={**frame.stats, SPEED: self.pictures / seconds})
+                board(shown)
+                try:
+                    yield shown
+                except GeneratorExit:  # stopped by who looks on, between two steps
+                    self.save()
+                    raise
+
+    def _keep(self, frame: Frame) -> None:
+        if self.processes.first:
+            self.folder.append_frame(frame, 0)
+        if frame.step % self.save_every == 0 or frame.step == self.settings.steps:
+            self.save()
+
+    def _told(self, error: Exception) -> str:
+        text = str(error).splitlines()[0].strip() if str(error) else type(error).__name__
+        if isinstance(error, torch.OutOfMemoryError):
+            text = f"no memory is left for {self.pictures} pictures a step; type a smaller --batch"
+        if self.saved is None:
+            return f"{text}; there is no checkpoint yet"
+        return f"{text}; the checkpoint of step {self.saved} is kept in {self.folder.path / CHECKPOINT}"
+
+    @contextmanager
+    def _board(self) -> Iterator[Callable[[Frame], object]]:
+        """What writes a frame for TensorBoard; nothing where that was not asked for."""
+        if not (self.tensorboard and self.processes.first):
+            yield lambda frame: None
+            return
+        writer = tensorboard_writer()(str(self.folder.path / TENSORBOARD), purge_step=self.state.step + 1)
+        try:
+            yield lambda frame: [writer.add_scalar(name, value, frame.step) for name, value in frame.stats.items()]
+        finally:
+            writer.close()
+
+
+def tensorboard_writer() -> Any:
+    """TensorBoard's SummaryWriter. Raises UserError where it is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise UserError('--tensorboard needs TensorBoard; type pip install "bothways[tensorboard]"') from error
+    return SummaryWriter
+
+
+@contextmanager
+def held_back() -> Iterator[list[int]]:
+    """Ctrl-C is noted in the list and not raised, so that no step is half made; a second one is raised at once."""
+    noted: list[int] = []
+    former = signal.getsignal(signal.SIGINT)
+
+    def note(number: int, stack: Any) -> None:
+        if noted:
+            raise KeyboardInterrupt
+        noted.append(number)
+
+    if threading.current_thread() is not threading.main_thread() or not callable(former):
+        yield noted
+        return
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield noted
+    finally:
+        signal.signal(signal.SIGINT, former)
