@@ -22,6 +22,13 @@ def pytest_configure() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def _plain_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wide and without colour, so that what a command prints can be read line by line."""
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("NO_COLOR", "1")
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of data and weights beside the repository; a test that asks for it is skipped where it is absent."""

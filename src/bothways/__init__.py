@@ -3,7 +3,8 @@
 Models and data
     ModelSpec       the facts about a model that its weights do not hold
     load_model      an address or a live module -> a model that can be read
-    load_images     a parquet file or a folder -> labelled pictures
+    load_flow       an address or a live module -> a velocity between noise and pictures
+    load_images     the name of a data set, a parquet file or a folder -> labelled pictures
 
 Synthesis
     generate        pictures of classes, or of none, from an unmodified discriminative model -> Result
@@ -15,6 +16,19 @@ Synthesis
     statistics      what a model measures of real pictures, for drawing without a class
     spectrum        the mean amplitude spectrum of pictures, for the recipe maco -> Spectrum
     scorecard       which label-free quantities of a model mean anything -> Scorecard
+
+Classification
+    evaluate        how often a classifier is right, clean and corrupted, and whether its confidence can be believed
+    predict         the most probable classes of pictures
+
+Representation
+    finetune        a flow made a classifier: a head on walked pictures or the flow's activations -> Finetuned
+    load_classifier what finetune wrote -> a model that can be read like any other
+    pretrain        a flow between noise and pictures, trained on pictures -> Pretrained
+    encode, decode  pictures walked to noise and back; exact gradients in flat memory
+    sample          pictures of a flow -> Result
+    likelihood      bits per dimension of pictures under a flow
+    diagnose        how straight a flow is, what is lost there and back, how it stretches, what noise leaves
 
 Errors
     UserError       a mistake in what was asked, in one line
@@ -31,9 +45,18 @@ from bothways.version import __version__
 if TYPE_CHECKING:
     from bothways.data.sources import load_images
     from bothways.models.catalogue import load_model
+    from bothways.models.flows import load_flow
     from bothways.numerics.spectra import Spectrum
+    from bothways.recipe.classifier import load_classifier
+    from bothways.recipe.encode import decode, encode
+    from bothways.recipe.evaluate import evaluate
+    from bothways.recipe.finetune import Finetuned, finetune
+    from bothways.recipe.flow_measures import diagnose, likelihood
     from bothways.recipe.generate import generate
+    from bothways.recipe.predict import predict
+    from bothways.recipe.pretrain import Pretrained, pretrain
     from bothways.recipe.result import Result
+    from bothways.recipe.sample import sample
     from bothways.recipe.scorecard import Scorecard, scorecard
     from bothways.recipe.settings import recipes
     from bothways.recipe.spectrum import spectrum
@@ -43,10 +66,23 @@ if TYPE_CHECKING:
     from bothways.types import Frame, ModelSpec, RunError, UserError
 
 _SHELF = {
+    "load_flow": "models.flows",
     "load_images": "data.sources",
     "load_model": "models.catalogue",
+    "load_classifier": "recipe.classifier",
+    "decode": "recipe.encode",
+    "encode": "recipe.encode",
+    "evaluate": "recipe.evaluate",
+    "Finetuned": "recipe.finetune",
+    "finetune": "recipe.finetune",
+    "diagnose": "recipe.flow_measures",
+    "likelihood": "recipe.flow_measures",
     "generate": "recipe.generate",
+    "predict": "recipe.predict",
+    "Pretrained": "recipe.pretrain",
+    "pretrain": "recipe.pretrain",
     "Result": "recipe.result",
+    "sample": "recipe.sample",
     "Scorecard": "recipe.scorecard",
     "scorecard": "recipe.scorecard",
     "recipes": "recipe.settings",
@@ -68,8 +104,10 @@ _SHELF = {
 }
 
 __all__ = [
+    "Finetuned",
     "Frame",
     "ModelSpec",
+    "Pretrained",
     "Result",
     "RunError",
     "Scorecard",
@@ -78,16 +116,27 @@ __all__ = [
     "UserError",
     "__version__",
     "accentuate",
+    "decode",
+    "diagnose",
     "dsf",
     "dsf_score",
     "edit",
+    "encode",
+    "evaluate",
+    "finetune",
     "generate",
     "inpaint",
     "invert",
+    "likelihood",
+    "load_classifier",
+    "load_flow",
     "load_images",
     "load_model",
+    "predict",
+    "pretrain",
     "recipes",
     "restyle",
+    "sample",
     "scorecard",
     "spectrum",
     "statistics",

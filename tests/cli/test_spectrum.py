@@ -6,24 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from bothways.cli import main
 from bothways.numerics.draws import Draws
 from bothways.recipe.spectrum import read_spectrum
 from bothways.runs import RunFolder, to_png
+from command import run
 
 TOY = f"{Path(__file__).resolve().parents[1] / 'toy_model.py'}:build"
-
-
-def run(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as end:
-        main([str(argument) for argument in arguments])
-    return int(end.value.code or 0)
-
-
-@pytest.fixture(autouse=True)
-def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setenv("NO_COLOR", "1")
 
 
 @pytest.fixture

@@ -1,12 +1,29 @@
 """The command line: parses, calls ``recipe``, shows progress. Exit code 2 for a mistake, 1 for a failure."""
 
 from bothways.cli import (  # each adds its commands to app; --help lists them in this order
+    classify,
     draw,
+    evaluate,
+    flow,
     lists,
     make,
     measure,
     photo,
+    walk,
 )
 from bothways.cli.entry import app, main, repeated
 
-__all__ = ["app", "draw", "lists", "main", "make", "measure", "photo", "repeated"]
+__all__ = [
+    "app",
+    "classify",
+    "draw",
+    "evaluate",
+    "flow",
+    "lists",
+    "main",
+    "make",
+    "measure",
+    "photo",
+    "repeated",
+    "walk",
+]

@@ -18,7 +18,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Read a vision model both ways: a classifier draws what it knows.",
+    help="Read a vision model both ways: a classifier draws what it knows, a flow walks pictures to noise and back.",
 )
 
 

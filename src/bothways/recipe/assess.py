@@ -8,13 +8,14 @@ from typing import Any
 
 import torch
 
-from bothways.data.sources import load_images
+from bothways.data.sources import NAMED, load_images
 from bothways.loops.ascend import ascend
 from bothways.models.adapter import Adapter
-from bothways.models.catalogue import bundled_names, card, kept_statistics, load_model, spec_from
+from bothways.models.catalogue import bundled_names, card, kept_statistics, spec_from
 from bothways.numerics.draws import Draws
 from bothways.recipe.canvas import geometry, new_ascent
 from bothways.recipe.cite import citations
+from bothways.recipe.classifier import load_reader
 from bothways.recipe.result import Result
 from bothways.recipe.roles import Roles
 from bothways.recipe.settings import DrawSettings
@@ -58,7 +59,7 @@ def find_jury(model: Adapter, judges: Sequence[str | Adapter] | None) -> list[Ad
     found = []
     for asked in default_judges(model) if judges is None else judges:
         try:
-            found.append(asked if isinstance(asked, Adapter) else load_model(asked, device=model.device))
+            found.append(asked if isinstance(asked, Adapter) else load_reader(asked, device=model.device))
         except UserError as error:
             raise UserError(f"judge {asked}: {error}") from error
     return [judge for judge in found if judge.name != model.name] + [model]
@@ -83,8 +84,10 @@ def reference(model: Adapter, data: str | Path | None) -> Reference | None:
 
 
 def held_out(data: str | Path) -> str:
-    """The split to compare with: the test file where there is one."""
-    return "test" if (Path(data) / "test.parquet").is_file() else "train"
+    """The split to compare with: the test pictures where there are any, as of every data set that is no path."""
+    path = Path(data)
+    found = [path / "test.parquet", path / "test", *path.glob("test-*.parquet"), *path.glob("*/test-*.parquet")]
+    return "test" if str(data) in NAMED or not path.exists() or any(place.exists() for place in found) else "train"
 
 
 def null_slope(model: Adapter, settings: DrawSettings) -> float | None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from bothways.recipe.settings import DrawSettings
+from collections.abc import Mapping
+from typing import Any
+
+from bothways.recipe.settings import DrawSettings, checked
 
 
 def _entry(key: str, author: str, title: str, year: int, venue: str) -> str:
@@ -70,7 +73,90 @@ PAPERS = {
         2018,
         "ICLR, arXiv:1801.01401",
     ),
+    "flow": _entry(
+        "lipman2023flow",
+        "Lipman, Yaron and Chen, Ricky T. Q. and Ben-Hamu, Heli and Nickel, Maximilian and Le, Matt",
+        "Flow Matching for Generative Modeling",
+        2023,
+        "ICLR, arXiv:2210.02747",
+    ),
+    "ot": _entry(
+        "tong2024improving",
+        "Tong, Alexander and Fatras, Kilian and Malkin, Nikolay and Huguet, Guillaume and Zhang, Yanlei and "
+        "Rector-Brooks, Jarrid and Wolf, Guy and Bengio, Yoshua",
+        "Improving and Generalizing Flow-Based Generative Models with Minibatch Optimal Transport",
+        2024,
+        "TMLR, arXiv:2302.00482",
+    ),
+    "gvp": _entry(
+        "albergo2023stochastic",
+        "Albergo, Michael S. and Boffi, Nicholas M. and Vanden-Eijnden, Eric",
+        "Stochastic Interpolants: A Unifying Framework for Flows and Diffusions",
+        2023,
+        "arXiv:2303.08797",
+    ),
+    "prg": _entry(
+        "xue2024pretrained",
+        "Xue, Rongkun and Zhang, Jinouwen and Niu, Yazhe and Shen, Dazhong and Ma, Bingqi and Liu, Yu and Yang, Jing",
+        "Pretrained Reversible Generation as Unsupervised Visual Representation Learning",
+        2024,
+        "arXiv:2412.01787",
+    ),
+    "activations": _entry(
+        "xiang2023denoising",
+        "Xiang, Weilai and Yang, Hongyu and Huang, Di and Wang, Yunhong",
+        "Denoising Diffusion Autoencoders are Unified Self-supervised Learners",
+        2023,
+        "ICCV, arXiv:2303.09769",
+    ),
+    "likelihood": _entry(
+        "grathwohl2019ffjord",
+        "Grathwohl, Will and Chen, Ricky T. Q. and Bettencourt, Jesse and Sutskever, Ilya and Duvenaud, David",
+        "FFJORD: Free-Form Continuous Dynamics for Scalable Reversible Generative Models",
+        2019,
+        "ICLR, arXiv:1810.01367",
+    ),
+    "corruptions": _entry(
+        "hendrycks2019benchmarking",
+        "Hendrycks, Dan and Dietterich, Thomas",
+        "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations",
+        2019,
+        "ICLR, arXiv:1903.12261",
+    ),
+    "calibration": _entry(
+        "guo2017calibration",
+        "Guo, Chuan and Pleiss, Geoff and Sun, Yu and Weinberger, Kilian Q.",
+        "On Calibration of Modern Neural Networks",
+        2017,
+        "ICML, arXiv:1706.04599",
+    ),
 }
+
+
+def flow_citations(*used: str, path: str | None = None, coupling: str | None = None) -> list[str]:
+    """The papers behind a run of a flow: flow matching and PRG, those of the path and coupling, and others by key."""
+    keys = [
+        "flow",
+        "prg",
+        *(name for name in ("gvp",) if name == path),
+        *(name for name in ("ot",) if name == coupling),
+    ]
+    return [PAPERS[key] for key in dict.fromkeys([*keys, *used])]
+
+
+def run_citations(tables: Mapping[str, Any], measures: Mapping[str, Any]) -> list[str]:
+    """The papers behind a run: those that its measures name, else those of its recipe.toml. tables: of recipe.toml."""
+    settings, model = tables.get("settings", {}), tables.get("model", {})
+    if measures.get("citations"):
+        return list(measures["citations"])
+    evaluated = settings.get("command") == "evaluate"
+    asked = {"calibration": evaluated, "corruptions": evaluated and settings.get("corruptions")}
+    found = [PAPERS[key] for key, wanted in asked.items() if wanted]
+    if isinstance(model, Mapping) and "path" in model:  # a flow's, or a classifier's that was one
+        trained = model if evaluated else settings
+        read = ["activations"] if trained.get("kind") in ("activations", "both") else []
+        return found + flow_citations(*read, path=model["path"], coupling=trained.get("coupling"))
+    return found or citations(checked(settings))
 
 
 def citations(settings: DrawSettings) -> list[str]:

@@ -1,12 +1,15 @@
-"""The first job: what a bundled classifier knows of its ten classes."""
+"""The first job: what a bundled classifier knows of its ten classes; and what models there are to begin with."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from bothways.models.catalogue import bundled_names, card
-from bothways.models.hub import LIBRARIES
+import torch
+
+from bothways.models.catalogue import bundled_flows, bundled_names, card
+from bothways.models.hub import FLOW_LIBRARIES, LIBRARIES, Library
+from bothways.models.unet import SIZES, UNet
 from bothways.recipe.drawing import Drawing
 from bothways.recipe.generate import prepare
 
@@ -26,6 +29,11 @@ def cards() -> list[dict[str, Any]]:
     return [card(name) for name in bundled_names()]
 
 
+def flow_cards() -> list[dict[str, Any]]:
+    """What is known of the bundled flows."""
+    return [card(name) for name in bundled_flows()]
+
+
 def addresses() -> list[tuple[str, str, str]]:
     """(an example, what it is, what to type first) of every kind of address; nothing to type where all is installed."""
     own = [
@@ -33,4 +41,34 @@ def addresses() -> list[tuple[str, str, str]]:
         ("PATH.py:FUNCTION", "your own file; the function returns (nn.Module, bothways.ModelSpec(...))", ""),
         ("PATH/NAME.json", "the card that bothways train wrote", ""),
     ]
-    return own + [(kind.example, kind.holds, "" if kind.installed else kind.install) for kind in LIBRARIES.values()]
+    return own + [_address(kind) for kind in LIBRARIES.values()]
+
+
+def flow_addresses() -> list[tuple[str, str, str]]:
+    """The same of flows."""
+    own = [
+        ("FOLDER, PATH/flow.json", "what bothways pretrain wrote", ""),
+        ("PATH.py:FUNCTION", "your own file; the function returns (nn.Module, bothways.ModelSpec(..., path=...))", ""),
+        ("torchcfm:FILE.pt", "a CIFAR-10 checkpoint of torchcfm", ""),
+    ]
+    return own + [_address(kind) for kind in FLOW_LIBRARIES.values()]
+
+
+def _address(kind: Library) -> tuple[str, str, str]:
+    return kind.example, kind.holds, "" if kind.installed else kind.install
+
+
+UNETS = {
+    "unet-s": "PRG's smaller one, 32 pixels",
+    "unet-m": "that of PRG's code, 32 pixels",
+    "unet-64": "that of PRG's code, 64 pixels",
+    "unet-torchcfm": "torchcfm's for CIFAR-10",
+    "unet-small": "32 pixels on two processor cores: pixels folded by twos",
+    "unet-tiny": "8 pixels, such as digits",
+}
+
+
+def unets() -> list[tuple[str, int, str]]:
+    """(size, parameters, what it is) of the U-Nets; none is given memory."""
+    with torch.device("meta"):
+        return [(name, sum(p.numel() for p in UNet(**SIZES[name]).parameters()), UNETS[name]) for name in SIZES]

@@ -19,12 +19,13 @@ FONT = {"family": "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif", "s
 
 @dataclass(frozen=True)
 class Chart:
-    """A figure, the words above it and the words that stand for it."""
+    """A figure, the words above it and the words that stand for it. coloured: its lines keep colours of their own."""
 
     title: str
     figure: dict[str, Any]
     words: str
     wide: bool = False
+    coloured: bool = False
 
 
 def base_layout(height: int, **more: Any) -> dict[str, Any]:
@@ -58,20 +59,29 @@ def confusion(judge: Mapping[str, Any], pictures: Sequence[Mapping[str, Any]]) -
     pairs = [(str(w), c) for w, c in zip(wanted, verdicts(judge), strict=False) if w is not None and c is not None]
     if not pairs:
         return None
+    return counted(str(judge.get("judge", "unnamed")), Counter(pairs))
+
+
+def counted(title: str, pairs: Counter[tuple[str, str]]) -> Chart:
+    """How many pictures of each wanted class (rows) were called what (columns). pairs: {(wanted, called): pictures}."""
     rows = list(dict.fromkeys(w for w, _ in pairs))
-    answers = Counter(c for _, c in pairs)
+    answers: Counter[str] = Counter()
+    for (_, called), times in pairs.items():
+        answers[called] += times
     columns = [row for row in rows if row in answers] if len(rows) > MOST_COLUMNS else list(rows)
     columns += [c for c, _ in answers.most_common() if c not in rows]
     shown = columns[:MOST_COLUMNS]
-    counts = Counter((w, c if c in shown else OTHER) for w, c in pairs)
+    counts: Counter[tuple[str, str]] = Counter()
+    for (w, c), times in pairs.items():
+        counts[w, c if c in shown else OTHER] += times
     shown += [OTHER] if len(columns) > MOST_COLUMNS else []
     grid = [[counts[row, column] for column in shown] for row in rows]
-    wrong = Counter(pair for pair in pairs if pair[0] != pair[1])
-    words = f"{len(pairs) - wrong.total()} of {len(pairs)} called what was wanted"
+    wrong = Counter({pair: times for pair, times in pairs.items() if pair[0] != pair[1]})
+    words = f"{pairs.total() - wrong.total()} of {pairs.total()} called what was wanted"
     if wrong:
         (was, called), times = wrong.most_common(1)[0]
         words += f"; most often mistaken: {was} for {called} ({times})"
-    return Chart(str(judge.get("judge", "unnamed")), _heatmap(rows, shown, grid), words + ".", wide=len(shown) > 12)
+    return Chart(title, _heatmap(rows, shown, grid), words + ".", wide=len(shown) > 12)
 
 
 def _heatmap(rows: list[str], columns: list[str], grid: list[list[int]]) -> dict[str, Any]:

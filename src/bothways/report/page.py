@@ -6,8 +6,7 @@ Pictures, Plotly, style and script stand inside the page, and its content policy
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -17,7 +16,8 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from bothways.report import charts, tables
+from bothways.report import charts, classifier, evaluation, flow, tables
+from bothways.report.sentence import sentence, work_of
 from bothways.runs import PHOTOS, RunFolder
 from bothways.runs.files import reason, replace_file
 from bothways.types import RunError, UserError
@@ -42,7 +42,9 @@ def png_size(content: bytes) -> tuple[int, int]:
     return int.from_bytes(content[16:20], "big"), int.from_bytes(content[20:24], "big")
 
 
-def _embedded(folder: RunFolder, record: Mapping[str, Any]) -> dict[str, Any]:
+def _embedded(
+    folder: RunFolder, record: Mapping[str, Any], size: Callable[[int, int], tuple[int, int]] = shown_size
+) -> dict[str, Any]:
     path = folder.image_path(record)
     try:
         content = path.read_bytes()
@@ -51,9 +53,9 @@ def _embedded(folder: RunFolder, record: Mapping[str, Any]) -> dict[str, Any]:
         raise UserError(f"{path}: {reason(error)}; restore the picture, or draw the run again") from error
     except UserError as error:
         raise UserError(f"{path}: {error}; restore the picture, or draw the run again") from error
-    shown = shown_size(width, height)
+    shown = size(width, height)
     source = "data:image/png;base64," + base64.b64encode(content).decode()
-    return {"src": source, "width": shown[0], "height": shown[1], "crisp": max(width, height) < SMALL}
+    return {"src": source, "width": shown[0], "height": shown[1], "crisp": shown[0] > width}
 
 
 def _calls(place: int, record: Mapping[str, Any], judges: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -104,33 +106,6 @@ def _grouped(pictures: Sequence[dict[str, Any]]) -> list[tuple[str, list[dict[st
     return list(groups.items())
 
 
-def _first(*choices: Any) -> str:
-    return next((str(choice) for choice in choices if choice not in (None, "")), "")
-
-
-def _day(started: Any) -> str:
-    try:
-        moment = datetime.fromisoformat(str(started))
-    except ValueError:
-        return ""
-    return f"{moment.day} {moment:%B %Y}"
-
-
-def sentence(recipe: Mapping[str, Any], status: Mapping[str, Any], pictures: Sequence[Mapping[str, Any]]) -> str:
-    """What the run was, for example "das drew 100 pictures of 10 classes with resnet20 in 60.1 s on 3 May 2026."."""
-    settings, model = recipe.get("settings", recipe), recipe.get("model", {})
-    who = _first(settings.get("recipe"), settings.get("method"), "This run")
-    of_model = model if isinstance(model, str) else _first(model.get("name"), model.get("address"))
-    with_model = _first(of_model, settings.get("model"))
-    classes = {record.get("class") for record in pictures} - {None}
-    words = f"{who} drew {len(pictures)} picture{'s' if len(pictures) != 1 else ''}"
-    words += f" of {len(classes)} classes" if len(classes) > 1 else f" of {next(iter(classes))}" if classes else ""
-    words += f" with {with_model}" if with_model else ""
-    words += f" in {tables.duration(status['seconds'])}" if status.get("seconds") else ""
-    day = _day(status.get("started"))
-    return words + (f" on {day}" if day else "") + "."
-
-
 def _unfinished(status: Mapping[str, Any]) -> str:
     """A line for a run that is not complete, else nothing."""
     if status["state"] == "complete":
@@ -144,23 +119,43 @@ def _run(folder: RunFolder, label: str, place: int) -> dict[str, Any]:
     """Everything that the template shows of one run."""
     recipe, status, measures, records = folder.settings, folder.status, folder.measures, folder.pictures
     judges = tables.judges(measures)
+    of_flow = _flow(folder, measures) or evaluation.section(measures)
+    work = work_of(recipe, measures)
+    verdicts = [] if work != "drawing" and not judges else [tables.judge_table(measures), tables.image_table(measures)]
     pictures = [_picture(folder, index, record, judges) for index, record in enumerate(records)]
     confusions = [chart for judge in judges if (chart := charts.confusion(judge, records)) is not None]
     return {
         "label": label,
         "anchor": f"run-{place}",
-        "sentence": sentence(recipe, status, records),
+        "sentence": sentence(folder, work),
+        "work": work,
         "unfinished": _unfinished(status),
         "legend": _legend(judges),
         "given": _given(folder),
         "groups": _grouped(pictures),
-        "tables": [tables.judge_table(measures), tables.image_table(measures), tables.cost_table(measures, status)],
+        "flow": of_flow,
+        "tables": [*verdicts, tables.cost_table(measures, status, work)],
         "confusions": confusions,
         "objectives": charts.objectives(folder.frames),
         "recipe": recipe,
         "status": status,
         "measures": measures,
     }
+
+
+def _flow(folder: RunFolder, measures: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What the template shows of a flow, or of one made a classifier; None where neither was measured."""
+    if (known := classifier.facts_of(measures)) is not None:
+        return {"strips": [], "depths": [], "numbers": classifier.numbers_table(known), "parts": []}
+    facts = flow.facts_of(measures)
+    if facts is None:
+        return None
+    rows = [
+        {**_embedded(folder, {"file": file}, flow.strip_size), "title": f"picture {place}", "calls": [], "facts": []}
+        for place, file in enumerate(facts.get("strips") or [], start=1)
+    ]
+    numbers, parts = flow.numbers_table(facts), flow.parts(facts)
+    return {"strips": rows, "depths": flow.depth_labels(facts), "numbers": numbers, "parts": parts}
 
 
 def _legend(judges: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -215,7 +210,7 @@ def render(folders: Sequence[RunFolder]) -> str:
     runs = [
         _run(folder, label, place) for place, (folder, label) in enumerate(zip(folders, _labels(folders), strict=True))
     ]
-    drawn = [chart.figure for run in runs for chart in [*run["confusions"], *run["objectives"]]]
+    drawn = any(run["confusions"] or run["objectives"] or (run["flow"] and run["flow"]["parts"]) for run in runs)
     citations = dict.fromkeys(str(entry).strip() for run in runs for entry in run["measures"].get("citations") or [])
     return filled(
         "page.html.jinja",
@@ -224,12 +219,18 @@ def render(folders: Sequence[RunFolder]) -> str:
         comparison=_comparison(runs) if len(runs) > 1 else None,
         settings=tables.settings_tables([(run["label"], run["recipe"]) for run in runs]),
         citations=list(citations),
-        charted=bool(drawn),
+        charted=drawn,
     )
 
 
 def _comparison(runs: Sequence[Mapping[str, Any]]) -> tables.Table:
-    return tables.comparison_table([(run["label"], run["measures"], run["status"]) for run in runs])
+    """Of one kind where all runs are."""
+    flows = all(run["flow"] and run["work"] != "evaluation" for run in runs)
+    table = flow.comparison_table if flows else tables.comparison_table
+    for kind in (classifier, evaluation):
+        if all(kind.facts_of(run["measures"]) is not None for run in runs):
+            table = kind.comparison_table
+    return table([(run["label"], run["measures"], run["status"]) for run in runs])
 
 
 def write_report(paths: Sequence[Path], out: Path) -> Path:

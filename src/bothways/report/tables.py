@@ -167,12 +167,14 @@ def cost_of(measures: Mapping[str, Any], status: Mapping[str, Any]) -> dict[str,
     return {**known, **{key: value for key, value in (measures.get("cost") or {}).items() if value is not None}}
 
 
-def cost_table(measures: Mapping[str, Any], status: Mapping[str, Any]) -> Table:
-    """What the run took."""
+def cost_table(measures: Mapping[str, Any], status: Mapping[str, Any], work: str = "drawing") -> Table:
+    """What the run took; only one that drew has a time per picture."""
     cost = cost_of(measures, status)
-    row = [time(cost.get("seconds")), time(cost.get("seconds_per_picture")), memory(cost.get("peak_mb"))]
-    note = "Wall-clock time of the drawing alone, on the machine that ran it, and the most memory it held."
-    return Table("What it cost", ["Time", "Per picture", "Peak memory"], [row], note)
+    cells = {"Time": time(cost.get("seconds"))}
+    cells |= {} if work != "drawing" else {"Per picture": time(cost.get("seconds_per_picture"))}
+    cells |= {"Peak memory": memory(cost.get("peak_mb"))}
+    note = f"Wall-clock time of the {work} alone, on the machine that ran it, and the most memory it held."
+    return Table("What it cost", list(cells), [list(cells.values())], note)
 
 
 def comparison_table(runs: Sequence[tuple[str, Mapping[str, Any], Mapping[str, Any]]]) -> Table:

@@ -1,0 +1,49 @@
+"""Walk pictures to noise and back, with a flow by its run, its address, or itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from bothways.models.flows import load_flow
+from bothways.representation import encode as walking
+
+
+def encode(
+    flow: Any,
+    images: Tensor,
+    depth: float = 0.5,
+    steps: int = 10,
+    solver: str = "euler",
+    gradient: str = "exact",
+    **options: Any,
+) -> Any:
+    """Pictures walked from t = 1 to t = 1 - depth: dx / dt = v(x, t), in ``steps`` steps and bounded memory.
+
+    flow: a run of ``pretrain``, an address, what ``load_flow`` gave (images (B,3,H,W) in [0,1]; what comes out is in
+    the flow's own units), or any module or callable v(x, t) (images are then its x, as they are).
+    solver: euler, midpoint, heun, rk4, reversible-heun, or an adaptive one of torchdiffeq. gradient: "exact" of the
+    steps that were made, in the memory of a few; "direct", through all of them; "adjoint", torchdiffeq's, off by O(h).
+    Other options: see ``bothways.representation.encode.encode``. Raises UserError for what is not known.
+    """
+    return walking.encode(found(flow), images, depth, steps, solver, gradient, **options)
+
+
+def decode(
+    flow: Any,
+    walked: Any,
+    depth: float = 0.5,
+    steps: int = 10,
+    solver: str = "euler",
+    gradient: str = "exact",
+    **options: Any,
+) -> Tensor:
+    """The way back, from t = 1 - depth to t = 1: pictures, not clamped, of a flow; x of a callable. See ``encode``."""
+    return walking.decode(found(flow), walked, depth, steps, solver, gradient, **options)
+
+
+def found(flow: Any) -> Any:
+    """The flow itself; one from disk is not trained, so that no walk keeps a graph for it."""
+    return load_flow(flow).requires_grad_(False) if isinstance(flow, str | Path) else flow

@@ -1,0 +1,72 @@
+"""What a flow made a classifier knows of the pictures held out, as the page shows it: measures["classifier"].
+
+{"accuracy", "low", "high", "n", "cross_entropy", "flow_matching", "flow_matching_before", "kind", "depth",
+ "activation_depth", "beta", "frozen", "pretrained", "pictures", "classes"}
+
+low, high: the ends of a 95 % interval. Any of them may be missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bothways.report.flow import between
+from bothways.report.tables import Cell, Table, cost_of, count, name, number, time
+
+Facts = Mapping[str, Any]
+
+NOTE = (
+    "On pictures that were held out of the training ones. A number for walked pictures says little beside none for the "
+    "flow's activations, for raw pixels under the same head, and for a network that was not pretrained. The flow's own "
+    "loss is at the same noise and times before and after."
+)
+READ = {
+    "walked": "pictures walked to depth {depth:g}",
+    "activations": "activations at depth {activation_depth:g}",
+    "both": "pictures walked to depth {depth:g}, activations at {activation_depth:g}",
+    "pixels": "pixels alone",
+}
+
+
+def facts_of(measures: Facts) -> Facts | None:
+    """What was measured of a classifier, or None for a run that has none."""
+    facts = measures.get("classifier")
+    return facts if isinstance(facts, Mapping) else None
+
+
+def what_is_read(facts: Facts) -> Cell:
+    """In words, with what makes the run a control."""
+    try:
+        words = [READ[str(facts.get("kind"))].format(**facts)]
+    except (KeyError, ValueError, TypeError):
+        words = [str(facts.get("kind") or "")]
+    words += ["flow frozen"] if facts.get("frozen") and facts.get("kind") != "pixels" else []
+    words += ["not pretrained"] if facts.get("pretrained") is False else []
+    return name(", ".join(words))
+
+
+def numbers_table(facts: Facts) -> Table:
+    """What one classifier reached."""
+    ends, pictures = between(facts.get("low"), facts.get("high")), count(facts.get("n"))
+    none = name("")
+    rows = [
+        [name("Accuracy"), number(facts.get("accuracy")), ends, pictures],
+        [name("Cross-entropy"), number(facts.get("cross_entropy")), none, pictures],
+        [name("The flow's own loss"), number(facts.get("flow_matching")), none, pictures],
+        [name("The same, before"), number(facts.get("flow_matching_before")), none, pictures],
+    ]
+    return Table("The classifier in numbers", ["", "Value", "95 % interval", "Pictures"], rows, NOTE)
+
+
+def comparison_table(runs: Sequence[tuple[str, Facts, Facts]]) -> Table:
+    """One row a classifier. runs: (name, measures, status)."""
+    rows = []
+    for label, measures, status in runs:
+        facts = facts_of(measures) or {}
+        cells = [number(facts.get("accuracy")), between(facts.get("low"), facts.get("high"))]
+        losses = [number(facts.get("flow_matching")), number(facts.get("flow_matching_before"))]
+        spent = time(cost_of(measures, status).get("seconds"))
+        rows.append([name(label), what_is_read(facts), count(facts.get("pictures")), *cells, *losses, spent])
+    columns = ["Run", "Reads", "Labels", "Accuracy", "95 % interval", "Flow's loss", "Before", "Time"]
+    return Table("Side by side", columns, rows, NOTE)

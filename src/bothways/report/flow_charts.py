@@ -1,0 +1,198 @@
+"""The charts of a flow, from the numbers of report/flow.py; each is None where its numbers are missing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from statistics import median
+from typing import Any
+
+from bothways.report.charts import ACCENT, Chart, base_layout
+from bothways.report.tables import significant
+
+HEIGHT = 260
+AXIS = {"automargin": True, "fixedrange": True, "zeroline": False, "nticks": 6}
+ROLL = ((47, 111, 187), (10, 127, 90), (200, 96, 24))  # red, green, blue from the roll's inner end to its outer
+HUES = 12
+SHADE = "; the shade is the 95 % interval"
+PATHS_AT_MOST = 240
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _complete(rows: Sequence[Mapping[str, Any]], *keys: str) -> list[Mapping[str, Any]]:
+    return [row for row in rows if all(is_number(row.get(key)) for key in keys)]
+
+
+def _curve(x: Sequence[float], y: Sequence[float], hover: str, **more: Any) -> dict[str, Any]:
+    colour = f"rgb({ACCENT})"
+    line = {"line": {"color": colour, "width": 1.8}, "marker": {"color": colour, "size": 5}}
+    mode = "lines" if len(x) > 30 else "lines+markers"
+    return {"type": "scatter", "mode": mode, "x": list(x), "y": list(y), "hovertemplate": hover, **line, **more}
+
+
+def _layout(x: str, y: str, **more: Any) -> dict[str, Any]:
+    layout = {
+        "margin": {"l": 8, "r": 12, "t": 8, "b": 8},
+        "xaxis": {**AXIS, "title": {"text": x}, "showgrid": False},
+        "yaxis": {**AXIS, "title": {"text": y}},
+        "hovermode": "closest",
+    }
+    return base_layout(HEIGHT, **{**layout, **more})
+
+
+def _band(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The 95 % intervals of rows by depth, as an area; none where they are missing."""
+    rows = _complete(rows, "depth", "low", "high")
+    x, low, high = ([row[key] for row in rows] for key in ("depth", "low", "high"))
+    shape = {"type": "scatter", "mode": "lines", "x": [*x, *x[::-1]], "y": [*high, *low[::-1]], "fill": "toself"}
+    fill = {"fillcolor": f"rgba({ACCENT},0.18)", "line": {"width": 0}, "hoverinfo": "skip"}
+    return [{**shape, **fill}] if rows else []
+
+
+def bits(facts: Mapping[str, Any]) -> Chart | None:
+    """How many pictures cost how many bits per dimension."""
+    found = [value for value in facts.get("bits") or [] if is_number(value)]
+    if not found:
+        return None
+    bars = {
+        "type": "histogram",
+        "x": found,
+        "nbinsx": max(8, min(40, round(2 * math.sqrt(len(found))))),
+        "marker": {"color": f"rgba({ACCENT},0.72)"},
+        "hovertemplate": "%{x} bits<br>%{y} pictures<extra></extra>",
+    }
+    words = (
+        f"{len(found):,} pictures, from {significant(min(found))} to {significant(max(found))} bits per dimension; "
+        f"half of them under {significant(median(found))}."
+    )
+    layout = _layout("bits per dimension", "pictures", bargap=0.06)
+    return Chart("Bits per dimension of each picture", {"data": [bars], "layout": layout}, words)
+
+
+def profile(facts: Mapping[str, Any]) -> Chart | None:
+    """How far the velocity is from the straight line's along the way."""
+    pairs = zip(facts.get("times") or [], facts.get("profile") or [], strict=False)
+    found = [(t, value) for t, value in pairs if is_number(t) and is_number(value)]
+    if not found:
+        return None
+    t, values = zip(*found, strict=True)
+    curve = _curve(t, [float(f"{value:.6g}") for value in values], "t %{x:.2f}<br>%{y:.4g}<extra></extra>")
+    layout = _layout("t, from noise (0) to the picture (1)", "squared difference")
+    layout["yaxis"]["rangemode"] = "tozero"
+    place = max(range(len(values)), key=values.__getitem__)
+    words = f"Squared difference per dimension, at most {significant(values[place])}, at t = {t[place]:.2g}."
+    return Chart("Where the paths bend", {"data": [curve], "layout": layout}, words)
+
+
+def round_trip(rows: Sequence[Mapping[str, Any]]) -> Chart | None:
+    """The rms loss over the steps, a line a depth, both axes by factors of ten."""
+    found = [row for row in _complete(rows, "depth", "steps", "rms") if row["rms"] > 0]
+    if not found:
+        return None
+    depths = sorted({row["depth"] for row in found})
+    traces, notes = [], []
+    for place, depth in enumerate(depths):
+        line = sorted((row for row in found if row["depth"] == depth), key=lambda row: row["steps"])
+        x, y = [row["steps"] for row in line], [row["rms"] for row in line]
+        hover = f"depth {depth:g}<br>%{{x}} steps<br>%{{y:.3g}}<extra></extra>"
+        traces.append(_curve(x, y, hover, opacity=0.35 + 0.65 * (place + 1) / len(depths)))
+        label = {"x": math.log10(x[-1]), "y": math.log10(y[-1]), "text": f"depth {depth:g}", "xanchor": "left"}
+        notes.append({**label, "xshift": 6, "showarrow": False})
+    layout = _layout("steps each way", "rms difference", annotations=notes)
+    layout["margin"] = {**layout["margin"], "r": 74}
+    counts = sorted({row["steps"] for row in found})
+    layout["xaxis"] |= {"type": "log", "tickvals": counts, "ticktext": [str(n) for n in counts]}
+    layout["yaxis"] |= {"type": "log", "dtick": 1, "exponentformat": "none"}
+    worst, best = max(found, key=lambda row: row["rms"]), min(found, key=lambda row: row["rms"])
+    words = " ".join(
+        f"{start} {significant(row['rms'])}, at depth {row['depth']:g} in {row['steps']:,} steps{end}"
+        for start, row, end in (("From", worst, ""), ("to", best, "."))
+    )
+    return Chart("Loss of the round trip", {"data": traces, "layout": layout}, words)
+
+
+def gain(rows: Sequence[Mapping[str, Any]]) -> Chart | None:
+    """The gain over depth, with its interval."""
+    found = sorted(_complete(rows, "depth", "gain"), key=lambda row: row["depth"])
+    if not found:
+        return None
+    x, y = [row["depth"] for row in found], [row["gain"] for row in found]
+    curve = _curve(x, y, "depth %{x:.2f}<br>gain %{y:.3g}<extra></extra>")
+    layout = _layout("depth, from the picture (0) to noise (1)", "rms gain")
+    layout["yaxis"]["rangemode"] = "tozero"
+    most = max(found, key=lambda row: row["gain"])
+    band = _band(found)
+    words = f"At most {significant(most['gain'])}, at depth {most['depth']:g}{SHADE if band else ''}."
+    return Chart("Gain from the picture to a depth", {"data": [*band, curve], "layout": layout}, words)
+
+
+def information(rows: Sequence[Mapping[str, Any]]) -> Chart | None:
+    """The information over depth, with its interval."""
+    found = sorted(_complete(rows, "depth", "nats_per_dim"), key=lambda row: row["depth"])
+    if not found:
+        return None
+    x, y = [row["depth"] for row in found], [row["nats_per_dim"] for row in found]
+    curve = _curve(x, y, "depth %{x:.2f}<br>%{y:.3g} nats<extra></extra>")
+    layout = _layout("depth, from the picture (0) to noise (1)", "nats per dimension")
+    layout["yaxis"]["rangemode"] = "tozero"
+    band, ends = _band(found), [f"{significant(y[k])} at depth {x[k]:.2g}" for k in (0, -1)]
+    words = f"From {' to '.join(ends)}{SHADE if band else ''}."
+    return Chart("Information by depth", {"data": [*band, curve], "layout": layout}, words)
+
+
+# ---- the roll ------------------------------------------------------------------------------------------------------
+
+
+def _hue(share: float) -> str:
+    """A colour along the roll, share in [0, 1]."""
+    place = min(share, 1 - 1e-9) * (len(ROLL) - 1)
+    low, rest = int(place), place - int(place)
+    mixed = (round(a + rest * (b - a)) for a, b in zip(ROLL[low], ROLL[low + 1], strict=True))
+    return f"rgb({','.join(map(str, mixed))})"
+
+
+def _panel(place: int, reach: float) -> dict[str, Any]:
+    """The axes of one of three square panels that share a scale."""
+    number = "" if place == 0 else str(place + 1)
+    bare = {"fixedrange": True, "zeroline": False, "showgrid": False, "ticks": "", "showticklabels": False}
+    across = {**bare, "domain": [place * 0.345, place * 0.345 + 0.31], "range": [-reach, reach], "anchor": f"y{number}"}
+    up = {**bare, "range": [-reach, reach], "scaleanchor": f"x{number}", "anchor": f"x{number}"}
+    return {f"xaxis{number}": across, f"yaxis{number}": up}
+
+
+def swiss_roll(facts: Mapping[str, Any]) -> Chart | None:
+    """Three panels: the points, their ways, and where these end; a colour for where on the roll a point lies."""
+    ways, angles = facts.get("paths") or [], facts.get("angles") or []
+    if not ways or len(angles) != len(ways):
+        return None
+    low, high = min(angles), max(angles)
+    shares = [(angle - low) / (high - low or 1) for angle in angles]
+    reach = 1.05 * max(abs(value) for way in ways for place in (way[0], way[-1]) for value in place)
+    traces, every = [], max(1, -(-len(ways) // PATHS_AT_MOST))
+    for hue in range(HUES):
+        own = [way for way, share in zip(ways, shares, strict=True) if min(int(share * HUES), HUES - 1) == hue]
+        colour = _hue((hue + 0.5) / HUES)
+        flat = [place for way in own[::every] for place in [*way, [None, None]]]
+        line = {"mode": "lines", "line": {"color": colour, "width": 1}, "opacity": 0.55}
+        dots = {"mode": "markers", "marker": {"color": colour, "size": 4}}
+        for panel, places, style in (
+            ("", [w[0] for w in own], dots),
+            ("2", flat, line),
+            ("3", [w[-1] for w in own], dots),
+        ):
+            x, y = [place[0] for place in places], [place[1] for place in places]
+            axes = {"xaxis": f"x{panel}", "yaxis": f"y{panel}", "hoverinfo": "skip"}
+            traces.append({"type": "scatter", "x": x, "y": y, **axes, **style})
+    layout = base_layout(380, margin={"l": 8, "r": 8, "t": 28, "b": 8}, hovermode=False)
+    for place in range(3):
+        layout |= _panel(place, reach)
+    layout["annotations"] = [
+        {"x": 0.345 * k + 0.155, "y": 1, "xref": "paper", "yref": "paper", "yanchor": "bottom", "text": text}
+        | {"showarrow": False}
+        for k, text in enumerate(("the points", "on their way", "where they end"))
+    ]
+    words = f"{len(ways):,} points; blue at one end of the roll, orange at the other."
+    return Chart("From the roll to noise", {"data": traces, "layout": layout}, words, wide=True, coloured=True)
