@@ -8,12 +8,30 @@ import torch
 
 import bothways
 from bothways.models.catalogue import BUNDLED, bundled_names, card, kept_statistics
+from bothways.numerics.coupling import ot
+from bothways.numerics.draws import generator
+from bothways.representation.flow_matching import flow_matching
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "squeezenet.py"
 
 
-def test_they_take_under_four_megabytes_together() -> None:
-    assert sum(file.stat().st_size for file in BUNDLED.iterdir()) < 4e6
+def test_they_take_under_eight_megabytes_together() -> None:
+    sizes = {file.name: file.stat().st_size for file in BUNDLED.iterdir()}
+    assert sum(sizes.values()) < 8e6
+    assert sum(size for name, size in sizes.items() if "flow" not in name) < 4e6
+
+
+def test_the_flow_has_the_loss_that_its_card_says(shared: Path) -> None:
+    data = bothways.load_images(shared / "data" / "cifar10-jpeg", split="test", limit=200)
+    flow, stated = bothways.load_flow("bundled:cifar10-flow"), card("cifar10-flow")
+    assert sum(parameter.numel() for parameter in flow.parameters()) == stated["parameters"]
+    x, source = flow.code(data.images.float() / 255), generator(0, purpose="the flow of the package")
+    t = (torch.arange(len(x)) + 0.5) / len(x)
+    noise = torch.randn(x.shape, generator=source)
+    noise = noise[ot(x, noise)]
+    with torch.no_grad():
+        losses = flow_matching(flow, flow.path, x, noise, t)
+    assert abs(losses.mean().item() - stated["validation_loss"]) < 4 * losses.std().item() / math.sqrt(len(x))
 
 
 @pytest.mark.parametrize("name", bundled_names())
