@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import colorsys
+import io
+
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from bothways.data.corruptions import KINDS, corrupt
+from bothways.data.corruptions import KINDS, SEVERITIES, corrupt
 from bothways.numerics.draws import Draws
 from bothways.types import UserError
 
@@ -77,3 +82,51 @@ def test_mistakes_say_what_to_type() -> None:
     ]:
         with pytest.raises(UserError, match=said):
             corrupt(x, kind, level, Draws(range(seeds)))
+
+
+def eight_bits(x: torch.Tensor) -> np.ndarray:
+    return (255 * x).round().byte().permute(1, 2, 0).numpy()
+
+
+def test_brightness_adds_to_the_value_of_hsv() -> None:
+    x = pictures(1, 5)
+    x[0, :, 0, 0] = 0
+    found = corrupt(x, "brightness", 0.3, Draws([0]))[0]
+    for row in range(5):
+        for column in range(5):
+            hue, saturation, value = colorsys.rgb_to_hsv(*x[0, :, row, column].tolist())
+            wanted = torch.tensor(colorsys.hsv_to_rgb(hue, saturation, min(value + 0.3, 1)), dtype=torch.float64)
+            assert (found[:, row, column] - wanted).abs().max() < 1e-12
+
+
+def test_contrast_shrinks_each_channel_to_its_mean() -> None:
+    x = pictures(2)
+    mean = x.mean((2, 3), keepdim=True)
+    assert (corrupt(x, "contrast", 0.25, Draws(range(2))) - (0.75 * (x - mean) + mean)).abs().max() < 1e-14
+
+
+@pytest.mark.parametrize(("level", "small"), [(0.05, 30), (0.35, 20)])
+def test_pixelate_is_pillows_box_there_and_back(level: float, small: int) -> None:
+    x = pictures(2)
+    for before, after in zip(x, corrupt(x, "pixelate", level, Draws(range(2))), strict=True):
+        box = Image.Resampling.BOX
+        wanted = Image.fromarray(eight_bits(before)).resize((small, small), box).resize((32, 32), box)
+        assert np.array_equal(eight_bits(after), np.asarray(wanted))
+
+
+@pytest.mark.parametrize(("level", "quality"), [(0.2, 80), (0.42, 58), (0.6, 40)])
+def test_jpeg_is_pillows_at_that_quality(level: float, quality: int) -> None:
+    x = pictures(2)
+    for before, after in zip(x, corrupt(x, "jpeg", level, Draws(range(2))), strict=True):
+        written = io.BytesIO()
+        Image.fromarray(eight_bits(before)).save(written, "JPEG", quality=quality)
+        assert np.array_equal(eight_bits(after), np.asarray(Image.open(written)))
+
+
+def test_five_severities_each_do_more_than_the_last() -> None:
+    ramp = torch.linspace(0.1, 0.8, 32, dtype=torch.float64).expand(3, 32, 32) + 0.1 * pictures(1)
+    for kind, levels in SEVERITIES.items():
+        change = [float((corrupt(ramp, kind, level, Draws([3])) - ramp).square().mean()) for level in levels]
+        assert len(levels) == 5, kind
+        assert change == sorted(change), kind
+        assert change[0] > 0, kind

@@ -4,18 +4,29 @@
     blur        x * Gaussian of standard deviation level           level in pixels at 32 pixels, scaled with the picture
     grey        (1 - level) x + level / 2                          level 1: constant grey, below it: less contrast
     shuffled    a share ``level`` of the positions is permuted     level 1: every pixel elsewhere, the same colours
+    brightness  x v' / v,  v' = min(v + level, 1)                  v: the largest channel of a pixel, the V of HSV
+    contrast    (1 - level) x + level m                            m: the mean of each channel of the picture
+    pixelate    to (1 - level) of its sides and back, by boxes     in 8 bits
+    jpeg        written at quality 100 (1 - level) and read        in 8 bits
 
 A picture's draws are its own: the same noise at every level, and the same in any batch.
+
+``SEVERITIES`` are five levels of six kinds, those of CIFAR-10-C. What ``corrupt`` makes with them of pictures at hand
+is NOT CIFAR-10-C: it lacks 13 of that set's 19 corruptions and has noise of its own; it compares models with each
+other on the same pictures, and with no published number.
 """
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Callable
 from difflib import get_close_matches
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 from bothways.numerics.draws import Draws
@@ -55,13 +66,65 @@ def _shuffled(images: Tensor, level: float, draws: Draws) -> Tensor:
     return images.flatten(2).gather(2, taken).view_as(images)
 
 
+def _brightness(images: Tensor, level: float, _draws: Draws) -> Tensor:
+    value = images.amax(1, keepdim=True)
+    brighter = (value + level).clamp(max=1)
+    # black has no hue: it becomes grey
+    return torch.where(value > 0, images * (brighter / value.clamp_min(1e-12)), brighter)
+
+
+def _contrast(images: Tensor, level: float, _draws: Draws) -> Tensor:
+    return images.lerp(images.mean((-2, -1), keepdim=True).expand_as(images), level)
+
+
+def _pixelate(images: Tensor, level: float, _draws: Draws) -> Tensor:
+    def change(picture: Image.Image) -> Image.Image:
+        small = [max(1, int(side * (1 - level))) for side in picture.size]
+        return picture.resize((small[0], small[1]), Image.Resampling.BOX).resize(picture.size, Image.Resampling.BOX)
+
+    return _each(images, level, change)
+
+
+def _jpeg(images: Tensor, level: float, _draws: Draws) -> Tensor:
+    def change(picture: Image.Image) -> Image.Image:
+        written = io.BytesIO()
+        picture.save(written, "JPEG", quality=max(1, round(100 * (1 - level))))
+        return Image.open(written)
+
+    return _each(images, level, change)
+
+
+def _each(images: Tensor, level: float, change: Callable[[Image.Image], Image.Image]) -> Tensor:
+    """Every picture changed in 8 bits; at level 0 they stay as they are."""
+    if level == 0:
+        return images
+    pixels = (255 * images.clamp(0, 1)).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    changed = np.stack([np.asarray(change(Image.fromarray(picture))) for picture in pixels])
+    return torch.from_numpy(changed).permute(0, 3, 1, 2).to(images) / 255
+
+
 KINDS: dict[str, Callable[[Tensor, float, Draws], Tensor]] = {
     "noise": _noise,
     "blur": _blur,
     "grey": _grey,
     "shuffled": _shuffled,
+    "brightness": _brightness,
+    "contrast": _contrast,
+    "pixelate": _pixelate,
+    "jpeg": _jpeg,
 }
-SHARES = ("grey", "shuffled")  # kinds whose level is a share
+SHARES = ("grey", "shuffled", "contrast", "pixelate", "jpeg")  # kinds whose level is a share
+
+# For 32 pixels: Hendrycks & Dietterich 2019 (arXiv 1903.12261), the code that made CIFAR-10-C, where these are called
+# gaussian_noise, gaussian_blur, brightness, contrast, pixelate and jpeg_compression; a share counts what is taken away.
+SEVERITIES: dict[str, tuple[float, ...]] = {
+    "noise": (0.04, 0.06, 0.08, 0.09, 0.10),
+    "blur": (0.4, 0.6, 0.7, 0.8, 1.0),
+    "brightness": (0.05, 0.1, 0.15, 0.2, 0.3),
+    "contrast": (0.25, 0.5, 0.6, 0.7, 0.85),
+    "pixelate": (0.05, 0.1, 0.15, 0.25, 0.35),
+    "jpeg": (0.2, 0.35, 0.42, 0.5, 0.6),
+}
 
 
 def corrupt(images: Tensor, kind: str, level: float, draws: Draws, *, clip: bool = True) -> Tensor:
