@@ -166,3 +166,42 @@ def test_pixel_std_and_collapsed_share():
     assert measures.collapsed_share(pictures, threshold=0.001) == pytest.approx(1 / 3)
     with pytest.raises(UserError, match="give \\(N, 3, H, W\\)"):
         measures.pixel_std(torch.zeros(3, 8, 8))
+
+
+# ---- calibration ---------------------------------------------------------------------------------------------------
+
+
+def calibration_by_hand(confidence: list[float], hit: list[int], bins: int) -> tuple[float, float]:
+    """ECE and MCE in plain numbers, bins (b/B, (b+1)/B]."""
+    held: dict[int, list[tuple[float, int]]] = {}
+    for c, h in zip(confidence, hit, strict=True):
+        held.setdefault(max(0, math.ceil(c * bins) - 1), []).append((c, h))
+    gaps = [(len(v), abs(sum(h for _, h in v) / len(v) - sum(c for c, _ in v) / len(v))) for v in held.values()]
+    return sum(n * gap for n, gap in gaps) / len(confidence), max(gap for _, gap in gaps)
+
+
+@pytest.mark.parametrize("bins", [1, 10, 15])
+def test_calibration_is_that_of_plain_numbers_and_adds_over_batches(bins: int) -> None:
+    source = torch.Generator().manual_seed(5)
+    confidence = 0.1 + 0.9 * torch.rand(400, generator=source, dtype=torch.float64)
+    hit = torch.rand(400, generator=source) < confidence**2
+    parts = [measures.calibration_sums(c, h, bins) for c, h in zip(confidence.split(130), hit.split(130), strict=True)]
+    found = measures.calibration(sum(parts, torch.zeros(bins, 3, dtype=torch.float64)))
+    ece, mce = calibration_by_hand(confidence.tolist(), hit.int().tolist(), bins)
+    assert abs(found.ece - ece) < 1e-13
+    assert abs(found.mce - mce) < 1e-13
+    assert found.bins[:, 0].sum() == 400
+
+
+def test_a_confidence_at_an_edge_belongs_below_and_an_empty_bin_is_none() -> None:
+    sums = measures.calibration_sums(torch.tensor([0.0, 0.5, 0.5, 1.0]), torch.tensor([0, 1, 0, 1]), 4)
+    assert sums[:, 0].tolist() == [1, 2, 0, 1]
+    found = measures.calibration(sums)
+    assert found.bins[2].isnan().tolist() == [False, True, True]
+    assert (found.ece, found.mce) == (0.0, 0.0)
+    assert math.isnan(measures.calibration(torch.zeros(4, 3)).ece)
+
+
+def test_a_model_that_is_always_sure_and_half_right_is_off_by_a_half() -> None:
+    found = measures.calibration(measures.calibration_sums(torch.ones(10), torch.arange(10) % 2))
+    assert (found.ece, found.mce) == (0.5, 0.5)

@@ -4,6 +4,7 @@
     kernel     unbiased MMD^2 with k(x, y) = (x.y / D + 1)^3                     Binkowski et al. 2018, arXiv 1801.01401
     Wilson     (p + z^2/2n +- z sqrt(p (1-p) / n + z^2 / 4n^2)) / (1 + z^2/n)    Wilson 1927, JASA 22, p. 209
     slope      of log power against log radial frequency                         Field 1987, JOSA A 4, p. 2379
+    ECE, MCE   mean and largest |accuracy - confidence| of bins of confidence    Guo et al. 2017, arXiv 1706.04599
 
 Departure from Heusel et al.: their features are those of one Inception network; here they are whatever is handed in,
 so the numbers compare within one judge only and are not the FID of other papers.
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import math
 from statistics import NormalDist
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,6 +26,7 @@ CONSTANT_STD = 1e-6  # below this a picture holds rounding errors only; pixels a
 COLLAPSED_STD = 0.02  # about 5 of 255 grey levels: to the eye a flat field
 POWER_FLOOR = 1e-12  # of the strongest ring: float32 rounding, so an empty ring does not give log 0
 KERNEL_ROWS = 1024  # rows of the kernel matrix held at once
+CALIBRATION_BINS = 15  # as Guo et al. have it
 
 
 def wilson_interval(hits: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -49,6 +52,41 @@ def wilson_interval(hits: int, n: int, confidence: float = 0.95) -> tuple[float,
     low = 0.0 if hits == 0 else (middle - reach) / scale
     high = 1.0 if hits == n else (middle + reach) / scale
     return low, high
+
+
+class Calibration(NamedTuple):
+    """ece, mce: in [0, 1]. bins: (B,3), the pictures of a bin, their mean confidence and accuracy (NaN if empty)."""
+
+    ece: float
+    mce: float
+    bins: Tensor
+
+
+def calibration_sums(confidence: Tensor, hit: Tensor, bins: int = CALIBRATION_BINS) -> Tensor:
+    """(B,3) float64: how many pictures fall in each bin, their summed confidence, how many are hits; adds over batches.
+
+    Bin b holds the confidences in (b/B, (b+1)/B], the first also 0. confidence: (N,) in [0,1]; hit: (N,) of 0 and 1.
+    """
+    confidence, hit = confidence.detach().cpu().double(), hit.detach().cpu().double()
+    inner = torch.arange(1, bins, dtype=torch.float64) / bins
+    place = torch.bucketize(confidence, inner)
+    each = torch.stack([torch.ones_like(confidence), confidence, hit], 1)
+    return torch.zeros(bins, 3, dtype=torch.float64).index_add_(0, place, each)
+
+
+def calibration(sums: Tensor) -> Calibration:
+    """The expected and the maximum calibration error of what :func:`calibration_sums` gave, NaN for no pictures.
+
+    ECE = sum_b (n_b / N) |accuracy_b - confidence_b|,  MCE = max_b |accuracy_b - confidence_b| over the bins that hold
+    pictures. sums: (B,3). Source: Guo et al. 2017, eq. 3 and 5.
+    """
+    count, filled = sums[:, 0], sums[:, 0] > 0
+    means = torch.where(filled[:, None], sums[:, 1:] / count[:, None], math.nan)
+    if not bool(filled.any()):
+        return Calibration(math.nan, math.nan, torch.cat([count[:, None], means], 1))
+    gap = (means[:, 1] - means[:, 0]).abs()[filled]
+    share = count[filled] / count.sum()
+    return Calibration(float((share * gap).sum()), float(gap.max()), torch.cat([count[:, None], means], 1))
 
 
 def _rows(features: Tensor, what: str) -> Tensor:

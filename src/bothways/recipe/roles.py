@@ -16,7 +16,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from bothways.models.adapter import Adapter
-from bothways.models.catalogue import load_model
+from bothways.recipe.classifier import load_reader
 from bothways.recipe.priors import Priors
 from bothways.recipe.settings import DrawSettings
 from bothways.types import ModelSpec, UserError
@@ -79,7 +79,7 @@ def find_models(
         key = _key(address)
         if key not in loaded:
             own = model is not None and key == _key(model)
-            loaded[key] = load_model(
+            loaded[key] = load_reader(
                 address,
                 spec if own else None,
                 weights=weights if own else None,
@@ -95,9 +95,8 @@ def find_models(
 
 def asks_what_is_real(settings: DrawSettings) -> bool:
     """Whether anything is asked of the score models."""
-    if settings.prediction_weight or settings.certainty_weight:
-        return True
-    weights = settings.dsf_weight, settings.feature_weight, settings.decision_weight
+    weights = [settings.dsf_weight, settings.feature_weight, settings.decision_weight]
+    weights += [settings.prediction_weight, settings.certainty_weight]
     return any(weights) or settings.statistics != "none"
 
 

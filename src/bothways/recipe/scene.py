@@ -112,7 +112,7 @@ def _read_files(path: Path, what: str, size: int | None) -> Tensor:
     if path.is_file() and path.suffix.lower() in SUFFIXES:
         try:
             picture = decode_image(path.read_bytes())
-        except (OSError, ValueError, SyntaxError) as error:
+        except (OSError, ValueError) as error:
             raise UserError(f"{what} {str(path)!r} cannot be read: {error}") from error
         return torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].float() / 255
     if not path.exists():

@@ -19,10 +19,11 @@ from torch import Tensor, nn
 from bothways.data.corruptions import corrupt
 from bothways.data.sources import load_images
 from bothways.models.adapter import Adapter
-from bothways.models.catalogue import kept_statistics, load_model
+from bothways.models.catalogue import kept_statistics
 from bothways.numerics.draws import Draws, generator
 from bothways.recipe.assess import held_out
 from bothways.recipe.attempts import ATTEMPTS, Attempt, attempted, how_many
+from bothways.recipe.classifier import load_reader
 from bothways.recipe.drawing import picture_seed
 from bothways.recipe.statistics import read_spread
 from bothways.runs.files import plain, read_json, reason, write_json
@@ -183,7 +184,7 @@ def prepare_scorecard(
 ) -> Scoring:
     """Everything of ``scorecard`` that can be refused, and the spread, before the first quantity is measured."""
     if not isinstance(model, Adapter):
-        model = load_model(model, spec, weights=weights, device=device)
+        model = load_reader(model, spec, weights=weights, device=device)
     pictures = real_pictures(data, (model.spec.height, model.spec.width), n, seed)
     spread, measured_on = channel_spread(model, pictures)
     quantities = label_free(model, spread, model.batch_norm_statistics())

@@ -15,7 +15,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from bothways.data.sources import Entries, decoded, find_images
+from bothways.data.entries import Entries
+from bothways.data.sources import decoded, find_images
 from bothways.models.catalogue import BUNDLED
 from bothways.numerics.spectra import SMALLEST, Spectrum, amplitudes
 from bothways.runs.files import reason, replace_file
@@ -119,8 +120,8 @@ def prepare_spectrum(
         raise UserError(f"--out {path}: type the name of a {SUFFIX} file")
     if path is not None and path.exists() and not overwrite:
         raise UserError(f"--out {path} is there already; type --overwrite, or another name")
-    _, total, entries = find_images(data, limit=limit)
-    return Measuring(str(data), total, entries, size, path)
+    found = find_images(data, limit=limit)
+    return Measuring(str(data), found.count, found.entries, size, path)
 
 
 def spectrum(

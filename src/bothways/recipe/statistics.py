@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from bothways.data.sources import load_images
 from bothways.models.adapter import Adapter
-from bothways.models.catalogue import SCALE, kept_statistics, load_model, read_statistics
+from bothways.models.catalogue import SCALE, kept_statistics, read_statistics
+from bothways.recipe.classifier import load_reader
 from bothways.runs.files import reason, replace_file
 from bothways.synthesis.objectives import Spread, channel_statistics, vectors
 from bothways.synthesis.sampling import RANK, Part, Space, features_name, measure_space, statistics_name
@@ -175,7 +176,7 @@ def statistics(
             f"data {str(data)!r} is a file of statistics already; type real pictures, a parquet or a folder"
         )
     if not isinstance(model, Adapter):
-        model = load_model(model, spec, weights=weights, device=device)
+        model = load_reader(model, spec, weights=weights, device=device)
     images = load_images(data, size=(model.spec.height, model.spec.width), limit=limit).images
     kept = as_tensors(space_of(model, images, rank, layers))
     if path is not None:

@@ -1,0 +1,171 @@
+"""A flow as a classifier: a small head reads where a picture has come to on its way to noise, or what the flow thinks.
+
+logits = W2 tanh(W1 LayerNorm(f(x)) + b1)                                      f: see representation/features.py
+loss   = cross-entropy(logits) + beta L_FM(theta),  so that the flow stays a flow
+
+PRG, Xue et al. 2024, arXiv 2412.01787, eq. 3; the head is that of its code: pooled to 16 x 16, flattened, 768 wide, no
+bias at the end. Departures: the gradient of a walk is that of its discrete steps (numerics/discrete_adjoint.py), where
+the code's is a continuous adjoint, off by O(h); beta L_FM, which the code leaves out, is there; a network's own
+activations may be read, and pixels, since a number for the one says nothing without the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import Any, final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bothways.numerics.discrete_adjoint import leaves_of
+from bothways.numerics.draws import Draws
+from bothways.representation.features import Features, features
+from bothways.representation.flow_matching import flow_matching
+from bothways.types import Path
+
+WIDTH = 768  # of the head's hidden layer
+NOISE_SEED = 0  # of the one noise that noised activations are read with
+
+Pairs = tuple[Tensor, Tensor, Tensor]
+"""x, noise, both (B,C,H,W) and paired, t (B,), as data/pairs.py makes them"""
+
+
+class Head(nn.Module):
+    """(B,D) -> (B,classes): layer normalisation, a layer of ``width``, tanh, and a matrix without bias."""
+
+    def __init__(self, entering: int, classes: int, width: int = WIDTH) -> None:
+        super().__init__()
+        self.norm, self.hidden, self.tanh = nn.LayerNorm(entering), nn.Linear(entering, width), nn.Tanh()
+        self.out = nn.Linear(width, classes, bias=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.out(self.tanh(self.hidden(self.norm(features))))
+
+
+@final
+class FlowClassifier(nn.Module):
+    """A flow and a head. Called with pictures in the flow's units, (B,C,H,W) -> logits (B,classes).
+
+    Called with pairs too it gives (logits, L_FM (B,)): one call of one module, which many processes need.
+    flow: a velocity network, called as (x, t); it becomes a part of this. path: that it was trained on. shape: (C,H,W)
+    of a picture. frozen: only the head learns; the flow keeps its bits, and draws no dropout.
+    Raises UserError for a layer that the flow does not have.
+    """
+
+    noise: Tensor | None
+
+    def __init__(
+        self,
+        flow: nn.Module,
+        path: Path,
+        shape: Sequence[int],
+        classes: int,
+        how: Features,
+        *,
+        frozen: bool = False,
+        width: int = WIDTH,
+    ) -> None:
+        super().__init__()
+        how.check(flow)
+        self.flow, self.path, self.how, self.frozen = flow, path, how, frozen
+        noise = Draws([NOISE_SEED]).normal(shape, purpose="activations") if how.noised else None
+        self.register_buffer("noise", noise, persistent=False)
+        flow.requires_grad_(not frozen).eval()
+        like = next((p for p in flow.parameters() if p.is_floating_point()), torch.zeros(()))
+        with torch.no_grad():
+            entering = self.features(like.new_zeros(1, *shape)).shape[1]
+        self.head = Head(entering, classes, width).to(like)
+
+    def features(self, x: Tensor) -> Tensor:
+        """(B,D): what the head reads."""
+        return features(self.flow, self.path, x, self.how, None if self.noise is None else self.noise.to(x))
+
+    def forward(self, x: Tensor, pairs: Pairs | None = None) -> Any:
+        logits = self.head(self.features(x))
+        return logits if pairs is None else (logits, flow_matching(self.flow, self.path, *pairs))
+
+    def train(self, mode: bool = True) -> FlowClassifier:
+        super().train(mode)
+        if self.frozen:
+            self.flow.eval()
+        return self
+
+
+def classifier_loss(
+    classifier: nn.Module, batch: Sequence[Tensor], beta: float, smoothing: float = 0.0
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Cross-entropy + beta L_FM, and the parts: means over the batch.
+
+        L = -sum_k q_k log softmax(logits)_k + beta mean_i 1/2 ||v(x_t, t) - (a' x + s' z)||^2
+
+    classifier: a ``FlowClassifier``, or what wraps one. batch: pictures in the flow's units (B,C,H,W), labels (B,), and
+    with beta > 0 the pairs x, noise, t. smoothing: q is 1 - smoothing at the label, and the rest is spread evenly over
+    all classes (Szegedy et al. 2016, arXiv 1512.00567). Source: PRG, arXiv 2412.01787, eq. 3.
+    """
+    x, labels, *pairs = batch
+    logits, losses = classifier(x, tuple(pairs)) if beta else (classifier(x), None)
+    logits = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+    loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
+    told = {"cross_entropy": loss, "accuracy": (logits.argmax(1) == labels).float().mean()}
+    if losses is None:
+        return loss, told
+    return loss + beta * losses.mean(), {**told, "flow_matching": losses.mean()}
+
+
+def hold_the_unreached(classifier: FlowClassifier, shape: Sequence[int]) -> int:
+    """Let what the logits do not depend on stay as it is, such as a U-Net's way up when its middle is read -> how many.
+
+    For a training without L_FM: several processes wait for the gradient of everything that learns.
+    """
+    like = next(classifier.head.parameters())
+    reached = {id(leaf) for leaf in leaves_of([classifier(like.new_zeros(1, *shape))])}
+    unreached = [p for p in classifier.parameters() if p.requires_grad and id(p) not in reached]
+    for parameter in unreached:
+        parameter.requires_grad_(False)
+    return sum(p.numel() for p in unreached)
+
+
+def layer_rates(classifier: FlowClassifier, decay: float, shape: Sequence[int]) -> Callable[[str], float]:
+    """The name of a parameter -> what its rate is multiplied by: decay^k, k blocks below the head; 1 in the head.
+
+    The blocks are the parts of the flow's network in the order in which a velocity passes them; what it does not pass
+    counts with the first. Source: Clark et al. 2020, arXiv 2003.10555 (layer-wise learning rates).
+    """
+    order = _passed(classifier.flow, shape)
+    power = {f"flow.{name}": len(order) - place for place, name in enumerate(order)}
+
+    def factor(name: str) -> float:
+        if name.startswith("head."):
+            return 1.0
+        blocks = [block for block in power if name.startswith(f"{block}.")]
+        return decay ** (power[blocks[0]] if blocks else max(power.values(), default=0))
+
+    return factor
+
+
+@torch.no_grad()
+def _passed(flow: nn.Module, shape: Sequence[int]) -> list[str]:
+    """The names of a network's blocks, in the order of a pass."""
+    order: dict[str, None] = {}
+    like = next(flow.parameters())
+    with ExitStack() as hooks:
+        for name, block in _blocks(flow):
+            hooks.callback(block.register_forward_pre_hook(lambda _m, _i, name=name: order.setdefault(name)).remove)
+        flow(like.new_zeros(1, *shape), like.new_full((1,), 0.5))
+    return list(order)
+
+
+def _blocks(module: nn.Module, prefix: str = "") -> list[tuple[str, nn.Module]]:
+    """A network's children, lists of modules taken apart; what only wraps one network is opened."""
+    children = [(prefix + name, child) for name, child in module.named_children()]
+    if len(children) == 1 and not list(module.parameters(recurse=False)):
+        return _blocks(children[0][1], f"{children[0][0]}.") or children
+    return [block for name, child in children for block in _unlisted(name, child)]
+
+
+def _unlisted(name: str, module: nn.Module) -> list[tuple[str, nn.Module]]:
+    if not isinstance(module, nn.ModuleList):
+        return [(name, module)]
+    return [block for place, child in enumerate(module) for block in _unlisted(f"{name}.{place}", child)]

@@ -1,0 +1,84 @@
+"""What a classifier may read of a picture with the help of a flow, in two kinds that any report shows side by side.
+
+walked       pool(x(1 - depth)),  dx/dt = v(x, t) from x(1) = x           PRG, Xue et al. 2024, arXiv 2412.01787, sec. 3
+activations  mean over space of h_layer(x, 1 - depth), in one pass        Xiang et al. 2023, arXiv 2303.09769
+both         one beside the other
+pixels       pool(x), the control that asks no network
+
+pool averages to at most 16 x 16 and flattens, as the code of PRG does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bothways.representation.activations import activations, found
+from bothways.representation.encode import Walk, image_time, walk
+from bothways.types import Path, UserError
+
+KINDS = ("walked", "activations", "both", "pixels")
+POOLED = 16  # pixels of a side
+
+
+@dataclass(frozen=True)
+class Features:
+    """How a picture is read.
+
+    kind: one of ``KINDS``. depth, walk: of the walked picture. layers, activation_depth: of the activations; noised:
+    they are those of the picture on its path, with one noise for all pictures, so that what is read of one does not
+    depend on those beside it.
+    Raises UserError for a kind that is not known, activations of no layer, and a depth outside [0, 1].
+    """
+
+    kind: str = "walked"
+    depth: float = 0.5
+    walk: Walk = Walk(steps=5)  # noqa: RUF009 - frozen
+    layers: tuple[str, ...] = ()
+    activation_depth: float = 0.1
+    noised: bool = False
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise UserError(f"kind {self.kind!r} is not known; type one of {', '.join(KINDS)}")
+        if self.reads_activations and not self.layers:
+            raise UserError(f"kind {self.kind!r} reads a layer of the flow and none is given; type --layer NAME")
+        for name in ("depth", "activation_depth"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f"{name}={getattr(self, name)}; type a number from 0 (the picture) to 1 (noise)")
+
+    @property
+    def walks(self) -> bool:
+        return self.kind in ("walked", "both")
+
+    @property
+    def reads_activations(self) -> bool:
+        return self.kind in ("activations", "both")
+
+    def check(self, flow: nn.Module) -> None:
+        """Raise UserError, with the nearest names, for a layer that the flow does not have."""
+        for layer in self.layers if self.reads_activations else ():
+            found(flow, layer)
+
+
+def features(flow: nn.Module, path: Path, x: Tensor, how: Features, noise: Tensor | None = None) -> Tensor:
+    """(B,D): what ``how`` reads of pictures x (B,C,H,W) in the flow's units; differentiable, as the walk says.
+
+    flow: called as (x, t). path: that it was trained on. noise: (1,C,H,W) for noised activations, None for clean ones.
+    """
+    parts = [pooled(x)] if how.kind == "pixels" else []
+    if how.walks:
+        start = image_time(flow)
+        parts.append(pooled(walk(flow, x, start, min(start, 1.0 - how.depth), how.walk)))
+    if how.reads_activations:
+        parts += activations(flow, x, how.activation_depth, how.layers, path=path, noise=noise).values()
+    return torch.cat([part.to(x.dtype) for part in parts], 1)
+
+
+def pooled(x: Tensor) -> Tensor:
+    """(B,C,H,W) -> (B,D): averaged to at most 16 x 16, flattened."""
+    height, width = x.shape[-2:]
+    return F.adaptive_avg_pool2d(x, (min(height, POOLED), min(width, POOLED))).flatten(1)
