@@ -2,6 +2,7 @@
 
     RUN/checkpoint.pt      network, average, optimisers and step: all that is no function of the step
     RUN/frames.jsonl       one line a step, cut after the checkpoint when the run is resumed
+    RUN/along.jsonl        what is measured of a flow along the way (recipe/along.py), cut too
     RUN/tensorboard/       the same numbers for TensorBoard, where it was asked for
 
 Written whole or not at all, so a kill at any moment loses the steps since the last checkpoint, which are made again to
@@ -17,17 +18,21 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Protocol, final
 
 import torch
+from torch import Tensor, nn
 
 from bothways.data.loader import ahead
 from bothways.loops.fit import FitSettings, FitState, Loss, fit
 from bothways.loops.processes import Batches, Processes
+from bothways.recipe.along import Along
+from bothways.recipe.outcome import STOPPED
 from bothways.recipe.result import peak_memory
-from bothways.runs import RunFolder
-from bothways.runs.files import replace_file
+from bothways.runs import ALONG, RunFolder
+from bothways.runs.files import replace_file, write_json
 from bothways.types import Frame, RunError, UserError
 
 CHECKPOINT = "checkpoint.pt"
@@ -51,7 +56,7 @@ def training_folder(
     own: patterns of the files that this kind of training writes, removed with the run that ``overwrite`` replaces.
     """
 
-    written = (CHECKPOINT, f"{TENSORBOARD}/events.*", *own)
+    written = (CHECKPOINT, ALONG, f"{TENSORBOARD}/events.*", *own)
 
     def make() -> None:
         RunFolder.create(path, tables, own=written, overwrite=overwrite, resume=resume)
@@ -67,6 +72,7 @@ class Training:
 
     batch: step -> the tensors of the whole batch of ``pictures``, whatever the number of processes.
     at_checkpoint: what else is written then. workers: processes that make batches ahead of the steps.
+    along: what is measured before the first step and at the checkpoints that are planned, not where the run is stopped.
     """
 
     folder: RunFolder
@@ -80,7 +86,18 @@ class Training:
     workers: int = 1
     tensorboard: bool = False
     processes: Processes = Processes()  # noqa: RUF009 - frozen
+    along: Along | None = None
     saved: int | None = None  # the step of the last checkpoint
+
+    @property
+    def frames(self) -> list[Frame]:
+        """Of every step so far, as the folder keeps them."""
+        return [Frame(line["step"], line["t"], None, line["stats"]) for line in self.folder.frames]
+
+    @property
+    def cost(self) -> dict[str, float]:
+        """Seconds and megabytes of the steps, as the folder keeps them."""
+        return {key: self.folder.status[key] for key in ("seconds", "peak_mb")}
 
     def resume(self) -> None:
         """Take up the checkpoint of the folder, where there is one."""
@@ -110,10 +127,12 @@ class Training:
         Raises RunError where the loss is not finite; the last checkpoint is kept, and the line names it.
         """
         began, before = time.monotonic(), float(self.folder.status["seconds"])
-        state, message = "stopped", "stopped before the end; type --resume to go on"
+        state, message = "stopped", STOPPED
         if self.processes.first:
             self.folder.drop_frames_after(0, self.state.step)
         try:
+            if self.along is not None and self.processes.first:
+                self.along.begin(self.state.step)
             with closing(self._steps()) as steps:
                 yield from steps
             state, message = "running", ""  # what follows the steps says when all is complete
@@ -159,6 +178,8 @@ class Training:
         if self.processes.first:
             self.folder.append_frame(frame, 0)
         if frame.step % self.save_every == 0 or frame.step == self.settings.steps:
+            if self.along is not None and self.processes.first:  # before the checkpoint, as the weights are
+                self.along.add(frame.step)
             self.save()
 
     def _told(self, error: Exception) -> str:
@@ -180,6 +201,63 @@ class Training:
             yield lambda frame: [writer.add_scalar(name, value, frame.step) for name, value in frame.stats.items()]
         finally:
             writer.close()
+
+
+class Plan(Protocol):
+    """What ``begin_training`` asks of a plan: how to fit, by what loss, and what the run folder is told."""
+
+    @property
+    def settings(self) -> Any: ...
+
+    @property
+    def processes(self) -> Processes: ...
+
+    @property
+    def fit(self) -> FitSettings: ...
+
+    def loss(self, network: nn.Module, batch: tuple[Tensor, ...]) -> tuple[Tensor, dict[str, Tensor]]: ...
+
+    def tables(self) -> dict[str, Any]: ...
+
+    def card(self) -> dict[str, Any]: ...
+
+
+def begin_training(
+    plan: Plan,
+    out: str | Path,
+    state: FitState,
+    batch: Batches,
+    write_weights: Callable[[RunFolder, FitState], None],
+    files: tuple[str, str],
+    measure: Callable[[], dict[str, Any]],
+    *,
+    overwrite: bool = False,
+    resume: bool = False,
+    workers: int = 1,
+    save_every: int = SAVE_EVERY,
+    tensorboard: bool = False,
+) -> Training:
+    """The training of a plan in its run folder, at the last checkpoint where it is resumed.
+
+    files: the names of the card, which is written here, and of the weights, which ``write_weights`` writes at every
+    checkpoint. measure: of a line of along.jsonl, where the settings ask for ``information``.
+    Raises UserError for what cannot be, before anything is written.
+    """
+    if workers < 0 or save_every < 1:
+        raise UserError(f"--workers {workers}, --save-every {save_every}: the least are 0 and 1")
+    if tensorboard:
+        tensorboard_writer()
+    folder = training_folder(out, plan.tables(), plan.processes, own=files, overwrite=overwrite, resume=resume)
+    training = Training(
+        folder, state, plan.fit, plan.loss, batch, plan.settings.batch, partial(write_weights, folder, state),
+        save_every, workers, tensorboard, plan.processes,
+        Along(folder.path, measure) if plan.settings.information else None,
+    )  # fmt: skip
+    if resume:
+        training.resume()
+    if plan.processes.first:
+        write_json(folder.path / files[0], plan.card())
+    return training
 
 
 def tensorboard_writer() -> Any:

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -103,3 +104,20 @@ def mutual_information_indicator(
         Information(1 - t, r, e.mean().item(), *mean_interval(row), len(x))
         for t, r, e, row in zip(times.tolist(), snr.tolist(), errors, nats, strict=True)
     ]
+
+
+def at_depths(curve: Sequence[Information], path: Path, depths: Sequence[float]) -> list[Information]:
+    """What the indicator's curve says at these depths: linear in log(1 + snr), the variable it was integrated over.
+
+    curve: from noise to the image, as ``mutual_information_indicator`` gives it; beyond its ends their values.
+    """
+    a, s, _, _ = path(1 - torch.tensor(depths, dtype=torch.float64))
+    snr = (a / s).square().numpy()
+    places = np.log1p([entry.snr for entry in curve])
+
+    def between(name: str) -> list[float]:
+        return np.interp(np.log1p(snr), places, [getattr(entry, name) for entry in curve]).tolist()
+
+    values = (between(name) for name in ("mmse", "nats_per_dim", "low", "high"))
+    rows = zip(depths, snr.tolist(), *values, [curve[0].n] * len(depths), strict=True)
+    return [Information(*row) for row in rows]

@@ -14,7 +14,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from PIL import Image
@@ -48,21 +48,31 @@ def _kept(path: Path) -> Iterator[None]:
         raise RunError(f"{path}: {reason(error)}; what was saved before is kept, so mend that and resume") from error
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Write ``content`` to ``path`` whole or not at all. Raises RunError where the disk refuses."""
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write, which takes the place of ``path`` when it is whole; what fails before leaves ``path`` as it was.
+
+    Raises RunError where the disk refuses.
+    """
     partial = path.with_name(f".{path.name}{PARTIAL}")
     with _kept(path):
         try:
             with partial.open("wb") as file:
-                file.write(content)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             partial.replace(path)
-        except OSError:
+        except BaseException:
             with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)
             raise
     _sync_folder(path.parent)
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write ``content`` to ``path`` whole or not at all. Raises RunError where the disk refuses."""
+    with replacing(path) as file:
+        file.write(content)
 
 
 def plain(value: Any) -> Any:

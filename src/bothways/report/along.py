@@ -1,0 +1,55 @@
+"""What was measured of a flow along its training, as the page shows it: RUN/along.jsonl.
+
+    {"step", "n", "flow_matching", "information": [{"depth", "nats_per_dim", "low", "high", ...}]}
+
+A line for the first weights and for every checkpoint, on n pictures held out; recipe/along.py writes it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bothways.report.charts import Chart, objectives
+from bothways.report.flow_charts import axes_layout, complete_rows, curve_trace
+from bothways.report.tables import significant
+from bothways.runs import ALONG, RunFolder
+from bothways.runs.files import read_lines
+
+
+def charts(folder: RunFolder) -> list[Chart]:
+    """The information at each depth and the loss, over the steps; none for a run that measured neither."""
+    lines = read_lines(folder.path / ALONG)
+    found = [_information(lines)] if lines else []
+    losses = [
+        {"step": line["step"], "stats": {"loss on pictures held out": line["flow_matching"]}}
+        for line in complete_rows(lines, "step", "flow_matching")
+    ]
+    return [chart for chart in found if chart is not None] + objectives(losses)
+
+
+def _information(lines: Sequence[Mapping[str, Any]]) -> Chart | None:
+    """A line a depth, the nearest to the picture the strongest, by factors of ten."""
+    told = [{**row, "step": line.get("step")} for line in lines for row in line.get("information") or []]
+    rows = [row for row in complete_rows(told, "step", "depth", "nats_per_dim") if row["nats_per_dim"] > 0]
+    if not rows:
+        return None
+    depths, traces, notes = sorted({row["depth"] for row in rows}), [], []
+    for place, depth in enumerate(depths):
+        line = [row for row in rows if row["depth"] == depth]
+        x, y = [row["step"] for row in line], [row["nats_per_dim"] for row in line]
+        hover = f"depth {depth:g}<br>step %{{x}}<br>%{{y:.3g}} nats<extra></extra>"
+        traces.append(curve_trace(x, y, hover, opacity=1 - 0.65 * place / len(depths)))
+        label = {"x": x[-1], "y": math.log10(y[-1]), "text": f"depth {depth:g}", "xanchor": "left", "xshift": 6}
+        notes.append({**label, "showarrow": False})
+    layout = axes_layout("step", "nats per dimension", annotations=notes)
+    layout["margin"] = {**layout["margin"], "r": 74}
+    layout["yaxis"] |= {"type": "log", "dtick": 1, "exponentformat": "none"}  # noise holds a hundredth of the picture
+    middle = [row for row in rows if row["depth"] == depths[len(depths) // 2]]
+    first, last = (f"{significant(row['nats_per_dim'])} at step {row['step']:,}" for row in (middle[0], middle[-1]))
+    words = (
+        f"At depth {middle[0]['depth']:g} from {first} to {last}: what the noisy picture tells of it, at most. "
+        "An upper bound that falls to the mutual information as the flow learns; the same pictures and noise each time."
+    )
+    return Chart("Mutual information on pictures held out", {"data": traces, "layout": layout}, words)
