@@ -83,6 +83,10 @@ class Solver:
     order: int
     start: Callable[[VectorField, Tensor, float], State] = _alone
 
+    def calls_of(self, steps: int) -> int:
+        """Of the network, for a walk of so many steps: steps * calls, and one more where the state holds a velocity."""
+        return steps * self.calls + (self.start is not _alone)
+
 
 SOLVERS: dict[str, Solver] = {
     solver.name: solver

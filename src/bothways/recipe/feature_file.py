@@ -1,0 +1,167 @@
+"""Features on disk: parts while they are made, of which a kill loses the last at most, then one parquet file a split.
+
+    RUN/parts/SPLIT-00007.parquet      each a row group, written whole or not at all
+    RUN/features-SPLIT.parquet         all of them, a row group at a time; the parts are then removed
+
+Columns: place (in the split), name, label (null: unknown), and of each reading a list of D numbers, the same D in every
+row. What they are is JSON under the key "bothways" of the schema.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bothways.data.reader import Decoded
+from bothways.runs.files import PARTIAL, reason, replacing
+from bothways.types import UserError
+
+KEY = b"bothways"
+OWN = ("features-*.parquet", "parts/*.parquet")  # what a run of features writes besides
+NUMBERS = {"float32": torch.float32, "float16": torch.float16}
+Made = tuple[Decoded, Mapping[str, Tensor]]  # a batch without its images, and its columns
+
+
+@dataclass(frozen=True)
+class FeatureFile:
+    """Where a split's features are kept. sizes: {column: D}; facts: what is told of them; numbers: of ``NUMBERS``."""
+
+    folder: Path
+    split: str
+    sizes: Mapping[str, int]
+    facts: Mapping[str, Any]
+    numbers: str = "float32"
+
+    @property
+    def path(self) -> Path:
+        return self.folder / f"features-{self.split}.parquet"
+
+    @property
+    def done(self) -> bool:
+        return self.path.is_file()
+
+    def part(self, number: int) -> Path:
+        return self.folder / "parts" / f"{self.split}-{number:05d}.parquet"
+
+    @property
+    def parts(self) -> list[Path]:
+        """The parts that are there, from the first to the one before the first that is missing."""
+        found: list[Path] = []
+        while self.part(len(found)).is_file():
+            found.append(self.part(len(found)))
+        return found
+
+    def write_part(self, number: int, batches: Sequence[Made]) -> None:
+        """One part: some batches, as a row group."""
+        import pyarrow
+
+        skipped = {name: why for decoded, _ in batches for name, why in decoded.skipped.items()}
+        labels = [None if label < 0 else label for decoded, _ in batches for label in decoded.labels]
+        columns = [
+            pyarrow.array([place for decoded, _ in batches for place in decoded.places], pyarrow.int64()),
+            pyarrow.array([name for decoded, _ in batches for name in decoded.names], pyarrow.string()),
+            pyarrow.array(labels, pyarrow.int64()),
+        ]
+        for name, size in self.sizes.items():
+            values = torch.cat([found[name] for _, found in batches]).to(NUMBERS[self.numbers])
+            flat = pyarrow.array(values.reshape(-1).numpy())
+            columns.append(pyarrow.FixedSizeListArray.from_arrays(flat, size))
+        self.part(number).parent.mkdir(exist_ok=True)
+        schema = self._schema(skipped)
+        with replacing(self.part(number)) as file, _writer(file, schema) as writer:
+            writer.write_table(pyarrow.Table.from_arrays(columns, schema=schema))
+
+    def join(self) -> None:
+        """All parts as one file, a row group at a time; then they are removed. Raises UserError where no row is."""
+        import pyarrow.parquet as pq
+
+        parts = self.parts
+        skipped: dict[str, str] = {}
+        for part in parts:
+            skipped |= facts_in(part)["skipped"]
+        if not any(pq.read_metadata(part).num_rows for part in parts):
+            named, why = next(iter(skipped.items()))
+            raise UserError(
+                f"{self.split}: none of {len(skipped)} pictures can be read ({named}: {why}); look at the data"
+            )
+        with replacing(self.path) as file, _writer(file, self._schema(skipped)) as writer:
+            for part in parts:
+                table = pq.read_table(part)
+                if len(table):
+                    writer.write_table(table.replace_schema_metadata(None), row_group_size=len(table))
+        self.clear()
+
+    def clear(self) -> None:
+        """Remove the parts of a file that is whole."""
+        folder = self.folder / "parts"
+        for file in [*folder.glob(f"{self.split}-*.parquet"), *folder.glob(f".*{PARTIAL}")]:
+            file.unlink(missing_ok=True)
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+
+    def _schema(self, skipped: Mapping[str, str]) -> Any:
+        import pyarrow
+
+        number = {"float32": pyarrow.float32(), "float16": pyarrow.float16()}[self.numbers]
+        fields = [("place", pyarrow.int64()), ("name", pyarrow.string()), ("label", pyarrow.int64())]
+        fields += [(name, pyarrow.list_(number, size)) for name, size in self.sizes.items()]
+        told = json.dumps({**self.facts, "split": self.split, "skipped": skipped}, ensure_ascii=False)
+        return pyarrow.schema(fields, metadata={KEY: told.encode()})
+
+
+def _writer(file: Any, schema: Any) -> Any:
+    """Numbers as they are: a dictionary or a compression of features costs time and saves nothing."""
+    import pyarrow.parquet as pq
+
+    told = ["place", "label"]
+    return pq.ParquetWriter(file, schema, compression="none", use_dictionary=False, write_statistics=told)
+
+
+# ---- reading -------------------------------------------------------------------------------------------------------
+
+
+def facts_in(path: Path) -> dict[str, Any]:
+    """What a file tells of its columns. Raises UserError for a file that bothways features did not write."""
+    import pyarrow.parquet as pq
+
+    try:
+        metadata = pq.read_schema(path).metadata or {}
+    except (OSError, ValueError) as error:
+        said = reason(error) if isinstance(error, OSError) else str(error).splitlines()[0]
+        raise UserError(f"{path}: cannot be read ({said}); type --overwrite to begin again") from error
+    if KEY not in metadata:
+        raise UserError(f"{path}: bothways features did not write it; type the file that it wrote")
+    return json.loads(metadata[KEY])
+
+
+def column_of(path: Path, name: str) -> Tensor:
+    """(N,D) float32 of a column, filled a row group at a time."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        if name not in file.schema_arrow.names:
+            known = ", ".join(file.schema_arrow.names[3:])
+            raise UserError(f"{path} has no column {name!r}; it has {known}")
+        found = torch.empty(file.metadata.num_rows, file.schema_arrow.field(name).type.list_size)
+        begin = 0
+        for number in range(file.num_row_groups):
+            chunk = file.read_row_group(number, columns=[name]).column(name).combine_chunks()
+            rows = torch.from_numpy(chunk.flatten().to_numpy().copy()).view(len(chunk), -1)
+            found[begin : begin + len(rows)] = rows
+            begin += len(rows)
+    return found
+
+
+def facts_of_pictures(path: Path) -> tuple[list[int], list[str], Tensor]:
+    """The place and the name of each picture, and the labels (N,), -1 where unknown."""
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path, columns=["place", "name", "label"])
+    labels = torch.tensor(table["label"].fill_null(-1).to_pylist(), dtype=torch.int64)
+    return table["place"].to_pylist(), table["name"].to_pylist(), labels
