@@ -6,9 +6,8 @@ finished, and a run that was stopped goes on with the next.
 
 from __future__ import annotations
 
-import platform
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,10 +28,10 @@ from bothways.recipe.cite import run_citations
 from bothways.recipe.classes import load_classified, outputs_of_labels
 from bothways.recipe.classifier import finetuned_facts
 from bothways.recipe.drawing import picture_seed
+from bothways.recipe.outcome import ending, versions
 from bothways.recipe.result import peak_memory
 from bothways.runs import RunFolder
 from bothways.types import Frame, ModelSpec, UserError, VisionModel
-from bothways.version import __version__
 
 OFFLINE = "offline"
 OFFLINE_NAME = "made on the fly, NOT CIFAR-10-C"
@@ -48,6 +47,7 @@ class Condition:
 
     kind: "clean", or a corruption. source: the address of its pictures, count: how many. outputs: (L,) which output a
     label is. read: gives the pictures, one by one. change: (images, places) -> images, what is done to a batch.
+    model: what is asked in place of the evaluation's own, with the same classes.
     """
 
     kind: str
@@ -57,6 +57,7 @@ class Condition:
     outputs: Tensor
     read: Callable[[], Iterator[Picture]]
     change: Callable[[Tensor, Tensor], Tensor] | None = None
+    model: VisionModel | None = None
 
     @property
     def name(self) -> str:
@@ -87,14 +88,13 @@ class Evaluation:
 
     def run(self) -> Generator[Frame, None, None]:
         """Yield a frame after every batch. However it ends, the conditions that are done are kept."""
-        state, message = "stopped", "stopped before the end; type --resume to go on"
         began, before = time.perf_counter(), self.seconds
         total = max(1, self.steps(self.conditions))
         step = total - self.steps(self.left)
-        try:
+        with ending(self.folder, lambda: {"seconds": before + time.perf_counter() - began}):
             for condition in self.left:
                 tally = Tally(condition.count)
-                for frame in evaluated(self.model, self._batches(condition), tally):
+                for frame in evaluated(condition.model or self.model, self._batches(condition), tally):
                     step += 1
                     yield Frame(step, min(1.0, step / total), None, frame.stats)
                 if not tally.n:
@@ -105,14 +105,6 @@ class Evaluation:
                 self.hits[condition.name] = tally.hits
                 self.seconds = before + time.perf_counter() - began
                 self._save()
-            state, message = "running", ""
-        except Exception as error:
-            state, message = "failed", str(error)
-            raise
-        finally:
-            self.seconds = before + time.perf_counter() - began
-            if self.folder is not None:
-                self.folder.finish(state, message, seconds=self.seconds)
 
     def _batches(self, condition: Condition) -> Iterator[Batch]:
         spec = self.model.spec
@@ -128,6 +120,16 @@ class Evaluation:
             images = batch.images if condition.change is None else condition.change(batch.images, batch.places)
             yield Batch(images, condition.outputs[batch.labels], batch.places)
 
+    def begin(
+        self, out: str | Path, settings: Mapping[str, Any], *, overwrite: bool = False, resume: bool = False
+    ) -> None:
+        """Keep what is found in a run folder, and take up what an earlier run of the same left there."""
+        told = {"settings": settings, "model": _model_facts(self.model), "versions": versions()}
+        self.folder = RunFolder.create(out, told, overwrite=overwrite, resume=resume)
+        if (state := self.folder.load_state()) is not None:
+            self.hits, self.done, self.skipped = state[0], state[1]["done"], state[1]["skipped"]
+        self.seconds = float(self.folder.status["seconds"])
+
     def _save(self) -> None:
         if self.folder is not None:
             self.folder.save_state(self.hits, {"done": self.done, "skipped": self.skipped})
@@ -137,13 +139,17 @@ class Evaluation:
         found = {**self.facts, "clean": self.done[CLEAN], "skipped": self.skipped}
         if len(self.conditions) > 1:
             found["corruptions"] = {**self.facts["corruptions"], **self._corrupted()}
+        return self.keep("evaluation", found)
+
+    def keep(self, name: str, found: dict[str, Any]) -> dict[str, Any]:
+        """Write ``found`` as measures[name] in the run folder, where there is one, and give it back."""
         cost: dict[str, Any] = {
             "seconds": self.seconds,
             "peak_mb": peak_memory(str(getattr(self.model, "device", "cpu"))),
         }
         if self.folder is not None:
             cited = run_citations(self.folder.settings, {})
-            self.folder.write_measures({"evaluation": found, "cost": cost, "citations": cited})
+            self.folder.write_measures({name: found, "cost": cost, "citations": cited})
             self.folder.finish("complete", "", **cost)
         return found
 
@@ -195,11 +201,12 @@ def prepare_evaluation(
         raise UserError(f"--batch {batch}, --limit {limit}: type 1 or more")
     found = load_classified(model, spec, weights=weights, device=device, dtype=dtype)
     split = held_out(data)
-    conditions, matched = _clean(found, data, split, limit)
+    clean, matched = clean_condition(found, data, split, limit)
+    conditions = [clean]
     facts: dict[str, Any] = {"model": found.name}
-    facts["data"] = {"address": str(data), "split": split, "pictures": conditions[0].count, "matched": matched}
+    facts["data"] = {"address": str(data), "split": split, "pictures": clean.count, "matched": matched}
     if corruptions is not None and str(corruptions) == OFFLINE:
-        conditions += _offline(conditions[0], seed)
+        conditions += _offline(clean, seed)
         facts["corruptions"] = {"set": OFFLINE_NAME, "checked": OFFLINE_CHECKED, "address": OFFLINE}
     elif corruptions is not None:
         more, told = _from_folder(found, corruptions, limit)
@@ -213,19 +220,18 @@ def prepare_evaluation(
             "corruptions": corruptions and str(corruptions),
             "limit": limit,
         }
-        told = {"settings": {**asked, "batch": batch, "seed": seed, "dtype": dtype}, "model": _model_facts(found)}
-        versions = {"bothways": __version__, "torch": torch.__version__, "python": platform.python_version()}
-        evaluation.folder = RunFolder.create(out, {**told, "versions": versions}, overwrite=overwrite, resume=resume)
-        _take_up(evaluation, evaluation.folder)
+        asked |= {"batch": batch, "seed": seed, "dtype": dtype}
+        evaluation.begin(out, asked, overwrite=overwrite, resume=resume)
     return evaluation
 
 
-def _clean(model: VisionModel, data: str | Path, split: str, limit: int | None) -> tuple[list[Condition], str]:
+def clean_condition(model: VisionModel, data: str | Path, split: str, limit: int | None) -> tuple[Condition, str]:
+    """The pictures as they are, and whether labels go by "name" or "number". Raises UserError for no picture."""
     classes, count, _ = clean_pictures(data, split, limit)
     if not count:
         raise UserError(f"data {str(data)!r} holds no picture; type a parquet file or a folder with a folder a class")
     outputs, matched = outputs_of_labels(model.spec, model.name, classes, str(data))
-    return [Condition(CLEAN, 0, str(data), count, outputs, lambda: clean_pictures(data, split, limit)[2])], matched
+    return Condition(CLEAN, 0, str(data), count, outputs, lambda: clean_pictures(data, split, limit)[2]), matched
 
 
 def _offline(clean: Condition, seed: int) -> list[Condition]:
@@ -259,13 +265,6 @@ def _model_facts(model: VisionModel) -> dict[str, Any]:
     spec = model.spec
     facts = {"address": model.name, "size": [spec.height, spec.width], "classes": spec.count}
     return {**facts, "source": spec.source, "licence": spec.licence, **finetuned_facts(model.name)}
-
-
-def _take_up(evaluation: Evaluation, folder: RunFolder) -> None:
-    """What an earlier run of the same left."""
-    if (state := folder.load_state()) is not None:
-        evaluation.hits, evaluation.done, evaluation.skipped = state[0], state[1]["done"], state[1]["skipped"]
-    evaluation.seconds = float(folder.status["seconds"])
 
 
 def evaluate(

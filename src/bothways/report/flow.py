@@ -56,9 +56,10 @@ def strip_size(width: int, height: int) -> tuple[int, int]:
 
 
 def depth_labels(facts: Facts) -> list[str]:
-    """What stands above the states of a row."""
+    """What stands above the states of a row, which may lead there and back."""
     depths = [d for d in facts.get("strip_depths") or [] if isinstance(d, (int, float))]
-    return ["picture" if depth == 0 else "noise" if depth == 1 else f"{depth:g}" for depth in depths]
+    names = ["picture" if depth == 0 else "noise" if depth == 1 else f"{depth:g}" for depth in depths]
+    return [*names[:-1], "back"] if len(names) > 1 and names[0] == names[-1] else names
 
 
 # ---- the tables ----------------------------------------------------------------------------------------------------
@@ -172,9 +173,10 @@ def _round_trip(facts: Facts) -> Part | None:
     chart = flow_charts.round_trip(rows)
     if chart is None:
         return None
+    charts = [chart] if len(rows) > 1 else []  # a point is no curve
     columns = {"depth": "Depth", "steps": "Steps each way", "rms": "rms difference", "largest": "Largest"}
     note = "Pictures walked towards noise to a depth, and back: what they lose, where black to white is 1."
-    return Part("There and back", note, [chart], _depth_table("Round trip", rows, columns))
+    return Part("There and back", note, charts, _depth_table("Round trip", rows, columns))
 
 
 def _gain(facts: Facts) -> Part | None:

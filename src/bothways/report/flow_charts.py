@@ -22,18 +22,18 @@ def is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _complete(rows: Sequence[Mapping[str, Any]], *keys: str) -> list[Mapping[str, Any]]:
+def complete_rows(rows: Sequence[Mapping[str, Any]], *keys: str) -> list[Mapping[str, Any]]:
     return [row for row in rows if all(is_number(row.get(key)) for key in keys)]
 
 
-def _curve(x: Sequence[float], y: Sequence[float], hover: str, **more: Any) -> dict[str, Any]:
+def curve_trace(x: Sequence[float], y: Sequence[float], hover: str, **more: Any) -> dict[str, Any]:
     colour = f"rgb({ACCENT})"
     line = {"line": {"color": colour, "width": 1.8}, "marker": {"color": colour, "size": 5}}
     mode = "lines" if len(x) > 30 else "lines+markers"
     return {"type": "scatter", "mode": mode, "x": list(x), "y": list(y), "hovertemplate": hover, **line, **more}
 
 
-def _layout(x: str, y: str, **more: Any) -> dict[str, Any]:
+def axes_layout(x: str, y: str, **more: Any) -> dict[str, Any]:
     layout = {
         "margin": {"l": 8, "r": 12, "t": 8, "b": 8},
         "xaxis": {**AXIS, "title": {"text": x}, "showgrid": False},
@@ -43,10 +43,10 @@ def _layout(x: str, y: str, **more: Any) -> dict[str, Any]:
     return base_layout(HEIGHT, **{**layout, **more})
 
 
-def _band(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The 95 % intervals of rows by depth, as an area; none where they are missing."""
-    rows = _complete(rows, "depth", "low", "high")
-    x, low, high = ([row[key] for row in rows] for key in ("depth", "low", "high"))
+def interval_band(rows: Sequence[Mapping[str, Any]], over: str = "depth") -> list[dict[str, Any]]:
+    """The 95 % intervals of rows over one of their values, as an area; none where they are missing."""
+    rows = complete_rows(rows, over, "low", "high")
+    x, low, high = ([row[key] for row in rows] for key in (over, "low", "high"))
     shape = {"type": "scatter", "mode": "lines", "x": [*x, *x[::-1]], "y": [*high, *low[::-1]], "fill": "toself"}
     fill = {"fillcolor": f"rgba({ACCENT},0.18)", "line": {"width": 0}, "hoverinfo": "skip"}
     return [{**shape, **fill}] if rows else []
@@ -68,7 +68,7 @@ def bits(facts: Mapping[str, Any]) -> Chart | None:
         f"{len(found):,} pictures, from {significant(min(found))} to {significant(max(found))} bits per dimension; "
         f"half of them under {significant(median(found))}."
     )
-    layout = _layout("bits per dimension", "pictures", bargap=0.06)
+    layout = axes_layout("bits per dimension", "pictures", bargap=0.06)
     return Chart("Bits per dimension of each picture", {"data": [bars], "layout": layout}, words)
 
 
@@ -79,8 +79,8 @@ def profile(facts: Mapping[str, Any]) -> Chart | None:
     if not found:
         return None
     t, values = zip(*found, strict=True)
-    curve = _curve(t, [float(f"{value:.6g}") for value in values], "t %{x:.2f}<br>%{y:.4g}<extra></extra>")
-    layout = _layout("t, from noise (0) to the picture (1)", "squared difference")
+    curve = curve_trace(t, [float(f"{value:.6g}") for value in values], "t %{x:.2f}<br>%{y:.4g}<extra></extra>")
+    layout = axes_layout("t, from noise (0) to the picture (1)", "squared difference")
     layout["yaxis"]["rangemode"] = "tozero"
     place = max(range(len(values)), key=values.__getitem__)
     words = f"Squared difference per dimension, at most {significant(values[place])}, at t = {t[place]:.2g}."
@@ -89,7 +89,7 @@ def profile(facts: Mapping[str, Any]) -> Chart | None:
 
 def round_trip(rows: Sequence[Mapping[str, Any]]) -> Chart | None:
     """The rms loss over the steps, a line a depth, both axes by factors of ten."""
-    found = [row for row in _complete(rows, "depth", "steps", "rms") if row["rms"] > 0]
+    found = [row for row in complete_rows(rows, "depth", "steps", "rms") if row["rms"] > 0]
     if not found:
         return None
     depths = sorted({row["depth"] for row in found})
@@ -98,10 +98,10 @@ def round_trip(rows: Sequence[Mapping[str, Any]]) -> Chart | None:
         line = sorted((row for row in found if row["depth"] == depth), key=lambda row: row["steps"])
         x, y = [row["steps"] for row in line], [row["rms"] for row in line]
         hover = f"depth {depth:g}<br>%{{x}} steps<br>%{{y:.3g}}<extra></extra>"
-        traces.append(_curve(x, y, hover, opacity=0.35 + 0.65 * (place + 1) / len(depths)))
+        traces.append(curve_trace(x, y, hover, opacity=0.35 + 0.65 * (place + 1) / len(depths)))
         label = {"x": math.log10(x[-1]), "y": math.log10(y[-1]), "text": f"depth {depth:g}", "xanchor": "left"}
         notes.append({**label, "xshift": 6, "showarrow": False})
-    layout = _layout("steps each way", "rms difference", annotations=notes)
+    layout = axes_layout("steps each way", "rms difference", annotations=notes)
     layout["margin"] = {**layout["margin"], "r": 74}
     counts = sorted({row["steps"] for row in found})
     layout["xaxis"] |= {"type": "log", "tickvals": counts, "ticktext": [str(n) for n in counts]}
@@ -116,29 +116,29 @@ def round_trip(rows: Sequence[Mapping[str, Any]]) -> Chart | None:
 
 def gain(rows: Sequence[Mapping[str, Any]]) -> Chart | None:
     """The gain over depth, with its interval."""
-    found = sorted(_complete(rows, "depth", "gain"), key=lambda row: row["depth"])
+    found = sorted(complete_rows(rows, "depth", "gain"), key=lambda row: row["depth"])
     if not found:
         return None
     x, y = [row["depth"] for row in found], [row["gain"] for row in found]
-    curve = _curve(x, y, "depth %{x:.2f}<br>gain %{y:.3g}<extra></extra>")
-    layout = _layout("depth, from the picture (0) to noise (1)", "rms gain")
+    curve = curve_trace(x, y, "depth %{x:.2f}<br>gain %{y:.3g}<extra></extra>")
+    layout = axes_layout("depth, from the picture (0) to noise (1)", "rms gain")
     layout["yaxis"]["rangemode"] = "tozero"
     most = max(found, key=lambda row: row["gain"])
-    band = _band(found)
+    band = interval_band(found)
     words = f"At most {significant(most['gain'])}, at depth {most['depth']:g}{SHADE if band else ''}."
     return Chart("Gain from the picture to a depth", {"data": [*band, curve], "layout": layout}, words)
 
 
 def information(rows: Sequence[Mapping[str, Any]]) -> Chart | None:
     """The information over depth, with its interval."""
-    found = sorted(_complete(rows, "depth", "nats_per_dim"), key=lambda row: row["depth"])
+    found = sorted(complete_rows(rows, "depth", "nats_per_dim"), key=lambda row: row["depth"])
     if not found:
         return None
     x, y = [row["depth"] for row in found], [row["nats_per_dim"] for row in found]
-    curve = _curve(x, y, "depth %{x:.2f}<br>%{y:.3g} nats<extra></extra>")
-    layout = _layout("depth, from the picture (0) to noise (1)", "nats per dimension")
+    curve = curve_trace(x, y, "depth %{x:.2f}<br>%{y:.3g} nats<extra></extra>")
+    layout = axes_layout("depth, from the picture (0) to noise (1)", "nats per dimension")
     layout["yaxis"]["rangemode"] = "tozero"
-    band, ends = _band(found), [f"{significant(y[k])} at depth {x[k]:.2g}" for k in (0, -1)]
+    band, ends = interval_band(found), [f"{significant(y[k])} at depth {x[k]:.2g}" for k in (0, -1)]
     words = f"From {' to '.join(ends)}{SHADE if band else ''}."
     return Chart("Information by depth", {"data": [*band, curve], "layout": layout}, words)
 

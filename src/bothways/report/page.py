@@ -16,7 +16,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from bothways.report import charts, classifier, evaluation, flow, tables
+from bothways.report import along, charts, classifier, curves, evaluation, features, flow, tables
 from bothways.report.sentence import sentence, work_of
 from bothways.runs import PHOTOS, RunFolder
 from bothways.runs.files import reason, replace_file
@@ -25,6 +25,7 @@ from bothways.types import RunError, UserError
 SMALL = 96  # pixels: a picture under this is enlarged, by a whole factor, to 96..128
 LARGE = 224  # pixels: a picture over this is shown at this
 GIVEN_AT_MOST = 50  # photos shown beside what was made of them
+ASKED = (evaluation, curves, features)  # sections of what was asked of a model: measures -> what stands there
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -119,7 +120,7 @@ def _run(folder: RunFolder, label: str, place: int) -> dict[str, Any]:
     """Everything that the template shows of one run."""
     recipe, status, measures, records = folder.settings, folder.status, folder.measures, folder.pictures
     judges = tables.judges(measures)
-    of_flow = _flow(folder, measures) or evaluation.section(measures)
+    of_flow = _flow(folder, measures) or next(filter(None, (kind.section(measures) for kind in ASKED)), None)
     work = work_of(recipe, measures)
     verdicts = [] if work != "drawing" and not judges else [tables.judge_table(measures), tables.image_table(measures)]
     pictures = [_picture(folder, index, record, judges) for index, record in enumerate(records)]
@@ -136,7 +137,7 @@ def _run(folder: RunFolder, label: str, place: int) -> dict[str, Any]:
         "flow": of_flow,
         "tables": [*verdicts, tables.cost_table(measures, status, work)],
         "confusions": confusions,
-        "objectives": charts.objectives(folder.frames),
+        "objectives": [*charts.objectives(folder.frames), *along.charts(folder)],
         "recipe": recipe,
         "status": status,
         "measures": measures,
@@ -216,21 +217,29 @@ def render(folders: Sequence[RunFolder]) -> str:
         "page.html.jinja",
         title=_title([run["label"] for run in runs]),
         runs=runs,
-        comparison=_comparison(runs) if len(runs) > 1 else None,
+        comparisons=_comparisons(runs),
         settings=tables.settings_tables([(run["label"], run["recipe"]) for run in runs]),
         citations=list(citations),
         charted=drawn,
     )
 
 
-def _comparison(runs: Sequence[Mapping[str, Any]]) -> tables.Table:
-    """Of one kind where all runs are."""
-    flows = all(run["flow"] and run["work"] != "evaluation" for run in runs)
-    table = flow.comparison_table if flows else tables.comparison_table
-    for kind in (classifier, evaluation):
-        if all(kind.facts_of(run["measures"]) is not None for run in runs):
-            table = kind.comparison_table
-    return table([(run["label"], run["measures"], run["status"]) for run in runs])
+def _comparisons(runs: Sequence[Mapping[str, Any]]) -> list[tables.Table]:
+    """A table of each kind of run that there are several of: only like is compared with like."""
+    kinds: dict[Any, list[Mapping[str, Any]]] = {}
+    for run in runs:
+        kinds.setdefault(_kind(run), []).append(run)
+    return [
+        kind.comparison_table([(run["label"], run["measures"], run["status"]) for run in of])
+        for kind, of in kinds.items()
+        if len(of) > 1
+    ]
+
+
+def _kind(run: Mapping[str, Any]) -> Any:
+    """The module whose numbers are compared."""
+    found = next((kind for kind in (classifier, *ASKED) if kind.facts_of(run["measures"]) is not None), None)
+    return found or (flow if run["flow"] and run["work"] != "evaluation" else tables)
 
 
 def write_report(paths: Sequence[Path], out: Path) -> Path:

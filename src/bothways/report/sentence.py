@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from bothways.report import classifier, evaluation, flow, tables
+from bothways.report import classifier, curves, evaluation, flow, tables
 from bothways.runs import RunFolder
 
 WORKS = {
@@ -14,12 +14,16 @@ WORKS = {
     "finetune": "training",
     "likelihood": "measuring",
     "diagnose": "measuring",
+    "demo": "measuring",
+    "features": "measuring",
+    "walk": "walking",
     "evaluate": "evaluation",
+    "curves": "evaluation",
 }
 
 
 def work_of(recipe: Mapping[str, Any], measures: Mapping[str, Any]) -> str:
-    """drawing, training, measuring or evaluation: by the command of the run, else by what it measured."""
+    """drawing, training, measuring, walking or evaluation: by the command of the run, else by what it measured."""
     work = WORKS.get(recipe.get("settings", {}).get("command", ""))
     if work is None and evaluation.facts_of(measures) is not None:
         work = "evaluation"
@@ -41,8 +45,11 @@ def sentence(folder: RunFolder, work: str) -> str:
         words = f"{who} {_drew(folder.pictures)}" + (f" with {with_model}" if with_model else "")
     elif work == "measuring":
         words = f"{who} measured {with_model or 'a flow'}"
+    elif work == "walking":
+        words = f"A picture walked to noise and back with {with_model or 'a flow'}"
     elif work == "evaluation":
-        words = f"{who} {evaluation.asked({'model': with_model, **(evaluation.facts_of(folder.measures) or {})})}"
+        asked = evaluation.asked({"model": with_model, **(evaluation.facts_of(folder.measures) or {})})
+        words = f"{who} {asked}{curves.asked(folder.measures)}"
     else:
         steps = max((int(frame["step"]) for frame in folder.frames), default=0)
         trained = with_model if with_model not in ("", who) else "a flow"
