@@ -1,0 +1,216 @@
+"""Pieces of the page as HTML: a job while it runs, a photo before and after, a walk, runs as cards and side by side.
+
+Every text is escaped by the templates; pictures of a job stand inside as data, those of runs are asked for by address.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from importlib import resources
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from jinja2 import Environment, FunctionLoader, StrictUndefined
+from torch import Tensor
+
+from bothways.report import tables
+from bothways.report.page import shown_size
+from bothways.report.sentence import sentence, work_of
+from bothways.runs import PHOTOS, RunFolder, from_png, to_png
+from bothways.studio.difference import difference
+from bothways.studio.jobs import Job
+from bothways.types import UserError
+
+CARDS = 60  # the newest
+ON_A_CARD = 6  # pictures
+BESIDE = 24  # pictures of a run that is looked at
+PAINTED = 320  # CSS pixels of the longer side of a photo that is painted on
+PLACES = tuple[str, float]
+
+
+@cache
+def _environment() -> Environment:
+    def part(name: str) -> str:
+        return resources.files("bothways.studio").joinpath(name).read_text(encoding="utf-8")
+
+    return Environment(
+        loader=FunctionLoader(part), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+
+
+def _filled(fragment: str, **values: Any) -> str:
+    return str(getattr(_environment().get_template("fragments.html.jinja").module, fragment)(**values))
+
+
+def figure(image: Tensor, caption: str = "", at_least: int = 0) -> dict[str, Any]:
+    """A picture (3,H,W) in [0,1] as data, with its size on the page and its caption."""
+    source = "data:image/png;base64," + base64.b64encode(to_png(image)).decode()
+    width, height = shown_size(image.shape[2], image.shape[1])
+    if width < at_least:
+        width, height = at_least, round(height * at_least / width)
+    crisp = width > image.shape[2]
+    return {"src": source, "width": width, "height": height, "crisp": crisp, "caption": caption}
+
+
+def address(run: str, file: str) -> str:
+    """Where the server has a picture of a run; file: images/NAME.png or photos/NAME.png."""
+    return f"picture?{urlencode({'run': run, 'file': file})}"
+
+
+def report_address(*runs: str) -> str:
+    return "report?" + "&".join(f"run={quote(run)}" for run in runs)
+
+
+def note(text: str, *, alert: bool = False) -> str:
+    """One sentence; an alert is read out."""
+    return _filled("note", text=text, alert=alert)
+
+
+def status(job: Job | None, before: int = 0) -> str:
+    """How far a job is, in a line; nothing where there is none."""
+    if job is None:
+        return ""
+    left = None if job.left is None else tables.duration(job.left) if job.left >= 60 else f"{job.left:.0f} s"
+    took = tables.duration(job.seconds)
+    return _filled("status", job=job, before=before, left=left, took=took, report=report_address(job.name))
+
+
+def pictures(job: Job | None, empty: str) -> str:
+    """The pictures of a job as they are now, each with its seed; ``empty`` where there is nothing yet."""
+    if job is None or not job.pictures:
+        return _filled("empty", text=empty if job is None else "")
+    shown = [figure(image, job.captions.get(number, "")) for number, image in sorted(job.pictures.items())]
+    return _filled("pictures", figures=shown)
+
+
+def single(image: Tensor) -> str:
+    """One picture."""
+    return _filled("pictures", figures=[figure(image)])
+
+
+def verdicts(folder: RunFolder) -> str:
+    """What the judges said of a finished drawing; nothing where there is none."""
+    judged = tables.judges(folder.measures)
+    return _filled("tables", tables=[_measured(tables.judge_table(folder.measures))]) if judged else ""
+
+
+def _measured(table: tables.Table) -> tables.Table:
+    """Without the columns that hold nothing: here there is less room than on a report."""
+    kept = [
+        place for place, cells in enumerate(zip(*table.rows, strict=True)) if any(c.kind != "missing" for c in cells)
+    ]
+    rows = [[row[place] for place in kept] for row in table.rows]
+    return replace(table, columns=[table.columns[place] for place in kept], rows=rows)
+
+
+def painter(photo: Tensor) -> str:
+    """A photo (3,H,W) with a canvas of its own pixels over it, to paint a mask on."""
+    high, wide = photo.shape[-2:]
+    shown = round(PAINTED * min(1.0, wide / high))
+    brush = max(1, round(max(high, wide) / 8))
+    return _filled("painter", source=figure(photo)["src"], width=wide, height=high, shown=shown, brush=brush)
+
+
+def changes(folder: RunFolder) -> str:
+    """Each photo of a run before and after, their difference, and how many pixels changed outside the mask."""
+    photos, mask = _given(folder, "photo"), next(iter(_given(folder, "mask")), None)
+    rows = []
+    for record in folder.pictures if photos else []:
+        before, after = photos[int(record["index"]) % len(photos)], folder.read_picture(record)
+        between = difference(before, after, None if mask is None else mask[0] > 0.5)
+        trio = [
+            (between.before, "before"),
+            (after, f"after, seed {record.get('seed')}"),
+            (between.picture, "difference"),
+        ]
+        rows.append({"figures": [figure(image, words, at_least=192) for image, words in trio], "between": between})
+    return _filled("changes", rows=rows)
+
+
+def _given(folder: RunFolder, what: str) -> list[Tensor]:
+    return [from_png(file.read_bytes()) for file in sorted((folder.path / PHOTOS).glob(f"{what}-*.png"))]
+
+
+def walk(folder: RunFolder, place: int, run: str) -> str:
+    """One depth of a walk: there, back, what it is called, and the nearest pictures. place: 0 the picture."""
+    found = folder.measures["walk"]
+    depths = found["depths"]
+    place = max(0, min(place, len(depths) - 1))
+    records = {way: [r for r in folder.pictures if r["way"] == way] for way in ("there", "back")}
+    ways = [("to noise", records["there"][place], "there"), ("and back", records["back"][-1 - place], "back")]
+    sides = [
+        {
+            "figure": figure(folder.read_picture(record), words, at_least=192),
+            "calls": _calls(found.get(f"called_{way}"), place),
+        }
+        for words, record, way in ways
+    ]
+    near = [
+        {"src": address(run, entry["file"]), "caption": f"{entry['distance']:.3f}"} for entry in found["nearest"][place]
+    ]
+    return _filled("walk", depth=depths[place], sides=sides, near=near, lost=found["lost"])
+
+
+def _calls(calls: Sequence[Sequence[PLACES]] | None, place: int) -> list[dict[str, Any]]:
+    return [] if calls is None else [{"name": name, "share": share} for name, share in calls[place]]
+
+
+def cards(runs: Mapping[str, RunFolder]) -> str:
+    """The runs as a gallery, a button each."""
+    newest = list(runs.items())[:CARDS]
+    return _filled("cards", cards=[_card(name, folder) for name, folder in newest], more=len(runs) - len(newest))
+
+
+def _card(name: str, folder: RunFolder) -> dict[str, Any]:
+    try:
+        return _read_card(name, folder)
+    except UserError as error:  # a broken run is shown as one, and hides no other
+        return {"name": name, "says": str(error), "state": "broken", "pictures": [], "rates": [], "report": ""}
+
+
+def _read_card(name: str, folder: RunFolder) -> dict[str, Any]:
+    recipe, measures, state = folder.settings, folder.measures, folder.status
+    files = [record["file"] for record in folder.pictures[:ON_A_CARD]]
+    rates = [
+        f"{judge.get('judge', '').removeprefix('bundled:')} {100 * judge['hit_rate']:.0f} %"
+        for judge in tables.judges(measures)
+        if judge.get("hit_rate") is not None and not judge.get("gave_gradient")
+    ]
+    return {
+        "name": name,
+        "says": sentence(folder, work_of(recipe, measures)),
+        "state": "" if state["state"] == "complete" else state["state"],
+        "pictures": [address(name, file) for file in files],
+        "rates": rates,
+        "report": report_address(name),
+    }  # fmt: skip
+
+
+def beside(runs: Mapping[str, RunFolder]) -> str:
+    """One run, or two side by side: pictures, measures and settings, those that differ marked."""
+    sides = [
+        {
+            "name": name,
+            "says": sentence(folder, work_of(folder.settings, folder.measures)),
+            "pictures": [_shown(name, record) for record in folder.pictures[:BESIDE]],
+            "more": max(0, len(folder.pictures) - BESIDE),
+        }
+        for name, folder in runs.items()
+    ]
+    return _filled("beside", sides=sides, tables=list(_tables(runs)), report=report_address(*runs))
+
+
+def _shown(run: str, record: Mapping[str, Any]) -> dict[str, str]:
+    words = [str(record["class"])] if record.get("class") else []
+    words += [f"seed {record['seed']}"] if "seed" in record else []
+    return {"src": address(run, record["file"]), "caption": ", ".join(words)}
+
+
+def _tables(runs: Mapping[str, RunFolder]) -> Iterable[tables.Table]:
+    measured = [(name, folder.measures, folder.status) for name, folder in runs.items()]
+    if any(tables.judges(measures) for _, measures, _ in measured):
+        yield tables.comparison_table(measured)
+    yield from tables.settings_tables([(name, folder.settings) for name, folder in runs.items()])

@@ -1,0 +1,47 @@
+"""What a form needs to know of a model: the names of its classes, and whether it reads text."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from functools import lru_cache
+
+from bothways.recipe.classifier import load_reader
+from bothways.recipe.lists import cards
+from bothways.types import UserError
+
+
+@dataclass(frozen=True)
+class About:
+    """classes: what the form offers; of two of one name, and where there are no names, the numbers."""
+
+    classes: tuple[str, ...]
+    reads_text: bool
+
+
+def bundled() -> list[str]:
+    """The addresses of the bundled models."""
+    return [f"bundled:{facts['name']}" for facts in cards()]
+
+
+@lru_cache(maxsize=8)
+def about(model: str) -> About:
+    """Of a bundled model from its card, of any other by reading it. Raises UserError where it cannot be read."""
+    for facts in cards():
+        if model == f"bundled:{facts['name']}":
+            return About(_told_apart(facts["spec"]["classes"]), False)
+    found = load_reader(model)
+    return About(_told_apart([found.spec.class_name(i) for i in range(found.spec.count)]), _reads_text(found))
+
+
+def _told_apart(names: list[str]) -> tuple[str, ...]:
+    count = Counter(names)
+    return tuple(name if count[name] == 1 else str(number) for number, name in enumerate(names))
+
+
+def _reads_text(model: object) -> bool:
+    try:
+        model.text(["a"])  # type: ignore[attr-defined]
+    except UserError:
+        return False
+    return True

@@ -1,0 +1,49 @@
+"""The page: four tabs over one queue of jobs and one folder of runs."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from bothways.studio import tab_generate, tab_photo, tab_runs, tab_walk
+from bothways.studio.jobs import Jobs
+from bothways.studio.shelf import Shelf
+
+HEAD = '<h1 class="bw-title">bothways <span>studio</span></h1>'
+
+
+def theme() -> gr.themes.Base:
+    """Of the system's own fonts: nothing is fetched."""
+    green = gr.themes.Color(
+        "#effaf5", "#d8f3e7", "#b2e6cf", "#7fd3b1", "#45cf9f", "#17996e", "#0a7f5a", "#086648", "#06503a", "#04392a",
+        "#02231a",
+    )  # fmt: skip
+    return gr.themes.Base(
+        primary_hue=green,
+        neutral_hue="zinc",
+        radius_size="sm",
+        font=["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"],
+        font_mono=["ui-monospace", "Menlo", "Consolas", "monospace"],
+    ).set(  # the base theme's own are too pale to be read
+        body_text_color_subdued="*neutral_500",
+        body_text_color_subdued_dark="*neutral_400",
+        block_info_text_color="*neutral_500",
+        block_info_text_color_dark="*neutral_400",
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_hover="*primary_700",
+    )
+
+
+def build_page(jobs: Jobs, shelf: Shelf) -> gr.Blocks:
+    """Everything, wired."""
+    with gr.Blocks(title="bothways studio", analytics_enabled=False) as page:
+        gr.HTML(HEAD, js_on_load=None)
+        with gr.Tabs(selected="generate") as tabs:
+            with gr.Tab("Generate", id="generate"):
+                drawing, _ = tab_generate.build_tab(page, jobs)
+            with gr.Tab("Photo", id="photo"):
+                photo, _ = tab_photo.build_tab(page, jobs)
+            with gr.Tab("Walk", id="walk"):
+                tab_walk.build_tab(page, jobs, shelf)
+            with gr.Tab("Runs", id="runs") as runs:
+                tab_runs.build_tab(runs, shelf, tabs, drawing, photo)
+    return page

@@ -1,0 +1,103 @@
+"""The run folders below one folder: which there are, what each was, what may be shown of it, and its form again.
+
+Every name that a page asks for is looked up among those found; a path is never built from what was asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bothways.recipe.settings import TASKS, draw_settings
+from bothways.report import render
+from bothways.runs import PHOTOS, RunFolder
+from bothways.types import UserError
+
+DEEP = 3  # folders below the first, as runs/demo/das
+OWN_FIELDS = ("recipe", "n", "steps", "seed")  # settings that the form has fields for
+FLOW_FILES = ("flow.json", "classifier.json")  # what bothways pretrain and finetune leave
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a form asked, to be asked again. task: generate or one on photos; changes: NAME=VALUE, a line each."""
+
+    task: str
+    model: str
+    classes: tuple[str, ...]
+    prompts: tuple[str, ...]
+    recipe: str
+    n: int
+    steps: int
+    seed: int
+    data: str
+    changes: str
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """The runs below ``root``."""
+
+    root: Path
+
+    def runs(self) -> dict[str, RunFolder]:
+        """{name: folder}, the newest first. A folder that a link leads outside is left out."""
+        levels = ["*/" * depth + "recipe.toml" for depth in range(1, DEEP + 1)]
+        files = [file for level in levels for file in self.root.glob(level) if self._holds(file)]
+        newest = sorted(files, key=lambda file: file.stat().st_mtime, reverse=True)
+        return {file.parent.relative_to(self.root).as_posix(): RunFolder(file.parent) for file in newest}
+
+    def run(self, name: str) -> RunFolder:
+        """The run of that name. Raises UserError where there is none."""
+        runs = self.runs()
+        if name not in runs:
+            raise UserError(f"there is no run {name!r} in {self.root}; choose one of the list")
+        return runs[name]
+
+    def picture(self, name: str, folder: str, file: str) -> Path:
+        """A PNG of a run, from its pictures or its photos. Raises UserError for anything else."""
+        place = self.run(name).path / folder
+        found = {path.name: path for path in place.glob("*.png")} if folder in ("images", PHOTOS) else {}
+        if file not in found or not self._holds(found[file]):
+            raise UserError(f"the run {name!r} has no picture {folder}/{file}")
+        return found[file]
+
+    def report(self, names: list[str]) -> str:
+        """The report of some runs, side by side, as it is now."""
+        return render([self.run(name) for name in names])
+
+    def flows(self) -> list[str]:
+        """The paths of the runs that a walk can follow."""
+        runs = self.runs().values()
+        return [str(run.path) for run in runs if any((run.path / name).is_file() for name in FLOW_FILES)]
+
+    def _holds(self, path: Path) -> bool:
+        return path.resolve().is_relative_to(self.root.resolve())
+
+
+def form_of(recipe: Mapping[str, Any]) -> Form:
+    """The form that made a run, from its recipe.toml. Raises UserError for a run that was no drawing."""
+    settings, drawn = recipe.get("settings", {}), recipe.get("drawn")
+    if drawn is None or "recipe" not in settings:
+        raise UserError("this run is no drawing, so no form can hold it; choose a run that drew pictures")
+    name = settings["recipe"]
+    usual = draw_settings(name).model_dump()
+    changes = {key: value for key, value in settings.items() if key not in OWN_FIELDS and usual.get(key) != value}
+    return Form(
+        task=name if name in TASKS else "generate",
+        model=recipe.get("model", {}).get("address", ""),
+        classes=tuple(drawn.get("classes", ())),
+        prompts=tuple(drawn.get("prompts", ())),
+        recipe=name,
+        n=settings["n"],
+        steps=settings["steps"],
+        seed=settings["seed"],
+        data=drawn.get("data", ""),
+        changes="\n".join(f"{key}={_spoken(value)}" for key, value in changes.items()),
+    )
+
+
+def _spoken(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)

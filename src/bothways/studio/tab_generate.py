@@ -1,0 +1,149 @@
+"""The tab that draws: a model, what of, a recipe, how many."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from bothways.recipe.demo import MODEL
+from bothways.recipe.settings import TASKS, recipes
+from bothways.runs import RunFolder
+from bothways.studio import fragments
+from bothways.studio.jobs import Job, Jobs
+from bothways.studio.models import about, bundled
+from bothways.studio.pane import QUIET, Pane, build_pane
+from bothways.studio.requests import Draw, check, read_changes, read_lines
+from bothways.studio.shelf import Form
+from bothways.types import RunError, UserError
+
+MODEL_INFO = "A bundled one, or an address: timm:NAME, hf:NAME, clip:NAME, FILE.py:FUNCTION, FOLDER/NAME.json"
+CHANGES_INFO = "NAME=VALUE, a line each, such as rms=0.04"
+EMPTY = "Choose classes and press Draw; without any, pictures of nothing in particular."
+DATA_INFO = "A folder or parquet, for statistics and for the judges to compare with"
+SUITED = "the one that suits"
+
+
+@dataclass(frozen=True)
+class Fields:
+    """The controls of the form, in the order in which ``ask`` takes their values."""
+
+    model: gr.Dropdown
+    classes: gr.Dropdown
+    prompts: gr.Textbox
+    recipe: gr.Dropdown
+    n: gr.Number
+    steps: gr.Number
+    seed: gr.Number
+    data: gr.Textbox
+    changes: gr.Textbox
+    trouble: gr.HTML
+
+    @property
+    def all(self) -> list[Any]:
+        return [
+            self.model,
+            self.classes,
+            self.prompts,
+            self.recipe,
+            self.n,
+            self.steps,
+            self.seed,
+            self.data,
+            self.changes,
+        ]
+
+
+def ask(
+    model: str | None, classes: list[str], prompts: str, recipe: str, n: float | None, steps: float | None,
+    seed: float | None, data: str, changes: str,
+) -> Draw:  # fmt: skip
+    """The request of the form's values. Raises UserError."""
+    chosen = read_changes(changes, n=n, steps=steps or None)
+    name = None if recipe == SUITED else recipe
+    request = Draw(
+        model or "", tuple(classes), read_lines(prompts), name, int(seed or 0), (data or "").strip() or None, chosen
+    )
+    check(request)
+    return request
+
+
+def build_model() -> tuple[gr.Dropdown, gr.HTML, gr.Dropdown, gr.Textbox]:
+    """The controls for a model, what is wrong with it, its classes, and prompts."""
+    model = gr.Dropdown(bundled(), value=MODEL, allow_custom_value=True, label="Model", info=MODEL_INFO)
+    trouble = gr.HTML(js_on_load=None)
+    classes = gr.Dropdown(
+        list(about(MODEL).classes), multiselect=True, allow_custom_value=True, label="Classes",
+        info="Type a part of a name; one or several.",
+    )  # fmt: skip
+    prompts = gr.Textbox(
+        label="Prompts", lines=2, visible=False, info="A line each; a signed weight after a colon, if it is not 1."
+    )
+    return model, trouble, classes, prompts
+
+
+def build_numbers(count: int) -> tuple[gr.Number, gr.Number, gr.Number]:
+    """How many pictures, steps and the seed."""
+    with gr.Row():
+        n = gr.Number(count, label="Count", info="of each", precision=0, minimum=1, maximum=200, min_width=90)
+        steps = gr.Number(0, label="Steps", info="0: the recipe's", precision=0, minimum=0, min_width=90)
+        seed = gr.Number(0, label="Seed", info="of the run", precision=0, minimum=0, min_width=90)
+    return n, steps, seed
+
+
+def build_form() -> Fields:
+    """Lay the form out, here and now."""
+    model, trouble, classes, prompts = build_model()
+    named = [(f"{name}: {text}", name) for name, text in recipes().items() if name not in TASKS]
+    recipe = gr.Dropdown([SUITED, *named], value=SUITED, label="Recipe")
+    n, steps, seed = build_numbers(2)
+    with gr.Accordion("More settings", open=False):
+        data = gr.Textbox("", label="Real pictures", info=DATA_INFO)
+        changes = gr.Textbox("", label="Other settings", lines=4, info=CHANGES_INFO)
+    return Fields(model, classes, prompts, recipe, n, steps, seed, data, changes, trouble)
+
+
+def learned(model: str | None) -> list[Any]:
+    """[classes, prompts, trouble] when another model is chosen."""
+    try:
+        found = about(model or "")
+    except (UserError, RunError) as error:
+        return [gr.Dropdown([], value=[]), gr.skip(), fragments.note(str(error), alert=True)]
+    classes = gr.Dropdown(list(found.classes), value=[], visible=bool(found.classes) or not found.reads_text)
+    return [classes, gr.Textbox(visible=found.reads_text), ""]
+
+
+def drawn(job: Job | None) -> tuple[str, str]:
+    """The pictures, and what the judges say."""
+    shown = fragments.pictures(job, EMPTY)
+    return shown, fragments.verdicts(RunFolder(job.folder)) if job is not None and job.state == "complete" else ""
+
+
+def refilled(form: Form) -> list[Any]:
+    """Values for ``Fields.all``, from a run."""
+    prompts = "\n".join(form.prompts)
+    try:
+        found = about(form.model)
+    except (UserError, RunError):  # the model may be gone; the form says so when it is asked for
+        names, reads_text = list(form.classes), bool(prompts)
+    else:
+        names, reads_text = list(found.classes), found.reads_text
+    classes = gr.Dropdown(names, value=list(form.classes))
+    text = gr.Textbox(prompts, visible=reads_text)
+    return [form.model, classes, text, form.recipe, form.n, form.steps, form.seed, form.data, form.changes]
+
+
+def build_tab(page: gr.Blocks, jobs: Jobs) -> tuple[Fields, Pane]:
+    """Lay the tab out and wire it."""
+    with gr.Row():
+        with gr.Column(scale=2, min_width=300):
+            fields = build_form()
+            draw = gr.Button("Draw", variant="primary", elem_id="generate-start")
+        with gr.Column(scale=3, min_width=300):
+            pane = build_pane(jobs, "generate", drawn)
+
+    pane.wire(page, "generate", fields.seed)
+    fields.model.input(learned, fields.model, [fields.classes, fields.prompts, fields.trouble], **QUIET)
+    draw.click(lambda *values: pane.start(lambda: ask(*values)), fields.all, pane.parts, **QUIET)
+    return fields, pane

@@ -1,0 +1,155 @@
+"""The tab that changes a photo: edit, inpaint, style, invert; with a brush for the mask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from importlib import resources
+from typing import Any
+
+import gradio as gr
+from torch import Tensor
+
+from bothways.runs import PHOTOS, RunFolder, from_png
+from bothways.studio import fragments
+from bothways.studio.jobs import Job, Jobs
+from bothways.studio.pane import QUIET, Pane, build_pane
+from bothways.studio.requests import Change, check, read_box, read_changes, read_lines
+from bothways.studio.shelf import Form
+from bothways.studio.tab_generate import CHANGES_INFO, DATA_INFO, build_model, build_numbers, learned, refilled
+from bothways.studio.uploads import FORMATS, read_mask, read_upload
+from bothways.types import UserError
+
+TASKS = {"Edit": "edit", "Inpaint": "inpaint", "Style": "style", "Invert": "invert"}
+FILES = [f".{name.lower()}" for name in (*FORMATS, "jpg")]
+# The canvas is in the page: its pixels take the place of the mask's value just before the form is sent.
+WITH_MASK = """(...values) => {
+  const canvas = document.querySelector("#photo-mask canvas");
+  values[2] = canvas ? canvas.toDataURL("image/png") : "";
+  return values;
+}"""
+
+
+@dataclass(frozen=True)
+class Fields:
+    """The controls of the form, in the order in which ``ask`` takes their values; files and the canvas beside them."""
+
+    task: gr.Radio
+    photo: gr.State
+    mask: gr.Textbox
+    box: gr.Textbox
+    style: gr.State
+    model: gr.Dropdown
+    classes: gr.Dropdown
+    prompts: gr.Textbox
+    n: gr.Number
+    steps: gr.Number
+    seed: gr.Number
+    data: gr.Textbox
+    changes: gr.Textbox
+    trouble: gr.HTML
+    file: gr.File
+    ground: gr.HTML
+    painting: gr.File
+    painted: gr.HTML
+
+    @property
+    def all(self) -> list[Any]:
+        return [
+            self.task, self.photo, self.mask, self.box, self.style, self.model, self.classes, self.prompts, self.n,
+            self.steps, self.seed, self.data, self.changes,
+        ]  # fmt: skip
+
+
+def ask(
+    task: str, photo: Tensor | None, mask: str, box: str, style: Tensor | None, model: str | None, classes: list[str],
+    prompts: str, n: float | None, steps: float | None, seed: float | None, data: str, changes: str,
+) -> Change:  # fmt: skip
+    """The request of the form's values. Raises UserError."""
+    if photo is None:
+        raise UserError("no photo was given; choose one")
+    where = read_box(box)
+    painted = read_mask(mask, (photo.shape[-2], photo.shape[-1])) if mask and where is None else None
+    request = Change(
+        TASKS[task], model or "", photo, painted, where, style, tuple(classes or ()), read_lines(prompts),
+        int(seed or 0), (data or "").strip() or None, read_changes(changes, n=n, steps=steps or None),
+    )  # fmt: skip
+    check(request)
+    return request
+
+
+def build_form() -> Fields:
+    """Lay the form out, here and now."""
+    task = gr.Radio(list(TASKS), value="Edit", label="Task", elem_id="photo-task")
+    file = gr.File(label="Photo", file_types=FILES, height=140, elem_id="photo-file")
+    ground = gr.HTML(
+        elem_id="photo-mask", js_on_load=resources.files("bothways.studio").joinpath("paint.js").read_text()
+    )
+    painting = gr.File(label="Picture whose style is taken", file_types=FILES, height=140, visible=False)
+    painted = gr.HTML(js_on_load=None)
+    model, trouble, classes, prompts = build_model()
+    n, steps, seed = build_numbers(1)
+    with gr.Accordion("More settings", open=False):
+        box = gr.Textbox(label="Box in place of the mask", info="Left, top, right, bottom in pixels: 8 8 20 20")
+        data = gr.Textbox("", label="Real pictures", info=DATA_INFO)
+        changes = gr.Textbox("", label="Other settings", lines=4, info=CHANGES_INFO)
+    mask = gr.Textbox("", visible=False, label="Mask")
+    return Fields(
+        task, gr.State(None), mask, box, gr.State(None), model, classes, prompts, n, steps, seed, data, changes,
+        trouble, file, ground, painting, painted,
+    )  # fmt: skip
+
+
+def taken(show: Callable[[Tensor], str], file: str) -> list[Any]:
+    """[the picture, how it is shown, the drop zone empty again] when a file is chosen."""
+    try:
+        picture = read_upload(file)
+    except UserError as error:
+        return [None, fragments.note(str(error), alert=True), None]
+    return [picture, show(picture), None]
+
+
+def shaped(task: str) -> list[Any]:
+    """[classes, painting, box] when another task is chosen: what it does not take is hidden."""
+    asks = task in ("Edit", "Inpaint")
+    return [gr.Dropdown(visible=asks), gr.File(visible=task == "Style"), gr.Textbox(visible=asks)]
+
+
+def drawn(job: Job | None) -> tuple[str, str]:
+    """While it is drawn the pictures; then each photo before and after."""
+    if job is None or job.state not in ("complete", "stopped") or not (job.folder / "pictures.jsonl").exists():
+        words = "Choose a photo and a task. Where you paint it may change; Edit without paint may change all of it."
+        return fragments.pictures(job, words), ""
+    return fragments.changes(RunFolder(job.folder)), fragments.verdicts(RunFolder(job.folder))
+
+
+def loaded(form: Form, folder: RunFolder) -> list[Any]:
+    """Values for ``Fields.all`` but the mask and the style, then the canvas, from a run."""
+    first = folder.path / PHOTOS / "photo-0000.png"
+    photo = from_png(first.read_bytes()) if first.exists() else None
+    task = next(name for name, value in TASKS.items() if value == form.task)
+    model, classes, prompts, _, n, steps, seed, data, changes = refilled(form)
+    ground = "" if photo is None else fragments.painter(photo)
+    return [task, photo, model, classes, prompts, n, steps, seed, data, changes, ground]
+
+
+def build_tab(page: gr.Blocks, jobs: Jobs) -> tuple[Fields, Pane]:
+    """Lay the tab out and wire it."""
+    with gr.Row():
+        with gr.Column(scale=2, min_width=300):
+            fields = build_form()
+            start = gr.Button("Start", variant="primary", elem_id="photo-start")
+        with gr.Column(scale=3, min_width=300):
+            pane = build_pane(jobs, "photo", drawn)
+
+    pane.wire(page, "photo", fields.seed)
+    for file, kept, shown, show in (
+        (fields.file, fields.photo, fields.ground, fragments.painter),
+        (fields.painting, fields.style, fields.painted, fragments.single),
+    ):
+        file.upload(partial(taken, show), file, [kept, shown, file], **QUIET)
+    fields.task.change(shaped, fields.task, [fields.classes, fields.painting, fields.box], **QUIET)
+    fields.model.input(learned, fields.model, [fields.classes, fields.prompts, fields.trouble], **QUIET)
+    start.click(lambda *values: pane.start(lambda: ask(*values)), fields.all, pane.parts, js=WITH_MASK, **QUIET)
+    return fields, pane

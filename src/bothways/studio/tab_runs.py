@@ -1,0 +1,68 @@
+"""The tab of what was done: every run folder, one looked at, two side by side, and its settings in the form again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from bothways.studio import fragments, tab_generate, tab_photo
+from bothways.studio.pane import QUIET
+from bothways.studio.shelf import Shelf, form_of
+from bothways.types import UserError
+
+CHOOSE = """element.addEventListener("click", (event) => {
+  const button = event.target.closest("[data-run]");
+  if (button) trigger("click", { run: button.dataset.run });
+});"""
+
+
+def listed(shelf: Shelf) -> list[Any]:
+    """[cards, run, other] as the runs are now."""
+    runs = shelf.runs()
+    return [fragments.cards(runs), gr.Dropdown(list(runs)), gr.Dropdown(list(runs))]
+
+
+def compared(shelf: Shelf, run: str | None, other: str | None) -> str:
+    """One run, or two."""
+    names = list(dict.fromkeys(name for name in (run, other) if name))
+    try:
+        return fragments.beside({name: shelf.run(name) for name in names}) if names else ""
+    except UserError as error:
+        return fragments.note(str(error), alert=True)
+
+
+def build_tab(tab: gr.Tab, shelf: Shelf, tabs: gr.Tabs, drawing: tab_generate.Fields, photo: tab_photo.Fields) -> None:
+    """Lay the tab out and wire it."""
+    cards = gr.HTML(elem_id="runs-cards", js_on_load=CHOOSE)
+    with gr.Row():
+        run = gr.Dropdown([], value=None, label="Run", elem_id="runs-run")
+        other = gr.Dropdown([], value=None, label="Beside it", elem_id="runs-other")
+        back = gr.Button("Load its settings into the form", elem_id="runs-load")
+    trouble = gr.HTML(js_on_load=None)
+    shown = gr.HTML(elem_id="runs-shown", js_on_load=None)
+
+    filled = [photo.task, photo.photo, photo.model, photo.classes, photo.prompts, photo.n, photo.steps, photo.seed]
+    filled += [photo.data, photo.changes, photo.ground]
+
+    def choose(event: gr.EventData) -> str:
+        return event.run
+
+    def load(name: str | None) -> list[Any]:
+        kept, kept_photo = [gr.skip()] * len(drawing.all), [gr.skip()] * len(filled)
+        try:
+            folder = shelf.run(name or "")
+            form = form_of(folder.settings)
+            if form.task == "generate":
+                return ["", gr.Tabs(selected="generate"), *tab_generate.refilled(form), *kept_photo]
+            if form.task in tab_photo.TASKS.values():
+                return ["", gr.Tabs(selected="photo"), *kept, *tab_photo.loaded(form, folder)]
+            raise UserError(f"{form.task} has no form here; type bothways {form.task} in a terminal")
+        except UserError as error:
+            return [fragments.note(str(error), alert=True), gr.skip(), *kept, *kept_photo]
+
+    tab.select(lambda: listed(shelf), None, [cards, run, other], **QUIET)
+    cards.click(choose, None, run, **QUIET)
+    for chosen in (run, other):
+        chosen.change(lambda *names: compared(shelf, *names), [run, other], shown, **QUIET)
+    back.click(load, run, [trouble, tabs, *drawing.all, *filled], **QUIET)

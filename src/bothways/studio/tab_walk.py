@@ -1,0 +1,79 @@
+"""The tab that walks: a flow, a photo, a slider over depth."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import gradio as gr
+from torch import Tensor
+
+from bothways.recipe.lists import flow_cards
+from bothways.recipe.walk import STEPS
+from bothways.runs import RunFolder
+from bothways.studio import fragments
+from bothways.studio.jobs import Job, Jobs
+from bothways.studio.pane import QUIET, build_pane
+from bothways.studio.requests import Stroll
+from bothways.studio.shelf import Shelf
+from bothways.studio.tab_photo import FILES, taken
+from bothways.types import UserError
+
+FLOW_INFO = "A bundled one, or the folder of a run of bothways pretrain or finetune"
+DATA_INFO = "A folder or parquet of pictures, digits, or hub:OWNER/NAME; the nearest are looked for at every depth"
+
+
+def ask(flow: str | None, photo: Tensor | None, steps: float | None, data: str | None, limit: float | None) -> Stroll:
+    """The request of the form's values. Raises UserError."""
+    if not flow:
+        raise UserError("no flow was chosen; choose one, such as bundled:cifar10-flow")
+    if photo is None:
+        raise UserError("no photo was given; choose one")
+    return Stroll(flow, photo, int(steps or STEPS), (data or "").strip() or None, int(limit or 1))
+
+
+def flows(shelf: Shelf) -> list[str]:
+    """The bundled ones, then the runs."""
+    return [*(f"bundled:{facts['name']}" for facts in flow_cards()), *shelf.flows()]
+
+
+def walked(job: Job | None, depth: float) -> tuple[str, str]:
+    """While it walks the picture; then what it was at a depth, there and back."""
+    if job is None or job.state != "complete":
+        return fragments.pictures(job, "Choose a photo and press Walk; then move the slider."), ""
+    folder = RunFolder(job.folder)
+    steps = len(folder.measures["walk"]["depths"]) - 1
+    return fragments.walk(folder, round(depth * steps), job.name), ""
+
+
+def build_tab(page: gr.Blocks, jobs: Jobs, shelf: Shelf) -> gr.Dropdown:
+    """Lay the tab out and wire it; the dropdown of flows is what a new run may join."""
+    known = flows(shelf)
+    with gr.Row():
+        with gr.Column(scale=2, min_width=300):
+            flow = gr.Dropdown(known, value=known[0], allow_custom_value=True, label="Flow", info=FLOW_INFO)
+            file = gr.File(label="Photo", file_types=FILES, height=140, elem_id="walk-file")
+            photo, shown = gr.State(None), gr.HTML(js_on_load=None)
+            steps = gr.Number(STEPS, label="Steps each way", precision=0, minimum=1, maximum=500)
+            with gr.Accordion("Nearest pictures", open=False):
+                data = gr.Textbox(label="Data", info=DATA_INFO)
+                limit = gr.Number(100, label="Pictures at most", precision=0, minimum=1, maximum=5000)
+            start = gr.Button("Walk", variant="primary", elem_id="walk-start")
+        with gr.Column(scale=3, min_width=300):
+            depth = gr.Slider(
+                0, 1, value=0, step=0.01, label="Depth", info="0 is the picture, 1 is noise", elem_id="walk-depth"
+            )
+            pane = build_pane(jobs, "walk", walked, seeded=False)
+
+    def move(name: str | None, depth: float) -> str:
+        return walked(jobs.find(name) if name else None, depth)[0]
+
+    def begin(depth: float, *values: Any) -> list[Any]:
+        return pane.start(lambda: ask(*values), depth)
+
+    pane.wire(page, "walk", extras=[depth])
+    file.upload(partial(taken, fragments.single), file, [photo, shown, file], **QUIET)
+    start.click(begin, [depth, flow, photo, steps, data, limit], pane.parts, **QUIET)
+    depth.change(move, [pane.name, depth], pane.pictures, queue=False, trigger_mode="always_last", **QUIET)
+    page.load(lambda: gr.Dropdown(flows(shelf)), None, flow, **QUIET)
+    return flow

@@ -1,0 +1,78 @@
+"""What a page hands in: pictures of bounded size, in bytes and in pixels, or one sentence that says why not.
+
+The size in pixels is read from the header, before anything is decoded.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from bothways.types import UserError
+
+BYTES_AT_MOST = 20_000_000
+PIXELS_AT_MOST = 40_000_000
+SIDE_AT_MOST = 512  # pixels of the longer side; what is larger is made smaller, since it is drawn at its own size
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
+HINT = "choose a PNG, JPEG, WebP or BMP file"
+
+
+def read_upload(path: str | Path) -> Tensor:
+    """(3,H,W) in [0,1], upright, no side longer than SIDE_AT_MOST. Raises UserError in one sentence."""
+    path = Path(path)
+    size = path.stat().st_size
+    if size > BYTES_AT_MOST:
+        raise UserError(f"{path.name} has {size / 1e6:.0f} MB, and {BYTES_AT_MOST / 1e6:.0f} are the most; {HINT}")
+    return _decoded(path.read_bytes(), path.name)
+
+
+def _decoded(content: bytes, name: str) -> Tensor:
+    try:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
+            if opened.width * opened.height > PIXELS_AT_MOST:
+                raise UserError(_too_large(name, f"{opened.width} x {opened.height} pixels"))
+            opened.draft("RGB", (SIDE_AT_MOST, SIDE_AT_MOST))
+            picture = _on_white(ImageOps.exif_transpose(opened))
+    except UserError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise UserError(_too_large(name, "more pixels than can be")) from error
+    except Exception as error:  # a damaged file makes its decoder raise anything
+        raise UserError(f"{name} is no picture that can be read; {HINT}") from error
+    picture.thumbnail((SIDE_AT_MOST, SIDE_AT_MOST), Image.Resampling.LANCZOS)
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255
+
+
+def _too_large(name: str, found: str) -> str:
+    return f"{name} has {found}, and {PIXELS_AT_MOST / 1e6:.0f} million are the most; choose a smaller picture"
+
+
+def _on_white(picture: Image.Image) -> Image.Image:
+    if "A" not in picture.getbands() and "transparency" not in picture.info:
+        return picture.convert("RGB")
+    opaque = picture.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", opaque.size, "white"), opaque).convert("RGB")
+
+
+def read_mask(data_url: str, size: tuple[int, int]) -> Tensor | None:
+    """(H,W) of 0 and 1, 1 where the brush painted, from the PNG of a canvas as the page sends it; None for no paint.
+
+    size: (height, width) of the photo. Raises UserError for what is no such canvas.
+    """
+    head, comma, body = data_url.partition(",")
+    try:
+        if head != "data:image/png;base64" or not comma or len(body) > BYTES_AT_MOST:
+            raise ValueError(head)
+        with Image.open(io.BytesIO(base64.b64decode(body, validate=True)), formats=("PNG",)) as canvas:
+            if (canvas.height, canvas.width) != size:
+                raise ValueError(f"{canvas.size}")
+            painted = np.asarray(canvas.convert("RGBA"))[..., 3] > 127
+    except Exception as error:
+        raise UserError("the painted mask does not fit the photo; choose the photo again, and paint again") from error
+    return torch.from_numpy(painted.astype(np.float32)) if painted.any() else None

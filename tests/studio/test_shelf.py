@@ -1,0 +1,170 @@
+"""Run folders as the page sees them: only what lies below one folder, by names that were found there."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from bothways.recipe.generate import conclude, prepare
+from bothways.recipe.settings import draw_settings
+from bothways.runs import RunFolder
+from bothways.studio import fragments
+from bothways.studio.difference import difference
+from bothways.studio.requests import read_changes
+from bothways.studio.server import allowed, bound, serve
+from bothways.studio.shelf import Shelf, form_of
+from bothways.types import UserError
+from command import refused
+from test_import import watch
+
+TOY = f"{Path(__file__).resolve().parents[1] / 'toy_model.py'}:build"
+
+
+def made(path: Path, age: int = 0, name: str = "frog") -> RunFolder:
+    """A run of two pictures that ended ``age`` seconds ago."""
+    folder = RunFolder.create(path, {"settings": {"recipe": "das", "seed": age}})
+    folder.save_pictures(torch.rand(2, 3, 4, 4), [{"index": i, "class": name, "seed": i} for i in range(2)])
+    folder.finish("complete")
+    now = path.stat().st_mtime
+    os.utime(path / "recipe.toml", (now - age, now - age))
+    return folder
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Shelf:
+    made(tmp_path / "runs" / "old", 200)
+    made(tmp_path / "runs" / "demo" / "das", 100)
+    made(tmp_path / "runs" / "new")
+    made(tmp_path / "elsewhere")
+    (tmp_path / "runs" / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "runs" / "notes").mkdir()
+    return Shelf(tmp_path / "runs")
+
+
+def test_runs_are_listed_newest_first_and_links_outside_are_none(shelf: Shelf) -> None:
+    assert list(shelf.runs()) == ["new", "demo/das", "old"]
+    assert Shelf(shelf.root / "nothing").runs() == {}
+
+
+def test_a_broken_run_hides_no_other(shelf: Shelf) -> None:
+    (shelf.root / "new" / "measures.json").write_text("{")
+    (shelf.root / "old" / "recipe.toml").write_text("= no")
+    html = fragments.cards(shelf.runs())
+    assert html.count("<em>broken</em>") == 2  # the folder of a test has its name too
+    assert "Report of demo/das" in html
+
+
+@pytest.mark.parametrize("name", ["", "..", "../elsewhere", "link", "notes", "nothing", "new/../new", "/"])
+def test_no_other_run_is_found(shelf: Shelf, name: str) -> None:
+    with pytest.raises(UserError, match="there is no run"):
+        shelf.run(name)
+    with pytest.raises(UserError, match="there is no run"):
+        shelf.report([name])
+
+
+@pytest.mark.parametrize(
+    ("folder", "file"),
+    [
+        ("images", "../recipe.toml"),
+        ("images", "recipe.toml"),
+        ("images", ""),
+        ("", "recipe.toml"),
+        ("..", "new/images/0000-frog.png"),
+        ("images", "outside.png"),
+        ("state", "0000-frog.png"),
+    ],
+)
+def test_only_its_pictures_are_given(shelf: Shelf, folder: str, file: str) -> None:
+    images = shelf.root / "new" / "images"
+    (images / "outside.png").symlink_to(shelf.root.parent / "elsewhere" / "images" / "0000-frog.png")
+    assert shelf.picture("new", "images", "0000-frog.png") == images / "0000-frog.png"
+    with pytest.raises(UserError, match="has no picture"):
+        shelf.picture("new", folder, file)
+
+
+def test_the_form_of_a_run_asks_the_same_again(tmp_path: Path) -> None:
+    changes = {"rms": 0.04, "levels": [1, 2, 4], "flip": True, "steps": 2, "n": 3}
+    drawing = prepare(TOY, ["anchor", "barrel"], "das", seed=5, out=tmp_path / "a", **changes)
+    list(drawing.run())
+    conclude(drawing)
+    form = form_of(RunFolder.open(tmp_path / "a").settings)
+    assert (form.task, form.model, form.classes) == ("generate", TOY, ("anchor", "barrel"))
+    again = draw_settings(form.recipe, seed=form.seed, **read_changes(form.changes, n=form.n, steps=form.steps))
+    assert again == drawing.settings
+    with pytest.raises(UserError, match="no drawing"):
+        form_of({"settings": {"command": "pretrain"}})
+
+
+def test_what_a_run_says_is_escaped(tmp_path: Path) -> None:
+    evil = "<img src=x onerror=alert(1)>"
+    runs = {"<b>run": made(tmp_path / "a", name=evil), "other": made(tmp_path / "b", 1)}
+    for html in (fragments.cards(runs), fragments.beside(runs), fragments.note(evil)):
+        assert "<img src=x" not in html
+        assert "<b>run" not in html
+    assert "&lt;img src=x" in fragments.beside(runs)
+
+
+def test_the_difference_counts_pixels_in_eight_bits() -> None:
+    before = torch.from_numpy(np.random.default_rng(0).integers(0, 200, (3, 6, 8))).float() / 255
+    after, mask = before.clone(), torch.zeros(6, 8, dtype=torch.bool)
+    mask[1:3, 1:4] = True
+    after[0, 1, 1] += 2 / 255
+    after[2, 2, 2] += 10 / 255
+    after[1, 5, 5] += 0.3 / 255  # less than one step of eight bits
+    found = difference(before, after, mask)
+    assert (found.changed, found.outside) == (2, 0)
+    assert abs(float(found.picture[2, 2, 2]) - 1) < 1e-6
+    assert abs(float(found.picture[0, 1, 1]) - 0.2) < 1e-6
+    after[1, 5, 5] += 1 / 255
+    assert difference(before, after, mask).outside == 1
+    assert difference(before, after).outside is None
+    assert difference(before, after[:, :3, :4], mask).before.shape == (3, 3, 4)
+
+
+@pytest.mark.parametrize(
+    ("host", "origin", "may"),
+    [
+        ("127.0.0.1:7860", None, True),
+        ("localhost:7860", "http://localhost:7860", True),
+        ("127.0.0.1:7860", "http://127.0.0.1:7860", True),
+        ("127.0.0.1:7860", "http://127.0.0.1:8000", False),
+        ("127.0.0.1:7860", "null", False),
+        ("127.0.0.1:7860", "http://elsewhere.example", False),
+        ("elsewhere.example:7860", None, False),
+        ("", None, False),
+    ],
+)
+def test_only_the_page_itself_may_ask(host: str, origin: str | None, may: bool) -> None:
+    assert allowed(host, origin) == may
+
+
+def test_a_port_that_is_taken_is_refused_in_a_line() -> None:
+    with bound(0) as door:
+        host, port = door.getsockname()
+        assert host == "127.0.0.1"
+        door.listen()
+        with pytest.raises(UserError, match=r"type another, such as --port 7861") as refusal:
+            bound(port)
+        assert "\n" not in str(refusal.value)
+        assert isinstance(door, socket.socket)
+
+
+def test_the_server_starts_without_asking_anyone(tmp_path: Path) -> None:
+    pytest.importorskip("gradio", reason="gradio is not here")
+    start = "from pathlib import Path; from bothways.studio import jobs, server; runs = Path({!r}); "
+    loaded, attempts = watch(start.format(str(tmp_path)) + "server.build_app(runs, jobs.Jobs(runs))")
+    assert "gradio" in loaded
+    assert attempts == []
+
+
+def test_without_gradio_it_says_what_to_type(monkeypatch, tmp_path: Path, capsys) -> None:
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    with pytest.raises(UserError, match="bothways\\[studio\\]"):
+        serve(tmp_path, 0, opened=False, told=lambda _: None)
+    assert 'type pip install "bothways[studio]"' in refused(capsys, "studio", "--no-open", "--runs", tmp_path)
