@@ -7,7 +7,14 @@ import pytest
 import torch
 
 import bothways
-from bothways.models.catalogue import BUNDLED, bundled_names, card, kept_statistics
+from bothways.models.catalogue import (
+    BUNDLED,
+    bundled_classifiers,
+    bundled_flows,
+    bundled_names,
+    card,
+    kept_statistics,
+)
 from bothways.numerics.coupling import ot
 from bothways.numerics.draws import generator
 from bothways.representation.flow_matching import flow_matching
@@ -15,10 +22,35 @@ from bothways.representation.flow_matching import flow_matching
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "squeezenet.py"
 
 
-def test_they_take_under_eight_megabytes_together() -> None:
+def test_they_stay_small() -> None:
     sizes = {file.name: file.stat().st_size for file in BUNDLED.iterdir()}
-    assert sum(sizes.values()) < 8e6
-    assert sum(size for name, size in sizes.items() if "flow" not in name) < 4e6
+    flows = sum(
+        size for name, size in sizes.items() if name.split(".")[0] in (*bundled_flows(), *bundled_classifiers())
+    )
+    assert 5e6 < flows < 10e6  # the flow, and flow and head of the classifier
+    assert sum(sizes.values()) - flows < 4e6
+
+
+def test_the_flow_made_a_classifier_reaches_what_its_card_says(shared: Path) -> None:
+    data = bothways.load_images(shared / "data" / "cifar10-jpeg", split="test", limit=500)
+    model, stated = bothways.load_classifier("bundled:cifar10-prg"), card("cifar10-prg")
+    with torch.no_grad():
+        right = (model.outputs(data.images.float() / 255).argmax(1) == data.labels).float().mean().item()
+    assert abs(right - stated["accuracy"]) < 4 * math.sqrt(0.25 / 500)
+    assert stated["accuracy_interval"][0] < stated["accuracy"] < stated["accuracy_interval"][1]
+    assert sum(parameter.numel() for parameter in model.module.parameters()) == stated["parameters"]
+    assert model.spec.classes == tuple(data.classes)
+
+
+def test_an_address_of_one_kind_says_what_reads_it() -> None:
+    for load, address, says in (
+        (bothways.load_model, "bundled:cifar10-prg", "load_classifier"),
+        (bothways.load_model, "bundled:cifar10-prq", "cifar10-prg"),
+        (bothways.load_classifier, "bundled:cifar10-flow", "bothways finetune"),
+    ):
+        with pytest.raises(bothways.UserError, match=says) as said:
+            load(address)
+        assert "\n" not in str(said.value)
 
 
 def test_the_flow_has_the_loss_that_its_card_says(shared: Path) -> None:

@@ -47,17 +47,24 @@ BUILDERS: dict[str, Callable[..., nn.Module]] = {
 }
 FLOW_SCHEMES = ("diffusers", "torchcfm")  # addresses that only load_flow reads
 FLOW_CARD = "flow.json"  # in the folder of a pretrained flow
+CLASSIFIER_CARD = "classifier.json"  # in that of a flow made a classifier
+MADE_CLASSIFIER = "a flow made a classifier; type load_classifier for it, in Python"
 LOAD_FLOW = "type load_flow for it, or a model that bothways models lists"
 
 
 def bundled_names() -> list[str]:
-    """The names behind ``bundled:`` of what reads a picture."""
-    return [name for name in _all_bundled() if not _is_flow(name)]
+    """The names behind ``bundled:`` of models that ``load_model`` takes."""
+    return _bundled("model")
 
 
 def bundled_flows() -> list[str]:
     """The names behind ``bundled:`` of flows."""
-    return [name for name in _all_bundled() if _is_flow(name)]
+    return _bundled("flow")
+
+
+def bundled_classifiers() -> list[str]:
+    """The names behind ``bundled:`` of flows made classifiers, which ``load_classifier`` takes."""
+    return _bundled("classifier")
 
 
 def card(name: str) -> dict[str, Any]:
@@ -71,8 +78,15 @@ def _all_bundled() -> list[str]:
     return sorted(path.stem for path in BUNDLED.glob("*.json"))
 
 
-def _is_flow(name: str) -> bool:
-    return card(name)["spec"].get("path") is not None
+def _bundled(kind: str) -> list[str]:
+    return [name for name in _all_bundled() if _kind(card(name)) == kind]
+
+
+def _kind(facts: dict[str, Any]) -> str:
+    """ "model", "flow", or "classifier": a card says what it is by what it holds."""
+    if "features" in facts:
+        return "classifier"
+    return "model" if facts["spec"].get("path") is None else "flow"
 
 
 def kept_statistics(address: str) -> dict[str, Tensor]:
@@ -141,13 +155,16 @@ def load_model(
     return Adapter(found.module, spec or found.spec, name=name, device=device, dtype=dtype, text=found.text)
 
 
-def load_weights(module: nn.Module, path: str | Path) -> None:
-    """Load a safetensors file into a module, in the module's own precision. Raises UserError where it does not fit."""
+def load_weights(module: nn.Module, path: str | Path, part: str = "") -> None:
+    """Load a safetensors file into a module, in the module's own precision. Raises UserError where it does not fit.
+
+    part: what the names of the module's own weights begin with, in a file that holds more.
+    """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"weights {str(path)!r} do not exist; type the path of a .safetensors file")
     try:
-        found = load_file(path)
+        found = {key.removeprefix(part): value for key, value in load_file(path).items() if key.startswith(part)}
     except (SafetensorError, ValueError, OSError) as error:
         raise UserError(
             f"weights {str(path)!r} are not a safetensors file, and a pickle is never read, since it can run code; "
@@ -181,7 +198,8 @@ def check_device(device: str) -> None:
 
 def from_bundled(name: str, spec: ModelSpec | None, fresh: bool) -> Loaded:
     """What a bundled card describes."""
-    card(name)  # an unknown name is refused with the nearest
+    if _kind(card(name)) == "classifier":  # an unknown name is refused with the nearest
+        raise UserError(f"model 'bundled:{name}' is {MADE_CLASSIFIER}")
     return from_card(BUNDLED / f"{name}.json", fresh)
 
 
@@ -217,8 +235,8 @@ def _from_address(address: str, spec: ModelSpec | None, fresh: bool) -> Loaded:
         return SCHEMES[scheme](rest, spec, fresh)
     if scheme in FLOW_SCHEMES or (Path(address) / FLOW_CARD).is_file():
         raise UserError(f"model {address!r} is the address of a flow; {LOAD_FLOW}")
-    if (Path(address) / "classifier.json").is_file():
-        raise UserError(f"model {address!r} is a flow made a classifier; type load_classifier for it, in Python")
+    if (Path(address) / CLASSIFIER_CARD).is_file():
+        raise UserError(f"model {address!r} is {MADE_CLASSIFIER}")
     if address.endswith(".json"):
         return from_card(Path(address), fresh)
     if (found := from_file(address)) is not None:

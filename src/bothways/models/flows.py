@@ -1,7 +1,8 @@
 """A flow's address -> Flow: a card of one's own, a user's file, or the networks of other libraries.
 
 ``FOLDER``, ``PATH/flow.json``     what ``bothways pretrain`` wrote: the card, its weights beside it
-``bundled:NAME``                   a flow that comes with the package
+what ``bothways finetune`` wrote   the flow in it, without its head
+``bundled:NAME``                   a flow that comes with the package, or that in a bundled classifier
 ``PATH.py:FUNCTION``               a user's own file, whose function returns (nn.Module, ModelSpec)
 ``diffusers:REPO_OR_FOLDER``       a diffusion model, read as a velocity (models/diffusers_flows.py)
 ``torchcfm:FILE.pt``               a checkpoint of torchcfm's CIFAR-10 (models/torchcfm_flows.py)
@@ -9,6 +10,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,9 +18,13 @@ import torch
 from torch import nn
 
 from bothways.models.catalogue import (
+    BUNDLED,
+    CLASSIFIER_CARD,
     FLOW_CARD,
     FLOW_SCHEMES,
     SCHEMES,
+    build_network,
+    bundled_classifiers,
     bundled_flows,
     check_device,
     from_bundled,
@@ -26,6 +32,7 @@ from bothways.models.catalogue import (
     from_file,
     load_weights,
     nearest,
+    spec_from,
 )
 from bothways.models.diffusers_flows import from_diffusers
 from bothways.models.hub import Loaded
@@ -83,12 +90,24 @@ def load_flow(
     return loaded
 
 
+def find_classifier(address: str | Path) -> Path | None:
+    """The card of a flow made a classifier, by its folder or its own name, or of a bundled one; None for all else."""
+    scheme, _, name = str(address).partition(":")
+    if scheme == "bundled":
+        return BUNDLED / f"{name}.json" if name in bundled_classifiers() else None
+    path = Path(address).expanduser()
+    path = path / CLASSIFIER_CARD if path.name != CLASSIFIER_CARD else path
+    return path if path.is_file() else None
+
+
 def _from_address(address: str, spec: ModelSpec | None, fresh: bool) -> Loaded:
     scheme, _, rest = address.partition(":")
     if scheme in OTHERS:
         if spec is not None or fresh:
             raise UserError(f"flow {address!r} states its own facts and weights; leave spec= and weights= out")
         return OTHERS[scheme](rest)
+    if (card := find_classifier(address)) is not None:
+        return _laid_out(_in_classifier(card, fresh))
     if scheme == "bundled":
         return _laid_out(from_bundled(rest, spec, fresh))
     if scheme in SCHEMES:
@@ -104,6 +123,23 @@ def _from_address(address: str, spec: ModelSpec | None, fresh: bool) -> Loaded:
         f"flow {address!r} is not known; {near}a folder that bothways pretrain wrote, diffusers:FOLDER, "
         "torchcfm:FILE.pt, or PATH.py:FUNCTION for your own"
     )
+
+
+def _in_classifier(card: Path, fresh: bool) -> Loaded:
+    """The flow of one that was made a classifier, as it is now."""
+    try:
+        origin = json.loads(card.read_text())["flow"]
+        spec = spec_from(origin["spec"])
+        if "address" in origin:
+            found = _from_address(origin["address"], None, False)
+            network, path = found.module, found.path
+        else:
+            network, path = build_network(**origin["network"]), None
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"classifier {str(card)!r} cannot be used: {type(error).__name__}: {error}") from error
+    if not fresh:
+        load_weights(network, card.with_suffix(".safetensors"), part="flow.network.")
+    return Loaded(network, spec, path=path)
 
 
 def _card(address: str, path: Path, fresh: bool) -> Path:
