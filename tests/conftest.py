@@ -9,6 +9,8 @@ from pathlib import Path
 
 # Before torch is imported, and inherited by the processes that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Before the hub's library is, which reads it once: no test waits for a network.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pytest
 import torch

@@ -20,7 +20,7 @@ from command import run
 TOY = f"{Path(__file__).resolve().parent / 'toy_model.py'}:build"
 QUICK = ["--recipe", "das", "--steps", "2", "--n", "1"]
 COMMANDS = ["generate", "demo", "models", "recipes", "train", "report", "cite", "scorecard", "statistics", "spectrum"]
-COMMANDS += ["pretrain", "sample", "likelihood", "diagnose", *TASKS]
+COMMANDS += ["features", "pretrain", "sample", "likelihood", "diagnose", *TASKS]
 OTHER = TOY.replace(":build", ":other")
 
 
@@ -90,6 +90,10 @@ def test_several_classes_after_one_option() -> None:
     roles = repeated(["--score", "a", "b", "--condition", "c", "--class", "e", "f"])
     assert roles == ["--score", "a", "--score", "b", "--condition", "c", "--class", "e", "--class", "f"]
     assert repeated(["report", "a", "b"]) == ["report", "a", "b"]
+    moved = ["curves", "r", "--depth-offsets", "-.2", "0", "--steps", "2", "5"]
+    spread = ["--depth-offsets", "-.2", "--depth-offsets", "0", "--steps", "2", "--steps", "5"]
+    assert repeated(moved) == ["curves", "r", *spread]
+    assert repeated(["sample", "--steps", "2", "flow"]) == ["sample", "--steps", "2", "flow"]
     assert repeated(["--class=a", "--steps", "-1"]) == ["--class=a", "--steps", "-1"]
 
 

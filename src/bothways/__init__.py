@@ -20,11 +20,13 @@ Synthesis
 Classification
     evaluate        how often a classifier is right, clean and corrupted, and whether its confidence can be believed
     predict         the most probable classes of pictures
+    curves          what finetune wrote, asked in other steps and at other depths
 
 Representation
     finetune        a flow made a classifier: a head on walked pictures or the flow's activations -> Finetuned
     load_classifier what finetune wrote -> a model that can be read like any other
     pretrain        a flow between noise and pictures, trained on pictures -> Pretrained
+    features        what a flow makes of pictures, as a table, and what probes tell by it -> FeatureTables
     encode, decode  pictures walked to noise and back; exact gradients in flat memory
     sample          pictures of a flow -> Result
     likelihood      bits per dimension of pictures under a flow
@@ -48,8 +50,10 @@ if TYPE_CHECKING:
     from bothways.models.flows import load_flow
     from bothways.numerics.spectra import Spectrum
     from bothways.recipe.classifier import load_classifier
+    from bothways.recipe.curves import curves
     from bothways.recipe.encode import decode, encode
     from bothways.recipe.evaluate import evaluate
+    from bothways.recipe.features import FeatureTables, features
     from bothways.recipe.finetune import Finetuned, finetune
     from bothways.recipe.flow_measures import diagnose, likelihood
     from bothways.recipe.generate import generate
@@ -70,9 +74,12 @@ _SHELF = {
     "load_images": "data.sources",
     "load_model": "models.catalogue",
     "load_classifier": "recipe.classifier",
+    "curves": "recipe.curves",
     "decode": "recipe.encode",
     "encode": "recipe.encode",
     "evaluate": "recipe.evaluate",
+    "FeatureTables": "recipe.features",
+    "features": "recipe.features",
     "Finetuned": "recipe.finetune",
     "finetune": "recipe.finetune",
     "diagnose": "recipe.flow_measures",
@@ -104,6 +111,7 @@ _SHELF = {
 }
 
 __all__ = [
+    "FeatureTables",
     "Finetuned",
     "Frame",
     "ModelSpec",
@@ -116,6 +124,7 @@ __all__ = [
     "UserError",
     "__version__",
     "accentuate",
+    "curves",
     "decode",
     "diagnose",
     "dsf",
@@ -123,6 +132,7 @@ __all__ = [
     "edit",
     "encode",
     "evaluate",
+    "features",
     "finetune",
     "generate",
     "inpaint",

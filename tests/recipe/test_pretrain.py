@@ -36,6 +36,7 @@ from bothways.recipe.training import CHECKPOINT
 from bothways.report import write_report
 from bothways.runs import RunFolder
 from bothways.runs.files import replace_file
+from command import refused
 
 RECIPE = """# Pretrains next to nothing
 task = "pretrain"
@@ -515,14 +516,7 @@ def test_what_cannot_be_is_one_line_and_nothing_is_written(
     place: Path, tmp_path: Path, capsys: Any, arguments: list[str], says: str
 ) -> None:
     given = ["pretrain", str(place / "tiny.toml"), "--data", str(place / "grey"), "--out", str(tmp_path / "out")]
-    with pytest.raises(SystemExit) as end:
-        main([*given, *arguments])
-    out, err = capsys.readouterr()
-    assert end.value.code == 2
-    assert err.startswith("bothways: ")
-    assert err.count("\n") == 1
-    assert says in err
-    assert out == ""
+    assert says in refused(capsys, *given, *arguments)
     assert not (tmp_path / "out").exists()
 
 

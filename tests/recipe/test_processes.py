@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -70,13 +71,15 @@ def by_two(place: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_two_processes_give_the_losses_and_the_average_of_one(place: Path, tmp_path: Path) -> None:
-    said = by_two(place, "--out", str(tmp_path / "two"), "--workers", "0", "--save-every", "3")
+    said = by_two(place, "--out", str(tmp_path / "two"), "--workers", "0", "--save-every", "3", "--information", "2")
     assert said.returncode == 0, said.stderr
     assert said.stdout.count("pictures held out") == 1
     assert "Traceback" not in said.stderr
     one = pretrain(place / "pictures", str(place / "tiny.toml"), out=tmp_path / "one", workers=0)
     two = RunFolder.open(tmp_path / "two")
     assert [line["step"] for line in two.frames] == list(range(1, 9))
+    along = [json.loads(line) for line in (two.path / "along.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in along] == [0, 3, 6, 8]  # a line each, by the first
     for frame, line in zip(one.frames, two.frames, strict=True):
         assert abs(frame.stats["loss"] - line["stats"]["loss"]) < 1e-5
     first, second = (load_file(tmp_path / name / "flow.safetensors") for name in ("one", "two"))

@@ -13,7 +13,7 @@ from bothways.models.unet import UNet
 from bothways.numerics.draws import Draws, generator
 from bothways.numerics.paths import PATHS, interpolate
 from bothways.representation.diagnostics import jacobian_gain, paths, round_trip, side_by_side, straightness, strips
-from bothways.representation.information import denoised, mutual_information_indicator
+from bothways.representation.information import Information, at_depths, denoised, mutual_information_indicator
 from bothways.types import UserError
 from closed_flows import MixtureFlow, PixelGaussian, gaussian, picture_flow
 
@@ -177,6 +177,23 @@ def test_the_denoiser_undoes_the_path(path) -> None:
     assert (denoised(lambda x, t: velocity, PATHS[path], place, t) - image).abs().max() < 1e-9
 
 
+@pytest.mark.parametrize("path", ["linear", "gvp", "vp"])
+def test_the_curve_is_read_off_at_any_depth(path) -> None:
+    """Half a logarithm, a source's of unit variance, is a straight line there: read off without an error."""
+    ratios = [0.0, 0.3, 2.0, 40.0, 1e4]
+    halves = [math.log1p(ratio) / 2 for ratio in ratios]
+    curve = [
+        Information(0.5, ratio, 1.0, half, half - 1, half + 1, 9) for ratio, half in zip(ratios, halves, strict=True)
+    ]
+    for depth, row in zip((0.1, 0.25, 0.5, 0.9), at_depths(curve, PATHS[path], (0.1, 0.25, 0.5, 0.9)), strict=True):
+        a, s, _, _ = PATHS[path](torch.tensor([1 - depth], dtype=torch.float64))
+        assert abs(row.snr - (a / s).item() ** 2) < 1e-9 * row.snr
+        assert abs(row.nats_per_dim - math.log1p(row.snr) / 2) < 1e-12
+        assert abs(row.low - row.nats_per_dim + 1) < 1e-12
+        assert abs(row.high - row.nats_per_dim - 1) < 1e-12
+        assert (row.depth, row.n) == (depth, 9)
+
+
 def test_a_worse_flow_only_adds_to_the_indicator() -> None:
     flow, x = gaussian([0.0, 0.0], TURNED), normal(500, 2) @ torch.linalg.cholesky(torch.tensor(TURNED).double()).T
     right = mutual_information_indicator(flow, PATHS["linear"], x, range(500), points=8)
@@ -215,6 +232,16 @@ def test_strips_begin_with_the_picture_and_end_in_noise() -> None:
     rows = side_by_side(found)
     assert rows.shape == (2, 3, 4, 12)
     assert (rows[1, :, :, 4:8] - found[1, 1]).abs().max() == 0
+
+
+def test_strips_there_and_back_end_where_they_began() -> None:
+    flow = picture_flow(PixelGaussian(0.0, 0.25), 4).double()
+    images = torch.rand(2, 3, 4, 4, generator=generator(2), dtype=torch.float64)
+    found = strips(flow, images, [0, 0.5, 1.0], steps=200, back=True)
+    assert len(found) == 5
+    assert (found[:3] - strips(flow, images, [0, 0.5, 1.0], steps=200)).abs().max() == 0
+    assert (found[3] - found[1]).abs().max() < 1e-4
+    assert 0 < (found[4] - found[0]).abs().max() < 1e-4  # walked, not copied
 
 
 def test_mistakes_are_one_line() -> None:

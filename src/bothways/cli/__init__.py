@@ -2,13 +2,16 @@
 
 from bothways.cli import (  # each adds its commands to app; --help lists them in this order
     classify,
+    curves,
     draw,
     evaluate,
+    features,
     flow,
     lists,
     make,
     measure,
     photo,
+    studio,
     walk,
 )
 from bothways.cli.entry import app, main, repeated
@@ -16,8 +19,10 @@ from bothways.cli.entry import app, main, repeated
 __all__ = [
     "app",
     "classify",
+    "curves",
     "draw",
     "evaluate",
+    "features",
     "flow",
     "lists",
     "main",
@@ -25,5 +30,6 @@ __all__ = [
     "measure",
     "photo",
     "repeated",
+    "studio",
     "walk",
 ]

@@ -52,14 +52,17 @@ def finetune(
     depth: Annotated[float | None, _setting("depth")] = None,
     steps: Annotated[int | None, _setting("steps")] = None,
     solver: Annotated[str | None, _setting("solver")] = None,
+    gradient: Annotated[str | None, _setting("gradient")] = None,
     layer: Annotated[str | None, _setting("layer")] = None,
     activation_depth: Annotated[float | None, _setting("activation_depth")] = None,
     noised: Annotated[bool | None, _setting("noised", "--noised/--clean")] = None,
     beta: Annotated[float | None, _setting("beta")] = None,
+    flow_batch: Annotated[int | None, _setting("flow_batch")] = None,
     frozen: Annotated[bool | None, _setting("frozen", "--frozen/--no-frozen")] = None,
     fresh: Annotated[bool | None, _setting("fresh", "--fresh/--no-fresh")] = None,
     labels: Annotated[int | None, _setting("labels")] = None,
     validation: Annotated[int | None, _setting("validation")] = None,
+    information: Annotated[int | None, _setting("information")] = None,
     epochs: Annotated[int | None, _setting("epochs")] = None,
     train_steps: Annotated[int | None, _setting("train_steps")] = None,
     batch: Annotated[int | None, _setting("batch")] = None,
@@ -82,10 +85,11 @@ def finetune(
 
     with first_alone_speaks():
         plan = prepare_finetuning(
-            flow, data, recipe, device=device, kind=kind, depth=depth, steps=steps, solver=solver, layer=layer,
-            activation_depth=activation_depth, noised=noised, beta=beta, frozen=frozen, fresh=fresh, labels=labels,
-            validation=validation, epochs=epochs, train_steps=train_steps, batch=batch, rate=rate,
-            layer_decay=layer_decay, label_smoothing=label_smoothing, bf16=bf16, half=half, seed=seed,
+            flow, data, recipe, device=device, kind=kind, depth=depth, steps=steps, solver=solver, gradient=gradient,
+            layer=layer, activation_depth=activation_depth, noised=noised, beta=beta, flow_batch=flow_batch,
+            frozen=frozen, fresh=fresh, labels=labels, validation=validation, epochs=epochs, train_steps=train_steps,
+            batch=batch, rate=rate, layer_decay=layer_decay, label_smoothing=label_smoothing, bf16=bf16, half=half,
+            seed=seed, information=information,
         )  # fmt: skip
         if dry_run:
             console.print_json(data=plan.settings.model_dump())

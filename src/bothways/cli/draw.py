@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,7 +30,7 @@ from bothways.cli.options import (
     Weights,
     tuned,
 )
-from bothways.cli.show import draw, finish, say, show_verdicts, write_page
+from bothways.cli.show import draw, finish, follow, say, show_verdicts, write_page
 from bothways.recipe.settings import spoken_changes
 from bothways.types import UserError
 
@@ -111,20 +112,62 @@ def generate(
     finish(drawing, out, dry_run)
 
 
-@app.command(help="Draw the ten classes of a bundled classifier by DAS and by the icons recipe, and write the report.")
+DEMO_HELP = """
+Both ways in one page: the ten classes of a bundled classifier drawn by two recipes, and ten pictures that a bundled
+flow walks to noise and back, with what the flow made a classifier knows.
+
+[bold]Examples[/bold]
+
+  bothways demo
+  bothways demo --data path/to/cifar10
+"""
+
+
+@app.command(help=DEMO_HELP)
 def demo(
     out: Annotated[
-        Path, typer.Option(help="Where the two runs and report.html go; an earlier demo there is replaced.")
+        Path, typer.Option(help="Where the runs and report.html go; an earlier demo there is replaced.")
     ] = Path("runs/demo"),
     n: Annotated[int, typer.Option(help="Pictures of each class and recipe.", min=1)] = 10,
     seed: Annotated[int, typer.Option(help="Of the runs.", min=0)] = 0,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="CIFAR-10 (folder or parquet), whose test pictures are walked; without, drawn ones are."),
+    ] = None,
 ) -> None:
-    from bothways.recipe.demo import RECIPES, prepare_demo
+    from bothways.recipe.demo import RECIPES, prepare_demo, prepare_walk, ten_pictures
 
-    measures = {}
+    ten = None if data is None else ten_pictures(data, None)
+    measures, result = {}, None
     for recipe in RECIPES:
         drawing = prepare_demo(recipe, out / recipe, n=n, seed=seed)
-        measures[recipe] = draw(drawing, f"{recipe}: {len(drawing.asked)} pictures").measures
-    page = write_page([out / recipe for recipe in RECIPES], out / "report.html")
+        result = draw(drawing, f"{recipe}: {len(drawing.asked)} pictures")
+        measures[recipe] = result.measures
+    ten = ten_pictures(None, result) if ten is None else ten
+    walk = prepare_walk(ten, out / "walk")
+    with closing(walk.run()) as frames:
+        follow(frames, len(walk.parts), f"walking {len(ten.images)} pictures to noise and back")
+    (trip,) = walk.finish()["round_trip"]
     show_verdicts(measures)
-    say(f"Open {page}")
+    say(f"ten pictures, {ten.source}, walked to noise and back are off by {trip['rms']:.3f} (RMS, black to white is 1)")
+    runs = [out / recipe for recipe in RECIPES] + [out / "walk"] + _show_classifier(ten, data, out / "classifier")
+    say(f"Open {write_page(runs, out / 'report.html')}")
+
+
+def _show_classifier(ten: Any, data: Path | None, out: Path) -> list[Path]:
+    """Say what the bundled flow classifier knows -> the run in which it was asked, if it was."""
+    from bothways.recipe.demo import CLASSIFIER, named_right, prepare_test, stated
+
+    say(f"{CLASSIFIER} names {named_right(ten)} of these {len(ten.images)}")
+    if data is None:
+        facts = stated()
+        low, high = facts["accuracy_interval"]
+        say(f"its card says: right on {facts['accuracy']:.1%} ({low:.1%} to {high:.1%}), {facts['accuracy_on']}")
+        return []
+    test = prepare_test(data, out)
+    with closing(test.run()) as frames:
+        follow(frames, test.steps(test.conditions), "asking about test pictures")
+    found = test.finish()["clean"]
+    top = found["top1"]
+    say(f"it is right on {top['value']:.1%} ({top['low']:.1%} to {top['high']:.1%}) of {found['n']:,} test pictures")
+    return [out]

@@ -29,12 +29,19 @@ def version(show: Annotated[bool, typer.Option("--version", help="Print the vers
         raise typer.Exit
 
 
+LISTS = ("--class", "--judge", "--only", "--score", "--condition", "--channel")
+LISTS_OF = {  # options that take one value in other commands
+    "curves": ("--steps", "--depth-offsets"),
+    "features": ("--depth", "--kind", "--layer", "--split", "--probe"),
+}
+
+
 def repeated(arguments: list[str]) -> list[str]:
     """``--class a b c`` -> ``--class a --class b --class c``, as people type it."""
     spread, many = [], ""
-    lists = ("--class", "--judge", "--only", "--score", "--condition", "--channel")
+    lists = (*LISTS, *LISTS_OF.get(arguments[0] if arguments else "", ()))
     for argument in arguments:
-        if argument.startswith("-"):
+        if argument.startswith("-") and not _is_number(argument):
             many = argument if argument in lists else ""
             spread.append(argument)
         elif many and spread[-1] != many:
@@ -42,6 +49,14 @@ def repeated(arguments: list[str]) -> list[str]:
         else:
             spread.append(argument)
     return spread
+
+
+def _is_number(argument: str) -> bool:
+    try:
+        float(argument)
+    except ValueError:
+        return False
+    return True
 
 
 def main(arguments: list[str] | None = None) -> None:

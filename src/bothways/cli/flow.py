@@ -77,6 +77,7 @@ def pretrain(
     rate: Annotated[float | None, _setting("rate")] = None,
     size: Annotated[int | None, _setting("size")] = None,
     validation: Annotated[int | None, _setting("validation")] = None,
+    information: Annotated[int | None, _setting("information")] = None,
     seed: Annotated[int | None, _setting("seed")] = None,
     bf16: Annotated[bool | None, _setting("bf16", "--bf16/--no-bf16")] = None,
     out: Annotated[Path, typer.Option(help="The run folder.")] = Path("runs/flow"),
@@ -95,7 +96,7 @@ def pretrain(
     with first_alone_speaks():
         plan = prepare_pretraining(
             data, recipe, device=device, path=path, coupling=coupling, net=net, steps=steps, epochs=epochs, batch=batch,
-            rate=rate, size=size, validation=validation, seed=seed, bf16=bf16,
+            rate=rate, size=size, validation=validation, seed=seed, bf16=bf16, information=information,
         )  # fmt: skip
         if dry_run:
             console.print_json(data=plan.settings.model_dump())

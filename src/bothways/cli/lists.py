@@ -11,7 +11,7 @@ from bothways.recipe.settings import recipes
 
 @app.command(help="The bundled models and flows, what they reached, the sizes of U-Nets, and the kinds of address.")
 def models() -> None:
-    from bothways.recipe.demo import addresses, cards, flow_addresses, flow_cards, unets
+    from bothways.recipe.lists import addresses, cards, classifier_cards, flow_addresses, flow_cards, unets
 
     table = Table(Column("address", no_wrap=True), "network", "parameters", Column("accuracy (95 %)", no_wrap=True))
     for facts in cards():
@@ -21,6 +21,15 @@ def models() -> None:
         table.add_row(*row)
         table.caption = f"{facts['accuracy_on']}; {facts['spec']['licence']}"
     console.print(table)
+    made = Table(
+        Column("flow made a classifier", no_wrap=True), "reads", "parameters", Column("accuracy (95 %)", no_wrap=True)
+    )
+    for facts in classifier_cards():
+        low, high = facts["accuracy_interval"]
+        reached = f"{facts['accuracy']:.1%} ({low:.1%}-{high:.1%})"
+        made.add_row(f"bundled:{facts['name']}", facts["features"]["kind"], f"{facts['parameters']:,}", reached)
+    if made.rows:
+        console.print(made)
     flows = Table(Column("flow", no_wrap=True), "pictures", "path", "parameters")
     for facts in flow_cards():
         spec = facts["spec"]

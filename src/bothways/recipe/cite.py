@@ -109,6 +109,13 @@ PAPERS = {
         2023,
         "ICCV, arXiv:2303.09769",
     ),
+    "knn": _entry(
+        "wu2018unsupervised",
+        "Wu, Zhirong and Xiong, Yuanjun and Yu, Stella X. and Lin, Dahua",
+        "Unsupervised Feature Learning via Non-Parametric Instance Discrimination",
+        2018,
+        "CVPR, arXiv:1805.01978",
+    ),
     "likelihood": _entry(
         "grathwohl2019ffjord",
         "Grathwohl, Will and Chen, Ricky T. Q. and Bettencourt, Jesse and Sutskever, Ilya and Duvenaud, David",
@@ -149,11 +156,12 @@ def run_citations(tables: Mapping[str, Any], measures: Mapping[str, Any]) -> lis
     settings, model = tables.get("settings", {}), tables.get("model", {})
     if measures.get("citations"):
         return list(measures["citations"])
-    evaluated = settings.get("command") == "evaluate"
+    command = settings.get("command")
+    evaluated = command == "evaluate"
     asked = {"calibration": evaluated, "corruptions": evaluated and settings.get("corruptions")}
     found = [PAPERS[key] for key, wanted in asked.items() if wanted]
     if isinstance(model, Mapping) and "path" in model:  # a flow's, or a classifier's that was one
-        trained = model if evaluated else settings
+        trained = model if command in ("evaluate", "curves") else settings
         read = ["activations"] if trained.get("kind") in ("activations", "both") else []
         return found + flow_citations(*read, path=model["path"], coupling=trained.get("coupling"))
     return found or citations(checked(settings))

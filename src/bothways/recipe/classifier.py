@@ -9,6 +9,7 @@ that; the exact adjoint, which keeps no such graph, is for training.
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -28,7 +29,7 @@ from bothways.models.catalogue import (
     load_weights,
     spec_from,
 )
-from bothways.models.flows import load_flow
+from bothways.models.flows import find_classifier, load_flow
 from bothways.models.torchcfm_flows import SIZE as TORCHCFM_SIZE
 from bothways.models.unet import SIZES, UNet
 from bothways.models.velocity import Flow
@@ -37,7 +38,7 @@ from bothways.representation.encode import Walk
 from bothways.representation.features import Features
 from bothways.types import ModelSpec, UserError
 
-CLASSIFIER_CARD, CLASSIFIER_WEIGHTS = "classifier.json", "classifier.safetensors"
+CLASSIFIER_WEIGHTS = "classifier.safetensors"
 FEATURE_LAYER = "classifier.head.out:input"  # what the last matrix of the head reads
 
 
@@ -63,15 +64,15 @@ def load_classifier(run: str | Path, *, device: str = "cpu", dtype: str = "float
 
         outputs(image) = head(features(code(image))),   image (B,3,H,W) in [0,1] -> (B,K)
 
-    run: the folder, or the classifier.json in it. dtype: "float32", "bf16" or "float16" (autocast).
+    run: the folder, the classifier.json in it, or "bundled:cifar10-prg". dtype: "float32", "bf16" or "float16", by
+    autocast.
     ``generate``, ``scorecard``, ``statistics`` and their judges take it in the place of a model's address; its flow is
     ``.module.flow``, which ``sample`` and the others take.
     Raises UserError where there is no such thing, or a part of it is missing or does not fit.
     """
-    path = Path(run).expanduser()
-    path = path / CLASSIFIER_CARD if path.is_dir() or path.suffix != ".json" else path
-    if not path.is_file():
-        raise UserError(f"classifier {str(path)!r} does not exist; type the folder that bothways finetune wrote")
+    path = find_classifier(run)
+    if path is None:
+        raise UserError(f"classifier {str(run)!r} does not exist; type the folder that bothways finetune wrote")
     check_device(device)
     try:
         card = json.loads(path.read_text())
@@ -104,7 +105,7 @@ def load_reader(
     dtype: str = "float32",
 ) -> Adapter:
     """What reads a picture, by any address: as ``load_model`` takes it, or a run of ``finetune``."""
-    if not isinstance(model, nn.Module) and (Path(model) / CLASSIFIER_CARD).is_file():
+    if not isinstance(model, nn.Module) and find_classifier(model) is not None:
         if spec is not None or weights is not None:
             raise UserError(f"model {str(model)!r} holds its own facts and weights; leave spec= and weights= out")
         return load_classifier(model, device=device, dtype=dtype)
@@ -113,8 +114,8 @@ def load_reader(
 
 def finetuned_facts(address: str) -> dict[str, Any]:
     """What a run that asks one of ``finetune`` states of it: its flow's path, kind and coupling; of others nothing."""
-    file = Path(address) / CLASSIFIER_CARD
-    if not file.is_file():
+    file = find_classifier(address)
+    if file is None:
         return {}
     facts = json.loads(file.read_text())
     return {"path": facts["flow"]["spec"]["path"], **{key: facts["recipe"][key] for key in ("kind", "coupling")}}
@@ -124,6 +125,25 @@ def flow_in(model: Adapter) -> Flow:
     """The flow of what ``load_classifier`` gave."""
     assert isinstance(model.module, PictureClassifier)
     return model.module.flow
+
+
+def how_of(model: Adapter) -> Features:
+    """How what ``load_classifier`` gave reads a picture."""
+    assert isinstance(model.module, PictureClassifier)
+    return model.module.classifier.how
+
+
+def reading(model: Adapter, how: Features) -> Adapter:
+    """What ``load_classifier`` gave, with the same weights and a picture read by ``how``; the first is left as it is.
+
+    how: of the same kind and layers, so that the head reads as many features.
+    """
+    assert isinstance(model.module, PictureClassifier)
+    classifier = copy.copy(model.module.classifier)
+    classifier.how = how
+    other = copy.copy(model)
+    other.module = PictureClassifier(classifier).eval()
+    return other
 
 
 def classifier_card(
@@ -163,7 +183,7 @@ def origin_of(flow: Flow) -> dict[str, Any]:
     """
     spec = asdict(flow.spec)
     if (card := card_of_flow(flow.name)) is not None:
-        return {"network": card["network"], "spec": spec}
+        return {**{key: card[key] for key in ("network", "address") if key in card}, "spec": spec}
     if flow.name.startswith("torchcfm:"):
         return {"network": {"name": "unet", **SIZES[TORCHCFM_SIZE]}, "spec": spec}
     if ":" in flow.name:
@@ -175,7 +195,10 @@ def origin_of(flow: Flow) -> dict[str, Any]:
 
 
 def card_of_flow(address: str) -> dict[str, Any] | None:
-    """The card of a flow that has one: a run of ``pretrain``, its flow.json, or a bundled flow; else None."""
+    """The card of a flow that has one: a run of ``pretrain`` or ``finetune``, its card, or a bundled one; else None."""
+    if (file := find_classifier(address)) is not None:
+        facts = json.loads(file.read_text())
+        return {**facts["flow"], "recipe": facts["recipe"]}
     path = Path(address).expanduser()
     if address.startswith("bundled:"):
         path = BUNDLED / f"{address.removeprefix('bundled:')}.json"

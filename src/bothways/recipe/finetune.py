@@ -4,12 +4,13 @@ classifier.json          the card: how to build it; written before the first ste
 classifier.safetensors   the averaged weights of flow and head, at every checkpoint
 measures.json            "classifier": what it knows of the pictures held out, and its flow-matching loss beside that of
                          the flow before
+along.jsonl              where it is asked for, the mutual information on some of them at every checkpoint
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,18 +24,21 @@ from bothways.data.images import Batch
 from bothways.data.sources import ImageSet
 from bothways.loops.fit import FitState
 from bothways.models.adapter import Adapter
+from bothways.models.catalogue import CLASSIFIER_CARD
 from bothways.models.velocity import Flow
 from bothways.numerics.measures import wilson_interval
+from bothways.recipe.along import VALIDATION_SEED, measured_along
 from bothways.recipe.cite import run_citations
-from bothways.recipe.classifier import CLASSIFIER_CARD, CLASSIFIER_WEIGHTS, flow_in, load_classifier
+from bothways.recipe.classifier import CLASSIFIER_WEIGHTS, flow_in, load_classifier
 from bothways.recipe.finetune_plan import Finetuning, prepare_finetuning
 from bothways.recipe.finetune_settings import DEFAULT_FINETUNING
-from bothways.recipe.pretrain import VALIDATION_SEED
-from bothways.recipe.training import SAVE_EVERY, Training, tensorboard_writer, training_folder
+from bothways.recipe.outcome import measuring
+from bothways.recipe.training import SAVE_EVERY, Training, begin_training
+from bothways.representation.classifier import FlowClassifier
 from bothways.representation.flow_matching import flow_matching
 from bothways.runs import RunFolder
-from bothways.runs.files import replace_file, write_json
-from bothways.types import Frame, UserError
+from bothways.runs.files import replace_file
+from bothways.types import Frame
 
 AT_ONCE = 100  # pictures that are looked at together
 
@@ -82,34 +86,11 @@ def finetune(
     return conclude_finetuning(plan, training)
 
 
-def begin_finetuning(
-    plan: Finetuning,
-    out: str | Path,
-    *,
-    overwrite: bool = False,
-    resume: bool = False,
-    workers: int = 1,
-    save_every: int = SAVE_EVERY,
-    tensorboard: bool = False,
-) -> Training:
-    """The training of a plan in its run folder, at the last checkpoint where it is resumed."""
-    if workers < 0 or save_every < 1:
-        raise UserError(f"--workers {workers}, --save-every {save_every}: the least are 0 and 1")
-    if tensorboard:
-        tensorboard_writer()
-    own = (CLASSIFIER_CARD, CLASSIFIER_WEIGHTS)
-    folder = training_folder(out, plan.tables(), plan.processes, own=own, overwrite=overwrite, resume=resume)
-    state = FitState(plan.classifier, plan.fit, plan.factor)
-    training = Training(
-        folder, state, plan.fit, plan.loss, plan.batch(), plan.settings.batch,
-        at_checkpoint=partial(write_weights, folder, state, plan.settings.half), save_every=save_every,
-        workers=workers, tensorboard=tensorboard, processes=plan.processes,
-    )  # fmt: skip
-    if resume:
-        training.resume()
-    if plan.processes.first:
-        write_json(folder.path / CLASSIFIER_CARD, plan.card())
-    return training
+def begin_finetuning(plan: Finetuning, out: str | Path, **how: Any) -> Training:
+    """The training of a plan in its run folder; ``how`` as ``begin_training`` has it."""
+    state, write = FitState(plan.classifier, plan.fit, plan.factor), partial(write_weights, half=plan.settings.half)
+    files, along = (CLASSIFIER_CARD, CLASSIFIER_WEIGHTS), partial(_along, plan, state)
+    return begin_training(plan, out, state, plan.batch(), write, files, along, **how)
 
 
 def write_weights(folder: RunFolder, state: FitState, half: bool = False) -> None:
@@ -120,27 +101,32 @@ def write_weights(folder: RunFolder, state: FitState, half: bool = False) -> Non
     replace_file(folder.path / CLASSIFIER_WEIGHTS, save(kept))
 
 
+def _along(plan: Finetuning, state: FitState) -> dict[str, Any]:
+    """Of the averaged flow of now, on the first pictures held out."""
+    classifier = state.result.eval()
+    assert isinstance(classifier, FlowClassifier)
+    assert isinstance(classifier.flow, Flow)
+    few = replace(plan, held=plan.held.subset(torch.arange(plan.settings.information)))
+    return measured_along(classifier.flow, few.held.images, flow_losses(few, classifier.flow))
+
+
 def conclude_finetuning(plan: Finetuning, training: Training) -> Finetuned:
     """The classifier as it was kept, and what it knows of the pictures held out, in the run folder."""
     folder = training.folder
-    plan.processes.by_the_first(partial(_measured, plan, training))
-    frames = [Frame(line["step"], line["t"], None, line["stats"]) for line in folder.frames]
+    plan.processes.by_the_first(partial(_measure, plan, training))
+    frames = training.frames
     plan.processes.end()
     return Finetuned(load_classifier(folder.path, device=plan.processes.device), frames, folder)
 
 
-def _measured(plan: Finetuning, training: Training) -> None:
+def _measure(plan: Finetuning, training: Training) -> None:
     folder = training.folder
-    try:
+    with measuring(folder):
         write_weights(folder, training.state, plan.settings.half)
         facts = classifier_facts(plan, load_classifier(folder.path, device=plan.processes.device))
-        cost = {key: folder.status[key] for key in ("seconds", "peak_mb")}
-        folder.write_measures({"classifier": facts, "cost": cost, "citations": run_citations(folder.settings, {})})
+        cited = run_citations(folder.settings, {})
+        folder.write_measures({"classifier": facts, "cost": training.cost, "citations": cited})
         folder.finish("complete")
-    except BaseException as error:
-        state = "failed" if isinstance(error, Exception) else "stopped"
-        folder.finish(state, f"trained but not measured ({error}); type --resume to go on")
-        raise
 
 
 @torch.no_grad()

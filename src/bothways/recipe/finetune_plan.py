@@ -28,6 +28,7 @@ from bothways.models.flows import load_flow
 from bothways.models.velocity import Flow
 from bothways.numerics.coupling import coupling_of
 from bothways.numerics.draws import generator
+from bothways.recipe.along import check_information
 from bothways.recipe.classifier import card_of_flow, classifier_card, count_of, flow_of, origin_of
 from bothways.recipe.finetune_settings import DEFAULT_FINETUNING, FinetuneSettings, finetune_settings
 from bothways.recipe.flow_run import flow_tables
@@ -75,7 +76,7 @@ class Finetuning:
         settings = self.settings
         augmentation = StrongAugmentation(**{**NONE, **settings.augmentation})
         drawn = batches(self.train, settings.batch, settings.seed, augmentation)
-        plain = batches(self.train, settings.batch, settings.seed, PLAIN)
+        plain = batches(self.train, settings.flow_batch or settings.batch, settings.seed, PLAIN)
         return partial(_batch, drawn, self.pairs(plain, settings.seed) if settings.beta else None, self._code)
 
     def pairs(self, batch: Callable[[int], Batch], seed: int) -> Batches:
@@ -132,6 +133,7 @@ def prepare_finetuning(
     spec = before.spec
     everything = load_images(data, size=(spec.height, spec.width))
     held, train = divided(everything, settings, str(data))
+    check_information(settings.information, len(held))
     settings = _settled(settings, len(train), "batch" in changes and changes["batch"] is not None, processes)
     classes = classes_of(everything)
     classifier = _built(settings, before, classes).to(processes.device)
@@ -216,16 +218,18 @@ def _settled(settings: FinetuneSettings, pictures: int, stated: bool, processes:
         if stated:
             raise UserError(f"batch={batch} is more than the {pictures} pictures to train on; type --batch {pictures}")
         batch = max(1, pictures // processes.count) * processes.count
-    processes.share(lambda step: (), batch)
+    flow_batch = None if settings.flow_batch is None else min(settings.flow_batch, batch)
+    for size in (batch, flow_batch or batch):
+        processes.share(lambda step: (), size)
     steps = settings.train_steps or (settings.epochs or 0) * (pictures // batch)
-    return settings.model_copy(update={"train_steps": steps, "epochs": None, "batch": batch})
+    return settings.model_copy(update={"train_steps": steps, "epochs": None, "batch": batch, "flow_batch": flow_batch})
 
 
 def _built(settings: FinetuneSettings, before: Flow, classes: tuple[str, ...] | int) -> FlowClassifier:
     how = Features(
         settings.kind,
         settings.walk_depth,
-        Walk(steps=settings.steps, solver=settings.solver),
+        Walk(steps=settings.steps, solver=settings.solver, gradient=settings.gradient),
         (settings.layer,) if settings.layer else (),
         settings.read_depth,
         settings.noised,

@@ -34,6 +34,9 @@ class FinetuneSettings(BaseModel):
     solver: Literal["euler", "midpoint", "heun", "rk4", "reversible-heun"] = Field(
         "euler", description="of the walk: euler, midpoint, heun, rk4, reversible-heun"
     )
+    gradient: Literal["exact", "direct", "adjoint"] = Field(
+        "exact", description="of the walk: exact, in little memory; direct, the same in much; adjoint, torchdiffeq's"
+    )
     layer: str | None = Field(None, description="whose activations are read; none for the middle of our U-Net")
     activation_depth: float | None = Field(
         None, ge=0, le=1, description="of the activations, where a walk has another depth; none for .1"
@@ -45,6 +48,9 @@ class FinetuneSettings(BaseModel):
     beta: float | None = Field(
         None, ge=0, description="weight of the flow-matching loss; none for 1, and 0 where the flow is frozen"
     )
+    flow_batch: int | None = Field(
+        None, ge=1, description="pictures of a step that the flow-matching loss sees; none for as many as the batch"
+    )
     coupling: Literal["independent", "ot", "sinkhorn"] | None = Field(
         None, description="of noise in that loss: independent, ot, sinkhorn; none for that of the flow's own training"
     )
@@ -52,6 +58,11 @@ class FinetuneSettings(BaseModel):
 
     labels: int | None = Field(None, ge=1, description="train on so many labelled pictures, as many of each class")
     validation: int = Field(500, ge=1, description="pictures held out of the training ones")
+    information: int = Field(
+        0,
+        ge=0,
+        description="pictures held out on which mutual information is measured at every checkpoint; 0 for none",
+    )
     augmentation: dict[str, Any] = Field(
         {}, description="what a picture goes through: crop, flip, strength, operations, erase"
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +25,7 @@ from bothways.recipe.assess import held_out
 from bothways.recipe.cite import flow_citations
 from bothways.recipe.drawing import picture_seed
 from bothways.recipe.flow_run import flow_tables
+from bothways.recipe.outcome import ending
 from bothways.recipe.result import peak_memory
 from bothways.representation.diagnostics import jacobian_gain, paths, round_trip, side_by_side, straightness, strips
 from bothways.representation.information import mutual_information_indicator
@@ -59,8 +60,7 @@ class FlowMeasuring:
 
     def run(self) -> Generator[Frame, None, None]:
         """Yield a frame after every part. However it ends, what is done is kept."""
-        state, message = "stopped", "stopped before the end; type --resume to go on"
-        try:
+        with ending(self.folder, lambda: {"seconds": self.seconds}):
             for name, measure in self.left:
                 began = time.perf_counter()
                 self.done[name] = dict(measure())
@@ -69,13 +69,6 @@ class FlowMeasuring:
                     self.folder.save_state({}, {"done": self.done})
                 plain = {key: value for key, value in self.done[name].items() if isinstance(value, float)}
                 yield Frame(len(self.done), len(self.done) / len(self.parts), None, plain)
-            state, message = "running", ""
-        except Exception as error:
-            state, message = "failed", str(error)
-            raise
-        finally:
-            if self.folder is not None:
-                self.folder.finish(state, message, seconds=self.seconds)
 
     def finish(self) -> dict[str, Any]:
         """measures["flow"], kept in the run folder where there is one."""
@@ -150,7 +143,7 @@ def prepare_likelihood(
     asked = {"command": "likelihood", "limit": limit, "draws": draws, "batch": batch, "seed": seed, "solver": solver}
     asked |= {"steps": steps, "divergence": divergence, "probes": probes, "tolerance": tolerance, "dtype": dtype}
     cited = flow_citations("likelihood", path=found.spec.path)
-    return _in_folder(FlowMeasuring(found, parts, close, cited), asked, data, **where)
+    return in_folder(FlowMeasuring(found, parts, close, cited), asked, data, **where)
 
 
 def diagnose(flow: Any, data: str | Path, **options: Any) -> dict[str, Any]:
@@ -182,8 +175,8 @@ def prepare_diagnose(
     if steps < 1:
         raise UserError(f"--steps {steps}: type 1 or more")
     asked = {"command": "diagnose", "n": n, "steps": steps, "solver": solver, "seed": seed, "dtype": dtype}
-    measuring = FlowMeasuring(found, [], _merged, flow_citations(path=found.spec.path))
-    measuring = _in_folder(measuring, asked, data, **where)
+    measuring = FlowMeasuring(found, [], merged, flow_citations(path=found.spec.path))
+    measuring = in_folder(measuring, asked, data, **where)
     measuring.parts = _diagnoses(found, images, seeds, solver, steps, measuring.folder)
     return measuring
 
@@ -215,7 +208,7 @@ def _diagnoses(
     ]
     if images.shape[-2:] == (1, 1):
         return [*parts, ("paths", lambda: _roll(flow, codes[:POINTS], steps))]
-    return parts if folder is None else [*parts, ("strips", lambda: _strips(flow, images[:SHOWN], steps, folder))]
+    return parts if folder is None else [*parts, ("strips", lambda: strip_files(flow, images[:SHOWN], steps, folder))]
 
 
 def _roll(flow: Flow, codes: Tensor, steps: int) -> dict[str, Any]:
@@ -225,15 +218,24 @@ def _roll(flow: Flow, codes: Tensor, steps: int) -> dict[str, Any]:
     return {"swiss_roll": flat.as_facts(codes[:, :2].flatten(1).norm(dim=1).tolist())}
 
 
-def _strips(flow: Flow, images: Tensor, steps: int, folder: RunFolder) -> dict[str, Any]:
-    rows = side_by_side(strips(flow, images, STRIP_DEPTHS, steps=steps))
+def strip_files(
+    flow: Flow,
+    images: Tensor,
+    steps: int,
+    folder: RunFolder,
+    depths: Sequence[float] = STRIP_DEPTHS,
+    *,
+    back: bool = False,
+) -> dict[str, Any]:
+    """Draw each picture's way to noise, and back, into a file of the run folder -> the facts of them."""
+    rows = side_by_side(strips(flow, images, depths, steps=steps, back=back))
     files = [f"images/strip-{index:04d}.png" for index in range(len(rows))]
     for file, row in zip(files, rows, strict=True):
         replace_file(folder.path / file, to_png(row))
-    return {"strips": files, "strip_depths": list(STRIP_DEPTHS)}
+    return {"strips": files, "strip_depths": [*depths, *(reversed(depths[:-1]) if back else ())]}
 
 
-def _merged(done: dict[str, Any]) -> dict[str, Any]:
+def merged(done: dict[str, Any]) -> dict[str, Any]:
     """The facts of all parts; lists of one name are joined."""
     facts: dict[str, Any] = {}
     for part in done.values():
@@ -263,7 +265,7 @@ def _changed(flow: Flow, found: ImageSet, size: tuple[int, int]) -> Iterator[str
         yield f"values of {found.levels} levels are rounded to the {spec.levels} that the flow was trained on"
 
 
-def _in_folder(
+def in_folder(
     measuring: FlowMeasuring,
     asked: Mapping[str, Any],
     data: str | Path,

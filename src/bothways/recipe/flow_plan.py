@@ -6,7 +6,6 @@ Source: PRG, Xue et al. 2024, arXiv 2412.01787: ICFM, OTCFM and GVP differ in pa
 from __future__ import annotations
 
 import dataclasses
-import platform
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,10 +25,11 @@ from bothways.models.velocity import Flow
 from bothways.numerics.coupling import coupling_of
 from bothways.numerics.draws import generator
 from bothways.numerics.paths import path_of
+from bothways.recipe.along import check_information
 from bothways.recipe.flow_settings import DEFAULT_PRETRAINING, PretrainSettings, pretrain_settings
+from bothways.recipe.outcome import versions
 from bothways.representation.flow_matching import flow_matching
 from bothways.types import ModelSpec, UserError
-from bothways.version import __version__
 
 NETS: dict[str, dict[str, Any]] = {**SIZES, "points": {"builder": "points"}}
 SMALL_PICTURES = 16  # pixels up to which the tiny network does
@@ -79,7 +79,7 @@ class Pretraining:
             "settings": {"command": "pretrain", **self.settings.model_dump()},
             "data": {"source": self.data, "pictures": len(self.train), "held_out": len(self.held)} | skipped,
             "model": {"name": self.flow.name, **spec, "network": self.network, "parameters": self.parameters},
-            "versions": {"bothways": __version__, "torch": torch.__version__, "python": platform.python_version()},
+            "versions": versions(),
         }
 
     def card(self) -> dict[str, Any]:
@@ -106,6 +106,7 @@ def prepare_pretraining(
     settings = _settled(settings, len(everything) - settings.validation, min(size), processes)
     order = torch.randperm(len(everything), generator=generator(settings.seed, 0, "validation"))
     held, train = everything.subset(order[: settings.validation]), everything.subset(order[settings.validation :])
+    check_information(settings.information, len(held))
     spec = ModelSpec(
         size=size[0] if size[0] == size[1] else size,  # type: ignore[arg-type]
         mean=(0.5, 0.5, 0.5),

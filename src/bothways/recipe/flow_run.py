@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import platform
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from bothways.models.velocity import Flow
-from bothways.version import __version__
+from bothways.recipe.outcome import versions
 
 
-def fingerprint(flow: Flow) -> str:
+def fingerprint(network: nn.Module) -> str:
     """The first 12 digits of the SHA-256 of the weights: a run is not to go on with others under the same address."""
     digest = hashlib.sha256()
-    for value in flow.state_dict().values():
+    for value in network.state_dict().values():
         digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()[:12]
 
@@ -39,6 +39,5 @@ def flow_tables(flow: Flow, settings: Mapping[str, Any], data: str | Path | None
         "source": spec.source,
         "licence": spec.licence,
     }
-    versions = {"bothways": __version__, "torch": torch.__version__, "python": platform.python_version()}
     given = {} if data is None else {"data": str(data)}
-    return {"settings": {**settings, **given}, "model": facts, "versions": versions}
+    return {"settings": {**settings, **given}, "model": facts, "versions": versions()}

@@ -28,6 +28,11 @@ class PretrainSettings(BaseModel):
     network: dict[str, Any] = Field({}, description="options of a U-Net of one's own, in place of net")
     size: int | None = Field(None, ge=1, description="pixels of a side; none for the pictures' own")
     validation: int = Field(500, ge=2, description="pictures held out of the training ones")
+    information: int = Field(
+        0,
+        ge=0,
+        description="pictures held out on which mutual information is measured at every checkpoint; 0 for none",
+    )
     augmentation: dict[str, Any] = Field({}, description="what a picture goes through: crop, flip, blur, noise, erase")
     steps: int | None = Field(None, ge=1, description="training steps; or --epochs")
     epochs: int | None = Field(None, ge=1, description="times every picture is seen, in place of --steps")

@@ -4,12 +4,13 @@ flow.json            the card: network, facts, data, recipe; written before the 
 flow.safetensors     the averaged weights, at every checkpoint, so that an unfinished flow can be looked at
 images/              what the finished flow makes of noise
 measures.json        "flow": its loss on pictures that were held out
+along.jsonl          where it is asked for, the mutual information on some of them at every checkpoint
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,21 +25,21 @@ from bothways.loops.fit import FitState
 from bothways.models.velocity import Flow
 from bothways.numerics.draws import Draws
 from bothways.numerics.paths import path_of
-from bothways.numerics.solvers import SOLVERS, State, grid, walked
+from bothways.recipe.along import VALIDATION_SEED, measured_along
 from bothways.recipe.cite import flow_citations
 from bothways.recipe.drawing import picture_seed
 from bothways.recipe.flow_plan import Pretraining, prepare_pretraining
 from bothways.recipe.flow_settings import DEFAULT_PRETRAINING
-from bothways.recipe.training import SAVE_EVERY, Training, tensorboard_writer, training_folder
-from bothways.representation.encode import image_time
+from bothways.recipe.outcome import measuring
+from bothways.recipe.training import SAVE_EVERY, Training, begin_training
+from bothways.representation.encode import decode
 from bothways.representation.flow_matching import flow_matching
 from bothways.runs import RunFolder
-from bothways.runs.files import replace_file, write_json
-from bothways.types import Frame, UserError
+from bothways.runs.files import replace_file
+from bothways.types import Frame
 
 CARD, WEIGHTS = "flow.json", "flow.safetensors"
 SAMPLES, SAMPLE_STEPS = 16, 50
-VALIDATION_SEED = 1_000_003  # the noise and times of held-out pictures: the same for every run
 LAST_FRAMES = 100  # whose mean loss is kept beside that of the held-out pictures
 
 
@@ -80,37 +81,11 @@ def pretrain(
     return conclude(plan, training)
 
 
-def begin(
-    plan: Pretraining,
-    out: str | Path,
-    *,
-    overwrite: bool = False,
-    resume: bool = False,
-    workers: int = 1,
-    save_every: int = SAVE_EVERY,
-    tensorboard: bool = False,
-) -> Training:
-    """The training of a plan in its run folder, at the last checkpoint where it is resumed."""
-    if workers < 0 or save_every < 1:
-        raise UserError(f"--workers {workers}, --save-every {save_every}: the least are 0 and 1")
-    if tensorboard:
-        tensorboard_writer()
-    folder = training_folder(
-        out, plan.tables(), plan.processes, own=(CARD, WEIGHTS), overwrite=overwrite, resume=resume
-    )
-    settings = plan.settings
-    state = FitState(plan.flow, plan.fit)
-    drawn = batches(plan.train, settings.batch, settings.seed, plan.augmentation)
-    training = Training(
-        folder, state, plan.fit, plan.loss, plan.pairs(drawn, settings.seed), settings.batch,
-        at_checkpoint=partial(write_weights, folder, state), save_every=save_every, workers=workers,
-        tensorboard=tensorboard, processes=plan.processes,
-    )  # fmt: skip
-    if resume:
-        training.resume()
-    if plan.processes.first:
-        write_json(folder.path / CARD, plan.card())
-    return training
+def begin(plan: Pretraining, out: str | Path, **how: Any) -> Training:
+    """The training of a plan in its run folder; ``how`` as ``begin_training`` has it."""
+    drawn = batches(plan.train, plan.settings.batch, plan.settings.seed, plan.augmentation)
+    batch, state = plan.pairs(drawn, plan.settings.seed), FitState(plan.flow, plan.fit)
+    return begin_training(plan, out, state, batch, write_weights, (CARD, WEIGHTS), partial(_along, plan, state), **how)
 
 
 def write_weights(folder: RunFolder, state: FitState) -> None:
@@ -119,23 +94,28 @@ def write_weights(folder: RunFolder, state: FitState) -> None:
     replace_file(folder.path / WEIGHTS, save(kept))
 
 
+def _along(plan: Pretraining, state: FitState) -> dict[str, Any]:
+    """Of the averaged flow of now, on the first pictures held out."""
+    flow = state.result.eval()
+    assert isinstance(flow, Flow)
+    few = replace(plan, held=plan.held.subset(torch.arange(plan.settings.information)))
+    return measured_along(flow, few.held.images, held_losses(few, flow))
+
+
 def conclude(plan: Pretraining, training: Training) -> Pretrained:
     """What the trained flow makes of noise, and its loss on the pictures held out, kept in the run folder."""
     flow, folder = training.state.result.eval(), training.folder
     assert isinstance(flow, Flow)
     if plan.processes.first:
-        try:
-            _measured(plan, flow, folder)
-        except BaseException as error:
-            state = "failed" if isinstance(error, Exception) else "stopped"
-            folder.finish(state, f"trained but not measured ({error}); type --resume to go on")
-            raise
-    frames = [Frame(line["step"], line["t"], None, line["stats"]) for line in folder.frames]
+        with measuring(folder):
+            _measure(plan, flow, training)
+    frames = training.frames
     plan.processes.end()
     return Pretrained(flow, frames, folder)
 
 
-def _measured(plan: Pretraining, flow: Flow, folder: RunFolder) -> None:
+def _measure(plan: Pretraining, flow: Flow, training: Training) -> None:
+    folder = training.folder
     seeds = [picture_seed(plan.settings.seed, index) for index in range(SAMPLES)]
     records = [{"index": index, "seed": seed} for index, seed in enumerate(seeds)]
     folder.save_pictures(samples(flow, seeds), records)
@@ -151,20 +131,16 @@ def _measured(plan: Pretraining, flow: Flow, folder: RunFolder) -> None:
         "steps": plan.settings.steps,
         "parameters": plan.parameters,
     }
-    cost = {key: folder.status[key] for key in ("seconds", "peak_mb")}
     cited = flow_citations(path=plan.settings.path, coupling=plan.settings.coupling)
-    folder.write_measures({"flow": facts, "cost": cost, "citations": cited})
+    folder.write_measures({"flow": facts, "cost": training.cost, "citations": cited})
     folder.finish("complete", of=SAMPLES)
 
 
 @torch.no_grad()
 def samples(flow: Flow, seeds: list[int]) -> Tensor:
     """(B,3,H,W) in [0,1]: noise of these seeds walked to pictures by Euler's steps."""
-    spec = flow.spec
-    shape = (1 if spec.channel_order == "grey" else 3, spec.height, spec.width)
-    noise: State = (Draws(seeds).normal(shape).to(flow.mean.device),)
-    *_, (x,) = walked(flow, noise, grid(0.0, image_time(flow), SAMPLE_STEPS), SOLVERS["euler"])
-    return flow.picture(x).clamp(0, 1).cpu()
+    noise = Draws(seeds).normal(flow.shape).to(flow.mean.device)
+    return decode(flow, noise, depth=1.0, steps=SAMPLE_STEPS).clamp(0, 1).cpu()
 
 
 @torch.no_grad()

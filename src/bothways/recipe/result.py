@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import resource
 import sys
 from collections.abc import Mapping
@@ -14,11 +13,11 @@ import torch
 from torch import Tensor
 
 from bothways.recipe.asked import Asked
+from bothways.recipe.outcome import versions
 from bothways.recipe.roles import Roles
 from bothways.recipe.settings import DrawSettings
 from bothways.runs import RunFolder, to_png
 from bothways.types import Frame
-from bothways.version import __version__
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,6 @@ def tables(
         "source": spec.source,
         "licence": spec.licence,
     }
-    versions = {"bothways": __version__, "torch": torch.__version__, "python": platform.python_version()}
     drawn: dict[str, Any] = {"classes": [spec.class_name(i) for i in dict.fromkeys(asked.labels) if i >= 0]}
     if asked.prompts:
         drawn["prompts"] = [f"{text}:{weight:g}" for text, weight in asked.prompts]
@@ -96,7 +94,7 @@ def tables(
     for what, source in (files or {}).items():
         if source is not None:
             drawn[what] = list(source) if what == "box" else _said(source)
-    return {"settings": settings.model_dump(), "drawn": drawn, "model": facts, "versions": versions}
+    return {"settings": settings.model_dump(), "drawn": drawn, "model": facts, "versions": versions()}
 
 
 def _said(source: str | Path | Tensor) -> str:

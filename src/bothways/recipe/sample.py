@@ -26,6 +26,7 @@ from bothways.recipe.cite import flow_citations
 from bothways.recipe.classifier import load_reader
 from bothways.recipe.drawing import picture_seed
 from bothways.recipe.flow_run import flow_tables
+from bothways.recipe.outcome import ending
 from bothways.recipe.result import Result, peak_memory
 from bothways.representation.encode import image_time
 from bothways.runs import RunFolder
@@ -63,25 +64,16 @@ class Sampling:
 
     def run(self) -> Generator[Frame, None, None]:
         """Yield a frame after every step of every batch. A finished batch is kept, however the run ends."""
-        state, message = "stopped", "stopped before the end; type --resume to go on"
-        try:
+        with ending(self.folder, lambda: {"of": self.n, "seconds": self.seconds}):
             for number, part in enumerate(self._parts()):
                 began = time.perf_counter()
                 yield from self._walk(number, part)
                 self.seconds += time.perf_counter() - began
-            state, message = "running", ""
-        except Exception as error:
-            state, message = "failed", str(error)
-            raise
-        finally:
-            if self.folder is not None:
-                self.folder.finish(state, message, of=self.n, seconds=self.seconds)
 
     @torch.no_grad()
     def _walk(self, number: int, part: list[int]) -> Generator[Frame, None, None]:
-        spec, seeds = self.flow.spec, [picture_seed(self.seed, index) for index in part]
-        channels = 1 if spec.channel_order == "grey" else 3
-        noise = Draws(seeds).normal((channels, spec.height, spec.width)).to(self.flow.mean.device)
+        seeds = [picture_seed(self.seed, index) for index in part]
+        noise = Draws(seeds).normal(self.flow.shape).to(self.flow.mean.device)
         steps = walked(self.flow, self.solver.start(self.flow, noise, 0.0), self.times, self.solver)
         for step, (x, *_) in enumerate(steps, 1):
             shown = self.flow.picture(x).clamp(0, 1)

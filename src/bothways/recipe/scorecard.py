@@ -6,7 +6,6 @@ then a few pictures by recipe, with what the judges say of them.
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import astuple, dataclass, field
@@ -25,12 +24,12 @@ from bothways.recipe.assess import held_out
 from bothways.recipe.attempts import ATTEMPTS, Attempt, attempted, how_many
 from bothways.recipe.classifier import load_reader
 from bothways.recipe.drawing import picture_seed
+from bothways.recipe.outcome import versions
 from bothways.recipe.statistics import read_spread
 from bothways.runs.files import plain, read_json, reason, write_json
 from bothways.synthesis.objectives import Spread, measure_spread
 from bothways.synthesis.scorecard import CONTROL, Condition, Quantity, chunks, label_free, score_quantity
 from bothways.types import Frame, ModelSpec, RunError, UserError
-from bothways.version import __version__
 
 FILE = "scorecard.json"
 LEVELS = (0.05, 0.1, 0.2, 0.3, 0.5)  # of Gaussian noise, in units of the [0, 1] image
@@ -194,7 +193,7 @@ def prepare_scorecard(
         | {"spread": measured_on},
         "settings": {"n": n, "seed": seed},
         "drawings": {"n": drawings or how_many(model), "seed": seed},
-        "versions": {"bothways": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        "versions": versions(),
     }
     attempts = ATTEMPTS if draw else ()
     scoring = Scoring(model, pictures.images.to(model.device), quantities, facts, data, attempts)

@@ -236,18 +236,27 @@ def paths(v: VectorField, x: Tensor, *, solver: str = "midpoint", steps: int = 5
 
 
 @torch.no_grad()
-def strips(flow: Flow, images: Tensor, depths: Sequence[float], *, solver: str = "midpoint", steps: int = 50) -> Tensor:
+def strips(
+    flow: Flow,
+    images: Tensor,
+    depths: Sequence[float],
+    *,
+    solver: str = "midpoint",
+    steps: int = 50,
+    back: bool = False,
+) -> Tensor:
     """(K,B,3,H,W) in [0,1]: pictures (B,3,H,W) on their way to noise at K rising depths, cut to what can be seen.
 
-    depths: 0 is the picture itself. steps: of the whole way. Raises UserError for depths that do not rise.
+    depths: 0 is the picture itself. steps: of the whole way. back: then the same depths on the way back too.
+    Raises UserError for depths that do not rise.
     """
     if not depths or list(depths) != sorted(set(depths)) or depths[0] < 0 or depths[-1] > 1:
         raise UserError(f"depths {list(depths)} do not rise from 0 to 1; type some such as 0, 0.25, 0.5, 1")
     x, t, seen = flow.code(images), image_time(flow), []
-    for depth in depths:
-        following = _time_at(flow, depth) if depth else t
-        if following < t:
-            count = max(1, round(steps * (t - following)))
+    for depth in [*depths, *(reversed(depths[:-1]) if back else ())]:
+        following = _time_at(flow, depth) if depth else image_time(flow)
+        if following != t:
+            count = max(1, round(steps * abs(t - following)))
             x, t = _end(flow, x, grid(t, following, count), solver_of(solver)), following
         seen.append(flow.picture(x).clamp(0, 1).cpu())
     return torch.stack(seen)

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bothways.numerics.solvers import solver_of
 from bothways.representation.activations import activations, found
 from bothways.representation.encode import Walk, image_time, walk
 from bothways.types import Path, UserError
@@ -57,6 +58,12 @@ class Features:
     @property
     def reads_activations(self) -> bool:
         return self.kind in ("activations", "both")
+
+    @property
+    def calls(self) -> int:
+        """How often the network is called for a picture; a pass for activations counts as one, though it ends early."""
+        walked = solver_of(self.walk.solver).calls_of(self.walk.steps) if self.walks and self.depth > 0 else 0
+        return walked + self.reads_activations
 
     def check(self, flow: nn.Module) -> None:
         """Raise UserError, with the nearest names, for a layer that the flow does not have."""
