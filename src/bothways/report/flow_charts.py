@@ -116,31 +116,35 @@ def round_trip(rows: Sequence[Mapping[str, Any]]) -> Chart | None:
 
 def gain(rows: Sequence[Mapping[str, Any]]) -> Chart | None:
     """The gain over depth, with its interval."""
-    found = sorted(complete_rows(rows, "depth", "gain"), key=lambda row: row["depth"])
+    found = _by_depth(rows, "gain")
     if not found:
         return None
-    x, y = [row["depth"] for row in found], [row["gain"] for row in found]
-    curve = curve_trace(x, y, "depth %{x:.2f}<br>gain %{y:.3g}<extra></extra>")
-    layout = axes_layout("depth, from the picture (0) to noise (1)", "rms gain")
-    layout["yaxis"]["rangemode"] = "tozero"
     most = max(found, key=lambda row: row["gain"])
-    band = interval_band(found)
-    words = f"At most {significant(most['gain'])}, at depth {most['depth']:g}{SHADE if band else ''}."
-    return Chart("Gain from the picture to a depth", {"data": [*band, curve], "layout": layout}, words)
+    words = f"At most {significant(most['gain'])}, at depth {most['depth']:g}"
+    hover = "depth %{x:.2f}<br>gain %{y:.3g}<extra></extra>"
+    return _over_depth("Gain from the picture to a depth", found, "gain", "rms gain", hover, words)
 
 
 def information(rows: Sequence[Mapping[str, Any]]) -> Chart | None:
     """The information over depth, with its interval."""
-    found = sorted(complete_rows(rows, "depth", "nats_per_dim"), key=lambda row: row["depth"])
+    found = _by_depth(rows, "nats_per_dim")
     if not found:
         return None
-    x, y = [row["depth"] for row in found], [row["nats_per_dim"] for row in found]
-    curve = curve_trace(x, y, "depth %{x:.2f}<br>%{y:.3g} nats<extra></extra>")
-    layout = axes_layout("depth, from the picture (0) to noise (1)", "nats per dimension")
+    ends = [f"{significant(row['nats_per_dim'])} at depth {row['depth']:.2g}" for row in (found[0], found[-1])]
+    words, hover = f"From {' to '.join(ends)}", "depth %{x:.2f}<br>%{y:.3g} nats<extra></extra>"
+    return _over_depth("Information by depth", found, "nats_per_dim", "nats per dimension", hover, words)
+
+
+def _by_depth(rows: Sequence[Mapping[str, Any]], key: str) -> list[Mapping[str, Any]]:
+    return sorted(complete_rows(rows, "depth", key), key=lambda row: row["depth"])
+
+
+def _over_depth(title: str, found: Sequence[Mapping[str, Any]], key: str, label: str, hover: str, words: str) -> Chart:
+    """A curve from zero on, with its interval, which the words name where it is there."""
+    curve, band = curve_trace([row["depth"] for row in found], [row[key] for row in found], hover), interval_band(found)
+    layout = axes_layout("depth, from the picture (0) to noise (1)", label)
     layout["yaxis"]["rangemode"] = "tozero"
-    band, ends = interval_band(found), [f"{significant(y[k])} at depth {x[k]:.2g}" for k in (0, -1)]
-    words = f"From {' to '.join(ends)}{SHADE if band else ''}."
-    return Chart("Information by depth", {"data": [*band, curve], "layout": layout}, words)
+    return Chart(title, {"data": [*band, curve], "layout": layout}, f"{words}{SHADE if band else ''}.")
 
 
 # ---- the roll ------------------------------------------------------------------------------------------------------
