@@ -15,6 +15,7 @@ Synthesis
     dsf             the same as a field of ascent
     statistics      what a model measures of real pictures, for drawing without a class
     spectrum        the mean amplitude spectrum of pictures, for the recipe maco -> Spectrum
+    explain         an audit: what portraits of a class share and real pictures do not, and what else is in them
     scorecard       which label-free quantities of a model mean anything -> Scorecard
 
 Classification
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from bothways.models.catalogue import load_model
     from bothways.models.flows import load_flow
     from bothways.numerics.spectra import Spectrum
+    from bothways.recipe.audit import explain
     from bothways.recipe.classifier import load_classifier
     from bothways.recipe.curves import curves
     from bothways.recipe.encode import decode, encode
@@ -73,6 +75,7 @@ _SHELF = {
     "load_flow": "models.flows",
     "load_images": "data.sources",
     "load_model": "models.catalogue",
+    "explain": "recipe.audit",
     "load_classifier": "recipe.classifier",
     "curves": "recipe.curves",
     "decode": "recipe.encode",
@@ -132,6 +135,7 @@ __all__ = [
     "edit",
     "encode",
     "evaluate",
+    "explain",
     "features",
     "finetune",
     "generate",

@@ -205,3 +205,12 @@ def test_a_confidence_at_an_edge_belongs_below_and_an_empty_bin_is_none() -> Non
 def test_a_model_that_is_always_sure_and_half_right_is_off_by_a_half() -> None:
     found = measures.calibration(measures.calibration_sums(torch.ones(10), torch.arange(10) % 2))
     assert (found.ece, found.mce) == (0.5, 0.5)
+
+
+def test_the_mean_spectrum_has_the_mean_slope():
+    pictures = torch.cat([_power_law(1.0, 24, 32, 6), _power_law(2.5, 24, 32, 6), torch.full((1, 3, 24, 32), 0.5)])
+    frequency, power = measures.mean_spectrum(pictures)
+    slope = np.polyfit(frequency.log().numpy(), power.log().numpy(), 1)[0]
+    assert abs(slope - measures.spectrum_slope(pictures)) < 1e-9
+    assert abs(float(frequency[-1]) - 0.5) < 0.03
+    assert bool(measures.mean_spectrum(pictures[-1:])[1].isnan().all())

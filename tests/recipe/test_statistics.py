@@ -279,3 +279,12 @@ def test_statistics_of_any_layer(toy: Adapter, data: Path) -> None:
         assert (found[layer].mean - facts.mean).abs().max() <= 2 * HALF * facts.mean.abs().max()
     with pytest.raises(UserError, match="has no layer"):
         statistics(toy, data, layers=["nowhere"])
+
+
+def test_data_of_a_test_split_alone_are_measured(tmp_path) -> None:
+    for name in ("anchor", "barrel"):
+        (tmp_path / "test" / name).mkdir(parents=True)
+        for i, image in enumerate(Draws(range(4)).uniform((3, 16, 16))):
+            (tmp_path / "test" / name / f"{i}.png").write_bytes(to_png(image))
+    found = generate(TOY, ["anchor"], 1, "icons", steps=1, data=tmp_path, judges=[])
+    assert len(found) == 1

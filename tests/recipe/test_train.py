@@ -124,6 +124,7 @@ def test_a_card_draws_and_judges(trained: Path) -> None:
     assert [v["judge"] for v in verdicts] == [card]
     assert verdicts[0]["frechet"] is not None
     assert result.measures["images"]["spectrum_slope_null"] is not None
+    assert all(power > 0 for power in result.measures["images"]["spectrum_null"]["power"])
 
 
 def test_a_resume_equals_the_uninterrupted_run(place: Path, trained: Path) -> None:

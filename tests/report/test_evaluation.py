@@ -63,7 +63,7 @@ def test_the_page_says_what_was_asked_and_shows_every_part(tmp_path: Path) -> No
     for title in ("The classifier in numbers", "Corrupted pictures", "What its confidence is worth", "Class by class"):
         assert f"<h3>{title}</h3>" in html, title
     for absent in ("no picture finished", "Wanted and called", "What the judges", "While it was", "nan", "None"):
-        assert absent not in html.split("<script>")[0], absent
+        assert absent not in html.split("<script")[0], absent
     for value in (0.731, 0.1125, 0.4712, 0.8125, 0.59, 0.45):
         assert f'data-csv="{value}"' in html, value
     assert "NOT CIFAR-10-C" in html
@@ -117,4 +117,4 @@ def test_a_run_that_was_stopped_says_what_it_asked(tmp_path: Path) -> None:
     folder.finish("stopped", "stopped before the end")
     html = render([folder])
     assert "evaluate asked bundled:small" in html
-    assert "drew" not in html.split("<script>")[0]
+    assert "drew" not in html.split("<script")[0]

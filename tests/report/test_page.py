@@ -4,21 +4,36 @@ from __future__ import annotations
 
 import base64
 import json
+import math
+import re
+import shutil
+import subprocess
+import zlib
 from html.parser import HTMLParser
 from pathlib import Path
 
 import plotly.graph_objects as go
 import pytest
 import torch
+from plotly.offline import get_plotlyjs
 
 from bothways.report import render, write_report
-from bothways.report.charts import confusion, objectives
-from bothways.report.page import shown_size
+from bothways.report.charts import confusion, objectives, spectrum
+from bothways.report.pictures import shown_size
 from bothways.report.tables import duration, number, significant
 from bothways.runs import RunFolder, to_png
 from bothways.types import Frame, UserError
 
 CLASSES = ["plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "<script>alert(1)</script>"]
+
+
+SPECTRA = {
+    "spectrum_slope": -2.134,
+    "spectrum_slope_null": -1.91,
+    "spectrum": {"frequency": [1 / 32, 1 / 8, 1 / 2], "power": [8.0, 0.5, 0.03125]},
+    "spectrum_null": {"frequency": [1 / 32, 1 / 8, 1 / 2], "power": [4.0, 1.0, 0.25]},
+}
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 def _judge(name: str, gave: bool, called: list[int], shift: float) -> dict:
@@ -64,7 +79,13 @@ def make_run(path: Path, recipe: str, count: int = 20, side: int = 32, shift: fl
     called = [label if i % 6 else (label + 2) % 10 for i, label in enumerate(labels)]
     measures = {
         "judges": [_judge("cifar10-attention", False, called, shift), _judge("cifar10-resnet20", True, labels, 0.0)],
-        "images": {"spectrum_slope": -2.134, "spectrum_slope_null": -1.91, "flip_symmetry": 0.1, "collapsed": 0.0},
+        "images": {
+            "spectrum_slope": -2.134,
+            "spectrum_slope_null": -1.91,
+            "flip_symmetry": 0.1,
+            "collapsed": 0.0,
+            **SPECTRA,
+        },
         "cost": {"seconds": 75.4, "seconds_per_picture": 0.754, "peak_mb": 900.0},
         "citations": ["@article{one,\n  title = {Drawn & <judged>}\n}"],
     }
@@ -115,13 +136,14 @@ def test_nothing_is_fetched(html: str) -> None:
     assert "url(" not in html.split("</style>")[0]
     policy = [meta for meta in page.all("meta") if meta.get("http-equiv") == "Content-Security-Policy"]
     assert (policy[0]["content"] or "").startswith("default-src 'none'")
-    assert html.count("plotly.js v") == 1
+    packed = html.split('id="plotly">')[1].split("</script>")[0]
+    assert zlib.decompress(base64.b64decode(packed)).decode() == get_plotlyjs()
 
 
 def test_every_picture_is_embedded_as_it_lies_on_disk(html: str, pair: list[RunFolder]) -> None:
     embedded = [a["src"].split(",")[1] for a in Page(html).all("img") if a.get("src")]
     on_disk = [folder.image_path(record).read_bytes() for folder in pair for record in folder.pictures]
-    assert [base64.b64decode(content) for content in embedded] == on_disk
+    assert sorted(base64.b64decode(content) for content in embedded) == sorted(on_disk)
     assert all(a.get("alt") for a in Page(html).all("img") if a.get("src"))
 
 
@@ -198,6 +220,36 @@ def test_charts_are_valid_plotly_and_count_right() -> None:
     assert (line.figure["data"][0]["x"], line.figure["data"][0]["y"]) == ([1, 2], [2.0, 5.0])
 
 
+def test_the_spectrum_stands_against_its_null() -> None:
+    chart = spectrum("drawn", {**SPECTRA, "spectrum_slope": -2.0, "spectrum_slope_null": -1.0})
+    assert chart is not None
+    go.Figure(chart.figure)
+    null, own = chart.figure["data"]
+    assert (null["y"], own["y"]) == ([4.0, 1.0, 0.25], [8.0, 0.5, 0.03125])
+    assert own["x"] == [1 / 32, 1 / 8, 1 / 2]
+    assert [chart.figure["layout"][axis]["type"] for axis in ("xaxis", "yaxis")] == ["log", "log"]
+    named = {note["text"]: note for note in chart.figure["layout"]["annotations"]}
+    assert named["null"]["y"] == math.log10(0.25)
+    assert (named["null"]["yanchor"], named["pictures"]["yanchor"]) == ("bottom", "top")
+    assert chart.words == "Slope of the pictures −2.00, of the null −1.00; photographs have about −2."
+    assert spectrum("drawn", {"spectrum": None, "spectrum_null": SPECTRA["spectrum"]}) is None
+    alone = spectrum("drawn", {"spectrum": SPECTRA["spectrum"]})
+    assert alone is not None
+    assert len(alone.figure["data"]) == 1
+
+
+def test_runs_stand_in_columns(html: str, pair: list[RunFolder]) -> None:
+    table = html.split("Side by side</h2>")[1].split("</section>")[0]
+    assert re.findall(r'<th scope="col"[^>]*>([^<]*)</th>', table) == ["", "das", "icons"]
+    rates = table.split("Hit-rate, cifar10-attention")[2].split("</tr>")[0]
+    assert re.findall(r'data-csv="([^"]*)"', rates)[-2:] == ["0.87", "0.62"]
+    columns = html.split('class="columns pictures" style="--n:2"')[1].split("</article>")[0].split("<article")[0]
+    of_planes = columns.split("<h4>plane</h4>")[1].split("<h4>")[0]
+    assert [len(re.findall("<img", part)) for part in of_planes.split("<section")[1:]] == [2, 1]
+    assert html.count("<img src=") == 30  # none twice
+    assert 'class="columns' not in render(pair[:1])
+
+
 def test_a_thousand_classes_keep_their_columns_few() -> None:
     judge = {"judge": "j", "called": list(range(60, 120))}
     chart = confusion(judge, [{"label": c} for c in range(60)])
@@ -245,3 +297,53 @@ def test_a_picture_that_is_gone_or_foreign_is_named(tmp_path: Path) -> None:
     (folder.path / "pictures.jsonl").write_text('{"index": 0, "file": "../secret.png"}\n')
     with pytest.raises(UserError, match="outside the run folder"):
         render([folder])
+
+
+IN_PRINT = """() => [...document.querySelectorAll("table, .main-svg, img, pre")]
+  .filter((one) => one.getBoundingClientRect().right > document.documentElement.clientWidth + 1)
+  .map((one) => one.outerHTML.slice(0, 120))"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not here")
+def test_the_page_in_a_browser_and_on_paper(tmp_path: Path, pair: list[RunFolder]) -> None:
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not here")
+    written, paper = write_report([folder.path for folder in pair], tmp_path / "r.html"), tmp_path / "r.pdf"
+    asked: list[str] = []
+    faults: list[str] = []
+    with sync_api.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_context(viewport={"width": 400, "height": 800}, color_scheme="dark").new_page()
+        page.set_default_timeout(240_000)
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.goto(written.as_uri())
+        page.get_by_role("button", name="car, picture 2;").first.click()
+        assert "100" not in page.inner_text("#viewer-facts")
+        assert "102" in page.inner_text("#viewer-facts")  # its seed
+        assert "cifar10-attention" in page.inner_text("#viewer-calls")
+        assert page.eval_on_selector("#viewer-image", "one => one.naturalWidth") == 32
+        page.keyboard.press("Escape")
+        drawn = "() => [...document.querySelectorAll('.plot')].every((one) => one.querySelector('.main-svg'))"
+        page.wait_for_function(drawn)
+        assert page.evaluate("document.documentElement.scrollWidth") == 400
+        page.set_viewport_size({"width": 1000, "height": 800})
+        page.emulate_media(media="print")
+        page.set_viewport_size({"width": 690, "height": 800})  # of A4 within its margins
+        assert page.evaluate(IN_PRINT) == []
+        assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+        page.pdf(path=paper, format="A4")
+        browser.close()
+    assert [url for url in asked if not url.startswith(("data:", "blob:", "file:"))] == []
+    assert faults == []
+    assert 4 <= len(re.findall(rb"/Type\s*/Page\b", paper.read_bytes())) <= 12
+    if reader := shutil.which("pdftotext"):
+        words = subprocess.run([reader, paper, "-"], capture_output=True, text=True, check=True).stdout
+        titles = (
+            "Side by side",
+            "The pictures",
+            "What the judges say",
+            "Spectrum against its null",
+            "Wanted and called",
+        )
+        for title in (*titles, "While it was drawing", "How to repeat it", "Settings", "Citations"):
+            assert title in words, title

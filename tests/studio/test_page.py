@@ -239,6 +239,7 @@ def test_a_photo_is_walked_to_noise_and_back(site: Site, tmp_path: Path) -> None
     page.locator("#walk-file input[type=file]").set_input_files(photo(tmp_path / "photo.png", 2, (40, 50)))
     page.get_by_alt_text("picture").locator("visible=true").first.wait_for()
     page.get_by_label("Steps each way").fill("3")
+    assert page.get_by_label("Flow").input_value() == "bundled:cifar10-prg"
     page.get_by_role("button", name="Walk", exact=True).click()
     state(page, "walk", "complete")
     run, seen = RunFolder.open(site.runs / "walk-001"), {}
@@ -246,6 +247,9 @@ def test_a_photo_is_walked_to_noise_and_back(site: Site, tmp_path: Path) -> None
     for key, depth in (("Home", "0.00"), ("End", "1.00")):
         slider.press(key)
         page.locator(f"#walk-pictures [data-depth='{depth}']").wait_for()
+        calls = page.locator("#walk-pictures .bw-calls")  # what the flow takes each picture for
+        assert calls.count() == 2
+        assert all(len(re.findall(r"\d+ %", text)) == 3 for text in calls.all_inner_texts())
         seen[depth] = page.locator("#walk-pictures img").evaluate_all("all => all.map(one => one.src)")
     assert len(seen["0.00"]) == len(seen["1.00"]) == 2
     assert seen["0.00"][0] != seen["0.00"][1]  # what is lost on the way

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -161,6 +162,27 @@ def test_the_server_starts_without_asking_anyone(tmp_path: Path) -> None:
     loaded, attempts = watch(start.format(str(tmp_path)) + "server.build_app(runs, jobs.Jobs(runs))")
     assert "gradio" in loaded
     assert attempts == []
+
+
+COMING = """
+import socket, sys
+from pathlib import Path
+from bothways.studio.server import serve
+
+def told(address):
+    host, port = address.removeprefix("http://").rstrip("/").split(":")
+    with socket.create_connection((host, int(port)), timeout=60):
+        print("came")
+    raise KeyboardInterrupt
+
+serve(Path(sys.argv[1]), 0, opened=False, told=told)
+"""
+
+
+def test_who_comes_as_soon_as_it_says_where_it_is_waits(tmp_path: Path) -> None:
+    pytest.importorskip("gradio", reason="gradio is not here")
+    done = subprocess.run([sys.executable, "-c", COMING, tmp_path], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["came"]
 
 
 def test_without_gradio_it_says_what_to_type(monkeypatch, tmp_path: Path, capsys) -> None:

@@ -202,7 +202,9 @@ def test_image_measures():
     assert found["collapsed"] == 0.5
     assert abs(found["pixel_std"] - 0.5 / math.sqrt(12)) < 0.01
     assert abs(found["flip_symmetry"] - 0.5) < 0.05
-    assert image_measures(torch.zeros(1, 3, 8, 8))["spectrum_slope"] is None
+    assert len(found["spectrum"]["frequency"]) == len(found["spectrum"]["power"]) == 16
+    flat = image_measures(torch.zeros(1, 3, 8, 8))
+    assert (flat["spectrum_slope"], flat["spectrum"]) == (None, None)
 
 
 def test_mean_blur():

@@ -31,6 +31,7 @@ def version(show: Annotated[bool, typer.Option("--version", help="Print the vers
 
 LISTS = ("--class", "--judge", "--only", "--score", "--condition", "--channel")
 LISTS_OF = {  # options that take one value in other commands
+    "explain": ("--classes", "--fail-on"),
     "curves": ("--steps", "--depth-offsets"),
     "features": ("--depth", "--kind", "--layer", "--split", "--probe"),
 }

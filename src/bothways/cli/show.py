@@ -48,7 +48,7 @@ def finish(drawing: Any, out: Path, dry_run: bool) -> None:
     say(f"{len(result)} pictures in {out}/images, the report in {page}")
 
 
-def follow(frames: Iterable[Any], total: int, title: str, done: int = 0) -> None:
+def follow(frames: Iterable[Any], total: int, title: str, done: int = 0, to: Console = console) -> None:
     """A progress bar with time left and the last measured values."""
     columns = (
         TextColumn("{task.description}"),
@@ -57,7 +57,7 @@ def follow(frames: Iterable[Any], total: int, title: str, done: int = 0) -> None
         TimeElapsedColumn(),
         TextColumn("left"),
     )
-    with Progress(*columns, TimeRemainingColumn(), TextColumn("{task.fields[values]}"), console=console) as bar:
+    with Progress(*columns, TimeRemainingColumn(), TextColumn("{task.fields[values]}"), console=to) as bar:
         task = bar.add_task(title, total=total, completed=done, values="")
         for frame in frames:
             values = "  ".join(f"{name} {value:.3g}" for name, value in frame.stats.items())

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,7 @@ def load_images(
     split: str = "train",
     size: int | tuple[int, int] | None = None,
     limit: int | None = None,
+    first: int | None = None,
 ) -> ImageSet:
     """Read every picture at an address into memory.
 
@@ -68,9 +70,11 @@ def load_images(
     size: pixels, an int or (height, width); the shorter side is resized to it and the centre cut out. Needed
         where the pictures differ in size.
     limit: read only so many, evenly spaced, so that a folder sorted by class is not cut to its first classes.
+    first: read only so many from the start.
     Raises UserError where nothing can be read.
     """
-    return _read(find_images(address, split=split, limit=limit), size, str(address))
+    found = find_images(address, split=split, limit=limit)
+    return _read(replace(found, entries=islice(found.entries, first)), size, str(address))
 
 
 def find_images(address: str | Path, *, split: str = "train", limit: int | None = None) -> Found:
@@ -108,6 +112,15 @@ def is_split(address: str | Path, split: str) -> bool:
     if str(address) in NAMED or not path.exists():
         return True
     return path.is_dir() and (find_shards(path, split) is not None or _split_folder(path, split) != path)
+
+
+def training_split(address: str | Path) -> str:
+    """The split that is measured beforehand: "train", or "test" of data that have no other."""
+    try:
+        is_split(address, "train")
+    except UserError:
+        return "test"
+    return "train"
 
 
 def _split_folder(path: Path, split: str) -> Path:

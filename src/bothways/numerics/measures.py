@@ -205,15 +205,13 @@ def _rings(height: int, width: int) -> tuple[Tensor, Tensor]:
     return ring, (log_frequency / torch.bincount(ring))[1:]
 
 
-def spectrum_slopes(images: Tensor) -> Tensor:
-    """(N,) the slope of log power against log radial frequency of each picture, NaN for a constant one.
+def ring_powers(images: Tensor) -> tuple[Tensor, Tensor]:
+    """(R,) frequencies in cycles per pixel, and (N,R) the power of each picture in rings about them, float64.
 
-    P(f) = |FFT(hann (Y - mean Y))|^2 averaged over rings of width 1/min(H, W), from f = 1/min(H, W) to Nyquist;
-    the slope is that of the least-squares line through (log f, log P), each ring counting once. Y is the luminance.
-    White noise gives 0, natural photographs about -2. The window is there because pictures do not wrap around:
-    without it the seam at the edges writes a slope of its own (-2) over the picture's. The lowest ring has few
-    coefficients, so the log of its mean is low: 1/f^a noise gives -a + 0.06 at 64x64, + 0.12 at 31x31, + 0.2 at 16x16.
+        P(f) = |FFT(hann (Y - mean Y))|^2 averaged over rings of width 1/min(H, W), from f = 1/min(H, W) to Nyquist
 
+    Y is the luminance; the rows of constant pictures are NaN. The window is there because pictures do not wrap around:
+    without it the seam at the edges writes a slope of its own (-2) over the picture's.
     images: (N,3,H,W) in [0,1], H and W at least 4. Raises UserError on other shapes. Source: Field 1987.
     """
     luminance = _luminance(_pictures(images, "spectrum_slope"))
@@ -225,11 +223,29 @@ def spectrum_slopes(images: Tensor) -> Tensor:
     power = torch.fft.fft2(_windowed(luminance)).abs().square().flatten(1)
     per_ring = torch.zeros(count, len(x) + 1, dtype=torch.float64).index_add_(1, ring, power)
     per_ring = (per_ring / torch.bincount(ring))[:, 1:]
-    y = per_ring.clamp_min(per_ring.amax(1, keepdim=True) * POWER_FLOOR).log()
+    kept = per_ring.clamp_min(per_ring.amax(1, keepdim=True) * POWER_FLOOR)
+    return x.exp(), torch.where(luminance.flatten(1).std(1, keepdim=True) > CONSTANT_STD, kept, math.nan)
 
-    x = x - x.mean()
-    slope = (y * x).sum(1) / x.square().sum()
-    return torch.where(luminance.flatten(1).std(1) > CONSTANT_STD, slope, math.nan)
+
+def spectrum_slopes(images: Tensor) -> Tensor:
+    """(N,) the slope of log power against log radial frequency of each picture, NaN for a constant one.
+
+    The slope is that of the least-squares line through (log f, log P) of :func:`ring_powers`, each ring counting once.
+    White noise gives 0, natural photographs about -2. The lowest ring has few coefficients, so the log of its mean is
+    low: 1/f^a noise gives -a + 0.06 at 64x64, + 0.12 at 31x31, + 0.2 at 16x16. Arguments as of ``ring_powers``.
+    """
+    frequency, power = ring_powers(images)
+    x = frequency.log() - frequency.log().mean()
+    return (power.log() * x).sum(1) / x.square().sum()
+
+
+def mean_spectrum(images: Tensor) -> tuple[Tensor, Tensor]:
+    """(R,) frequencies in cycles per pixel, and (R,) the geometric mean of the pictures' power at each.
+
+    Its slope on logarithmic axes is :func:`spectrum_slope`; NaN where all pictures are constant.
+    """
+    frequency, power = ring_powers(images)
+    return frequency, power.log().nanmean(0).exp()
 
 
 def spectrum_slope(images: Tensor) -> float:

@@ -41,7 +41,8 @@ def assess(
     names = [record["class"] for record in result.records] if bool((result.labels >= 0).all()) else None
     images = result.images.to(roles.main.device)
     verdicts = judge(images, names, jury, references, gradient_models=set(roles.names))
-    measured = {**image_measures(result.images), "spectrum_slope_null": null_slope(roles.main, settings)}
+    null = null_measures(roles.main, settings)
+    measured = image_measures(result.images) | {f"{key}_null": null[key] for key in ("spectrum_slope", "spectrum")}
     return {"judges": [v.as_dict() for v in verdicts], "images": measured, "citations": citations(settings)}
 
 
@@ -73,8 +74,8 @@ def find_references(jury: Sequence[Adapter], data: str | Path | None) -> dict[st
 def reference(model: Adapter, data: str | Path | None) -> Reference | None:
     """Real pictures as this judge sees them: those of ``data``, or what comes with a bundled model."""
     if data is not None and not is_statistics(data):
-        real = load_images(data, split=held_out(data), size=(model.spec.height, model.spec.width))
-        chosen = real.subset(torch.arange(min(len(real), REFERENCE_AT_MOST)))
+        size = (model.spec.height, model.spec.width)
+        chosen = load_images(data, split=held_out(data), size=size, first=REFERENCE_AT_MOST)
         features, _ = penultimate(model, (chosen.images.float() / 255).to(model.device))
         return None if features is None else Reference(features, chosen.labels, str(data))
     kept = kept_statistics(model.name)
@@ -90,8 +91,8 @@ def held_out(data: str | Path) -> str:
     return "test" if str(data) in NAMED or not path.exists() or any(place.exists() for place in found) else "train"
 
 
-def null_slope(model: Adapter, settings: DrawSettings) -> float | None:
-    """The spectrum's slope when the same recipe is fed white noise in place of gradients: what it puts in by itself."""
+def null_measures(model: Adapter, settings: DrawSettings) -> dict[str, Any]:
+    """Of the pictures when the same recipe is fed white noise in place of gradients: what it puts in by itself."""
     if settings.start == "photo":
         settings = settings.model_copy(update={"start": "grey"})
     place = geometry(settings, model.spec)
@@ -101,5 +102,4 @@ def null_slope(model: Adapter, settings: DrawSettings) -> float | None:
         pass
     with torch.no_grad():
         images = place.crop()(ascent.parameterization.image()[:, None], draws, 0.0)[:, 0]
-    slope = image_measures(images)["spectrum_slope"]
-    return slope
+    return image_measures(images)

@@ -109,11 +109,16 @@ def prepare(
     files = {"data": data, "photo": photo, "mask": mask, "box": box, "style": style}
     drawing = Drawing(roles, chosen, asked, only, None, jury, references, files)
     if out is not None:
-        told = tables(roles, chosen, asked, files)
-        drawing.folder = RunFolder.create(out, told, overwrite=overwrite, resume=resume)
-        keep_scene(scene, drawing.folder.path)
-        drawing.seconds = float(drawing.folder.status["seconds"])
+        keep_scene(scene, in_folder(drawing, out, overwrite=overwrite, resume=resume).path)
     return drawing
+
+
+def in_folder(drawing: Drawing, out: str | Path, *, overwrite: bool = False, resume: bool = False) -> RunFolder:
+    """The run folder of a drawing, which it then writes to. Raises UserError where ``RunFolder.create`` does."""
+    told = tables(drawing.roles, drawing.settings, drawing.asked, drawing.files)
+    drawing.folder = RunFolder.create(out, told, overwrite=overwrite, resume=resume)
+    drawing.seconds = float(drawing.folder.status["seconds"])
+    return drawing.folder
 
 
 def conclude(drawing: Drawing) -> Result:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from bothways.data.sources import load_images
+from bothways.data.sources import load_images, training_split
 from bothways.models.adapter import Adapter
 from bothways.numerics.fill import tension_fill
 from bothways.numerics.pyramid import resize
@@ -91,7 +91,7 @@ def find_space(models: Sequence[Adapter], settings: DrawSettings, data: str | Pa
         sizes = {(model.spec.height, model.spec.width) for model in models}
         if len(sizes) > 1:
             raise UserError("score models of different sizes cannot be sampled together; type one --score")
-        images = load_images(data, size=next(iter(sizes)), limit=PICTURES).images
+        images = load_images(data, split=training_split(data), size=next(iter(sizes)), limit=PICTURES).images
         layers, features = zip(*map(measured_layers, models), strict=True)
         return measure_space(models, images.to(device), layers, features)
     if len(models) > 1:
@@ -116,7 +116,7 @@ def _prediction(model: Adapter, data: str | Path | None, mask: Tensor | None) ->
             "what is in a hole is predicted from a mask and real pictures; type --mask or --box, and --data"
         )
     size = (model.spec.height, model.spec.width)
-    images = load_images(data, size=size, limit=LEARNED).images.float() / 255
+    images = load_images(data, split=training_split(data), size=size, limit=LEARNED).images.float() / 255
     filled = tension_fill(images, resize(mask.float(), size) > 0.5)
     return predict_statistics(model, images.to(model.device), filled.to(model.device), model.statistics_layers())
 
@@ -132,7 +132,9 @@ def _stored(model: Adapter) -> Stored:
 
 def _spread(model: Adapter, settings: DrawSettings, data: str | Path | None) -> Mapping[str, Spread]:
     if data is not None and not is_statistics(data):
-        images = load_images(data, size=(model.spec.height, model.spec.width), limit=SPREAD_PICTURES).images
+        images = load_images(
+            data, split=training_split(data), size=(model.spec.height, model.spec.width), limit=SPREAD_PICTURES
+        ).images
         return measure_spread(model, (images.float() / 255).to(model.device), model.statistics_layers())
     spread = read_spread(known_of(model, data))
     if not spread:

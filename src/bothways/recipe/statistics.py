@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from bothways.data.sources import load_images
+from bothways.data.sources import load_images, training_split
 from bothways.models.adapter import Adapter
 from bothways.models.catalogue import SCALE, kept_statistics, read_statistics
 from bothways.recipe.classifier import load_reader
@@ -177,7 +177,9 @@ def statistics(
         )
     if not isinstance(model, Adapter):
         model = load_reader(model, spec, weights=weights, device=device)
-    images = load_images(data, size=(model.spec.height, model.spec.width), limit=limit).images
+    images = load_images(
+        data, split=training_split(data), size=(model.spec.height, model.spec.width), limit=limit
+    ).images
     kept = as_tensors(space_of(model, images, rank, layers))
     if path is not None:
         try:

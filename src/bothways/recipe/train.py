@@ -105,7 +105,7 @@ def prepare_training(
         )
     validation, train = _divided(recipe, tables, data)
     try:
-        settings, network = _built(tables, train)
+        settings, network = built_training(tables, train)
         state = FitState(network, settings)
         size = tables["fit"]["batch"]
         drawn = batches(train, size, tables["seed"], Augmentation(**tables.get("augmentation", {})))
@@ -156,7 +156,7 @@ def _divided(recipe: str, tables: dict[str, Any], data: str) -> tuple[ImageSet, 
     return everything.subset(order[:held]), everything.subset(order[held:])
 
 
-def _built(tables: dict[str, Any], train: ImageSet) -> tuple[FitSettings, nn.Module]:
+def built_training(tables: dict[str, Any], train: ImageSet) -> tuple[FitSettings, nn.Module]:
     options = dict(tables["fit"])
     epochs, batch = options.pop("epochs"), options.pop("batch")
     options.pop("label_smoothing", None)

@@ -5,6 +5,7 @@ Every chart stands with a sentence that says the same, for readers who cannot se
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,8 +13,11 @@ from statistics import fmean
 from typing import Any
 
 ACCENT = "10,127,90"  # red, green, blue: the page's one accent, fading to nothing so that any ground shows through
+ASIDE = "136,142,150"  # of what the measured is held to
 MOST_COLUMNS = 24  # of a confusion: the rarest other answers share one more column
 OTHER = "other"
+CYCLES = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5]  # per pixel, named on the axis of a spectrum
+POINTS_AT_MOST = 1000  # of a line over the steps; a long training has more, which no screen can show
 FONT = {"family": "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif", "size": 12}
 
 
@@ -109,6 +113,42 @@ def _heatmap(rows: list[str], columns: list[str], grid: list[list[int]]) -> dict
     return {"data": [trace], "layout": layout}
 
 
+def spectrum(title: str, images: Mapping[str, Any]) -> Chart | None:
+    """The power of each ring of frequencies, of the pictures and of the null, both axes by factors of ten."""
+    own, null = images.get("spectrum") or {}, images.get("spectrum_null") or {}
+    if not own.get("power"):
+        return None
+    lines = [("null", null, ASIDE, "dot")] if null.get("power") else []
+    lines += [("pictures", own, ACCENT, "solid")]
+    traces, notes = [], []
+    for words, line, colour, dash in lines:
+        x, y, look = line["frequency"], line["power"], {"color": f"rgb({colour})", "width": 1.8, "dash": dash}
+        hover = f"{words}<br>%{{x:.3f}} cycles per pixel<br>%{{y:.3g}}<extra></extra>"
+        traces.append({"type": "scatter", "mode": "lines", "x": x, "y": y, "line": look, "hovertemplate": hover})
+        side = "bottom" if y[-1] == max(of["power"][-1] for _, of, _, _ in lines) else "top"  # so that no two overlap
+        end = {"x": math.log10(x[-1]), "y": math.log10(y[-1]), "xanchor": "left", "yanchor": side, "showarrow": False}
+        notes.append({**end, "text": words})
+    axis = {"automargin": True, "fixedrange": True, "zeroline": False, "type": "log", "exponentformat": "power"}
+    layout = base_layout(
+        260,
+        margin={"l": 8, "r": 64, "t": 8, "b": 8},
+        xaxis={
+            **axis,
+            "title": {"text": "cycles per pixel"},
+            "showgrid": False,
+            "tickvals": CYCLES,
+            "ticktext": list(map(str, CYCLES)),
+        },
+        yaxis={**axis, "title": {"text": "power"}, "dtick": 1},
+        hovermode="closest",
+        annotations=notes,
+    )
+    slopes = [images.get(key) for key in ("spectrum_slope", "spectrum_slope_null")]
+    told = [f"{value:.2f}".replace("-", "−") if isinstance(value, (int, float)) else "not measured" for value in slopes]
+    words = f"Slope of the pictures {told[0]}, of the null {told[1]}; photographs have about −2."
+    return Chart(title, {"data": traces, "layout": layout}, words)
+
+
 def objectives(frames: Sequence[Mapping[str, Any]]) -> list[Chart]:
     """One line chart per measured value over the steps, its mean over the batches that reached the step."""
     values: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
@@ -121,6 +161,8 @@ def objectives(frames: Sequence[Mapping[str, Any]]) -> list[Chart]:
 
 def _line(key: str, means: Mapping[int, float]) -> Chart:
     x, y = list(means), [float(f"{value:.6g}") for value in means.values()]
+    every = -(-len(x) // POINTS_AT_MOST)
+    x, y = ([*line[:-1:every], line[-1]] for line in (x, y))
     trace = {
         "type": "scatter",
         "mode": "lines" if len(x) > 1 else "markers",

@@ -21,13 +21,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bothways.report.charts import ACCENT, MOST_COLUMNS, Chart, base_layout, counted
+from bothways.report.charts import ACCENT, ASIDE, MOST_COLUMNS, Chart, base_layout, counted
 from bothways.report.flow import Part
-from bothways.report.flow_charts import AXIS, is_number
+from bothways.report.flow_charts import AXIS, is_number, line_across, whiskers
 from bothways.report.tables import MISSING, Cell, Table, cost_of, count, interval, name, number, percent, time
 
 Facts = Mapping[str, Any]
-ASIDE = "136,142,150"  # red, green, blue of what the measured is held to
 NAMED = 8  # skipped pictures that the page names
 
 
@@ -147,21 +146,14 @@ def _corruptions(facts: Facts) -> Part | None:
     return Part("Corrupted pictures", note, [chart], corruption_table(corrupted))
 
 
-def _reach(row: Facts, key: str) -> float:
-    """From the value to an end of its interval, 0 where there is none."""
-    end = row.get(key)
-    return abs(end - row["value"]) if isinstance(end, (int, float)) else 0.0
-
-
 def _bars(rows: Sequence[Facts], clean: Any) -> Chart:
     x, y = [str(row.get("corruption")) for row in rows], [100 * row["value"] for row in rows]
-    up, down = ([100 * _reach(row, key) for row in rows] for key in ("high", "low"))
     bars = {
         "type": "bar",
         "x": x,
         "y": y,
         "marker": {"color": f"rgba({ACCENT},0.72)"},
-        "error_y": {"type": "data", "symmetric": False, "array": up, "arrayminus": down, "thickness": 1.2, "width": 4},
+        "error_y": whiskers(rows),
         "hovertemplate": "%{x}<br>%{y:.1f} %<extra></extra>",
     }
     layout = base_layout(
@@ -173,9 +165,7 @@ def _bars(rows: Sequence[Facts], clean: Any) -> Chart:
     )
     words = f"Worst under {x[y.index(min(y))]} ({min(y):.1f} %), best under {x[y.index(max(y))]} ({max(y):.1f} %)"
     if is_number(clean):
-        line = {"color": f"rgb({ASIDE})", "width": 1.2, "dash": "dot"}
-        across = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": 100 * clean, "y1": 100 * clean, "line": line}
-        layout["shapes"] = [across]
+        layout["shapes"] = [line_across(100 * clean)]
         words += f"; the dotted line is {100 * clean:.1f} %, on clean pictures"
     words += "; the whiskers are 95 % intervals."
     return Chart("Accuracy by corruption", {"data": [bars], "layout": layout}, words, wide=len(x) > 8)

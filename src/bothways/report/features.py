@@ -20,11 +20,10 @@ from typing import Any
 
 from bothways.report.charts import ACCENT, Chart, base_layout
 from bothways.report.flow import Part
-from bothways.report.flow_charts import AXIS, is_number
+from bothways.report.flow_charts import AXIS, is_number, line_across, whiskers
 from bothways.report.tables import Cell, Table, cost_of, count, interval, name, number, percent, time
 
 Facts = Mapping[str, Any]
-ASIDE = "136,142,150"  # red, green, blue of what the measured is held to
 CURVES = (ACCENT, "47,111,187", "200,96,24", "140,84,170")  # of the kinds and layers, in turn
 PIXELS, SKIPPED_NAMED = "pixels", 8
 NOTE = (
@@ -162,26 +161,19 @@ def _curves(facts: Facts, probe: str) -> Chart | None:
     words = f"Best at depth {best['depth']:g}, {best['kind']} ({100 * best['value']:.1f} %)"
     pixels = next((row["value"] for row in rows if row.get("kind") == PIXELS), None)
     if pixels is not None:
-        line = {"color": f"rgb({ASIDE})", "width": 1.2, "dash": "dot"}
-        ends = {"xref": "paper", "x0": 0, "x1": 1, "y0": 100 * pixels, "y1": 100 * pixels}
-        layout["shapes"] = [{"type": "line", **ends, "line": line}]
+        layout["shapes"] = [line_across(100 * pixels)]
         words += f"; the dotted line is {100 * pixels:.1f} %, of the pixels alone"
     return Chart(f"{probe}: accuracy by depth", {"data": traces, "layout": layout}, words + ".", coloured=True)
 
 
 def _curve(label: str, rows: Sequence[Facts], colour: str) -> dict[str, Any]:
-    def reach(row: Facts, key: str) -> float:
-        end = row.get(key)
-        return 100 * abs(end - row["value"]) if isinstance(end, (int, float)) else 0.0
-
-    up, down = ([reach(row, key) for row in rows] for key in ("high", "low"))
     return {
         "type": "scatter",
         "mode": "lines+markers",
         "name": label,
         "x": [row["depth"] for row in rows],
         "y": [100 * row["value"] for row in rows],
-        "error_y": {"type": "data", "symmetric": False, "array": up, "arrayminus": down, "thickness": 1.2, "width": 4},
+        "error_y": whiskers(rows),
         "line": {"color": f"rgb({colour})", "width": 1.8},
         "marker": {"color": f"rgb({colour})", "size": 6},
         "hovertemplate": f"{label}<br>depth %{{x}}<br>%{{y:.1f}} %<extra></extra>",

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from bothways.report.charts import ACCENT, Chart, base_layout
+from bothways.report.charts import ACCENT, ASIDE, Chart, base_layout
 from bothways.report.tables import significant
 
 HEIGHT = 260
@@ -50,6 +50,22 @@ def interval_band(rows: Sequence[Mapping[str, Any]], over: str = "depth") -> lis
     shape = {"type": "scatter", "mode": "lines", "x": [*x, *x[::-1]], "y": [*high, *low[::-1]], "fill": "toself"}
     fill = {"fillcolor": f"rgba({ACCENT},0.18)", "line": {"width": 0}, "hoverinfo": "skip"}
     return [{**shape, **fill}] if rows else []
+
+
+def whiskers(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The 95 % intervals of shares as error bars, in percent; of no width where a row has none."""
+
+    def reach(row: Mapping[str, Any], key: str) -> float:
+        return 100 * abs(row[key] - row["value"]) if is_number(row.get(key)) else 0.0
+
+    up, down = ([reach(row, key) for row in rows] for key in ("high", "low"))
+    return {"type": "data", "symmetric": False, "array": up, "arrayminus": down, "thickness": 1.2, "width": 4}
+
+
+def line_across(height: float) -> dict[str, Any]:
+    """A dotted line at a height: what the measured is held to."""
+    line = {"color": f"rgb({ASIDE})", "width": 1.2, "dash": "dot"}
+    return {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": height, "y1": height, "line": line}
 
 
 def bits(facts: Mapping[str, Any]) -> Chart | None:

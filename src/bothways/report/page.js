@@ -1,9 +1,32 @@
 "use strict";
 
 // Charts: the figures stand in the page; their colours come from its style, for light, dark and print.
-for (const box of document.querySelectorAll(".plot")) {
-  const figure = JSON.parse(box.dataset.figure);
-  Plotly.newPlot(box, figure.data, figure.layout, { displayModeBar: false, responsive: true, scrollZoom: false });
+async function unpack(packed) {
+  const text = atob(packed.textContent);
+  const bytes = new Uint8Array(text.length);
+  for (let place = 0; place < text.length; place++) bytes[place] = text.charCodeAt(place);
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+  const code = await new Response(stream).text();
+  document.head.append(Object.assign(document.createElement("script"), { textContent: code }));
+}
+
+async function chart() {
+  const packed = document.getElementById("plotly");
+  if (packed) await unpack(packed);
+  for (const box of document.querySelectorAll(".plot")) {
+    const figure = JSON.parse(box.dataset.figure);
+    await Plotly.newPlot(box, figure.data, figure.layout, { displayModeBar: false, responsive: true, scrollZoom: false });
+    scalable(box);
+    box.on("plotly_afterplot", () => scalable(box));
+  }
+}
+chart();
+
+// So that the style may make a chart smaller, as for print.
+function scalable(box) {
+  const { width, height } = box._fullLayout;
+  box.style.setProperty("--ratio", `${width} / ${height}`);
+  for (const drawn of box.querySelectorAll(".main-svg")) drawn.setAttribute("viewBox", `0 0 ${width} ${height}`);
 }
 
 // "Copy as CSV": the full values, not the rounded ones that are shown.

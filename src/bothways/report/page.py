@@ -5,58 +5,21 @@ Pictures, Plotly, style and script stand inside the page, and its content policy
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Callable, Mapping, Sequence
-from functools import cache
-from importlib import resources
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FunctionLoader, StrictUndefined
-from markupsafe import Markup
-from plotly.offline import get_plotlyjs
-
-from bothways.report import along, charts, classifier, curves, evaluation, features, flow, tables
+from bothways.report import along, audit, charts, classifier, compared, curves, evaluation, features, flow, tables
+from bothways.report.pictures import Album, album
 from bothways.report.sentence import sentence, work_of
+from bothways.report.template import filled
 from bothways.runs import PHOTOS, RunFolder
 from bothways.runs.files import reason, replace_file
 from bothways.types import RunError, UserError
 
-SMALL = 96  # pixels: a picture under this is enlarged, by a whole factor, to 96..128
-LARGE = 224  # pixels: a picture over this is shown at this
 GIVEN_AT_MOST = 50  # photos shown beside what was made of them
 ASKED = (evaluation, curves, features)  # sections of what was asked of a model: measures -> what stands there
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-
-
-def shown_size(width: int, height: int) -> tuple[int, int]:
-    """How large a picture is shown, in CSS pixels: 32 -> 96, 28 -> 112, 64 -> 128, 224 -> 224, 512 -> 224."""
-    long = max(width, height)
-    scale = min(-(-SMALL // long), 128 / long) if long < SMALL else min(1.0, LARGE / long)
-    return round(width * scale), round(height * scale)
-
-
-def png_size(content: bytes) -> tuple[int, int]:
-    """(width, height) from the header of a PNG. Raises UserError where it is none."""
-    if content[:8] != b"\x89PNG\r\n\x1a\n" or len(content) < 24:
-        raise UserError("not a PNG file")
-    return int.from_bytes(content[16:20], "big"), int.from_bytes(content[20:24], "big")
-
-
-def _embedded(
-    folder: RunFolder, record: Mapping[str, Any], size: Callable[[int, int], tuple[int, int]] = shown_size
-) -> dict[str, Any]:
-    path = folder.image_path(record)
-    try:
-        content = path.read_bytes()
-        width, height = png_size(content)
-    except OSError as error:
-        raise UserError(f"{path}: {reason(error)}; restore the picture, or draw the run again") from error
-    except UserError as error:
-        raise UserError(f"{path}: {error}; restore the picture, or draw the run again") from error
-    shown = size(width, height)
-    source = "data:image/png;base64," + base64.b64encode(content).decode()
-    return {"src": source, "width": shown[0], "height": shown[1], "crisp": shown[0] > width}
 
 
 def _calls(place: int, record: Mapping[str, Any], judges: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -84,27 +47,39 @@ def _facts(record: Mapping[str, Any]) -> list[list[str]]:
     ]
 
 
-def _picture(folder: RunFolder, place: int, record: Mapping[str, Any], judges: Sequence[Any]) -> dict[str, Any]:
+def _picture(own: Mapping[str, Any], place: int, record: Mapping[str, Any], judges: Sequence[Any]) -> dict[str, Any]:
+    """own: the picture itself, as an Album has it."""
     index, wanted = record.get("index", place), str(record.get("class") or "")
     title = f"{wanted or 'picture'}, picture {index}"
     calls = _calls(place, record, judges)
-    return {**_embedded(folder, record), "title": title, "wanted": wanted, "calls": calls, "facts": _facts(record)}
+    return {**own, "title": title, "wanted": wanted, "calls": calls, "facts": _facts(record)}
 
 
-def _given(folder: RunFolder) -> list[dict[str, Any]]:
+def _plain(own: Mapping[str, Any], title: str) -> dict[str, Any]:
+    return {**own, "title": title, "calls": [], "facts": []}
+
+
+def _given(folder: RunFolder) -> list[Path]:
     """The first of the photos, styles and masks that a run was given."""
-    files = sorted((folder.path / PHOTOS).glob("*.png"))[:GIVEN_AT_MOST]
-    return [
-        {**_embedded(folder, {"file": f"{PHOTOS}/{file.name}"}), "title": file.stem, "calls": [], "facts": []}
-        for file in files
-    ]
+    return sorted((folder.path / PHOTOS).glob("*.png"))[:GIVEN_AT_MOST]
 
 
-def _grouped(pictures: Sequence[dict[str, Any]]) -> list[tuple[str, list[dict[str, Any]]]]:
+def _strips(folder: RunFolder) -> list[Path]:
+    """The rows of a flow's states."""
+    return [folder.image_path({"file": file}) for file in (flow.facts_of(folder.measures) or {}).get("strips") or []]
+
+
+def _album(folders: Sequence[RunFolder]) -> Album:
+    """Every picture of the page."""
+    drawn = [folder.image_path(record) for folder in folders for record in folder.pictures]
+    return album([*drawn, *(path for folder in folders for path in (*_given(folder), *_strips(folder)))])
+
+
+def _grouped(pictures: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     groups: dict[str, list[dict[str, Any]]] = {}
     for picture in pictures:
         groups.setdefault(picture["wanted"], []).append(picture)
-    return list(groups.items())
+    return groups
 
 
 def _unfinished(status: Mapping[str, Any]) -> str:
@@ -116,26 +91,32 @@ def _unfinished(status: Mapping[str, Any]) -> str:
     return f"{state.capitalize()}{of}" + (f": {status['message']}" if status.get("message") else "")
 
 
-def _run(folder: RunFolder, label: str, place: int) -> dict[str, Any]:
+def _run(folder: RunFolder, label: str, place: int, kept: Album) -> dict[str, Any]:
     """Everything that the template shows of one run."""
     recipe, status, measures, records = folder.settings, folder.status, folder.measures, folder.pictures
     judges = tables.judges(measures)
-    of_flow = _flow(folder, measures) or next(filter(None, (kind.section(measures) for kind in ASKED)), None)
+    of_flow = _flow(folder, measures, kept) or next(filter(None, (kind.section(measures) for kind in ASKED)), None)
     work = work_of(recipe, measures)
     verdicts = [] if work != "drawing" and not judges else [tables.judge_table(measures), tables.image_table(measures)]
-    pictures = [_picture(folder, index, record, judges) for index, record in enumerate(records)]
+    pictures = [
+        _picture(kept.embedded(folder.image_path(record)), index, record, judges)
+        for index, record in enumerate(records)
+    ]
     confusions = [chart for judge in judges if (chart := charts.confusion(judge, records)) is not None]
     return {
         "label": label,
+        "path": folder.path.resolve(),
         "anchor": f"run-{place}",
         "sentence": sentence(folder, work),
         "work": work,
         "unfinished": _unfinished(status),
         "legend": _legend(judges),
-        "given": _given(folder),
+        "given": [_plain(kept.embedded(path), path.stem) for path in _given(folder)],
+        "remark": kept.remark(folder.path, f"{label}/images"),
         "groups": _grouped(pictures),
         "flow": of_flow,
         "tables": [*verdicts, tables.cost_table(measures, status, work)],
+        "spectra": _spectra(measures),
         "confusions": confusions,
         "objectives": [*charts.objectives(folder.frames), *along.charts(folder)],
         "recipe": recipe,
@@ -144,7 +125,7 @@ def _run(folder: RunFolder, label: str, place: int) -> dict[str, Any]:
     }
 
 
-def _flow(folder: RunFolder, measures: Mapping[str, Any]) -> dict[str, Any] | None:
+def _flow(folder: RunFolder, measures: Mapping[str, Any], kept: Album) -> dict[str, Any] | None:
     """What the template shows of a flow, or of one made a classifier; None where neither was measured."""
     if (known := classifier.facts_of(measures)) is not None:
         return {"strips": [], "depths": [], "numbers": classifier.numbers_table(known), "parts": []}
@@ -152,11 +133,24 @@ def _flow(folder: RunFolder, measures: Mapping[str, Any]) -> dict[str, Any] | No
     if facts is None:
         return None
     rows = [
-        {**_embedded(folder, {"file": file}, flow.strip_size), "title": f"picture {place}", "calls": [], "facts": []}
-        for place, file in enumerate(facts.get("strips") or [], start=1)
+        _plain(kept.embedded(path, flow.strip_size), f"picture {place}")
+        for place, path in enumerate(_strips(folder), start=1)
     ]
     numbers, parts = flow.numbers_table(facts), flow.parts(facts)
     return {"strips": rows, "depths": flow.depth_labels(facts), "numbers": numbers, "parts": parts}
+
+
+def _spectra(measures: Mapping[str, Any]) -> list[charts.Chart]:
+    """A chart of each measured set of pictures whose spectrum is known."""
+    found = [charts.spectrum(key or "drawn", of.get("images") or {}) for key, of in tables.sets(measures).items()]
+    return [chart for chart in found if chart is not None]
+
+
+def _beside(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """The runs with pictures and the classes of all, for the columns; None where there are no two."""
+    drawn = [run for run in runs if run["groups"]]
+    classes = list(dict.fromkeys(wanted for run in drawn for wanted in run["groups"]))
+    return {"runs": drawn, "classes": classes} if len(drawn) > 1 else None
 
 
 def _legend(judges: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -183,57 +177,61 @@ def _title(labels: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(labels[:-1]), labels[-1]]))
 
 
-@cache
-def _part(name: str) -> str:
-    return resources.files("bothways.report").joinpath(name).read_text(encoding="utf-8")
-
-
-def filled(template: str, *, charted: bool, **values: Any) -> str:
-    """A template of this folder with its values, and with style and script inside. charted: whether it has charts."""
-    loader = FunctionLoader(_part)
-    environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.get_template(template).render(
-        missing=tables.MISSING,
-        gave_gradient=tables.GAVE_GRADIENT,
-        style=Markup(_part("page.css")),
-        script=Markup(_part("page.js")),
-        plotly=Markup(get_plotlyjs()) if charted else "",
-        **values,
-    )
-
-
 def render(folders: Sequence[RunFolder]) -> str:
     """The page of these runs, as HTML. Raises UserError for no run, or for one whose pictures cannot be read."""
     if not folders:
         raise UserError("report: no run folder given; type at least one")
-    runs = [
-        _run(folder, label, place) for place, (folder, label) in enumerate(zip(folders, _labels(folders), strict=True))
-    ]
-    drawn = any(run["confusions"] or run["objectives"] or (run["flow"] and run["flow"]["parts"]) for run in runs)
+    audits = [folder for folder in folders if audit.facts_of(folder.measures) is not None]
+    if audits and len(folders) > 1:
+        raise UserError(f"{audits[0].path}: an audit has a page of its own; type bothways report {audits[0].path}")
+    if audits:
+        return audit.render_audit(audits[0])
+    kept, labels = _album(folders), _labels(folders)
+    runs = [_run(folder, label, place, kept) for place, (folder, label) in enumerate(zip(folders, labels, strict=True))]
+    comparisons = _comparisons(runs)
+    drawn = any(found for _, found in comparisons) or any(
+        run["confusions"] or run["objectives"] or (run["flow"] and run["flow"]["parts"]) for run in runs
+    )
     citations = dict.fromkeys(str(entry).strip() for run in runs for entry in run["measures"].get("citations") or [])
     return filled(
         "page.html.jinja",
         title=_title([run["label"] for run in runs]),
         runs=runs,
-        comparisons=_comparisons(runs),
+        comparisons=comparisons,
+        beside=_beside(runs),
         settings=tables.settings_tables([(run["label"], run["recipe"]) for run in runs]),
         citations=list(citations),
         charted=drawn,
     )
 
 
-def _comparisons(runs: Sequence[Mapping[str, Any]]) -> list[tables.Table]:
-    """A table of each kind of run that there are several of: only like is compared with like."""
+def _comparisons(runs: Sequence[Mapping[str, Any]]) -> list[tuple[tables.Table, list[charts.Chart]]]:
+    """A table of each kind of run that there are several of, a column per run, and its charts: like beside like."""
     kinds: dict[Any, list[Mapping[str, Any]]] = {}
     for run in runs:
         kinds.setdefault(_kind(run), []).append(run)
     return [
-        kind.comparison_table([(run["label"], run["measures"], run["status"]) for run in of])
+        (
+            tables.in_columns(kind.comparison_table([(run["label"], run["measures"], run["status"]) for run in of])),
+            _charts(kind, of, runs),
+        )
         for kind, of in kinds.items()
         if len(of) > 1
     ]
+
+
+def _charts(kind: Any, of: Sequence[Mapping[str, Any]], runs: Sequence[Mapping[str, Any]]) -> list[charts.Chart]:
+    """Of classifiers; an evaluation is drawn over what was chosen for its classifier where that stands beside it."""
+    settings = {
+        run["path"]: compared.settings_of(run["recipe"], classifier.facts_of(run["measures"]) or {}) for run in runs
+    }
+    if kind is classifier:
+        return compared.charts(compared.of_classifiers([(r["label"], settings[r["path"]], r["measures"]) for r in of]))
+    if kind is not evaluation:
+        return []
+    asked = [Path(str((run["recipe"].get("model") or {}).get("address"))).resolve() for run in of]
+    told = [(run["label"], settings.get(path) or {}, run["measures"]) for run, path in zip(of, asked, strict=True)]
+    return compared.charts(compared.of_evaluations(told))
 
 
 def _kind(run: Mapping[str, Any]) -> Any:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bothways.report.charts import ACCENT, Chart, base_layout
-from bothways.report.page import filled, png_size
+from bothways.report.pictures import png_size
 from bothways.report.scorecard_tables import (
     Row,
     as_markdown,
@@ -22,6 +22,7 @@ from bothways.report.scorecard_tables import (
     sentence,
 )
 from bothways.report.tables import settings_tables
+from bothways.report.template import filled
 from bothways.runs.files import read_json, reason, replace_file
 from bothways.types import UserError
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bothways.runs.files import dotted
@@ -178,28 +178,37 @@ def cost_table(measures: Mapping[str, Any], status: Mapping[str, Any], work: str
 
 
 def comparison_table(runs: Sequence[tuple[str, Mapping[str, Any], Mapping[str, Any]]]) -> Table:
-    """One row per run and judge. runs: (name, measures, status)."""
+    """One row per run, and in it what each judge says. runs: (name, measures, status)."""
+    known = dict.fromkeys(str(judge.get("judge", "unnamed")) for _, measures, _ in runs for judge in judges(measures))
     rows = []
     for label, measures, status in runs:
-        seconds = time(cost_of(measures, status).get("seconds"))
-        for judge in judges(measures) or [{"judge": MISSING}]:
-            near = [number(judge.get(key)) for key in ("frechet", "diversity")]
-            rows.append(
-                [
-                    name(label),
-                    _judge_name(judge),
-                    percent(judge.get("hit_rate")),
-                    interval(judge.get("hit_interval") if judge.get("n") else None),
-                    *near,
-                    seconds,
-                ]
-            )
+        own = {str(judge.get("judge", "unnamed")): judge for judge in judges(measures)}
+        verdicts = [cell for judge in known or [""] for cell in _verdict(own.get(judge, {}))]
+        rows.append([name(label), *verdicts, time(cost_of(measures, status).get("seconds"))])
     note = (
         "Hit-rate: the share of pictures a judge calls what was wanted; Fréchet: distance from real pictures, lower is "
         "nearer; diversity: mean distance between two pictures. Only a judge that did not give the gradient counts."
     )
-    columns = ["Run", "Judge", "Hit-rate", "95 % interval", "Fréchet", "Diversity", "Time"]
-    return Table("Side by side", columns, rows, note)
+    shown = [f"{said}, {judge}" if judge else said for judge in known or [""] for said in VERDICT]
+    return Table("Side by side", ["Run", *shown, "Time"], rows, note)
+
+
+VERDICT = ("Hit-rate", "95 % interval", "Fréchet", "Diversity")
+
+
+def _verdict(judge: Mapping[str, Any]) -> list[Cell]:
+    gave = GAVE_GRADIENT if judge.get("gave_gradient") else ""
+    share = replace(percent(judge.get("hit_rate")), remark=gave)
+    bounds = interval(judge.get("hit_interval") if judge.get("n") else None)
+    return [share, bounds, number(judge.get("frechet")), number(judge.get("diversity"))]
+
+
+def in_columns(table: Table) -> Table:
+    """A row per run -> a column per run, so that runs stand side by side and many measures need no wide page."""
+    rows = [
+        [name(title), *(row[place] for row in table.rows)] for place, title in enumerate(table.columns[1:], start=1)
+    ]
+    return replace(table, columns=["", *(row[0].text for row in table.rows)], rows=rows)
 
 
 def settings_tables(runs: Sequence[tuple[str, Mapping[str, Any]]]) -> list[Table]:

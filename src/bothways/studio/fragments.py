@@ -17,7 +17,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from torch import Tensor
 
 from bothways.report import tables
-from bothways.report.page import shown_size
+from bothways.report.pictures import shown_size
 from bothways.report.sentence import sentence, work_of
 from bothways.runs import PHOTOS, RunFolder, from_png, to_png
 from bothways.studio.difference import difference
@@ -212,5 +212,5 @@ def _shown(run: str, record: Mapping[str, Any]) -> dict[str, str]:
 def _tables(runs: Mapping[str, RunFolder]) -> Iterable[tables.Table]:
     measured = [(name, folder.measures, folder.status) for name, folder in runs.items()]
     if any(tables.judges(measures) for _, measures, _ in measured):
-        yield tables.comparison_table(measured)
+        yield tables.in_columns(tables.comparison_table(measured))
     yield from tables.settings_tables([(name, folder.settings) for name, folder in runs.items()])

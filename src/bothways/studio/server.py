@@ -127,6 +127,7 @@ def serve(runs: Path, port: int, *, opened: bool, told: Callable[[str], None]) -
         os.environ["GRADIO_TEMP_DIR"] = kept  # uploads go with the server
         app = build_app(runs, Jobs(runs))
         address = f"http://{HOST}:{door.getsockname()[1]}/"
+        door.listen()  # who comes before the server is up waits, and is not refused
         told(address)
         if opened:
             threading.Timer(1.0, webbrowser.open, [address]).start()

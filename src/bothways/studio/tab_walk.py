@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 from torch import Tensor
 
-from bothways.recipe.lists import flow_cards
+from bothways.recipe.lists import classifier_cards, flow_cards
 from bothways.recipe.walk import STEPS
 from bothways.runs import RunFolder
 from bothways.studio import fragments
@@ -19,22 +19,22 @@ from bothways.studio.shelf import Shelf
 from bothways.studio.tab_photo import FILES, taken
 from bothways.types import UserError
 
-FLOW_INFO = "A bundled one, or the folder of a run of bothways pretrain or finetune"
+FLOW_INFO = "A bundled one, of which -prg is a classifier too, or the folder of a run of pretrain or finetune"
 DATA_INFO = "A folder or parquet of pictures, digits, or hub:OWNER/NAME; the nearest are looked for at every depth"
 
 
 def ask(flow: str | None, photo: Tensor | None, steps: float | None, data: str | None, limit: float | None) -> Stroll:
     """The request of the form's values. Raises UserError."""
     if not flow:
-        raise UserError("no flow was chosen; choose one, such as bundled:cifar10-flow")
+        raise UserError("no flow was chosen; choose one, such as bundled:cifar10-prg")
     if photo is None:
         raise UserError("no photo was given; choose one")
     return Stroll(flow, photo, int(steps or STEPS), (data or "").strip() or None, int(limit or 1))
 
 
 def flows(shelf: Shelf) -> list[str]:
-    """The bundled ones, then the runs."""
-    return [*(f"bundled:{facts['name']}" for facts in flow_cards()), *shelf.flows()]
+    """The bundled ones, first those that also say what they see, then the runs."""
+    return [*(f"bundled:{facts['name']}" for facts in (*classifier_cards(), *flow_cards())), *shelf.flows()]
 
 
 def walked(job: Job | None, depth: float) -> tuple[str, str]:

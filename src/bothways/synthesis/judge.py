@@ -247,14 +247,18 @@ def judge(
     return verdicts
 
 
-def image_measures(images: Tensor) -> dict[str, float | None]:
-    """What needs no judge: spectrum_slope (mean), flip_symmetry (mean), pixel_std (mean), collapsed (share).
+def image_measures(images: Tensor) -> dict[str, Any]:
+    """What needs no judge: spectrum_slope (mean), flip_symmetry (mean), pixel_std (mean), collapsed (share), and the
+    spectrum itself: {"frequency", "power"}, lists of the same length.
 
-    images: (N,3,H,W) in [0,1]. spectrum_slope is None when every picture is constant. See ``numerics.measures``.
+    images: (N,3,H,W) in [0,1]. The slope and the spectrum are None where every picture is constant. See
+    ``numerics.measures``.
     """
-    slope = measures.spectrum_slope(images)
+    slope, (frequency, power) = measures.spectrum_slope(images), measures.mean_spectrum(images)
+    flat = math.isnan(slope)
     return {
-        "spectrum_slope": None if math.isnan(slope) else slope,
+        "spectrum_slope": None if flat else slope,
+        "spectrum": None if flat else {"frequency": frequency.tolist(), "power": power.tolist()},
         "flip_symmetry": float(measures.flip_symmetry(images).mean()),
         "pixel_std": float(measures.pixel_std(images).mean()),
         "collapsed": measures.collapsed_share(images),

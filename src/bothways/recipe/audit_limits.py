@@ -1,0 +1,39 @@
+"""What an audit may not exceed: ``--fail-on``, for a model's own CI."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from bothways.types import UserError
+
+LIMIT = re.compile(r"(consistency|entanglement)>(\d+\.?\d*|\.\d+)")
+
+
+def read_limits(texts: Sequence[str]) -> list[tuple[str, float]]:
+    """["consistency>2"] -> [("consistency", 2.0)]. Raises UserError for anything else."""
+    found = []
+    for text in texts:
+        match = LIMIT.fullmatch(text.replace(" ", ""))
+        if match is None:
+            raise UserError(f"--fail-on {text!r}: type consistency>X or entanglement>X, such as 'consistency>2'")
+        found.append((match[1], float(match[2])))
+    return found
+
+
+def beyond(found: dict[str, Any], limits: Sequence[tuple[str, float]]) -> list[str]:
+    """What exceeds the limits, a line each.
+
+    consistency: of a class. entanglement: the share of a class's portraits in which the model itself sees another
+    class, of the pairs that are named.
+    """
+    lines = []
+    for measured, limit in limits:
+        if measured == "consistency":
+            values = {facts["name"]: facts["consistency"]["value"] for facts in found["classes"]}
+        else:
+            pairs = [pair for viewer in found["entanglement"] if viewer["own"] for pair in viewer["pairs"]]
+            values = {f"{pair['seen']} in {pair['class']}": pair["share"] for pair in pairs}
+        lines += [f"{measured} of {name} is {v:.2f}, over {limit:g}" for name, v in values.items() if v > limit]
+    return lines

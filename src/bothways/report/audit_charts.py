@@ -1,0 +1,106 @@
+"""The charts of an audit: which class stands out, in which layer, and what is seen in what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bothways.report.charts import ACCENT, ASIDE, Chart, base_layout
+
+AXIS: dict[str, Any] = {"automargin": True, "fixedrange": True, "zeroline": False}
+
+Facts = Mapping[str, Any]
+
+
+def worst_first(facts: Facts) -> list[Facts]:
+    """The classes, the least consistent with their data first."""
+    return sorted(facts["classes"], key=lambda own: -own["consistency"]["value"])
+
+
+def viewer_name(viewer: Facts) -> str:
+    """As it stands above a column."""
+    return "the model itself" if viewer["own"] else str(viewer["viewer"]).removeprefix("bundled:")
+
+
+def consistency_chart(facts: Facts) -> Chart:
+    """Bars with intervals, the worst first, and the line from which a class is worth a look."""
+    classes, limit = worst_first(facts), facts["worth_a_look"]
+    values = [own["consistency"] for own in classes]
+    reach = {
+        key: [abs((own[end] if own[end] is not None else own["value"]) - own["value"]) for own in values]
+        for key, end in (("array", "high"), ("arrayminus", "low"))
+    }
+    trace = {
+        "type": "bar",
+        "x": [own["name"] for own in classes],
+        "y": [own["value"] for own in values],
+        "marker": {"color": [f"rgb({ACCENT if own['worth_a_look'] else ASIDE})" for own in classes]},
+        "error_y": {**reach, "symmetric": False, "color": f"rgb({ASIDE})", "thickness": 1.2, "width": 3},
+        "hovertemplate": "%{x}<br>%{y:.2f} of the median<extra></extra>",
+    }
+    line = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "line": {"color": f"rgb({ASIDE})", "dash": "dot"}}
+    layout = base_layout(
+        280,
+        margin={"l": 8, "r": 8, "t": 8, "b": 8},
+        xaxis={**AXIS, "type": "category", "showgrid": False},
+        yaxis={**AXIS, "title": {"text": "of the median class"}, "rangemode": "tozero"},
+        shapes=[{**line, "y0": limit, "y1": limit}],
+    )
+    words = f"Dotted: {limit:g}, from which a class is worth a look. Bars: 95 % over seeds."
+    return Chart("Consistency across seeds", {"data": [trace], "layout": layout}, words, wide=True, coloured=True)
+
+
+def layer_chart(facts: Facts) -> Chart:
+    """Classes by layer, from the picture to the features: colour and texture stand out early, shapes late."""
+    classes = worst_first(facts)
+    layers = facts["layers"]
+    grid = [[own["consistency"]["by_layer"][layer] for layer in layers] for own in classes]
+    words = "Each layer in units of its median class, from the picture's side to the features."
+    return Chart(
+        "By layer",
+        _heatmap(layers, [own["name"] for own in classes], grid, 2 * facts["worth_a_look"]),
+        words,
+        wide=True,
+    )
+
+
+def entanglement_charts(facts: Facts) -> list[Chart]:
+    """A matrix of each viewer, classes that are seen in one another beside each other."""
+    charts = []
+    for viewer in facts["entanglement"]:
+        rows = [facts["classes"][place]["name"] for place in viewer["order"]]
+        columns = [*(own for own in rows if own in viewer["columns"])]
+        columns += [own for own in viewer["columns"] if own not in rows]
+        places = [viewer["columns"].index(column) for column in columns]
+        grid = [[viewer["drawn"][row][place] for place in places] for row in viewer["order"]]
+        words = "Rows: portraits of a class; columns: the share in which another is among the next two."
+        charts.append(Chart(viewer_name(viewer), _heatmap(columns, rows, grid, 1.0), words))
+    return charts
+
+
+def _heatmap(
+    columns: Sequence[str], rows: Sequence[str], grid: Sequence[Sequence[float]], top: float
+) -> dict[str, Any]:
+    trace = {
+        "type": "heatmap",
+        "x": columns,
+        "y": rows,
+        "z": grid,
+        "text": [[f"{value:.2f}".removeprefix("0") if value else "" for value in line] for line in grid],
+        "texttemplate": "%{text}",
+        "hovertemplate": "%{y}<br>%{x}: %{z:.2f}<extra></extra>",
+        "colorscale": [[0, f"rgba({ACCENT},0.02)"], [1, f"rgba({ACCENT},0.72)"]],
+        "showscale": False,
+        "xgap": 2,
+        "ygap": 2,
+        "zmin": 0,
+        "zmax": top,
+    }
+    axis = {**AXIS, "type": "category", "showgrid": False, "ticks": ""}
+    layout = base_layout(
+        90 + 26 * max(len(rows), 4),
+        margin={"l": 8, "r": 8, "t": 8, "b": 8},
+        xaxis={**axis, "tickangle": -45},
+        yaxis={**axis, "autorange": "reversed"},
+    )
+    return {"data": [trace], "layout": layout}

@@ -1,0 +1,201 @@
+"""Classifiers side by side as charts: over the one number in which they differ, or as bars where that is no number.
+
+A point is {"label", "settings", "shares": {title: {"value", "low", "high"}}, "loss", "before"}: a run's name, what was
+chosen for it, its accuracies with their 95 % intervals, and the flow-matching loss of its flow now and before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bothways.report import classifier, evaluation
+from bothways.report.charts import ACCENT, Chart, base_layout
+from bothways.report.flow_charts import (
+    AXIS,
+    SHADE,
+    axes_layout,
+    complete_rows,
+    curve_trace,
+    interval_band,
+    is_number,
+    line_across,
+    whiskers,
+)
+from bothways.report.tables import significant
+from bothways.runs.files import dotted
+
+Facts = Mapping[str, Any]
+
+WIDE = 10  # from the least positive value to the greatest: a linear axis would crowd the small ones
+WHISKER = "93,102,110"  # red, green, blue: seen on a bar, and on either ground
+TICKED = 8  # values at most that have a tick each
+FOUND = {"depth": "depth", "activation_depth": "activation_depth", "beta": "beta", "labels": "pictures"}
+NAMED = {"steps": "steps of the walk", "activation_depth": "depth of the activations", "train_steps": "training steps"}
+SEED = "seed"  # a number, but no choice
+
+
+# ---- what is compared ----------------------------------------------------------------------------------------------
+
+
+def of_classifiers(runs: Sequence[tuple[str, Facts, Facts]]) -> list[dict[str, Any]]:
+    """The points of fine-tuned runs. runs: (name, what was chosen, measures)."""
+    points = []
+    for label, settings, measures in runs:
+        facts = classifier.facts_of(measures) or {}
+        share = {"value": facts.get("accuracy"), "low": facts.get("low"), "high": facts.get("high")}
+        losses = {"loss": facts.get("flow_matching"), "before": facts.get("flow_matching_before")}
+        point = {"label": label, "settings": settings, **losses}
+        points.append({**point, "shares": {"Accuracy on pictures held out": share}})
+    return points
+
+
+def of_evaluations(runs: Sequence[tuple[str, Facts, Facts]]) -> list[dict[str, Any]]:
+    """The points of evaluations. runs: (name, what was chosen for the classifier where that is known, measures)."""
+    points = []
+    for label, settings, measures in runs:
+        facts = evaluation.facts_of(measures) or {}
+        clean, corrupted = (facts.get("clean") or {}).get("top1"), (facts.get("corruptions") or {}).get("mean")
+        shares = {"Accuracy on clean pictures": clean or {}, "Accuracy on corrupted pictures": corrupted or {}}
+        points.append({"label": label, "settings": settings, "shares": shares})
+    return points
+
+
+def settings_of(recipe: Facts, facts: Facts) -> dict[str, Any]:
+    """What was chosen for a fine-tuned run, with the flow and the data; what was left open as the run found it."""
+    found = {key: facts[fact] for key, fact in FOUND.items() if is_number(facts.get(fact))}
+    origin = {"flow": (recipe.get("model") or {}).get("weights"), "data": (recipe.get("data") or {}).get("source")}
+    return {**dotted(recipe.get("settings") or {}), **found, **origin}
+
+
+def choice_of(points: Sequence[Facts]) -> str | None:
+    """The one number in which all points differ; None where there is none, or where they differ in more.
+
+    More labels may go with more training steps, at as many epochs.
+    """
+    keys = dict.fromkeys(key for point in points for key in point["settings"])
+    differing = [key for key in keys if len({repr(point["settings"].get(key)) for point in points}) > 1]
+    differing = [key for key in differing if key != "train_steps" or "labels" not in differing]
+    if len(differing) != 1 or differing == [SEED]:
+        return None
+    values = [point["settings"].get(differing[0]) for point in points]
+    return differing[0] if all(map(is_number, values)) and len(set(values)) == len(values) else None
+
+
+def charts(points: Sequence[Facts]) -> list[Chart]:
+    """The accuracies and the loss over the number in which all differ; else a bar a run."""
+    choice, found = choice_of(points), []
+    for title in dict.fromkeys(title for point in points for title in point["shares"]):
+        rows = complete_rows([{**point, **(point["shares"].get(title) or {})} for point in points], "value")
+        if len(rows) > 1:
+            found.append(
+                share_bars(title, rows) if choice is None else shares_over(title, _placed(rows, choice), choice)
+            )
+    rows = complete_rows(points, "loss")
+    if choice is not None and len(rows) > 1:
+        found.append(losses_over("Flow-matching loss on pictures held out", _placed(rows, choice), choice))
+    return found
+
+
+def _placed(points: Sequence[Facts], choice: str) -> list[dict[str, Any]]:
+    return [{**point, "at": point["settings"][choice]} for point in points]
+
+
+# ---- the charts ----------------------------------------------------------------------------------------------------
+
+
+def shares_over(title: str, rows: Sequence[Facts], choice: str) -> Chart:
+    """Accuracies over a choice, with the band of their intervals. rows: {"at", "value", "low", "high"}, shares."""
+    shown, axis, even = _spread([{**row, **_percent(row)} for row in rows])
+    layout, word = axes_layout(f"{_word(choice)}{even}", "accuracy, %"), _word(choice)
+    layout["xaxis"] |= axis
+    band = interval_band(shown, "place")
+    hover = f"{word} %{{text}}<br>%{{y:.1f}} %<extra></extra>"
+    curve = _curve(shown, "value", hover)
+    worst, best = (pick(shown, key=lambda row: row["value"]) for pick in (min, max))
+    ends = [f"{row['value']:.1f} % at {_plain(row['at'])}" for row in (worst, best)]
+    words = f"From {ends[0]} to {ends[1]}{SHADE if band else ''}."
+    return Chart(title, {"data": [*band, curve], "layout": layout}, words)
+
+
+def losses_over(title: str, rows: Sequence[Facts], choice: str) -> Chart:
+    """Losses of the flow over a choice; the one before as a line where all share it. rows: {"at", "loss", "before"}."""
+    shown, axis, even = _spread(rows)
+    layout, word = axes_layout(f"{_word(choice)}{even}", "loss"), _word(choice)
+    layout["xaxis"] |= axis
+    layout["yaxis"]["rangemode"] = "tozero"
+    curve = _curve(shown, "loss", f"{word} %{{text}}<br>%{{y:.4g}}<extra></extra>")
+    least, most = (pick(shown, key=lambda row: row["loss"]) for pick in (min, max))
+    ends = [f"{significant(row['loss'])} at {_plain(row['at'])}" for row in (least, most)]
+    words, before = f"From {ends[0]} to {ends[1]}", [row["before"] for row in complete_rows(rows, "before")]
+    if len(before) == len(rows) and len(set(before)) == 1:
+        layout["shapes"] = [line_across(before[0])]
+        words += f"; the dotted line is {significant(before[0])}, before"
+    return Chart(title, {"data": [curve], "layout": layout}, words + ".")
+
+
+def share_bars(title: str, rows: Sequence[Facts], note: str = "the whiskers are 95 % intervals") -> Chart:
+    """A bar a run, from the first down. rows: {"label", "value", "low", "high"}, shares; ends may be missing."""
+    names, values = [str(row["label"]) for row in rows], [100 * row["value"] for row in rows]
+    bars = {
+        "type": "bar",
+        "orientation": "h",
+        "y": names,
+        "x": values,
+        "marker": {"color": f"rgba({ACCENT},0.72)"},
+        "hovertemplate": "%{y}<br>%{x:.1f} %<extra></extra>",
+    }
+    sure = complete_rows(rows, "low", "high")  # a trace of their own: a bar without ends would have a cap at least
+    ends = {
+        "type": "scatter",
+        "mode": "markers",
+        "y": [str(row["label"]) for row in sure],
+        "x": [100 * row["value"] for row in sure],
+        "marker": {"opacity": 0, "color": f"rgb({WHISKER})"},
+        "error_x": whiskers(sure),
+        "hoverinfo": "skip",
+    }
+    layout = base_layout(
+        76 + 26 * len(rows),
+        margin={"l": 8, "r": 12, "t": 8, "b": 8},
+        xaxis={**AXIS, "title": {"text": "accuracy, %"}, "rangemode": "tozero"},
+        yaxis={**AXIS, "type": "category", "range": [len(rows) - 0.5, -0.5], "dtick": 1, "ticksuffix": " "},
+        bargap=0.3,
+    )
+    worst, best = (pick(range(len(rows)), key=values.__getitem__) for pick in (min, max))
+    words = f"From {values[worst]:.1f} % ({names[worst]}) to {values[best]:.1f} % ({names[best]}); {note}."
+    return Chart(title, {"data": [bars, ends] if sure else [bars], "layout": layout}, words)
+
+
+def _spread(rows: Sequence[Facts]) -> tuple[list[dict[str, Any]], dict[str, Any], str]:
+    """The rows in order with their place on an axis, that axis, and what to say of it.
+
+    Linear; by factors of ten for values far apart; evenly spaced where one of those is 0.
+    """
+    rows = sorted(rows, key=lambda row: row["at"])
+    values = [row["at"] for row in rows]
+    least = min((value for value in values if value > 0), default=1)
+    wide, even = values[-1] >= WIDE * least, values[0] <= 0
+    places = range(len(values)) if wide and even else values
+    axis: dict[str, Any] = {"type": "log" if wide and not even else "linear"}
+    if len(values) <= TICKED or (wide and even):
+        axis |= {"tickvals": list(places), "ticktext": [_plain(value) for value in values]}
+    shown = [{**row, "place": place} for row, place in zip(rows, places, strict=True)]
+    return shown, axis, " (evenly spaced)" if wide and even else ""
+
+
+def _curve(shown: Sequence[Facts], key: str, hover: str) -> dict[str, Any]:
+    x, y = [row["place"] for row in shown], [row[key] for row in shown]
+    return curve_trace(x, y, hover, text=[_plain(row["at"]) for row in shown])
+
+
+def _percent(row: Facts) -> dict[str, Any]:
+    return {key: 100 * row[key] for key in ("value", "low", "high") if is_number(row.get(key))}
+
+
+def _plain(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
+
+
+def _word(choice: str) -> str:
+    return NAMED.get(choice, choice.replace("_", " "))

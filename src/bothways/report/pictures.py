@@ -1,0 +1,118 @@
+"""Pictures as data in the page: as they lie on disk while these are few bytes, else the large ones as JPEG.
+
+JPEG with colours at full resolution: drawn pictures are noise in colour too, which halved colours would blur.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from PIL import Image
+
+from bothways.runs.files import reason
+from bothways.types import UserError
+
+SMALL = 96  # pixels: a picture under this is enlarged, by a whole factor, to 96..128, and is never JPEG
+LARGE = 224  # pixels: a picture over this is shown at this
+BYTES_AT_MOST = 4_100_000  # of all pictures of a page: 5.5 MB in base64, beside 2 MB of Plotly
+# (quality, pixels of the longer side at most), the best first; the last is taken whatever it comes to
+LADDER = (*((quality, 4096) for quality in (92, *range(85, 30, -5))), (35, 448), (35, 224), (20, 224))
+SAMPLE = 12  # pictures by which a rung is judged before all are encoded
+
+Size = tuple[int, int]
+
+
+def shown_size(width: int, height: int) -> Size:
+    """How large a picture is shown, in CSS pixels: 32 -> 96, 28 -> 112, 64 -> 128, 224 -> 224, 512 -> 224."""
+    long = max(width, height)
+    scale = min(-(-SMALL // long), 128 / long) if long < SMALL else min(1.0, LARGE / long)
+    return round(width * scale), round(height * scale)
+
+
+def png_size(content: bytes) -> Size:
+    """(width, height) from the header of a PNG. Raises UserError where it is none."""
+    if content[:8] != b"\x89PNG\r\n\x1a\n" or len(content) < 24:
+        raise UserError("not a PNG file")
+    return int.from_bytes(content[16:20], "big"), int.from_bytes(content[20:24], "big")
+
+
+@dataclass(frozen=True)
+class Album:
+    """The pictures of a page. contents: {path: its bytes}; shrunk: {path: the same as JPEG}, of those that are not
+    kept as they are; quality: of that JPEG.
+    """
+
+    contents: Mapping[Path, bytes]
+    shrunk: Mapping[Path, bytes]
+    quality: int = 100
+
+    def embedded(self, path: Path, size: Callable[[int, int], Size] = shown_size) -> dict[str, Any]:
+        """What the template shows of a picture. size: its pixels -> CSS pixels."""
+        width, height = png_size(self.contents[path])
+        shown = size(width, height)
+        kind = "jpeg" if path in self.shrunk else "png"
+        content = base64.b64encode(self.shrunk.get(path, self.contents[path])).decode()
+        source = f"data:image/{kind};base64,{content}"
+        return {"src": source, "width": shown[0], "height": shown[1], "crisp": shown[0] > width}
+
+    def remark(self, folder: Path, place: str) -> str:
+        """What a reader is to know where the pictures of a run are not as on disk, or nothing. place: of the files."""
+        if not any(path.is_relative_to(folder) for path in self.shrunk):
+            return ""
+        why = f"To keep this page small they are JPEG of quality {self.quality} here"
+        return f"{why}; the full files are in {place}."
+
+
+def album(paths: Iterable[Path], at_most: int = BYTES_AT_MOST) -> Album:
+    """Read the pictures, and make the large ones JPEG, as good as fits, where all come to more bytes than ``at_most``.
+
+    Raises UserError that names the picture where one is missing or is no PNG.
+    """
+    contents = {path: _read(path) for path in paths}
+    large = {path: content for path, content in contents.items() if max(png_size(content)) >= SMALL}
+    left = at_most - sum(len(content) for path, content in contents.items() if path not in large)
+    if not large or sum(map(len, large.values())) <= left:
+        return Album(contents, {})
+    quality, shrunk = _fitting(large, left)
+    return Album(contents, {path: jpeg for path, jpeg in shrunk.items() if len(jpeg) < len(large[path])}, quality)
+
+
+def _fitting(large: Mapping[Path, bytes], left: int) -> tuple[int, dict[Path, bytes]]:
+    """The quality and the JPEGs of the first rung whose bytes are ``left`` at most."""
+    sample = list(large)[:: -(-len(large) // SAMPLE)]
+    for rung in LADDER[:-1]:
+        if fmean(len(_jpeg(path, large[path], *rung)) for path in sample) * len(large) <= left:
+            found = {path: _jpeg(path, content, *rung) for path, content in large.items()}
+            if sum(map(len, found.values())) <= left:
+                return rung[0], found
+    return LADDER[-1][0], {path: _jpeg(path, content, *LADDER[-1]) for path, content in large.items()}
+
+
+def _read(path: Path) -> bytes:
+    try:
+        content = path.read_bytes()
+        png_size(content)
+    except OSError as error:
+        raise UserError(f"{path}: {reason(error)}; restore the picture, or draw the run again") from error
+    except UserError as error:
+        raise UserError(f"{path}: {error}; restore the picture, or draw the run again") from error
+    return content
+
+
+def _jpeg(path: Path, content: bytes, quality: int, side: int) -> bytes:
+    try:
+        with Image.open(io.BytesIO(content), formats=("PNG",)) as opened:
+            seen = opened.convert("RGBA")
+            picture = Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen).convert("RGB")
+    except Exception as error:  # a damaged file makes its decoder raise anything
+        raise UserError(f"{path}: no PNG that can be read; restore the picture, or draw the run again") from error
+    picture.thumbnail((side, side), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    picture.save(buffer, format="JPEG", quality=quality, subsampling=0)
+    return buffer.getvalue()
