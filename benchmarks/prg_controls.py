@@ -4,6 +4,7 @@
     python benchmarks/prg_controls.py --data ../shared/data/cifar10-jpeg --labels 5000 --arms prg fresh
     python benchmarks/prg_controls.py --set choices --data ../shared/data/cifar10-jpeg --labels 500
     python benchmarks/prg_controls.py --table
+    python benchmarks/prg_controls.py --plot runs/prg.html --pictures docs/pictures     the rows of both sets as charts
 
 Every arm of a number of labels sees the same labelled pictures in the same batches, equally often, with the same
 augmentation, optimiser, rate and schedule, and is asked about the same test pictures; only what a row names differs.
@@ -37,9 +38,9 @@ from bothways.data.images import batches
 from bothways.loops.fit import FitSettings, FitState, fit
 from bothways.models.adapter import Adapter
 from bothways.models.plain import PlainNet
-from bothways.numerics.association import mean_interval
 from bothways.recipe.finetune_plan import Finetuning, prepare_finetuning
 from bothways.types import ModelSpec
+from prg_page import reached, write_page
 
 FLOW = "bundled:cifar10-flow"
 RESULTS = Path(__file__).parent / "results"
@@ -75,10 +76,11 @@ CHOICES: dict[str, dict[str, Any]] = {
     "beta 10": {**WALK, "beta": 10.0},
 }
 SETS = {"controls": CONTROLS, "choices": CHOICES}
+ALL = 47_500  # labels of the training file that are not held out
 EQUAL: dict[int, dict[str, Any]] = {  # what is equal over the arms: at so many labels or fewer
     500: {"epochs": 12, "batch": 64},
     5000: {"epochs": 6, "batch": 128},
-    50000: {"epochs": 1, "batch": 128},
+    ALL: {"epochs": 2, "batch": 128, "average": 0.998},
 }
 CNN = {"channels": [72, 144, 256, 288], "depths": [1, 2, 2, 2]}  # 2.5 M parameters, as flow and head have
 COLUMNS = (
@@ -89,7 +91,8 @@ COLUMNS = (
 
 def settings(labels: int) -> dict[str, Any]:
     equal = next(values for most, values in sorted(EQUAL.items()) if labels <= most)
-    return {**equal, "flow_batch": equal["batch"] // 4, "rate": 1e-3, "layer_decay": 1.0, "average": 0.98, "bf16": True}
+    always = {"flow_batch": equal["batch"] // 4, "rate": 1e-3, "layer_decay": 1.0, "bf16": True}
+    return {"average": 0.98, **equal, **always}
 
 
 def main() -> None:
@@ -97,6 +100,10 @@ def main() -> None:
     file = RESULTS / f"prg_{asked.set}.csv"
     if asked.table:
         print(table(file))
+        return
+    if asked.plot:
+        both = (rows(RESULTS / f"prg_{name}.csv") for name in SETS)
+        write_page(Path(asked.plot), *both, CONTROLS | CHOICES, asked.pictures and Path(asked.pictures))
         return
     arms = SETS[asked.set]
     for labels in asked.labels:
@@ -113,7 +120,7 @@ def main() -> None:
 def measured(arm: str, how: dict[str, Any], labels: int, seed: int, asked: argparse.Namespace) -> dict[str, Any]:
     """An arm trained and asked: the facts of its row."""
     run = Path(asked.out) / f"{arm.replace(' ', '-').replace(',', '')}-{labels}-{seed}"
-    chosen = {**settings(labels), **how, "labels": None if labels >= 49_500 else labels, "seed": seed}
+    chosen = {**settings(labels), **how, "labels": None if labels == ALL else labels, "seed": seed}
     losses: dict[str, Any] = {}
     if arm == "plain cnn":
         plan = prepare_finetuning(FLOW, asked.data, "prg-small", **chosen, kind="pixels", beta=0.0)
@@ -209,15 +216,11 @@ def table(file: Path) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for (arm, labels), of in sorted(found.items(), key=lambda item: (item[0][1], order.index(item[0][0]))):
-        values = [float(row["accuracy"]) for row in of]
-        value, low, high = values[0], float(of[0]["low"]), float(of[0]["high"])
-        if len(of) > 1:
-            value, low, high = mean_interval(torch.tensor(values, dtype=torch.float64))
-        worse = [float(row["corrupted"]) for row in of if row["corrupted"]]
-        told = f"{sum(worse) / len(worse):.3f}" if worse else ""
+        clean, worse = reached(of), reached(of, "corrupted")
+        told = f"{worse['value']:.3f}" if worse else ""
         seconds = sum(float(row["seconds"]) for row in of) / len(of)
-        reached = f"{value:.3f} ({low:.3f} to {high:.3f})"
-        lines.append(f"| {labels:,} | {arm} | {len(of)} | {reached} | {told} | {seconds:.0f} | {of[0]['calls']} |")
+        share = "{value:.3f} ({low:.3f} to {high:.3f})".format(**clean)
+        lines.append(f"| {labels:,} | {arm} | {len(of)} | {share} | {told} | {seconds:.0f} | {of[0]['calls']} |")
     return "\n".join(lines)
 
 
@@ -232,6 +235,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--corrupted", type=int, default=200, help="test pictures of each corruption; 0 for none")
     parser.add_argument("--out", default="runs/controls", help="run folders of the arms")
     parser.add_argument("--table", action="store_true", help="print the table of the rows there are")
+    parser.add_argument("--plot", metavar="FILE.html", help="write the rows of both sets as a page of charts")
+    parser.add_argument("--pictures", metavar="FOLDER", help="with --plot: its halves as controls.png and choices.png")
     return parser.parse_args()
 
 

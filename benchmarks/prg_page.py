@@ -1,0 +1,202 @@
+"""The rows of prg_controls.py as one page of charts that needs nothing else, and as pictures of its two halves.
+
+    python benchmarks/prg_controls.py --plot runs/prg.html                              the page
+    python benchmarks/prg_controls.py --plot runs/prg.html --pictures docs/pictures     and controls.png, choices.png
+
+The pictures are taken by chromium, which must be there. Run it again when there are more rows.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from markupsafe import Markup
+from PIL import Image, ImageChops
+
+from bothways.numerics.association import mean_interval
+from bothways.report.charts import ASIDE, Chart
+from bothways.report.compared import losses_over, share_bars, shares_over
+from bothways.report.flow_charts import axes_layout, whiskers
+from bothways.report.template import packed_plotly, templates
+
+Rows = Sequence[Mapping[str, str]]
+Arms = Mapping[str, Mapping[str, Any]]
+
+PAGE = """{% from "parts.html.jinja" import plot %}
+<!doctype html><html lang="en"><head><meta charset="utf-8"><title>PRG beside its controls</title>
+<style>{{ style }} figcaption { font-size: 1rem }
+main > article:first-child { margin: 0; padding: 0; border: 0 }</style></head>
+<body class="single"><main>
+{% for title, note, charts in halves %}
+<article><h2>{{ title }}</h2><p class="note">{{ note }}</p>
+<section class="charts"><div class="plots">{% for chart in charts %}{{ plot(chart, title) }}{% endfor %}</div></section>
+</article>
+{% endfor %}
+</main><script type="text/plain" id="plotly">{{ plotly }}</script><script>{{ script }}</script></body></html>"""
+PICTURES = ("controls.png", "choices.png")
+WIDTH, HEIGHT, COLOURS = 1180, 2600, 256  # of a screenshot, in pixels; of its palette
+BASE = {"kind": "walked", "depth": 0.5, "steps": 3, "beta": 1.0, "gradient": "exact"}
+NAMES = {"depth": "the depth", "steps": "the steps of the walk", "beta": "beta"}
+PRETRAINED, UNTRAINED, FROZEN = "10,127,90", "47,111,187", "200,96,24"  # red, green, blue
+DASHES = {"walked": "solid", "both": "longdash", "activations": "dot", "pixels": "dashdot"}
+SYMBOLS = {"walked": "circle", "both": "diamond", "activations": "square", "pixels": "x"}
+APART = 0.035  # of a value on the axis, between two arms, so that whiskers do not lie on one another
+
+
+def reached(rows: Rows, key: str = "accuracy") -> dict[str, float]:
+    """The accuracy: of one seed as its row has it, of several their mean and its t interval over seeds.
+
+    {"value", "low", "high"}; no ends for one seed of a number whose rows keep no interval; {} where none is kept.
+    """
+    values = [float(row[key]) for row in rows if row[key]]
+    if len(values) > 1:
+        return mean_interval(torch.tensor(values, dtype=torch.float64))._asdict()
+    ends = {end: float(rows[0][end]) for end in ("low", "high")} if values and key == "accuracy" else {}
+    return {"value": values[0], **ends} if values else {}
+
+
+def write_page(file: Path, controls: Rows, choices: Rows, arms: Arms, pictures: Path | None = None) -> None:
+    """The page of the rows of both sets; with ``pictures`` each half as PNG in that folder too.
+
+    arms: what each arm of either set is trained with.
+    """
+    halves = [controls_half(controls, arms), choices_half(controls, choices, arms)]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(filled(halves), encoding="utf-8")
+    for name, half in zip(PICTURES, halves, strict=True) if pictures else ():
+        take_picture(filled([half]), pictures / name)
+
+
+def filled(halves: Sequence[tuple[str, str, list[Chart]]]) -> str:
+    return templates().from_string(PAGE).render(halves=halves, plotly=Markup(packed_plotly()))
+
+
+def take_picture(html: str, out: Path) -> None:
+    """A page as chromium shows it, cut to what is on it."""
+    with tempfile.TemporaryDirectory() as place:
+        page, shot = Path(place) / "page.html", Path(place) / "shot.png"
+        page.write_text(html, encoding="utf-8")
+        quiet = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        waits = ["--virtual-time-budget=40000", "--hide-scrollbars", f"--window-size={WIDTH},{HEIGHT}"]
+        asked = ["chromium", *quiet, *waits, f"--screenshot={shot}", page.as_uri()]
+        subprocess.run(asked, check=True, capture_output=True)
+        image = Image.open(shot).convert("RGB")
+    box = ImageChops.difference(image, Image.new("RGB", image.size, "white")).getbbox()
+    assert box is not None, "the page is empty"
+    kept = image.crop((max(0, box[0] - 8), max(0, box[1] - 8), box[2] + 8, box[3] + 8))
+    kept.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(out, optimize=True)
+
+
+# ---- the controls --------------------------------------------------------------------------------------------------
+
+
+def grouped(rows: Rows) -> dict[int, dict[str, list[Mapping[str, str]]]]:
+    """{labels: {arm: its rows}}, by the number of labels."""
+    found: dict[int, dict[str, list[Mapping[str, str]]]] = {}
+    for row in sorted(rows, key=lambda row: int(row["labels"])):
+        found.setdefault(int(row["labels"]), {}).setdefault(row["arm"], []).append(row)
+    return found
+
+
+def controls_half(rows: Rows, arms: Arms) -> tuple[str, str, list[Chart]]:
+    by_labels = grouped(rows)
+    note = (
+        "Accuracy on test pictures; 95 % intervals: Wilson's over pictures for one seed, t over seeds for several. "
+        "Corrupted: the mean over six corruptions at five severities; of one seed the rows keep no interval, so none "
+        "is drawn, and the pictures are others for each number of labels: compare within a chart."
+    )
+    charts = [over_labels(by_labels, arms)]
+    for labels, of in by_labels.items():
+        shown = [{"label": arm, **share} for arm, own in of.items() if (share := reached(own, "corrupted"))]
+        seeds = "whiskers, where there are several seeds: the t interval over seeds"
+        if len(shown) > 1:
+            shown.sort(key=lambda row: -row["value"])
+            charts.append(share_bars(f"Corrupted test pictures, {labels:,} labels", shown, seeds))
+    return "PRG beside its controls", note, charts
+
+
+def over_labels(by_labels: Mapping[int, Mapping[str, Rows]], arms: Arms) -> Chart:
+    """A curve an arm, from the best down in the legend."""
+    curves: dict[str, list[dict[str, Any]]] = {}
+    for labels, of in by_labels.items():
+        for arm, rows in of.items():
+            curves.setdefault(arm, []).append({"labels": labels, **reached(rows)})
+    order = sorted(curves, key=lambda arm: -max(row["value"] for row in curves[arm]))
+    traces = [
+        arm_curve(arm, curves[arm], arms[arm], 1 + APART * (place - (len(order) - 1) / 2) / 2)
+        for place, arm in enumerate(order)
+    ]
+    layout = {**axes_layout("labels", "accuracy, %"), "height": 470}
+    ticks = list(by_labels)
+    layout["xaxis"] |= {"type": "log", "tickvals": ticks, "ticktext": [f"{n:,}" for n in ticks]}
+    layout |= {"showlegend": True, "legend": {"x": 1.02, "y": 1, "xanchor": "left"}}
+    words = (
+        "Green: pretrained and trained; blue: not pretrained; orange: the flow frozen; grey: no flow, or one of random "
+        "weights. Solid with circles: reads the walk; dotted with squares: activations; dashed with diamonds: both. "
+        "Points stand a little beside their number of labels, so that the whiskers can be told apart."
+    )
+    return Chart("Accuracy over labels", {"data": traces, "layout": layout}, words, wide=True, coloured=True)
+
+
+def arm_curve(arm: str, rows: Sequence[Mapping[str, Any]], how: Mapping[str, Any], beside: float) -> dict[str, Any]:
+    kind, frozen, fresh = how.get("kind", "plain"), how.get("frozen", False), how.get("fresh", False)
+    aside = kind in ("pixels", "plain") or (frozen and fresh)
+    colour = f"rgb({ASIDE if aside else FROZEN if frozen else UNTRAINED if fresh else PRETRAINED})"
+    return {
+        "type": "scatter",
+        "mode": "lines+markers",
+        "name": arm,
+        "x": [row["labels"] * beside for row in rows],
+        "y": [100 * row["value"] for row in rows],
+        "error_y": whiskers(rows),
+        "line": {"color": colour, "width": 1.6, "dash": DASHES.get(kind, "solid")},
+        "marker": {"color": colour, "size": 7, "symbol": SYMBOLS.get(kind, "triangle-up")},
+        "hovertemplate": f"{arm}<br>%{{y:.1f}} %<extra></extra>",
+    }
+
+
+# ---- the choices ---------------------------------------------------------------------------------------------------
+
+
+def choices_half(controls: Rows, choices: Rows, arms: Arms) -> tuple[str, str, list[Chart]]:
+    """Each choice of PRG beside what the arm ``prg`` has, of the seeds that the choices were trained with."""
+    seeds = {(row["labels"], row["seed"]) for row in choices}
+    own = [row for row in controls if row["arm"] == "prg" and (row["labels"], row["seed"]) in seeds]
+    charts: list[Chart] = []
+    for labels, of in grouped([*own, *choices]).items():
+        points = [point_of(rows, arms[arm]) for arm, rows in of.items()]
+        for choice, words in NAMES.items():
+            rows = [p for p in points if all(p[key] == value for key, value in BASE.items() if key != choice)]
+            rows = [{**point, "at": point[choice]} for point in rows]
+            if len(rows) > 1:
+                charts.append(shares_over(f"Accuracy over {words}, {labels:,} labels", rows, choice))
+                charts.append(losses_over(f"Flow-matching loss over {words}, {labels:,} labels", rows, choice))
+        charts += gradients(points, labels)
+    note = (
+        "PRG with one choice changed: 3 steps to depth 0.5, beta 1 and the exact gradient where nothing else is said. "
+        "Intervals are Wilson's over the test pictures, which are 2,000 for PRG itself and 1,000 for most others."
+    )
+    return "One choice at a time", note, charts
+
+
+def point_of(rows: Rows, how: Mapping[str, Any]) -> dict[str, Any]:
+    loss, before = (
+        sum(float(row[key]) for row in rows) / len(rows) for key in ("flow_matching", "flow_matching_before")
+    )
+    return {**BASE, **how, **reached(rows), "loss": loss, "before": before}
+
+
+def gradients(points: Sequence[Mapping[str, Any]], labels: int) -> list[Chart]:
+    """torchdiffeq's adjoint beside the exact gradient in as many steps."""
+    steps = {point["steps"] for point in points if point["gradient"] == "adjoint"}
+    shown = [
+        {**point, "label": f"{point['gradient']}, {point['steps']} steps"}
+        for point in points
+        if point["steps"] in steps and (point["depth"], point["beta"]) == (BASE["depth"], BASE["beta"])
+    ]
+    return [share_bars(f"Accuracy by the gradient, {labels:,} labels", shown)] if len(shown) > 1 else []
