@@ -196,6 +196,7 @@ def tint_of(images: Tensor) -> Tensor:
 def summary(found: Sequence[dict[str, str]]) -> dict[str, Any]:
     """By plant the ranks over seeds, and in how many portraits the plant is seen; and what clean models raise."""
     told: dict[str, Any] = {"benchmark": "planted_bias"}
+    found = sorted(found, key=lambda row: int(row["seed"]))
     for plant in ("square", "tint"):
         of = [row for row in found if row["plant"] == plant]
         told[plant] = {
