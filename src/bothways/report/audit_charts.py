@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bothways.report.charts import ACCENT, ASIDE, Chart, base_layout
+from bothways.report.flow_charts import line_across
 
-AXIS: dict[str, Any] = {"automargin": True, "fixedrange": True, "zeroline": False}
+AXIS: dict[str, Any] = {"automargin": True, "fixedrange": True, "zeroline": False}  # every class is named
 
 Facts = Mapping[str, Any]
 
@@ -38,13 +39,12 @@ def consistency_chart(facts: Facts) -> Chart:
         "error_y": {**reach, "symmetric": False, "color": f"rgb({ASIDE})", "thickness": 1.2, "width": 3},
         "hovertemplate": "%{x}<br>%{y:.2f} of the median<extra></extra>",
     }
-    line = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "line": {"color": f"rgb({ASIDE})", "dash": "dot"}}
     layout = base_layout(
         280,
         margin={"l": 8, "r": 8, "t": 8, "b": 8},
         xaxis={**AXIS, "type": "category", "showgrid": False},
         yaxis={**AXIS, "title": {"text": "of the median class"}, "rangemode": "tozero"},
-        shapes=[{**line, "y0": limit, "y1": limit}],
+        shapes=[line_across(limit)],
     )
     words = f"Dotted: {limit:g}, from which a class is worth a look. Bars: 95 % over seeds."
     return Chart("Consistency across seeds", {"data": [trace], "layout": layout}, words, wide=True, coloured=True)
