@@ -33,7 +33,7 @@ from torch import Tensor
 from bothways import load_model
 from bothways.models.adapter import Adapter
 from bothways.numerics.draws import generator
-from bothways.synthesis.dsf import ENGINES, dsf_score
+from bothways.synthesis.dsf.score import ENGINES, dsf_score
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "squeezenet.py"
 MODELS = ("bundled:cifar10-resnet", "bundled:cifar10-attention", f"{EXAMPLE}:build")

@@ -33,8 +33,8 @@ import torch
 
 import bothways
 from bothways.data.reader import Reader
-from bothways.recipe.feature_plan import ROWS
-from bothways.recipe.features import prepare_features
+from bothways.tasks.features.plan import ROWS
+from bothways.tasks.features.run import prepare_features
 from bothways.representation.activations import MIDDLE, activations
 from bothways.representation.encode import Walk, walk
 

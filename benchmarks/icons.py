@@ -15,9 +15,9 @@ import torch
 
 import bothways
 from bothways.numerics.measures import wilson_interval
-from bothways.recipe.assess import default_judges, reference
+from bothways.tasks.generate.assess import default_judges, reference
 from bothways.runs import to_png
-from bothways.synthesis.judge import judge, mean_blur
+from bothways.judging.verdicts import judge, mean_blur
 
 
 def main() -> None:

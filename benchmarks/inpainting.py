@@ -20,18 +20,18 @@ import torch
 import torch.nn.functional as F
 
 import bothways
-from bothways.loops.ascend import Ascent, AscentSettings, ascend
+from bothways.synthesis.ascent import Ascent, AscentSettings, ascend
 from bothways.models.catalogue import kept_statistics, load_model
 from bothways.numerics.association import mean_interval
 from bothways.numerics.draws import Draws
 from bothways.numerics.fill import Smoothness, harmonic_fill, tension_fill
 from bothways.numerics.measures import wilson_interval
-from bothways.recipe.statistics import read_spread
+from bothways.tasks.statistics.run import read_spread
 from bothways.runs import to_png
-from bothways.synthesis.augmentations import Flip, Noise, Shift, Views
+from bothways.synthesis.views import Flip, Noise, Shift, Views
 from bothways.synthesis.das import toward
-from bothways.synthesis.dsf import dsf
-from bothways.synthesis.editing import Smoothed, boundary_consistency, predict_statistics
+from bothways.synthesis.dsf.score import dsf
+from bothways.synthesis.inpainting import Smoothed, boundary_consistency, predict_statistics
 from bothways.synthesis.fields import Combined, Unit
 from bothways.synthesis.objectives import certainty, spread_statistics, total_variation
 from bothways.synthesis.parameterizations import Fourier, ImageStack, Masked, Pixels

@@ -28,10 +28,10 @@ from torch import Tensor, nn
 
 from bothways.data.images import Augmentation, Batch, batches
 from bothways.data.loader import ahead
-from bothways.data.pairs import pairs
+from bothways.training.pairs import pairs
 from bothways.data.sources import ImageSet, load_images
-from bothways.loops.fit import FitSettings, FitState, fit
-from bothways.models.unet import UNet
+from bothways.training.fit import FitSettings, FitState, fit
+from bothways.models.nets.unet import UNet
 from bothways.models.velocity import Flow
 from bothways.numerics.coupling import COUPLINGS, ot
 from bothways.numerics.draws import generator

@@ -42,10 +42,10 @@ import bothways
 from bothways.data.images import Augmentation, batches
 from bothways.data.loader import ahead
 from bothways.data.sources import ImageSet, load_images
-from bothways.loops.fit import FitState, fit
+from bothways.training.fit import FitState, fit
 from bothways.models.adapter import Adapter
-from bothways.recipe.settings import read_recipe
-from bothways.recipe.train import CIFAR10_MEAN, CIFAR10_STD, built_training, classification
+from bothways.tasks.generate.config import read_recipe
+from bothways.tasks.train.run import CIFAR10_MEAN, CIFAR10_STD, built_training, classification
 from bothways.runs import RunFolder
 from bothways.runs.files import replace_file
 

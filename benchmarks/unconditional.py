@@ -18,9 +18,9 @@ import torch
 
 import bothways
 from bothways.numerics.association import mean_interval
-from bothways.recipe.assess import default_judges, reference
+from bothways.tasks.generate.assess import default_judges, reference
 from bothways.runs import to_png
-from bothways.synthesis.judge import judge
+from bothways.judging.verdicts import judge
 
 # name: (recipe, what differs from it)
 ROWS = {

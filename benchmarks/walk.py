@@ -31,7 +31,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from bothways.models.unet import SIZES, UNet
+from bothways.models.nets.unet import SIZES, UNet
 from bothways.numerics.solvers import euler, grid
 from bothways.representation.encode import Walk, walk
 

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from bothways.models.unet import UNet
+from bothways.models.nets.unet import UNet
 
 OPTIONS = {"width": 8, "multiples": [1, 2], "blocks": 1, "attention": [2], "heads": 2}
 

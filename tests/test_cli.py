@@ -12,9 +12,9 @@ from bothways import __version__, load_model
 from bothways.cli import repeated
 from bothways.models.catalogue import bundled_names
 from bothways.numerics.draws import Draws
-from bothways.recipe.settings import TASKS
+from bothways.tasks.generate.config import TASKS
 from bothways.runs import RunFolder, to_png
-from bothways.synthesis.scorecard import label_free
+from bothways.tasks.scorecard.quantities import label_free
 from command import run
 
 TOY = f"{Path(__file__).resolve().parent / 'toy_model.py'}:build"
@@ -254,7 +254,7 @@ def test_a_scorecard_without_drawings(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # only the quantities that need no parameter gradient: the others have tests of their own, and take time
-    monkeypatch.setattr("bothways.recipe.scorecard.label_free", lambda *given: label_free(*given)[-4:])
+    monkeypatch.setattr("bothways.tasks.scorecard.run.label_free", lambda *given: label_free(*given)[-4:])
     arguments = ["scorecard", TOY, "--data", photos, "--n", "3", "--no-draw", "--out", tmp_path / "card"]
     assert run(*arguments) == 0
     said = capsys.readouterr().out
@@ -292,7 +292,7 @@ def test_cite_prints_bibtex(runs: list[Path], capsys: pytest.CaptureFixture[str]
 def test_the_demo_is_prepared_from_its_recipes(tmp_path: Path) -> None:
     if "cifar10-resnet" not in bundled_names():
         pytest.skip("bundled:cifar10-resnet is not in this tree: it is trained by recipes/cifar10-resnet.toml")
-    from bothways.recipe.demo import RECIPES, prepare_demo
+    from bothways.tasks.demo.run import RECIPES, prepare_demo
 
     for recipe in RECIPES:
         drawing = prepare_demo(recipe, tmp_path / recipe, n=1)

@@ -276,7 +276,7 @@ BAD = [
     (words_of_a_workplace, {"a.txt": "https://pypi" + ".org/simple"}),
 ]
 GOOD = [
-    (imports_that_point_up, {"recipe/a.py": "from ..synthesis.dsf import dsf\nimport bothways.loops.ascend"}),
+    (imports_that_point_up, {"recipe/a.py": "from ..synthesis.dsf import dsf\nimport bothways.synthesis.ascent"}),
     (imports_that_point_up, {"cli/draw.py": "from bothways import recipe\nfrom bothways.runs import read"}),
     (imports_that_point_up, {"data/a.py": "from .images import x\nfrom ..types import Frame\nimport typing"}),
     (import_circles, {"data/a.py": "from .b import x", "data/b.py": "def f():\n    from .a import y"}),

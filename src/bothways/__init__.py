@@ -50,63 +50,63 @@ if TYPE_CHECKING:
     from bothways.models.catalogue import load_model
     from bothways.models.flows import load_flow
     from bothways.numerics.spectra import Spectrum
-    from bothways.recipe.audit import explain
-    from bothways.recipe.classifier import load_classifier
-    from bothways.recipe.curves import curves
-    from bothways.recipe.encode import decode, encode
-    from bothways.recipe.evaluate import evaluate
-    from bothways.recipe.features import FeatureTables, features
-    from bothways.recipe.finetune import Finetuned, finetune
-    from bothways.recipe.flow_measures import diagnose, likelihood
-    from bothways.recipe.generate import generate
-    from bothways.recipe.predict import predict
-    from bothways.recipe.pretrain import Pretrained, pretrain
-    from bothways.recipe.result import Result
-    from bothways.recipe.sample import sample
-    from bothways.recipe.scorecard import Scorecard, scorecard
-    from bothways.recipe.settings import recipes
-    from bothways.recipe.spectrum import spectrum
-    from bothways.recipe.statistics import Statistics, statistics
-    from bothways.recipe.tasks import accentuate, edit, inpaint, invert, restyle
-    from bothways.synthesis.dsf import dsf, dsf_score
+    from bothways.tasks.explain.run import explain
+    from bothways.models.classifiers import load_classifier
+    from bothways.tasks.curves.run import curves
+    from bothways.models.encoding import decode, encode
+    from bothways.tasks.evaluate.run import evaluate
+    from bothways.tasks.features.run import FeatureTables, features
+    from bothways.tasks.finetune.run import Finetuned, finetune
+    from bothways.tasks.diagnose.run import diagnose, likelihood
+    from bothways.tasks.generate.run import generate
+    from bothways.tasks.predict.run import predict
+    from bothways.tasks.pretrain.run import Pretrained, pretrain
+    from bothways.tasks.generate.result import Result
+    from bothways.tasks.sample.run import sample
+    from bothways.tasks.scorecard.run import Scorecard, scorecard
+    from bothways.tasks.generate.config import recipes
+    from bothways.tasks.spectrum.run import spectrum
+    from bothways.tasks.statistics.run import Statistics, statistics
+    from bothways.tasks.photos.run import accentuate, edit, inpaint, invert, restyle
+    from bothways.synthesis.dsf.score import dsf, dsf_score
     from bothways.types import Frame, ModelSpec, RunError, UserError
 
 _SHELF = {
     "load_flow": "models.flows",
     "load_images": "data.sources",
     "load_model": "models.catalogue",
-    "explain": "recipe.audit",
-    "load_classifier": "recipe.classifier",
-    "curves": "recipe.curves",
-    "decode": "recipe.encode",
-    "encode": "recipe.encode",
-    "evaluate": "recipe.evaluate",
-    "FeatureTables": "recipe.features",
-    "features": "recipe.features",
-    "Finetuned": "recipe.finetune",
-    "finetune": "recipe.finetune",
-    "diagnose": "recipe.flow_measures",
-    "likelihood": "recipe.flow_measures",
-    "generate": "recipe.generate",
-    "predict": "recipe.predict",
-    "Pretrained": "recipe.pretrain",
-    "pretrain": "recipe.pretrain",
-    "Result": "recipe.result",
-    "sample": "recipe.sample",
-    "Scorecard": "recipe.scorecard",
-    "scorecard": "recipe.scorecard",
-    "recipes": "recipe.settings",
+    "explain": "tasks.explain.run",
+    "load_classifier": "models.classifiers",
+    "curves": "tasks.curves.run",
+    "decode": "models.encoding",
+    "encode": "models.encoding",
+    "evaluate": "tasks.evaluate.run",
+    "FeatureTables": "tasks.features.run",
+    "features": "tasks.features.run",
+    "Finetuned": "tasks.finetune.run",
+    "finetune": "tasks.finetune.run",
+    "diagnose": "tasks.diagnose.run",
+    "likelihood": "tasks.diagnose.run",
+    "generate": "tasks.generate.run",
+    "predict": "tasks.predict.run",
+    "Pretrained": "tasks.pretrain.run",
+    "pretrain": "tasks.pretrain.run",
+    "Result": "tasks.generate.result",
+    "sample": "tasks.sample.run",
+    "Scorecard": "tasks.scorecard.run",
+    "scorecard": "tasks.scorecard.run",
+    "recipes": "tasks.generate.config",
     "Spectrum": "numerics.spectra",
-    "spectrum": "recipe.spectrum",
-    "Statistics": "recipe.statistics",
-    "statistics": "recipe.statistics",
-    "accentuate": "recipe.tasks",
-    "edit": "recipe.tasks",
-    "inpaint": "recipe.tasks",
-    "invert": "recipe.tasks",
-    "restyle": "recipe.tasks",
-    "dsf": "synthesis.dsf",
-    "dsf_score": "synthesis.dsf",
+    "spectrum": "tasks.spectrum.run",
+    "Statistics": "tasks.statistics.run",
+    "statistics": "tasks.statistics.run",
+    "accentuate": "tasks.photos.run",
+    "edit": "tasks.photos.run",
+    "inpaint": "tasks.photos.run",
+    "invert": "tasks.photos.run",
+    "restyle": "tasks.photos.run",
+    "dsf": "synthesis.dsf.score",
+    "dsf_score": "synthesis.dsf.score",
     "Frame": "types",
     "ModelSpec": "types",
     "RunError": "types",

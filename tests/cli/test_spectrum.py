@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bothways.numerics.draws import Draws
-from bothways.recipe.spectrum import read_spectrum
+from bothways.tasks.spectrum.run import read_spectrum
 from bothways.runs import RunFolder, to_png
 from command import run
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from bothways.data.images import Augmentation, batches
 from bothways.data.loader import ahead
-from bothways.data.pairs import pairs
+from bothways.training.pairs import pairs
 from bothways.data.sources import ImageSet
 from bothways.models.velocity import Flow
 from bothways.numerics.coupling import ot

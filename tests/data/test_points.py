@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from bothways import UserError, diagnose, load_images, pretrain
-from bothways.models.points import PointNet
+from bothways.models.nets.points import PointNet
 
 
 def test_the_points_lie_on_a_roll() -> None:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from bothways.models.adapter import Adapter
-from bothways.models.attention import AttentionNet
-from bothways.models.plain import PlainNet
-from bothways.models.resnet import ResNet
+from bothways.models.nets.attention import AttentionNet
+from bothways.models.nets.plain import PlainNet
+from bothways.models.nets.resnet import ResNet
 from bothways.types import ModelSpec, RunError, UserError
 
 MEAN, STD = (0.1, 0.45, 0.7), (0.2, 0.3, 0.5)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from bothways import ModelSpec, UserError, load_flow, load_model
 from bothways.models import catalogue, hub
 from bothways.models.catalogue import build_network
-from bothways.models.unet import UNet
+from bothways.models.nets.unet import UNet
 from bothways.numerics.draws import generator
 from bothways.numerics.solvers import SOLVERS, grid, walked
 from zoo import need, seeded

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from bothways.cli import main
-from bothways.models.unet import SIZES, Attention, Normalization, UNet, sinusoid
+from bothways.models.nets.unet import SIZES, Attention, Normalization, UNet, sinusoid
 from bothways.numerics.draws import generator
 from bothways.types import UserError
 from zoo import seeded

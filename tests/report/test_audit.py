@@ -11,9 +11,9 @@ import torch
 
 from bothways import UserError
 from bothways.numerics.draws import generator
-from bothways.report import audit as page
+from bothways.tasks.explain import section as page
 from bothways.report import write_report
-from bothways.report.audit_charts import consistency_chart, entanglement_charts
+from bothways.tasks.explain.charts import consistency_chart, entanglement_charts
 from bothways.runs import RunFolder, to_png
 
 NAMES = ("anchor", "barrel", "candle")

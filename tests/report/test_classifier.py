@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from bothways.report.classifier import comparison_table, numbers_table, what_is_read
+from bothways.tasks.finetune.section import comparison_table, numbers_table, what_is_read
 from bothways.report.page import render
 from bothways.runs import RunFolder
 

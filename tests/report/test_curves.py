@@ -9,7 +9,9 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from bothways.report import along, curves, render
+from bothways.report import along, render
+
+from bothways.tasks.curves import section as curves
 from bothways.runs import RunFolder
 
 

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import plotly.graph_objects as go
 
-from bothways.report import evaluation, render
+from bothways.report import render
+
+from bothways.tasks.evaluate import section as evaluation
 from bothways.runs import RunFolder
 
 KINDS = ("fog", "snow", "blur")

@@ -11,8 +11,8 @@ import plotly.graph_objects as go
 import pytest
 import torch
 
-from bothways.report.scorecard import as_markdown, auroc_chart, cosine_chart, write_scorecard
-from bothways.report.scorecard_tables import direction_table, distance_table, picture_table, pointing, sentence
+from bothways.tasks.scorecard.section import as_markdown, auroc_chart, cosine_chart, write_scorecard
+from bothways.tasks.scorecard.tables import direction_table, distance_table, picture_table, pointing, sentence
 from bothways.runs import to_png
 from bothways.types import UserError
 

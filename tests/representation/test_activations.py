@@ -26,7 +26,7 @@ def pictures(count: int = 3) -> Tensor:
 
 def written_out(network: nn.Module, x: Tensor, time: float) -> Tensor:
     """The U-Net down to its middle, by hand."""
-    from bothways.models.unet import sinusoid
+    from bothways.models.nets.unet import sinusoid
 
     moment = network.time(sinusoid(torch.full((len(x),), time, dtype=x.dtype), network.width))
     h = network.stem(x)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bothways import ModelSpec, UserError
-from bothways.loops.fit import FitSettings, FitState, fit
+from bothways.training.fit import FitSettings, FitState, fit
 from bothways.models.velocity import Flow
 from bothways.numerics.draws import generator
 from bothways.numerics.paths import linear

@@ -9,7 +9,7 @@ import torch
 from scipy.integrate import quad
 from torch import nn
 
-from bothways.models.unet import UNet
+from bothways.models.nets.unet import UNet
 from bothways.numerics.draws import Draws, generator
 from bothways.numerics.paths import PATHS, interpolate
 from bothways.representation.diagnostics import jacobian_gain, paths, round_trip, side_by_side, straightness, strips

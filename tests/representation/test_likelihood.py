@@ -12,7 +12,7 @@ import torch
 from scipy.stats import norm
 from torch import nn
 
-from bothways.models.unet import UNet
+from bothways.models.nets.unet import UNet
 from bothways.models.velocity import Flow
 from bothways.numerics.draws import Draws, generator
 from bothways.numerics.paths import LEAST_DEPTH

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bothways.recipe.generate import prepare
+from bothways.tasks.generate.run import prepare
 from bothways.runs import RunFolder
 from bothways.studio.jobs import Job, Jobs, Work
 from bothways.studio.requests import Change, Draw, Stroll, check, read_box, read_changes, read_lines

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from bothways.recipe.generate import conclude, prepare
-from bothways.recipe.settings import draw_settings
+from bothways.tasks.generate.run import conclude, prepare
+from bothways.tasks.generate.config import draw_settings
 from bothways.runs import RunFolder
 from bothways.studio import fragments
 from bothways.studio.difference import difference

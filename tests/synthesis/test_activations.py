@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from bothways.models.adapter import Adapter
 from bothways.numerics.draws import Draws
 from bothways.synthesis.activations import channel_activation, layer_energy
-from bothways.synthesis.augmentations import Noise, Views
+from bothways.synthesis.views import Noise, Views
 from bothways.synthesis.das import toward
 from bothways.types import ModelSpec, UserError
 

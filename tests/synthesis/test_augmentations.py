@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bothways.numerics.draws import Draws
-from bothways.synthesis.augmentations import (
+from bothways.synthesis.views import (
     Augmentation,
     CentreCrop,
     Flip,

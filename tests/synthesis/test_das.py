@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from bothways.models.adapter import Adapter
 from bothways.numerics.draws import Draws
-from bothways.synthesis.augmentations import Noise, Roll, Views
+from bothways.synthesis.views import Noise, Roll, Views
 from bothways.synthesis.das import toward
 from bothways.synthesis.fields import Combined, Field, WhiteNoise, unit
 from bothways.synthesis.objectives import Wish, class_logit, total_variation, wish

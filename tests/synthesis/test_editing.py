@@ -6,12 +6,12 @@ import torch
 from torch import nn
 
 import bothways
-from bothways.loops.ascend import Ascent, AscentSettings, ascend
+from bothways.synthesis.ascent import Ascent, AscentSettings, ascend
 from bothways.models.catalogue import load_model
 from bothways.numerics.draws import Draws, generator
 from bothways.numerics.fill import Smoothness, harmonic_fill, laplacian, tension_fill
 from bothways.synthesis.das import toward
-from bothways.synthesis.editing import Smoothed, boundary_consistency, predict_statistics
+from bothways.synthesis.inpainting import Smoothed, boundary_consistency, predict_statistics
 from bothways.synthesis.objectives import channel_statistics, wish
 from bothways.synthesis.parameterizations import Masked, Pixels
 from bothways.types import ModelSpec, UserError

@@ -8,7 +8,7 @@ import scipy.stats
 import torch
 
 from bothways.numerics.draws import generator
-from bothways.synthesis.explain import (
+from bothways.tasks.explain.traits import (
     Trait,
     cluster_order,
     distinct_pairs,

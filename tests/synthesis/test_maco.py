@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from bothways.loops.ascend import Ascent, AscentSettings, ascend
+from bothways.synthesis.ascent import Ascent, AscentSettings, ascend
 from bothways.numerics.draws import Draws
 from bothways.numerics.spectra import (
     COLOUR_AXES,

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bothways.loops.ascend import Ascent, AscentSettings, ascend
+from bothways.synthesis.ascent import Ascent, AscentSettings, ascend
 from bothways.models.adapter import Adapter
 from bothways.numerics.draws import Draws
-from bothways.synthesis.augmentations import Noise, Views
+from bothways.synthesis.views import Noise, Views
 from bothways.synthesis.das import toward
 from bothways.synthesis.objectives import (
     Spread,

@@ -14,9 +14,9 @@ from torch import Tensor
 
 import bothways
 from bothways.numerics.draws import Draws
-from bothways.synthesis import scorecard
+from bothways.tasks.scorecard import quantities as scorecard
 from bothways.synthesis.objectives import measure_spread
-from bothways.synthesis.scorecard import Condition, Quantity, Score, at_random, label_free, score_quantity
+from bothways.tasks.scorecard.quantities import Condition, Quantity, Score, at_random, label_free, score_quantity
 from bothways.types import UserError
 
 TOY = Path(__file__).resolve().parents[1] / "toy_model.py"

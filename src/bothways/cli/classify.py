@@ -12,7 +12,7 @@ from bothways.cli.entry import app
 from bothways.cli.flow import first_alone_speaks
 from bothways.cli.options import Device, Overwrite, Resume
 from bothways.cli.show import console, follow, say, write_page
-from bothways.recipe.finetune_settings import DEFAULT_FINETUNING, described_finetuning
+from bothways.tasks.finetune.config import DEFAULT_FINETUNING, described_finetuning
 
 FINETUNE_HELP = """
 Make a flow a classifier: pictures are walked towards noise, or the flow's own activations are read, and a head says
@@ -81,7 +81,7 @@ def finetune(
     tensorboard: Board = False,
     dry_run: DryRun = False,
 ) -> None:
-    from bothways.recipe.finetune import begin_finetuning, prepare_finetuning
+    from bothways.tasks.finetune.run import begin_finetuning, prepare_finetuning
 
     with first_alone_speaks():
         plan = prepare_finetuning(
@@ -103,7 +103,7 @@ def finetune(
 
 
 def _trained(plan: Any, training: Any, out: Path) -> None:
-    from bothways.recipe.finetune import conclude_finetuning
+    from bothways.tasks.finetune.run import conclude_finetuning
 
     with closing(training.run()) as frames:
         follow(frames, training.settings.steps, plan.before.name, training.state.step)

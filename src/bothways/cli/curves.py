@@ -51,7 +51,7 @@ def curves(
     overwrite: Overwrite = False,
     resume: Resume = False,
 ) -> None:
-    from bothways.recipe.curves import conclude_curves, prepare_curves
+    from bothways.tasks.curves.run import conclude_curves, prepare_curves
 
     work = prepare_curves(
         run, data, steps=steps, depth_offsets=depth_offsets, limit=limit, limit_long=limit_long, batch=batch,

@@ -31,7 +31,7 @@ from bothways.cli.options import (
     tuned,
 )
 from bothways.cli.show import draw, finish, follow, say, show_verdicts, write_page
-from bothways.recipe.settings import spoken_changes
+from bothways.tasks.generate.config import spoken_changes
 from bothways.types import UserError
 
 GENERATE_HELP = r"""
@@ -93,7 +93,7 @@ def generate(
     resume: Resume = False,
     dry_run: DryRun = False,
 ) -> None:
-    from bothways.recipe.generate import prepare
+    from bothways.tasks.generate.run import prepare
 
     if bool(classes or prompt or layer) == unconditional:
         raise UserError(
@@ -135,7 +135,7 @@ def demo(
         typer.Option(help="CIFAR-10 (folder or parquet), whose test pictures are walked; without, drawn ones are."),
     ] = None,
 ) -> None:
-    from bothways.recipe.demo import RECIPES, prepare_demo, prepare_walk, ten_pictures
+    from bothways.tasks.demo.run import RECIPES, prepare_demo, prepare_walk, ten_pictures
 
     ten = None if data is None else ten_pictures(data, None)
     measures, result = {}, None
@@ -156,7 +156,7 @@ def demo(
 
 def _show_classifier(ten: Any, data: Path | None, out: Path) -> list[Path]:
     """Say what the bundled flow classifier knows -> the run in which it was asked, if it was."""
-    from bothways.recipe.demo import CLASSIFIER, named_right, prepare_test, stated
+    from bothways.tasks.demo.run import CLASSIFIER, named_right, prepare_test, stated
 
     say(f"{CLASSIFIER} names {named_right(ten)} of these {len(ten.images)}")
     if data is None:

@@ -49,7 +49,7 @@ def evaluate(
     overwrite: Overwrite = False,
     resume: Resume = False,
 ) -> None:
-    from bothways.recipe.evaluate import prepare_evaluation
+    from bothways.tasks.evaluate.run import prepare_evaluation
 
     work = prepare_evaluation(
         model, data, corruptions=corruptions, limit=limit, seed=seed, batch=batch, weights=weights, device=device,
@@ -107,7 +107,7 @@ def predict(
     device: Device = "cpu",
     dtype: Precision = "float32",
 ) -> None:
-    from bothways.recipe.predict import predictions
+    from bothways.tasks.predict.run import predictions
 
     found = []
     for each in predictions(model, images, top=top, batch=batch, weights=weights, device=device, dtype=dtype):

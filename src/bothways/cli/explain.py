@@ -58,9 +58,9 @@ def explain(
     overwrite: Overwrite = False,
     resume: Resume = False,
 ) -> None:
-    from bothways.recipe.audit import prepare_audit
-    from bothways.recipe.audit_limits import beyond, read_limits
-    from bothways.report.audit import write_audit
+    from bothways.tasks.explain.run import prepare_audit
+    from bothways.tasks.explain.limits import beyond, read_limits
+    from bothways.tasks.explain.section import write_audit
 
     limits = read_limits(fail_on or ())
     audit = prepare_audit(

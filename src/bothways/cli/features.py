@@ -78,8 +78,8 @@ def features(
     overwrite: Overwrite = False,
     resume: Resume = False,
 ) -> None:
-    from bothways.recipe.feature_plan import PROBES
-    from bothways.recipe.features import DEPTHS, prepare_features
+    from bothways.tasks.features.plan import PROBES
+    from bothways.tasks.features.run import DEPTHS, prepare_features
 
     work = prepare_features(
         run, data, depth or DEPTHS, kind or "walked", layers=layer or (), noised=noised, steps=steps, solver=solver,

@@ -14,7 +14,7 @@ import typer
 from bothways.cli.entry import app
 from bothways.cli.options import Device, Overwrite, Resume
 from bothways.cli.show import console, errors, follow, say, write_page
-from bothways.recipe.flow_settings import DEFAULT_PRETRAINING, described_pretraining
+from bothways.tasks.pretrain.config import DEFAULT_PRETRAINING, described_pretraining
 from bothways.types import UserError
 
 SECONDS_TO_SPEAK = 3.0
@@ -91,7 +91,7 @@ def pretrain(
         bool, typer.Option("--dry-run", help="Check everything, print the settings, train nothing.")
     ] = False,
 ) -> None:
-    from bothways.recipe.pretrain import begin, conclude, prepare_pretraining
+    from bothways.tasks.pretrain.run import begin, conclude, prepare_pretraining
 
     with first_alone_speaks():
         plan = prepare_pretraining(

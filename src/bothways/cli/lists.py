@@ -6,12 +6,12 @@ from rich.table import Column, Table
 
 from bothways.cli.entry import app
 from bothways.cli.show import console, say
-from bothways.recipe.settings import recipes
+from bothways.tasks.generate.config import recipes
 
 
 @app.command(help="The bundled models and flows, what they reached, the sizes of U-Nets, and the kinds of address.")
 def models() -> None:
-    from bothways.recipe.lists import addresses, cards, classifier_cards, flow_addresses, flow_cards, unets
+    from bothways.models.listing import addresses, cards, classifier_cards, flow_addresses, flow_cards, unets
 
     table = Table(Column("address", no_wrap=True), "network", "parameters", Column("accuracy (95 %)", no_wrap=True))
     for facts in cards():

@@ -22,7 +22,7 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the training that is there.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the training that is there.")] = False,
 ) -> None:
-    from bothways.recipe.train import prepare_training
+    from bothways.tasks.train.run import prepare_training
 
     work = prepare_training(recipe, str(data), out, resume=resume, overwrite=overwrite)
     with closing(work.run()) as steps:
@@ -43,7 +43,7 @@ def report(
 
 @app.command(help="BibTeX for the parts that a run used.\n\nExample:\n\n  bothways cite runs/latest >> references.bib")
 def cite(run: Annotated[Path, typer.Argument(help="A run folder.", show_default=False)]) -> None:
-    from bothways.recipe.cite import run_citations
+    from bothways.runs.citations import run_citations
     from bothways.runs import RunFolder
 
     folder = RunFolder.open(run)

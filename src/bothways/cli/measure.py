@@ -40,8 +40,8 @@ def scorecard(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the scorecard that is there.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the scorecard that is there.")] = False,
 ) -> None:
-    from bothways.recipe.scorecard import prepare_scorecard
-    from bothways.report.scorecard import write_scorecard
+    from bothways.tasks.scorecard.run import prepare_scorecard
+    from bothways.tasks.scorecard.section import write_scorecard
 
     scoring = prepare_scorecard(
         model, data, weights=weights, device=device, n=n, seed=seed, out=out, draw=draw, drawings=drawings,
@@ -80,7 +80,7 @@ def statistics(
     device: Device = "cpu",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file that is there.")] = False,
 ) -> None:
-    from bothways.recipe.statistics import statistics as measure
+    from bothways.tasks.statistics.run import statistics as measure
 
     found = measure(
         model, data, weights=weights, limit=limit, rank=rank, layers=layer or (), out=out, overwrite=overwrite,
@@ -115,7 +115,7 @@ def spectrum(
     limit: Annotated[int | None, typer.Option(help=r"Pictures at most, evenly spaced. \[default: all]")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file that is there.")] = False,
 ) -> None:
-    from bothways.recipe.spectrum import prepare_spectrum
+    from bothways.tasks.spectrum.run import prepare_spectrum
 
     measuring = prepare_spectrum(data, size=size, limit=limit, out=out, overwrite=overwrite)
     follow(measuring.run(), measuring.total, "measuring")

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bothways.recipe.settings import DEFAULT_RECIPE, DEFAULT_UNCONDITIONAL, described
+from bothways.tasks.generate.config import DEFAULT_RECIPE, DEFAULT_UNCONDITIONAL, described
 
 
 def tuned(name: str, *flags: str, task: str | None = None) -> Any:

@@ -32,7 +32,7 @@ from bothways.cli.options import (
     tuned,
 )
 from bothways.cli.show import finish
-from bothways.recipe.settings import spoken_changes
+from bothways.tasks.generate.config import spoken_changes
 
 KEPT = (
     "What a mask or a box keeps comes back bit for bit. A photo keeps its own size; the model sees it at the model's."
@@ -69,7 +69,7 @@ def task(name: str, text: str, *examples: str) -> Callable[[Callable[..., dict[s
         ]
 
         def command(**given: Any) -> None:
-            from bothways.recipe.generate import prepare
+            from bothways.tasks.generate.run import prepare
 
             common = {key: given.pop(key) for key, _, _ in shared}
             out, dry_run, change = (common.pop(key) for key in ("out", "dry_run", "change"))
@@ -105,7 +105,7 @@ def edit(
     box: BoxOption = None,
     strength: Annotated[float | None, tuned("strength", "--strength", task="edit")] = None,
 ) -> dict[str, Any]:
-    from bothways.recipe.tasks import needs_subject
+    from bothways.tasks.photos.run import needs_subject
 
     needs_subject(classes, prompt)
     asked = {"classes": classes or None, "prompts": prompt, "strength": strength}
@@ -126,7 +126,7 @@ def inpaint(
     classes: Classes = None,
     prompt: Prompts = None,
 ) -> dict[str, Any]:
-    from bothways.recipe.tasks import needs_hole
+    from bothways.tasks.photos.run import needs_hole
 
     needs_hole(mask, box)
     return {"model": model, "photo": photo, "mask": mask, "box": box, "classes": classes or None, "prompts": prompt}
@@ -171,7 +171,7 @@ def accentuate(
     prompt: Prompts = None,
     strength: Annotated[float | None, tuned("strength", "--strength", task="accentuate")] = None,
 ) -> dict[str, Any]:
-    from bothways.recipe.asked import TOP_CLASS
+    from bothways.tasks.generate.asked import TOP_CLASS
 
     asked = {"classes": classes or (None if prompt else TOP_CLASS), "prompts": prompt, "strength": strength}
     return {"model": model, "photo": photo, **asked}

@@ -28,7 +28,7 @@ def complain(text: str) -> None:
 
 def draw(drawing: Any, title: str = "drawing") -> Any:
     """Run a drawing with a progress bar, then ask the judges."""
-    from bothways.recipe.generate import conclude
+    from bothways.tasks.generate.run import conclude
 
     with closing(drawing.run()) as steps:
         follow((frame for _, frame in steps), drawing.settings.steps * len(drawing.batches()), title)

@@ -49,7 +49,7 @@ def sample(
     overwrite: Overwrite = False,
     resume: Resume = False,
 ) -> None:
-    from bothways.recipe.sample import prepare_sample
+    from bothways.tasks.sample.run import prepare_sample
 
     sampling = prepare_sample(
         flow, n, steps=steps, solver=solver, seed=seed, batch=batch, judges=judge, data=data, device=device,
@@ -110,7 +110,7 @@ def likelihood(
     overwrite: Overwrite = False,
     resume: Resume = False,
 ) -> None:
-    from bothways.recipe.flow_measures import prepare_likelihood
+    from bothways.tasks.diagnose.run import prepare_likelihood
 
     measuring = prepare_likelihood(
         flow, data, limit=limit, solver=solver, steps=steps, divergence=divergence, probes=probes, draws=draws,
@@ -151,7 +151,7 @@ def diagnose(
     overwrite: Overwrite = False,
     resume: Resume = False,
 ) -> None:
-    from bothways.recipe.flow_measures import prepare_diagnose
+    from bothways.tasks.diagnose.run import prepare_diagnose
 
     measuring = prepare_diagnose(
         flow, data, n=n, steps=steps, solver=solver, seed=seed, device=device, dtype=dtype, out=out,

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from bothways.models.hub import Loaded
-from bothways.models.unet import SIZES, Stage, UNet
+from bothways.models.nets.unet import SIZES, Stage, UNet
 from bothways.types import ModelSpec, UserError
 
 AVERAGED = "ema_model"

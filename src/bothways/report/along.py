@@ -2,7 +2,7 @@
 
     {"step", "n", "flow_matching", "information": [{"depth", "nats_per_dim", "low", "high", ...}]}
 
-A line for the first weights and for every checkpoint, on n pictures held out; recipe/along.py writes it.
+A line for the first weights and for every checkpoint, on n pictures held out; training/along.py writes it.
 """
 
 from __future__ import annotations

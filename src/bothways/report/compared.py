@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bothways.report import classifier, evaluation
+from bothways.tasks.finetune import section as classifier
+
+from bothways.tasks.evaluate import section as evaluation
 from bothways.report.charts import ACCENT, Chart, base_layout
 from bothways.report.flow_charts import (
     AXIS,

@@ -9,7 +9,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bothways.report import along, audit, charts, classifier, compared, curves, evaluation, features, flow, tables
+from bothways.report import along, charts, compared, flow, tables
+
+from bothways.tasks.explain import section as audit
+
+from bothways.tasks.finetune import section as classifier
+
+from bothways.tasks.curves import section as curves
+
+from bothways.tasks.evaluate import section as evaluation
+
+from bothways.tasks.features import section as features
 from bothways.report.pictures import Album, album
 from bothways.report.sentence import sentence, work_of
 from bothways.report.template import filled

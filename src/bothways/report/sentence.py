@@ -6,7 +6,13 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from bothways.report import classifier, curves, evaluation, flow, tables
+from bothways.report import flow, tables
+
+from bothways.tasks.finetune import section as classifier
+
+from bothways.tasks.curves import section as curves
+
+from bothways.tasks.evaluate import section as evaluation
 from bothways.runs import RunFolder
 
 WORKS = {

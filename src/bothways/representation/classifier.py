@@ -29,7 +29,7 @@ WIDTH = 768  # of the head's hidden layer
 NOISE_SEED = 0  # of the one noise that noised activations are read with
 
 Pairs = tuple[Tensor, Tensor, Tensor]
-"""x, noise, both (B,C,H,W) and paired, t (B,), as data/pairs.py makes them"""
+"""x, noise, both (B,C,H,W) and paired, t (B,), as training/pairs.py makes them"""
 
 
 class Head(nn.Module):

@@ -6,8 +6,8 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 
-from bothways.recipe.classifier import load_reader
-from bothways.recipe.lists import cards
+from bothways.models.classifiers import load_reader
+from bothways.models.listing import cards
 from bothways.types import UserError
 
 

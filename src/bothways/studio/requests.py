@@ -11,11 +11,11 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from bothways.recipe.drawing import Drawing, picture_seed
-from bothways.recipe.generate import conclude, prepare
-from bothways.recipe.settings import draw_settings, spoken_changes
-from bothways.recipe.tasks import needs_hole, needs_subject
-from bothways.recipe.walk import STEPS, prepare_walk
+from bothways.tasks.generate.drawing import Drawing, picture_seed
+from bothways.tasks.generate.run import conclude, prepare
+from bothways.tasks.generate.config import draw_settings, spoken_changes
+from bothways.tasks.photos.run import needs_hole, needs_subject
+from bothways.tasks.walk.run import STEPS, prepare_walk
 from bothways.studio.jobs import Work
 from bothways.types import Frame, UserError
 

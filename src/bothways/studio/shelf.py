@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bothways.recipe.settings import TASKS, draw_settings
+from bothways.tasks.generate.config import TASKS, draw_settings
 from bothways.report import render
 from bothways.runs import PHOTOS, RunFolder
 from bothways.types import UserError

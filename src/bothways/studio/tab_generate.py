@@ -7,8 +7,8 @@ from typing import Any
 
 import gradio as gr
 
-from bothways.recipe.demo import MODEL
-from bothways.recipe.settings import TASKS, recipes
+from bothways.tasks.demo.run import MODEL
+from bothways.tasks.generate.config import TASKS, recipes
 from bothways.runs import RunFolder
 from bothways.studio import fragments
 from bothways.studio.jobs import Job, Jobs

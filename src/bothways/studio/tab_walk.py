@@ -8,8 +8,8 @@ from typing import Any
 import gradio as gr
 from torch import Tensor
 
-from bothways.recipe.lists import classifier_cards, flow_cards
-from bothways.recipe.walk import STEPS
+from bothways.models.listing import classifier_cards, flow_cards
+from bothways.tasks.walk.run import STEPS
 from bothways.runs import RunFolder
 from bothways.studio import fragments
 from bothways.studio.jobs import Job, Jobs

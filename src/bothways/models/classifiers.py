@@ -1,0 +1,229 @@
+"""A flow as a classifier on disk, and back as a model that is read like any other.
+
+RUN/classifier.json           how to build it: the flow's network or address, what the head reads, the classes
+RUN/classifier.safetensors    all its weights: flow and head
+
+The way back walks with a graph through all steps: whoever reads a layer of it, or asks for second derivatives, needs
+that; the exact adjoint, which keeps no such graph, is for training.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from bothways.models.adapter import Adapter
+from bothways.models.catalogue import (
+    BUNDLED,
+    FLOW_CARD,
+    build_network,
+    check_device,
+    load_model,
+    load_weights,
+    spec_from,
+)
+from bothways.models.flows import find_classifier, load_flow
+from bothways.models.torchcfm_flows import SIZE as TORCHCFM_SIZE
+from bothways.models.nets.unet import SIZES, UNet
+from bothways.models.velocity import Flow
+from bothways.representation.classifier import FlowClassifier
+from bothways.representation.encode import Walk
+from bothways.representation.features import Features
+from bothways.types import ModelSpec, UserError
+
+CLASSIFIER_WEIGHTS = "classifier.safetensors"
+FEATURE_LAYER = "classifier.head.out:input"  # what the last matrix of the head reads
+
+
+@final
+class PictureClassifier(nn.Module):
+    """(B,3,H,W) in [0,1] -> logits (B,K): a ``FlowClassifier`` over a ``Flow``, whose code it applies."""
+
+    def __init__(self, classifier: FlowClassifier) -> None:
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.classifier(self.flow.code(image))
+
+    @property
+    def flow(self) -> Flow:
+        assert isinstance(self.classifier.flow, Flow)
+        return self.classifier.flow
+
+
+def load_classifier(run: str | Path, *, device: str = "cpu", dtype: str = "float32") -> Adapter:
+    """What ``finetune`` wrote, as a model that says which class a picture is of.
+
+        outputs(image) = head(features(code(image))),   image (B,3,H,W) in [0,1] -> (B,K)
+
+    run: the folder, the classifier.json in it, or "bundled:cifar10-prg". dtype: "float32", "bf16" or "float16", by
+    autocast.
+    ``generate``, ``scorecard``, ``statistics`` and their judges take it in the place of a model's address; its flow is
+    ``.module.flow``, which ``sample`` and the others take.
+    Raises UserError where there is no such thing, or a part of it is missing or does not fit.
+    """
+    path = find_classifier(run)
+    if path is None:
+        raise UserError(f"classifier {str(run)!r} does not exist; type the folder that bothways finetune wrote")
+    check_device(device)
+    try:
+        card = json.loads(path.read_text())
+        how = features_of(card["features"], gradient="direct")
+        flow, classes = flow_of(card["flow"]), card["classes"]
+        classifier = FlowClassifier(flow, flow.path, flow.shape, count_of(classes), how, width=card["width"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"classifier {str(path)!r} cannot be used: {type(error).__name__}: {error}") from error
+    load_weights(classifier, path.with_suffix(".safetensors"))
+    spec = ModelSpec(
+        size=flow.spec.size,
+        mean=(0.0,) * 3,
+        std=(1.0,) * 3,
+        classes=classes,
+        feature_layer=FEATURE_LAYER,
+        source=flow.spec.source,
+        licence=flow.spec.licence,
+    )
+    return Adapter(PictureClassifier(classifier), spec, name=str(run), device=device, dtype=dtype)
+
+
+def load_reader(
+    model: str | Path | nn.Module,
+    spec: ModelSpec | None = None,
+    *,
+    weights: str | Path | None = None,
+    device: str = "cpu",
+    dtype: str = "float32",
+) -> Adapter:
+    """What reads a picture, by any address: as ``load_model`` takes it, or a run of ``finetune``."""
+    if not isinstance(model, nn.Module) and find_classifier(model) is not None:
+        if spec is not None or weights is not None:
+            raise UserError(f"model {str(model)!r} holds its own facts and weights; leave spec= and weights= out")
+        return load_classifier(model, device=device, dtype=dtype)
+    return load_model(model, spec, weights=weights, device=device, dtype=dtype)
+
+
+def finetuned_facts(address: str) -> dict[str, Any]:
+    """What a run that asks one of ``finetune`` states of it: its flow's path, kind and coupling; of others nothing."""
+    file = find_classifier(address)
+    if file is None:
+        return {}
+    facts = json.loads(file.read_text())
+    return {"path": facts["flow"]["spec"]["path"], **{key: facts["recipe"][key] for key in ("kind", "coupling")}}
+
+
+def flow_in(model: Adapter) -> Flow:
+    """The flow of what ``load_classifier`` gave."""
+    assert isinstance(model.module, PictureClassifier)
+    return model.module.flow
+
+
+def how_of(model: Adapter) -> Features:
+    """How what ``load_classifier`` gave reads a picture."""
+    assert isinstance(model.module, PictureClassifier)
+    return model.module.classifier.how
+
+
+def reading(model: Adapter, how: Features) -> Adapter:
+    """What ``load_classifier`` gave, with the same weights and a picture read by ``how``; the first is left as it is.
+
+    how: of the same kind and layers, so that the head reads as many features.
+    """
+    assert isinstance(model.module, PictureClassifier)
+    classifier = copy.copy(model.module.classifier)
+    classifier.how = how
+    other = copy.copy(model)
+    other.module = PictureClassifier(classifier).eval()
+    return other
+
+
+def classifier_card(
+    classifier: FlowClassifier, origin: Mapping[str, Any], classes: tuple[str, ...] | int, **told: Any
+) -> dict[str, Any]:
+    """What classifier.json holds. origin: what ``origin_of`` the flow is; told: what is written for a reader."""
+    walk = classifier.how.walk
+    return {
+        "flow": dict(origin),
+        "features": {**asdict(classifier.how), "walk": {"steps": walk.steps, "solver": walk.solver}},
+        "width": classifier.head.hidden.out_features,
+        "classes": classes,
+        "frozen": classifier.frozen,
+        "parameters": sum(p.numel() for p in classifier.parameters()),
+        **told,
+    }
+
+
+def features_of(facts: Mapping[str, Any], gradient: str = "exact") -> Features:
+    """The Features of a card."""
+    walk = Walk(**facts["walk"], gradient=gradient)
+    return Features(**{**facts, "walk": walk, "layers": tuple(facts["layers"])})
+
+
+def count_of(classes: Sequence[str] | int) -> int:
+    """How many classes."""
+    return classes if isinstance(classes, int) else len(classes)
+
+
+# ---- where a flow's network comes from -----------------------------------------------------------------------------
+
+
+def origin_of(flow: Flow) -> dict[str, Any]:
+    """What builds the network of a flow again: {"network": its options} or {"address": its name}, and "spec".
+
+    Raises UserError for a live module, which nothing on disk builds again.
+    """
+    spec = asdict(flow.spec)
+    if (card := card_of_flow(flow.name)) is not None:
+        return {**{key: card[key] for key in ("network", "address") if key in card}, "spec": spec}
+    if flow.name.startswith("torchcfm:"):
+        return {"network": {"name": "unet", **SIZES[TORCHCFM_SIZE]}, "spec": spec}
+    if ":" in flow.name:
+        return {"address": flow.name, "spec": spec}
+    raise UserError(
+        f"flow {flow.name!r} is a live module, which load_classifier could not build again; give its address, such as "
+        "the folder that bothways pretrain wrote or PATH.py:FUNCTION"
+    )
+
+
+def card_of_flow(address: str) -> dict[str, Any] | None:
+    """The card of a flow that has one: a run of ``pretrain`` or ``finetune``, its card, or a bundled one; else None."""
+    if (file := find_classifier(address)) is not None:
+        facts = json.loads(file.read_text())
+        return {**facts["flow"], "recipe": facts["recipe"]}
+    path = Path(address).expanduser()
+    if address.startswith("bundled:"):
+        path = BUNDLED / f"{address.removeprefix('bundled:')}.json"
+    elif path.is_dir():
+        path = path / FLOW_CARD
+    return json.loads(path.read_text()) if path.suffix == ".json" and path.is_file() else None
+
+
+def flow_of(origin: Mapping[str, Any], seed: int | None = None) -> Flow:
+    """A flow of the same network, with weights that are yet to be loaded, or the first ones of a seed.
+
+    Raises UserError for first weights of a network that is not one of ours.
+    """
+    spec = spec_from(dict(origin["spec"]))
+    if "address" not in origin:
+        options = dict(origin["network"])
+        with torch.random.fork_rng():  # the first weights are the seed's, the caller's random state is its own
+            torch.random.manual_seed(seed or 0)
+            network = build_network(options.pop("name"), **options)
+        if isinstance(network, UNet):
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return load_flow(network, spec)
+    if seed is not None:
+        raise UserError(
+            f"flow {origin['address']!r} has no first weights, its network is not one of ours; leave --fresh out"
+        )
+    found = load_flow(origin["address"])
+    return Flow(found.network, spec, found.name, path=found.path)

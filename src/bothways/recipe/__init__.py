@@ -1,1 +1,0 @@
-"""The one room that knows every other: options or TOML -> parts -> loop -> run folder."""

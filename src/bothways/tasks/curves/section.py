@@ -1,0 +1,183 @@
+"""How a classifier made of a flow holds in other steps and at other depths, as the page shows it: measures["curves"].
+
+    "model":   its address
+    "data":    {"address", "split", "matched": "name" or "number"}
+    "kind":    what its head reads; "solver": of its walk, null where there is none
+    "trained": point
+    "steps":   [point], by the number of steps of the walk; [] for a classifier that does not walk
+    "depth":   [{"offset", ...point}], the depth times 1 + offset, at most 1
+    "skipped": {the name of a picture that cannot be read: why}
+
+A point is {"condition", "steps", "depth", "activation_depth", "calls", "trained", "n", "nll", "value", "low", "high"}:
+where it stands, how often the network is called for a picture, and the accuracy with Wilson's 95 % interval on n
+pictures; "depth" and "activation_depth" only where they are read at. tasks/curves/run.py writes it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bothways.report.charts import ACCENT, Chart
+from bothways.report.flow import Part
+from bothways.report.flow_charts import (
+    SHADE,
+    axes_layout,
+    complete_rows,
+    curve_trace,
+    interval_band,
+    is_number,
+)
+from bothways.report.tables import Cell, Table, cost_of, count, interval, name, number, percent, time
+
+Facts = Mapping[str, Any]
+
+NOTE = (
+    "Wilson's 95 % intervals over pictures. All points ask about the same pictures, so that two of them differ by less "
+    "chance than their intervals suggest; a point of fewer pictures asks about some of them, evenly spaced. NLL: the "
+    "mean of -log p of the right class, in nats. Network calls: for one picture."
+)
+
+
+def facts_of(measures: Facts) -> Facts | None:
+    """The curves of a run, or None for one that has none."""
+    facts = measures.get("curves")
+    return facts if isinstance(facts, Mapping) else None
+
+
+def section(measures: Facts) -> dict[str, Any] | None:
+    """What the template shows, in the form of a flow's section; None for a run without curves."""
+    facts = facts_of(measures)
+    if facts is None:
+        return None
+    parts = [part for part in (_over_steps(facts), _over_depth(facts)) if part is not None]
+    return {"strips": [], "depths": [], "numbers": trained_table(facts), "parts": parts}
+
+
+def asked(measures: Facts) -> str:
+    """What was asked, for example " in 7 numbers of steps and at 5 depths"; nothing for a run without curves."""
+    facts = facts_of(measures) or {}
+    steps, depths = len(facts.get("steps") or []), len(facts.get("depth") or [])
+    words = [f"in {steps} numbers of steps"] * bool(steps) + [f"at {depths} depths"] * bool(depths)
+    return " " + " and ".join(words) if words else ""
+
+
+# ---- the tables ----------------------------------------------------------------------------------------------------
+
+
+def _plain(value: Any) -> Cell:
+    """A depth, or a number of steps, which were chosen: 0.25 -> 0.25; nothing where it is not read at."""
+    return Cell(f"{value:,.4g}", value, kind="number") if is_number(value) else name("")
+
+
+def _moved(row: Facts) -> Cell:
+    """-0.2 -> -20 %."""
+    offset = row.get("offset")
+    return Cell(_signed(offset), offset, kind="number") if is_number(offset) else name("")
+
+
+def _signed(offset: Any) -> str:
+    return f"{100 * offset:+.4g} %".replace("-", "−") if offset else "0 %"
+
+
+def _scores(row: Facts) -> list[Cell]:
+    bounds = interval([row.get("low"), row.get("high")])
+    return [percent(row.get("value")), bounds, number(row.get("nll")), count(row.get("n")), count(row.get("calls"))]
+
+
+def _points(title: str, rows: Sequence[Facts], places: Mapping[str, str], note: str = "") -> Table:
+    """A row a point. places: key -> title of the columns that say where it stands, without those that no row has."""
+    shown = {key: column for key, column in places.items() if any(is_number(row.get(key)) for row in rows)}
+    lines = []
+    for row in rows:
+        where = [_moved(row) if key == "offset" else _plain(row.get(key)) for key in shown]
+        lines.append([*where, *_scores(row), name("as it was trained" if row.get("trained") else "")])
+    columns = [*shown.values(), "Accuracy", "95 % interval", "NLL", "Pictures", "Network calls", ""]
+    return Table(title, columns, lines, note)
+
+
+PLACES = {"steps": "Steps", "depth": "Depth", "activation_depth": "Depth of activations"}
+
+
+def trained_table(facts: Facts) -> Table:
+    """The classifier as it was trained."""
+    skipped = facts.get("skipped") or {}
+    left_out = f" Left out, since they cannot be read: {len(skipped)}." if skipped else ""
+    rows = [row for row in [facts.get("trained")] if row]
+    return _points("The classifier as it was trained", rows, PLACES, NOTE + left_out)
+
+
+def comparison_table(runs: Sequence[tuple[str, Facts, Facts]]) -> Table:
+    """One row a classifier, a column a point that any of them has. runs: (name, measures, status)."""
+    found = [(label, facts_of(measures) or {}, cost_of(measures, status)) for label, measures, status in runs]
+    steps = sorted({row["steps"] for _, facts, _ in found for row in complete_rows(facts.get("steps") or [], "steps")})
+    moved = sorted(
+        {row["offset"] for _, facts, _ in found for row in complete_rows(facts.get("depth") or [], "offset")}
+    )
+    lines = []
+    for label, facts, cost in found:
+        trained = facts.get("trained") or {}
+        by_steps = {row.get("steps"): row.get("value") for row in facts.get("steps") or []}
+        by_depth = {row.get("offset"): row.get("value") for row in facts.get("depth") or []}
+        cells = [percent(trained.get("value")), interval([trained.get("low"), trained.get("high")])]
+        cells += [percent(by_steps.get(n)) for n in steps] + [percent(by_depth.get(offset)) for offset in moved]
+        lines.append([name(label), *cells, time(cost.get("seconds"))])
+    columns = ["Run", "As trained", "95 % interval", *(f"{n:,} steps" for n in steps)]
+    note = "Accuracy as each was trained, in other steps of its walk, and with its own depth moved by a share."
+    return Table("Side by side", [*columns, *(f"depth {_signed(o)}" for o in moved), "Time"], lines, note)
+
+
+# ---- the parts -----------------------------------------------------------------------------------------------------
+
+
+def _over_steps(facts: Facts) -> Part | None:
+    rows = facts.get("steps") or []
+    found = complete_rows(rows, "steps", "value")
+    if not found:
+        return None
+    layout = axes_layout("steps of the walk", "accuracy, %")
+    ticks = [row["steps"] for row in found]
+    layout["xaxis"] |= {"type": "log", "tickvals": ticks, "ticktext": [f"{n:,}" for n in ticks]}
+    chart = _chart("Accuracy over the steps of the walk", found, "steps", "%{x:,} steps", layout, math.log10)
+    note = f"The walk goes to the depth it was trained at, by {facts.get('solver') or 'its solver'} in other steps."
+    return Part("In other steps", note, [chart], _points("Accuracy by steps", rows, PLACES))
+
+
+def _over_depth(facts: Facts) -> Part | None:
+    rows = facts.get("depth") or []
+    found = complete_rows(rows, "offset", "value")
+    if not found:
+        return None
+    layout = axes_layout("depth, relative to that of training", "accuracy, %")
+    ticks = [row["offset"] for row in found]
+    layout["xaxis"] |= {"tickvals": ticks, "ticktext": [_signed(offset) for offset in ticks]}
+    chart = _chart("Accuracy over the depth", found, "offset", "depth %{x:+.0%}", layout, float)
+    note = (
+        "The depth it was trained at is moved by a share of itself, at most to noise; the steps are those of training."
+    )
+    return Part("At other depths", note, [chart], _points("Accuracy by depth", rows, {"offset": "Moved by", **PLACES}))
+
+
+def _chart(title: str, rows: Sequence[Facts], over: str, hover: str, layout: dict[str, Any], place: Any) -> Chart:
+    """The accuracies in percent with their band, and a dotted line where the classifier was trained.
+
+    place: from a value of ``over`` to where a note stands on that axis.
+    """
+    shown = [
+        {**row, **{key: 100 * row[key] for key in ("value", "low", "high") if is_number(row.get(key))}} for row in rows
+    ]
+    x, y = [row[over] for row in shown], [row["value"] for row in shown]
+    curve = curve_trace(x, y, f"{hover}<br>%{{y:.1f}} %<extra></extra>", mode="lines+markers")
+    band = interval_band(shown, over)
+    words = f"From {min(y):.1f} to {max(y):.1f} %{SHADE if band else ''}"
+    if own := [row for row in shown if row.get("trained")]:
+        at = place(own[0][over])
+        line = {"color": f"rgba({ACCENT},0.6)", "width": 1.2, "dash": "dot"}
+        where = own[0][over]  # of a shape on a log axis: the value; of a note: its logarithm
+        layout["shapes"] = [{"type": "line", "yref": "paper", "x0": where, "x1": where, "y0": 0, "y1": 1, "line": line}]
+        label = {"x": at, "y": 1, "yref": "paper", "yanchor": "bottom", "text": "as trained", "showarrow": False}
+        layout["annotations"] = [label]
+        layout["margin"] = {**layout["margin"], "t": 24}
+        words += f"; the dotted line is where it was trained, {own[0]['value']:.1f} %"
+    return Chart(title, {"data": [*band, curve], "layout": layout}, words + ".")

@@ -1,0 +1,99 @@
+"""The first job, both ways: what a bundled classifier draws, and what a bundled flow makes of pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bothways.data.sources import load_images
+from bothways.models.catalogue import card
+from bothways.models.flows import load_flow
+from bothways.tasks.generate.assess import held_out
+from bothways.runs.citations import flow_citations
+from bothways.tasks.generate.drawing import Drawing
+from bothways.tasks.evaluate.run import Evaluation, prepare_evaluation
+from bothways.tasks.diagnose.run import FlowMeasuring, in_folder, merged, strip_files
+from bothways.tasks.generate.run import prepare
+from bothways.tasks.predict.run import predict
+from bothways.representation.diagnostics import round_trip
+from bothways.runs import RunFolder
+from bothways.types import UserError
+
+MODEL, FLOW, CLASSIFIER = "bundled:cifar10-resnet", "bundled:cifar10-flow", "bundled:cifar10-prg"
+RECIPES = ("das", "icons")
+# fewer steps and copies than the recipe's own, so that a hundred pictures take a minute or so on two cores
+LIGHTER: dict[str, dict[str, Any]] = {"das": {"steps": 40, "copies": 2, "rms": 0.08, "noise": 0.05}, "icons": {}}
+DEPTHS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+STEPS = 20  # of the walk, each way; a midpoint step asks twice
+TESTED = 1000  # test pictures that the classifier is asked about
+
+
+@dataclass(frozen=True)
+class Ten:
+    """A picture of each class: images (10,3,H,W) in [0,1], labels (10,), source: where they are from."""
+
+    images: Tensor
+    labels: Tensor
+    source: str
+
+
+def prepare_demo(recipe: str, out: Path, *, n: int = 10, seed: int = 0) -> Drawing:
+    """One of the demo's two drawings."""
+    return prepare(MODEL, range(10), recipe, out=out, overwrite=True, n=n, seed=seed, **LIGHTER[recipe])
+
+
+def ten_pictures(data: str | Path | None, drawn: Any) -> Ten:
+    """The first test picture of each class, or, without data, the first drawn one of each: the package has no photos.
+
+    drawn: the Result of a drawing. Raises UserError where a class has none.
+    """
+    if data is None:
+        images, labels, source = drawn.images, drawn.labels, "drawn by the demo, since no --data is given"
+    else:
+        found = load_images(data, split=held_out(data), size=load_flow(FLOW).spec.size, limit=400)
+        images, labels, source = found.images.float() / 255, found.labels, f"the test pictures of {data}"
+    missing = sorted(set(range(10)) - set(labels.tolist()))
+    if missing:
+        raise UserError(f"data {str(data)!r} has no picture of class {missing[0]}; type the folder of CIFAR-10 files")
+    first = torch.stack([(labels == label).nonzero()[0, 0] for label in range(10)])
+    return Ten(images[first], labels[first], source)
+
+
+def prepare_walk(ten: Ten, out: Path) -> FlowMeasuring:
+    """Ten pictures walked to noise and back: strips, and how far from themselves they end."""
+    flow = load_flow(FLOW)
+    measuring = FlowMeasuring(flow, [], merged, flow_citations(path=flow.spec.path))
+    asked = {"command": "demo", "pictures": ten.source, "steps": STEPS}
+    measuring = in_folder(measuring, asked, ten.source, out, overwrite=True)
+    assert isinstance(measuring.folder, RunFolder)
+    folder = measuring.folder
+
+    def trip() -> dict[str, Any]:
+        found = round_trip(flow, ten.images, [1.0], [STEPS], solver="midpoint")
+        return {"round_trip": [entry.as_facts() for entry in found]}
+
+    def strips() -> dict[str, Any]:
+        return strip_files(flow, ten.images, STEPS, folder, DEPTHS, back=True)
+
+    measuring.parts = [("strips", strips), ("round trip", trip)]
+    return measuring
+
+
+def named_right(ten: Ten) -> int:
+    """How many of the ten the bundled flow classifier calls by their class."""
+    said = predict(CLASSIFIER, ten.images, top=1)
+    return sum(one.answers[0].number == label for one, label in zip(said, ten.labels.tolist(), strict=True))
+
+
+def prepare_test(data: str | Path, out: Path) -> Evaluation:
+    """The bundled flow classifier asked about test pictures."""
+    return prepare_evaluation(CLASSIFIER, data, limit=TESTED, dtype="bf16", out=out, overwrite=True)
+
+
+def stated() -> dict[str, Any]:
+    """The card of the bundled flow classifier."""
+    return card(CLASSIFIER.removeprefix("bundled:"))

@@ -1,0 +1,112 @@
+"""What the model and other viewers see in portraits besides their class, held to what they see in real pictures."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bothways.models.adapter import Adapter
+from bothways.tasks.explain.measures import BATCH, Shown
+from bothways.judging.classes import outputs_of_labels
+from bothways.tasks.explain.traits import cluster_order, distinct_pairs, seen_besides
+from bothways.judging.verdicts import penultimate
+from bothways.types import UserError
+
+SEEN = 2  # classes besides its own that a viewer is asked for
+COLUMNS = 24  # of a matrix at most
+PICTURES_OF_A_PAIR = 3
+
+
+def viewers(jury: Sequence[Adapter]) -> list[Adapter]:
+    """Those with classes enough to say which come next; of the others a warning says that they are not asked.
+
+    Of three classes or fewer the next ``SEEN`` are all the others, whatever the picture.
+    """
+    able = [viewer for viewer in jury if viewer.spec.count > SEEN + 1]
+    for viewer in jury:
+        if viewer not in able:
+            warnings.warn(
+                f"{viewer.name} has {viewer.spec.count} classes: what else is seen in portraits is asked of models "
+                f"with {SEEN + 2} or more",
+                stacklevel=3,
+            )
+    return able
+
+
+def entanglement(
+    model: Adapter, jury: Sequence[Adapter], drawn: Shown, real: Shown, labels: Sequence[int]
+) -> Iterator[dict[str, Any]]:
+    """Of each viewer what it sees in portraits and in real pictures besides their class.
+
+    {"viewer", "own", "columns", "drawn", "real" (shares), "order", "pairs": [{"class", "seen", "share", "real_share",
+    "p", "pictures"}]}
+    """
+    for viewer in jury:
+        yield _seen_by(viewer, viewer is model, model, drawn, real, labels)
+
+
+def _seen_by(
+    viewer: Adapter, own: bool, model: Adapter, drawn: Shown, real: Shown, labels: Sequence[int]
+) -> dict[str, Any]:
+    mine = {label: label if own else _same(viewer, model, label) for label in labels}
+
+    def seen(shown: Shown) -> Tensor:
+        logits = penultimate(viewer, shown.images.to(viewer.device), BATCH)[1]
+        return seen_besides(logits, torch.tensor([mine[label] for label in shown.labels.tolist()]), SEEN)
+
+    of_drawn, of_real = seen(drawn), seen(real)
+
+    def counts(found: Tensor, shown: Shown) -> Tensor:
+        return torch.stack([found[shown.rows(label)].sum(0) for label in labels])
+
+    n = torch.tensor([len(drawn.rows(label)) for label in labels])
+    m = torch.tensor([len(real.rows(label)) for label in labels])
+    times, times_real = counts(of_drawn, drawn), counts(of_real, real)
+    columns = _columns(times, [mine[label] for label in labels])
+    pairs = distinct_pairs(times, n, times_real, m)
+    square = (times / n[:, None])[:, [mine[label] for label in labels]] if -1 not in mine.values() else None
+    order = list(range(len(labels))) if square is None else cluster_order(square)
+    names = [viewer.spec.class_name(k) for k in range(viewer.spec.count)]
+
+    def pictures(label: int, column: int) -> list[int]:
+        rows = drawn.rows(label)
+        return rows[of_drawn[rows, column]].tolist()[:PICTURES_OF_A_PAIR]
+
+    return {
+        "viewer": viewer.name,
+        "own": own,
+        "columns": [names[k] for k in columns],
+        "drawn": (times / n[:, None])[:, columns].tolist(),
+        "real": (times_real / m[:, None])[:, columns].tolist(),
+        "order": order,
+        "pairs": [
+            {
+                "class": model.spec.class_name(labels[pair.drawn_class]), "seen": names[pair.seen], "share": pair.share,
+                "real_share": pair.real_share, "p": pair.p, "pictures": pictures(labels[pair.drawn_class], pair.seen),
+            }
+            for pair in pairs
+        ],
+    }  # fmt: skip
+
+
+def _columns(times: Tensor, own: Sequence[int]) -> list[int]:
+    """The classes audited, in their order, then those seen most often."""
+    first = list(dict.fromkeys(label for label in own if label >= 0))[:COLUMNS]
+    often = [k for k in times.sum(0).argsort(descending=True).tolist() if k not in first and times[:, k].any()]
+    return [*first, *often[: COLUMNS - len(first)]]
+
+
+def _same(viewer: Adapter, model: Adapter, label: int) -> int:
+    """The viewer's number for a class of the model, -1 where it has none: by name, or by number where one has no names
+    and both have as many.
+    """
+    if isinstance(viewer.spec.classes, int) or isinstance(model.spec.classes, int):
+        return label if viewer.spec.count == model.spec.count else -1
+    try:
+        return int(outputs_of_labels(viewer.spec, viewer.name, [model.spec.class_name(label)], model.name)[0])
+    except UserError:
+        return -1

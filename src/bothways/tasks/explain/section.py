@@ -1,0 +1,216 @@
+"""The page of an audit: what portraits of a class share, what else is seen in them, and the portraits themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bothways.tasks.explain.charts import (
+    consistency_chart,
+    entanglement_charts,
+    layer_chart,
+    viewer_name,
+    worst_first,
+)
+from bothways.report.pictures import Album, Size, album
+from bothways.report.tables import Cell, Table, name, number, settings_tables, significant
+from bothways.report.template import filled
+from bothways.runs import RunFolder
+from bothways.runs.files import replace_file
+from bothways.types import UserError
+
+PAGE = "audit.html"
+SIDE = 72  # CSS pixels of a picture of a sheet, about
+PAIRS_SHOWN = 12
+ROWS = (("file", "portrait"), ("alpha", "where it was drawn"), ("trait", "what they share"), ("near", "nearest real"))
+
+Facts = Mapping[str, Any]
+
+
+def facts_of(measures: Facts) -> Facts | None:
+    """What ``explain`` wrote; None for any other run."""
+    return measures.get("audit")
+
+
+def sentence(facts: Facts) -> str:
+    """What was found, in a line or two."""
+    classes, settings = facts["classes"], facts["settings"]
+    found = [own for own in worst_first(facts) if own["worth_a_look"]]
+    asked = (
+        f"{len(classes)} classes, {settings['n']} portraits each by {' and '.join(settings['recipes'])}, held to real"
+    )
+    asked += f" pictures of {facts['data']['address']}."
+    if not found:
+        worst = worst_first(facts)[0]
+        value = significant(worst["consistency"]["value"])
+        return f"{asked} No class stands out; the first, {worst['name']}, lies at {value} of the median."
+    named = ", ".join(f"{own['name']} ({significant(own['consistency']['value'])} of the median)" for own in found)
+    return f"{asked} Worth a look: portraits share what the data do not in {named}."
+
+
+# ---- tables ------------------------------------------------------------------------------------------------------
+
+
+def consistency_table(facts: Facts) -> Table:
+    """A row a class, the worst first."""
+    rows = []
+    for own in worst_first(facts):
+        found, right = own["consistency"], own["accuracy"]
+        bounds = f"{significant(found['low'])}–{significant(found['high'])}" if found["low"] is not None else ""
+        flag = "worth a look" if own["worth_a_look"] else ""
+        rows.append(
+            [
+                name(own["name"], flag),
+                number(found["value"]),
+                Cell(bounds, f"{found['low']} to {found['high']}", kind="number" if bounds else "missing"),
+                number(own["gap"]),
+                number(own["spread"]),
+                Cell(own["layer"], kind="name"),
+                Cell(f"{100 * right['value']:.0f} %", right["value"], f"of {right['n']}", "number"),
+            ]
+        )
+    note = (
+        "Consistency: how far portraits of all seeds agree on something that real pictures of their class do not have, "
+        "in units of the median class (95 % interval: jackknife over seeds). Where they agree most: the layer, how far "
+        "the portraits lie from the real pictures there, and how far apart among themselves, both in deviations of the "
+        f"real pictures. Over {facts['worth_a_look']:g} is worth a look. Real pictures in the place of portraits reach "
+        f"{significant(facts['control'])}."
+    )
+    columns = ["Class", "Consistency", "95 % interval", "Gap", "Spread", "Layer", "Real pictures named right"]
+    return Table("What portraits of every seed share and the data do not", columns, rows, note)
+
+
+def pair_table(facts: Facts) -> Table:
+    """A row a pair of classes, a column a viewer."""
+    rows = []
+    for (own, seen), by_viewer in pairs(facts).items():
+        cells = [
+            Cell(f"{100 * pair['share']:.0f} %", pair["share"], f"real: {100 * pair['real_share']:.0f} %", "number")
+            if (pair := by_viewer.get(viewer["viewer"]))
+            else Cell("not named", kind="missing")
+            for viewer in facts["entanglement"]
+        ]
+        rows.append([name(own), Cell(seen, kind="name"), *cells])
+    note = (
+        "How often a viewer counts another class among its next two in portraits of a class, and in real pictures of "
+        "it. Named is what at most one real picture in ten shows, and portraits show more often by Fisher's exact test "
+        "(5 % over all pairs of a viewer). What several viewers name is in the pictures; what the "
+        "model alone names may be only in its eyes. Portraits are sure of their class: the next two may be faint."
+    )
+    return Table(
+        "Seen in portraits and not in the data",
+        ["Portraits of", "Also seen", *map(viewer_name, facts["entanglement"])],
+        rows,
+        note,
+    )
+
+
+def pairs(facts: Facts) -> dict[tuple[str, str], dict[str, Facts]]:
+    """{(class, also seen): {viewer: the pair}}, what most viewers name first."""
+    found: dict[tuple[str, str], dict[str, Facts]] = {}
+    for viewer in facts["entanglement"]:
+        for pair in viewer["pairs"]:
+            found.setdefault((pair["class"], pair["seen"]), {})[viewer["viewer"]] = pair
+    order = sorted(found, key=lambda key: (-len(found[key]), min(pair["p"] for pair in found[key].values())))
+    return {key: found[key] for key in order}
+
+
+# ---- the portraits -----------------------------------------------------------------------------------------------
+
+
+def _size(width: int, height: int) -> Size:
+    """Small pictures by a whole factor, large ones to about as much."""
+    long = max(width, height)
+    scale = max(1, SIDE // long) if long <= SIDE else SIDE / long
+    return round(width * scale), round(height * scale)
+
+
+def _files(portrait: Facts, hidden: bool) -> dict[str, str]:
+    """The pictures of a portrait, by the row that they stand in."""
+    own = {key: portrait[key] for key in ("file", "alpha", "trait") if portrait.get(key)}
+    return own if hidden else own | {"near": portrait["nearest"]["file"]}
+
+
+def sheets(folder: Path, facts: Facts, kept: Album, hidden: bool) -> list[dict[str, Any]]:
+    """Of each class the rows of its sheet: portraits, evidence, what they share, nearest real pictures."""
+    found = []
+    for own in worst_first(facts):
+        rows = []
+        for key, title in ROWS:
+            items = [
+                _item(kept, folder / files[key], own, portrait, title)
+                for portrait in own["portraits"]
+                if key in (files := _files(portrait, hidden))
+            ]
+            if items:
+                rows.append({"title": title, "items": items})
+        found.append({"name": own["name"], "flag": own["worth_a_look"], "words": _words(own), "rows": rows})
+    return found
+
+
+def _words(own: Facts) -> str:
+    value = significant(own["consistency"]["value"])
+    others = [portrait["nearest"]["class"] for portrait in own["portraits"]]
+    same = sum(other == own["name"] for other in others)
+    return f"Consistency {value}. Of the {len(others)} nearest real pictures {same} are of {own['name']}."
+
+
+def _item(kept: Album, path: Path, own: Facts, portrait: Facts, title: str) -> dict[str, Any]:
+    near = portrait["nearest"]
+    facts = [["seed", str(portrait["seed"])], ["recipe", portrait["recipe"]]]
+    facts += [["own probability", significant(portrait["own_probability"], 4)]]
+    facts += [["nearest real", f"{near['class']}, cosine {near['cosine']:.2f}"]]
+    caption = {ROWS[0][1]: portrait["recipe"], ROWS[3][1]: near["class"]}.get(title, "")
+    odd = title == ROWS[3][1] and caption != own["name"]
+    return {
+        **kept.embedded(path, _size), "title": f"{own['name']}, {title}", "facts": facts, "caption": caption, "odd": odd
+    }  # fmt: skip
+
+
+def render_audit(folder: RunFolder, *, hide_data: bool = False) -> str:
+    """The page of the audit in a folder, as HTML. hide_data: leave the data's own pictures out, to pass the page on.
+
+    Raises UserError where there is none, or a picture is missing.
+    """
+    facts = facts_of(folder.measures)
+    if facts is None:
+        raise UserError(f"{folder.path}: holds no audit; type bothways explain MODEL --data DATA --out {folder.path}")
+    every = [portrait for own in facts["classes"] for portrait in own["portraits"]]
+    files = dict.fromkeys(file for portrait in every for file in _files(portrait, hide_data).values())
+    kept = album([folder.path / file for file in files])
+    by_number = {portrait["number"]: (own, portrait) for own in facts["classes"] for portrait in own["portraits"]}
+    shown = [
+        {
+            "title": f"{seen} in {of}",
+            "items": [
+                _item(kept, folder.path / by_number[number][1]["file"], *by_number[number], "portrait")
+                for number in next(iter(by_viewer.values()))["pictures"]
+            ],
+        }
+        for (of, seen), by_viewer in list(pairs(facts).items())[:PAIRS_SHOWN]
+    ]
+    return filled(
+        "audit.html.jinja",
+        title=folder.settings["model"]["address"],
+        sentence=sentence(facts),
+        consistency=consistency_table(facts),
+        charts=[consistency_chart(facts), layer_chart(facts)],
+        sheets=sheets(folder.path, facts, kept, hide_data),
+        remark=kept.remark(folder.path, folder.path.resolve().name),
+        hidden=hide_data,
+        pairs=pair_table(facts),
+        pair_pictures=shown,
+        entanglement=entanglement_charts(facts),
+        settings=settings_tables([("", folder.settings)]),
+        citations=folder.measures.get("citations") or [],
+        charted=True,
+    )
+
+
+def write_audit(folder: str | Path, *, hide_data: bool = False) -> Path:
+    """Write ``audit.html`` beside the measures of an audit, and return its path."""
+    found = RunFolder.open(folder)
+    page = found.path / PAGE
+    replace_file(page, render_audit(found, hide_data=hide_data).encode())
+    return page

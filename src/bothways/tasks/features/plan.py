@@ -1,0 +1,137 @@
+"""What of ``features`` can be refused before the first picture: the flow, the readings, the splits of the data."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from bothways.data.corrupted import clean_pictures
+from bothways.data.reader import Reader
+from bothways.data.sources import first_size, is_split
+from bothways.models.velocity import Flow
+from bothways.numerics.draws import Draws
+from bothways.numerics.probes import check_sklearn
+from bothways.tasks.generate.assess import held_out
+from bothways.tasks.features.files import NUMBERS
+from bothways.representation.activations import found as layer_of
+from bothways.representation.activations import middle
+from bothways.representation.classifier import NOISE_SEED
+from bothways.representation.encode import Walk, image_time
+from bothways.representation.readings import Readings, plan, read
+from bothways.types import UserError
+
+PROBES = ("linear", "knn")
+ROWS = 1024  # of a part, and of a row group: what a kill may lose, and what is held at a time
+
+
+@dataclass(frozen=True)
+class Split:
+    """The pictures of a split. steps: batches; each part is ``steps_a_part`` of them."""
+
+    name: str
+    count: int
+    classes: tuple[str, ...]
+    reader: Reader
+
+    @property
+    def steps(self) -> int:
+        return -(-self.count // self.reader.batch)
+
+    @property
+    def steps_a_part(self) -> int:
+        return max(1, ROWS // self.reader.batch)
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """Pictures -> the columns of their features.
+
+    readings: what is read. noise: (1,C,H,W) of noised activations, or None. sizes: {column: D}.
+    """
+
+    flow: Flow
+    readings: Readings
+    noise: Tensor | None
+    sizes: dict[str, int]
+
+    def __call__(self, images: Tensor) -> dict[str, Tensor]:
+        """{column: (B,D)} on the CPU, of pictures (B,3,H,W) uint8."""
+        if not len(images):  # none of a batch could be read
+            return {name: torch.empty(0, size) for name, size in self.sizes.items()}
+        image = images.to(self.flow.mean.device).float() / 255
+        found = read(self.flow, self.flow.path, self.flow.code(image), self.readings, self.noise)
+        return {name: values.float().cpu() for name, values in found.items()}
+
+
+def extractor_of(
+    flow: Flow,
+    kinds: Sequence[str],
+    depths: Sequence[float],
+    *,
+    layers: Sequence[str],
+    noised: bool,
+    walk: Walk,
+    control: bool,
+) -> Extractor:
+    """What is read of each picture, tried on one that is grey. layers: the middle of our U-Net where none is named."""
+    layers = tuple(dict.fromkeys(layers)) or ((middle(flow),) if "activations" in kinds else ())
+    for layer in layers:
+        layer_of(flow, layer)
+    readings = plan(kinds, depths, start=image_time(flow), walk=walk, layers=layers, noised=noised, control=control)
+    drawn = Draws([NOISE_SEED]).normal(flow.shape, purpose="activations").to(flow.mean.device) if noised else None
+    trial = Extractor(flow, readings, drawn, {})
+    sizes = {name: values.shape[1] for name, values in trial(torch.full((1, 3, *flow.shape[1:]), 128).byte()).items()}
+    return Extractor(flow, readings, drawn, sizes)
+
+
+def splits_of(
+    flow: Flow, data: str | Path, names: Sequence[str], limits: tuple[int | None, int | None], batch: int
+) -> list[Split]:
+    """The splits that are asked for; where none is, train and test, or the whole of data that has no test pictures.
+
+    limits: pictures at most, of each and of the last of several.
+    Raises UserError for data without such a split, or without pictures. Warns of pictures of another size.
+    """
+    size = (flow.spec.height, flow.spec.width)
+    names = tuple(dict.fromkeys(names)) or (("train", "test") if held_out(data) == "test" else ("train",))
+    whole = [name for name in names if not is_split(data, name)]
+    if whole and len(names) > 1:
+        raise UserError(f"data {str(data)!r} has no split {whole[0]!r}, it is one; leave --split out")
+    found = []
+    for name in names:
+        limit = limits[1] if limits[1] is not None and len(names) > 1 and name == names[-1] else limits[0]
+        classes, count, _ = clean_pictures(data, name, limit)
+        if not count:
+            raise UserError(f"data {str(data)!r} holds no picture of {name!r}; type a parquet file or a folder of them")
+        found.append(Split(name, count, classes, Reader(str(data), name, limit, size, batch)))
+    own = first_size(data, names[0])
+    if own != size:
+        told = f"pictures of {own[0]}x{own[1]} pixels are resized and cut to the flow's {size[0]}x{size[1]}"
+        warnings.warn(told, stacklevel=2)
+    return found
+
+
+def probes_asked(probes: Sequence[str]) -> tuple[str, ...]:
+    """linear, knn, both or none. Raises UserError for another, and where scikit-learn is missing for linear."""
+    asked = tuple(dict.fromkeys(probe for given in probes for probe in given.split(",")))
+    for probe in asked:
+        if probe not in (*PROBES, "none") or (probe == "none" and len(asked) > 1):
+            raise UserError(f"--probe {' '.join(asked)}: type linear, knn, or none alone")
+    if "linear" in asked:
+        check_sklearn()
+    return () if asked == ("none",) else asked
+
+
+def check_numbers(batch: int, limits: tuple[int | None, int | None], neighbours: int, numbers: str) -> None:
+    """Raise UserError for numbers that make no sense."""
+    given = {"--batch": batch, "--limit": limits[0], "--test-limit": limits[1], "--neighbours": neighbours}
+    for option, value in given.items():
+        if value is not None and value < 1:
+            raise UserError(f"{option} {value}: type 1 or more")
+    if numbers not in NUMBERS:
+        raise UserError(f"--store {numbers}: type {' or '.join(NUMBERS)}")

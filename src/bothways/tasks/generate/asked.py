@@ -1,0 +1,105 @@
+"""What is asked of the pictures of a run: classes, words, channels of a layer, and the photos they start from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from bothways.models.adapter import Adapter
+from bothways.numerics.pyramid import resize
+from bothways.tasks.generate.scene import Scene
+from bothways.types import UserError
+
+NO_CLASS = -1
+TOP_CLASS = "<top>"  # in place of a class's name: for each photo, the one that the model finds in it
+Prompt = tuple[str, float]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What is asked of one batch. labels (B,), -1 where no class is; channels (B,) or None; the scene of each."""
+
+    labels: Tensor
+    seeds: Sequence[int]
+    scene: Scene = field(default_factory=Scene)
+    channels: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """labels and channels: of each picture, -1 and none where that is not asked. prompts: signed, for all of them."""
+
+    labels: tuple[int, ...]
+    scene: Scene = field(default_factory=Scene)
+    prompts: tuple[Prompt, ...] = ()
+    layer: str | None = None
+    channels: tuple[int, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batch(self, pictures: Sequence[int], seeds: Sequence[int]) -> Batch:
+        """That of some pictures, by their numbers."""
+        channels = torch.tensor([self.channels[i] for i in pictures]) if self.channels else None
+        return Batch(torch.tensor([self.labels[i] for i in pictures]), seeds, self.scene.of(pictures), channels)
+
+    def name(self, index: int, model: Adapter) -> str | None:
+        """What a picture is to show, in words: its class, or else its channel, or the prompts; None for none."""
+        if self.labels[index] != NO_CLASS:
+            return model.spec.class_name(self.labels[index])
+        if self.layer is not None:
+            return f"{self.layer} {self.channels[index]}" if self.channels else self.layer
+        return ", ".join(text for text, _ in self.prompts) or None
+
+
+def read_prompts(prompts: Sequence[str | Prompt] | str | None) -> tuple[Prompt, ...]:
+    """["a jellyfish", "multiple exposure:-0.3"] -> (("a jellyfish", 1.0), ("multiple exposure", -0.3))."""
+    found = []
+    for prompt in [prompts] if isinstance(prompts, str) else prompts or ():
+        text, weight = prompt if not isinstance(prompt, str) else _weighted(prompt)
+        if not text.strip():
+            raise UserError(
+                f"--prompt {prompt!r} has no words; type TEXT, or TEXT:WEIGHT such as 'multiple exposure:-0.3'"
+            )
+        found.append((text.strip(), float(weight)))
+    return tuple(found)
+
+
+def _weighted(prompt: str) -> Prompt:
+    text, colon, weight = prompt.rpartition(":")
+    try:
+        return (text, float(weight)) if colon else (prompt, 1.0)
+    except ValueError:
+        return prompt, 1.0
+
+
+@torch.no_grad()
+def top_labels(model: Adapter, scene: Scene) -> list[int]:
+    """The class that a model finds in each photo, at its own size."""
+    if not model.spec.count:
+        raise UserError(f"model {model.name!r} finds no classes; type --prompt, or --condition CLASSIFIER")
+    if scene.photos is None:
+        raise UserError("no photo was given to find a class in; type PHOTO")
+    shown = resize(scene.photos, (model.spec.height, model.spec.width))
+    return torch.cat([model.outputs(part.to(model.device)).argmax(1) for part in shown.split(16)]).tolist()
+
+
+def asked_of(
+    n: int,
+    labels: Sequence[int],
+    scene: Scene,
+    *,
+    prompts: Sequence[Prompt] = (),
+    layer: str | None = None,
+    channels: Sequence[int] = (),
+) -> Asked:
+    """n pictures of each class or channel, of each photo in each style; round by round, so that a group mixes them."""
+    if channels and layer is None:
+        raise UserError("--channel counts the channels of a layer, and none was given; type --layer NAME")
+    subjects = [(label, channel) for label in labels or [NO_CLASS] for channel in channels or [NO_CLASS]]
+    every = [subject for _ in range(n) for subject in subjects for _ in range(len(scene))]
+    picked = tuple(channel for _, channel in every) if channels else ()
+    return Asked(tuple(label for label, _ in every), scene, tuple(prompts), layer, picked)

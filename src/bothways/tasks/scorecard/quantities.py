@@ -1,0 +1,234 @@
+"""Does a label-free quantity of a model measure the distance from real pictures, or point back to them?
+
+    value(x)        how far from real the quantity says a picture is; larger is further
+    direction(x)    -grad_x value(x)
+
+    Spearman        of value with the level of Gaussian noise, the same pictures at every level, 0 among them
+    AUROC           P(value of a corrupted picture > value of a real one), over all pairs of the same pictures
+    cosine          of direction(x + noise) with -noise, the way back
+
+A cosine c says that a step along the direction spends the share c^2 of its squared length on the way back. The noise is
+not clipped, so that the way back is the noise itself. A random direction stands beside the others as the control.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from bothways.numerics.association import Estimate, auroc, mean_interval, spearman
+from bothways.numerics.draws import Draws
+from bothways.synthesis.dsf.score import dsf_score
+from bothways.synthesis.fields import unit
+from bothways.synthesis.objectives import (
+    Activations,
+    Spread,
+    Term,
+    batch_statistics,
+    spread_statistics,
+    total_variation,
+)
+from bothways.types import Frame, TrainedModel, VisionModel
+
+PIXELS_AT_ONCE = 500_000  # height x width x pictures of a chunk
+PICTURES_AT_ONCE = 50
+CONTROL = "random direction"
+
+Measure = Callable[[Tensor, Draws, float], tuple[Tensor, Tensor]]
+"""(images (B,3,H,W), the pictures' draws, the moment) -> (value (B,), direction (B,3,H,W))."""
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A number that needs no label, and minus its gradient in the picture."""
+
+    name: str
+    measure: Measure
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Something done to real pictures. level: its standard deviation where it is Gaussian noise, else None."""
+
+    name: str
+    corrupt: Callable[[Tensor, Draws], Tensor]
+    level: float | None = None
+
+
+class Score(NamedTuple):
+    """What was measured of one quantity: AUROC by condition, cosine by noise level."""
+
+    spearman: Estimate
+    auroc: dict[str, Estimate]
+    cosine: dict[float, Estimate]
+
+
+# ---- quantities ----------------------------------------------------------------------------------------------------
+
+
+def dsf_variants(model: TrainedModel) -> dict[str, dict[str, Any]]:
+    """The options of ``dsf_score`` that a model has the classes and features for, by the name of the row.
+
+    The logarithm of the norm is not among them: it ranks and points as the norm does.
+    """
+    found: dict[str, dict[str, Any]] = {
+        "DSF, the paper's": {"surrogate": "logits"},
+        "DSF, eq. 12 as printed": {"surrogate": "logits", "live": "original"},
+        "DSF, rolls, flips, noise": {"surrogate": "logits", "augmentation": ("roll", "flip", "noise")},
+        "DSF, last layer": {"surrogate": "logits", "parameters": last_layer(model)},
+    }
+    if model.spec.count:
+        found |= {"DSF, KL": {"surrogate": "kl"}, "DSF, pseudo-label": {"surrogate": "pseudo-label"}}
+    if model.spec.feature_layer:
+        found["DSF, features"] = {"surrogate": "features"}
+    return found
+
+
+def last_layer(model: TrainedModel) -> str:
+    """A pattern for the names of the parameters of the last module that has any."""
+    module = list(model.parameters())[-1].rpartition(".")[0]
+    return f"{module}.*" if module else "*"
+
+
+def by_dsf(name: str, model: TrainedModel, options: Mapping[str, Any]) -> Quantity:
+    """The norm of the parameter gradient, and the score."""
+
+    def measure(images: Tensor, draws: Draws, t: float) -> tuple[Tensor, Tensor]:
+        score, norm = dsf_score(model, images, draws=draws, t=t, **options)
+        return norm, score
+
+    return Quantity(name, measure)
+
+
+def _slope_along(theta: Mapping[str, Tensor], model: TrainedModel, image: Tensor) -> Tensor:
+    """<g, theta>: how the paper's loss of one picture grows as all parameters are scaled."""
+    with torch.enable_grad():
+        scale = torch.ones((), dtype=image.dtype, device=image.device, requires_grad=True)
+        scaled = {name: scale * value for name, value in theta.items()}
+        live = model.features_with(scaled, image.flip(-1), ["outputs"])["outputs"]
+        loss = 0.5 * (live - model.outputs(image).detach()).square().sum()
+        return torch.autograd.grad(loss, scale)[0]
+
+
+def by_angle(name: str, model: TrainedModel, options: Mapping[str, Any]) -> Quantity:
+    """The angle of the paper's parameter gradient g to -theta: value = 1 - cos(g, -theta)."""
+
+    def measure(images: Tensor, draws: Draws, t: float) -> tuple[Tensor, Tensor]:
+        score, norm = dsf_score(model, images, distance="angle", draws=draws, t=t, **options)
+        theta = model.parameters()
+        length = torch.stack([value.norm() for value in theta.values()]).norm()
+        along = torch.stack([_slope_along(theta, model, image) for image in images.split(1)])
+        return 1 + along / (norm * length).clamp_min(torch.finfo(norm.dtype).tiny), score
+
+    return Quantity(name, measure)
+
+
+def by_term(name: str, term: Term) -> Quantity:
+    """How little of what the term wants there is: value = -term, direction = grad term."""
+
+    def measure(images: Tensor, draws: Draws, t: float) -> tuple[Tensor, Tensor]:
+        with torch.enable_grad():
+            seen = images.detach().requires_grad_()
+            wanted = term(seen)
+            return -wanted.detach(), torch.autograd.grad(wanted.sum(), seen)[0]
+
+    return Quantity(name, measure)
+
+
+def at_random() -> Quantity:
+    """The control: value U[0, 1), direction N(0, 1)."""
+
+    def measure(images: Tensor, draws: Draws, t: float) -> tuple[Tensor, Tensor]:
+        value = draws.uniform((1,), t, "control value")[:, 0]
+        return value, draws.normal(images.shape[1:], t, "control direction").to(images)
+
+    return Quantity(CONTROL, measure)
+
+
+def energy(model: VisionModel) -> Term:
+    """logsumexp z: minus the energy of Liu et al. (arXiv 2010.03759, eq. 4 at temperature 1)."""
+
+    def measure(seen: Activations, pictures: int) -> Tensor:
+        return seen["outputs"].logsumexp(1)
+
+    return Term("energy", measure, model, ("outputs",))
+
+
+def confidence(model: VisionModel) -> Term:
+    """log max_y p(y|x): it ranks and points as the maximum probability does (Hendrycks & Gimpel, arXiv 1610.02136)."""
+
+    def measure(seen: Activations, pictures: int) -> Tensor:
+        return seen["outputs"].log_softmax(1).amax(1)
+
+    return Term("confidence", measure, model, ("outputs",))
+
+
+def label_free(
+    model: TrainedModel,
+    spread: Mapping[str, Spread] | None = None,
+    stored: Mapping[str, tuple[Tensor, Tensor]] | None = None,
+    *,
+    engine: str = "double_backward",
+) -> list[Quantity]:
+    """What can be asked of a model without a label, the control last.
+
+    spread: of its channel statistics over other real pictures (``measure_spread``). stored: the running mean and
+    variance of its BatchNorm layers. Without either its row is left out; so are those of classes and features where
+    the model has none. engine: of ``dsf_score``.
+    """
+    found = [by_dsf(name, model, {**options, "engine": engine}) for name, options in dsf_variants(model).items()]
+    found.append(by_angle("DSF, angle", model, {"engine": engine}))
+    if model.spec.count:
+        found += [by_term("energy", energy(model)), by_term("minus max probability", confidence(model))]
+    if stored:
+        found.append(by_term("BatchNorm statistics", batch_statistics(model, stored, group=1)))
+    if spread:
+        found.append(by_term("channel statistics", spread_statistics(model, spread)))
+    return [*found, by_term("total variation", total_variation(2.0)), at_random()]
+
+
+# ---- their score ---------------------------------------------------------------------------------------------------
+
+
+def chunks(images: Tensor) -> list[range]:
+    """Which pictures are measured together: as many as memory allows."""
+    size = max(1, min(PICTURES_AT_ONCE, PIXELS_AT_ONCE // (images.shape[-2] * images.shape[-1])))
+    return [range(start, min(start + size, len(images))) for start in range(0, len(images), size)]
+
+
+def score_quantity(
+    quantity: Quantity, images: Tensor, conditions: Sequence[Condition], seeds: Sequence[int]
+) -> Generator[Frame, None, Score]:
+    """Yield a frame after every chunk of pictures under every condition, and return the score.
+
+    images: real pictures (N,3,H,W) in [0,1]; conditions: what else they are measured under; seeds: (N,), of their
+    draws. There are ``len(chunks(images)) * (1 + len(conditions))`` frames.
+    """
+    every = [Condition("real", lambda seen, _draws: seen, 0.0), *conditions]
+    parts = chunks(images)
+    values: dict[str, list[Tensor]] = {condition.name: [] for condition in every}
+    cosines: dict[float, list[Tensor]] = {c.level: [] for c in conditions if c.level}
+    for moment, condition in enumerate(every):
+        for number, part in enumerate(parts):
+            clean, draws = images[part.start : part.stop], Draws([seeds[i] for i in part])
+            seen = condition.corrupt(clean, draws)
+            value, direction = quantity.measure(seen, draws, float(moment))
+            values[condition.name].append(value.detach().cpu().double())
+            if condition.level:
+                cosines[condition.level].append((unit(direction) * unit(clean - seen)).sum((1, 2, 3)).cpu().double())
+            done = moment * len(parts) + number + 1
+            yield Frame(done, done / (len(every) * len(parts)))
+    return _score(every, {name: torch.cat(found) for name, found in values.items()}, cosines)
+
+
+def _score(every: Sequence[Condition], values: Mapping[str, Tensor], cosines: Mapping[float, list[Tensor]]) -> Score:
+    levels = {c.level: values[c.name] for c in every if c.level is not None}
+    return Score(
+        spearman(torch.stack(list(levels.values()), 1), list(levels)),
+        {c.name: auroc(values[c.name], values["real"], paired=True) for c in every[1:]},
+        {level: mean_interval(torch.cat(found)) for level, found in cosines.items()},
+    )

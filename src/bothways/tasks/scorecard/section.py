@@ -1,0 +1,185 @@
+"""The page of a scorecard: its tables, two charts and the drawings, in one file that asks nothing of the network."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bothways.report.charts import ACCENT, Chart, base_layout
+from bothways.report.pictures import png_size
+from bothways.tasks.scorecard.tables import (
+    Row,
+    as_markdown,
+    control_of,
+    direction_table,
+    distance_table,
+    keys,
+    listed,
+    measured,
+    picture_table,
+    sentence,
+)
+from bothways.report.tables import settings_tables
+from bothways.report.template import filled
+from bothways.runs.files import read_json, reason, replace_file
+from bothways.types import UserError
+
+__all__ = ["as_markdown", "write_scorecard"]
+
+FILE, PAGE = "scorecard.json", "scorecard.html"
+AGAINST = "200,96,24"  # red, green, blue of an AUROC under 0.5: the corrupted pictures count as the more real ones
+COLOURS = [[0, f"rgba({AGAINST},0.72)"], [0.499, f"rgba({AGAINST},0.02)"], [0.5, f"rgba({ACCENT},0.02)"]]
+COLOURS += [[1, f"rgba({ACCENT},0.72)"]]
+SHEET_WIDTH = 560  # CSS pixels at most
+NAMED_FROM = 0.05  # a cosine that the chart can show apart from nought
+LABEL_GAP = 0.055  # of the cosine, between two names
+FACTS = ("model", "data", "settings", "drawings", "versions")
+
+
+# ---- the charts ----------------------------------------------------------------------------------------------------
+
+
+def _spread_out(heights: Sequence[float], gap: float) -> list[float]:
+    """The same heights, moved apart to ``gap`` at least, the lowest first."""
+    places: dict[int, float] = {}
+    last = float("-inf")
+    for index in sorted(range(len(heights)), key=heights.__getitem__):
+        last = places[index] = max(heights[index], last + gap)
+    return [places[index] for index in range(len(heights))]
+
+
+def cosine_chart(rows: Sequence[Row]) -> Chart:
+    """The cosine over the noise level: the control a band, what stands out from it by name, the others faint."""
+    levels = keys(rows, "cosine")
+    x, traces, ends = [float(level) for level in levels], _band(rows, levels), []
+    curves = {
+        row["name"]: [measured(row, "cosine", level) for level in levels] for row in rows if not row.get("control")
+    }
+    whole = {name: [e for e in curve if e] for name, curve in curves.items() if None not in curve}
+    for name, curve in whole.items():
+        named = max(abs(value) for value, _, _ in curve) > NAMED_FROM
+        traces.append(_curve(name, x, curve, named))
+        ends += [(curve[-1][0], name)] if named else []
+    places = _spread_out([end for end, _ in ends], LABEL_GAP)
+    notes = [
+        {"x": 1.01, "xref": "paper", "y": y, "text": name, "showarrow": False, "xanchor": "left"}
+        for y, (_, name) in zip(places, ends, strict=True)
+    ]
+    axis = {"automargin": True, "fixedrange": True, "zeroline": False, "nticks": 6}
+    layout = base_layout(
+        380,
+        margin={"l": 8, "r": 170 if ends else 12, "t": 8, "b": 8},
+        xaxis={**axis, "title": {"text": "noise level"}, "showgrid": False, "tickvals": x},
+        yaxis={**axis, "title": {"text": "cosine with the way back"}},
+        annotations=notes,
+        hovermode="closest",
+    )
+    words = (
+        f"With its name, what exceeds {NAMED_FROM} somewhere: {listed([name for _, name in ends])}. "
+        f"Faint: the {len(whole) - len(ends)} others. Grey: the interval of the random direction."
+    )
+    return Chart("Cosine with the way back", {"data": traces, "layout": layout}, words, wide=True)
+
+
+def _curve(name: str, x: list[float], curve: Sequence[list[float]], named: bool) -> dict[str, Any]:
+    colour = f"rgb({ACCENT})"
+    line = {"color": colour, "width": 1.8 if named else 1}
+    y = [value for value, _, _ in curve]
+    trace: dict[str, Any] = {"type": "scatter", "mode": "lines", "x": x, "y": y, "name": name}
+    trace |= {"line": line, "opacity": 1 if named else 0.4}
+    if not named:
+        return trace
+    reach = {
+        "array": [high - value for value, _, high in curve],
+        "arrayminus": [value - low for value, low, _ in curve],
+    }
+    return trace | {"error_y": {**reach, "symmetric": False, "color": colour, "width": 2, "thickness": 1}}
+
+
+def _band(rows: Sequence[Row], levels: Sequence[str]) -> list[dict[str, Any]]:
+    bounds = [measured(control_of(rows), "cosine", level) for level in levels]
+    found = [(float(level), b[1], b[2]) for level, b in zip(levels, bounds, strict=True) if b]
+    x, low, high = ([part[k] for part in found] for k in range(3))
+    grey = {"fillcolor": "rgba(128,128,128,0.35)", "line": {"width": 0}, "hoverinfo": "skip"}
+    shape = {"type": "scatter", "mode": "lines", "x": [*x, *x[::-1]], "y": [*high, *low[::-1]], "fill": "toself"}
+    return [{**shape, **grey}] if found else []
+
+
+def auroc_chart(rows: Sequence[Row]) -> Chart:
+    """Quantities by corruption; 0.5 is clear, above it the page's colour, below it another."""
+    names, conditions = [row["name"] for row in rows], keys(rows, "auroc")
+    grid = [[measured(row, "auroc", key) for key in conditions] for row in rows]
+    trace = {
+        "type": "heatmap",
+        "x": conditions,
+        "y": names,
+        "z": [[e and e[0] for e in line] for line in grid],
+        "text": [[f"{e[0]:.2f}" if e else "" for e in line] for line in grid],
+        "customdata": [[f"{e[1]:.2f} to {e[2]:.2f}" if e else "" for e in line] for line in grid],
+        "texttemplate": "%{text}",
+        "hovertemplate": "%{y}<br>%{x}: %{text} (%{customdata})<extra></extra>",
+        "colorscale": COLOURS,
+        "showscale": False,
+        "xgap": 2,
+        "ygap": 2,
+        "zmin": 0,
+        "zmax": 1,
+    }
+    axis = {"type": "category", "automargin": True, "fixedrange": True, "showgrid": False, "ticks": ""}
+    layout = base_layout(
+        70 + 27 * len(names),
+        margin={"l": 8, "r": 8, "t": 8, "b": 8},
+        xaxis={**axis, "side": "top"},
+        yaxis={**axis, "autorange": "reversed"},
+    )
+    words = "Green: the corrupted pictures count as further from real. Orange: they count as nearer than real pictures."
+    return Chart("AUROC by corruption", {"data": [trace], "layout": layout}, words, wide=True)
+
+
+# ---- the page ------------------------------------------------------------------------------------------------------
+
+
+def _sheet(folder: Path, row: Row) -> dict[str, Any]:
+    """The contact sheet of a recipe, inside the page."""
+    path = folder / row["sheet"]
+    try:
+        content = path.read_bytes()
+        width, height = png_size(content)
+    except (OSError, UserError) as error:
+        why = reason(error) if isinstance(error, OSError) else str(error)
+        raise UserError(f"{path}: {why}; restore the sheet, or draw again into another --out") from error
+    scale = min(1.0, SHEET_WIDTH / width)
+    facts = [[key.replace("_", " "), str(row[key])] for key in ("start", "moved_by", "n") if row.get(key)]
+    source = "data:image/png;base64," + base64.b64encode(content).decode()
+    size = {"width": round(scale * width), "height": round(scale * height)}
+    words = f"{row['n']} pictures from {row['start']}, moved by {row['moved_by']}."
+    return {"src": source, "title": row["name"], "facts": facts, "words": words, **size}
+
+
+def render_scorecard(folder: Path) -> str:
+    """The page of the scorecard in a folder, as HTML. Raises UserError where there is none, or a sheet is missing."""
+    card = read_json(folder / FILE)
+    if "quantities" not in card:
+        raise UserError(f"{folder}: holds no {FILE}; type bothways scorecard MODEL --data DATA --out {folder}")
+    rows, pictures = card["quantities"], card.get("pictures") or []
+    drawn = any(row.get("cosine") for row in rows)
+    return filled(
+        "scorecard.html.jinja",
+        title=card["model"]["name"],
+        sentence=sentence(card),
+        tables=[distance_table(rows), direction_table(rows)],
+        charts=[cosine_chart(rows), auroc_chart(rows)] if drawn else [],
+        pictures=picture_table(pictures) if pictures else None,
+        sheets=[_sheet(folder, row) for row in pictures if row.get("sheet")],
+        settings=settings_tables([("", {key: card[key] for key in FACTS if key in card})]),
+        charted=drawn,
+    )
+
+
+def write_scorecard(folder: str | Path) -> Path:
+    """Write ``scorecard.html`` beside the ``scorecard.json`` of a folder, and return its path."""
+    page = Path(folder) / PAGE
+    replace_file(page, render_scorecard(Path(folder)).encode())
+    return page

@@ -1,0 +1,190 @@
+"""What a model measures of real pictures, kept in one small safetensors file.
+
+    spread/LAYER/{mean,mean_std,log_std,log_std_std}   (C,) each: the spread of its channel statistics over pictures
+    features/LAYER/{mean,std}                          (D,) each: of its features, averaged over space, and its logits
+    factor (k,S) int8, factor_scale (k,)               the leading directions of all of these together, in standard
+                                                       deviations; S runs over the layers by name, then the features
+
+A model with a card has such a file beside it (``NAME.statistics.safetensors``), with feature vectors of test pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from bothways.data.sources import load_images, training_split
+from bothways.models.adapter import Adapter
+from bothways.models.catalogue import SCALE, kept_statistics, read_statistics
+from bothways.models.classifiers import load_reader
+from bothways.runs.files import reason, replace_file
+from bothways.synthesis.objectives import Spread, channel_statistics, vectors
+from bothways.synthesis.sampling import RANK, Part, Space, features_name, measure_space, statistics_name
+from bothways.types import ModelSpec, UserError
+
+PICTURES = 5000  # real ones that statistics are measured on
+SUFFIX = ".safetensors"
+OUTPUTS = "outputs"
+HALF_AT_MOST = 6e4  # a larger number has no half precision
+SPREAD_PARTS = ("mean", "mean_std", "log_std", "log_std_std")
+
+
+def is_statistics(data: str | Path | None) -> bool:
+    """Whether ``data`` names a file that ``bothways statistics`` wrote, not pictures."""
+    return data is not None and str(data).endswith(SUFFIX)
+
+
+def known_of(model: Adapter, data: str | Path | None) -> dict[str, Tensor]:
+    """The statistics in the file ``data``, where it is one, else those kept with the model; {} where there are none.
+
+    Raises UserError for a file that was made for another model.
+    """
+    if not is_statistics(data):
+        return kept_statistics(model.name)
+    found = read_statistics(Path(str(data)))
+    if "factor" not in found or not _fits(model, found):
+        raise UserError(
+            f"data {str(data)!r} holds no statistics of model {model.name!r}; "
+            f"type bothways statistics {model.name} --data REAL_PICTURES --out {data}"
+        )
+    return found
+
+
+def _fits(model: Adapter, tensors: Mapping[str, Tensor]) -> bool:
+    """Whether the model has the layers that a file tells of, as wide as they are there."""
+    spread = read_spread(tensors)
+    features = {key.split("/")[1]: len(value) for key, value in tensors.items() if key.startswith("features/")}
+    named = {OUTPUTS, *(f"{name}{side}" for name in model.layers() for side in ("", ":input"))}
+    layers = {*spread, *features}
+    if not layers <= named:
+        return False
+    grey = torch.full((1, 3, model.spec.height, model.spec.width), 0.5, device=model.device)
+    with torch.no_grad():
+        seen = model.features(grey, sorted(layers))
+    wide = {layer: channel_statistics(seen[layer])[0].shape[1] for layer in spread}
+    return wide == {layer: len(facts.mean) for layer, facts in spread.items()} and all(
+        vectors(seen[layer], layer).shape[1] == width for layer, width in features.items()
+    )
+
+
+def read_spread(tensors: Mapping[str, Tensor]) -> dict[str, Spread]:
+    """{layer: Spread} out of a statistics file."""
+    layers = sorted({key.split("/")[1] for key in tensors if key.startswith("spread/")})
+    return {layer: Spread(*(tensors[f"spread/{layer}/{part}"] for part in SPREAD_PARTS)) for layer in layers}
+
+
+def read_space(tensors: Mapping[str, Tensor]) -> Space | None:
+    """The Space of a statistics file; None where it holds none."""
+    if "factor" not in tensors:
+        return None
+    parts = {
+        statistics_name(layer): Part(torch.cat([s.mean, s.log_std]), torch.cat([s.mean_std, s.log_std_std]))
+        for layer, s in read_spread(tensors).items()
+    }
+    for layer in sorted({key.split("/")[1] for key in tensors if key.startswith("features/")}):
+        parts[features_name(layer)] = Part(tensors[f"features/{layer}/mean"], tensors[f"features/{layer}/std"])
+    return Space(parts, tensors["factor"])
+
+
+def as_tensors(space: Space) -> dict[str, Tensor]:
+    """What a file keeps of the Space of one model: half precision, and eight bits for the directions."""
+    kept: dict[str, Tensor] = {}
+    for name, part in space.parts.items():
+        _, kind, layer = name.split("/")
+        if kind == "features":
+            kept |= {f"features/{layer}/mean": part.mean, f"features/{layer}/std": part.std}
+        else:
+            kept |= {f"spread/{layer}/{key}": getattr(part.spread(), key) for key in SPREAD_PARTS}
+    kept = {key: value.cpu().contiguous() for key, value in kept.items()}
+    half = {key: v.half() if bool(v.abs().max() < HALF_AT_MOST) else v for key, v in kept.items()}
+    return half | in_eight_bits("factor", space.factor)
+
+
+def in_eight_bits(name: str, rows: Tensor) -> dict[str, Tensor]:
+    """(k,S) as whole numbers of -127..127 and a scale for each row."""
+    scale = (rows.abs().amax(1) / 127).clamp_min(1e-6).half().float()
+    whole = (rows / scale[:, None]).round().clamp(-127, 127).to(torch.int8)
+    return {name: whole.cpu().contiguous(), name + SCALE: scale.cpu().half()}
+
+
+def measured_layers(model: Adapter, chosen: Sequence[str] = ()) -> tuple[list[str], list[str]]:
+    """Whose channel statistics are measured, and whose average over space: features, and a classifier's logits.
+
+    chosen: the layers, in place of those where statistics say most.
+    """
+    layers = sorted(chosen or model.statistics_layers())
+    averaged = {model.spec.feature_layer, OUTPUTS if model.spec.count else None} - {None}
+    if not layers and not averaged:
+        raise UserError(
+            f"model {model.name!r} has no normalisation, no convolution and no feature layer to measure; "
+            'name a layer in ModelSpec(..., feature_layer="...")'
+        )
+    return layers, sorted(str(layer) for layer in averaged)
+
+
+def space_of(model: Adapter, images: Tensor, rank: int = RANK, chosen: Sequence[str] = ()) -> Space:
+    """The Space of one model over real pictures (N,3,H,W), in [0,1] or as bytes, its layers by name."""
+    layers, features = measured_layers(model, chosen)
+    return measure_space([model], images.to(model.device), [layers], [features], rank=rank)
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What was measured. tensors: the file's; pictures: of how many; path: where it was written."""
+
+    tensors: dict[str, Tensor]
+    pictures: int
+    path: Path | None = None
+
+
+def statistics(
+    model: str | Path | nn.Module | Adapter,
+    data: str | Path,
+    *,
+    spec: ModelSpec | None = None,
+    weights: str | Path | None = None,
+    limit: int = PICTURES,
+    rank: int = RANK,
+    layers: Sequence[str] = (),
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    device: str = "cpu",
+) -> Statistics:
+    """Measure on real pictures, without labels, what drawing without a class needs, and keep it in a file.
+
+    model: an address, an ``nn.Module`` with ``spec``, or what ``load_model`` gave. data: its training split is read.
+    limit: pictures at most; rank: directions kept. layers: whose statistics, in place of those where they say most.
+    out: a .safetensors file, later given as ``data``.
+    Raises UserError for what cannot be.
+    """
+    if limit < 2 or rank < 1:
+        raise UserError(f"--limit {limit}, --rank {rank}: two pictures and one direction are the least")
+    path = None if out is None else Path(out)
+    if path is not None and path.suffix != SUFFIX:
+        raise UserError(f"--out {path}: type the name of a {SUFFIX} file")
+    if path is not None and path.is_dir():
+        raise UserError(f"--out {path} is a folder; type the name of a {SUFFIX} file")
+    if path is not None and path.exists() and not overwrite:
+        raise UserError(f"--out {path} is there already; type --overwrite, or another name")
+    if is_statistics(data):
+        raise UserError(
+            f"data {str(data)!r} is a file of statistics already; type real pictures, a parquet or a folder"
+        )
+    if not isinstance(model, Adapter):
+        model = load_reader(model, spec, weights=weights, device=device)
+    images = load_images(
+        data, split=training_split(data), size=(model.spec.height, model.spec.width), limit=limit
+    ).images
+    kept = as_tensors(space_of(model, images, rank, layers))
+    if path is not None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            replace_file(path, save(kept))
+        except OSError as error:
+            raise UserError(f"--out {path}: {reason(error)}; choose a place that can be written") from error
+    return Statistics(kept, len(images), path)

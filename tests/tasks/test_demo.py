@@ -1,0 +1,62 @@
+"""The demo's way back: ten pictures walked to noise, and what the bundled flow classifier knows of them."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from PIL import Image
+
+import bothways
+from bothways.numerics.draws import generator
+from bothways.tasks.demo.run import CLASSIFIER, Ten, named_right, prepare_walk, ten_pictures
+from bothways.report import write_report
+from bothways.runs import RunFolder
+
+
+def drawn(labels: list[int]) -> SimpleNamespace:
+    images = torch.rand(len(labels), 3, 32, 32, generator=generator(0))
+    return SimpleNamespace(images=images, labels=torch.tensor(labels))
+
+
+def test_ten_pictures_are_the_first_of_each_class() -> None:
+    given = drawn([*range(9, -1, -1), *range(10)])
+    ten = ten_pictures(None, given)
+    assert ten.labels.tolist() == list(range(10))
+    assert torch.equal(ten.images, given.images[:10].flip(0))
+    assert "no --data is given" in ten.source
+
+
+def test_data_without_a_class_are_refused_in_one_line(tmp_path: Path) -> None:
+    for label in range(9):
+        (tmp_path / f"class {label}").mkdir()
+        Image.new("RGB", (32, 32), (20 * label, 0, 0)).save(tmp_path / f"class {label}" / "a.png")
+    with pytest.raises(bothways.UserError, match="no picture of class 9") as said:
+        ten_pictures(tmp_path, None)
+    assert "\n" not in str(said.value)
+
+
+def test_the_walk_leaves_strips_that_lead_back_and_a_page(tmp_path: Path) -> None:
+    images = torch.rand(2, 3, 32, 32, generator=generator(1))
+    walk = prepare_walk(Ten(images, torch.tensor([0, 1]), "two of noise"), tmp_path / "walk")
+    facts = walk.whole()
+    assert facts["strip_depths"] == [0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 0.8, 0.6, 0.4, 0.2, 0.0]
+    assert (facts["round_trip"][0]["depth"], 0 < facts["round_trip"][0]["rms"] < 0.1) == (1.0, True)
+    with Image.open(tmp_path / "walk" / facts["strips"][1]) as strip:
+        assert strip.size == (11 * 32, 32)
+        row = torch.tensor(list(strip.tobytes()), dtype=torch.float32).view(32, 11, 32, 3) / 255
+    first, last = (row[:, k].movedim(2, 0) for k in (0, 10))
+    assert (first - images[1]).abs().max() < 0.5 / 255 + 1e-6
+    assert (last - first).square().mean().sqrt() < 0.1
+    assert (row[:, 5].movedim(2, 0) - first).abs().mean() > 0.1  # noise in between
+    assert RunFolder.open(tmp_path / "walk").status["state"] == "complete"
+    page = write_report([tmp_path / "walk"], tmp_path / "report.html").read_text()
+    assert ">back<" in page
+    assert "demo measured bundled:cifar10-flow" in page
+    assert "not measured" not in page
+
+
+def test_the_classifier_knows_most_of_ten_test_pictures(shared: Path) -> None:
+    ten = ten_pictures(shared / "data" / "cifar10-jpeg", None)
+    assert bothways.load_classifier(CLASSIFIER).spec.classes[9] == "truck"
+    assert named_right(ten) >= 5

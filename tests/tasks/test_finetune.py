@@ -1,0 +1,535 @@
+"""Fine-tuning: what it leaves is a model like any other, a stop costs nothing, and what cannot be is one line."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from safetensors.torch import load_file
+from torch import Tensor
+
+import bothways
+from bothways import UserError, finetune, load_classifier, load_flow, load_images, load_model
+from bothways.cli import main
+from bothways.numerics.draws import generator
+from bothways.numerics.measures import wilson_interval
+from bothways.tasks.finetune.run import begin_finetuning, conclude_finetuning
+from bothways.tasks.finetune.plan import prepare_finetuning, stratified
+from bothways.tasks.finetune.config import finetune_settings
+from bothways.tasks.generate.config import recipes
+from bothways.training.checkpoint import CHECKPOINT
+from bothways.runs import RunFolder
+from bothways.types import VisionModel
+from command import refused
+from small_flow import small_unet, write_small_flow
+
+RECIPE = """# Fine-tunes next to nothing
+task = "finetune"
+seed = 3
+[features]
+kind = "walked"
+depth = 0.3
+steps = 2
+[data]
+validation = 9
+[augmentation]
+crop = 1
+flip = true
+strength = 2
+erase = 0.2
+[fit]
+train_steps = 6
+batch = 8
+rate = 3e-3
+layer_decay = 0.7
+average = 0.5
+"""
+COLOURS = ("blue", "green", "red")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with flow/, colours/ in one folder a class, plain/ without classes, and tiny.toml."""
+    folder = tmp_path_factory.mktemp("finetune")
+    write_small_flow(folder / "flow", size=4)
+    source = generator(1, purpose="colours")
+    for index in range(45):
+        pixels = 0.6 * torch.rand(4, 4, 3, generator=source)
+        pixels[..., 2 - index % 3] += 0.4
+        file = folder / "colours" / COLOURS[index % 3] / f"{index:02d}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((255 * pixels).byte().numpy()).save(file)
+        (folder / "plain").mkdir(exist_ok=True)
+        Image.fromarray((255 * pixels).byte().numpy()).save(folder / "plain" / f"{index:02d}.png")
+    (folder / "tiny.toml").write_text(RECIPE)
+    return folder
+
+
+def asked(place: Path, **others: Any) -> dict[str, Any]:
+    return {"flow": place / "flow", "data": place / "colours", "recipe": str(place / "tiny.toml"), **others}
+
+
+def quick(place: Path, out: Path, **others: Any) -> bothways.Finetuned:
+    return finetune(**asked(place, workers=0, save_every=4, **others), out=out)
+
+
+@pytest.fixture(scope="module")
+def whole(place: Path) -> Path:
+    """The folder of an uninterrupted run by the command line, with a worker."""
+    arguments = ["finetune", str(place / "flow"), "--data", str(place / "colours"), "--save-every", "4"]
+    with pytest.raises(SystemExit) as end:
+        main([*arguments, "--recipe", str(place / "tiny.toml"), "--out", str(place / "whole")])
+    assert end.value.code == 0
+    return place / "whole"
+
+
+def pictures(count: int = 5) -> Tensor:
+    return torch.rand(count, 3, 4, 4, generator=generator(9, purpose="pictures"))
+
+
+# ---- what it leaves ------------------------------------------------------------------------------------------------
+
+
+def test_the_files_and_the_numbers_are_true(place: Path, whole: Path) -> None:
+    own = {"classifier.json", "classifier.safetensors", CHECKPOINT, "frames.jsonl", "measures.json"}
+    assert {p.name for p in whole.iterdir()} == {*own, "recipe.toml", "status.json", "images", "report.html"}
+    run = RunFolder.open(whole)
+    assert run.status["state"] == "complete"
+    assert [frame["step"] for frame in run.frames] == list(range(1, 7))
+    assert run.frames[0]["stats"].keys() == {"loss", "rate", "cross_entropy", "accuracy", "flow_matching"}
+    stats = run.frames[0]["stats"]
+    assert abs(stats["loss"] - stats["cross_entropy"] - stats["flow_matching"]) < 1e-5  # beta is 1
+    facts, model, data = run.measures["classifier"], load_classifier(whole), load_images(place / "colours")
+    order = torch.randperm(45, generator=generator(3, 0, "validation"))[:9]
+    with torch.no_grad():
+        logits = model.outputs(data.images[order].float() / 255)
+    right = int((logits.argmax(1) == data.labels[order]).sum())
+    assert facts["accuracy"] == right / 9
+    assert (facts["low"], facts["high"]) == wilson_interval(right, 9)
+    assert abs(facts["cross_entropy"] - F.cross_entropy(logits, data.labels[order]).item()) < 1e-5
+    assert (facts["n"], facts["pictures"], facts["classes"], facts["beta"]) == (9, 36, 3, 1.0)
+
+
+def test_the_flow_is_measured_beside_what_it_was_on_the_same_draws(place: Path, whole: Path) -> None:
+    """Written out: the same noise and times for both, pictures dequantised."""
+    data, source = load_images(place / "colours"), generator(1_000_003, 0, "pairs")
+    held = data.images[torch.randperm(45, generator=generator(3, 0, "validation"))[:9]].float()
+    x = 2 * (held + torch.rand(held.shape, generator=source)) / 256 - 1
+    noise = torch.randn(x.shape, generator=source)
+    t = (torch.arange(9) + torch.rand(9, generator=source)) / 9
+    place_of = t.view(-1, 1, 1, 1) * x + (1 - t.view(-1, 1, 1, 1)) * noise
+    facts = RunFolder.open(whole).measures["classifier"]
+    flows = {"flow_matching_before": load_flow(place / "flow"), "flow_matching": load_classifier(whole).module.flow}
+    for name, flow in flows.items():
+        with torch.no_grad():
+            wanted = (flow(place_of, t) - (x - noise)).square().sum(1).mean().item() / 2
+        assert abs(facts[name] - wanted) < 1e-5, name
+    assert facts["flow_matching"] != facts["flow_matching_before"]
+
+
+def test_what_is_loaded_says_what_the_average_said_in_training(place: Path, tmp_path: Path) -> None:
+    plan = prepare_finetuning(**asked(place))
+    training = begin_finetuning(plan, tmp_path / "out", workers=0)
+    list(training.run())
+    conclude_finetuning(plan, training)
+    kept, images = training.state.result.eval(), pictures()
+    with torch.no_grad():
+        wanted = kept(2 * images - 1)
+        assert (load_classifier(tmp_path / "out").outputs(images) - wanted).abs().max() < 1e-5
+        assert (plan.classifier.eval()(2 * images - 1) - wanted).abs().max() > 1e-5  # it is the average that is kept
+
+
+def test_a_loaded_classifier_is_a_model_like_any_other(place: Path, whole: Path) -> None:
+    """Gradients of an inner layer and second ones too, which drawing from it asks for."""
+    model = load_classifier(whole)
+    assert isinstance(model, VisionModel)
+    assert model.spec.classes == COLOURS
+    assert (model.spec.mean, model.spec.std, model.spec.size) == ((0.0,) * 3, (1.0,) * 3, 4)
+    image = pictures(2).requires_grad_()
+    layer = str(model.spec.feature_layer)
+    inner = "classifier.flow.network.stem"
+    seen = model.features(image, [layer, inner, "outputs"])
+    assert seen[layer].shape == (2, 768)
+    (slope,) = torch.autograd.grad(seen[inner].square().sum(), image, retain_graph=True)
+    assert slope.abs().max() > 0
+    (gradient,) = torch.autograd.grad(seen["outputs"][:, 0].sum(), image, create_graph=True)
+    (second,) = torch.autograd.grad(gradient.square().sum(), image)
+    assert torch.isfinite(second).all()
+    assert (model.head() or ("",))[0] == layer
+    drawn = bothways.generate(model, ["red"], n=1, steps=1, judges=[model], data=place / "colours")
+    assert drawn.images.shape == (1, 3, 4, 4)
+
+
+def test_its_flow_can_be_walked_and_sampled(whole: Path) -> None:
+    flow = load_classifier(whole).module.flow
+    assert bothways.encode(flow, pictures(2), 0.3, 2).shape == (2, 3, 4, 4)
+    assert load_flow(flow) is flow
+    by_address = load_flow(whole)
+    assert by_address.spec == flow.spec
+    assert (by_address.state_dict().keys(), by_address.path(torch.ones(1))) == (
+        flow.state_dict().keys(),
+        flow.path(torch.ones(1)),
+    )
+    assert all(torch.equal(value, flow.state_dict()[key]) for key, value in by_address.state_dict().items())
+    before = load_flow(whole.parent / "flow").state_dict()
+    assert any(not torch.equal(value, before[key]) for key, value in by_address.state_dict().items())
+
+
+def test_what_was_finetuned_can_be_finetuned_again(place: Path, whole: Path, tmp_path: Path) -> None:
+    again = quick(place, tmp_path / "again", flow=whole, kind="activations")
+    assert (
+        again.folder.settings["settings"]["coupling"]
+        == json.loads((whole / "classifier.json").read_text())["recipe"]["coupling"]
+    )
+    assert load_classifier(tmp_path / "again").outputs(pictures(2)).shape == (2, 3)
+    own = tmp_path / "own.py"
+    own.write_text(
+        "import torch\nfrom bothways import ModelSpec\n"
+        "class Net(torch.nn.Module):\n"
+        "    def __init__(self):\n        super().__init__()\n        self.conv = torch.nn.Conv2d(3, 3, 3, padding=1)\n"
+        "    def forward(self, x, t):\n        return self.conv(x) * t.view(-1, 1, 1, 1)\n"
+        "def build():\n    return Net(), ModelSpec(4, (0.5,) * 3, (0.5,) * 3, 0, path='linear')\n"
+    )
+    first = quick(place, tmp_path / "first", flow=f"{own}:build")
+    second = load_flow(tmp_path / "first")
+    assert all(torch.equal(v, first.model.module.flow.state_dict()[k]) for k, v in second.state_dict().items())
+    quick(place, tmp_path / "second", flow=tmp_path / "first")
+
+
+def test_colours_are_learnt(place: Path, tmp_path: Path) -> None:
+    done = quick(place, tmp_path / "out", train_steps=16, batch=12, rate=1e-2, augmentation={}, label_smoothing=0.0)
+    facts = done.folder.measures["classifier"]
+    assert facts["accuracy"] > 0.75
+    assert facts["low"] > 1 / 3
+
+
+# ---- the choices ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"kind": "activations"},
+        {"kind": "activations", "noised": True, "beta": 0.0},
+        {"kind": "both", "layer": "network.down.0"},
+        {"kind": "pixels"},
+        {"frozen": True, "half": True},
+        {"labels": 9, "bf16": True, "coupling": "ot"},
+    ],
+    ids=str,
+)
+def test_every_choice_trains_and_comes_back(place: Path, tmp_path: Path, choice: dict[str, Any]) -> None:
+    done = quick(place, tmp_path / "out", train_steps=2, **choice)
+    facts = done.folder.measures["classifier"]
+    assert facts["kind"] == choice.get("kind", "walked")
+    kept = load_file(tmp_path / "out" / "classifier.safetensors")
+    assert {v.dtype for v in kept.values()} == {torch.float16 if choice.get("half") else torch.float32}
+    if facts["frozen"]:
+        before = small_unet().state_dict()
+        wanted = {key: v.half() if choice.get("half") else v for key, v in before.items()}
+        assert all(torch.equal(kept[f"flow.network.{key}"], value) for key, value in wanted.items())
+        assert set(done.frames[0].stats) == {"loss", "rate", "cross_entropy", "accuracy"}
+    elif facts["beta"]:
+        assert facts["flow_matching"] != facts["flow_matching_before"]
+    assert facts["pictures"] == choice.get("labels", 36)
+    again = load_classifier(tmp_path / "out").outputs(pictures())
+    assert torch.equal(again, done.model.outputs(pictures()))
+
+
+def test_the_control_begins_with_other_weights_of_the_same_network(place: Path) -> None:
+    one, other, fresh = (prepare_finetuning(**asked(place, **o)) for o in ({}, {"fresh": True}, {"fresh": True}))
+    theirs, own = fresh.classifier.state_dict(), one.classifier.state_dict()
+    assert theirs.keys() == own.keys()
+    assert not torch.equal(theirs["flow.network.stem.weight"], own["flow.network.stem.weight"])
+    assert all(torch.equal(v, theirs[k]) for k, v in other.classifier.state_dict().items())
+    assert torch.equal(theirs["head.out.weight"], own["head.out.weight"])  # the head begins alike
+
+
+def test_a_flow_that_is_given_is_left_as_it_is(place: Path, tmp_path: Path) -> None:
+    flow = load_flow(place / "flow")
+    before = {key: value.clone() for key, value in flow.state_dict().items()}
+    quick(place, tmp_path / "out", flow=flow, train_steps=1)
+    assert all(torch.equal(value, before[key]) for key, value in flow.state_dict().items())
+    assert all(p.requires_grad for p in flow.parameters())
+
+
+def test_a_flow_of_the_users_own_file(place: Path, tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(
+        "import torch\nfrom bothways import ModelSpec\n"
+        "class Net(torch.nn.Module):\n"
+        "    def __init__(self):\n        super().__init__()\n        self.conv = torch.nn.Conv2d(3, 3, 3, padding=1)\n"
+        "    def forward(self, x, t):\n        return self.conv(x) * t.view(-1, 1, 1, 1)\n"
+        "def build():\n    return Net(), ModelSpec(4, (0.5,) * 3, (0.5,) * 3, 0, path='linear')\n"
+    )
+    address = f"{tmp_path / 'own.py'}:build"
+    done = quick(place, tmp_path / "out", flow=address, train_steps=1)
+    assert json.loads((tmp_path / "out" / "classifier.json").read_text())["flow"]["address"] == address
+    again = load_classifier(tmp_path / "out").outputs(pictures())
+    assert torch.equal(again, done.model.outputs(pictures()))
+    for changes, says in (({"fresh": True}, "leave --fresh out"), ({"kind": "activations"}, "network.conv")):
+        with pytest.raises(UserError, match=says) as said:
+            quick(place, tmp_path / "other", flow=address, **changes)
+        assert "\n" not in str(said.value)
+    assert not (tmp_path / "other").exists()
+
+
+def test_the_batch_is_one_of_augmented_and_plain_pictures_of_the_same_rows(place: Path) -> None:
+    plan = prepare_finetuning(**asked(place))
+    x, labels, plain, noise, t = plan.batch()(2)
+    order = torch.randperm(36, generator=generator(3, 0, "order"))[16:24]
+    rows = plan.train.images[order].float() / 255
+    assert torch.equal(labels, plan.train.labels[order])
+    assert ((plain + 1) / 2 - rows).abs().max() <= 1 / 256  # dequantised and nothing else
+    assert ((x + 1) / 2 - rows).abs().max() > 0.05
+    assert (x.min() >= -1, x.max() <= 1, noise.shape, t.shape) == (True, True, x.shape, (8,))
+
+
+def test_the_flows_own_loss_may_see_fewer_pictures(place: Path, tmp_path: Path) -> None:
+    plan = prepare_finetuning(**asked(place, flow_batch=4))
+    x, _, plain, noise, t = plan.batch()(1)
+    assert (len(x), plain.shape, noise.shape, t.shape) == (8, (4, *x.shape[1:]), (4, *x.shape[1:]), (4,))
+    epoch = [plan.batch()(step)[2] for step in range(9)]  # 36 pictures: each once before any twice
+    rows = ((torch.cat(epoch) + 1) * 127.5).round().clamp(0, 255).flatten(1)
+    assert len(rows.unique(dim=0)) == len(plan.train.images.flatten(1).unique(dim=0))
+    assert prepare_finetuning(**asked(place, flow_batch=500)).settings.flow_batch == 8  # as the batch
+    facts = quick(place, tmp_path / "few", flow_batch=4).folder.measures["classifier"]
+    assert facts["flow_matching"] != facts["flow_matching_before"]
+    with pytest.raises(UserError, match="flow_batch=0"):
+        prepare_finetuning(**asked(place, flow_batch=0))
+
+
+# ---- few labels ----------------------------------------------------------------------------------------------------
+
+
+def test_a_subset_is_balanced_and_a_function_of_the_seed() -> None:
+    labels = torch.randint(0, 7, (400,), generator=generator(1))
+    for count in (7, 50, 100, 399, 400):
+        chosen = stratified(labels, count, generator(5, 0, "labels"))
+        assert len(chosen.unique()) == count
+        found = labels[chosen].bincount(minlength=7)
+        most = int(found.max())
+        full = labels.bincount(minlength=7)
+        assert all(n >= min(int(f), most - 1) for n, f in zip(found.tolist(), full, strict=True))
+        assert torch.equal(chosen, stratified(labels, count, generator(5, 0, "labels")))
+        assert set(chosen.tolist()) <= set(stratified(labels, 400, generator(5, 0, "labels"))[: count + 1].tolist())
+    assert not torch.equal(stratified(labels, 50, generator(5)), stratified(labels, 50, generator(6)))
+
+
+def test_a_rare_class_is_used_up_and_the_others_fill() -> None:
+    labels = torch.tensor([0] * 2 + [1] * 20 + [2] * 20)
+    found = labels[stratified(labels, 20, generator(0))].bincount()
+    assert found.tolist() == [2, 9, 9]
+
+
+def test_labels_are_so_many_of_each_class(place: Path) -> None:
+    plans = [prepare_finetuning(**asked(place, labels=12, seed=seed, batch=4)) for seed in (3, 3, 4)]
+    first, again, other = (plan.train for plan in plans)
+    assert first.labels.bincount().tolist() == [4, 4, 4]
+    assert torch.equal(first.images, again.images)
+    assert not torch.equal(first.images, other.images)
+    held = {bytes(image.numpy()) for image in plans[0].held.images}
+    assert not held & {bytes(image.numpy()) for image in first.images}
+    assert prepare_finetuning(**asked(place, labels=5)).settings.batch == 5  # a recipe's batch gives way
+
+
+# ---- stopped and resumed -------------------------------------------------------------------------------------------
+
+
+def same(one: Path, other: Path) -> None:
+    for name in ("classifier.safetensors", "classifier.json", "frames.jsonl"):
+        assert (one / name).read_bytes() == (other / name).read_bytes(), name
+    assert RunFolder.open(one).measures["classifier"] == RunFolder.open(other).measures["classifier"]
+    first, second = (torch.load(folder / CHECKPOINT, weights_only=True) for folder in (one, other))
+    assert all(torch.equal(value, second["network"][key]) for key, value in first["network"].items())
+    moments = [state["optimizers"][0]["state"] for state in (first, second)]
+    assert all(torch.equal(v, moments[1][k]["exp_avg_sq"]) for k, p in moments[0].items() for v in [p["exp_avg_sq"]])
+
+
+def test_a_run_stopped_between_two_steps_goes_on_to_the_same_classifier(
+    place: Path, whole: Path, tmp_path: Path
+) -> None:
+    training = begin_finetuning(prepare_finetuning(**asked(place)), tmp_path / "out", workers=0, save_every=2)
+    frames = training.run()
+    assert [next(frames).step for _ in range(3)] == [1, 2, 3]
+    frames.close()
+    assert RunFolder.open(tmp_path / "out").status["state"] == "stopped"
+    with pytest.raises(UserError, match="--resume"):
+        quick(place, tmp_path / "out")
+    with pytest.raises(UserError, match=r"settings.beta was 1.0 when this run began and is 0.5 now"):
+        quick(place, tmp_path / "out", beta=0.5, resume=True)
+    done = quick(place, tmp_path / "out", resume=True)
+    assert [frame.step for frame in done.frames] == list(range(1, 7))
+    same(tmp_path / "out", whole)
+
+
+def test_a_resume_takes_up_the_checkpoint_when_later_steps_are_lost(place: Path, whole: Path, tmp_path: Path) -> None:
+    """As after a kill: the frames of two steps are there, and what they did is not."""
+    training = begin_finetuning(prepare_finetuning(**asked(place)), tmp_path / "out", workers=0, save_every=3)
+    frames = training.run()
+    for _ in range(5):
+        next(frames)
+    training.saved = training.state.step  # so that closing writes no checkpoint
+    frames.close()
+    assert torch.load(tmp_path / "out" / CHECKPOINT, weights_only=True)["step"] == 3
+    assert len(RunFolder.open(tmp_path / "out").frames) == 5
+    quick(place, tmp_path / "out", resume=True)
+    same(tmp_path / "out", whole)
+
+
+def test_overwriting_removes_what_was_there(place: Path, whole: Path, tmp_path: Path) -> None:
+    quick(place, tmp_path / "out", train_steps=1)
+    begin_finetuning(prepare_finetuning(**asked(place)), tmp_path / "out", overwrite=True)
+    assert not (tmp_path / "out" / "classifier.safetensors").exists()
+    with pytest.raises(UserError, match="weights") as said:
+        load_classifier(tmp_path / "out")
+    assert "\n" not in str(said.value)
+
+
+# ---- recipes and mistakes ------------------------------------------------------------------------------------------
+
+
+def test_the_recipes_are_valid_and_the_papers_is_the_papers() -> None:
+    assert recipes("finetune").keys() - {"cifar10-prg"} == {"prg-small", "prg-activations", "prg-paper"}
+    for name in recipes("finetune"):
+        assert finetune_settings(name).recipe == name
+    paper = finetune_settings("prg-paper")
+    assert (paper.optimizer, paper.betas, paper.weight_decay, paper.epochs) == ("adamw", (0.9, 0.999), 0.05, 200)
+    assert paper.rate == 1.25e-4 * paper.batch / 512
+    assert paper.warmup * paper.epochs == 5
+    assert (paper.label_smoothing, paper.augmentation["strength"], paper.augmentation["erase"]) == (0.1, 9, 0.25)
+    assert (paper.kind, paper.beta, paper.bf16) == ("walked", 1.0, True)
+
+
+def test_beta_and_depth_are_what_fits_where_they_are_left_out() -> None:
+    assert (finetune_settings().walk_depth, finetune_settings().beta) == (0.5, 1.0)
+    assert finetune_settings(frozen=True).beta == 0.0
+    assert finetune_settings(kind="pixels").frozen
+    assert finetune_settings("prg-activations").read_depth == 0.1
+    assert finetune_settings(kind="activations", depth=0.3).read_depth == 0.3
+    assert finetune_settings(kind="activations").read_depth == 0.1  # whatever the depth of the recipe's walk
+    assert finetune_settings("prg-activations", kind="walked").walk_depth == 0.5
+    assert finetune_settings("prg-activations", depth=0.2).read_depth == 0.2
+    assert finetune_settings("prg-paper", kind="both").walk_depth == 0.25
+    both = finetune_settings(kind="both", depth=0.3)
+    assert (both.walk_depth, both.read_depth) == (0.3, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--kind", "walks"], "'walked', 'activations', 'both' or 'pixels'"),
+        (["--depth", "1.5"], "depth=1.5"),
+        (["--steps", "0"], "steps=0"),
+        (["--solver", "eulr"], "'euler'"),
+        (["--kind", "activations", "--layer", "network.midle"], "network.middle"),
+        (["--layer", "network.middle"], "type --kind activations"),
+        (["--frozen", "--beta", "1"], "leave --beta out"),
+        (["--kind", "pixels", "--beta", "1"], "'pixels' does not ask"),
+        (["--beta", "-1"], "beta=-1"),
+        (["--labels", "2"], "type --labels 3 to 36"),
+        (["--labels", "37"], "type --labels 3 to 36"),
+        (["--batch", "40"], "type --batch 36"),
+        (["--validation", "44"], "type a smaller --validation"),
+        (["--epochs", "2", "--train-steps", "3"], "contradict each other"),
+        (["--label-smoothing", "1"], "label_smoothing=1"),
+        (["--layer-decay", "0"], "layer_decay=0"),
+        (["--recipe", "otcfm"], "prg-small"),
+        (["--device", "cuda:9"], "type --device cpu"),
+        (["--resume", "--overwrite"], "contradict each other"),
+    ],
+    ids=" ".join,
+)
+def test_what_cannot_be_is_one_line_and_nothing_is_written(
+    place: Path, tmp_path: Path, capsys: Any, arguments: list[str], says: str
+) -> None:
+    given = ["finetune", str(place / "flow"), "--data", str(place / "colours"), "--out", str(tmp_path / "out")]
+    recipe = [] if "--recipe" in arguments else ["--recipe", str(place / "tiny.toml")]
+    assert says in refused(capsys, *given, *recipe, *arguments)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("crop = 1", "crops = 1", "crops"),
+        ("crop = 1", "crop = 4", "no less than the 4 pixels"),
+        ("strength = 2", "strength = 12", "strength of 0 to 10"),
+        ("[features]\n", "[[features]]\n", "type [features]"),
+        ("depth = 0.3", "dept = 0.3", "depth"),
+        ("train_steps = 6", "", "type --epochs"),
+        ('task = "finetune"', 'task = "pretrain"', 'task = "finetune"'),
+    ],
+)
+def test_a_bad_recipe_is_one_line(place: Path, tmp_path: Path, old: str, new: str, says: str) -> None:
+    assert old in RECIPE
+    (tmp_path / "bad.toml").write_text(RECIPE.replace(old, new))
+    with pytest.raises(UserError) as said:
+        quick(place, tmp_path / "out", recipe=str(tmp_path / "bad.toml"))
+    assert says in str(said.value)
+    assert "\n" not in str(said.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_other_flows_and_data_are_refused_in_one_line(place: Path, tmp_path: Path) -> None:
+    live = load_flow(small_unet(), load_flow(place / "flow").spec)
+    (tmp_path / "one" / "only").mkdir(parents=True)
+    for file in sorted((place / "plain").iterdir())[:12]:
+        (tmp_path / "one" / "only" / file.name).write_bytes(file.read_bytes())
+    for changes, says in (
+        ({"flow": live}, "give its address"),
+        ({"flow": "nowhere"}, "'nowhere' is not known"),
+        ({"flow": "bundled:cifar10-resnet"}, "load_model"),
+        ({"data": place / "plain"}, "one folder a class"),
+        ({"data": tmp_path / "one", "validation": 2}, "nothing to tell apart"),
+        ({"workers": -1}, "--workers -1"),
+    ):
+        with pytest.raises(UserError, match=says) as said:
+            finetune(**asked(place, **changes), out=tmp_path / "out")
+        assert "\n" not in str(said.value)
+        assert not (tmp_path / "out").exists()
+
+
+def test_what_is_no_classifier_is_one_line(place: Path, whole: Path, tmp_path: Path) -> None:
+    (tmp_path / "broken").mkdir()
+    for text in ("{", "[]", '{"features": {"kind": "walked"}}'):
+        (tmp_path / "broken" / "classifier.json").write_text(text)
+        with pytest.raises(UserError, match="cannot be used") as said:
+            load_classifier(tmp_path / "broken")
+        assert "\n" not in str(said.value)
+    with pytest.raises(UserError, match="type the folder that bothways finetune wrote"):
+        load_classifier(place / "flow")
+    with pytest.raises(UserError, match="load_classifier") as said:
+        load_model(str(whole))
+    assert "\n" not in str(said.value)
+
+
+def test_a_dry_run_says_all_and_writes_nothing(place: Path, tmp_path: Path, capsys: Any) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["finetune", str(place / "flow"), "--data", str(place / "colours"), "--validation", "9", "--dry-run",
+              "--out", str(tmp_path / "out"), "--kind", "activations"])  # fmt: skip
+    said = capsys.readouterr().out
+    assert end.value.code == 0
+    assert '"layer": "network.middle"' in said
+    assert '"batch": 36' in said
+    assert "36 pictures" in said
+    assert os.listdir(tmp_path) == []  # noqa: PTH208
+
+
+def test_a_command_takes_its_folder_for_a_model(place: Path, whole: Path, tmp_path: Path, capsys: Any) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["generate", str(whole), "--class", "red", "--recipe", "das", "--n", "1", "--steps", "1",
+              "--judge", str(whole), "--out", str(tmp_path / "out")])  # fmt: skip
+    assert (end.value.code, capsys.readouterr().err) == (0, "")
+    verdict = RunFolder.open(tmp_path / "out").measures["judges"][0]
+    assert (verdict["judge"], verdict["gave_gradient"]) == (str(whole), True)
+    kept = bothways.statistics(str(whole), place / "colours", limit=10)
+    assert any(key.startswith("features/classifier.head.out:input") for key in kept.tensors)
+    with pytest.raises(UserError, match="leave spec= and weights= out") as said:
+        bothways.statistics(str(whole), place / "colours", weights=whole / "classifier.safetensors")
+    assert "\n" not in str(said.value)

@@ -1,0 +1,558 @@
+"""Pretraining: what it leaves is true, a stop at any moment costs nothing, and what cannot be is one line."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from torch import Tensor
+
+import bothways
+from bothways import RunError, UserError, pretrain
+from bothways.cli import main
+from bothways.data.sources import load_images
+from bothways.models.catalogue import spec_from
+from bothways.models.nets.unet import SIZES, UNet
+from bothways.numerics.coupling import COUPLINGS
+from bothways.numerics.draws import generator
+from bothways.numerics.paths import PATHS
+from bothways.tasks.pretrain.config import pretrain_settings
+from bothways.tasks.pretrain.run import VALIDATION_SEED, begin, conclude, held_losses, prepare_pretraining
+from bothways.tasks.generate.config import read_recipe, recipes
+from bothways.training.checkpoint import CHECKPOINT
+from bothways.report import write_report
+from bothways.runs import RunFolder
+from bothways.runs.files import replace_file
+from command import refused
+
+RECIPE = """# Pretrains next to nothing
+task = "pretrain"
+seed = 3
+path = "linear"
+coupling = "ot"
+[network]
+builder = "unet"
+width = 8
+multiples = [1]
+blocks = 1
+attention = [1]
+dropout = 0.1
+[data]
+validation = 7
+[augmentation]
+crop = 1
+flip = true
+[fit]
+steps = 10
+batch = 8
+rate = 2e-3
+average = 0.9
+"""
+FILES = ("flow.safetensors", "flow.json", "frames.jsonl", "measures.json", "pictures.jsonl")
+
+
+def write_pictures(
+    folder: Path, count: int = 30, *, side: int = 8, grey: bool = True, level: float | None = None
+) -> Path:
+    """Smooth blobs, or pictures of one level."""
+    folder.mkdir()
+    source = torch.Generator().manual_seed(1)
+    for index in range(count):
+        rows, columns = (torch.arange(side) - side * torch.rand(1, generator=source) for _ in range(2))
+        blob = torch.exp(-(rows[:, None] ** 2 + columns[None] ** 2) / 8)
+        value = blob if level is None else torch.full_like(blob, level)
+        shape = value[..., None].expand(-1, -1, 3) * (1 if grey else torch.rand(3, generator=source))
+        Image.fromarray((255 * shape).round().byte().numpy()).save(folder / f"{index:03d}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with grey/, colour/ and tiny.toml."""
+    folder = tmp_path_factory.mktemp("pretrain")
+    write_pictures(folder / "grey")
+    write_pictures(folder / "colour", 12, grey=False)
+    (folder / "tiny.toml").write_text(RECIPE)
+    return folder
+
+
+def asked(place: Path, **others: Any) -> dict[str, Any]:
+    return {"data": place / "grey", "recipe": str(place / "tiny.toml"), "workers": 0, "save_every": 4, **others}
+
+
+@pytest.fixture(scope="module")
+def whole(place: Path) -> Path:
+    """The folder of an uninterrupted run by the command line, with a worker."""
+    arguments = ["pretrain", str(place / "tiny.toml"), "--data", str(place / "grey"), "--save-every", "4"]
+    with pytest.raises(SystemExit) as end:
+        main([*arguments, "--out", str(place / "whole")])
+    assert end.value.code == 0
+    return place / "whole"
+
+
+def same(one: Path, other: Path) -> None:
+    """Weights, average, optimiser, frames, pictures and loss are equal to the bit."""
+    for name in FILES:
+        if name == "measures.json":
+            assert RunFolder.open(one).measures["flow"] == RunFolder.open(other).measures["flow"]
+        else:
+            assert (one / name).read_bytes() == (other / name).read_bytes(), name
+    for picture in one.glob("images/*.png"):
+        assert picture.read_bytes() == (other / "images" / picture.name).read_bytes()
+    first, second = (leaves(torch.load(folder / CHECKPOINT, weights_only=True)) for folder in (one, other))
+    assert len(first) == len(second) > 50  # and so it does compare something
+    assert all(torch.equal(torch.as_tensor(a), torch.as_tensor(b)) for a, b in zip(first, second, strict=True))
+
+
+def leaves(state: Any) -> list[Any]:
+    if isinstance(state, dict):
+        return [leaf for key in sorted(state, key=str) for leaf in leaves(state[key])]
+    if isinstance(state, list | tuple):
+        return [leaf for part in state for leaf in leaves(part)]
+    return [state] if isinstance(state, Tensor | float | int) else []
+
+
+# ---- what it leaves ------------------------------------------------------------------------------------------------
+
+
+def rebuilt(folder: Path) -> UNet:
+    card = json.loads((folder / "flow.json").read_text())
+    network = UNet(**{key: value for key, value in card["network"].items() if key != "name"})
+    network.load_state_dict(load_file(folder / "flow.safetensors"))
+    return network.eval()
+
+
+def test_the_files_and_the_truth_of_the_card(place: Path, whole: Path) -> None:
+    written = {path.name for path in whole.iterdir()}
+    assert written == {"recipe.toml", "status.json", "images", "report.html", CHECKPOINT, *FILES}
+    card, run = json.loads((whole / "flow.json").read_text()), RunFolder.open(whole)
+    spec = spec_from(card["spec"])
+    assert (spec.size, spec.path, spec.time_scale, spec.channel_order, spec.count) == (8, "linear", 1000.0, "grey", 0)
+    assert card["network"]["channels"] == 1
+    assert card["parameters"] == sum(p.numel() for p in rebuilt(whole).parameters())
+    assert run.status["state"] == "complete"
+    assert [frame["step"] for frame in run.frames] == list(range(1, 11))
+    assert set(run.frames[0]["stats"]) == {"loss", "rate"}  # no speed: a run repeated has the same file
+    assert run.settings["settings"]["steps"] == 10
+    assert run.settings["data"]["held_out"] == 7
+    assert len(run.pictures) == 16
+
+
+def test_the_weights_kept_are_the_average_and_the_pictures_are_its_own(whole: Path) -> None:
+    network, checkpoint = rebuilt(whole), torch.load(whole / CHECKPOINT, weights_only=True)
+    kept = {f"module.network.{key}": value for key, value in network.state_dict().items()}
+    assert all(torch.equal(value, checkpoint["average"][key]) for key, value in kept.items())
+    assert not torch.equal(kept["module.network.stem.weight"], checkpoint["network"]["network.stem.weight"])
+    run = RunFolder.open(whole)
+    seeds = [record["seed"] for record in run.pictures]
+    x = torch.stack([torch.randn(1, 8, 8, generator=generator(seed, 0.0, "noise")) for seed in seeds])
+    with torch.no_grad():
+        for step in range(50):
+            x = x + network(x, torch.full((16,), 1000 * step / 50)) / 50
+    wanted = ((x + 1) / 2).clamp(0, 1).expand(-1, 3, -1, -1)
+    found = torch.stack([run.read_picture(record) for record in run.pictures])
+    assert (found - wanted).abs().max() < 0.51 / 255
+
+
+def test_the_loss_is_that_of_the_pictures_held_out(place: Path, whole: Path) -> None:
+    """Written out, in float64: sum over channels, mean over pixels, of half the squared error of the velocity."""
+    data = load_images(place / "grey")
+    held = data.images[torch.randperm(30, generator=generator(3, 0, "validation"))[:7]].float() / 255
+    source = generator(VALIDATION_SEED, 0, "pairs")
+    x = (
+        2 * (held[:, :1] * 255 + torch.rand(7, 1, 8, 8, generator=source)) / 256 - 1
+    )  # grey: one draw for three channels
+    noise = torch.randn(x.shape, generator=source)
+    t = (torch.arange(7) + torch.rand(7, generator=source)) / 7
+    noise, t = noise[COUPLINGS["ot"](x, noise)].double(), t.double()
+    with torch.no_grad():
+        place_of = t.view(-1, 1, 1, 1) * x + (1 - t.view(-1, 1, 1, 1)) * noise
+        error = rebuilt(whole).double()(place_of, 1000 * t) - (x - noise)
+    losses = error.square().flatten(1).mean(1) / 2
+    found = RunFolder.open(whole).measures["flow"]
+    assert abs(found["validation_loss"] - losses.mean().item()) < 1e-5
+    assert abs(found["validation_error"] - losses.std().item() / 7**0.5) < 1e-5
+    assert found["validation_pictures"] == 7
+
+
+def test_a_flow_learns_where_the_pictures_are(tmp_path: Path) -> None:
+    """Pictures of one level: whatever the noise, the walk ends near it."""
+    write_pictures(tmp_path / "level", 20, side=4, level=0.8)
+    others = {"steps": 80, "batch": 16, "rate": 5e-3, "validation": 2, "workers": 0}
+    small = {"width": 16, "multiples": [1], "blocks": 1, "attention": []}
+    done = pretrain(tmp_path / "level", "icfm", network=small, average=0.9, out=tmp_path / "out", **others)
+    pictures = torch.stack([done.folder.read_picture(record) for record in done.folder.pictures])
+    assert abs(pictures.mean() - 0.8) < 0.08
+    assert (pictures - 0.8).abs().mean() < 0.15  # of the noise it is .45
+    assert done.frames[-1].stats["loss"] < 0.2 * done.frames[0].stats["loss"]
+
+
+def test_from_python_and_without_a_worker_all_is_the_same(place: Path, whole: Path, tmp_path: Path) -> None:
+    before = torch.random.get_rng_state()
+    done = bothways.pretrain(**asked(place), out=tmp_path / "out")
+    assert torch.equal(torch.random.get_rng_state(), before)
+    same(tmp_path / "out", whole)
+    assert isinstance(done, bothways.Pretrained)
+    assert [frame.step for frame in done.frames] == list(range(1, 11))
+    assert not done.flow.training
+    x, t = torch.randn(2, 1, 8, 8), torch.rand(2)
+    with torch.no_grad():
+        assert (done.flow(x, t) - rebuilt(whole)(x, 1000 * t)).abs().max() < 1e-6
+
+
+def test_colour_and_bf16(place: Path, tmp_path: Path) -> None:
+    others = {"data": place / "colour", "validation": 2, "batch": 4, "steps": 1, "bf16": True, "size": 4}
+    done = pretrain(**asked(place, **others), out=tmp_path / "out")
+    assert done.flow.spec.channel_order == "RGB"
+    assert done.flow.spec.size == 4
+    assert rebuilt(tmp_path / "out").stem.weight.shape[1] == 3
+    assert {p.dtype for p in done.flow.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("coupling", COUPLINGS)
+def test_every_path_goes_with_every_coupling(place: Path, tmp_path: Path, path: str, coupling: str) -> None:
+    plan, training = begun(place, tmp_path / "out", path=path, coupling=coupling, epochs=1)
+    assert [frame.step for frame in training.run()] == [1, 2]  # 23 pictures, 8 at a time
+    assert plan.flow.spec.path == path
+    assert torch.isfinite(held_losses(plan, training.state.result)).all()
+
+
+# ---- stopped, killed, resumed --------------------------------------------------------------------------------------
+
+
+def begun(place: Path, out: Path, *, resume: bool = False, workers: int = 0, every: int = 4, **changes: Any) -> Any:
+    plan = prepare_pretraining(place / "grey", str(place / "tiny.toml"), **changes)
+    return plan, begin(plan, out, resume=resume, workers=workers, save_every=every)
+
+
+def test_a_run_closed_between_two_steps_goes_on_to_the_same_flow(place: Path, whole: Path, tmp_path: Path) -> None:
+    _, training = begun(place, tmp_path / "out")
+    frames = training.run()
+    shown = [next(frames) for _ in range(6)]
+    assert [frame.step for frame in shown] == [1, 2, 3, 4, 5, 6]
+    assert all(frame.stats["images/s"] > 0 for frame in shown)
+    frames.close()
+    run = RunFolder.open(tmp_path / "out")
+    assert (run.status["state"], run.status["step"]) == ("stopped", 6)
+    assert torch.load(run.path / CHECKPOINT, weights_only=True)["step"] == 6
+    with pytest.raises(UserError, match="--resume"):
+        begun(place, tmp_path / "out")
+    plan, training = begun(place, tmp_path / "out", resume=True, workers=1)
+    assert [frame.step for frame in training.run()] == [7, 8, 9, 10]
+    conclude(plan, training)
+    same(run.path, whole)
+
+
+def test_an_interrupt_in_the_middle_of_a_step_waits_for_its_end(place: Path, whole: Path, tmp_path: Path) -> None:
+    plan, training = begun(place, tmp_path / "out", every=100)
+
+    def interrupted(network: Any, batch: Any) -> Any:
+        if training.state.step == 2:
+            signal.raise_signal(signal.SIGINT)
+        return plan.loss(network, batch)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            list(replace(training, loss=interrupted).run())
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    run = RunFolder.open(tmp_path / "out")
+    assert run.status["state"] == "stopped"
+    assert torch.load(run.path / CHECKPOINT, weights_only=True)["step"] == 3
+    plan, training = begun(place, tmp_path / "out", resume=True)
+    list(training.run())
+    conclude(plan, training)
+    same(run.path, whole)
+
+
+def test_a_run_killed_at_once_goes_on_to_the_same_flow(place: Path, whole: Path, tmp_path: Path) -> None:
+    """SIGKILL comes after a checkpoint and between two of them; the frames in between are made again."""
+    out, program = tmp_path / "out", (
+        "import sys, time\n"
+        "from bothways.recipe import training\n"
+        "keep = training.Training._keep\n"
+        "def slowly(self, frame):\n"
+        "    keep(self, frame)\n"
+        "    time.sleep(60 if frame.step == 6 else 0)\n"
+        "training.Training._keep = slowly\n"
+        "from bothways.cli import main\n"
+        "main(sys.argv[1:])\n"
+    )  # fmt: skip
+    arguments = ["pretrain", str(place / "tiny.toml"), "--data", str(place / "grey"), "--save-every", "4"]
+    process = subprocess.Popen([sys.executable, "-c", program, *arguments, "--out", str(out)])
+    try:
+        deadline = time.monotonic() + 60
+        while len(RunFolder(out).frames) < 6 and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+    finally:
+        process.kill()
+        process.wait()
+    run = RunFolder.open(out)
+    assert process.returncode == -signal.SIGKILL
+    assert run.status["state"] == "running"
+    assert len(run.frames) == 6
+    assert torch.load(out / CHECKPOINT, weights_only=True)["step"] == 4
+    assert load_file(out / "flow.safetensors").keys() == load_file(whole / "flow.safetensors").keys()
+    with pytest.raises(SystemExit) as end:
+        main([*arguments, "--out", str(out), "--resume"])
+    assert end.value.code == 0
+    same(out, whole)
+
+
+def test_a_kill_between_the_two_files_of_the_last_step_loses_neither(
+    place: Path, whole: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    plan, training = begun(place, tmp_path / "out")
+    written = []
+
+    def killed(path: Path, content: bytes) -> None:
+        if training.state.step == 10:
+            written.append(path.name)
+            if len(written) == 2:
+                raise KeyboardInterrupt
+        replace_file(path, content)
+
+    for module in ("training", "pretrain"):
+        monkeypatch.setattr(f"bothways.recipe.{module}.replace_file", killed)
+    with pytest.raises(KeyboardInterrupt):
+        list(training.run())
+    monkeypatch.undo()
+    assert len(written) == 2
+    plan, training = begun(place, tmp_path / "out", resume=True)
+    list(training.run())
+    conclude(plan, training)
+    same(tmp_path / "out", whole)
+
+
+def test_a_complete_run_that_is_resumed_stays_what_it_was(place: Path, whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole, tmp_path / "out")
+    plan, training = begun(place, tmp_path / "out", resume=True, workers=1)
+    assert list(training.run()) == []
+    conclude(plan, training)
+    same(tmp_path / "out", whole)
+    assert RunFolder.open(tmp_path / "out").status["state"] == "complete"
+
+
+def test_overwriting_leaves_no_checkpoint_for_another_recipe(
+    place: Path, whole: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    """Killed before the new recipe is there, it leaves nothing that could be taken up by it."""
+    shutil.copytree(whole, tmp_path / "out")
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(RunFolder, "_begin", killed)
+    with pytest.raises(KeyboardInterrupt):
+        begin(prepare_pretraining(place / "grey", str(place / "tiny.toml"), steps=5), tmp_path / "out", overwrite=True)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_no_memory_is_one_line_that_says_what_to_type(place: Path, tmp_path: Path) -> None:
+    plan, training = begun(place, tmp_path / "out")
+
+    def large(network: Any, batch: Any) -> Any:
+        if training.state.step == 5:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return plan.loss(network, batch)
+
+    with pytest.raises(RunError, match="type a smaller --batch; the checkpoint of step 4 is kept"):
+        list(replace(training, loss=large).run())
+
+
+def test_a_flow_without_weights_yet_says_so_and_another_run_is_refused(
+    place: Path, tmp_path: Path, capsys: Any
+) -> None:
+    begun(place, tmp_path / "begun")
+    RunFolder.create(tmp_path / "drawn", {"settings": {"recipe": "das"}})
+    for name, says in (("begun", "has no weights yet"), ("drawn", "holds no flow.json")):
+        with pytest.raises(SystemExit) as end:
+            main(["sample", str(tmp_path / name), "--out", str(tmp_path / "out")])
+        said = capsys.readouterr().err
+        assert end.value.code == 2
+        assert says in said
+        assert said.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_that_was_stopped_is_shown_as_a_training(place: Path, tmp_path: Path) -> None:
+    _, training = begun(place, tmp_path / "out", workers=0)
+    with closing(training.run()) as frames:
+        next(frames)
+    page = write_report([tmp_path / "out"], tmp_path / "page.html").read_text().split("<script>")[0]
+    assert "trained tiny for 1 step in" in page
+    assert "While it was training" in page
+    assert "drew" not in page
+
+
+def test_what_a_flow_rests_on_is_cited(whole: Path, capsys: Any) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["cite", str(whole)])
+    said = capsys.readouterr().out
+    assert end.value.code == 0
+    assert all(key in said for key in ("lipman2023flow", "xue2024pretrained", "tong2024improving"))
+    assert "gvp" not in said
+    assert "lipman2023flow" in (whole / "report.html").read_text()
+
+
+def test_a_loss_that_is_not_finite_keeps_the_last_checkpoint_and_names_it(place: Path, tmp_path: Path) -> None:
+    plan, training = begun(place, tmp_path / "out")
+
+    def broken(network: Any, batch: Any) -> Any:
+        value, stats = plan.loss(network, batch)
+        return (value * float("nan") if training.state.step == 5 else value), stats
+
+    with pytest.raises(RunError) as said:
+        list(replace(training, loss=broken).run())
+    path = tmp_path / "out" / CHECKPOINT
+    assert str(said.value).startswith("the loss is nan at step 6; lower the rate")
+    assert str(said.value).endswith(f"the checkpoint of step 4 is kept in {path}")
+    assert all(bool(torch.isfinite(leaf).all()) for leaf in leaves(torch.load(path)) if isinstance(leaf, Tensor))
+    assert RunFolder.open(path.parent).status["state"] == "failed"
+
+
+def test_what_a_longer_run_would_change_is_refused_and_overwriting_forgets(place: Path, tmp_path: Path) -> None:
+    _, training = begun(place, tmp_path / "out", steps=3)
+    list(training.run())
+    with pytest.raises(UserError, match=r"settings.steps was 3 when this run began and is 5 now"):
+        pretrain(**asked(place, steps=5), out=tmp_path / "out", resume=True)
+    plan = prepare_pretraining(place / "grey", str(place / "tiny.toml"), steps=5)
+    begin(plan, tmp_path / "out", overwrite=True)
+    assert not (tmp_path / "out" / CHECKPOINT).exists()
+    assert not (tmp_path / "out" / "flow.safetensors").exists()
+    assert begin(plan, tmp_path / "out", resume=True).state.step == 0
+    (tmp_path / "out" / CHECKPOINT).write_bytes(b"no checkpoint")
+    with pytest.raises(UserError, match="cannot be taken up") as said:
+        begin(plan, tmp_path / "out", resume=True)
+    assert "\n" not in str(said.value)
+
+
+def test_tensorboard_shows_the_same_numbers(place: Path, tmp_path: Path) -> None:
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    plan = prepare_pretraining(place / "grey", str(place / "tiny.toml"), steps=3)
+    frames = list(begin(plan, tmp_path / "out", workers=0, tensorboard=True).run())
+    events = reader.EventAccumulator(str(tmp_path / "out" / "tensorboard")).Reload()
+    found = {event.step: event.value for event in events.Scalars("loss")}
+    assert found.keys() == {1, 2, 3}
+    assert max(abs(found[frame.step] - frame.stats["loss"]) for frame in frames) < 1e-7
+    begin(plan, tmp_path / "out", overwrite=True)
+    assert list((tmp_path / "out").glob("tensorboard/events*")) == []
+
+
+def test_without_tensorboard_the_line_says_what_to_install(monkeypatch: Any, place: Path, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    plan = prepare_pretraining(place / "grey", str(place / "tiny.toml"))
+    with pytest.raises(UserError, match=r'pip install "bothways\[tensorboard\]"'):
+        begin(plan, tmp_path / "out", tensorboard=True)
+    assert not (tmp_path / "out").exists()
+
+
+# ---- recipes and mistakes ------------------------------------------------------------------------------------------
+
+
+def test_the_papers_three_differ_in_path_and_coupling_alone() -> None:
+    names = {"icfm": ("linear", "independent"), "otcfm": ("linear", "ot"), "gvp": ("gvp", "independent")}
+    assert recipes("pretrain").keys() == {*names, "cifar10-flow"}
+    tables = {name: read_recipe(name, "pretrain") for name in names}
+    assert {name: (table.pop("path"), table.pop("coupling")) for name, table in tables.items()} == names
+    assert tables["icfm"] == tables["otcfm"] == tables["gvp"]
+    assert all(pretrain_settings(name).recipe == name for name in names)
+
+
+def test_the_words_that_settings_allow_are_those_that_exist(capsys: Any, monkeypatch: Any) -> None:
+    for name in PATHS:
+        assert pretrain_settings(path=name).path == name
+    for name in COUPLINGS:
+        assert pretrain_settings(coupling=name).coupling == name
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit):
+        main(["pretrain", "--help"])
+    said = capsys.readouterr().out
+    assert all(name in said for name in (*SIZES, "bothways pretrain gvp", "torchrun"))
+
+
+@pytest.mark.parametrize(("side", "net"), [(8, "unet-tiny"), (16, "unet-tiny"), (32, "unet-small")])
+def test_the_network_fits_the_pictures(place: Path, side: int, net: str) -> None:
+    plan = prepare_pretraining(place / "grey", "icfm", size=side, validation=2, batch=4)
+    assert plan.settings.net == net
+    assert plan.network["width"] == SIZES[net]["width"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--path", "liner"], "'linear', 'gvp' or 'vp'"),
+        (["--coupling", "best"], "'independent', 'ot' or 'sinkhorn'"),
+        (["--net", "unet-tyni"], "unet-tiny"),
+        (["--net", "unet-small", "--size", "10"], "multiples of 4; type --size 8"),
+        (["--net", "unet-tiny", "--size", "9"], "multiples of 2; type --size 8"),
+        (["--batch", "24"], "more than the 23 pictures"),
+        (["--validation", "40"], "more than the 0 pictures"),
+        (["--validation", "1"], "validation=1"),
+        (["--rate", "-1"], "rate=-1"),
+        (["--steps", "3", "--epochs", "2"], "contradict each other"),
+        (["--device", "cuda:9"], "type --device cpu"),
+        (["--data", "nowhere"], "'nowhere' does not exist"),
+        (["--resume", "--overwrite"], "contradict each other"),
+    ],
+)
+def test_what_cannot_be_is_one_line_and_nothing_is_written(
+    place: Path, tmp_path: Path, capsys: Any, arguments: list[str], says: str
+) -> None:
+    given = ["pretrain", str(place / "tiny.toml"), "--data", str(place / "grey"), "--out", str(tmp_path / "out")]
+    assert says in refused(capsys, *given, *arguments)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("width = 8", "widht = 8", "widht"),
+        ("width = 8", "width = 'wide'", "cannot train"),
+        ("width = 8", "width = 9", "gives no velocity"),
+        ('builder = "unet"', 'builder = "unett"', "unett"),
+        ("crop = 1", "crops = 1", "crops"),
+        ("crop = 1", "crop = 8", "no less than the size"),
+        ("crop = 1", "crop = 'far'", "cannot train"),
+        ("[data]\nvalidation = 7", "[[data]]\nvalidation = 7", "type [data]"),
+        ("rate = 2e-3", "speed = 2e-3", "no setting 'speed'"),
+        ("steps = 10", "", "type --steps"),
+        ('task = "pretrain"', 'task = "train"', 'task = "pretrain"'),
+    ],
+)
+def test_a_bad_recipe_is_one_line(place: Path, tmp_path: Path, old: str, new: str, says: str) -> None:
+    assert old in RECIPE
+    (tmp_path / "bad.toml").write_text(RECIPE.replace(old, new))
+    with pytest.raises(UserError) as said:
+        pretrain(place / "grey", str(tmp_path / "bad.toml"), out=tmp_path / "out")
+    assert says in str(said.value)
+    assert "\n" not in str(said.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_dry_run_says_all_and_writes_nothing(place: Path, tmp_path: Path, capsys: Any) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["pretrain", "--data", str(place / "grey"), "--validation", "2", "--batch", "8", "--dry-run",
+              "--out", str(tmp_path / "out")])  # fmt: skip
+    said = capsys.readouterr().out
+    assert end.value.code == 0
+    assert '"coupling": "ot"' in said
+    assert '"net": "unet-tiny"' in said
+    assert "28 pictures" in said
+    assert os.listdir(tmp_path) == []  # noqa: PTH208

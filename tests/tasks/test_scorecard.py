@@ -1,0 +1,189 @@
+"""The scorecard as a run: which pictures it takes, what it writes, how it goes on, and rows for what cannot be."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import bothways
+from bothways import Result, UserError
+from bothways.numerics.draws import Draws
+from bothways.tasks.scorecard import attempts
+from bothways.tasks.scorecard.attempts import ATTEMPTS, Attempt, attempted, drawn_by, picture_row
+from bothways.tasks.scorecard.run import DAMAGE, FILE, LEVELS, prepare_scorecard, real_pictures, scorecard
+from bothways.runs import from_png, to_png
+from bothways.tasks.scorecard.quantities import label_free
+
+HERE = Path(__file__).resolve().parents[1]
+TOY = f"{HERE / 'toy_model.py'}:build"
+
+
+@pytest.fixture(scope="module")
+def toy():
+    return bothways.load_model(TOY)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("real")
+    for i, image in enumerate(Draws(range(12)).uniform((3, 16, 16))):
+        (folder / f"{i:02}.png").write_bytes(to_png(image))
+    return folder
+
+
+@pytest.fixture
+def fast(monkeypatch) -> None:
+    """Only the quantities that need no parameter gradient: a scorecard in a moment."""
+    monkeypatch.setattr("bothways.tasks.scorecard.run.label_free", lambda *given: label_free(*given)[8:])
+
+
+def without_times(card) -> list[dict]:
+    rows = card["quantities"] if isinstance(card, dict) else card.as_dict()["quantities"]
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+
+
+# ---- the pictures that are scored ----------------------------------------------------------------------------------
+
+
+def test_a_single_split_is_cut_in_two(data) -> None:
+    pictures = real_pictures(data, (16, 16), 5, seed=1)
+    assert (len(pictures.images), len(pictures.others)) == (5, 7)
+    assert not any(torch.equal(a, b) for a in pictures.images for b in pictures.others)
+    assert torch.equal(pictures.images, real_pictures(data, (16, 16), 5, seed=1).images)
+    assert len(real_pictures(data, (16, 16), 100, seed=1).images) == 6
+
+
+def test_two_splits_are_kept_apart(shared) -> None:
+    pictures = real_pictures(shared / "data" / "cifar10-jpeg", (32, 32), 20, seed=0)
+    assert (len(pictures.images), len(pictures.others)) == (20, 2000)
+    assert pictures.source == "its test split"
+
+
+def test_too_few_pictures_are_refused(data, tmp_path) -> None:
+    with pytest.raises(UserError, match="type --n 200"):
+        real_pictures(data, (16, 16), 1, seed=0)
+    (tmp_path / "one.png").write_bytes(to_png(torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(1))))
+    with pytest.raises(UserError, match="two to score and two others"):
+        real_pictures(tmp_path, (16, 16), 5, seed=0)
+
+
+# ---- the run -------------------------------------------------------------------------------------------------------
+
+
+def test_a_whole_scorecard(toy, data) -> None:
+    frames = []
+    card = scorecard(toy, data, n=2, draw=False, on_frame=frames.append)
+    rows = card.quantities
+    assert len(rows) == 14
+    assert len(frames) == 14 * 9
+    for row in rows:
+        assert "absent" not in row, row
+        assert list(row["auroc"]) == [*(f"noise {level}" for level in LEVELS), *DAMAGE]
+        assert list(row["cosine"]) == list(LEVELS)
+    assert card.facts["data"]["pictures"] == 2
+    assert card.facts["data"]["spread"] == "10 pictures of the rest of it"
+    by_name = {row["name"]: row for row in rows}
+    assert by_name["total variation"]["spearman"].value > 0.9
+    assert json.loads(json.dumps(card.as_dict())) == card.as_dict()
+
+
+def test_the_same_seed_gives_the_same_and_another_does_not(toy, data, fast) -> None:
+    first, again, other = (scorecard(toy, data, n=4, draw=False, seed=seed) for seed in (0, 0, 1))
+    assert without_times(first) == without_times(again)
+    assert without_times(first) != without_times(other)
+
+
+def test_a_killed_run_goes_on_where_it_was(toy, data, tmp_path, fast) -> None:
+    whole = scorecard(toy, data, n=4, draw=False)
+    scoring = prepare_scorecard(toy, data, n=4, draw=False, out=tmp_path)
+    of, steps = scoring.steps, scoring.run()
+    for _ in range(9 * 3 + 2):  # three quantities of nine frames each, and into the fourth
+        next(steps)
+    steps.close()
+    kept = json.loads((tmp_path / FILE).read_text())["quantities"]
+    assert len(kept) == 3
+    again = prepare_scorecard(toy, data, n=4, draw=False, out=tmp_path, resume=True)
+    assert again.steps == of - 27
+    assert len(list(again.run())) == of - 27
+    saved = json.loads((tmp_path / FILE).read_text())
+    assert saved["quantities"][:3] == kept
+    assert without_times(saved) == without_times(whole.as_dict())
+
+
+def test_another_scorecard_is_not_written_over(toy, data, tmp_path, fast) -> None:
+    scorecard(toy, data, n=3, draw=False, out=tmp_path)
+    with pytest.raises(UserError, match="--resume"):
+        prepare_scorecard(toy, data, n=3, draw=False, out=tmp_path)
+    with pytest.raises(UserError, match="another settings"):
+        prepare_scorecard(toy, data, n=3, seed=1, draw=False, out=tmp_path, resume=True)
+    assert prepare_scorecard(toy, data, n=3, seed=1, draw=False, out=tmp_path, overwrite=True).rows == {}
+
+
+def test_a_quantity_that_fails_is_a_row_that_says_why(toy, data, monkeypatch) -> None:
+    def refuse(*_given, **_options):
+        raise UserError("cannot be differentiated twice")
+
+    monkeypatch.setattr("bothways.tasks.scorecard.quantities.dsf_score", refuse)
+    rows = scorecard(toy, data, n=3, draw=False).quantities
+    assert [row.get("absent") for row in rows[:8]] == ["cannot be differentiated twice"] * 8
+    assert all("absent" not in row for row in rows[8:])
+
+
+def test_a_model_without_norms_classes_or_features(data, fast) -> None:
+    rows = scorecard(f"{HERE / 'toy_model.py'}:flat", data, n=3, draw=False).quantities
+    assert "BatchNorm statistics" not in [row["name"] for row in rows]
+    assert all("absent" not in row for row in rows)
+
+
+# ---- the drawings --------------------------------------------------------------------------------------------------
+
+
+def test_a_conditional_recipe_takes_the_classes_in_turn(toy) -> None:
+    attempt = Attempt("das", "the class", "das", True, steps=1)
+    result = drawn_by(toy, attempt, None, n=8, seed=3)
+    assert result.labels.tolist() == [0, 1, 2, 3, 0, 1, 2, 3]
+    assert drawn_by(toy, attempt, None, n=2, seed=3).labels.tolist() == [0, 2]
+
+
+def test_a_row_and_its_contact_sheet(toy, tmp_path) -> None:
+    result = drawn_by(toy, Attempt("pixels", "the class", "pixels", True, steps=1), None, n=4, seed=0)
+    row = picture_row("pixels", "noise", "the class", result, tmp_path)
+    assert row["n"] == 4
+    assert row["seconds"] == result.measures["cost"]["seconds"]
+    assert [judge["judge"] for judge in row["judges"]] == [v["judge"] for v in result.measures["judges"]]
+    sheet = from_png((tmp_path / row["sheet"]).read_bytes())
+    assert (sheet - result.grid(4)).abs().max() < 1 / 255
+    assert "sheet" not in picture_row("pixels", "noise", "the class", result)
+
+
+def test_a_recipe_that_fails_is_a_row_that_says_why(toy) -> None:
+    row = attempted(toy, Attempt("nothing", "nothing", "no-such-recipe", True), None, None, n=1, seed=0)
+    assert "no-such-recipe" in row["absent"]
+
+
+def test_drawings_are_saved_one_by_one_and_not_drawn_again(toy, data, tmp_path, fast, monkeypatch) -> None:
+    asked = []
+
+    def generate(model, classes, n, recipe, **options) -> Result:
+        asked.append((recipe, classes is None, n, options.get("steps")))
+        if recipe == "sampled":
+            raise UserError("no features to sample")
+        return Result(torch.zeros(1, 3, 16, 16), torch.zeros(1, dtype=torch.long), [{"index": 0}])
+
+    monkeypatch.setattr(attempts, "generate", generate)
+    scoring = prepare_scorecard(toy, data, n=3, drawings=4, out=tmp_path)
+    for _ in scoring.run():
+        pass
+    drawing = scoring.draw()
+    next(drawing)
+    drawing.close()
+    assert len(json.loads((tmp_path / FILE).read_text())["pictures"]) == 1
+    card = scorecard(toy, data, n=3, drawings=4, out=tmp_path, resume=True)
+    assert [row["name"] for row in card.pictures] == [attempt.name for attempt in ATTEMPTS]
+    assert [row.get("absent") for row in card.pictures if row["name"] == "sampled"] == ["no features to sample"]
+    assert asked[0] == ("dsf", True, 4, 0)
+    assert len(asked) == len(ATTEMPTS)
+    assert ("icons", False, 1, None) in asked

@@ -1,0 +1,329 @@
+"""What is done to a photo: outside a mask it stays itself, inside it becomes what was asked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from bothways import Result, accentuate, edit, generate, inpaint, invert, load_model, restyle
+from bothways.cli import main
+from bothways.models.adapter import Adapter
+from bothways.numerics.fill import harmonic_fill, tension_fill
+from bothways.numerics.pyramid import resize
+from bothways.tasks.generate.asked import read_prompts
+from bothways.tasks.generate.config import TASKS, recipes
+from bothways.runs import RunFolder, from_png, to_png
+from bothways.synthesis.inpainting import predict_statistics
+from bothways.synthesis.objectives import channel_statistics, vectors
+from bothways.types import UserError
+
+TOY = f"{Path(__file__).parents[1] / 'toy_model.py'}:build"
+BOX = (3, 4, 11, 13)
+QUICK = {"steps": 3, "judges": []}
+
+
+@pytest.fixture(scope="module")
+def toy() -> Adapter:
+    return load_model(TOY)
+
+
+def photos_of(count: int, high: int = 16, wide: int = 16) -> Tensor:
+    """Smooth and different, in whole bytes."""
+    rows, columns = torch.linspace(0, 1, high)[:, None], torch.linspace(0, 1, wide)
+    waves = [
+        0.5 + 0.4 * torch.sin(3 * rows + (2 + i) * columns + torch.arange(3.0)[:, None, None]) for i in range(count)
+    ]
+    return (255 * torch.stack(waves)).round() / 255
+
+
+def inside(high: int = 16, wide: int = 16) -> Tensor:
+    mask = torch.zeros(high, wide, dtype=torch.bool)
+    mask[BOX[1] : BOX[3], BOX[0] : BOX[2]] = True
+    return mask
+
+
+@pytest.mark.filterwarnings("ignore:no real pictures")
+@pytest.mark.parametrize("recipe", [*recipes("draw")])
+def test_what_is_masked_out_is_the_photo_bit_for_bit_by_every_recipe(toy: Adapter, recipe: str) -> None:
+    photo, mask = photos_of(2), inside()
+    statistics = {"statistics": "batch"} if recipe in ("icons", "statistics-tv", "sampled") else {}
+    style = {"style": photos_of(1)} if recipe == "style" else {}
+    result = generate(toy, "dragon", 1, recipe, photo=photo, box=BOX, start="photo", **statistics, **style, **QUICK)
+    assert torch.equal(result.images[..., ~mask], photo[..., ~mask])
+    if result.tables["settings"]["rate"] is None and result.tables["settings"]["steps"]:  # rates of papers move little
+        assert not torch.equal(result.images, photo)
+
+
+@pytest.mark.parametrize("held", ["stack", "fourier", "pixels", "maco"])
+@pytest.mark.parametrize("border", [0, 4])
+@pytest.mark.parametrize("squash", ["tanh", "clamp"])
+def test_what_is_masked_out_is_the_photo_bit_for_bit_in_every_parameterisation(
+    toy: Adapter, held: str, border: int, squash: str
+) -> None:
+    photo, mask = photos_of(1), inside()
+    chosen = {"parameterization": held, "border": border, "squash": squash, "rms": 0.3}
+    result = edit(toy, photo, 1, mask=mask, **chosen, **QUICK)
+    assert torch.equal(result.images[..., ~mask], photo[..., ~mask])
+    assert (result.images[..., mask] - photo[..., mask]).abs().max() > 0.02
+
+
+def test_an_edit_moves_towards_the_class_and_stronger_ones_move_further(toy: Adapter) -> None:
+    photo = photos_of(3)
+    before = toy.outputs(photo).softmax(1)[:, 2]
+    far = []
+    for strength in (0.3, 1.0, 3.0):
+        result = edit(toy, photo, "candle", strength=strength, steps=10, judges=[])
+        assert (toy.outputs(result.images).softmax(1)[:, 2] > before).all()
+        far.append((result.images - photo).square().mean((1, 2, 3)))
+    assert (far[0] < far[1]).all()
+    assert (far[1] < far[2]).all()
+
+
+def test_nearness_and_the_start_are_of_the_photo_of_the_same_number(toy: Adapter) -> None:
+    photo = photos_of(3)
+    still = edit(toy, photo, ["anchor", "dragon"], steps=0, n=2, judges=[], squash="clamp")
+    assert torch.equal(still.images, photo.repeat(4, 1, 1, 1))
+    assert [r["class"] for r in still.records] == (["anchor"] * 3 + ["dragon"] * 3) * 2
+    free, held = (
+        edit(
+            toy,
+            photo,
+            1,
+            class_weight=0.5,
+            nearness_weight=weight,
+            normalize=False,
+            rate=400.0,
+            steps=8,
+            judges=[],
+            parameterization="pixels",
+        )
+        for weight in (0.0, 0.01)
+    )
+    distance = [(r.images - photo).square().mean((1, 2, 3)) for r in (free, held)]
+    assert (distance[1] < 0.8 * distance[0]).all()
+
+
+def test_a_photo_keeps_its_own_size_and_the_model_sees_it_at_its_own(toy: Adapter) -> None:
+    photo = photos_of(1, 20, 30)
+    seen: list[tuple[int, ...]] = []
+    handle = toy.module.register_forward_pre_hook(lambda _m, inputs: seen.append(tuple(inputs[0].shape[-2:])))
+    result = edit(toy, photo, 0, box=BOX, **QUICK)
+    handle.remove()
+    assert result.images.shape == (1, 3, 20, 30)
+    assert set(seen) == {(16, 16)}
+    assert torch.equal(result.images[..., ~inside(20, 30)], photo[..., ~inside(20, 30)])
+    small = edit(toy, photo, 0, box=BOX, size=10, **QUICK)
+    assert small.images.shape == (1, 3, 10, 15)
+    scaled = (255 * resize(photo, (10, 15))).round() / 255
+    kept = torch.ones(10, 15, dtype=torch.bool)
+    kept[1:8, 1:7] = False  # a pixel that the hole touches is drawn
+    assert (small.images[..., kept] - scaled[..., kept]).abs().max() < 1e-6
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("real")
+    for i, image in enumerate(photos_of(40)):
+        (folder / f"{i}.png").write_bytes(to_png(image))
+    return folder
+
+
+def test_inpaint_fills_smoothly_without_pictures_and_says_so(toy: Adapter) -> None:
+    photo, mask = photos_of(2), inside()[None, None]
+
+    def fill(image: Tensor = photo, **settings: object) -> Tensor:
+        with pytest.warns(UserWarning, match="filled smoothly"):
+            return inpaint(toy, image, box=BOX, judges=[], **settings).images
+
+    assert (fill() - tension_fill(photo, mask)).abs().max() <= 0.51 / 255
+    assert (fill(fill="harmonic") - harmonic_fill(photo, mask)).abs().max() <= 0.51 / 255
+    assert torch.equal(fill(torch.where(mask, torch.zeros(()), photo)), fill())  # the hole is not looked at
+    mean = fill(fill="mean")[..., 6, 6]
+    assert (mean - photo[..., ~mask[0, 0]].mean(2)).abs().max() <= 0.51 / 255
+    noise = [fill(fill="noise", seed=seed) for seed in (1, 1, 2)]
+    assert torch.equal(noise[0], noise[1])
+    assert not torch.equal(noise[0], noise[2])
+
+
+def test_inpaint_moves_towards_what_the_model_expects_in_this_hole(toy: Adapter, data: Path) -> None:
+    photo, mask = photos_of(2), inside()[None, None]
+    result = inpaint(toy, photo, mask[0, 0], data=data, steps=12, judges=[])
+    assert torch.equal(result.images[..., ~mask[0, 0]], photo[..., ~mask[0, 0]])
+    real = torch.stack([from_png(path.read_bytes()) for path in sorted(data.iterdir(), key=lambda p: int(p.stem))])
+    start = tension_fill(photo, mask)
+    term = predict_statistics(toy, real, tension_fill(real, mask), toy.statistics_layers()).term(toy, start)
+    assert (term(result.images) > term(start)).all()
+    spoilt = torch.where(mask, torch.ones(()), photo)
+    assert torch.equal(inpaint(toy, spoilt, box=BOX, data=data, steps=12, judges=[]).images, result.images)
+    wide = inpaint(toy, photos_of(1, 20, 30), box=BOX, data=data, steps=2, judges=[])
+    assert torch.equal(wide.images[..., ~inside(20, 30)], photos_of(1, 20, 30)[..., ~inside(20, 30)])
+
+
+def test_style_comes_near_to_the_styles_statistics_and_keeps_the_content(toy: Adapter) -> None:
+    photo, style = photos_of(1), 1 - photos_of(2, 24, 24)[1:]
+    layers = toy.statistics_layers()
+
+    def far(images: Tensor) -> float:
+        found, wanted = (toy.features(resize(x, (16, 16)), layers) for x in (images, style))
+        pairs = [(channel_statistics(found[layer]), channel_statistics(wanted[layer])) for layer in layers]
+        return sum(float((a - b).square().mean().detach()) for one, two in pairs for a, b in zip(one, two, strict=True))
+
+    result = restyle(toy, photo, style, steps=30, judges=[])
+    assert far(result.images) < 0.5 * far(photo)
+    layer = layers[len(layers) // 2]
+    moved = [
+        (toy.features(images, [layer])[layer] - toy.features(photo, [layer])[layer]).square().mean()
+        for images in (result.images, restyle(toy, photo, style, steps=30, content_weight=0.0, judges=[]).images)
+    ]
+    assert moved[0] < moved[1]
+    many = restyle(toy, photos_of(2), photos_of(3), steps=0, squash="clamp", judges=[])
+    assert torch.equal(many.images, photos_of(2).repeat(3, 1, 1, 1))
+
+
+def test_invert_finds_the_embedding_from_grey(toy: Adapter) -> None:
+    photo = photos_of(2)
+    result = invert(toy, photo, steps=60, n=2, seed=4, judges=[], embedding_layer="body")
+    found, wanted = (
+        vectors(toy.features(x, ["body"])["body"], "body") for x in (result.images, photo.repeat(2, 1, 1, 1))
+    )
+    grey = vectors(toy.features(torch.full_like(photo, 0.5), ["body"])["body"], "body").repeat(2, 1)
+    cosine = torch.cosine_similarity
+    assert (1 - cosine(found, wanted) < 0.3 * (1 - cosine(grey, wanted))).all()
+    assert not torch.equal(result.images[:2], result.images[2:])  # each number draws its own start
+
+
+def test_accentuate_takes_the_class_that_the_model_finds_in_each_photo(toy: Adapter) -> None:
+    photo = torch.cat([photos_of(2), 1 - photos_of(2)])
+    top = toy.outputs(photo).argmax(1)
+    assert len(top.unique()) > 1
+    result = accentuate(toy, photo, steps=8, judges=[])
+    assert result.labels.tolist() == top.tolist()
+    index = torch.arange(4)
+    assert (toy.outputs(result.images)[index, top] > toy.outputs(photo)[index, top]).all()
+    loose = accentuate(toy, photo, steps=8, content_weight=0.0, judges=[])
+    layer = toy.statistics_layers()[1]
+    held = [
+        (toy.features(r.images, [layer])[layer] - toy.features(photo, [layer])[layer]).square().flatten(1).mean(1)
+        for r in (result, loose)
+    ]
+    assert held[0].mean() < held[1].mean()
+
+
+def test_prompts_are_signed_and_the_weighted_cosines_of_the_models_own_text(toy: Adapter) -> None:
+    assert read_prompts(["a jellyfish", "multiple exposure:-0.3", "ratio 3:4 picture", ("sea", 0.5)]) == (
+        ("a jellyfish", 1.0), ("multiple exposure", -0.3), ("ratio 3:4 picture", 1.0), ("sea", 0.5),
+    )  # fmt: skip
+    said = torch.nn.functional.normalize(torch.tensor([[1.0, 2, 0, -1], [0, 1, 1, 0]]), dim=1)
+    reader = Adapter(toy.module, toy.spec, text=lambda prompts: said[: len(prompts)])
+    result = generate(reader, prompts=["one", "two:-0.5"], n=2, steps=10, judges=[])
+    assert [r["class"] for r in result.records] == ["one, two"] * 2
+    assert result.tables["drawn"]["prompts"] == ["one:1", "two:-0.5"]
+
+    def value(images: Tensor) -> Tensor:
+        return torch.cosine_similarity(toy.outputs(images)[:, None], said, dim=2) @ torch.tensor([1.0, -0.5])
+
+    assert (value(result.images) > value(torch.full((1, 3, 16, 16), 0.5)) + 0.05).all()
+    with pytest.raises(UserError, match="reads no text"):
+        generate(toy, prompts="a jellyfish", steps=1, judges=[])
+
+
+def test_channels_and_layers_are_excited(toy: Adapter) -> None:
+    def drawn(steps: int, **asked: object) -> Result:
+        return generate(toy, layer="body.3", n=1, steps=steps, judges=[], **asked)
+
+    start, result = (drawn(steps, channels=[0, 5]) for steps in (0, 20))
+    assert [r["class"] for r in result.records] == ["body.3 0", "body.3 5"]
+    before, after = (toy.features(r.images, ["body.3"])["body.3"].mean((2, 3)) for r in (start, result))
+    index, channels = torch.arange(2), torch.tensor([0, 5])
+    assert (after[index, channels] > before[index, channels] + 0.05).all()
+    energy = [toy.features(drawn(steps).images, ["body.3"])["body.3"].square().mean() for steps in (0, 20)]
+    assert energy[1] > 1.1 * energy[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"box": (0, 0, 17, 4)}, "does not lie in the photo"),
+        ({"box": (0, 0, 4)}, "LEFT TOP RIGHT BOTTOM"),
+        ({"box": BOX, "mask": inside()}, "type one of them"),
+        ({"mask": torch.ones(8, 8)}, "8x8 pixels and the photo 16x16"),
+        ({"mask": torch.zeros(16, 16)}, "the mask is empty"),
+        ({"mask": torch.full((16, 16), 0.5)}, "0 \\(kept\\) and 1 \\(drawn\\)"),
+        ({"photo": torch.zeros(2, 16, 16)}, "give \\(3,H,W\\)"),
+        ({"photo": 2 * photos_of(1)}, "in \\[0, 1\\]"),
+        ({"photo": torch.zeros(1, 3, 8, 2000)}, "type --size"),
+        ({"photo": "nowhere.png"}, "does not exist"),
+        ({"content_weight": 1.0}, "jitter, shift or flip"),
+        ({"style_weight": 1.0}, "none was given"),
+    ],
+)
+def test_what_cannot_be_is_said_in_one_line(toy: Adapter, options: dict, said: str) -> None:
+    with pytest.raises(UserError, match=said) as caught:
+        edit(toy, **{"photo": photos_of(1), "classes": 0, **QUICK, **options})
+    assert "\n" not in str(caught.value)
+
+
+def test_tasks_ask_for_what_they_need(toy: Adapter) -> None:
+    photo = photos_of(1)
+    for refused, said in (
+        (lambda: edit(toy, photo), "type --class"),
+        (lambda: inpaint(toy, photo), "type --mask"),
+        (lambda: invert(toy, None), "none was given"),
+        (lambda: generate(toy, 0, box=BOX), "no PHOTO was given"),
+        (lambda: generate(toy, channels=[1], classes=0), "type --layer"),
+    ):
+        with pytest.raises(UserError, match=said):
+            refused()
+
+
+def test_a_photo_that_is_no_picture_is_named(toy: Adapter, tmp_path: Path) -> None:
+    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "notes.txt").write_text("no picture")
+    for name, said in (("text.png", "cannot be read"), ("notes.txt", "no picture that can be read")):
+        with pytest.raises(UserError, match=said):
+            edit(toy, tmp_path / name, 0, **QUICK)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_task_is_a_command_that_resumes_to_the_same_end(task: str, data: Path, tmp_path: Path) -> None:
+    photo, style = tmp_path / "photo.png", tmp_path / "style.png"
+    photo.write_bytes(to_png(photos_of(1)[0]))
+    style.write_bytes(to_png(photos_of(2)[1]))
+    own = {
+        "edit": ["--class", "1", "3", "--box", *map(str, BOX)],
+        "inpaint": ["--box", *map(str, BOX), "--data", str(data)],
+        "style": [str(style)],
+        "invert": ["--n", "2"],
+        "accentuate": [],
+    }[task]
+
+    def run(out: str, *more: str) -> list[Tensor]:
+        with pytest.raises(SystemExit) as ended:
+            main([task, TOY, str(photo), *own, "--out", str(tmp_path / out), "--batch", "1", *more])
+        assert ended.value.code == 0
+        folder = RunFolder.open(tmp_path / out)
+        return [folder.read_picture(record) for record in folder.pictures]
+
+    whole = run("whole")
+    assert (tmp_path / "whole" / "report.html").is_file()
+    if len(whole) > 1:
+        run("part", "--only", "0")
+    else:
+        run("part")
+    resumed = run("part", "--resume")
+    assert all(torch.equal(a, b) for a, b in zip(whole, resumed, strict=True))
+    told = RunFolder.open(tmp_path / "whole").settings["drawn"]
+    assert told["photo"] == str(photo)
+    kept = {file.name: from_png(file.read_bytes()) for file in (tmp_path / "whole" / "photos").iterdir()}
+    assert torch.equal(kept["photo-0000.png"], from_png(photo.read_bytes()))
+    assert set(kept) == {"photo-0000.png"} | {
+        "style": {"style-0000.png"}, "edit": {"mask-0000.png"}, "inpaint": {"mask-0000.png"}
+    }.get(task, set())  # fmt: skip
+    page = (tmp_path / "whole" / "report.html").read_text()
+    assert all(f'data-title="{Path(name).stem}"' in page for name in kept)
+    if task in ("edit", "inpaint"):
+        mask = inside()
+        assert all(torch.equal(i[..., ~mask], from_png(photo.read_bytes())[..., ~mask]) for i in whole)

@@ -1,0 +1,211 @@
+"""Training: the files it leaves, that the card tells the truth, and that a resume changes nothing."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from bothways import UserError, generate, load_images, load_model
+from bothways.cli import main
+from bothways.numerics.measures import wilson_interval
+from bothways.tasks.train.run import prepare_training
+from bothways.runs import RunFolder
+
+NAMES = [f"colour {k}" for k in range(10)]
+RECIPE = """# Trains next to nothing
+task = "train"
+seed = 3
+[network]
+builder = "resnet"
+channels = [8, 8]
+blocks = [0, 1]
+[data]
+validation = 10
+[augmentation]
+crop = 2
+noise = 0.2
+[fit]
+epochs = 2
+batch = 10
+optimizer = "sgd"
+rate = 0.05
+average = 0.8
+label_smoothing = 0.05
+"""
+STEPS = 10
+
+
+def write_pictures(path: Path, seed: int, *, names: list[str] | None = NAMES, side: int = 32) -> None:
+    """60 pictures, six of each class: its own colour under noise."""
+    source = torch.Generator().manual_seed(seed)
+    colours = torch.rand(10, 3, generator=torch.Generator().manual_seed(0))
+    rows, labels = [], [k % 10 for k in range(60)]
+    for label in labels:
+        pixels = (colours[label] + 0.2 * torch.randn(side, side, 3, generator=source)).clamp(0, 1)
+        buffer = io.BytesIO()
+        Image.fromarray((255 * pixels).to(torch.uint8).numpy()).save(buffer, format="PNG")
+        rows.append({"bytes": buffer.getvalue(), "path": ""})
+    table = pa.table({"image": rows, "label": labels})
+    if names is not None:
+        facts = {"info": {"features": {"label": {"names": names, "_type": "ClassLabel"}}}}
+        table = table.replace_schema_metadata({"huggingface": json.dumps(facts)})
+    pq.write_table(table, path)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with data/ and tiny.toml."""
+    folder = tmp_path_factory.mktemp("train")
+    (folder / "data").mkdir()
+    write_pictures(folder / "data" / "train.parquet", 1)
+    write_pictures(folder / "data" / "test.parquet", 2)
+    (folder / "tiny.toml").write_text(RECIPE)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(place: Path) -> Path:
+    """The folder that the command line left."""
+    with pytest.raises(SystemExit) as end:
+        main(["train", str(place / "tiny.toml"), "--data", str(place / "data"), "--out", str(place / "out")])
+    assert end.value.code == 0
+    return place / "out"
+
+
+def test_the_files_and_the_truth_of_the_card(place: Path, trained: Path) -> None:
+    written = {path.name for path in trained.iterdir()}
+    files = {"tiny.json", "tiny.safetensors", "tiny.statistics.safetensors"}
+    assert written == files | {"recipe.toml", "status.json", "frames.jsonl", "checkpoint.pt", "images"}
+    assert RunFolder.open(trained).status["state"] == "complete"
+    assert [frame["step"] for frame in RunFolder.open(trained).frames] == list(range(1, STEPS + 1))
+    card = json.loads((trained / "tiny.json").read_text())
+    model, test = load_model(trained / "tiny.json"), load_images(place / "data", split="test")
+    assert (model.spec.classes, model.spec.size, model.spec.feature_layer) == (tuple(NAMES), 32, "pool")
+    with torch.no_grad():
+        hits = sum(int(model.outputs(i[None].float() / 255).argmax() == y) for i, y in zip(*pairs(test), strict=True))
+    assert card["accuracy"] == round(hits / 60, 4)
+    assert card["accuracy_interval"] == [round(v, 4) for v in wilson_interval(hits, 60)]
+    assert card["accuracy_on"].startswith("60 test pictures")
+    assert card["parameters"] == sum(p.numel() for p in model.module.parameters())
+    assert {v.dtype for v in load_file(trained / "tiny.safetensors").values()} == {torch.float16, torch.int64}
+
+
+def pairs(data) -> tuple[torch.Tensor, torch.Tensor]:
+    return data.images, data.labels
+
+
+def test_the_card_loads_what_was_measured(place: Path, trained: Path) -> None:
+    training = prepare_training(str(place / "tiny.toml"), str(place / "data"), trained, resume=True)
+    assert training.state.step == STEPS
+    assert list(training.run()) == []
+    half = {k: v.half() if v.is_floating_point() else v for k, v in training.state.result.state_dict().items()}
+    training.state.result.load_state_dict(half)
+    images = torch.rand(5, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    loaded = load_model(trained / "tiny.json")
+    for key, value in loaded.module.state_dict().items():
+        assert torch.equal(value, training.state.result.state_dict()[key])
+    with torch.no_grad():  # the memory layouts differ, and with them the order of some sums
+        assert (loaded.outputs(images) - training.adapter().outputs(images)).abs().max() < 1e-5
+
+
+def test_a_card_draws_and_judges(trained: Path) -> None:
+    """The statistics beside it serve the icons recipe, and its features a verdict."""
+    card = str(trained / "tiny.json")
+    result = generate(card, ["colour 3"], 4, "icons", steps=2, judges=[card])
+    verdicts = result.measures["judges"]
+    assert [v["judge"] for v in verdicts] == [card]
+    assert verdicts[0]["frechet"] is not None
+    assert result.measures["images"]["spectrum_slope_null"] is not None
+    assert all(power > 0 for power in result.measures["images"]["spectrum_null"]["power"])
+
+
+def test_a_resume_equals_the_uninterrupted_run(place: Path, trained: Path) -> None:
+    out = place / "resumed"
+    asked = (str(place / "tiny.toml"), str(place / "data"), out)
+    steps = prepare_training(*asked, save_every=4).run()
+    assert [next(steps).step for _ in range(6)] == [1, 2, 3, 4, 5, 6]
+    steps.close()
+    assert RunFolder.open(out).status["state"] == "stopped"
+    assert prepare_training(*asked, resume=True).state.step == 6
+    killed = prepare_training(*asked, resume=True, save_every=100)
+    kept = killed.run()
+    assert next(kept).step == 7  # and no more: what a kill loses is made again
+    again = prepare_training(*asked, resume=True)
+    assert [frame.step for frame in again.run()] == [7, 8, 9, 10]
+    again.finish()
+    for name in ("tiny.json", "tiny.safetensors", "tiny.statistics.safetensors", "frames.jsonl"):
+        assert (out / name).read_bytes() == (trained / name).read_bytes()
+
+
+def test_initial_weights_leave_the_callers_random_state_alone(place: Path, tmp_path: Path) -> None:
+    before = torch.random.get_rng_state()
+    prepare_training(str(place / "tiny.toml"), str(place / "data"), tmp_path / "out")
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ('builder = "resnet"', 'builder = "resnt"', "type resnet"),
+        ("channels = [8, 8]", "width = 8", "width"),
+        ("epochs = 2", "", "epochs"),
+        ("rate = 0.05", "speed = 0.05", "speed"),
+        ("crop = 2", "crops = 2", "crops"),
+        ("seed = 3", "", "seed"),
+        ("validation = 10", "validation = 0", "validation"),
+        ("validation = 10", "validation = 60", "validation"),
+        ("batch = 10", "batch = 51", "51 at a time"),
+        ('optimizer = "sgd"', 'optimizer = "sdg"', "sgd"),
+        ("[network]", "[net]", "network"),
+        ('task = "train"', 'task = "draw"', 'task = "train"'),
+    ],
+)
+def test_a_bad_recipe_is_refused_before_anything_is_written(
+    place: Path, tmp_path: Path, old: str, new: str, says: str
+) -> None:
+    file = tmp_path / "bad.toml"
+    assert old in RECIPE
+    file.write_text(RECIPE.replace(old, new))
+    refused(says, str(file), str(place / "data"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_bad_data_is_refused(place: Path, tmp_path: Path) -> None:
+    recipe, data = str(place / "tiny.toml"), tmp_path / "data"
+    refused("train.parquet and test.parquet", recipe, str(data), tmp_path / "out")
+    # one file is no training and test set: its accuracy would be that on what it was trained on
+    refused("train.parquet and test.parquet", recipe, str(place / "data" / "train.parquet"), tmp_path / "out")
+    data.mkdir()
+    write_pictures(data / "train.parquet", 1, names=None)
+    refused("train.parquet and test.parquet", recipe, str(data), tmp_path / "out")
+    write_pictures(data / "test.parquet", 1)
+    refused("metadata", recipe, str(data), tmp_path / "out")
+    write_pictures(data / "train.parquet", 1, side=24)
+    refused("32x32", recipe, str(data), tmp_path / "out")
+    (data / "train.parquet").write_bytes(b"PAR1")
+    refused("not a parquet file", recipe, str(data), tmp_path / "out")
+
+
+def test_a_bad_out_is_refused(place: Path, trained: Path, tmp_path: Path) -> None:
+    recipe, data = str(place / "tiny.toml"), str(place / "data")
+    refused("--resume", recipe, data, trained)
+    (tmp_path / "file").write_text("")
+    refused("choose a folder that can be written", recipe, data, tmp_path / "file" / "out")
+    other = tmp_path / "other.toml"
+    other.write_text(RECIPE.replace("channels = [8, 8]", "channels = [8, 16]"))
+    refused("type the first value to --resume", str(other), data, trained, resume=True)
+
+
+def refused(says: str, *arguments, **keywords) -> None:
+    with pytest.raises(UserError) as error:
+        prepare_training(*arguments, **keywords)
+    assert says in str(error.value)
+    assert "\n" not in str(error.value)

@@ -1,0 +1,272 @@
+"""Drawing without a class: every recipe, what sampling reaches, and who is asked what."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bothways import ModelSpec, Result, UserError, generate, load_model
+from bothways.synthesis.ascent import ascend
+from bothways.models.adapter import Adapter
+from bothways.numerics.draws import Draws
+from bothways.tasks.generate.asked import Batch
+from bothways.tasks.generate.drawing import picture_seed
+from bothways.tasks.generate.run import prepare
+from bothways.tasks.generate.parts import batch_parts
+from bothways.tasks.generate.roles import find_labels, labels_of
+from bothways.report import write_report
+from bothways.runs import RunFolder, to_png
+from bothways.synthesis.dsf.score import dsf_score
+from bothways.synthesis.objectives import channel_statistics, class_log_probability, vectors
+from bothways.synthesis.resized import Resized
+from bothways.synthesis.sampling import Space
+
+TOY = f"{Path(__file__).resolve().parents[1] / 'toy_model.py'}:build"
+OTHER = TOY.replace(":build", ":other")
+MEASURED = {"statistics-tv": "statistics", "sampled": "features", "dsf": "dsf norm", "dsf-paper": "dsf norm"}
+EIGHT_BIT = 1 / 255
+
+
+@pytest.fixture(scope="module")
+def toy() -> Adapter:
+    return load_model(TOY)
+
+
+@pytest.fixture(scope="module")
+def other() -> Adapter:
+    return load_model(OTHER)
+
+
+@pytest.fixture(scope="module")
+def big(other: Adapter) -> Adapter:
+    """The same classes, seen at 24 pixels."""
+    return Adapter(other.module, replace(other.spec, size=24), name="big")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("soft")
+    soft = F.interpolate(Draws(range(40)).uniform((3, 4, 4)), size=(16, 16), mode="bilinear")
+    for i, image in enumerate(soft):
+        (folder / f"{i:02}.png").write_bytes(to_png(image))
+    return folder
+
+
+def choices(recipe: str, data: Path) -> dict[str, Any]:
+    """Those that match statistics are told of real pictures, the others of nothing."""
+    return {} if recipe.startswith("dsf") else {"data": data}
+
+
+def refused(call, *arguments, **keywords) -> str:
+    with pytest.raises(UserError) as error:
+        call(*arguments, **keywords)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+# ---- every recipe --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=MEASURED)
+def whole(request, toy: Adapter, data: Path, tmp_path_factory) -> tuple[str, Result, Path]:
+    """(recipe, five pictures in three batches, their run folder)"""
+    out = tmp_path_factory.mktemp(request.param) / "run"
+    more = choices(request.param, data)
+    return request.param, generate(toy, None, 5, request.param, steps=4, batch=2, seed=3, out=out, **more), out
+
+
+def test_pictures_of_no_class(toy: Adapter, data: Path, whole: tuple[str, Result, Path]) -> None:
+    recipe, result, out = whole
+    assert [(r["index"], r["label"], r["class"], r["seed"]) for r in result.records] == [
+        (i, None, None, picture_seed(3, i)) for i in range(5)
+    ]
+    assert all("own_probability" not in record for record in result.records)
+    assert result.labels.tolist() == [-1] * 5
+    assert len({image.numpy().tobytes() for image in result.images}) == 5
+    assert all(MEASURED[recipe] in frame.stats for frame in result.frames)
+    start = generate(toy, None, 5, recipe, steps=0, seed=3, judges=[], **choices(recipe, data))
+    if recipe != "dsf-paper":  # which moves a number by 2e-5 at most
+        assert (result.images - start.images).abs().mean() > EIGHT_BIT
+    judges = result.measures["judges"]
+    assert [(v["judge"], v["gave_gradient"], v["hit_rate"], v["n"]) for v in judges] == [(TOY, True, None, 0)]
+    folder = RunFolder.open(out)
+    assert folder.settings["drawn"]["classes"] == []
+    assert folder.pictures == result.records
+    assert result.grid().shape[-1] == 10 * 100
+    assert write_report([out], out / "page.html").read_text().count("data:image/png;base64,") >= 5
+
+
+def test_a_stopped_run_goes_on_to_the_same_end(
+    toy: Adapter, data: Path, whole: tuple[str, Result, Path], tmp_path: Path
+) -> None:
+    recipe, result, out = whole
+    again = {"steps": 4, "batch": 2, "seed": 3, **choices(recipe, data)}
+
+    def enough(batch: int, frame: Any) -> None:
+        if (batch, frame.step) == (1, 2):
+            raise LookupError("enough")
+
+    with pytest.raises(LookupError):
+        generate(toy, None, 5, recipe, out=tmp_path / "run", on_frame=enough, **again)
+    left = RunFolder.open(tmp_path / "run")
+    assert (left.status["state"], left.status["of"]) == ("stopped", 5)
+    assert [(r["class"], r.get("unfinished", False)) for r in left.pictures] == [(None, i > 1) for i in range(4)]
+    end = generate(toy, None, 5, recipe, out=tmp_path / "run", resume=True, **again)
+    assert torch.equal(end.images, result.images)
+    for name in ("frames.jsonl", "pictures.jsonl", "recipe.toml"):
+        assert (tmp_path / "run" / name).read_text() == (out / name).read_text()
+
+
+def test_a_picture_alone_is_the_picture_in_its_batch(toy: Adapter, data: Path, whole: tuple[str, Result, Path]) -> None:
+    recipe, result, _ = whole
+    drawing = prepare(toy, None, recipe, n=5, steps=4, seed=3, **choices(recipe, data))
+
+    def followed(pictures: list[int]) -> Tensor:
+        batch = drawing.asked.batch(pictures, [picture_seed(3, i) for i in pictures])
+        field, ascent, draws = batch_parts(drawing.roles, drawing.settings, drawing.asked, batch)
+        return [frame.image for frame in ascend(field, ascent, draws)][-1]
+
+    together = followed(list(range(5)))
+    for some in ([0], [3], [4, 1]):
+        assert (followed(some) - together[some]).abs().max() < 1e-3
+    alone = generate(toy, None, 5, recipe, steps=4, seed=3, only=[3], **choices(recipe, data))
+    assert (alone.images[0] - result.images[3]).abs().max() <= EIGHT_BIT + 1e-6
+    assert (alone.images[0] - result.images[3]).abs().mean() < 1e-3
+
+
+@pytest.mark.parametrize("recipe", ["das", "das-paper", "pixels"])
+def test_a_recipe_that_wants_only_a_class_is_refused(toy: Adapter, recipe: str, tmp_path: Path) -> None:
+    assert "wants nothing of a picture" in refused(generate, toy, None, 1, recipe, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+# ---- what sampling reaches -----------------------------------------------------------------------------------------
+
+
+def distances(model: Adapter, space: Space, images: Tensor, targets: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """(pictures, targets) each: mean squared standardised distance of statistics, and cosine of features."""
+    layers = {name: name.split("/")[2] for name in space.parts}
+    with torch.no_grad():
+        seen = model.features(images, sorted(set(layers.values())))
+    statistics = []
+    for name, part in space.parts.items():
+        if "/statistics/" in name:
+            found = torch.cat(channel_statistics(seen[layers[name]]), 1)
+            statistics.append(((found[:, None] - targets[name][None]) / part.std).square().mean(2))
+    centre = space.parts["0/features/body"].mean
+    found, wanted = vectors(seen["body"], "body") - centre, targets["0/features/body"] - centre
+    return torch.stack(statistics).mean(0), F.cosine_similarity(found[:, None], wanted[None], dim=2)
+
+
+def test_what_is_measured_of_a_picture_comes_near_to_what_was_drawn_for_it(toy: Adapter, data: Path) -> None:
+    drawing = prepare(toy, None, "sampled", n=6, data=data)
+    space, settings = drawing.roles.priors.space, drawing.settings
+    assert space is not None
+    targets = space.sample(Draws([picture_seed(0, i) for i in range(6)]), settings.temperature, settings.shrinkage)
+    chosen = {"data": data, "rms": 0.2, "decision_weight": 0.0}
+    start, end = (
+        distances(toy, space, generate(toy, None, 6, "sampled", steps=steps, **chosen).images, targets)
+        for steps in (0, 30)
+    )
+    own, others = end[0].diag(), end[0][~torch.eye(6, dtype=torch.bool)].view(6, 5)
+    assert own.max() < 0.1 * start[0].diag().min()
+    assert (own < 0.4 * others.mean(1)).all()
+    assert torch.equal(end[0].argmin(1), torch.arange(6))
+    assert end[1].diag().mean() > 0.8 > start[1].diag().mean() + 0.3
+
+
+def test_temperature_zero_asks_every_picture_for_the_mean(toy: Adapter, data: Path) -> None:
+    alone = {"feature_weight": 0.0, "decision_weight": 0.0, "n": 3, "data": data}
+    image = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    found = []
+    for recipe, change in (("sampled", {"temperature": 0.0}), ("sampled", {}), ("sampled", {"statistics": "spread"})):
+        drawing = prepare(toy, None, recipe, **alone, **change)
+        field, _, _ = batch_parts(
+            drawing.roles, drawing.settings, drawing.asked, Batch(torch.full((3,), -1), [0, 1, 2])
+        )
+        found.append(field(image, torch.zeros(3)))
+    assert (found[0] - found[2]).abs().max() < 1e-4
+    assert (found[1] - found[2]).abs().max() > 1e-2
+
+
+def test_for_want_of_real_pictures_the_rows_of_the_head_are_sampled_and_it_is_said(toy: Adapter) -> None:
+    with pytest.warns(UserWarning, match="from the rows of its head, and its BatchNorm's own statistics are matched"):
+        result = generate(toy, None, 2, "sampled", steps=2)
+    assert result.tables["settings"]["statistics"] == "batch"
+    assert {"features", "batch statistics"} <= set(result.frames[0].stats)
+    with pytest.warns(UserWarning, match="head, and no statistics are matched; --data FOLDER_OR_PARQUET"):
+        result = generate(TOY.replace(":build", ":flat"), None, 2, "sampled", steps=2)
+    assert result.tables["settings"]["statistics"] == "none"
+    headless, encoder = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten()), ModelSpec(16, (0.5,) * 3, (0.25,) * 3, 0)
+    assert "--data FOLDER_OR_PARQUET" in refused(generate, headless, None, 1, "sampled", spec=encoder)
+    assert "--data FOLDER_OR_PARQUET" in refused(generate, toy, None, 1, "statistics-tv")
+
+
+# ---- who is asked what ---------------------------------------------------------------------------------------------
+
+
+def test_eq_13_several_models_of_two_sizes_each_by_its_share(toy: Adapter, other: Adapter, big: Adapter) -> None:
+    """x <- x + w mean_k score_k(x) + c grad mean_j log p_j(y|x), each model at its own size."""
+    change = {"shift": 0.0, "flip": False, "noise": 0.0, "normalize": False, "variation_weight": 0.0}
+    weights = {"dsf_weight": 3.0, "class_weight": 2.0}
+    drawing = prepare(None, [1, 3], "dsf", score=[big, other], condition=[toy, big], n=1, **change, **weights)
+    field, ascent, _ = batch_parts(drawing.roles, drawing.settings, drawing.asked, Batch(torch.tensor([1, 3]), [0, 1]))
+    image = ascent.parameterization.image().detach()
+    assert image.shape == (2, 3, 16, 16)
+    wanted = 1.5 * sum(dsf_score(model, image)[0] for model in (Resized(big), other))
+    leaf = image.clone().requires_grad_()
+    labels = torch.tensor([1, 3])
+    value = sum(class_log_probability(model, labels)(leaf).sum() for model in (toy, Resized(big)))
+    wanted = wanted + torch.autograd.grad(value, leaf)[0]
+    assert (field(image, torch.zeros(2)) - wanted).abs().max() < 1e-5 * wanted.abs().max()
+    assert set(field.stats) == {"dsf norm", "log probability"}
+
+
+@pytest.mark.parametrize("recipe", ["dsf", "dsf-paper", "icons", "sampled"])
+def test_models_of_several_sizes_draw_one_picture(
+    toy: Adapter, other: Adapter, big: Adapter, data: Path, recipe: str
+) -> None:
+    more = choices(recipe, data)
+    score = [big] if recipe == "sampled" else [big, other]
+    result = generate(None, ["dragon"], 2, recipe, score=score, condition=[toy, big], steps=2, judges=[other], **more)
+    assert result.images.shape == (2, 3, 16, 16)
+    assert [r["class"] for r in result.records] == ["dragon"] * 2
+    assert result.tables["model"]["address"] == TOY
+    assert result.tables["drawn"] == {
+        "classes": ["dragon"], "score": [m.name for m in score], "condition": [TOY, "big"],
+        **{key: str(value) for key, value in more.items() if key == "data"},
+    }  # fmt: skip
+    gave = {v["judge"]: v["gave_gradient"] for v in result.measures["judges"]}
+    assert gave == {OTHER: other in score, TOY: True}
+    if recipe == "sampled":
+        assert "of different sizes" in refused(generate, None, None, 1, recipe, score=[toy, big], **more)
+    free = generate(None, None, 2, recipe, score=score, steps=2, judges=[], **more)
+    assert free.images.shape == (2, 3, 24, 24)
+    assert free.tables["model"]["address"] == "big"
+
+
+def test_one_model_may_say_what_is_real_and_another_which_class(toy: Adapter, other: Adapter) -> None:
+    one = generate(toy, [2], 2, "dsf", steps=2)
+    assert torch.equal(generate(None, [2], 2, "dsf", steps=2, score=[toy], condition=[toy]).images, one.images)
+    for roles in ({"score": [other]}, {"condition": [other]}):
+        mixed = generate(toy, [2], 2, "dsf", steps=2, **roles)
+        assert not torch.equal(mixed.images, one.images)
+        names = [other.name, toy.name] if "score" in roles else [toy.name, other.name]
+        assert [mixed.tables["drawn"][role] for role in ("score", "condition")] == [[name] for name in names]
+
+
+def test_classes_are_matched_by_name(toy: Adapter, other: Adapter) -> None:
+    turned = Adapter(other.module, replace(other.spec, classes=toy.spec.classes[::-1]), name="turned")
+    assert labels_of(turned, toy, torch.tensor([0, 3, 1])).tolist() == [3, 0, 2]
+    assert find_labels([toy, turned], ["candle", 0]) == [2, 0]
+    head = nn.Sequential(nn.Conv2d(3, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    few = Adapter(head, replace(toy.spec, classes=("dragon", "eagle"), feature_layer=None), name="few")
+    assert len(generate(None, ["dragon"], 1, "dsf", score=[toy], condition=[toy, few], steps=1)) == 1
+    said = refused(generate, None, ["anchor"], 1, "dsf", score=[toy], condition=[toy, few])
+    assert "'few' has no class 'anchor'" in said
