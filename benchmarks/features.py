@@ -33,10 +33,10 @@ import torch
 
 import bothways
 from bothways.data.reader import Reader
-from bothways.tasks.features.plan import ROWS
-from bothways.tasks.features.run import prepare_features
 from bothways.representation.activations import MIDDLE, activations
 from bothways.representation.encode import Walk, walk
+from bothways.tasks.features.plan import ROWS
+from bothways.tasks.features.run import prepare_features
 
 FLOW = "bundled:cifar10-flow"
 KINDS: dict[str, dict[str, Any]] = {

@@ -20,21 +20,21 @@ import torch
 import torch.nn.functional as F
 
 import bothways
-from bothways.synthesis.ascent import Ascent, AscentSettings, ascend
 from bothways.models.catalogue import kept_statistics, load_model
 from bothways.numerics.association import mean_interval
 from bothways.numerics.draws import Draws
 from bothways.numerics.fill import Smoothness, harmonic_fill, tension_fill
 from bothways.numerics.measures import wilson_interval
-from bothways.tasks.statistics.run import read_spread
 from bothways.runs import to_png
-from bothways.synthesis.views import Flip, Noise, Shift, Views
+from bothways.synthesis.ascent import Ascent, AscentSettings, ascend
 from bothways.synthesis.das import toward
 from bothways.synthesis.dsf.score import dsf
-from bothways.synthesis.inpainting import Smoothed, boundary_consistency, predict_statistics
 from bothways.synthesis.fields import Combined, Unit
+from bothways.synthesis.inpainting import Smoothed, boundary_consistency, predict_statistics
 from bothways.synthesis.objectives import certainty, spread_statistics, total_variation
 from bothways.synthesis.parameterizations import Fourier, ImageStack, Masked, Pixels
+from bothways.synthesis.views import Flip, Noise, Shift, Views
+from bothways.tasks.statistics.run import read_spread
 
 SIZE, HOLE, BATCH = 32, 12, 50
 FAMILIES = ("resnet", "attention", "plain")

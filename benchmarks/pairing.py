@@ -28,15 +28,16 @@ from torch import Tensor, nn
 
 from bothways.data.images import Augmentation, Batch, batches
 from bothways.data.loader import ahead
-from bothways.training.pairs import pairs
 from bothways.data.sources import ImageSet, load_images
-from bothways.training.fit import FitSettings, FitState, fit
 from bothways.models.nets.unet import UNet
 from bothways.models.velocity import Flow
-from bothways.numerics.coupling import COUPLINGS, ot
 from bothways.numerics.draws import generator
-from bothways.numerics.paths import linear
+from bothways.representation.couplings import coupling_of
+from bothways.representation.couplings.ot import ot
 from bothways.representation.flow_matching import flow_matching
+from bothways.representation.paths.linear import linear
+from bothways.training.fit import FitSettings, FitState, fit
+from bothways.training.pairs import pairs
 from bothways.types import Frame, ModelSpec
 
 NETWORK = {"width": 32, "multiples": (1, 2), "blocks": 1, "attention": (2,), "patch": 4}
@@ -71,7 +72,7 @@ def steps_of(data: ImageSet, size: int, coupling: str, workers: int, waits: list
         torch.random.manual_seed(0)
         flow = Flow(UNet(**NETWORK), SPEC)
     drawn = batches(data, size, 0, Augmentation(crop=0, flip=True))
-    paired = pairs(drawn, Flow(nn.Identity(), SPEC).code, COUPLINGS[coupling], 0)
+    paired = pairs(drawn, Flow(nn.Identity(), SPEC).code, coupling_of(coupling), 0)
     settings = FitSettings(count, "adamw", 1e-4, weight_decay=0.0, average=0.999)
     return fit(FitState(flow, settings), loss, timed(ahead(paired, 0, count, workers), waits), settings)
 

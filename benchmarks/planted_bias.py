@@ -42,12 +42,12 @@ import bothways
 from bothways.data.images import Augmentation, batches
 from bothways.data.loader import ahead
 from bothways.data.sources import ImageSet, load_images
-from bothways.training.fit import FitState, fit
 from bothways.models.adapter import Adapter
-from bothways.tasks.generate.config import read_recipe
-from bothways.tasks.train.run import CIFAR10_MEAN, CIFAR10_STD, built_training, classification
 from bothways.runs import RunFolder
 from bothways.runs.files import replace_file
+from bothways.tasks.recipes import read_recipe
+from bothways.tasks.train.run import CIFAR10_MEAN, CIFAR10_STD, built_training, classification
+from bothways.training.fit import FitState, fit
 
 RESULTS = Path(__file__).parent / "results" / "planted_bias.csv"
 MAGENTA = torch.tensor([255, 0, 255], dtype=torch.uint8)

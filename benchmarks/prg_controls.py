@@ -35,10 +35,10 @@ from torch import Tensor, nn
 import bothways
 from bothways.data.augmentations import StrongAugmentation
 from bothways.data.images import batches
-from bothways.training.fit import FitSettings, FitState, fit
 from bothways.models.adapter import Adapter
 from bothways.models.nets.plain import PlainNet
 from bothways.tasks.finetune.plan import Finetuning, prepare_finetuning
+from bothways.training.fit import FitSettings, FitState, fit
 from bothways.types import ModelSpec
 from prg_page import reached, write_page
 

@@ -17,10 +17,11 @@ from pathlib import Path
 import torch
 
 import bothways
-from bothways.numerics.association import mean_interval
-from bothways.tasks.generate.assess import default_judges, reference
-from bothways.runs import to_png
+from bothways.judging.judges import default_judges
+from bothways.judging.references import reference
 from bothways.judging.verdicts import judge
+from bothways.numerics.association import mean_interval
+from bothways.runs import to_png
 
 # name: (recipe, what differs from it)
 ROWS = {

@@ -32,7 +32,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from bothways.models.nets.unet import SIZES, UNet
-from bothways.numerics.solvers import euler, grid
+from bothways.numerics.solvers import grid
+from bothways.numerics.solvers.euler import euler
 from bothways.representation.encode import Walk, walk
 
 PICTURES, SIZE, DEPTH = 8, 16, 0.5

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 
 from bothways.models.velocity import Flow
-from bothways.numerics.paths import PATHS
+from bothways.representation.paths import path_of
 from bothways.types import ModelSpec
 
 
@@ -18,7 +18,7 @@ class MixtureFlow:
 
     def __init__(self, means: Tensor, covariances: Tensor, shares: Sequence[float] = (1.0,), path: str = "linear"):
         self.means, self.covariances = means.double(), covariances.double()
-        self.shares, self.path = torch.tensor(shares, dtype=torch.float64), PATHS[path]
+        self.shares, self.path = torch.tensor(shares, dtype=torch.float64), path_of(path)
 
     def __call__(self, x: Tensor, t: Tensor) -> Tensor:
         a, s, da, ds = (weight[:, None, None, None] for weight in self.path(t))

@@ -166,7 +166,7 @@ def test_runs_that_are_not_there(capsys, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["draw"],
+        ["generate"],
         ["generate", TOY, "--class", "0", "--colour", "red"],
         ["generate", TOY, "--class", "0", "--n", "many"],
         ["generate", TOY, "--class=0", "1"],

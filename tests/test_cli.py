@@ -12,8 +12,8 @@ from bothways import __version__, load_model
 from bothways.cli import repeated
 from bothways.models.catalogue import bundled_names
 from bothways.numerics.draws import Draws
-from bothways.tasks.generate.config import TASKS
 from bothways.runs import RunFolder, to_png
+from bothways.tasks.generate.config import TASKS
 from bothways.tasks.scorecard.quantities import label_free
 from command import run
 

@@ -43,32 +43,32 @@ A name is imported when it is first used, so that ``import bothways`` does not w
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from bothways.registry import entries
 from bothways.version import __version__
 
 if TYPE_CHECKING:
     from bothways.data.sources import load_images
     from bothways.models.catalogue import load_model
+    from bothways.models.classifiers import load_classifier
+    from bothways.models.encoding import decode, encode
     from bothways.models.flows import load_flow
     from bothways.numerics.spectra import Spectrum
-    from bothways.tasks.explain.run import explain
-    from bothways.models.classifiers import load_classifier
+    from bothways.synthesis.dsf.score import dsf, dsf_score
     from bothways.tasks.curves.run import curves
-    from bothways.models.encoding import decode, encode
+    from bothways.tasks.diagnose.run import diagnose, likelihood
     from bothways.tasks.evaluate.run import evaluate
+    from bothways.tasks.explain.run import explain
     from bothways.tasks.features.run import FeatureTables, features
     from bothways.tasks.finetune.run import Finetuned, finetune
-    from bothways.tasks.diagnose.run import diagnose, likelihood
     from bothways.tasks.generate.run import generate
+    from bothways.tasks.photos.run import accentuate, edit, inpaint, invert, restyle
+    from bothways.tasks.pictures import Result
     from bothways.tasks.predict.run import predict
     from bothways.tasks.pretrain.run import Pretrained, pretrain
-    from bothways.tasks.generate.result import Result
-    from bothways.tasks.sample.run import sample
+    from bothways.tasks.recipes import recipes
     from bothways.tasks.scorecard.run import Scorecard, scorecard
-    from bothways.tasks.generate.config import recipes
     from bothways.tasks.spectrum.run import spectrum
     from bothways.tasks.statistics.run import Statistics, statistics
-    from bothways.tasks.photos.run import accentuate, edit, inpaint, invert, restyle
-    from bothways.synthesis.dsf.score import dsf, dsf_score
     from bothways.types import Frame, ModelSpec, RunError, UserError
 
 _SHELF = {
@@ -92,7 +92,6 @@ _SHELF = {
     "Pretrained": "tasks.pretrain.run",
     "pretrain": "tasks.pretrain.run",
     "Result": "tasks.generate.result",
-    "sample": "tasks.sample.run",
     "Scorecard": "tasks.scorecard.run",
     "scorecard": "tasks.scorecard.run",
     "recipes": "tasks.generate.config",
@@ -158,6 +157,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name in entries("task"):  # made from the task's Config
+        globals()[name] = import_module("bothways.tasks.shelf").function_of(name)
+        return globals()[name]
     if name not in _SHELF:
         raise AttributeError(f"bothways has no {name!r}; it has {', '.join(_SHELF)}")
     value = getattr(import_module(f"bothways.{_SHELF[name]}"), name)

@@ -197,9 +197,13 @@ class Parameterization(Protocol):
 
 @dataclass(frozen=True)
 class Frame:
-    """One step of a loop, yielded after the step: the pictures (or None) and the mean of each measured value."""
+    """One step of a loop, yielded after the step: the pictures (or None) and the mean of each measured value.
+
+    batch: the number of the batch whose step it is, of a run that goes batch by batch.
+    """
 
     step: int
     t: float
     image: Tensor | None = None
     stats: dict[str, float] = field(default_factory=dict)
+    batch: int = 0

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from bothways.data.images import Augmentation, batches
 from bothways.data.loader import ahead
-from bothways.training.pairs import pairs
 from bothways.data.sources import ImageSet
 from bothways.models.velocity import Flow
-from bothways.numerics.coupling import ot
+from bothways.representation.couplings.ot import ot
+from bothways.training.pairs import pairs
 from bothways.types import ModelSpec, RunError, UserError
 
 

@@ -15,8 +15,8 @@ from bothways.models.catalogue import (
     card,
     kept_statistics,
 )
-from bothways.numerics.coupling import ot
 from bothways.numerics.draws import generator
+from bothways.representation.couplings.ot import ot
 from bothways.representation.flow_matching import flow_matching
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "squeezenet.py"

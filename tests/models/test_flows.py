@@ -21,7 +21,7 @@ from bothways.models import catalogue, hub
 from bothways.models.catalogue import build_network
 from bothways.models.nets.unet import UNet
 from bothways.numerics.draws import generator
-from bothways.numerics.solvers import SOLVERS, grid, walked
+from bothways.numerics.solvers import grid, solver_of, walked
 from zoo import need, seeded
 
 HALF = (0.5, 0.5, 0.5)
@@ -238,7 +238,7 @@ def test_walking_approaches_ddim_as_steps_grow(saved: Callable[..., Any]) -> Non
             for k in sampler.timesteps:
                 theirs = sampler.step(network(theirs, k).sample, int(k), theirs).prev_sample
             times = grid(1 - first / 999, 1.0, len(sampler.timesteps) - 1)
-            *_, (ours,) = walked(flow, (start,), times, SOLVERS["euler"])
+            *_, (ours,) = walked(flow, (start,), times, solver_of("euler"))
         apart.append((ours - theirs).abs().max().item() / theirs.abs().max().item())
     assert apart[1] < 0.6 * apart[0]
     assert apart[2] < 0.6 * apart[1]

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from bothways.models.velocity import Flow
 from bothways.numerics.draws import generator
-from bothways.numerics.paths import PATHS, scheduled
+from bothways.representation.paths import path_of
+from bothways.representation.paths.scheduled import scheduled
 from bothways.types import Flow as AnyFlow
 from bothways.types import ModelSpec, RunError, UserError
 
@@ -101,7 +102,7 @@ def test_precision_is_that_of_x() -> None:
 
 
 def test_the_path_is_the_specs_or_one_that_has_no_name() -> None:
-    assert Flow(Told(), spec()).path is PATHS["gvp"]
+    assert Flow(Told(), spec()).path is path_of("gvp")
     own = scheduled([0.9, 0.5, 0.1])
     assert Flow(Told(), spec(path="scheduled"), path=own).path is own
     for unknown in (None, "straight"):

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from bothways.numerics.discrete_adjoint import integrate_exact, leaves_of, module_of
-from bothways.numerics.solvers import SOLVERS, State, grid, solver_of, walked
+from bothways.numerics.solvers import State, fixed_names, grid, solver_of, walked
 from bothways.types import RunError, UserError, VectorField
 
 TIMES = grid(1.0, 0.3, 6)
@@ -65,7 +65,7 @@ def gap(these: list[Tensor], those: list[Tensor]) -> float:
 
 
 @pytest.mark.parametrize("keep", [1, 2, 5, 6, 9])
-@pytest.mark.parametrize("name", SOLVERS)
+@pytest.mark.parametrize("name", fixed_names())
 def test_it_is_backpropagation_through_every_step(name, keep) -> None:
     v = Field().double()
     leaves = list(v.parameters())

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bothways.numerics.solvers import SOLVERS, State, grid, solver_of, walked
+from bothways.numerics.solvers import State, fixed_names, grid, solver_of, walked
 from bothways.types import UserError, VectorField
 
 torchdiffeq = pytest.importorskip("torchdiffeq")
@@ -55,7 +55,7 @@ def test_rk4_is_the_classical_one() -> None:
     assert gap(last(bent, start(), times, "rk4")[0], x) < 1e-12
 
 
-@pytest.mark.parametrize("name", SOLVERS)
+@pytest.mark.parametrize("name", fixed_names())
 def test_the_error_falls_with_the_order_that_is_stated(name) -> None:
     # dx/dt = x cos t has x = x0 exp(sin t - sin t0)
     ends, x = (1.0, 0.0), start()
@@ -63,10 +63,10 @@ def test_the_error_falls_with_the_order_that_is_stated(name) -> None:
     errors = [
         gap(last(lambda x, t: x * torch.cos(t)[:, None], x, grid(*ends, steps), name)[0], exact) for steps in (20, 40)
     ]
-    assert abs(math.log2(errors[0] / errors[1]) - SOLVERS[name].order) < 0.15
+    assert abs(math.log2(errors[0] / errors[1]) - solver_of(name).order) < 0.15
 
 
-@pytest.mark.parametrize("name", SOLVERS)
+@pytest.mark.parametrize("name", fixed_names())
 def test_the_network_is_called_as_often_as_is_stated(name) -> None:
     calls: list[float] = []
 
@@ -96,5 +96,5 @@ def test_a_grid_has_both_ends_and_even_steps() -> None:
     assert grid(1.0, 0.5, 2) == [1.0, 0.75, 0.5]
     with pytest.raises(UserError, match="1 step or more"):
         grid(1.0, 0.0, 0)
-    with pytest.raises(UserError, match="type one of euler, midpoint"):
+    with pytest.raises(UserError, match="type .*midpoint"):
         solver_of("runge")

@@ -11,10 +11,10 @@ import torch
 
 from bothways import UserError
 from bothways.numerics.draws import generator
-from bothways.tasks.explain import section as page
 from bothways.report import write_report
-from bothways.tasks.explain.charts import consistency_chart, entanglement_charts
 from bothways.runs import RunFolder, to_png
+from bothways.tasks.explain import section as page
+from bothways.tasks.explain.charts import consistency_chart, entanglement_charts
 
 NAMES = ("anchor", "barrel", "candle")
 

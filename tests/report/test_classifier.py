@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from bothways.tasks.finetune.section import comparison_table, numbers_table, what_is_read
 from bothways.report.page import render
 from bothways.runs import RunFolder
+from bothways.tasks.finetune.section import comparison_table, numbers_table, what_is_read
 
 FACTS: dict[str, Any] = {
     "accuracy": 0.875, "low": 0.8, "high": 0.925, "n": 100, "cross_entropy": 0.5, "flow_matching": 0.25,

@@ -10,9 +10,8 @@ from typing import Any
 import plotly.graph_objects as go
 
 from bothways.report import along, render
-
-from bothways.tasks.curves import section as curves
 from bothways.runs import RunFolder
+from bothways.tasks.curves import section as curves
 
 
 def point(value: float, **places: Any) -> dict[str, Any]:

@@ -7,9 +7,8 @@ from pathlib import Path
 import plotly.graph_objects as go
 
 from bothways.report import render
-
-from bothways.tasks.evaluate import section as evaluation
 from bothways.runs import RunFolder
+from bothways.tasks.evaluate import section as evaluation
 
 KINDS = ("fog", "snow", "blur")
 

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from bothways.numerics.draws import generator
-from bothways.numerics.paths import PATHS
 from bothways.report import flow, flow_charts, render
 from bothways.representation.diagnostics import jacobian_gain, paths, round_trip, side_by_side, straightness, strips
 from bothways.representation.information import mutual_information_indicator
 from bothways.representation.likelihood import Integration, bits_per_dim
+from bothways.representation.paths import path_of
 from bothways.runs import RunFolder, to_png
 from bothways.types import Frame, UserError
 from closed_flows import MixtureFlow, PixelGaussian, picture_flow
@@ -41,7 +41,7 @@ def measured(folder: RunFolder, variance: float = 0.5) -> dict:
     for file, row in zip(files, rows, strict=True):
         (folder.path / file).write_bytes(to_png(row))
     trips = round_trip(model, images, [0.25, 1.0], [5, 10, 20])
-    information = mutual_information_indicator(model, PATHS["linear"], x, seeds, points=12)
+    information = mutual_information_indicator(model, path_of("linear"), x, seeds, points=12)
     return {
         "straightness": straightness(model, torch.randn(x.shape, generator=generator(4)), steps=10).as_facts(),
         "likelihood": bits_per_dim(model, images, how=Integration(steps=5)).as_facts(),

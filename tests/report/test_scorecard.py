@@ -11,9 +11,9 @@ import plotly.graph_objects as go
 import pytest
 import torch
 
+from bothways.runs import to_png
 from bothways.tasks.scorecard.section import as_markdown, auroc_chart, cosine_chart, write_scorecard
 from bothways.tasks.scorecard.tables import direction_table, distance_table, picture_table, pointing, sentence
-from bothways.runs import to_png
 from bothways.types import UserError
 
 CONDITIONS = ("noise 0.1", "noise 0.2", "noise 0.5", "blur 1.5", "grey", "shuffled")

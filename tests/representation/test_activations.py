@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from bothways import ModelSpec, UserError
 from bothways.models.velocity import Flow
 from bothways.numerics.draws import generator
-from bothways.numerics.paths import gvp
 from bothways.representation.activations import activations, middle, vector
+from bothways.representation.paths.gvp import gvp
 from small_flow import small_unet
 
 SPEC = ModelSpec(4, (0.5,) * 3, (0.5,) * 3, 0, path="linear", time_scale=1000.0)

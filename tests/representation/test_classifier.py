@@ -12,13 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bothways import ModelSpec, UserError
-from bothways.training.fit import FitSettings, FitState, fit
 from bothways.models.velocity import Flow
 from bothways.numerics.draws import generator
-from bothways.numerics.paths import linear
 from bothways.representation.classifier import FlowClassifier, Head, classifier_loss, hold_the_unreached, layer_rates
 from bothways.representation.encode import Walk
 from bothways.representation.features import KINDS, Features, pooled
+from bothways.representation.paths.linear import linear
+from bothways.training.fit import FitSettings, FitState, fit
 from small_flow import small_unet
 
 SHAPE = (3, 4, 4)

@@ -9,11 +9,12 @@ import torch
 from scipy.integrate import quad
 from torch import nn
 
+from bothways import registry
 from bothways.models.nets.unet import UNet
 from bothways.numerics.draws import Draws, generator
-from bothways.numerics.paths import PATHS, interpolate
 from bothways.representation.diagnostics import jacobian_gain, paths, round_trip, side_by_side, straightness, strips
 from bothways.representation.information import Information, at_depths, denoised, mutual_information_indicator
+from bothways.representation.paths import interpolate, path_of
 from bothways.types import UserError
 from closed_flows import MixtureFlow, PixelGaussian, gaussian, picture_flow
 
@@ -43,7 +44,7 @@ def test_straightness_of_a_gaussian_is_an_integral(path) -> None:
     found = straightness(gaussian([mean], [[variance]], path), noise, steps=200, batch=7)
 
     def at(t: float) -> tuple[float, float, float]:  # a', r', r
-        a, s, da, ds = (w.item() for w in PATHS[path](torch.tensor(t, dtype=torch.float64)))
+        a, s, da, ds = (w.item() for w in path_of(path)(torch.tensor(t, dtype=torch.float64)))
         r = math.sqrt(a * a * variance + s * s)
         return da, (a * da * variance + s * ds) / r, r
 
@@ -151,7 +152,7 @@ def test_the_information_of_a_gaussian_is_half_a_log_determinant(path) -> None:
     with torch.random.fork_rng():
         torch.random.manual_seed(1)
         x = flow.source().sample((4000,))
-    rows = mutual_information_indicator(flow, PATHS[path], x, range(4000), points=24, batch=1500)
+    rows = mutual_information_indicator(flow, path_of(path), x, range(4000), points=24, batch=1500)
     assert (rows[0].depth, len(rows)) == (pytest.approx(1.0), 24)
     for row in rows:
         covariance = row.snr * torch.tensor(TURNED, dtype=torch.float64)
@@ -165,16 +166,18 @@ def test_the_information_of_a_gaussian_is_half_a_log_determinant(path) -> None:
 def test_the_information_of_two_points_is_one_bit() -> None:
     points = MixtureFlow(torch.tensor([[-2.0], [2.0]]), torch.full((2, 1, 1), 1e-6), (0.5, 0.5))
     x = torch.tensor([[-2.0], [2.0]], dtype=torch.float64).repeat(800, 1)
-    rows = mutual_information_indicator(points, PATHS["linear"], x, range(1600), points=40, least_depth=0.1, batch=1600)
+    rows = mutual_information_indicator(
+        points, path_of("linear"), x, range(1600), points=40, least_depth=0.1, batch=1600
+    )
     assert abs(rows[-1].nats_per_dim - math.log(2)) < 0.03
 
 
-@pytest.mark.parametrize("path", list(PATHS))
+@pytest.mark.parametrize("path", registry.names("path"))
 def test_the_denoiser_undoes_the_path(path) -> None:
     """Given the one velocity of a known pair, it gives back the picture of the pair."""
     image, noise, t = normal(3, 2), normal(3, 2).flip(0), torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64)
-    place, velocity = interpolate(PATHS[path], image, noise, t)
-    assert (denoised(lambda x, t: velocity, PATHS[path], place, t) - image).abs().max() < 1e-9
+    place, velocity = interpolate(path_of(path), image, noise, t)
+    assert (denoised(lambda x, t: velocity, path_of(path), place, t) - image).abs().max() < 1e-9
 
 
 @pytest.mark.parametrize("path", ["linear", "gvp", "vp"])
@@ -185,8 +188,8 @@ def test_the_curve_is_read_off_at_any_depth(path) -> None:
     curve = [
         Information(0.5, ratio, 1.0, half, half - 1, half + 1, 9) for ratio, half in zip(ratios, halves, strict=True)
     ]
-    for depth, row in zip((0.1, 0.25, 0.5, 0.9), at_depths(curve, PATHS[path], (0.1, 0.25, 0.5, 0.9)), strict=True):
-        a, s, _, _ = PATHS[path](torch.tensor([1 - depth], dtype=torch.float64))
+    for depth, row in zip((0.1, 0.25, 0.5, 0.9), at_depths(curve, path_of(path), (0.1, 0.25, 0.5, 0.9)), strict=True):
+        a, s, _, _ = path_of(path)(torch.tensor([1 - depth], dtype=torch.float64))
         assert abs(row.snr - (a / s).item() ** 2) < 1e-9 * row.snr
         assert abs(row.nats_per_dim - math.log1p(row.snr) / 2) < 1e-12
         assert abs(row.low - row.nats_per_dim + 1) < 1e-12
@@ -196,9 +199,9 @@ def test_the_curve_is_read_off_at_any_depth(path) -> None:
 
 def test_a_worse_flow_only_adds_to_the_indicator() -> None:
     flow, x = gaussian([0.0, 0.0], TURNED), normal(500, 2) @ torch.linalg.cholesky(torch.tensor(TURNED).double()).T
-    right = mutual_information_indicator(flow, PATHS["linear"], x, range(500), points=8)
+    right = mutual_information_indicator(flow, path_of("linear"), x, range(500), points=8)
     wrong = mutual_information_indicator(
-        gaussian([1.0, 0.0], [[0.5, 0.0], [0.0, 0.5]]), PATHS["linear"], x, range(500), points=8
+        gaussian([1.0, 0.0], [[0.5, 0.0], [0.0, 0.5]]), path_of("linear"), x, range(500), points=8
     )
     assert all(w.nats_per_dim > r.nats_per_dim for w, r in zip(wrong[1:], right[1:], strict=True))
 

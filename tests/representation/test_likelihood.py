@@ -15,7 +15,6 @@ from torch import nn
 from bothways.models.nets.unet import UNet
 from bothways.models.velocity import Flow
 from bothways.numerics.draws import Draws, generator
-from bothways.numerics.paths import LEAST_DEPTH
 from bothways.representation.likelihood import (
     Integration,
     bits_per_dim,
@@ -24,6 +23,7 @@ from bothways.representation.likelihood import (
     log_density,
     with_divergence,
 )
+from bothways.representation.paths.vp import LEAST_DEPTH
 from bothways.types import ModelSpec, UserError
 from closed_flows import MixtureFlow, PixelGaussian, gaussian, picture_flow
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from bothways.tasks.generate.run import prepare
 from bothways.runs import RunFolder
 from bothways.studio.jobs import Job, Jobs, Work
 from bothways.studio.requests import Change, Draw, Stroll, check, read_box, read_changes, read_lines
+from bothways.tasks.generate.run import prepare
 from bothways.types import Frame, UserError
 from small_flow import write_small_flow
 

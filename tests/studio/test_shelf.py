@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 import torch
 
-from bothways.tasks.generate.run import conclude, prepare
-from bothways.tasks.generate.config import draw_settings
 from bothways.runs import RunFolder
 from bothways.studio import fragments
 from bothways.studio.difference import difference
 from bothways.studio.requests import read_changes
 from bothways.studio.server import allowed, bound, serve
 from bothways.studio.shelf import Shelf, form_of
+from bothways.tasks.generate.config import draw_settings
+from bothways.tasks.generate.run import conclude, prepare
 from bothways.types import UserError
 from command import refused
 from test_import import watch

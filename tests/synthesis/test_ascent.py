@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bothways.synthesis.ascent import Ascent, AscentSettings, ascend, step_length
 from bothways.models.adapter import Adapter
 from bothways.numerics.draws import Draws
-from bothways.synthesis.views import Noise, Roll, Views
+from bothways.synthesis.ascent import Ascent, AscentSettings, ascend, step_length
 from bothways.synthesis.das import toward
 from bothways.synthesis.fields import Field, WhiteNoise
 from bothways.synthesis.objectives import class_logit, total_variation
 from bothways.synthesis.parameterizations import Fourier, ImageStack, Masked, Pixels
+from bothways.synthesis.views import Noise, Roll, Views
 from bothways.types import ModelSpec, Parameterization, RunError, UserError
 
 SEEDS = (11, 12, 13, 14)

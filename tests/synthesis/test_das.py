@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from bothways.models.adapter import Adapter
 from bothways.numerics.draws import Draws
-from bothways.synthesis.views import Noise, Roll, Views
 from bothways.synthesis.das import toward
 from bothways.synthesis.fields import Combined, Field, WhiteNoise, unit
 from bothways.synthesis.objectives import Wish, class_logit, total_variation, wish
+from bothways.synthesis.views import Noise, Roll, Views
 from bothways.types import ModelSpec
 
 LABELS, SEEDS, T = torch.tensor([1, 0, 2]), (5, 6, 7), torch.full((3,), 0.25)

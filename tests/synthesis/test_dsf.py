@@ -16,11 +16,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from bothways.models.adapter import Adapter
 from bothways.models.catalogue import load_model
 from bothways.numerics.draws import Draws
-from bothways.synthesis.views import Noise, RandomCrop, Roll
 from bothways.synthesis.das import toward
 from bothways.synthesis.dsf.score import dsf, dsf_score
-from bothways.synthesis.objectives import total_variation
 from bothways.synthesis.dsf.second_order import REVERSE_OVER_FORWARD, REVERSE_OVER_REVERSE, Instead
+from bothways.synthesis.objectives import total_variation
+from bothways.synthesis.views import Noise, RandomCrop, Roll
 from bothways.types import ModelSpec, TrainedModel, UserError, VisionModel
 
 SPEC = ModelSpec(12, (0.5, 0.4, 0.6), (0.25, 0.3, 0.2), 4, feature_layer="body")

@@ -6,10 +6,10 @@ import torch
 from torch import nn
 
 import bothways
-from bothways.synthesis.ascent import Ascent, AscentSettings, ascend
 from bothways.models.catalogue import load_model
 from bothways.numerics.draws import Draws, generator
 from bothways.numerics.fill import Smoothness, harmonic_fill, laplacian, tension_fill
+from bothways.synthesis.ascent import Ascent, AscentSettings, ascend
 from bothways.synthesis.das import toward
 from bothways.synthesis.inpainting import Smoothed, boundary_consistency, predict_statistics
 from bothways.synthesis.objectives import channel_statistics, wish

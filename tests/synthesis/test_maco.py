@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from bothways.synthesis.ascent import Ascent, AscentSettings, ascend
 from bothways.numerics.draws import Draws
 from bothways.numerics.spectra import (
     COLOUR_AXES,
@@ -16,6 +15,7 @@ from bothways.numerics.spectra import (
     frequencies,
     recorrelated,
 )
+from bothways.synthesis.ascent import Ascent, AscentSettings, ascend
 from bothways.synthesis.maco import MaCo, halves, transparency
 from bothways.synthesis.parameterizations import Masked, squash
 from bothways.types import UserError

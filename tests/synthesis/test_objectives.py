@@ -8,10 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bothways.synthesis.ascent import Ascent, AscentSettings, ascend
 from bothways.models.adapter import Adapter
 from bothways.numerics.draws import Draws
-from bothways.synthesis.views import Noise, Views
+from bothways.synthesis.ascent import Ascent, AscentSettings, ascend
 from bothways.synthesis.das import toward
 from bothways.synthesis.objectives import (
     Spread,
@@ -28,6 +27,7 @@ from bothways.synthesis.objectives import (
     wish,
 )
 from bothways.synthesis.parameterizations import Pixels
+from bothways.synthesis.views import Noise, Views
 from bothways.types import ModelSpec, UserError
 
 LABELS = torch.tensor([2, 0, 1, 2])

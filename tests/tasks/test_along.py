@@ -12,15 +12,14 @@ import torch
 from PIL import Image
 
 from bothways import UserError, finetune, load_classifier, load_flow, load_images, pretrain
-from bothways.numerics.draws import generator
-from bothways.training.along import DEPTHS
-from bothways.tasks.generate.drawing import picture_seed
-from bothways.tasks.finetune.run import begin_finetuning, conclude_finetuning
-from bothways.tasks.finetune.plan import prepare_finetuning
-from bothways.tasks.pretrain.run import begin, prepare_pretraining
+from bothways.numerics.draws import generator, picture_seed
 from bothways.report import render
 from bothways.representation.information import Information, mutual_information_indicator
 from bothways.runs import RunFolder
+from bothways.tasks.finetune.plan import prepare_finetuning
+from bothways.tasks.finetune.run import begin_finetuning, conclude_finetuning
+from bothways.tasks.pretrain.run import begin, prepare_pretraining
+from bothways.training.along import DEPTHS
 from command import refused
 from small_flow import OPTIONS, write_small_flow
 

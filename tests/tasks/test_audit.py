@@ -18,11 +18,11 @@ from bothways.data.sources import load_images
 from bothways.models.adapter import Adapter
 from bothways.models.nets.plain import PlainNet
 from bothways.numerics.draws import generator
-from bothways.tasks.explain.run import explain, prepare_audit
+from bothways.runs import RunFolder, to_png
+from bothways.tasks.explain.entanglement import _columns, _same, viewers
 from bothways.tasks.explain.limits import beyond, read_limits
 from bothways.tasks.explain.measures import Compared, Shown, as_map, audit_layers, features_of, nearest
-from bothways.tasks.explain.entanglement import _columns, _same, viewers
-from bothways.runs import RunFolder, to_png
+from bothways.tasks.explain.run import explain, prepare_audit
 
 SIZE, PLANTED = 16, 3
 DIGIT_NAMES = tuple(map(str, range(10)))

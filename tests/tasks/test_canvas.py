@@ -12,15 +12,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bothways import UserError, generate, load_model
-from bothways.synthesis.ascent import Ascent, AscentSettings, ascend
 from bothways.models.adapter import Adapter
-from bothways.numerics.draws import Draws
-from bothways.tasks.generate.asked import Batch
-from bothways.tasks.generate.drawing import picture_seed
-from bothways.tasks.generate.run import prepare
-from bothways.tasks.generate.parts import batch_parts
+from bothways.numerics.draws import Draws, picture_seed
 from bothways.runs import to_png
+from bothways.synthesis.ascent import Ascent, AscentSettings, ascend
 from bothways.synthesis.parameterizations import Pixels
+from bothways.tasks.generate.asked import Batch
+from bothways.tasks.generate.parts import batch_parts
+from bothways.tasks.generate.run import prepare
 
 TOY = f"{Path(__file__).resolve().parents[1] / 'toy_model.py'}:build"
 EIGHT_BIT = 1 / 255

@@ -15,14 +15,14 @@ from PIL import Image
 from torch import Tensor
 
 from bothways import UserError, curves, evaluate, finetune, load_classifier, load_images
+from bothways.models.classifiers import how_of, reading
 from bothways.numerics.draws import generator
 from bothways.numerics.measures import wilson_interval
-from bothways.numerics.solvers import SOLVERS
-from bothways.models.classifiers import how_of, reading
-from bothways.tasks.curves.run import FEW_PICTURES, MANY_STEPS, OFFSETS, STEPS, conclude_curves, prepare_curves
+from bothways.numerics.solvers import fixed_names
 from bothways.representation.encode import Walk
 from bothways.representation.features import Features, features
 from bothways.runs import RunFolder
+from bothways.tasks.curves.run import FEW_PICTURES, MANY_STEPS, OFFSETS, STEPS, conclude_curves, prepare_curves
 from command import refused, run
 from small_flow import write_small_flow
 
@@ -146,7 +146,7 @@ def test_what_does_not_walk_has_the_curve_over_depth_alone(place: Path) -> None:
     assert all("depth" not in row for row in found["depth"])
 
 
-@pytest.mark.parametrize("solver", list(SOLVERS))
+@pytest.mark.parametrize("solver", fixed_names())
 def test_the_calls_are_those_that_are_made(place: Path, solver: str) -> None:
     model, images = load_classifier(place / "both"), torch.rand(2, 3, 4, 4, generator=generator(2))
     classifier, calls = model.module.classifier, []

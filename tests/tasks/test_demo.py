@@ -9,9 +9,9 @@ from PIL import Image
 
 import bothways
 from bothways.numerics.draws import generator
-from bothways.tasks.demo.run import CLASSIFIER, Ten, named_right, prepare_walk, ten_pictures
 from bothways.report import write_report
 from bothways.runs import RunFolder
+from bothways.tasks.demo.run import CLASSIFIER, Ten, named_right, prepare_walk, ten_pictures
 
 
 def drawn(labels: list[int]) -> SimpleNamespace:

@@ -18,14 +18,13 @@ import bothways
 from bothways import ModelSpec, UserError, evaluate, finetune, load_classifier, predict
 from bothways.data.corrupted import CIFAR10_CLASSES
 from bothways.data.corruptions import SEVERITIES, corrupt
-from bothways.models.catalogue import card
-from bothways.numerics.draws import Draws, generator
-from bothways.numerics.measures import wilson_interval
 from bothways.judging.accuracy import accuracy_of_pictures
 from bothways.judging.classes import outputs_of_labels
-from bothways.tasks.generate.drawing import picture_seed
-from bothways.tasks.evaluate.run import prepare_evaluation
+from bothways.models.catalogue import card
+from bothways.numerics.draws import Draws, generator, picture_seed
+from bothways.numerics.measures import wilson_interval
 from bothways.runs import RunFolder
+from bothways.tasks.evaluate.run import prepare_evaluation
 from command import run
 from small_flow import write_small_flow
 
@@ -193,7 +192,9 @@ def test_a_folder_of_folders_is_matched_by_name(tmp_path: Path, folder: Path) ->
 @pytest.fixture
 def two_kinds(monkeypatch) -> None:
     """Of the offline set: ten conditions in place of thirty."""
-    monkeypatch.setattr("bothways.tasks.evaluate.run.LEVELS", {kind: SEVERITIES[kind] for kind in ("noise", "contrast")})
+    monkeypatch.setattr(
+        "bothways.tasks.evaluate.run.LEVELS", {kind: SEVERITIES[kind] for kind in ("noise", "contrast")}
+    )
 
 
 @pytest.mark.usefixtures("two_kinds")

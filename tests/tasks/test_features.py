@@ -15,20 +15,20 @@ from PIL import Image
 
 import bothways
 from bothways import RunError, UserError, encode, finetune, load_classifier, load_flow
+from bothways.models.classifiers import flow_in
 from bothways.models.velocity import Flow
 from bothways.numerics.draws import Draws, generator
 from bothways.numerics.measures import wilson_interval
 from bothways.numerics.probes import linear, votes
-from bothways.models.classifiers import flow_in
-from bothways.tasks.features.files import FeatureFile, facts_in
-from bothways.tasks.features.run import features, prepare_features
-from bothways.tasks.features.section import section
 from bothways.representation.classifier import NOISE_SEED
 from bothways.representation.encode import Walk
 from bothways.representation.features import Features, pooled
 from bothways.representation.features import features as read_at_once
 from bothways.representation.readings import plan, routes_to
 from bothways.runs import RunFolder
+from bothways.tasks.features.files import FeatureFile, facts_in
+from bothways.tasks.features.run import features, prepare_features
+from bothways.tasks.features.section import section
 from command import refused, run
 from small_flow import write_small_flow
 

@@ -19,12 +19,12 @@ from bothways import UserError, finetune, load_classifier, load_flow, load_image
 from bothways.cli import main
 from bothways.numerics.draws import generator
 from bothways.numerics.measures import wilson_interval
-from bothways.tasks.finetune.run import begin_finetuning, conclude_finetuning
-from bothways.tasks.finetune.plan import prepare_finetuning, stratified
-from bothways.tasks.finetune.config import finetune_settings
-from bothways.tasks.generate.config import recipes
-from bothways.training.checkpoint import CHECKPOINT
 from bothways.runs import RunFolder
+from bothways.tasks.finetune.config import finetune_settings
+from bothways.tasks.finetune.plan import prepare_finetuning, stratified
+from bothways.tasks.finetune.run import begin_finetuning, conclude_finetuning
+from bothways.tasks.recipes import recipes
+from bothways.training.checkpoint import CHECKPOINT
 from bothways.types import VisionModel
 from command import refused
 from small_flow import small_unet, write_small_flow

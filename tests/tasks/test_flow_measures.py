@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 
 from bothways import UserError, decode, diagnose, encode, likelihood, load_flow, load_images
-from bothways.tasks.diagnose.run import prepare_diagnose, prepare_likelihood
 from bothways.representation.encode import Walk, walk
 from bothways.representation.likelihood import Integration, bits_per_dim
 from bothways.runs import RunFolder
+from bothways.tasks.diagnose.run import prepare_diagnose, prepare_likelihood
 from command import refused, run
 from small_flow import write_small_flow
 

@@ -15,13 +15,13 @@ from torch import Tensor
 
 import bothways
 from bothways import Result, UserError, generate, load_model
-from bothways.synthesis.ascent import ascend
-from bothways.tasks.generate.drawing import picture_seed
-from bothways.tasks.generate.run import prepare
-from bothways.tasks.generate.parts import batch_parts
-from bothways.tasks.generate.roles import find_classes
+from bothways.numerics.draws import picture_seed
 from bothways.report import write_report
 from bothways.runs import RunFolder, from_png
+from bothways.synthesis.ascent import ascend
+from bothways.tasks.generate.parts import batch_parts
+from bothways.tasks.generate.roles import find_classes
+from bothways.tasks.generate.run import prepare
 
 TOY = f"{Path(__file__).resolve().parents[1] / 'toy_model.py'}:build"
 EIGHT_BIT = 1 / 255

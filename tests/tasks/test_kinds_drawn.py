@@ -13,8 +13,8 @@ from bothways import Result, UserError, generate, load_model, statistics
 from bothways.data.sources import load_images
 from bothways.models.adapter import Adapter
 from bothways.numerics.draws import Draws
-from bothways.tasks.statistics.run import read_spread
 from bothways.runs import to_png
+from bothways.tasks.statistics.run import read_spread
 from zoo import CLASSIFIERS, SIZE, ZOO
 
 Zoo = Callable[[str], str]

@@ -21,21 +21,20 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import bothways
-from bothways import RunError, UserError, pretrain
+from bothways import RunError, UserError, pretrain, registry
 from bothways.cli import main
 from bothways.data.sources import load_images
 from bothways.models.catalogue import spec_from
 from bothways.models.nets.unet import SIZES, UNet
-from bothways.numerics.coupling import COUPLINGS
 from bothways.numerics.draws import generator
-from bothways.numerics.paths import PATHS
-from bothways.tasks.pretrain.config import pretrain_settings
-from bothways.tasks.pretrain.run import VALIDATION_SEED, begin, conclude, held_losses, prepare_pretraining
-from bothways.tasks.generate.config import read_recipe, recipes
-from bothways.training.checkpoint import CHECKPOINT
 from bothways.report import write_report
+from bothways.representation.couplings import coupling_of
 from bothways.runs import RunFolder
 from bothways.runs.files import replace_file
+from bothways.tasks.pretrain.config import pretrain_settings
+from bothways.tasks.pretrain.run import VALIDATION_SEED, begin, conclude, held_losses, prepare_pretraining
+from bothways.tasks.recipes import read_recipe, recipes
+from bothways.training.checkpoint import CHECKPOINT
 from command import refused
 
 RECIPE = """# Pretrains next to nothing
@@ -177,7 +176,7 @@ def test_the_loss_is_that_of_the_pictures_held_out(place: Path, whole: Path) -> 
     )  # grey: one draw for three channels
     noise = torch.randn(x.shape, generator=source)
     t = (torch.arange(7) + torch.rand(7, generator=source)) / 7
-    noise, t = noise[COUPLINGS["ot"](x, noise)].double(), t.double()
+    noise, t = noise[coupling_of("ot")(x, noise)].double(), t.double()
     with torch.no_grad():
         place_of = t.view(-1, 1, 1, 1) * x + (1 - t.view(-1, 1, 1, 1)) * noise
         error = rebuilt(whole).double()(place_of, 1000 * t) - (x - noise)
@@ -222,8 +221,8 @@ def test_colour_and_bf16(place: Path, tmp_path: Path) -> None:
     assert {p.dtype for p in done.flow.parameters()} == {torch.float32}
 
 
-@pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("coupling", COUPLINGS)
+@pytest.mark.parametrize("path", registry.names("path"))
+@pytest.mark.parametrize("coupling", registry.names("coupling"))
 def test_every_path_goes_with_every_coupling(place: Path, tmp_path: Path, path: str, coupling: str) -> None:
     plan, training = begun(place, tmp_path / "out", path=path, coupling=coupling, epochs=1)
     assert [frame.step for frame in training.run()] == [1, 2]  # 23 pictures, 8 at a time
@@ -476,9 +475,9 @@ def test_the_papers_three_differ_in_path_and_coupling_alone() -> None:
 
 
 def test_the_words_that_settings_allow_are_those_that_exist(capsys: Any, monkeypatch: Any) -> None:
-    for name in PATHS:
+    for name in registry.names("path"):
         assert pretrain_settings(path=name).path == name
-    for name in COUPLINGS:
+    for name in registry.names("coupling"):
         assert pretrain_settings(coupling=name).coupling == name
     monkeypatch.setenv("COLUMNS", "200")
     with pytest.raises(SystemExit):

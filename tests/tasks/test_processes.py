@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 
 from bothways import pretrain
 from bothways.cli import main
-from bothways.training.checkpoint import CHECKPOINT
 from bothways.runs import RunFolder
+from bothways.training.checkpoint import CHECKPOINT
 
 # By plain descent, unclipped: Adam would hide a gradient that is a sum and not a mean.
 RECIPE = """# Pretrains next to nothing

@@ -15,10 +15,10 @@ import torch
 import bothways
 from bothways import RunError, UserError, generate, load_model
 from bothways.cli import main
-from bothways.synthesis import ascent as loop
-from bothways.tasks.generate import drawing as drawing_room
 from bothways.report import write_report
 from bothways.runs import RunFolder
+from bothways.synthesis import ascent as loop
+from bothways.tasks.generate import drawing as drawing_room
 
 TOY = f"{Path(__file__).resolve().parents[1] / 'toy_model.py'}:build"
 CHOICES = ["--class", "anchor", "candle", "dragon", "--n", "2", "--batch", "2", "--recipe", "das", "--steps", "8"]

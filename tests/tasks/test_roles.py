@@ -12,8 +12,8 @@ from torch import nn
 
 from bothways import ModelSpec, UserError, generate, load_model
 from bothways.models.adapter import Adapter
-from bothways.tasks.generate.roles import find_classes, find_models
 from bothways.tasks.generate.config import draw_settings
+from bothways.tasks.generate.roles import find_classes, find_models
 
 TOY = f"{Path(__file__).resolve().parents[1] / 'toy_model.py'}:build"
 OTHER = TOY.replace(":build", ":other")

@@ -12,8 +12,8 @@ from torchdiffeq import odeint
 
 from bothways import UserError, load_flow, sample
 from bothways.numerics.draws import Draws
-from bothways.tasks.sample.run import prepare_sample
 from bothways.runs import RunFolder
+from bothways.tasks.shelf import work_of
 from command import refused, run
 from small_flow import small_unet, write_small_flow
 
@@ -45,7 +45,7 @@ def test_a_picture_belongs_to_its_seed_in_any_batch(tmp_path: Path, order: str) 
 
 def test_a_run_that_was_cut_short_goes_on_to_the_same_pictures(address: str, tmp_path: Path) -> None:
     options = {"steps": 3, "batch": 2, "out": tmp_path / "run"}
-    with closing(prepare_sample(address, 5, **options).run()) as frames:
+    with closing(work_of("sample", address, 5, **options).run()) as frames:
         for place, _ in enumerate(frames):
             if place == 4:  # in the midst of the second batch
                 break
@@ -73,9 +73,9 @@ def test_the_command_writes_a_report(address: str, tmp_path: Path, capsys: pytes
     [
         (["no-such-flow"], "no-such-flow"),
         (["ADDRESS", "--steps", "0"], "steps=0"),
-        (["ADDRESS", "--n", "0"], "--n 0"),
+        (["ADDRESS", "--n", "0"], "n=0"),
         (["ADDRESS", "--data", "digits"], "type --judge"),
-        (["ADDRESS", "--solver", "eulr"], "euler, midpoint"),
+        (["ADDRESS", "--solver", "eulr"], "type euler"),
     ],
 )
 def test_what_cannot_be_is_one_line(
@@ -89,12 +89,12 @@ def test_what_cannot_be_is_one_line(
 def test_a_run_does_not_go_on_with_other_weights(tmp_path: Path) -> None:
     place = write_small_flow(tmp_path / "flow")
     options = {"steps": 1, "batch": 1, "out": tmp_path / "run"}
-    with closing(prepare_sample(str(place), 2, **options).run()) as frames:
+    with closing(work_of("sample", str(place), 2, **options).run()) as frames:
         next(frames)
-    assert prepare_sample(str(place), 2, resume=True, **options).steps == 2
+    assert work_of("sample", str(place), 2, resume=True, **options).steps == 2
     save_file(small_unet(seed=1).state_dict(), place / "flow.safetensors")
     with pytest.raises(UserError, match=r"model\.weights was"):
-        prepare_sample(str(place), 2, resume=True, **options)
+        work_of("sample", str(place), 2, resume=True, **options)
 
 
 def test_who_looks_on_may_ask_for_gradients(address: str) -> None:

@@ -11,11 +11,11 @@ import torch
 import bothways
 from bothways import Result, UserError
 from bothways.numerics.draws import Draws
+from bothways.runs import from_png, to_png
 from bothways.tasks.scorecard import attempts
 from bothways.tasks.scorecard.attempts import ATTEMPTS, Attempt, attempted, drawn_by, picture_row
-from bothways.tasks.scorecard.run import DAMAGE, FILE, LEVELS, prepare_scorecard, real_pictures, scorecard
-from bothways.runs import from_png, to_png
 from bothways.tasks.scorecard.quantities import label_free
+from bothways.tasks.scorecard.run import DAMAGE, FILE, LEVELS, prepare_scorecard, real_pictures, scorecard
 
 HERE = Path(__file__).resolve().parents[1]
 TOY = f"{HERE / 'toy_model.py'}:build"

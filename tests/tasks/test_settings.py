@@ -10,17 +10,8 @@ import pytest
 
 from bothways import UserError
 from bothways.runs.citations import citations
-from bothways.tasks.generate.config import (
-    TASKS,
-    DrawSettings,
-    checked,
-    described,
-    draw_settings,
-    read_recipe,
-    recipe_folder,
-    recipes,
-    spoken_changes,
-)
+from bothways.tasks.generate.config import TASKS, DrawSettings, checked, described, draw_settings, spoken_changes
+from bothways.tasks.recipes import read_recipe, recipe_folder, recipes
 
 BAD = {
     "n": 0,
@@ -147,7 +138,7 @@ def test_a_length_is_a_share_below_one_and_pixels_from_one_on() -> None:
 
 def test_a_toml_file_is_a_recipe(tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
-    file.write_text('# mine\ntask = "draw"\nsteps = 7\nlevels = [1, 2, 4]\n')
+    file.write_text('# mine\ntask = "generate"\nsteps = 7\nlevels = [1, 2, 4]\n')
     settings = draw_settings(str(file), copies=2)
     assert (settings.recipe, settings.steps, settings.levels, settings.copies) == (str(file), 7, [1, 2, 4], 2)
 
@@ -157,11 +148,11 @@ def test_a_toml_file_is_a_recipe(tmp_path: Path) -> None:
     [
         (b"steps = ", "cannot be read as TOML"),
         (b"\xff\xfe", "cannot be read as TOML"),
-        (b"steps = 7", 'task = "draw"'),
-        (b'task = "train"', 'task = "draw"'),
-        (b'task = "draw"\nstep = 7', "steps"),
-        (b'task = "draw"\n[fit]\nsteps = 7', "'fit'"),
-        (b'task = "draw"\nsteps = "many"', "steps='many'"),
+        (b"steps = 7", 'task = "generate"'),
+        (b'task = "train"', 'task = "generate"'),
+        (b'task = "generate"\nstep = 7', "steps"),
+        (b'task = "generate"\n[fit]\nsteps = 7', "'fit'"),
+        (b'task = "generate"\nsteps = "many"', "steps='many'"),
     ],
 )
 def test_a_bad_toml_file_is_refused(tmp_path: Path, content: bytes, says: str) -> None:

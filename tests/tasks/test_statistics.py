@@ -12,14 +12,15 @@ from torch import Tensor, nn
 
 from bothways import ModelSpec, UserError, generate, load_model, statistics
 from bothways.data.sources import load_images
+from bothways.data.splits import is_statistics
 from bothways.models.adapter import Adapter
 from bothways.models.catalogue import bundled_names, kept_statistics, read_statistics
 from bothways.numerics.draws import Draws
-from bothways.tasks.generate.run import prepare
-from bothways.tasks.statistics.run import as_tensors, is_statistics, known_of, read_space, read_spread, space_of
 from bothways.runs import to_png
 from bothways.synthesis.objectives import measure_spread
 from bothways.synthesis.sampling import Part, Space, features_name, statistics_name
+from bothways.tasks.generate.run import prepare
+from bothways.tasks.statistics.run import as_tensors, known_of, read_space, read_spread, space_of
 
 TOY = f"{Path(__file__).resolve().parents[1] / 'toy_model.py'}:build"
 HALF = 2.0**-11  # the relative error of half precision

@@ -13,11 +13,12 @@ from bothways.cli import main
 from bothways.models.adapter import Adapter
 from bothways.numerics.fill import harmonic_fill, tension_fill
 from bothways.numerics.pyramid import resize
-from bothways.tasks.generate.asked import read_prompts
-from bothways.tasks.generate.config import TASKS, recipes
 from bothways.runs import RunFolder, from_png, to_png
 from bothways.synthesis.inpainting import predict_statistics
 from bothways.synthesis.objectives import channel_statistics, vectors
+from bothways.tasks.generate.asked import read_prompts
+from bothways.tasks.generate.config import TASKS
+from bothways.tasks.recipes import recipes
 from bothways.types import UserError
 
 TOY = f"{Path(__file__).parents[1] / 'toy_model.py'}:build"
@@ -46,7 +47,7 @@ def inside(high: int = 16, wide: int = 16) -> Tensor:
 
 
 @pytest.mark.filterwarnings("ignore:no real pictures")
-@pytest.mark.parametrize("recipe", [*recipes("draw")])
+@pytest.mark.parametrize("recipe", [*recipes("generate")])
 def test_what_is_masked_out_is_the_photo_bit_for_bit_by_every_recipe(toy: Adapter, recipe: str) -> None:
     photo, mask = photos_of(2), inside()
     statistics = {"statistics": "batch"} if recipe in ("icons", "statistics-tv", "sampled") else {}

@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 from bothways import UserError, generate, load_images, load_model
 from bothways.cli import main
 from bothways.numerics.measures import wilson_interval
-from bothways.tasks.train.run import prepare_training
 from bothways.runs import RunFolder
+from bothways.tasks.train.run import prepare_training
 
 NAMES = [f"colour {k}" for k in range(10)]
 RECIPE = """# Trains next to nothing
@@ -165,7 +165,7 @@ def test_initial_weights_leave_the_callers_random_state_alone(place: Path, tmp_p
         ("batch = 10", "batch = 51", "51 at a time"),
         ('optimizer = "sgd"', 'optimizer = "sdg"', "sgd"),
         ("[network]", "[net]", "network"),
-        ('task = "train"', 'task = "draw"', 'task = "train"'),
+        ('task = "train"', 'task = "generate"', 'task = "train"'),
     ],
 )
 def test_a_bad_recipe_is_refused_before_anything_is_written(

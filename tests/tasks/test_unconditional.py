@@ -12,20 +12,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bothways import ModelSpec, Result, UserError, generate, load_model
-from bothways.synthesis.ascent import ascend
 from bothways.models.adapter import Adapter
-from bothways.numerics.draws import Draws
-from bothways.tasks.generate.asked import Batch
-from bothways.tasks.generate.drawing import picture_seed
-from bothways.tasks.generate.run import prepare
-from bothways.tasks.generate.parts import batch_parts
-from bothways.tasks.generate.roles import find_labels, labels_of
+from bothways.numerics.draws import Draws, picture_seed
 from bothways.report import write_report
 from bothways.runs import RunFolder, to_png
+from bothways.synthesis.ascent import ascend
 from bothways.synthesis.dsf.score import dsf_score
 from bothways.synthesis.objectives import channel_statistics, class_log_probability, vectors
 from bothways.synthesis.resized import Resized
 from bothways.synthesis.sampling import Space
+from bothways.tasks.generate.asked import Batch
+from bothways.tasks.generate.parts import batch_parts
+from bothways.tasks.generate.roles import find_labels, labels_of
+from bothways.tasks.generate.run import prepare
 
 TOY = f"{Path(__file__).resolve().parents[1] / 'toy_model.py'}:build"
 OTHER = TOY.replace(":build", ":other")

@@ -12,17 +12,17 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from bothways.models.catalogue import CLASSIFIER_CARD
-from bothways.models.flows import load_flow
-from bothways.numerics.draws import Draws
 from bothways.models.classifiers import CLASSIFIER_WEIGHTS, classifier_card, load_classifier, origin_of
 from bothways.models.encoding import decode, encode
-from bothways.tasks.walk.run import Walking, prepare_walk
+from bothways.models.flows import load_flow
+from bothways.numerics.draws import Draws
 from bothways.report import write_report
 from bothways.representation.classifier import FlowClassifier
 from bothways.representation.encode import Walk
 from bothways.representation.features import Features
 from bothways.runs import RunFolder, to_png
 from bothways.runs.files import write_json
+from bothways.tasks.walk.run import Walking, prepare_walk
 from bothways.types import UserError
 from small_flow import write_small_flow
 

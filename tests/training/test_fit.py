@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bothways.training.fit import FitSettings, FitState, build_optimizers, fit, rate_at
 from bothways.models.nets.attention import AttentionNet
 from bothways.models.nets.resnet import ResNet
 from bothways.numerics.draws import generator
+from bothways.training.fit import FitSettings, FitState, build_optimizers, fit, rate_at
 from bothways.types import RunError, UserError
 
 Batch = tuple[Tensor, ...]

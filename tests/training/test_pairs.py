@@ -8,12 +8,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from bothways import registry
 from bothways.data.images import Augmentation, Batch, batches
-from bothways.training.pairs import dequantised, pairs
 from bothways.data.sources import ImageSet
 from bothways.models.velocity import Flow
-from bothways.numerics.coupling import COUPLINGS, independent, ot
 from bothways.numerics.draws import generator
+from bothways.representation.couplings import coupling_of
+from bothways.representation.couplings.independent import independent
+from bothways.representation.couplings.ot import ot
+from bothways.training.pairs import dequantised, pairs
 from bothways.types import ModelSpec
 
 NOTHING = Augmentation(crop=0, flip=False)
@@ -78,9 +81,9 @@ def test_transport_is_the_cheapest_of_all_permutations() -> None:
     assert list(best) != list(range(6))
 
 
-@pytest.mark.parametrize("coupling", COUPLINGS)
+@pytest.mark.parametrize("coupling", registry.names("coupling"))
 def test_every_noise_is_used_once_and_only_its_place_differs(coupling: str) -> None:
-    x, noise, t = pairs(drawn(10), CODE, COUPLINGS[coupling], 0)(1)
+    x, noise, t = pairs(drawn(10), CODE, coupling_of(coupling), 0)(1)
     x0, noise0, t0 = pairs(drawn(10), CODE, independent, 0)(1)
     assert torch.equal(x, x0)
     assert torch.equal(t, t0)

@@ -4,15 +4,32 @@ from __future__ import annotations
 
 import sys
 import warnings
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
+from bothways import registry
+from bothways.cli.commands import command_of
 from bothways.cli.show import complain
 from bothways.types import RunError, UserError
 from bothways.version import __version__
 
+
+class Commands(TyperGroup):
+    """The commands of the tasks, each built from its Config when it is asked for, before the others."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return [*registry.names("task"), *super().list_commands(ctx)]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in registry.entries("task"):
+            return super().get_command(ctx, cmd_name)
+        return command_of(cmd_name)
+
+
 app = typer.Typer(
+    cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",

@@ -58,8 +58,8 @@ def explain(
     overwrite: Overwrite = False,
     resume: Resume = False,
 ) -> None:
-    from bothways.tasks.explain.run import prepare_audit
     from bothways.tasks.explain.limits import beyond, read_limits
+    from bothways.tasks.explain.run import prepare_audit
     from bothways.tasks.explain.section import write_audit
 
     limits = read_limits(fail_on or ())

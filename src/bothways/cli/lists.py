@@ -6,7 +6,7 @@ from rich.table import Column, Table
 
 from bothways.cli.entry import app
 from bothways.cli.show import console, say
-from bothways.tasks.generate.config import recipes
+from bothways.tasks.recipes import recipes
 
 
 @app.command(help="The bundled models and flows, what they reached, the sizes of U-Nets, and the kinds of address.")
@@ -49,7 +49,7 @@ def models() -> None:
 @app.command("recipes", help="The recipes for drawing and for training.")
 def list_recipes() -> None:
     titles = {
-        "draw": "bothways generate --recipe",
+        "generate": "bothways generate --recipe",
         "train": "bothways train",
         "pretrain": "bothways pretrain",
         "finetune": "bothways finetune FLOW --recipe",

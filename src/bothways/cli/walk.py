@@ -10,59 +10,12 @@ import typer
 
 from bothways.cli.entry import app
 from bothways.cli.options import Device, Overwrite, Resume
-from bothways.cli.show import follow, say, show_verdicts, write_page
+from bothways.cli.show import follow, say, write_page
 
 FlowRun = Annotated[
     str, typer.Argument(metavar="FLOW", help="A run of bothways pretrain, or a flow's address.", show_default=False)
 ]
 Precision = Annotated[str, typer.Option(help="Precision of the network: float32, bf16, float16.")]
-
-SAMPLE_HELP = """
-Draw pictures from a flow: noise, walked to pictures.
-
-[bold]Examples[/bold]
-
-  bothways sample runs/digits --n 100
-  bothways sample bundled:cifar10-flow --n 64 --steps 100 --solver heun --data path/to/cifar10
-  bothways sample diffusers:google/ddpm-cifar10-32 --n 16 --device cuda --dtype bf16
-"""
-
-
-@app.command(help=SAMPLE_HELP)
-def sample(
-    flow: FlowRun,
-    n: Annotated[int, typer.Option("--n", "-n", help="Pictures.")] = 64,
-    steps: Annotated[int, typer.Option(help="Steps from noise to picture.")] = 50,
-    solver: Annotated[str, typer.Option(help="euler, midpoint, heun, rk4, reversible-heun.")] = "midpoint",
-    seed: Annotated[int, typer.Option(help="The same seed, the same numbers.", min=0)] = 0,
-    batch: Annotated[int, typer.Option(help="Pictures at a time.")] = 64,
-    judge: Annotated[
-        list[str] | None,
-        typer.Option(
-            help=r"A model that compares them with real ones; repeatable. \[default: of a bundled flow, ours]"
-        ),
-    ] = None,
-    data: Annotated[Path | None, typer.Option(help="Real pictures (parquet or folder) for the judges.")] = None,
-    device: Device = "cpu",
-    dtype: Precision = "float32",
-    out: Annotated[Path, typer.Option(help="The run folder.")] = Path("runs/sample"),
-    overwrite: Overwrite = False,
-    resume: Resume = False,
-) -> None:
-    from bothways.tasks.sample.run import prepare_sample
-
-    sampling = prepare_sample(
-        flow, n, steps=steps, solver=solver, seed=seed, batch=batch, judges=judge, data=data, device=device,
-        dtype=dtype, out=out, overwrite=overwrite, resume=resume,
-    )  # fmt: skip
-    with closing(sampling.run()) as frames:
-        follow(frames, sampling.steps, "walking")
-    result = sampling.conclude()
-    page = write_page([out], out / "report.html")
-    if result.measures["judges"]:
-        show_verdicts({out.name: result.measures})
-    say(f"{len(result)} pictures in {out}/images, the report in {page}")
-
 
 PicturesToWalk = Annotated[
     str, typer.Option(help="Pictures (see bothways pretrain -h); their test split, if any.", show_default=False)

@@ -94,7 +94,7 @@ def find_images(address: str | Path, *, split: str = "train", limit: int | None 
     if path.is_file():
         return from_parquet([path], limit)
     shards = find_shards(path, split)
-    return from_parquet(shards, limit) if shards else _folder_entries(_split_folder(path, split), limit)
+    return from_parquet(shards, limit) if shards else _folder_entries(split_folder(path, split), limit)
 
 
 def first_size(address: str | Path, split: str) -> tuple[int, int]:
@@ -103,27 +103,7 @@ def first_size(address: str | Path, split: str) -> tuple[int, int]:
     return image.shape[0], image.shape[1]
 
 
-def is_split(address: str | Path, split: str) -> bool:
-    """Whether ``split`` is a part of the data, and not all of it, as of a single file or a folder without splits.
-
-    Raises UserError for a split that is not among those that are there.
-    """
-    path = Path(address).expanduser()
-    if str(address) in NAMED or not path.exists():
-        return True
-    return path.is_dir() and (find_shards(path, split) is not None or _split_folder(path, split) != path)
-
-
-def training_split(address: str | Path) -> str:
-    """The split that is measured beforehand: "train", or "test" of data that have no other."""
-    try:
-        is_split(address, "train")
-    except UserError:
-        return "test"
-    return "train"
-
-
-def _split_folder(path: Path, split: str) -> Path:
+def split_folder(path: Path, split: str) -> Path:
     """PATH/SPLIT where it holds a folder a class, else PATH itself."""
     splits = {p.name for p in path.iterdir() if p.is_dir() and any(inner.is_dir() for inner in p.iterdir())}
     if split in splits:

@@ -25,15 +25,15 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from bothways.models.adapter import SPEC_LINES, Adapter
-from bothways.models.nets.attention import AttentionNet
 from bothways.models.hub import Loaded
-from bothways.models.open_clip_models import from_open_clip
+from bothways.models.nets.attention import AttentionNet
 from bothways.models.nets.plain import PlainNet
 from bothways.models.nets.points import PointNet
 from bothways.models.nets.resnet import ResNet
+from bothways.models.nets.unet import UNet
+from bothways.models.open_clip_models import from_open_clip
 from bothways.models.timm_models import from_timm
 from bothways.models.transformers_models import from_clip, from_transformers
-from bothways.models.nets.unet import UNet
 from bothways.types import ModelSpec, UserError
 
 BUNDLED = Path(__file__).parent / "bundled"

@@ -30,8 +30,8 @@ from bothways.models.catalogue import (
     spec_from,
 )
 from bothways.models.flows import find_classifier, load_flow
-from bothways.models.torchcfm_flows import SIZE as TORCHCFM_SIZE
 from bothways.models.nets.unet import SIZES, UNet
+from bothways.models.torchcfm_flows import SIZE as TORCHCFM_SIZE
 from bothways.models.velocity import Flow
 from bothways.representation.classifier import FlowClassifier
 from bothways.representation.encode import Walk

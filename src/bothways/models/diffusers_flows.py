@@ -22,7 +22,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from bothways.models.hub import Loaded, folder, library, reading
-from bothways.numerics.paths import scheduled
+from bothways.representation.paths.scheduled import scheduled
 from bothways.types import ModelSpec, Path, UserError
 
 CONFIG, WEIGHTS, SCHEDULER = "config.json", "diffusion_pytorch_model.safetensors", "scheduler_config.json"

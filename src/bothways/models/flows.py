@@ -36,8 +36,8 @@ from bothways.models.catalogue import (
 )
 from bothways.models.diffusers_flows import from_diffusers
 from bothways.models.hub import Loaded
-from bothways.models.torchcfm_flows import from_torchcfm
 from bothways.models.nets.unet import UNet
+from bothways.models.torchcfm_flows import from_torchcfm
 from bothways.models.velocity import Flow
 from bothways.types import ModelSpec, RunError, UserError
 

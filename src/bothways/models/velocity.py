@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bothways.models.adapter import DTYPES
-from bothways.numerics.paths import path_of
+from bothways.representation.paths import path_of
 from bothways.types import ModelSpec, Path, RunError, UserError
 
 

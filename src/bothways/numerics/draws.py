@@ -14,6 +14,13 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+SEEDS_OF_A_RUN = 1_000_000
+
+
+def picture_seed(run_seed: int, index: int) -> int:
+    """The seed of one picture: the same whatever else the run holds."""
+    return run_seed * SEEDS_OF_A_RUN + index
+
 
 def generator(seed: int, t: float = 0.0, purpose: str = "") -> torch.Generator:
     """The generator of one picture at one moment for one purpose."""

@@ -9,9 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bothways.tasks.finetune import section as classifier
-
-from bothways.tasks.evaluate import section as evaluation
 from bothways.report.charts import ACCENT, Chart, base_layout
 from bothways.report.flow_charts import (
     AXIS,
@@ -26,6 +23,8 @@ from bothways.report.flow_charts import (
 )
 from bothways.report.tables import significant
 from bothways.runs.files import dotted
+from bothways.tasks.evaluate import section as evaluation
+from bothways.tasks.finetune import section as classifier
 
 Facts = Mapping[str, Any]
 

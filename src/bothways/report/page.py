@@ -10,21 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from bothways.report import along, charts, compared, flow, tables
-
-from bothways.tasks.explain import section as audit
-
-from bothways.tasks.finetune import section as classifier
-
-from bothways.tasks.curves import section as curves
-
-from bothways.tasks.evaluate import section as evaluation
-
-from bothways.tasks.features import section as features
 from bothways.report.pictures import Album, album
 from bothways.report.sentence import sentence, work_of
 from bothways.report.template import filled
 from bothways.runs import PHOTOS, RunFolder
 from bothways.runs.files import reason, replace_file
+from bothways.tasks.curves import section as curves
+from bothways.tasks.evaluate import section as evaluation
+from bothways.tasks.explain import section as audit
+from bothways.tasks.features import section as features
+from bothways.tasks.finetune import section as classifier
 from bothways.types import RunError, UserError
 
 GIVEN_AT_MOST = 50  # photos shown beside what was made of them

@@ -7,13 +7,10 @@ from datetime import datetime
 from typing import Any
 
 from bothways.report import flow, tables
-
-from bothways.tasks.finetune import section as classifier
-
-from bothways.tasks.curves import section as curves
-
-from bothways.tasks.evaluate import section as evaluation
 from bothways.runs import RunFolder
+from bothways.tasks.curves import section as curves
+from bothways.tasks.evaluate import section as evaluation
+from bothways.tasks.finetune import section as classifier
 
 WORKS = {
     "pretrain": "training",

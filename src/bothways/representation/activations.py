@@ -15,7 +15,7 @@ from difflib import get_close_matches
 import torch
 from torch import Tensor, nn
 
-from bothways.numerics.paths import interpolate
+from bothways.representation.paths import interpolate
 from bothways.types import Path, UserError
 
 MIDDLE = "network.middle"  # of models/velocity.Flow over models/unet.UNet

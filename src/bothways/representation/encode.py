@@ -18,13 +18,12 @@ from typing import Any, Literal, overload
 import torch
 from torch import Tensor
 
+from bothways import registry
 from bothways.numerics.discrete_adjoint import KEEP, integrate_exact, leaves_of, module_of
-from bothways.numerics.paths import LEAST_DEPTH
-from bothways.numerics.solvers import SOLVERS, State, grid, solver_of, walked
+from bothways.numerics.solvers import Adaptive, Solver, State, any_solver, grid, solver_of, walked
+from bothways.representation.paths import least_depth, path_of
 from bothways.types import Flow, RunError, UserError, VectorField
 
-ADAPTIVE = ("dopri5", "dopri8", "bosh3", "adaptive_heun")  # of torchdiffeq
-SAME_TABLEAU = {"euler": "euler", "midpoint": "midpoint", "heun": "heun2"}  # torchdiffeq's rk4 is another than ours
 GRADIENTS = ("exact", "direct", "adjoint")
 PART = 64  # pictures that are walked at once where no gradient is needed
 
@@ -33,7 +32,8 @@ PART = 64  # pictures that are walked at once where no gradient is needed
 class Walk:
     """How a walk is made.
 
-    steps: of a fixed grid. solver: one of ``SOLVERS``, or of ``ADAPTIVE``, which choose their own steps.
+    steps: of a fixed grid. solver: a name of the registry, PATH.py:NAME, or a ``Solver``; an adaptive one chooses its
+    own steps.
     gradient: "exact", the discrete adjoint; "direct", backpropagation through all steps, whose memory grows with them;
     "adjoint", torchdiffeq's continuous adjoint, which is off by O(h). keep: of the exact one, how many last steps keep
     their graph. dtype: of the state, None for that of what is walked; a module still gets its parameters' own.
@@ -43,23 +43,29 @@ class Walk:
     """
 
     steps: int = 10
-    solver: str = "euler"
+    solver: str | Solver = "euler"
     gradient: str = "exact"
     keep: int = KEEP
     dtype: torch.dtype | None = None
     rtol: float = 1e-5
     atol: float = 1e-5
 
+    @property
+    def name(self) -> str:
+        """Of the solver."""
+        return registry.name_of(self.solver)
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether the solver chooses its own steps."""
+        return isinstance(any_solver(self.solver), Adaptive)
+
     def __post_init__(self) -> None:
-        if self.solver not in (*SOLVERS, *ADAPTIVE):
-            raise UserError(f"solver {self.solver!r} is not known; type one of {', '.join((*SOLVERS, *ADAPTIVE))}")
+        found = any_solver(self.solver)
         if self.gradient not in GRADIENTS:
             raise UserError(f"gradient {self.gradient!r} is not known; type one of {', '.join(GRADIENTS)}")
-        if self.gradient == "adjoint" and self.solver not in (*SAME_TABLEAU, *ADAPTIVE):
-            known = ", ".join((*SAME_TABLEAU, *ADAPTIVE))
-            raise UserError(
-                f'solver {self.solver!r} has no gradient="adjoint"; type gradient="exact", or one of {known}'
-            )
+        if self.gradient == "adjoint" and not isinstance(found, Adaptive) and not found.same_as:
+            raise UserError(f'solver {self.name!r} has no gradient="adjoint"; type gradient="exact", or solver="euler"')
         if self.steps < 1 or self.keep < 1:
             raise UserError(f"steps={self.steps}, keep={self.keep}; a walk takes 1 step or more, and keeps 1 or more")
         if not (self.rtol > 0 and self.atol > 0):
@@ -76,7 +82,7 @@ def walk_state(v: VectorField, state: State, start: float, end: float, how: Walk
 
     state: (x,), or what this returned: reversible Heun holds (x, y, f), and takes it back to where it came from with
     the same steps, exactly but for rounding. A flow on the path "vp" is walked no nearer to the picture than
-    ``LEAST_DEPTH``, where its velocity ends. Where start is end, the state comes back as it is.
+    that path's least depth, where its velocity ends. Where start is end, the state comes back as it is.
 
     Raises UserError for a state of another solver, and for exact gradients asked of an adaptive solver; RunError where
     an adaptive solver cannot go on.
@@ -85,7 +91,7 @@ def walk_state(v: VectorField, state: State, start: float, end: float, how: Walk
     if start == end:
         return state
     v, state = _in_precision(v, state, how)
-    if how.solver in ADAPTIVE or how.gradient == "adjoint":
+    if how.adaptive or how.gradient == "adjoint":
         return (_by_torchdiffeq(v, _alone(state, how), start, end, how),)
     solver, times = solver_of(how.solver), grid(start, end, how.steps)
     state = _started(v, state, start, how)
@@ -201,11 +207,13 @@ def _needs_gradient(v: VectorField, x: Tensor) -> bool:
 
 
 def image_time(v: VectorField | Flow) -> float:
-    """Where a walk from the image begins: 1, or a depth of LEAST_DEPTH from it on the variance-preserving path.
+    """Where a walk from the image begins: 1, or the least depth of a path whose velocity is infinite at the image.
 
-    That path's velocity is infinite at the image. There the picture is taken for x_t, whose noise it lacks.
+    There the picture is taken for x_t, whose noise it lacks.
     """
-    return 1.0 - LEAST_DEPTH if getattr(getattr(v, "spec", None), "path", None) == "vp" else 1.0
+    stated = getattr(getattr(v, "spec", None), "path", None)
+    known = stated is not None and (registry.is_address(stated) or stated in registry.names("path"))
+    return 1.0 - (least_depth(path_of(stated)) if known else 0.0)
 
 
 def _within(v: VectorField, start: float, end: float) -> tuple[float, float]:
@@ -229,21 +237,22 @@ def _cast(v: VectorField, own: torch.dtype, x: Tensor, t: Tensor) -> Tensor:
 def _alone(state: State, how: Walk) -> Tensor:
     if len(state) > 1:
         raise UserError(
-            f"the walked state holds {len(state)} tensors, which solver {how.solver!r} does not; "
+            f"the walked state holds {len(state)} tensors, which solver {how.name!r} does not; "
             'type solver="reversible-heun", or give its first tensor alone'
         )
     return state[0]
 
 
 def _started(v: VectorField, state: State, start: float, how: Walk) -> State:
-    whole = how.solver == "reversible-heun" and len(state) == 3
-    return state if whole else solver_of(how.solver).start(v, _alone(state, how), start)
+    solver = solver_of(how.solver)
+    whole = len(state) > 1 and len(state) == solver.holds
+    return state if whole else solver.start(v, _alone(state, how), start)
 
 
 @torch.no_grad()
 def _moments(v: VectorField, state: State, times: list[float], how: Walk) -> Iterator[tuple[float, Tensor]]:
     yield times[0], state[0]
-    if how.solver in ADAPTIVE:
+    if how.adaptive:
         for t, following in pairwise(times):
             state = (_by_torchdiffeq(v, state[0], t, following, how),)
             yield following, state[0]
@@ -257,17 +266,17 @@ def _by_torchdiffeq(v: VectorField, x: Tensor, start: float, end: float, how: Wa
     try:
         from torchdiffeq import odeint, odeint_adjoint
     except ImportError as error:
-        asked = f"solver {how.solver!r}" if how.solver in ADAPTIVE else f"gradient {how.gradient!r}"
+        asked = f"solver {how.name!r}" if how.adaptive else f"gradient {how.gradient!r}"
         raise UserError(f'{asked} needs torchdiffeq, which is not here; type pip install "bothways[ode]"') from error
-    adaptive = how.solver in ADAPTIVE
+    adaptive = how.adaptive
     refusal = UserError(
-        f'solver {how.solver!r} has no gradient="exact"; type gradient="direct", or walk under torch.no_grad()'
+        f'solver {how.name!r} has no gradient="exact"; type gradient="direct", or walk under torch.no_grad()'
     )
     exact = how.gradient == "exact"
     if exact and module_of(v) is not None and _needs_gradient(v, x):
         raise refusal
     times = torch.tensor([start, end] if adaptive else grid(start, end, how.steps), dtype=torch.float64)
-    options: dict[str, Any] = {"rtol": how.rtol, "atol": how.atol, "method": SAME_TABLEAU.get(how.solver, how.solver)}
+    options: dict[str, Any] = {"rtol": how.rtol, "atol": how.atol, "method": _method(how)}
 
     def field(t: Tensor, x: Tensor) -> Tensor:
         return v(x, t.to(x.dtype).expand(len(x)))
@@ -280,10 +289,16 @@ def _by_torchdiffeq(v: VectorField, x: Tensor, start: float, end: float, how: Wa
             result = odeint(field, x, times.to(x.device), **options)[-1]
     except AssertionError as error:  # torchdiffeq's word for a step that became too small, and for what is not finite
         said = str(error).splitlines()[0][:80] if str(error) else "it stopped"
-        raise RunError(f"solver {how.solver!r}: {said}; raise rtol and atol, or type dtype=torch.float64") from error
+        raise RunError(f"solver {how.name!r}: {said}; raise rtol and atol, or type dtype=torch.float64") from error
     if exact and result.requires_grad:
         raise refusal
     return result
+
+
+def _method(how: Walk) -> str:
+    """The solver's name in torchdiffeq."""
+    found = any_solver(how.solver)
+    return found.method if isinstance(found, Adaptive) else found.same_as
 
 
 def _trained(v: VectorField, x: Tensor, start: float) -> list[Tensor]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from bothways.numerics.paths import interpolate
+from bothways.representation.paths import interpolate
 from bothways.types import Path, VectorField
 
 

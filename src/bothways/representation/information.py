@@ -22,7 +22,7 @@ from torch import Tensor
 
 from bothways.numerics.association import mean_interval
 from bothways.numerics.draws import Draws
-from bothways.numerics.paths import interpolate
+from bothways.representation.paths import interpolate
 from bothways.types import Path, VectorField
 
 

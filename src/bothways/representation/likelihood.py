@@ -22,10 +22,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bothways import registry
 from bothways.numerics.association import Estimate, mean_interval
 from bothways.numerics.draws import Draws
-from bothways.numerics.solvers import SOLVERS, grid, walked
-from bothways.representation.encode import ADAPTIVE, image_time
+from bothways.numerics.solvers import Adaptive, Solver, any_solver, grid, solver_of, walked
+from bothways.representation.encode import image_time
 from bothways.types import Flow, ModelSpec, RunError, UserError, VectorField
 
 EXACT_AT_MOST = 256  # values of a picture: to here the whole trace is cheap
@@ -37,21 +38,25 @@ ROWS_AT_ONCE = 512  # pictures times directions that go back through the network
 class Integration:
     """How log p is integrated.
 
-    solver: one of numerics/solvers.py in ``steps`` even steps, or one of ADAPTIVE to a relative and absolute
+    solver: one of the registry, in ``steps`` even steps, or an adaptive one of torchdiffeq to a relative and absolute
     ``tolerance``, over the batch as a whole. divergence: "exact" (the trace, one pull-back a value), "hutchinson" (the
     mean of p . J p over ``probes`` random signs p), or "auto": exact up to EXACT_AT_MOST values, else hutchinson.
     Raises UserError for what is not known.
     """
 
-    solver: str = "midpoint"
+    solver: str | Solver = "midpoint"
     steps: int = 50
     divergence: str = "auto"
     probes: int = 1
     tolerance: float = 1e-5
 
+    @property
+    def adaptive(self) -> bool:
+        """Whether the solver chooses its own steps."""
+        return isinstance(any_solver(self.solver), Adaptive)
+
     def __post_init__(self) -> None:
-        if self.solver not in (*SOLVERS, *ADAPTIVE):
-            raise UserError(f"solver {self.solver!r} is not known; type one of {', '.join((*SOLVERS, *ADAPTIVE))}")
+        any_solver(self.solver)
         if self.divergence not in DIVERGENCES:
             raise UserError(f"divergence {self.divergence!r} is not known; type one of {', '.join(DIVERGENCES)}")
         if self.probes < 1 or self.steps < 1 or not self.tolerance > 0:
@@ -98,7 +103,7 @@ class Likelihood:
         probes = f"{self.how.probes} probe{'s' if self.how.probes > 1 else ''}"
         kind = "exact" if self.how.exact(self.dims) else f"hutchinson, {probes}"
         mean = {"bits_per_dim": self.mean.value, "low": self.mean.low, "high": self.mean.high}
-        walk = {"solver": self.how.solver, "steps": None if self.how.solver in ADAPTIVE else self.how.steps}
+        walk = {"solver": registry.name_of(self.how.solver), "steps": None if self.how.adaptive else self.how.steps}
         counts = {"dims": self.dims, "calls": self.calls, "draws": self.draws, "n": len(self.bits)}
         return {**mean, **walk, "divergence": kind, **counts, "bits": self.bits.tolist()}
 
@@ -115,7 +120,7 @@ def log_density(
     field = _Augmented(v, x.shape[1:], _directions(x, Draws(seeds), how, purpose))
     state = torch.cat([x.detach().flatten(1), x.new_zeros(len(x), 1)], 1)
     with torch.no_grad():
-        end = _adaptive(field, state, how) if how.solver in ADAPTIVE else _on_grid(field, state, how)
+        end = _adaptive(field, state, how) if how.adaptive else _on_grid(field, state, how)
     noise, change = end[:, :-1], end[:, -1].double()
     log_normal = -(noise.double().square().sum(1) + noise.shape[1] * math.log(2 * math.pi)) / 2
     return Density(log_normal + change, noise.view_as(x), field.calls)
@@ -170,14 +175,14 @@ def _directions(x: Tensor, draws: Draws, how: Integration, purpose: str) -> Call
         bits = draws.integers(0, 1, (how.probes, *shape), t=call, purpose=purpose).to(x)
         return (2 * bits - 1).transpose(0, 1) / math.sqrt(how.probes)
 
-    if how.solver not in ADAPTIVE:
+    if not how.adaptive:
         return signs
     kept = signs(0)  # an adaptive step compares stages: the field must not change between them
     return lambda call: kept
 
 
 def _on_grid(field: _Augmented, state: Tensor, how: Integration) -> Tensor:
-    solver, times = SOLVERS[how.solver], grid(image_time(field), 0.0, how.steps)
+    solver, times = solver_of(how.solver), grid(image_time(field), 0.0, how.steps)
     *_, last = walked(field, solver.start(field, state, times[0]), times, solver)
     return last[0]
 

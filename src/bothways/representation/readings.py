@@ -18,9 +18,9 @@ from difflib import get_close_matches
 import torch
 from torch import Tensor, nn
 
-from bothways.numerics.solvers import SOLVERS
+from bothways.numerics.solvers import Solver, any_solver
 from bothways.representation.activations import activations
-from bothways.representation.encode import ADAPTIVE, Walk, trajectory
+from bothways.representation.encode import Walk, trajectory
 from bothways.representation.features import Features, pooled
 from bothways.types import Path, UserError
 
@@ -71,9 +71,8 @@ class Readings:
         """
         of_walks = 0
         for route in self.routes:
-            solver = SOLVERS.get(route.how.solver)
-            begun = int(route.how.solver == "reversible-heun")
-            of_walks += route.stops[-1][1] * (solver.calls if solver else 1) + begun
+            solver, steps = any_solver(route.how.solver), route.stops[-1][1]
+            of_walks += solver.calls_of(steps) if isinstance(solver, Solver) else steps
         return of_walks + len(self.depths)
 
 
@@ -117,7 +116,7 @@ def plan(
 def routes_to(depths: Sequence[float], start: float, how: Walk) -> tuple[Route, ...]:
     """One walk that stops at all of these depths, in rising order, or one for each. See the head of this file."""
     ways = [max(0.0, start - (1.0 - depth)) for depth in depths]
-    if how.solver in ADAPTIVE:  # asked once at each end, so that it chooses the steps between
+    if how.adaptive:  # asked once at each end, so that it chooses the steps between
         return tuple(Route(replace(how, steps=1), ((depth, 1),)) for depth in depths)
     for steps in range(how.steps, how.steps * len(depths) + 1):
         counts = [steps * way / (ways[-1] or 1.0) for way in ways]

@@ -1,11 +1,11 @@
-"""BibTeX of the parts that a run used."""
+"""BibTeX of the papers behind the parts that a run used."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from bothways.tasks.generate.config import DrawSettings, checked
+from bothways import registry
 
 
 def _entry(key: str, author: str, title: str, year: int, venue: str) -> str:
@@ -95,6 +95,28 @@ PAPERS = {
         2023,
         "arXiv:2303.08797",
     ),
+    "song2021score": _entry(
+        "song2021score",
+        "Song, Yang and Sohl-Dickstein, Jascha and Kingma, Diederik P. and Kumar, Abhishek and Ermon, Stefano and "
+        "Poole, Ben",
+        "Score-Based Generative Modeling through Stochastic Differential Equations",
+        2021,
+        "ICLR, arXiv:2011.13456",
+    ),
+    "cuturi2013sinkhorn": _entry(
+        "cuturi2013sinkhorn",
+        "Cuturi, Marco",
+        "Sinkhorn Distances: Lightspeed Computation of Optimal Transport",
+        2013,
+        "NeurIPS, arXiv:1306.0895",
+    ),
+    "kidger2021efficient": _entry(
+        "kidger2021efficient",
+        "Kidger, Patrick and Foster, James and Li, Xuechen and Lyons, Terry",
+        "Efficient and Accurate Gradients for Neural SDEs",
+        2021,
+        "NeurIPS, arXiv:2105.13493",
+    ),
     "prg": _entry(
         "xue2024pretrained",
         "Xue, Rongkun and Zhang, Jinouwen and Niu, Yazhe and Shen, Dazhong and Ma, Bingqi and Liu, Yu and Yang, Jing",
@@ -140,15 +162,33 @@ PAPERS = {
 }
 
 
-def flow_citations(*used: str, path: str | None = None, coupling: str | None = None) -> list[str]:
+def cited(*references: str) -> list[str]:
+    """The BibTeX entries of these references, each once: keys of ``PAPERS``, or entries themselves; "" is none."""
+    return list(dict.fromkeys(r if r.lstrip().startswith("@") else PAPERS[r] for r in references if r))
+
+
+def reference_of(kind: str, given: Any) -> str:
+    """The reference of what was chosen from the registry; "" where nothing was."""
+    return "" if given is None else registry.find(kind, given).reference
+
+
+def flow_citations(*used: str, path: Any = None, coupling: Any = None) -> list[str]:
     """The papers behind a run of a flow: flow matching and PRG, those of the path and coupling, and others by key."""
-    keys = [
-        "flow",
-        "prg",
-        *(name for name in ("gvp",) if name == path),
-        *(name for name in ("ot",) if name == coupling),
-    ]
-    return [PAPERS[key] for key in dict.fromkeys([*keys, *used])]
+    return cited("flow", "prg", reference_of("path", path), reference_of("coupling", coupling), *used)
+
+
+def registry_citations(chosen: Iterable[tuple[str, Any]]) -> list[str]:
+    """The papers behind choices from the registry: (kind, name, address or object) each."""
+    return cited(*(reference_of(kind, given) for kind, given in chosen))
+
+
+# ---- of tasks that have not moved yet -------------------------------------------------------------------------------
+
+
+def _checked(settings: Any) -> Any:
+    from bothways.tasks.generate.config import checked
+
+    return checked({k: v for k, v in settings.items() if k != "command"})
 
 
 def run_citations(tables: Mapping[str, Any], measures: Mapping[str, Any]) -> list[str]:
@@ -164,10 +204,10 @@ def run_citations(tables: Mapping[str, Any], measures: Mapping[str, Any]) -> lis
         trained = model if command in ("evaluate", "curves") else settings
         read = ["activations"] if trained.get("kind") in ("activations", "both") else []
         return found + flow_citations(*read, path=model["path"], coupling=trained.get("coupling"))
-    return found or citations(checked(settings))
+    return found or citations(_checked(settings))
 
 
-def citations(settings: DrawSettings) -> list[str]:
+def citations(settings: Any) -> list[str]:
     """The papers behind these settings and behind the measures, as BibTeX entries."""
     used = {
         "das": settings.parameterization == "stack" or settings.copies > 1,

@@ -153,7 +153,7 @@ class RunFolder:
         for name in ("frames.jsonl", "pictures.jsonl"):
             cut_torn_line(self.path / name)
         (self.path / "images").mkdir(exist_ok=True)
-        self.finish("running")
+        self.write_status("running")
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -186,9 +186,14 @@ class RunFolder:
         """{"state", "message", "seconds", "peak_mb", "pictures", "of", "started", ...}."""
         return {**NEW_STATUS, **read_json(self.path / "status.json")}
 
-    def append_frame(self, frame: Frame, batch: int) -> None:
-        """Add one step of ``batch`` to frames.jsonl; the image of the frame is not kept."""
-        line = {"batch": batch, "step": frame.step, "t": frame.t, "stats": frame.stats}
+    def append_frame(self, frame: Frame, batch: int | None = None) -> None:
+        """Add one step to frames.jsonl; the image of the frame is not kept."""
+        line = {
+            "batch": frame.batch if batch is None else batch,
+            "step": frame.step,
+            "t": frame.t,
+            "stats": frame.stats,
+        }
         append_lines(self.path / "frames.jsonl", [line])
 
     def drop_frames_after(self, batch: int, step: float = math.inf) -> None:
@@ -287,12 +292,17 @@ class RunFolder:
         for file in folder.glob("state-*.safetensors"):
             file.unlink(missing_ok=True)
 
-    def finish(self, state: str, message: str = "", **facts: Any) -> None:
-        """Write status.json: ``state``, ``message`` and ``facts`` (seconds, peak_mb, of, ...) over what it said."""
+    def write_status(self, state: str, message: str = "", **facts: Any) -> None:
+        """Write status.json: ``state``, ``message`` and ``facts`` (seconds, peak_mb, of, ...) over what it said.
+
+        For ``runs/experiment.py`` alone, which knows how a run ended.
+        """
         if state not in STATES:
-            raise ValueError(f"finish: state={state!r}; one of {', '.join(STATES)}")
+            raise ValueError(f"write_status: state={state!r}; one of {', '.join(STATES)}")
         status = {**self.status, "pictures": len(self.pictures), **facts, "state": state, "message": message}
         write_json(self.path / "status.json", status)
+
+    finish = write_status  # for tasks that have not moved yet
 
 
 def _now() -> str:

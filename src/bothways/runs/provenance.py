@@ -1,17 +1,24 @@
-"""What runs that follow a flow share: the facts that recipe.toml holds of it."""
+"""What a run states of what it was made of: versions, the facts of models and flows, fingerprints of weights."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import platform
+import resource
+import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from bothways.models.velocity import Flow
-from bothways.runs.experiment import versions
+from bothways.types import Flow, VisionModel
+from bothways.version import __version__
+
+
+def versions() -> dict[str, str]:
+    """Of bothways, torch and Python."""
+    return {"bothways": __version__, "torch": torch.__version__, "python": platform.python_version()}
 
 
 def fingerprint(network: nn.Module) -> str:
@@ -22,10 +29,26 @@ def fingerprint(network: nn.Module) -> str:
     return digest.hexdigest()[:12]
 
 
-def flow_tables(flow: Flow, settings: Mapping[str, Any], data: str | Path | None = None) -> dict[str, Any]:
-    """The tables of recipe.toml: settings, the flow and versions."""
+def model_facts(model: VisionModel) -> dict[str, Any]:
+    """The facts of a model that recipe.toml holds."""
+    spec = model.spec
+    return {
+        "address": model.name,
+        "size": [spec.height, spec.width],
+        "mean": list(spec.mean),
+        "std": list(spec.std),
+        "channel_order": spec.channel_order,
+        "classes": spec.count,
+        "source": spec.source,
+        "licence": spec.licence,
+    }
+
+
+def flow_facts(flow: Flow) -> dict[str, Any]:
+    """The facts of a flow that recipe.toml holds, its weights by their fingerprint."""
     spec = flow.spec
-    facts = {
+    assert isinstance(flow, nn.Module)
+    return {
         "address": flow.name,
         "size": [spec.height, spec.width],
         "mean": list(spec.mean),
@@ -39,5 +62,30 @@ def flow_tables(flow: Flow, settings: Mapping[str, Any], data: str | Path | None
         "source": spec.source,
         "licence": spec.licence,
     }
+
+
+def spoken(source: Any) -> Any:
+    """How a recipe names what a run was given: a path or an address as text, a live object by its kind and shape."""
+    if source is None or isinstance(source, str | int | float | bool):
+        return source
+    if isinstance(source, Path):
+        return str(source)
+    if isinstance(source, list | tuple):
+        return [spoken(item) for item in source]
+    if isinstance(source, torch.Tensor):
+        return f"a tensor {tuple(source.shape)}"
+    return str(getattr(source, "name", None) or getattr(source, "__name__", None) or type(source).__name__)
+
+
+def peak_memory(device: str) -> float:
+    """Megabytes: of the GPU where one is used, else the largest this process has been."""
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated() / 2**20
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+def flow_tables(flow: Flow, settings: Any, data: Any = None) -> dict[str, Any]:
+    """Of tasks that have not moved yet."""
     given = {} if data is None else {"data": str(data)}
-    return {"settings": {**settings, **given}, "model": facts, "versions": versions()}
+    return {"settings": {**settings, **given}, "model": flow_facts(flow), "versions": versions()}

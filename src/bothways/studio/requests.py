@@ -11,12 +11,13 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from bothways.tasks.generate.drawing import Drawing, picture_seed
-from bothways.tasks.generate.run import conclude, prepare
+from bothways.numerics.draws import picture_seed
+from bothways.studio.jobs import Work
 from bothways.tasks.generate.config import draw_settings, spoken_changes
+from bothways.tasks.generate.drawing import Drawing
+from bothways.tasks.generate.run import conclude, prepare
 from bothways.tasks.photos.run import needs_hole, needs_subject
 from bothways.tasks.walk.run import STEPS, prepare_walk
-from bothways.studio.jobs import Work
 from bothways.types import Frame, UserError
 
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bothways.tasks.generate.config import TASKS, draw_settings
 from bothways.report import render
 from bothways.runs import PHOTOS, RunFolder
+from bothways.tasks.generate.config import TASKS, draw_settings
 from bothways.types import UserError
 
 DEEP = 3  # folders below the first, as runs/demo/das

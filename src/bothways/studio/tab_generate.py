@@ -7,8 +7,6 @@ from typing import Any
 
 import gradio as gr
 
-from bothways.tasks.demo.run import MODEL
-from bothways.tasks.generate.config import TASKS, recipes
 from bothways.runs import RunFolder
 from bothways.studio import fragments
 from bothways.studio.jobs import Job, Jobs
@@ -16,6 +14,9 @@ from bothways.studio.models import about, bundled
 from bothways.studio.pane import QUIET, Pane, build_pane
 from bothways.studio.requests import Draw, check, read_changes, read_lines
 from bothways.studio.shelf import Form
+from bothways.tasks.demo.run import MODEL
+from bothways.tasks.generate.config import TASKS
+from bothways.tasks.recipes import recipes
 from bothways.types import RunError, UserError
 
 MODEL_INFO = "A bundled one, or an address: timm:NAME, hf:NAME, clip:NAME, FILE.py:FUNCTION, FOLDER/NAME.json"

@@ -9,7 +9,6 @@ import gradio as gr
 from torch import Tensor
 
 from bothways.models.listing import classifier_cards, flow_cards
-from bothways.tasks.walk.run import STEPS
 from bothways.runs import RunFolder
 from bothways.studio import fragments
 from bothways.studio.jobs import Job, Jobs
@@ -17,6 +16,7 @@ from bothways.studio.pane import QUIET, build_pane
 from bothways.studio.requests import Stroll
 from bothways.studio.shelf import Shelf
 from bothways.studio.tab_photo import FILES, taken
+from bothways.tasks.walk.run import STEPS
 from bothways.types import UserError
 
 FLOW_INFO = "A bundled one, of which -prg is a classifier too, or the folder of a run of pretrain or finetune"

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from bothways.numerics.draws import Draws
-from bothways.synthesis.views import Views
 from bothways.synthesis.fields import Field, averaged, unit
 from bothways.synthesis.objectives import Term, Wish
+from bothways.synthesis.views import Views
 
 
 @dataclass

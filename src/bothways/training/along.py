@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from bothways.models.velocity import Flow
-from bothways.tasks.generate.drawing import picture_seed
+from bothways.numerics.draws import picture_seed
 from bothways.representation.information import at_depths, mutual_information_indicator
 from bothways.runs import ALONG
 from bothways.runs.files import append_lines, json_line, read_lines, replace_file

@@ -26,13 +26,13 @@ import torch
 from torch import Tensor, nn
 
 from bothways.data.loader import ahead
+from bothways.runs import ALONG, RunFolder
+from bothways.runs.experiment import STOPPED
+from bothways.runs.files import replace_file, write_json
+from bothways.runs.provenance import peak_memory
+from bothways.training.along import Along
 from bothways.training.fit import FitSettings, FitState, Loss, fit
 from bothways.training.processes import Batches, Processes
-from bothways.training.along import Along
-from bothways.runs.experiment import STOPPED
-from bothways.tasks.generate.result import peak_memory
-from bothways.runs import ALONG, RunFolder
-from bothways.runs.files import replace_file, write_json
 from bothways.types import Frame, RunError, UserError
 
 CHECKPOINT = "checkpoint.pt"

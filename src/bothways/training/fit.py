@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from bothways.training.processes import Batches, Processes
 from bothways.numerics.draws import generator
+from bothways.training.processes import Batches, Processes
 from bothways.types import Frame, RunError, UserError
 
 Loss = Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, dict[str, Tensor]]]

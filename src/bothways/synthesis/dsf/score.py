@@ -31,10 +31,10 @@ import torch
 from torch import Tensor
 
 from bothways.numerics.draws import Draws
-from bothways.synthesis.views import Augmentation
 from bothways.synthesis.dsf.engines import ENGINES, Engine, difference, gradients, over
-from bothways.synthesis.fields import Field
 from bothways.synthesis.dsf.surrogates import DISTANCES, SURROGATES, Loss, loss_of, one_of, views
+from bothways.synthesis.fields import Field
+from bothways.synthesis.views import Augmentation
 from bothways.types import RunError, TrainedModel, UserError
 
 NUMBERS_TOGETHER = 2**24  # of gradients in theta, one a picture: 64 MiB

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from bothways.numerics.draws import Draws
 from bothways.numerics.pyramid import resize
-from bothways.synthesis.views import Augmentation, Flip, Noise, RandomCrop, Roll, Shift
 from bothways.synthesis.objectives import vectors
+from bothways.synthesis.views import Augmentation, Flip, Noise, RandomCrop, Roll, Shift
 from bothways.types import TrainedModel, UserError
 
 Named = dict[str, Tensor]

@@ -3,7 +3,7 @@
     accuracy(n) at the trained depth, n steps of the walk;   accuracy(d (1 + o)) in the trained steps, at most 1
 
 The head and the flow are those of the run; what the head reads is made anew by each walk. The trained point belongs to
-both curves and is asked once. Every point is a condition of an evaluation (tasks/evaluate/run.py), kept when it is done.
+both curves and is asked once. Every point is a condition of an evaluation, kept when it is done.
 
 After PRG, Xue et al. 2024, arXiv 2412.01787, which fine-tunes at one number of steps and infers at others.
 """
@@ -18,11 +18,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from bothways.tasks.generate.assess import held_out
+from bothways.data.splits import held_out
 from bothways.models.classifiers import how_of, load_classifier, reading
-from bothways.tasks.evaluate.run import CLEAN, Condition, Evaluation, clean_condition
-from bothways.runs.provenance import fingerprint
 from bothways.representation.features import Features
+from bothways.runs.provenance import fingerprint
+from bothways.tasks.evaluate.run import CLEAN, Condition, Evaluation, clean_condition
 from bothways.types import Frame, UserError
 
 STEPS = (2, 5, 10, 20, 50, 100, 1000)

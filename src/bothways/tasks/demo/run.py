@@ -10,17 +10,17 @@ import torch
 from torch import Tensor
 
 from bothways.data.sources import load_images
+from bothways.data.splits import held_out
 from bothways.models.catalogue import card
 from bothways.models.flows import load_flow
-from bothways.tasks.generate.assess import held_out
-from bothways.runs.citations import flow_citations
-from bothways.tasks.generate.drawing import Drawing
-from bothways.tasks.evaluate.run import Evaluation, prepare_evaluation
-from bothways.tasks.diagnose.run import FlowMeasuring, in_folder, merged, strip_files
-from bothways.tasks.generate.run import prepare
-from bothways.tasks.predict.run import predict
 from bothways.representation.diagnostics import round_trip
 from bothways.runs import RunFolder
+from bothways.runs.citations import flow_citations
+from bothways.tasks.diagnose.run import FlowMeasuring, in_folder, merged, strip_files
+from bothways.tasks.evaluate.run import Evaluation, prepare_evaluation
+from bothways.tasks.generate.drawing import Drawing
+from bothways.tasks.generate.run import prepare
+from bothways.tasks.predict.run import predict
 from bothways.types import UserError
 
 MODEL, FLOW, CLASSIFIER = "bundled:cifar10-resnet", "bundled:cifar10-flow", "bundled:cifar10-prg"

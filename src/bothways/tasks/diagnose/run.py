@@ -17,21 +17,19 @@ import torch
 from torch import Tensor
 
 from bothways.data.sources import ImageSet, first_size, load_images
+from bothways.data.splits import held_out
 from bothways.models.flows import load_flow
 from bothways.models.velocity import Flow
-from bothways.numerics.draws import Draws
+from bothways.numerics.draws import Draws, picture_seed
 from bothways.numerics.solvers import solver_of
-from bothways.tasks.generate.assess import held_out
-from bothways.runs.citations import flow_citations
-from bothways.tasks.generate.drawing import picture_seed
-from bothways.runs.provenance import flow_tables
-from bothways.runs.experiment import ending
-from bothways.tasks.generate.result import peak_memory
 from bothways.representation.diagnostics import jacobian_gain, paths, round_trip, side_by_side, straightness, strips
 from bothways.representation.information import mutual_information_indicator
 from bothways.representation.likelihood import Integration, Likelihood, bits_per_dim
 from bothways.runs import RunFolder, to_png
+from bothways.runs.citations import flow_citations
+from bothways.runs.experiment import ending
 from bothways.runs.files import replace_file
+from bothways.runs.provenance import flow_tables, peak_memory
 from bothways.types import Frame, UserError
 
 DEPTHS = (0.1, 0.25, 0.5, 0.75, 1.0)

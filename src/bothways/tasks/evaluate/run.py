@@ -19,18 +19,17 @@ from torch import Tensor, nn
 from bothways.data.corrupted import EXTRA, SEVERITIES, Batch, Picture, batched, clean_pictures, find_corrupted
 from bothways.data.corruptions import SEVERITIES as LEVELS
 from bothways.data.corruptions import corrupt
+from bothways.data.splits import held_out
+from bothways.judging.accuracy import accuracy_of_pictures, scores
+from bothways.judging.classes import load_classified, outputs_of_labels
 from bothways.judging.tally import Tally
 from bothways.judging.tally import evaluate as evaluated
-from bothways.numerics.draws import Draws
-from bothways.judging.accuracy import accuracy_of_pictures, scores
-from bothways.tasks.generate.assess import held_out
-from bothways.runs.citations import run_citations
-from bothways.judging.classes import load_classified, outputs_of_labels
 from bothways.models.classifiers import finetuned_facts
-from bothways.tasks.generate.drawing import picture_seed
-from bothways.runs.experiment import ending, versions
-from bothways.tasks.generate.result import peak_memory
+from bothways.numerics.draws import Draws, picture_seed
 from bothways.runs import RunFolder
+from bothways.runs.citations import run_citations
+from bothways.runs.experiment import ending
+from bothways.runs.provenance import peak_memory, versions
 from bothways.types import Frame, ModelSpec, UserError, VisionModel
 
 OFFLINE = "offline"
@@ -274,7 +273,7 @@ def evaluate(
     on_frame: Callable[[Frame], None] | None = None,
     **options: Any,
 ) -> dict[str, Any]:
-    """Ask a classifier about labelled pictures, clean and corrupted -> measures["evaluation"] (tasks/evaluate/section.py).
+    """Ask a classifier about labelled pictures, clean and corrupted -> measures["evaluation"].
 
     model: an address, a run of ``finetune``, an ``nn.Module`` with ``spec``, or a ``VisionModel``.
     data: as for ``load_images``; the test split where there is one.

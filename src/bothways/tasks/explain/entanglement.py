@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bothways.judging.classes import outputs_of_labels
+from bothways.judging.verdicts import penultimate
 from bothways.models.adapter import Adapter
 from bothways.tasks.explain.measures import BATCH, Shown
-from bothways.judging.classes import outputs_of_labels
 from bothways.tasks.explain.traits import cluster_order, distinct_pairs, seen_besides
-from bothways.judging.verdicts import penultimate
 from bothways.types import UserError
 
 SEEN = 2  # classes besides its own that a viewer is asked for

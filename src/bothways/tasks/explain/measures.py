@@ -15,8 +15,8 @@ from torch.nn import functional as F
 from bothways.models.adapter import Adapter
 from bothways.numerics.association import mean_interval
 from bothways.numerics.measures import wilson_interval
-from bothways.tasks.explain.traits import Trait, place_map, relative, separation, trait_of
 from bothways.synthesis.objectives import vectors
+from bothways.tasks.explain.traits import Trait, place_map, relative, separation, trait_of
 from bothways.types import RunError, UserError
 
 WORTH_A_LOOK = 1.6  # times the median class; fixed on models and seeds that no table shows (docs/audit.md)

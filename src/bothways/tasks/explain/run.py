@@ -20,20 +20,22 @@ import torch
 from torch import Tensor, nn
 
 from bothways.data.sources import decoded, find_images
-from bothways.models.adapter import Adapter
-from bothways.tasks.explain import measures as measure
-from bothways.tasks.generate.assess import find_jury, held_out
+from bothways.data.splits import held_out
 from bothways.judging.classes import outputs_of_labels
+from bothways.judging.judges import find_jury
+from bothways.models.adapter import Adapter
 from bothways.models.classifiers import load_reader
-from bothways.tasks.demo.run import LIGHTER
-from bothways.tasks.generate.drawing import Drawing
-from bothways.tasks.explain.entanglement import entanglement, viewers
-from bothways.tasks.generate.run import conclude, in_folder, prepare
-from bothways.runs.experiment import ending, versions
-from bothways.tasks.generate.result import Result, peak_memory
-from bothways.tasks.generate.roles import find_classes
 from bothways.runs import RunFolder, to_png
+from bothways.runs.experiment import ending
 from bothways.runs.files import plain, replace_file
+from bothways.runs.provenance import peak_memory, versions
+from bothways.tasks.demo.run import LIGHTER
+from bothways.tasks.explain import measures as measure
+from bothways.tasks.explain.entanglement import entanglement, viewers
+from bothways.tasks.generate.drawing import Drawing
+from bothways.tasks.generate.roles import find_classes
+from bothways.tasks.generate.run import conclude, in_folder, prepare
+from bothways.tasks.pictures import Result
 from bothways.types import Frame, ModelSpec, UserError
 
 RECIPES = ("icons", "das")

@@ -6,6 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from bothways.report.pictures import Album, Size, album
+from bothways.report.tables import Cell, Table, name, number, settings_tables, significant
+from bothways.report.template import filled
+from bothways.runs import RunFolder
+from bothways.runs.files import replace_file
 from bothways.tasks.explain.charts import (
     consistency_chart,
     entanglement_charts,
@@ -13,11 +18,6 @@ from bothways.tasks.explain.charts import (
     viewer_name,
     worst_first,
 )
-from bothways.report.pictures import Album, Size, album
-from bothways.report.tables import Cell, Table, name, number, settings_tables, significant
-from bothways.report.template import filled
-from bothways.runs import RunFolder
-from bothways.runs.files import replace_file
 from bothways.types import UserError
 
 PAGE = "audit.html"

@@ -16,16 +16,16 @@ import torch
 from torch import Tensor
 
 from bothways.data.loader import ahead
+from bothways.judging.accuracy import share
 from bothways.numerics.measures import wilson_interval
 from bothways.numerics.probes import linear, votes
-from bothways.judging.accuracy import share
-from bothways.runs.citations import flow_citations
-from bothways.tasks.features.files import FeatureFile, Made, column_of, facts_in, facts_of_pictures
-from bothways.tasks.features.plan import Extractor, Split
-from bothways.runs.experiment import ending
-from bothways.tasks.generate.result import peak_memory
 from bothways.representation.readings import Column
 from bothways.runs import RunFolder
+from bothways.runs.citations import flow_citations
+from bothways.runs.experiment import ending
+from bothways.runs.provenance import peak_memory
+from bothways.tasks.features.files import FeatureFile, Made, column_of, facts_in, facts_of_pictures
+from bothways.tasks.features.plan import Extractor, Split
 from bothways.types import Frame, RunError
 
 

@@ -12,17 +12,17 @@ from torch import Tensor
 
 from bothways.data.corrupted import clean_pictures
 from bothways.data.reader import Reader
-from bothways.data.sources import first_size, is_split
+from bothways.data.sources import first_size
+from bothways.data.splits import held_out, is_split
 from bothways.models.velocity import Flow
 from bothways.numerics.draws import Draws
 from bothways.numerics.probes import check_sklearn
-from bothways.tasks.generate.assess import held_out
-from bothways.tasks.features.files import NUMBERS
 from bothways.representation.activations import found as layer_of
 from bothways.representation.activations import middle
 from bothways.representation.classifier import NOISE_SEED
 from bothways.representation.encode import Walk, image_time
 from bothways.representation.readings import Readings, plan, read
+from bothways.tasks.features.files import NUMBERS
 from bothways.types import UserError
 
 PROBES = ("linear", "knn")

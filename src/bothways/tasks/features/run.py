@@ -17,6 +17,9 @@ from torch import Tensor
 
 from bothways.models.flows import load_flow
 from bothways.numerics.probes import NEIGHBOURS
+from bothways.representation.encode import Walk
+from bothways.runs import RunFolder
+from bothways.runs.provenance import flow_tables
 from bothways.tasks.features.extraction import Extraction
 from bothways.tasks.features.files import OWN, FeatureFile, column_of, facts_of_pictures
 from bothways.tasks.features.plan import (
@@ -26,9 +29,6 @@ from bothways.tasks.features.plan import (
     probes_asked,
     splits_of,
 )
-from bothways.runs.provenance import flow_tables
-from bothways.representation.encode import Walk
-from bothways.runs import RunFolder
 from bothways.types import Frame, UserError
 
 DEPTHS = (0.1, 0.5, 1.0)
@@ -38,7 +38,7 @@ DEPTHS = (0.1, 0.5, 1.0)
 class FeatureTables:
     """What ``features`` made.
 
-    measures: measures["features"] (its schema: tasks/features/section.py). files: {split: its parquet file}, where a run
+    measures: measures["features"]. files: {split: its parquet file}, where a run
     folder was given; arrays: {split: {column: (N,D) float32}}, where none was. pictures: {split: (names, labels (N,))},
     a label -1 where it is unknown.
     """

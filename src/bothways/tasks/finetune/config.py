@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from bothways.tasks.generate.config import read_recipe, recipes, validated, worded
+from bothways.tasks.generate.config import validated, worded
+from bothways.tasks.recipes import read_recipe, recipes
 from bothways.types import UserError
 
 DEFAULT_FINETUNING = "prg-small"

@@ -19,23 +19,23 @@ from torch import Tensor, nn
 
 from bothways.data.augmentations import StrongAugmentation
 from bothways.data.images import Augmentation, Batch, batches
-from bothways.training.pairs import pairs
 from bothways.data.sources import ImageSet, load_images
-from bothways.training.fit import Factor, FitSettings
-from bothways.training.processes import Batches, Processes, join_processes
 from bothways.models.catalogue import check_device
+from bothways.models.classifiers import card_of_flow, classifier_card, count_of, flow_of, origin_of
 from bothways.models.flows import load_flow
 from bothways.models.velocity import Flow
-from bothways.numerics.coupling import coupling_of
 from bothways.numerics.draws import generator
-from bothways.training.along import check_information
-from bothways.models.classifiers import card_of_flow, classifier_card, count_of, flow_of, origin_of
-from bothways.tasks.finetune.config import DEFAULT_FINETUNING, FinetuneSettings, finetune_settings
-from bothways.runs.provenance import flow_tables
 from bothways.representation.activations import middle
 from bothways.representation.classifier import FlowClassifier, classifier_loss, hold_the_unreached, layer_rates
+from bothways.representation.couplings import coupling_of
 from bothways.representation.encode import Walk
 from bothways.representation.features import Features
+from bothways.runs.provenance import flow_tables
+from bothways.tasks.finetune.config import DEFAULT_FINETUNING, FinetuneSettings, finetune_settings
+from bothways.training.along import check_information
+from bothways.training.fit import Factor, FitSettings
+from bothways.training.pairs import pairs
+from bothways.training.processes import Batches, Processes, join_processes
 from bothways.types import UserError
 
 PLAIN = Augmentation(crop=0, flip=False)

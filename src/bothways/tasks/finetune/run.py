@@ -22,22 +22,22 @@ from torch import Tensor
 
 from bothways.data.images import Batch
 from bothways.data.sources import ImageSet
-from bothways.training.fit import FitState
 from bothways.models.adapter import Adapter
 from bothways.models.catalogue import CLASSIFIER_CARD
+from bothways.models.classifiers import CLASSIFIER_WEIGHTS, flow_in, load_classifier
 from bothways.models.velocity import Flow
 from bothways.numerics.measures import wilson_interval
-from bothways.training.along import VALIDATION_SEED, measured_along
-from bothways.runs.citations import run_citations
-from bothways.models.classifiers import CLASSIFIER_WEIGHTS, flow_in, load_classifier
-from bothways.tasks.finetune.plan import Finetuning, prepare_finetuning
-from bothways.tasks.finetune.config import DEFAULT_FINETUNING
-from bothways.runs.experiment import measuring
-from bothways.training.checkpoint import SAVE_EVERY, Training, begin_training
 from bothways.representation.classifier import FlowClassifier
 from bothways.representation.flow_matching import flow_matching
 from bothways.runs import RunFolder
+from bothways.runs.citations import run_citations
+from bothways.runs.experiment import measuring
 from bothways.runs.files import replace_file
+from bothways.tasks.finetune.config import DEFAULT_FINETUNING
+from bothways.tasks.finetune.plan import Finetuning, prepare_finetuning
+from bothways.training.along import VALIDATION_SEED, measured_along
+from bothways.training.checkpoint import SAVE_EVERY, Training, begin_training
+from bothways.training.fit import FitState
 from bothways.types import Frame
 
 AT_ONCE = 100  # pictures that are looked at together

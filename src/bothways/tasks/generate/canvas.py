@@ -8,13 +8,12 @@ import torch
 from torch import Tensor
 
 from bothways.data.sources import load_images
-from bothways.synthesis.ascent import Ascent, AscentSettings
 from bothways.numerics.draws import Draws
 from bothways.numerics.fill import harmonic_fill, tension_fill
 from bothways.numerics.pyramid import geometric_levels, level_weights
-from bothways.tasks.generate.scene import Scene
-from bothways.tasks.generate.config import DrawSettings
-from bothways.tasks.spectrum.run import read_spectrum
+from bothways.synthesis.ascent import Ascent, AscentSettings
+from bothways.synthesis.maco import MaCo
+from bothways.synthesis.parameterizations import Fourier, ImageStack, Masked, Pixels
 from bothways.synthesis.views import (
     Augmentation,
     CentreCrop,
@@ -25,8 +24,9 @@ from bothways.synthesis.views import (
     Views,
     noise_of_resolution,
 )
-from bothways.synthesis.maco import MaCo
-from bothways.synthesis.parameterizations import Fourier, ImageStack, Masked, Pixels
+from bothways.tasks.generate.config import DrawSettings
+from bothways.tasks.generate.scene import Scene
+from bothways.tasks.spectrum.run import read_spectrum
 from bothways.types import ModelSpec, Parameterization, UserError
 
 START_RESOLUTION = 8  # pixels of a side of the low-resolution noise in a start

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import tomllib
 from difflib import get_close_matches
 from functools import cache
-from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
+from bothways.tasks.recipes import read_recipe, recipes
 from bothways.types import UserError
 
 Settings = TypeVar("Settings", bound=BaseModel)
@@ -140,38 +139,6 @@ class DrawSettings(BaseModel):
         """A length that is a share of the size below 1, and pixels from 1 on."""
         value = getattr(self, name)
         return round(value * size) if value < 1 else round(value)
-
-
-def recipe_folder() -> Path:
-    """Where the recipes are: inside an installed package, beside the sources in a checkout."""
-    packaged = Path(__file__).parents[1] / "recipes"
-    return packaged if packaged.is_dir() else Path(__file__).parents[3] / "recipes"
-
-
-def recipes(task: str = "draw") -> dict[str, str]:
-    """{name: the first comment line} of every recipe of a task."""
-    found = {}
-    for path in sorted(recipe_folder().glob("*.toml")):
-        text = path.read_text()
-        if tomllib.loads(text).get("task") == task:
-            found[path.stem] = text.splitlines()[0].lstrip("# ")
-    return found
-
-
-def read_recipe(name: str, task: str = "draw") -> dict[str, Any]:
-    """The tables of a recipe, by its name or by the path of a TOML file."""
-    path = Path(name) if name.endswith(".toml") else recipe_folder() / f"{name}.toml"
-    if not path.is_file() or (path.parent == recipe_folder() and path.stem not in recipes(task)):
-        known = recipes(task)
-        near = get_close_matches(name, known, n=3, cutoff=0.4) or list(known)
-        raise UserError(f"no recipe {name!r}; type one of {', '.join(near)}, or the path of a .toml file")
-    try:
-        tables = tomllib.loads(path.read_text())
-    except (ValueError, OSError) as error:  # not TOML, not UTF-8, not ours to read
-        raise UserError(f"recipe {str(path)!r} cannot be read as TOML: {error}") from error
-    if tables.pop("task", None) != task:
-        raise UserError(f'recipe {str(path)!r} is not for this command; its first lines need task = "{task}"')
-    return tables
 
 
 def draw_settings(recipe: str = DEFAULT_RECIPE, **changes: Any) -> DrawSettings:

@@ -10,24 +10,26 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bothways.synthesis.ascent import Ascent, ascend
+from bothways.judging.verdicts import Reference
 from bothways.models.adapter import Adapter
+from bothways.numerics.draws import picture_seed
 from bothways.numerics.pyramid import resize
+from bothways.runs import RunFolder
+from bothways.runs.provenance import peak_memory
+from bothways.synthesis.ascent import Ascent, ascend
+from bothways.synthesis.maco import transparency
 from bothways.tasks.generate.asked import NO_CLASS, Asked
 from bothways.tasks.generate.canvas import Geometry, geometry
-from bothways.tasks.generate.parts import batch_parts
-from bothways.tasks.generate.result import Result, peak_memory, tables
-from bothways.tasks.generate.roles import Roles
 from bothways.tasks.generate.config import DrawSettings
-from bothways.runs import RunFolder
-from bothways.judging.verdicts import Reference
-from bothways.synthesis.maco import transparency
+from bothways.tasks.generate.parts import batch_parts
+from bothways.tasks.generate.result import tables
+from bothways.tasks.generate.roles import Roles
+from bothways.tasks.pictures import Result
 from bothways.types import Frame
 
 PIXELS_AT_ONCE = 1_000_000  # copies x height x width x pictures of a batch: what fits in a gigabyte or two
 PICTURES_AT_ONCE = 50
 SECONDS_BETWEEN_SAVES = 10.0
-SEEDS_OF_A_RUN = 1_000_000
 
 
 @dataclass
@@ -200,8 +202,3 @@ class Drawing:
 
 def _numbered(line: dict[str, Any]) -> dict[str, Any]:
     return {**line["stats"], "batch": line["batch"]}
-
-
-def picture_seed(run_seed: int, index: int) -> int:
-    """The seed of one picture: the same whatever else the run holds."""
-    return run_seed * SEEDS_OF_A_RUN + index

@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from bothways.models.adapter import Adapter
-from bothways.tasks.generate.asked import NO_CLASS, Asked, Batch
-from bothways.tasks.generate.roles import labels_of
-from bothways.tasks.generate.config import DrawSettings
 from bothways.synthesis.activations import channel_activation, layer_energy
 from bothways.synthesis.objectives import Term, class_log_probability, class_logit, vectors
 from bothways.synthesis.resemblance import content, direction, style, style_statistics, words
 from bothways.synthesis.resized import Resized
+from bothways.tasks.generate.asked import NO_CLASS, Asked, Batch
+from bothways.tasks.generate.config import DrawSettings
+from bothways.tasks.generate.roles import labels_of
 from bothways.types import UserError, VisionModel
 
 

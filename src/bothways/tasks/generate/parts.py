@@ -7,20 +7,14 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from bothways.synthesis.ascent import Ascent
 from bothways.models.adapter import Adapter
 from bothways.numerics.draws import Draws
 from bothways.numerics.fill import Smoothness
-from bothways.tasks.generate.asked import Asked, Batch
-from bothways.tasks.generate.canvas import Geometry, filled, geometry, new_ascent, views
-from bothways.tasks.generate.likeness import asked_terms
-from bothways.tasks.generate.roles import Roles
-from bothways.tasks.generate.config import DrawSettings
-from bothways.tasks.statistics.run import OUTPUTS
+from bothways.synthesis.ascent import Ascent
 from bothways.synthesis.das import toward
 from bothways.synthesis.dsf.score import dsf
-from bothways.synthesis.inpainting import Smoothed
 from bothways.synthesis.fields import Clipped, Combined, Field, Inside, Unit
+from bothways.synthesis.inpainting import Smoothed
 from bothways.synthesis.objectives import (
     Term,
     Wish,
@@ -33,6 +27,12 @@ from bothways.synthesis.objectives import (
 from bothways.synthesis.resemblance import Spring
 from bothways.synthesis.resized import Resized
 from bothways.synthesis.sampling import statistics_name, toward_features
+from bothways.tasks.generate.asked import Asked, Batch
+from bothways.tasks.generate.canvas import Geometry, filled, geometry, new_ascent, views
+from bothways.tasks.generate.config import DrawSettings
+from bothways.tasks.generate.likeness import asked_terms
+from bothways.tasks.generate.roles import Roles
+from bothways.tasks.statistics.run import OUTPUTS
 from bothways.types import RunError, TrainedModel, UserError
 
 Eyes = Mapping[int, TrainedModel]

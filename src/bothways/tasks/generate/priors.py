@@ -9,15 +9,16 @@ from pathlib import Path
 
 from torch import Tensor
 
-from bothways.data.sources import load_images, training_split
+from bothways.data.sources import load_images
+from bothways.data.splits import is_statistics, training_split
 from bothways.models.adapter import Adapter
 from bothways.numerics.fill import tension_fill
 from bothways.numerics.pyramid import resize
-from bothways.tasks.generate.config import DrawSettings
-from bothways.tasks.statistics.run import PICTURES, is_statistics, known_of, measured_layers, read_space, read_spread
 from bothways.synthesis.inpainting import Prediction, predict_statistics
 from bothways.synthesis.objectives import Spread, measure_spread
 from bothways.synthesis.sampling import Part, Space, head_space, measure_space
+from bothways.tasks.generate.config import DrawSettings
+from bothways.tasks.statistics.run import PICTURES, known_of, measured_layers, read_space, read_spread
 from bothways.types import UserError
 
 LEARNED = 4000  # real pictures that a hole's statistics are learned on

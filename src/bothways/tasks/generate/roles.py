@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from bothways.models.adapter import Adapter
 from bothways.models.classifiers import load_reader
-from bothways.tasks.generate.priors import Priors
 from bothways.tasks.generate.config import DrawSettings
+from bothways.tasks.generate.priors import Priors
 from bothways.types import ModelSpec, UserError
 
 Address = str | Path | nn.Module | Adapter

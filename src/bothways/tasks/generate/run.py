@@ -8,18 +8,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from bothways.judging.judges import find_jury
+from bothways.judging.references import find_references
 from bothways.models.adapter import Adapter
+from bothways.runs import RunFolder
+from bothways.runs.provenance import peak_memory
 from bothways.tasks.generate.asked import TOP_CLASS, Prompt, asked_of, read_prompts, top_labels
-from bothways.tasks.generate.assess import assess, find_jury, find_references
+from bothways.tasks.generate.assess import assess
 from bothways.tasks.generate.canvas import find_photos
+from bothways.tasks.generate.config import default_recipe, draw_settings
 from bothways.tasks.generate.drawing import Drawing
 from bothways.tasks.generate.parts import check_parts
 from bothways.tasks.generate.priors import find_priors, settled
-from bothways.tasks.generate.result import Result, peak_memory, tables
+from bothways.tasks.generate.result import tables
 from bothways.tasks.generate.roles import Address, Roles, find_labels, find_models
 from bothways.tasks.generate.scene import Box, Photo, find_scene, keep_scene
-from bothways.tasks.generate.config import default_recipe, draw_settings
-from bothways.runs import RunFolder
+from bothways.tasks.pictures import Result
 from bothways.types import Frame, ModelSpec, UserError
 
 

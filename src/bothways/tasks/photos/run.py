@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from bothways.tasks.generate.asked import TOP_CLASS, Prompt
-from bothways.tasks.generate.run import generate
-from bothways.tasks.generate.result import Result
 from bothways.tasks.generate.roles import Address
+from bothways.tasks.generate.run import generate
 from bothways.tasks.generate.scene import Box, Photo
+from bothways.tasks.pictures import Result
 from bothways.types import UserError
 
 Classes = Sequence[str | int] | str | int

@@ -15,20 +15,20 @@ import torch
 from torch import Tensor, nn
 
 from bothways.data.images import Augmentation, Batch
-from bothways.training.pairs import pairs
 from bothways.data.sources import ImageSet, load_images
-from bothways.training.fit import FitSettings
-from bothways.training.processes import Batches, Processes, join_processes
 from bothways.models.catalogue import build_network, check_device
 from bothways.models.nets.unet import SIZES
 from bothways.models.velocity import Flow
-from bothways.numerics.coupling import coupling_of
 from bothways.numerics.draws import generator
-from bothways.numerics.paths import path_of
-from bothways.training.along import check_information
-from bothways.tasks.pretrain.config import DEFAULT_PRETRAINING, PretrainSettings, pretrain_settings
-from bothways.runs.experiment import versions
+from bothways.representation.couplings import coupling_of
 from bothways.representation.flow_matching import flow_matching
+from bothways.representation.paths import path_of
+from bothways.runs.provenance import versions
+from bothways.tasks.pretrain.config import DEFAULT_PRETRAINING, PretrainSettings, pretrain_settings
+from bothways.training.along import check_information
+from bothways.training.fit import FitSettings
+from bothways.training.pairs import pairs
+from bothways.training.processes import Batches, Processes, join_processes
 from bothways.types import ModelSpec, UserError
 
 NETS: dict[str, dict[str, Any]] = {**SIZES, "points": {"builder": "points"}}

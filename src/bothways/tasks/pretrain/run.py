@@ -21,21 +21,20 @@ from torch import Tensor
 
 from bothways.data.images import Batch, batches
 from bothways.data.sources import ImageSet
-from bothways.training.fit import FitState
 from bothways.models.velocity import Flow
-from bothways.numerics.draws import Draws
-from bothways.numerics.paths import path_of
-from bothways.training.along import VALIDATION_SEED, measured_along
-from bothways.runs.citations import flow_citations
-from bothways.tasks.generate.drawing import picture_seed
-from bothways.tasks.pretrain.plan import Pretraining, prepare_pretraining
-from bothways.tasks.pretrain.config import DEFAULT_PRETRAINING
-from bothways.runs.experiment import measuring
-from bothways.training.checkpoint import SAVE_EVERY, Training, begin_training
+from bothways.numerics.draws import Draws, picture_seed
 from bothways.representation.encode import decode
 from bothways.representation.flow_matching import flow_matching
+from bothways.representation.paths import path_of
 from bothways.runs import RunFolder
+from bothways.runs.citations import flow_citations
+from bothways.runs.experiment import measuring
 from bothways.runs.files import replace_file
+from bothways.tasks.pretrain.config import DEFAULT_PRETRAINING
+from bothways.tasks.pretrain.plan import Pretraining, prepare_pretraining
+from bothways.training.along import VALIDATION_SEED, measured_along
+from bothways.training.checkpoint import SAVE_EVERY, Training, begin_training
+from bothways.training.fit import FitState
 from bothways.types import Frame
 
 CARD, WEIGHTS = "flow.json", "flow.safetensors"

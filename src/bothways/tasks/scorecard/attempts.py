@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from bothways.models.adapter import Adapter
-from bothways.tasks.generate.run import generate
-from bothways.tasks.generate.result import Result
 from bothways.runs import to_png
 from bothways.runs.files import replace_file
+from bothways.tasks.generate.run import generate
+from bothways.tasks.pictures import Result
 from bothways.types import RunError, UserError
 
 SHEETS = "sheets"

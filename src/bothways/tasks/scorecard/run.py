@@ -17,18 +17,17 @@ from torch import Tensor, nn
 
 from bothways.data.corruptions import corrupt
 from bothways.data.sources import load_images
+from bothways.data.splits import held_out
 from bothways.models.adapter import Adapter
 from bothways.models.catalogue import kept_statistics
-from bothways.numerics.draws import Draws, generator
-from bothways.tasks.generate.assess import held_out
-from bothways.tasks.scorecard.attempts import ATTEMPTS, Attempt, attempted, how_many
 from bothways.models.classifiers import load_reader
-from bothways.tasks.generate.drawing import picture_seed
-from bothways.runs.experiment import versions
-from bothways.tasks.statistics.run import read_spread
+from bothways.numerics.draws import Draws, generator, picture_seed
 from bothways.runs.files import plain, read_json, reason, write_json
+from bothways.runs.provenance import versions
 from bothways.synthesis.objectives import Spread, measure_spread
+from bothways.tasks.scorecard.attempts import ATTEMPTS, Attempt, attempted, how_many
 from bothways.tasks.scorecard.quantities import CONTROL, Condition, Quantity, chunks, label_free, score_quantity
+from bothways.tasks.statistics.run import read_spread
 from bothways.types import Frame, ModelSpec, RunError, UserError
 
 FILE = "scorecard.json"

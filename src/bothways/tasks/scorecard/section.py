@@ -9,6 +9,9 @@ from typing import Any
 
 from bothways.report.charts import ACCENT, Chart, base_layout
 from bothways.report.pictures import png_size
+from bothways.report.tables import settings_tables
+from bothways.report.template import filled
+from bothways.runs.files import read_json, reason, replace_file
 from bothways.tasks.scorecard.tables import (
     Row,
     as_markdown,
@@ -21,9 +24,6 @@ from bothways.tasks.scorecard.tables import (
     picture_table,
     sentence,
 )
-from bothways.report.tables import settings_tables
-from bothways.report.template import filled
-from bothways.runs.files import read_json, reason, replace_file
 from bothways.types import UserError
 
 __all__ = ["as_markdown", "write_scorecard"]

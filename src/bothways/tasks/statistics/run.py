@@ -18,7 +18,8 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from bothways.data.sources import load_images, training_split
+from bothways.data.sources import load_images
+from bothways.data.splits import is_statistics, training_split
 from bothways.models.adapter import Adapter
 from bothways.models.catalogue import SCALE, kept_statistics, read_statistics
 from bothways.models.classifiers import load_reader
@@ -32,11 +33,6 @@ SUFFIX = ".safetensors"
 OUTPUTS = "outputs"
 HALF_AT_MOST = 6e4  # a larger number has no half precision
 SPREAD_PARTS = ("mean", "mean_std", "log_std", "log_std_std")
-
-
-def is_statistics(data: str | Path | None) -> bool:
-    """Whether ``data`` names a file that ``bothways statistics`` wrote, not pictures."""
-    return data is not None and str(data).endswith(SUFFIX)
 
 
 def known_of(model: Adapter, data: str | Path | None) -> dict[str, Tensor]:

@@ -22,17 +22,17 @@ from torch import Tensor, nn
 
 from bothways.data.images import Augmentation, batches
 from bothways.data.sources import ImageSet, load_images
-from bothways.training.fit import FitSettings, FitState, Loss
-from bothways.training.processes import Processes, join_processes
+from bothways.judging.verdicts import penultimate
 from bothways.models.adapter import Adapter
 from bothways.models.catalogue import build_network
 from bothways.numerics.draws import generator
 from bothways.numerics.measures import wilson_interval
-from bothways.tasks.generate.config import read_recipe
+from bothways.runs.files import replace_file
+from bothways.tasks.recipes import read_recipe
 from bothways.tasks.statistics.run import PICTURES, as_tensors, in_eight_bits, space_of
 from bothways.training.checkpoint import SAVE_EVERY, Training, training_folder
-from bothways.runs.files import replace_file
-from bothways.judging.verdicts import penultimate
+from bothways.training.fit import FitSettings, FitState, Loss
+from bothways.training.processes import Processes, join_processes
 from bothways.types import Frame, ModelSpec, UserError
 
 CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)

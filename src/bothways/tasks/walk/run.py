@@ -21,18 +21,17 @@ from torch import Tensor
 
 from bothways.data.sources import fitted, load_images
 from bothways.models.adapter import Adapter
+from bothways.models.classifiers import flow_in, load_classifier
 from bothways.models.flows import find_classifier, load_flow
 from bothways.models.velocity import Flow
-from bothways.models.classifiers import flow_in, load_classifier
-from bothways.runs.provenance import flow_tables
-from bothways.runs.experiment import ending
-from bothways.tasks.predict.run import predict
-from bothways.tasks.generate.result import peak_memory
-from bothways.tasks.generate.scene import Photo, Scene, keep_scene, read_photos
 from bothways.representation.encode import PART, Walk, image_time, trajectory
 from bothways.representation.features import pooled
 from bothways.runs import PHOTOS, RunFolder, to_png
+from bothways.runs.experiment import ending
 from bothways.runs.files import replace_file
+from bothways.runs.provenance import flow_tables, peak_memory
+from bothways.tasks.generate.scene import Photo, Scene, keep_scene, read_photos
+from bothways.tasks.predict.run import predict
 from bothways.types import Frame, UserError
 
 STEPS = 20  # each way; PRG's on CIFAR-10

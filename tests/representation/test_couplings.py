@@ -10,10 +10,14 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 from torch import Tensor
 
-from bothways.numerics.coupling import COUPLINGS, coupling_of, sinkhorn_plan, squared_distances
+from bothways import registry
+from bothways.representation.couplings import coupling_of, squared_distances
+from bothways.representation.couplings.sinkhorn import sinkhorn_plan
 from bothways.types import Coupling, UserError
 
-every_coupling = pytest.mark.parametrize("coupling", COUPLINGS.values(), ids=COUPLINGS)
+every_coupling = pytest.mark.parametrize(
+    "coupling", [coupling_of(name) for name in registry.names("coupling")], ids=registry.names("coupling")
+)
 
 
 def batch(size: int, seed: int = 0, shape: tuple[int, ...] = (3, 4, 4)) -> tuple[Tensor, Tensor]:
@@ -37,10 +41,10 @@ def test_the_cost_of_transport_is_scipys_and_the_least_of_all() -> None:
     images, noise = batch(128)
     costs = cdist(images.flatten(1).numpy(), noise.flatten(1).numpy(), "sqeuclidean")
     least = costs[linear_sum_assignment(costs)].sum()
-    assert abs(cost(images, noise, COUPLINGS["ot"](images, noise)) - least) < 1e-3
+    assert abs(cost(images, noise, coupling_of("ot")(images, noise)) - least) < 1e-3
     images, noise = batch(5, shape=(2,))
     brute = min(cost(images, noise, torch.tensor(order)) for order in itertools.permutations(range(5)))
-    assert abs(cost(images, noise, COUPLINGS["ot"](images, noise)) - brute) < 1e-12
+    assert abs(cost(images, noise, coupling_of("ot")(images, noise)) - brute) < 1e-12
 
 
 def test_distances_are_scipys() -> None:
@@ -74,9 +78,9 @@ def test_it_does_not_underflow_where_the_plain_iteration_does() -> None:
 
 def test_sinkhorn_lies_between_independent_and_optimal_and_repeats() -> None:
     images, noise = batch(128)
-    found = {name: cost(images, noise, coupling(images, noise)) for name, coupling in COUPLINGS.items()}
+    found = {name: cost(images, noise, coupling_of(name)(images, noise)) for name in registry.names("coupling")}
     assert found["ot"] <= found["sinkhorn"] < found["independent"]
-    again = [COUPLINGS["sinkhorn"](images, noise) for _ in range(2)]
+    again = [coupling_of("sinkhorn")(images, noise) for _ in range(2)]
     assert torch.equal(*again)
 
 

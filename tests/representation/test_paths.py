@@ -5,11 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bothways.numerics.paths import LEAST_DEPTH, PATHS, interpolate, path_of, scheduled
+from bothways import registry
+from bothways.representation.paths import interpolate, path_of
+from bothways.representation.paths.scheduled import scheduled
+from bothways.representation.paths.vp import LEAST_DEPTH
 from bothways.types import Path, UserError
 
 PRODUCTS = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64), 0)  # of Ho et al. 2020
-EVERY = {**PATHS, "scheduled": scheduled(PRODUCTS)}
+EVERY = {**{name: path_of(name) for name in registry.names("path")}, "scheduled": scheduled(PRODUCTS)}
 every_path = pytest.mark.parametrize("path", EVERY.values(), ids=EVERY)
 
 
@@ -37,16 +40,16 @@ def test_t_0_is_noise_and_t_1_is_the_image(path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["gvp", "vp"])
 def test_variance_is_preserved(name: str) -> None:
-    a, s, _, _ = PATHS[name](torch.linspace(0, 1, 101, dtype=torch.float64))
+    a, s, _, _ = path_of(name)(torch.linspace(0, 1, 101, dtype=torch.float64))
     assert (a.square() + s.square() - 1).abs().max() < 1e-12
 
 
 def test_vp_is_the_published_formula_and_is_held_near_the_image() -> None:
     depth = torch.linspace(0.01, 1, 50, dtype=torch.float64)
-    a = PATHS["vp"](1 - depth).a
+    a = path_of("vp")(1 - depth).a
     published = torch.exp(-0.25 * depth.square() * (20 - 0.1) - 0.5 * depth * 0.1)
     assert (a - published).abs().max() < 1e-14
-    near = PATHS["vp"](torch.tensor([1.0, 1 - LEAST_DEPTH / 2, 1 - LEAST_DEPTH], dtype=torch.float64))
+    near = path_of("vp")(torch.tensor([1.0, 1 - LEAST_DEPTH / 2, 1 - LEAST_DEPTH], dtype=torch.float64))
     assert all((weight - weight[-1]).abs().max() < 1e-9 * weight[-1].abs() for weight in near)
 
 
@@ -60,14 +63,14 @@ def test_a_schedule_passes_through_its_levels() -> None:
 def test_interpolate_stands_on_the_path_and_keeps_precision() -> None:
     x, z = torch.randn(2, 4, 1, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     t = torch.tensor([0.0, 0.25, 0.5, 1.0], dtype=torch.float64)
-    place, velocity = interpolate(PATHS["linear"], x, z, t)
+    place, velocity = interpolate(path_of("linear"), x, z, t)
     assert torch.equal(place[0], z[0])
     assert torch.equal(place[3], x[3])
     assert (place[1] - (0.25 * x[1] + 0.75 * z[1])).abs().max() < 1e-15
     assert (velocity - (x - z)).abs().max() < 1e-15
-    assert interpolate(PATHS["gvp"], x.float(), z.float(), t.float())[1].dtype == torch.float32
+    assert interpolate(path_of("gvp"), x.float(), z.float(), t.float())[1].dtype == torch.float32
 
 
 def test_an_unknown_path_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(UserError, match="linear, gvp, vp"):
+    with pytest.raises(UserError, match="type gvp, linear, vp"):
         path_of("straight")

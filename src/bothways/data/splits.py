@@ -1,0 +1,69 @@
+"""Which pictures of a data set are for what: the split to train on, the test split, and the holdout of a training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from bothways.data.parquet import find_shards
+from bothways.data.sources import NAMED, ImageSet, split_folder
+from bothways.numerics.draws import generator
+from bothways.types import UserError
+
+STATISTICS = ".safetensors"  # the suffix of a file that bothways statistics wrote
+
+
+def is_statistics(data: str | Path | None) -> bool:
+    """Whether ``data`` names a file that ``bothways statistics`` wrote, not pictures."""
+    return data is not None and str(data).endswith(STATISTICS)
+
+
+def is_split(address: str | Path, split: str) -> bool:
+    """Whether ``split`` is a part of the data, and not all of it, as of a single file or a folder without splits.
+
+    Raises UserError for a split that is not among those that are there.
+    """
+    path = Path(address).expanduser()
+    if str(address) in NAMED or not path.exists():
+        return True
+    return path.is_dir() and (find_shards(path, split) is not None or split_folder(path, split) != path)
+
+
+def training_split(address: str | Path) -> str:
+    """The split that is measured beforehand: "train", or "test" of data that have no other."""
+    try:
+        is_split(address, "train")
+    except UserError:
+        return "test"
+    return "train"
+
+
+def held_out(data: str | Path) -> str:
+    """The split to compare with: the test pictures where there are any, as of every data set that is no path."""
+    path = Path(data)
+    found = [path / "test.parquet", path / "test", *path.glob("test-*.parquet"), *path.glob("*/test-*.parquet")]
+    return "test" if str(data) in NAMED or not path.exists() or any(place.exists() for place in found) else "train"
+
+
+def holdout(data: ImageSet, count: int, seed: int) -> tuple[ImageSet, ImageSet]:
+    """(pictures held out of a training, the rest): ``count`` drawn at random, the same for every task of one seed."""
+    order = torch.randperm(len(data), generator=generator(seed, 0, "validation"))
+    return data.subset(order[:count]), data.subset(order[count:])
+
+
+def stratified(labels: Tensor, count: int, source: torch.Generator) -> Tensor:
+    """(count,): places of as many pictures of each class as there can be, drawn at random.
+
+    Round by round one of every class, in an order that is drawn too, so that more pictures are fewer and some others.
+    """
+    order = torch.randperm(len(labels), generator=source)
+    mixed = labels[order]
+    by_class = torch.argsort(mixed, stable=True)
+    sizes = torch.bincount(mixed)
+    first = (sizes.cumsum(0) - sizes)[mixed[by_class]]
+    turn = torch.empty_like(order)
+    turn[by_class] = torch.arange(len(labels)) - first
+    place = torch.randperm(len(sizes), generator=source)[mixed]
+    return order[torch.argsort(turn * len(sizes) + place)[:count]]

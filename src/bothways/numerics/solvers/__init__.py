@@ -1,0 +1,117 @@
+"""Steps of an ordinary differential equation dx/dt = v(x, t) on a fixed grid; a step may go either way in time.
+
+A solver is a function (v, state at t, t, h) -> state at t + h with a few facts, made by ``fixed_grid``; a state is a
+tuple of tensors, x first. Each is a file here; one of your own is ``PATH.py:NAME`` or a Python object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bothways import registry
+from bothways.types import UserError, VectorField
+
+State = tuple[Tensor, ...]
+Step = Callable[[VectorField, State, float, float], State]  # (v, state at t, t, h) -> state at t + h
+Start = Callable[[VectorField, Tensor, float], State]  # (v, x, t) -> the state at x
+
+
+def at_time(x: Tensor, t: float) -> Tensor:
+    """t for every picture, (B,), in the precision of x."""
+    return torch.full((len(x),), t, dtype=x.dtype, device=x.device)
+
+
+def only_x(v: VectorField, x: Tensor, t: float) -> State:
+    """The state of a solver that holds nothing but x."""
+    return (x,)
+
+
+@dataclass(frozen=True)
+class Solver:
+    """How a step is made.
+
+    calls: of the network a step; order: of the error; start: the state at x, of ``holds`` tensors. same_as: the name of
+    the same method in torchdiffeq, whose continuous adjoint it then has; "" for none.
+    """
+
+    step: Step
+    calls: int
+    order: int
+    start: Start = only_x
+    holds: int = 1
+    same_as: str = ""
+
+    def __call__(self, v: VectorField, state: State, t: float, h: float) -> State:
+        return self.step(v, state, t, h)
+
+    @property
+    def __name__(self) -> str:
+        return self.step.__name__.replace("_", "-")
+
+    def calls_of(self, steps: int) -> int:
+        """Of the network, for a walk of so many steps: steps * calls, and one more where the state holds a velocity."""
+        return steps * self.calls + (self.start is not only_x)
+
+
+@dataclass(frozen=True)
+class Adaptive:
+    """A method of torchdiffeq that chooses its own steps. method: its name there."""
+
+    method: str
+
+    def __call__(self, *_: Any) -> State:
+        raise TypeError("an adaptive solver makes no single step")
+
+
+def fixed_grid(
+    calls: int, order: int, start: Start = only_x, holds: int = 1, same_as: str = ""
+) -> Callable[[Step], Solver]:
+    """Make a Solver of a step function: ``@fixed_grid(calls=1, order=1)``."""
+
+    def make(step: Step) -> Solver:
+        return Solver(step, calls, order, start, holds, same_as)
+
+    return make
+
+
+def any_solver(name: Any) -> Solver | Adaptive:
+    """The solver of a name, of PATH.py:NAME, or itself. Raises UserError for one that is not known, or is none."""
+    found = registry.find("solver", name).factory
+    if not isinstance(found, Solver | Adaptive):
+        raise UserError(
+            f"solver {registry.name_of(name)!r} is no Solver; make it one with @fixed_grid(calls=1, order=1)"
+        )
+    return found
+
+
+def solver_of(name: Any) -> Solver:
+    """The fixed-grid solver of a name. Raises UserError as ``any_solver``, and for one that chooses its own steps."""
+    found = any_solver(name)
+    if isinstance(found, Adaptive):
+        raise UserError(f"solver {name!r} chooses its own steps; type one of {', '.join(fixed_names())}")
+    return found
+
+
+def fixed_names() -> list[str]:
+    """The names of the fixed-grid solvers."""
+    return [name for name in registry.names("solver") if isinstance(any_solver(name), Solver)]
+
+
+def grid(start: float, end: float, steps: int) -> list[float]:
+    """steps + 1 moments from start to end, evenly spaced. Raises UserError for less than one step."""
+    if steps < 1:
+        raise UserError(f"steps={steps}; a walk takes 1 step or more")
+    return [start + (end - start) * place / steps for place in range(steps + 1)]
+
+
+def walked(v: VectorField, state: State, times: list[float], solver: Solver) -> Iterator[State]:
+    """The state after each step of a grid, with autograd's own graph through all of them."""
+    for t, following in pairwise(times):
+        state = solver.step(v, state, t, following - t)
+        yield state

@@ -1,0 +1,14 @@
+"""x + h v(x, t)."""
+
+from __future__ import annotations
+
+from bothways.numerics.solvers import State, at_time, fixed_grid
+from bothways.registry import register
+from bothways.types import VectorField
+
+
+@register("solver", "euler", help="x + h v(x, t): order 1, one call a step")
+@fixed_grid(calls=1, order=1, same_as="euler")
+def euler(v: VectorField, state: State, t: float, h: float) -> State:
+    (x,) = state
+    return (x + h * v(x, at_time(x, t)),)

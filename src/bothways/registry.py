@@ -1,0 +1,193 @@
+"""One mechanism for all that a user may swap: a kind and a name -> what makes it, a line of help, a reference.
+
+An entry is declared where it is written, and nowhere else:
+
+    @register("path", "cosine", help="a = 1 - cos(pi t / 2), s = cos(pi t / 2)", reference="nichol2021improved")
+    def cosine(t): ...
+
+``PLACES`` says in which files each kind stands. Names and help are read from the text of these files, so that a help
+page imports none of them and does not wait for torch; ``find`` imports the one that is needed. A user's own file gives
+an entry of any kind by its address, ``my.py:cosine``, and a Python object stands for itself.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any, TypeVar
+
+from bothways.types import UserError
+
+Made = TypeVar("Made", bound=Callable[..., Any])
+PACKAGE = Path(__file__).parent
+PLACES: dict[str, str] = {  # kind -> the files that may hold entries of it, below the package
+    "objective": "synthesis/objectives/*.py",
+    "view": "synthesis/views/*.py",
+    "canvas": "synthesis/parameterizations/*.py",
+    "schedule": "numerics/schedules.py",
+    "solver": "numerics/solvers/*.py",
+    "path": "representation/paths/*.py",
+    "coupling": "representation/couplings/*.py",
+    "head": "representation/heads/*.py",
+    "judge": "judging/measures/*.py",
+    "task": "tasks/*/config.py",
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One thing that can be chosen by name.
+
+    factory: what makes it; its form is the kind's, as the docstring of the kind's package says. help: one line.
+    reference: the key of a paper in ``runs/citations.py``, or a BibTeX entry, "" for none. module: where it stands.
+    """
+
+    kind: str
+    name: str
+    help: str
+    reference: str = ""
+    module: str = ""
+    factory: Any = None
+
+
+_DECLARED: dict[tuple[str, str], Entry] = {}
+
+
+def register(kind: str, name: str, *, help: str, reference: str = "") -> Callable[[Made], Made]:
+    """Declare what follows as the entry ``name`` of ``kind``. All four are literals: they are read from the text."""
+
+    def declare(made: Made) -> Made:
+        _DECLARED[kind, name] = Entry(kind, name, help, reference, getattr(made, "__module__", ""), made)
+        return made
+
+    return declare
+
+
+@cache
+def entries(kind: str) -> dict[str, Entry]:
+    """{name: entry} of the package's own entries of a kind, in the order of files and lines; nothing is imported."""
+    found: dict[str, Entry] = {}
+    for file in sorted(PACKAGE.glob(PLACES[kind])):
+        module = ".".join(("bothways", *file.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
+        found |= {entry.name: replace(entry, module=module) for entry in declared_in(file) if entry.kind == kind}
+    return found
+
+
+def names(kind: str) -> list[str]:
+    """The names of the package's own entries of a kind."""
+    return list(entries(kind))
+
+
+def declared_in(file: Path) -> Iterator[Entry]:
+    """The entries that a file declares, from its text."""
+    text = file.read_text(encoding="utf-8")
+    if "register(" not in text:
+        return
+    for statement in ast.parse(text).body:
+        for node in ast.walk(statement):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "register":
+                words = {str(word.arg): ast.literal_eval(word.value) for word in node.keywords}
+                yield Entry(*(ast.literal_eval(value) for value in node.args), **words)
+
+
+def find(kind: str, given: Any) -> Entry:
+    """The entry of a name, of the address of a user's own file (``PATH.py:NAME``), or of a Python object itself.
+
+    Raises UserError for a name that is not known, with the nearest, and for a file that holds no such thing.
+    """
+    if isinstance(given, Entry):
+        return given
+    if not isinstance(given, str):
+        return _DECLARED.get((kind, _name_of(given)), Entry(kind, _name_of(given), _first_line(given), factory=given))
+    if is_address(given):
+        made = load_attribute(given, kind)
+        own = next((e for e in _DECLARED.values() if e.kind == kind and e.factory is made), None)
+        return replace(own or Entry(kind, given, _first_line(made), factory=made), name=given)
+    check(kind, given)
+    import_module(entries(kind)[given].module)
+    return _DECLARED[kind, given]
+
+
+def check(kind: str, given: Any) -> Any:
+    """``given``, where it may name an entry of a kind or is a callable; nothing is imported. Raises UserError."""
+    if callable(given) or isinstance(given, Entry):
+        return given
+    if not isinstance(given, str):
+        raise UserError(f"{kind} {given!r}: type a name, PATH.py:NAME, or give a callable")
+    if is_address(given):
+        if not Path(address_parts(given)[0]).expanduser().is_file():
+            raise UserError(f"{kind} file {address_parts(given)[0]!r} does not exist; type PATH.py:NAME")
+        return given
+    if given not in entries(kind):
+        raise UserError(f"{kind} {given!r} is not known; {nearest(given, names(kind))}, or PATH.py:NAME for your own")
+    return given
+
+
+def name_of(given: Any) -> str:
+    """What a choice is called in a recipe: its name, its address, or the name of the object."""
+    return given if isinstance(given, str) else _name_of(given)
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """What to type instead: the nearest names, or all."""
+    near = get_close_matches(word, list(known), n=3, cutoff=0.4) or list(known)
+    return f"type {', '.join(near)}" if near else "there is none"
+
+
+# ---- a user's own file ---------------------------------------------------------------------------------------------
+
+
+def is_address(given: str) -> bool:
+    """Whether a text is ``PATH.py:NAME``."""
+    return ".py:" in given
+
+
+def address_parts(address: str) -> tuple[str, str]:
+    """``PATH.py:NAME`` -> PATH.py and NAME."""
+    place, _, name = address.rpartition(":")
+    return place, name
+
+
+def load_attribute(address: str, what: str) -> Any:
+    """What ``PATH.py:NAME`` names. what: the noun for messages. Raises UserError where it is not there, or fails."""
+    place, name = address_parts(address)
+    path = Path(place).expanduser()
+    if not path.is_file():
+        raise UserError(f"{what} file {str(path)!r} does not exist; type PATH.py:NAME")
+    module = _load_file(path, what)
+    found = getattr(module, name, None)
+    if not callable(found):
+        own = [n for n, v in vars(module).items() if callable(v) and getattr(v, "__module__", "") == module.__name__]
+        raise UserError(f"{what} file {str(path)!r} has no function {name!r}; {nearest(name, own)}")
+    return found
+
+
+def _load_file(path: Path, what: str) -> Any:
+    """Run a user's file as a module. It is run anew each time: the file may have changed in a long session."""
+    described = importlib.util.spec_from_file_location(f"bothways_user_{path.stem}", path)
+    assert described is not None
+    assert described.loader is not None
+    module = importlib.util.module_from_spec(described)
+    sys.modules[described.name] = module  # dataclasses and pickling of the user's classes look it up
+    try:
+        described.loader.exec_module(module)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{what} file {str(path)!r} fails when it is read: {type(error).__name__}: {error}") from error
+    return module
+
+
+def _name_of(made: Any) -> str:
+    return getattr(made, "__name__", type(made).__name__)
+
+
+def _first_line(made: Any) -> str:
+    return (getattr(made, "__doc__", None) or "").strip().split("\n")[0]

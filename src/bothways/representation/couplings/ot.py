@@ -1,0 +1,21 @@
+"""Minibatch optimal transport: argmin over permutations of sum_i ||image_i - noise_p(i)||^2.
+
+Sources: Tong et al. 2023, arXiv 2302.00482; Pooladian et al. 2023, arXiv 2304.14772.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from bothways.registry import register
+from bothways.representation.couplings import squared_distances
+
+
+@register("coupling", "ot", help="exact minibatch optimal transport", reference="ot")
+def ot(images: Tensor, noise: Tensor) -> Tensor:
+    """(B,) int64: image i goes with noise p(i), at the least sum of squared distances; by scipy, in O(B^3)."""
+    from scipy.optimize import linear_sum_assignment
+
+    _, chosen = linear_sum_assignment(squared_distances(images, noise).cpu().numpy())
+    return torch.from_numpy(chosen)

@@ -1,0 +1,97 @@
+"""What a run that makes pictures gives back: the pictures, what judges say of them, and how they show themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bothways.runs import to_png
+from bothways.runs.experiment import Experiment
+from bothways.tasks.work import Grid
+from bothways.types import Frame
+
+
+@dataclass(frozen=True)
+class Result:
+    """Pictures with their classes, seeds and measures.
+
+    images (N,3,H,W) in [0,1], rounded to 8 bits, so that what is judged is what is saved; labels (N,).
+    records: one dict a picture (index, class, seed, own_probability). frames: one a step and batch, without images.
+    measures: the verdicts of the judges, and what needs none. tables: the settings, model and versions of the run.
+    alphas: (N,1,H,W) in [0,1], how opaque each pixel is, where the settings ask for it (``alpha``).
+    """
+
+    images: Tensor
+    labels: Tensor
+    records: list[dict[str, Any]]
+    frames: list[Frame] = field(default_factory=list)
+    measures: dict[str, Any] = field(default_factory=dict)
+    tables: dict[str, Any] = field(default_factory=dict)
+    alphas: Tensor | None = None
+    task: str = "generate"
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
+        """Write a run folder. Raises UserError where one is there already and ``overwrite`` is not set."""
+        told = {key: value for key, value in self.tables.items() if key not in ("task", "versions")}
+        experiment = Experiment.begin(self.task, told, folder, overwrite=overwrite, of=len(self))
+        run = experiment.folder
+        assert run is not None
+        for frame in self.frames:
+            run.append_frame(frame)
+        run.save_pictures(self.images, self.records, self.alphas)
+        experiment.before = float(self.measures.get("cost", {}).get("seconds", 0.0))
+        experiment.complete(self.measures)
+        return run.path
+
+    def grid(self, columns: int | None = None, enlarge_to: int = 96) -> Tensor:
+        """One picture of all, (3,H,W): a row a class where each has as many, small ones enlarged by whole pixels."""
+        classes = len(set(self.labels.tolist())) or 1
+        columns = columns or (len(self) // classes if len(self) % classes == 0 and classes > 1 else 10)
+        order = sorted(range(len(self)), key=lambda i: (self.labels[i].item(), self.records[i]["index"]))
+        factor = max(1, enlarge_to // self.images.shape[-1])
+        big = self.images[order].repeat_interleave(factor, -2).repeat_interleave(factor, -1)
+        gap = 4
+        padded = torch.nn.functional.pad(big, (0, gap, 0, gap), value=1.0)
+        missing = -len(padded) % columns
+        padded = torch.cat([padded, padded.new_ones(missing, *padded.shape[1:])])
+        rows = padded.view(-1, columns, *padded.shape[1:])
+        return rows.permute(2, 0, 3, 1, 4).reshape(3, rows.shape[0] * rows.shape[3], columns * rows.shape[4])
+
+    def _repr_png_(self) -> bytes:
+        return to_png(self.grid())
+
+
+def verdict_grid(measures: Mapping[str, Mapping[str, Any]]) -> Grid:
+    """A row for each judge of each run. measures: {name of a run: its measures}."""
+    rows = []
+    for run, measured in measures.items():
+        for verdict in measured["judges"]:
+            low, high = verdict["hit_interval"]
+            rate = "-" if verdict["hit_rate"] is None else f"{verdict['hit_rate']:.2f} ({low:.2f}-{high:.2f})"
+            name = verdict["judge"].removeprefix("bundled:") + "*" * verdict["gave_gradient"]
+            pairs = [(verdict[key], verdict[f"{key}_real"]) for key in ("frechet", "diversity")]
+            shown = [_beside_real(*pair) for pair in pairs]
+            rows.append((run, name, rate, *shown))
+    caption = "* gave the gradient: proves nothing. In brackets: as many real pictures."
+    return Grid(("run", "judge", "recognised (95 %)", "Frechet", "diversity"), rows, caption=caption)
+
+
+def _beside_real(value: float | None, real: float | None) -> str:
+    forms = (("%.1f", value), ("(%.1f)", real))
+    return " ".join(form % number for form, number in forms if number is not None)
+
+
+def told_of_pictures(result: Result, out: Path | None) -> Iterator[str | Grid]:
+    """The verdicts, and where the pictures are."""
+    if result.measures.get("judges"):
+        yield verdict_grid({"" if out is None else out.name: result.measures})
+    if out is not None:
+        yield f"{len(result)} pictures in {out}/images"

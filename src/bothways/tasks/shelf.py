@@ -1,0 +1,72 @@
+"""The public function of each task, made from its Config: ``bothways.sample(flow, n, steps=...)``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from inspect import Parameter, Signature, cleandoc
+from typing import Any
+
+from pydantic.fields import FieldInfo
+
+from bothways import registry
+from bothways.tasks.configs import Config, configure, leaves
+from bothways.tasks.work import Where, Work, perform, prepare
+from bothways.types import Frame
+
+
+def work_of(
+    task: str, *given: Any, out: Any = None, overwrite: bool = False, resume: bool = False, **settings: Any
+) -> Work:
+    """A run of a task that can be begun. given: the fields of its Config in order; settings: by name or dotted name.
+
+    out, overwrite, resume: of the run folder. Raises UserError for what cannot be.
+    """
+    config: type[Config] = registry.find("task", task).factory
+    order = list(config.model_fields)
+    if len(given) > len(order):
+        raise TypeError(f"{task}() takes at most {len(order)} positional arguments, {len(given)} were given")
+    named = dict(zip(order, given, strict=False))
+    if twice := sorted(named.keys() & settings.keys()):
+        raise TypeError(f"{task}() got two values for {twice[0]!r}")
+    place = f"runs/{task}" if out is None and config.writes else out
+    return prepare(configure(config, **named, **settings), Where(place, overwrite, resume))
+
+
+def function_of(task: str) -> Callable[..., Any]:
+    """The public function of a task: as ``work_of``, run to its end. on_frame: called with the Frame of every step."""
+    config: type[Config] = registry.find("task", task).factory
+
+    def call(*given: Any, on_frame: Callable[[Frame], None] | None = None, **settings: Any) -> Any:
+        return perform(work_of(task, *given, **settings), on_frame)
+
+    call.__name__ = call.__qualname__ = task
+    call.__module__ = "bothways"
+    call.__doc__ = documentation(config)
+    call.__signature__ = _signature(config)  # type: ignore[attr-defined]
+    return call
+
+
+def documentation(config: type[Config]) -> str:
+    """The docstring of a Config, and a line for each setting."""
+    text = cleandoc(config.__doc__ or "").partition("\nExamples\n")[0]
+    lines = [f"    {'.'.join(place)}: {field.description} {_default(field)}" for place, field in leaves(config)]
+    run = "    out, overwrite, resume: of the run folder. on_frame: called with the Frame of every step."
+    return f"{text.strip()}\n\nSettings\n" + "\n".join([*lines, run]) + "\n"
+
+
+def _default(field: FieldInfo) -> str:
+    return "" if field.is_required() else f"[{field.get_default(call_default_factory=True)!r}]"
+
+
+def _signature(config: type[Config]) -> Signature:
+    own = [
+        Parameter(name, Parameter.POSITIONAL_OR_KEYWORD, default=_empty_or(field))
+        for name, field in config.model_fields.items()
+    ]
+    run = [("out", None), ("overwrite", False), ("resume", False), ("on_frame", None)]
+    rest = [Parameter(name, Parameter.KEYWORD_ONLY, default=default) for name, default in run]
+    return Signature([*own, *rest, Parameter("settings", Parameter.VAR_KEYWORD)])
+
+
+def _empty_or(field: FieldInfo) -> Any:
+    return Parameter.empty if field.is_required() else None

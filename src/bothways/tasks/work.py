@@ -1,0 +1,153 @@
+"""A run of a task that can be begun: everything that can be refused has been. Config -> Work -> frames -> Result.
+
+work = prepare(config, Where("runs/x"))
+for frame in work.run(): ...
+result = work.finish()
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, final
+
+from bothways import registry
+from bothways.runs.experiment import Experiment
+from bothways.tasks.configs import Config
+from bothways.types import Frame
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where a run is written: out, a folder, or None for nowhere; whether one that is there is replaced or goes on."""
+
+    out: str | Path | None = None
+    overwrite: bool = False
+    resume: bool = False
+
+    def as_options(self) -> dict[str, Any]:
+        """The keywords of ``Experiment.begin``."""
+        return {"out": self.out, "overwrite": self.overwrite, "resume": self.resume}
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table that a terminal shows: one text a cell."""
+
+    columns: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+    title: str = ""
+    caption: str = ""
+
+
+class Work(ABC):
+    """One run. A task's run.py has a final class of it and ``prepare(config, where)``, which gives one.
+
+    doing, done_word: "walking" and "drawn", for the progress bar and for the message where measuring fails.
+    """
+
+    experiment: Experiment
+    doing = "working"
+    done_word = "made"
+
+    @property
+    @abstractmethod
+    def steps(self) -> int:
+        """How many frames the whole run yields."""
+
+    @property
+    def done(self) -> int:
+        """How many of them an earlier run has made."""
+        return 0
+
+    @abstractmethod
+    def frames(self) -> Iterator[Frame]:
+        """Do the steps that are left, one frame after each."""
+
+    @abstractmethod
+    def measures(self) -> dict[str, Any]:
+        """What measures.json holds besides the cost, once all steps are made."""
+
+    def result(self, measures: dict[str, Any]) -> Any:
+        """What a caller in Python gets."""
+        return measures
+
+    def cost(self) -> dict[str, float]:
+        """measures["cost"]."""
+        return self.experiment.cost
+
+    def plan(self) -> str:
+        """A line for a dry run: what would be done."""
+        return f"{self.steps} steps would be made"
+
+    def summary(self, result: Any, out: Path | None) -> Iterator[str | Grid]:
+        """What a terminal shows of the result, line by line."""
+        return iter(())
+
+    def page(self, out: Path | None) -> Path | None:
+        """Write the page of the run folder; None where there is none."""
+        if out is None:
+            return None
+        from bothways.report import write_report
+
+        return write_report([out], out / "report.html")
+
+    def as_json(self, result: Any) -> Any:
+        """What ``--json`` prints."""
+        return getattr(result, "measures", result)
+
+    def check(self, result: Any, page: Path | None) -> None:  # noqa: B027 - most have nothing to check
+        """Raise RunError where the result is one that a caller's own checks must not pass. page: its report."""
+
+    @final
+    def run(self) -> Generator[Frame, None, None]:
+        """Yield a frame after every step. However it ends, the run folder is left whole."""
+        with self.experiment.making(), closing(_generator(self.frames())) as frames:
+            yield from frames
+
+    @final
+    def finish(self) -> Any:
+        """Measure what was made, keep it, and give the result."""
+        with self.experiment.measuring(self.done_word):
+            found = self.measures()
+            found["cost"] = self.cost()
+        self.experiment.complete(found)
+        return self.result(found)
+
+
+def _generator(frames: Iterator[Frame]) -> Generator[Frame, None, None]:
+    """An iterator that can be closed."""
+    if isinstance(frames, Generator):
+        return frames
+    return (frame for frame in frames)
+
+
+def perform(work: Work, on_frame: Callable[[Frame], None] | None = None) -> Any:
+    """Run a work to its end. on_frame: called after every step; what it raises stops the run, whose folder is whole."""
+    with closing(work.run()) as frames:
+        for frame in frames:
+            if on_frame is not None:
+                on_frame(frame)
+    return work.finish()
+
+
+def room_of(task: str) -> str:
+    """The package of a task, such as ``bothways.tasks.sample``. Raises UserError for one that is not known."""
+    registry.check("task", task)
+    return registry.entries("task")[task].module.rpartition(".")[0]
+
+
+def prepare(config: Config, where: Where) -> Work:
+    """The work of a Config, by its task's own ``prepare``."""
+    return import_module(f"{type(config).__module__.rpartition('.')[0]}.run").prepare(config, where)
+
+
+def file_tables(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run was given, for its recipe.toml; what was not is left out."""
+    from bothways.runs.provenance import spoken
+
+    return {name: spoken(value) for name, value in given.items() if value is not None}
