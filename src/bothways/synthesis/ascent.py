@@ -8,62 +8,35 @@ scale (to first order, where the canvas is not linear in the parameters); ``rate
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from bothways.numerics.draws import Draws
+from bothways.numerics.schedules import schedule_of
+from bothways.synthesis.config import AscentConfig
 from bothways.types import Frame, Parameterization, RunError, UserError, VectorField
-
-OPTIMIZERS = ("sgd", "momentum", "adam")
-SCHEDULES = ("constant", "linear", "cosine")
-
-
-@dataclass(frozen=True)
-class AscentSettings:
-    """How far, how fast, by what.
-
-    rms: root mean square of a step on the pre-squash canvas, per picture. rate: the plain learning rate; None for rms.
-    schedule: of the step's length, from 1 to ``final``. noise: RMS of the noise added after a step, in steps (so it
-    falls with them); fixed_noise: its RMS on the canvas, the same at every step. alpha: sum |dx| over the steps.
-    """
-
-    steps: int
-    optimizer: str = "sgd"
-    rms: float = 0.03
-    rate: float | None = None
-    schedule: str = "linear"
-    final: float = 0.0
-    noise: float = 0.0
-    fixed_noise: float = 0.0
-    alpha: bool = False
-
-    def __post_init__(self) -> None:
-        for name, allowed in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
-            if getattr(self, name) not in allowed:
-                raise UserError(f"{name} {getattr(self, name)!r} is not known; type one of {', '.join(allowed)}")
-        if self.steps < 0:
-            raise UserError(f"steps={self.steps}; type a whole number from 0")
-
 
 class Ascent:
     """All that a resume needs: the parameters, the optimiser's memory, and the number of steps made.
 
+    reach: factor of every step's length besides the settings' own, such as the share of a canvas that may move.
     alpha: (B,1,H,W), sum over the steps and colours of |dx|, where the settings ask for it (MaCo's transparency).
+    Raises UserError for an optimiser that the parameterization does not take.
     """
 
-    def __init__(self, parameterization: Parameterization, settings: AscentSettings) -> None:
+    def __init__(self, parameterization: Parameterization, settings: AscentConfig, reach: float = 1.0) -> None:
         if settings.optimizer == "adam" and getattr(parameterization, "linear_only", False):
-            raise UserError('the stack as an operator takes "sgd" or "momentum"; for "adam" type --set engine=explicit')
+            raise UserError('the stack as an operator takes "sgd" or "momentum"; for "adam" type --set canvas.engine=explicit')
         self.parameterization, self.settings, self.step = parameterization, settings, 0
+        self.rms = reach * settings.strength * settings.rms
+        self.rate = None if settings.rate is None else settings.strength * settings.rate
         self.alpha = torch.zeros_like(parameterization.image().detach()[:, :1]) if settings.alpha else None
         # The optimiser moves zeros beside the parameters: a small step off a large number would be rounded.
         self.moves = [torch.zeros_like(p) for p in parameterization.parameters()]
-        self.optimizer = build_optimizer(self.moves, settings)
+        self.optimizer = build_optimizer(self.moves, settings.optimizer, 1.0 if self.rate is None else self.rate)
 
     def tensors(self) -> dict[str, Tensor]:
         """A copy of everything that moves, by name."""
@@ -88,20 +61,17 @@ class Ascent:
         self.step = step
 
 
-def build_optimizer(parameters: list[Tensor], settings: AscentSettings) -> torch.optim.Optimizer:
-    rate = 1.0 if settings.rate is None else settings.rate
-    if settings.optimizer == "adam":
+def build_optimizer(parameters: list[Tensor], optimizer: str, rate: float) -> torch.optim.Optimizer:
+    """Adam, or SGD with a momentum of 0.9 or none."""
+    if optimizer == "adam":
         return torch.optim.Adam(parameters, lr=rate)
-    return torch.optim.SGD(parameters, lr=rate, momentum=0.9 if settings.optimizer == "momentum" else 0.0)
+    return torch.optim.SGD(parameters, lr=rate, momentum=0.9 if optimizer == "momentum" else 0.0)
 
 
-def step_length(step: int, settings: AscentSettings) -> float:
+def step_length(step: int, settings: AscentConfig) -> float:
     """The schedule at step 0..steps-1: 1 at the first, ``final`` at the last."""
     place = step / max(1, settings.steps - 1)
-    if settings.schedule == "constant":
-        return 1.0
-    falling = 1 - place if settings.schedule == "linear" else 0.5 + 0.5 * math.cos(math.pi * place)
-    return settings.final + (1 - settings.final) * falling
+    return settings.final + (1 - settings.final) * schedule_of(settings.schedule)(place)
 
 
 def ascend(field: VectorField, ascent: Ascent, draws: Draws) -> Iterator[Frame]:
@@ -135,12 +105,12 @@ def _move(ascent: Ascent, parameters: list[Tensor], gradients: tuple[Tensor, ...
         move.zero_().grad = gradient
     ascent.optimizer.step()
     change = ascent.moves
-    if settings.rate is None:
-        change = _scaled(change, canvas(change), settings.rms * length)
+    if ascent.rate is None:
+        change = _scaled(change, canvas(change), ascent.rms * length)
     else:
         change = [length * part for part in change]
-    if settings.noise or settings.fixed_noise:
-        size = _rms(canvas(change)) * settings.noise + settings.fixed_noise
+    if settings.step_noise or settings.fixed_noise:
+        size = _rms(canvas(change)) * settings.step_noise + settings.fixed_noise
         noise = [draws.normal(p.shape[1:], t, f"step noise {i}").to(p) for i, p in enumerate(parameters)]
         change = [c + n for c, n in zip(change, _scaled(noise, canvas(noise), size), strict=True)]
     for parameter, part in zip(parameters, change, strict=True):

@@ -1,4 +1,4 @@
-"""Direct Ascent Synthesis: follow the gradient of a wish, seen through many views.
+"""Direct Ascent Synthesis: follow the gradient of an objective, seen through many views.
 
     dx = grad_x (1/n) sum_j objective(A_j(x)),   A_j: roll, crop, noise            (Fort & Whitaker, arXiv 2502.07753)
 
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from bothways.numerics.draws import Draws
 from bothways.synthesis.fields import Field, averaged, unit
-from bothways.synthesis.objectives import Term, Wish
+from bothways.synthesis.objectives.terms import Term, TermSum
 from bothways.synthesis.views import Views
 
 
@@ -25,7 +25,7 @@ from bothways.synthesis.views import Views
 class Toward(Field):
     """The field of ``toward``."""
 
-    objective: Wish
+    objective: TermSum
     views: Views
     draws: Draws
     normalize: bool = False
@@ -46,11 +46,11 @@ class Toward(Field):
         return sum((w * unit(g) for w, g in zip(weights, gradients, strict=True)), torch.zeros_like(x))
 
 
-def toward(objective: Term | Wish, draws: Draws, views: Views | None = None, *, normalize: bool = False) -> Toward:
+def toward(objective: Term | TermSum, draws: Draws, views: Views | None = None, *, normalize: bool = False) -> Toward:
     """The ascent direction of an objective as a field (x, t) -> dx, (B,3,H,W).
 
     draws: the pictures' seeds. views: how the models see the picture; None shows it as it is.
     normalize: divide the gradient of each term by its L2 norm, per picture, before weighting.
     """
-    wish = objective if isinstance(objective, Wish) else Wish((objective,))
-    return Toward(wish, views or Views(), draws, normalize)
+    summed = objective if isinstance(objective, TermSum) else TermSum((objective,))
+    return Toward(summed, views or Views(), draws, normalize)

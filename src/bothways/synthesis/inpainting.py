@@ -29,15 +29,9 @@ from torch import Tensor
 
 from bothways.numerics.fill import Smoothness
 from bothways.synthesis.fields import Field
-from bothways.synthesis.objectives import (
-    IMAGE,
-    Activations,
-    Spread,
-    Term,
-    channel_statistics,
-    spread_statistics,
-)
+from bothways.synthesis.objectives.terms import IMAGE, Activations, Term
 from bothways.synthesis.sampling import SMALLEST_LOG_STD, SMALLEST_MEAN_STD, leading_directions
+from bothways.synthesis.statistics import Spread, channel_statistics, spread_statistics
 from bothways.types import UserError, VisionModel
 
 RANK = 256  # leading directions of what is measured of filled pictures

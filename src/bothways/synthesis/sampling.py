@@ -24,9 +24,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bothways.numerics.draws import Draws
-from bothways.synthesis.objectives import Activations, Spread, Term, channel_statistics, per_picture, vectors
+from bothways.synthesis.objectives.terms import Activations, Term, per_picture, vectors
+from bothways.synthesis.statistics import Spread, channel_statistics
 from bothways.types import UserError, VisionModel
 
+OUTPUTS = "outputs"  # the layer of the logits
 RANK = 64  # leading directions kept
 PIXELS_AT_ONCE = 1_000_000
 SMALLEST_MEAN_STD, SMALLEST_LOG_STD = 1e-3, 1e-2  # a channel that never fires would otherwise divide by zero
@@ -56,6 +58,14 @@ class Space:
     parts: Mapping[str, Part]
     factor: Tensor
 
+    def of_statistics(self, model: int = 0) -> dict[str, Part]:
+        """{layer: part} of the channel statistics of the model of that number."""
+        return _layers_of(self.parts, "statistics", model)
+
+    def of_features(self, model: int = 0) -> dict[str, Part]:
+        """{layer: part} of its features and logits."""
+        return _layers_of(self.parts, "features", model)
+
     def sample(self, draws: Draws, temperature: float = 1.0, shrinkage: float = 0.0) -> dict[str, Tensor]:
         """{name: (B,d)}: one point for every picture.
 
@@ -71,6 +81,12 @@ class Space:
             name: part.mean + part.std * stretch
             for (name, part), stretch in zip(self.parts.items(), stretches, strict=True)
         }
+
+
+def _layers_of(parts: Mapping[str, Part], kind: str, model: int) -> dict[str, Part]:
+    """{layer: part} of one kind, of the model of that number."""
+    begins = f"{model}/{kind}/"
+    return {name.removeprefix(begins): part for name, part in parts.items() if name.startswith(begins)}
 
 
 def statistics_name(layer: str, model: int = 0) -> str:

@@ -34,7 +34,7 @@ from bothways.numerics.draws import Draws
 from bothways.synthesis.dsf.engines import ENGINES, Engine, difference, gradients, over
 from bothways.synthesis.dsf.surrogates import DISTANCES, SURROGATES, Loss, loss_of, one_of, views
 from bothways.synthesis.fields import Field
-from bothways.synthesis.views import Augmentation
+from bothways.synthesis.views import View
 from bothways.types import RunError, TrainedModel, UserError
 
 NUMBERS_TOGETHER = 2**24  # of gradients in theta, one a picture: 64 MiB
@@ -112,7 +112,7 @@ def dsf_score(
     surrogate: str = "logits",
     engine: str = "double_backward",
     per: str = "image",
-    augmentation: str | Augmentation | Sequence[str | Augmentation] = "flip",
+    augmentation: str | View | Sequence[str | View] = "flip",
     live: str = "augmented",
     parameters: str | None = None,
     *,
@@ -130,7 +130,7 @@ def dsf_score(
     engine: "double_backward" or "jvp", exact; "difference" for models that cannot be differentiated twice.
     per: "image", each picture by its own gradient; "batch", all by the one gradient of their mean loss (the paper).
     augmentation: "flip" (mirrored), "roll", "shift" (an eighth of the side), "noise" (0.1), "crop" (7/8 of the side,
-        enlarged), an ``Augmentation``, or several, over which l is averaged. They draw from ``draws`` at moment ``t``.
+        enlarged), a ``View``, or several, over which l is averaged. They draw from ``draws`` at moment ``t``.
     live: the branch in which theta counts, "augmented" (eq. 11) or "original" (eq. 12).
     parameters: which of them theta is, as a glob or regular expression of their names; None for all.
     distance: "norm" (the paper), "log" of it, or the "angle" of g to -theta as 1 - cosine.

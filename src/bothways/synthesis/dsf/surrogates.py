@@ -17,10 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bothways import registry
 from bothways.numerics.draws import Draws
-from bothways.numerics.pyramid import resize
-from bothways.synthesis.objectives import vectors
-from bothways.synthesis.views import Augmentation, Flip, Noise, RandomCrop, Roll, Shift
+from bothways.synthesis.objectives.terms import vectors
+from bothways.synthesis.views import View, usual_view
+
 from bothways.types import TrainedModel, UserError
 
 Named = dict[str, Tensor]
@@ -150,30 +151,8 @@ def chosen(parameters: Named, pattern: str | None, model: str) -> Named:
 # ---- the views -----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Zoom:
-    """A random window of ``share`` of the height and width, enlarged (bilinear) to the size of the picture."""
-
-    share: float
-
-    def __call__(self, seen: Tensor, draws: Draws, t: float) -> Tensor:
-        height, width = seen.shape[-2:]
-        window = RandomCrop(max(1, round(self.share * height)), max(1, round(self.share * width)))
-        return resize(window(seen, draws, t).flatten(0, 1), (height, width)).unflatten(0, seen.shape[:2])
-
-
-AUGMENTATIONS: dict[str, Callable[[int], Augmentation]] = {
-    "flip": lambda side: Flip(1.0),
-    "roll": lambda side: Roll(max(1, side // 8)),
-    "shift": lambda side: Shift(max(1, side // 8)),
-    "noise": lambda side: Noise(0.1),
-    "crop": lambda side: Zoom(0.875),
-}
-"""name -> the augmentation for pictures whose shorter side has so many pixels."""
-
-
 def views(
-    image: Tensor, augmentation: str | Augmentation | Sequence[str | Augmentation], draws: Draws, t: float
+    image: Tensor, augmentation: str | View | Sequence[str | View], draws: Draws, t: float
 ) -> Tensor:
     """(N,3,H,W) -> (N,K,3,h,w): one view of each picture by each augmentation, differentiable in the picture.
 
@@ -184,9 +163,9 @@ def views(
         raise UserError('dsf: augmentation is empty; type augmentation="flip"')
     for each in some:
         if isinstance(each, str):
-            one_of("augmentation", each, AUGMENTATIONS)
+            one_of("augmentation", each, registry.names("view"))
     side = min(image.shape[-2:])
-    made = [AUGMENTATIONS[each](side) if isinstance(each, str) else each for each in some]
+    made = [usual_view(each, side) if isinstance(each, str) else each for each in some]
     seen = [augment(image[:, None], draws, t)[:, 0] for augment in made]
     if len({view.shape for view in seen}) > 1:
         sizes = ", ".join(f"{view.shape[-2]}x{view.shape[-1]}" for view in seen)

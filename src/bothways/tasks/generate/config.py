@@ -1,204 +1,150 @@
-"""Every choice of a drawing in one frozen, validated record; recipes are TOML files that fill it in."""
+"""The settings of a drawing: what is drawn, by which models, and the parts that say how."""
 
 from __future__ import annotations
 
-from difflib import get_close_matches
-from functools import cache
-from typing import Any, Literal, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic.fields import FieldInfo
-
-from bothways.tasks.recipes import read_recipe, recipes
+from bothways.configs import Config, Live, Shortcut, merged, setting
+from bothways.registry import register
+from bothways.synthesis.config import AscentConfig, CanvasConfig, TermConfig, ViewsConfig
 from bothways.types import UserError
 
-Settings = TypeVar("Settings", bound=BaseModel)
-
-DEFAULT_RECIPE = "icons"
-DEFAULT_OF_WORDS, DEFAULT_OF_LAYERS = "das", "channel"
-TASKS = ("accentuate", "edit", "inpaint", "invert", "style")  # commands of their own, each with its recipe
-DEFAULT_UNCONDITIONAL = "sampled"  # where nothing is asked for
+OF_THE_REQUEST = ("class", "text", "channel")  # terms that every recipe has: they are idle where nothing asks for them
 
 
-def default_recipe(of_classes: bool, of_words: bool = False, of_layers: bool = False) -> str:
-    """The recipe where none is named: for prompts, for a layer, for classes, for none of these."""
-    if of_words or of_layers:
-        return DEFAULT_OF_WORDS if of_words else DEFAULT_OF_LAYERS
-    return DEFAULT_RECIPE if of_classes else DEFAULT_UNCONDITIONAL
+class SamplingConfig(Config):
+    """How points are drawn in function space, for terms that are pulled to one."""
+
+    temperature: float = setting(1.0, "how far samples lie from the mean", ge=0)
+    shrinkage: float = setting(0.0, "how far the correlations of samples are shrunk to none", ge=0, le=1)
 
 
-class DrawSettings(BaseModel):
-    """How pictures are drawn. Lengths below 1 marked "share" are shares of the picture's size, others pixels."""
+class ModelsConfig(Config):
+    """Where and how the models compute."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    dtype: str = setting("float32", "precision of the models: float32, bf16, float16")
+    device: str = setting("cpu", "cpu, cuda, mps")
 
-    recipe: str = Field(DEFAULT_RECIPE, description="the recipe these settings started from")
-    n: int = Field(4, ge=1, description="pictures of each class")
-    steps: int = Field(50, ge=0, description="ascent steps")
-    size: int | None = Field(None, ge=1, description="pixels of a side; none for the model's own size")
-    seed: int = Field(0, ge=0, description="of the run; a picture's own seed follows from it and its number")
-    batch: int | None = Field(None, ge=1, description="pictures at a time; none for what fits")
-    group: int = Field(10, ge=1, description="pictures that share batch statistics, or one gradient norm")
-    dtype: Literal["float32", "bf16", "float16"] = Field("float32", description="precision of the model")
-    device: str = Field("cpu", description="cpu, cuda, mps")
 
-    parameterization: Literal["stack", "fourier", "pixels", "maco"] = Field(
-        "stack", description="how the picture is held"
+class JudgingConfig(Config):
+    """Who judges the pictures."""
+
+    judges: list[Live] | None = setting(
+        None, "models that judge the pictures; none for the bundled ones with the same classes", flags=("--judge",)
     )
-    spectrum: str | None = Field(
-        None, description="magnitudes for maco: a file of bothways spectrum; none for the bundled one"
+    verdicts: bool = setting(True, "measure the pictures once they are drawn")
+
+
+class DrawingConfig(Config):
+    """What every task that draws is told."""
+
+    recipe_task: ClassVar[str] = "generate"
+    shortcuts: ClassVar[Mapping[str, Shortcut]] = {
+        "jitter": Shortcut("views.roll.reach", float, "Reach of a random roll (share or pixels)"),
+        "shift": Shortcut("views.shift.reach", float, "Reach of a random shift (share or pixels)"),
+        "noise": Shortcut("views.noise.level", float, "Noise in each copy"),
+        "statistics": Shortcut("terms.statistics.form", str, "Channel statistics as a prior: spread, batch, sampled"),
+    }
+
+    model: Live = setting(None, "The model's address; left out where --score and --condition say all.", argument=True)
+    classes: Any = setting(None, "names or numbers of classes, one or several", flags=("--class",), common=True)
+    n: int = setting(4, "pictures of each class", ge=1, flags=("--n", "-n"), common=True)
+    recipe: str = setting("icons", "a recipe's name (see bothways recipes) or a .toml file", common=True)
+    prompts: Any = setting(
+        None, "words, for a model that reads text, with a signed weight after a colon if it is not 1",
+        flags=("--prompt",), common=True,
+    )  # fmt: skip
+    layer: str | None = setting(None, "a layer of the model, or --channel of it, to be excited", common=True)
+    channels: list[int] | None = setting(None, "channels of --layer", flags=("--channel",), common=True)
+    photo: Live = setting(None, "the photo: an image file, a folder or parquet of them, or a tensor", live=True)
+    mask: Live = setting(None, "an image of the photo's size, white where it may change", live=True)
+    box: tuple[int, int, int, int] | None = setting(None, "pixels in place of a mask", live=True)
+    style: Live = setting(None, "the picture whose style is taken", live=True)
+    seed: int = setting(0, "of the run; a picture's own seed follows from it and its number", ge=0, common=True)
+    data: Live = setting(
+        None, "real pictures (parquet or folder), or the file that bothways statistics wrote", common=True
     )
-    engine: Literal["operator", "explicit"] = Field(
-        "operator", description="the stack as an operator or level by level"
+    score: list[Live] | None = setting(None, "models that say what is real; none for MODEL")
+    condition: list[Live] | None = setting(None, "models that say which class; none for MODEL")
+    weights: Live = setting(None, "a safetensors file for the model")
+    spec: Live = setting(None, "the ModelSpec of a live module", live=True)
+    objective: Live = setting(None, "objectives in place of the recipe's, as in bothways.objectives", live=True)
+    objectives: list[str] | None = setting(
+        None, "NAME:WEIGHT or PATH.py:NAME:WEIGHT, added to the recipe's", flags=("--objective",)
     )
-    levels: Literal["geometric", "octaves", "every-fourth", "all"] | list[int] = Field(
-        "geometric", description="resolutions of the stack"
-    )
-    level_power: float | None = Field(
-        None, description="weight of a level (size/r)^p; none for the spacing of the levels"
-    )
-    squash: Literal["tanh", "clamp"] = Field("tanh", description="how the canvas is kept in [0, 1]")
-    start: Literal["grey", "noise", "low-noise", "photo"] = Field("grey", description="what the picture starts from")
-    start_noise: float = Field(0.0, ge=0, description="standard deviation of low-resolution noise in the start")
-    alpha: bool = Field(False, description="keep the sum of the gradient's magnitude as transparency")
-    start_photo: str | None = Field(None, description="pictures to start from, with start=photo: a parquet or a folder")
+    only: list[int] | None = setting(None, "draw only these picture numbers of the run")
+    batch: int | None = setting(None, "pictures at a time; none for what fits", ge=1)
+    group: int = setting(10, "pictures that share batch statistics, or one gradient norm", ge=1)
 
-    fill: Literal["photo", "harmonic", "tension", "mean", "noise"] = Field(
-        "photo", description="what a mask holds at the start, with start=photo"
-    )
+    canvas: CanvasConfig = CanvasConfig()
+    views: ViewsConfig = ViewsConfig()
+    ascent: AscentConfig = AscentConfig()
+    terms: dict[str, TermConfig] = setting({}, "the terms of the objective, by name", live=True)
+    sampling: SamplingConfig = SamplingConfig()
+    models: ModelsConfig = ModelsConfig()
+    judging: JudgingConfig = JudgingConfig()
 
-    optimizer: Literal["sgd", "momentum", "adam"] = Field("sgd", description="how the picture moves")
-    rms: float = Field(0.03, gt=0, description="RMS of a step on the canvas before the squash")
-    rate: float | None = Field(None, gt=0, description="plain learning rate instead of an RMS")
-    strength: float = Field(1.0, gt=0, description="of the change: a factor of every step's length")
-    schedule: Literal["constant", "linear", "cosine"] = Field("linear", description="of the step's length")
-    final: float = Field(0.0, ge=0, description="share of the step's length at the end")
-    step_noise: float = Field(0.0, ge=0, description="noise after a step, in RMS of the step")
-    fixed_noise: float = Field(
-        0.0, ge=0, description="noise after a step, in RMS on the canvas, the same at every step"
-    )
-    clip: float | None = Field(None, gt=0, description="limit of the gradient")
-    clip_by: Literal["value", "norm"] = Field(
-        "value", description="whether each number or each picture's norm is clipped"
-    )
-
-    copies: int = Field(1, ge=1, description="augmented copies that the model sees at each step")
-    border: float = Field(0.0, ge=0, description="margin of the canvas on each side (share or pixels)")
-    jitter: float = Field(0.0, ge=0, description="reach of a random roll (share or pixels)")
-    shift: float = Field(0.0, ge=0, description="reach of a random shift (share or pixels)")
-    flip: bool = Field(False, description="mirror half of the copies")
-    noise: float = Field(0.0, ge=0, description="noise in each copy")
-    noise_kind: Literal["normal", "uniform"] = Field("normal", description="its distribution")
-
-    objective: Literal["logit", "log-probability"] = Field("log-probability", description="what is wanted of the class")
-    class_weight: float = Field(1.0, description="weight of the class")
-    text_weight: float = Field(1.0, description="weight of the prompts")
-    channel_weight: float = Field(1.0, description="weight of the channel of a layer")
-    embedding_weight: float = Field(0.0, description="weight of the embedding of the style, or else of the photo")
-    embedding_layer: str | None = Field(None, description="where it is taken; none for the model's features")
-    content_weight: float = Field(0.0, description="weight of the photo's activations, place by place")
-    content_layer: str | None = Field(None, description="where they are taken; none for the middle of the model")
-    style_weight: float = Field(0.0, description="weight of the style's channel statistics")
-    nearness_weight: float = Field(0.0, description="pull back to the photo, against terms of norm 1")
-    statistics: Literal["none", "spread", "batch", "sampled"] = Field(
-        "none", description="prior from channel statistics"
-    )
-    statistics_weight: float = Field(1.0, description="weight of that prior")
-    prediction_weight: float = Field(0.0, description="weight of the statistics predicted from what is around a hole")
-    certainty_weight: float = Field(0.0, description="weight of the model's certainty, whatever it sees")
-    smooth: bool = Field(False, description="make every step smooth inside the mask")
-    feature_weight: float = Field(0.0, description="weight of features sampled from those of real pictures")
-    decision_weight: float = Field(0.0, description="weight of the class whose sampled logit is the largest")
-    temperature: float = Field(1.0, ge=0, description="how far samples lie from the mean")
-    shrinkage: float = Field(0.0, ge=0, le=1, description="how far the correlations of samples are shrunk to none")
-    dsf_weight: float = Field(0.0, description="weight of the discriminative score function")
-    dsf_surrogate: Literal["logits", "kl", "pseudo-label", "features"] = Field("logits", description="its loss")
-    dsf_engine: Literal["double_backward", "jvp", "difference"] = Field("double_backward", description="its derivative")
-    dsf_per: Literal["image", "batch"] = Field(
-        "image", description="whether each picture or the batch has a gradient norm"
-    )
-    dsf_live: Literal["augmented", "original"] = Field("augmented", description="the branch whose weights are live")
-    dsf_distance: Literal["norm", "log", "angle"] = Field("norm", description="its distance")
-    dsf_augmentation: list[str] = Field(["flip"], description="its augmentations: flip, roll, shift, noise, crop")
-    dsf_parameters: str | None = Field(None, description="a pattern of the parameters that count; none for all")
-    variation_weight: float = Field(0.0, description="weight of low total variation")
-    variation_power: float = Field(2.0, gt=0, description="exponent of the total variation")
-    normalize: bool = Field(False, description="scale each term to unit norm per picture before weighting")
-
-    @property
-    def resembles(self) -> bool:
-        """Whether the picture is to be like a photo or a style, which is asked of the condition models."""
-        return any((self.embedding_weight, self.content_weight, self.style_weight))
-
-    @property
-    def coupled(self) -> bool:
-        """Whether the pictures of a group depend on each other, so that a group is drawn whole."""
-        return self.statistics == "batch" or (self.dsf_weight != 0 and self.dsf_per == "batch")
-
-    def pixels(self, name: str, size: int) -> int:
-        """A length that is a share of the size below 1, and pixels from 1 on."""
-        value = getattr(self, name)
-        return round(value * size) if value < 1 else round(value)
+    @classmethod
+    def merged(cls, recipe: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+        """The recipe's tables, the terms of the request first, then what was given; objectives join the terms."""
+        added = changes.get("objectives") or []
+        terms = dict(term_of(text) for text in ([added] if isinstance(added, str) else added))
+        whole = merged(merged({"terms": {name: {} for name in OF_THE_REQUEST}}, recipe), changes)
+        own_views = whole.get("views")
+        if isinstance(own_views, Sequence) and not isinstance(own_views, str):  # live views in place of the recipe's
+            copies = recipe.get("views", {}).get("copies", 1)
+            whole["views"] = {"copies": copies, **{f"view {k}": {"kind": view} for k, view in enumerate(own_views)}}
+        if "canvas" in changes and not isinstance(changes["canvas"], Mapping):
+            kept = {k: v for k, v in recipe.get("canvas", {}).items() if k in CanvasConfig.model_fields}
+            whole["canvas"] = {**kept, "kind": changes["canvas"]}
+        return merged(whole, {"terms": terms})
 
 
-def draw_settings(recipe: str = DEFAULT_RECIPE, **changes: Any) -> DrawSettings:
-    """A recipe with changes on top; a change of None leaves the recipe's own value."""
-    return checked({**read_recipe(recipe), "recipe": recipe, **{k: v for k, v in changes.items() if v is not None}})
-
-
-def known_or_error(name: str, model: type[BaseModel] = DrawSettings) -> None:
-    if name not in model.model_fields:
-        near = get_close_matches(name, model.model_fields, n=3, cutoff=0.4) or list(model.model_fields)
-        raise UserError(f"no setting {name!r}; type one of {', '.join(near)}")
-
-
-def checked(values: dict[str, Any]) -> DrawSettings:
-    """The settings of a drawing. Raises UserError that names the option, its value and what is allowed."""
-    return validated(DrawSettings, values)
-
-
-def validated(model: type[Settings], values: dict[str, Any]) -> Settings:
-    """A record of settings. Raises UserError in one line that names the first that cannot be."""
-    for key in values:
-        known_or_error(key, model)
+def term_of(text: str) -> tuple[str, dict[str, Any]]:
+    """"variation:0.5" or "my.py:symmetry:0.5" -> the name of a term and its table. Raises UserError."""
+    place, colon, last = text.rpartition(":")
     try:
-        return model(**values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise UserError(f"{first['loc'][0]}={first['input']!r}: {first['msg']}") from error
+        weight, kind = float(last), place
+    except ValueError:
+        weight, kind = 1.0, text
+    if not kind or (colon and not place):
+        raise UserError(f"--objective {text!r}: type NAME:WEIGHT, such as variation:0.5 or my.py:symmetry:0.5")
+    name = kind.rpartition(":")[2]
+    return name, {"kind": kind, "weight": weight}
 
 
-@cache
-def _drawing_recipes() -> dict[str, dict[str, Any]]:
-    return {recipe: read_recipe(recipe) for recipe in recipes()}
+@register("task", "generate", help="Draw what a model knows: of its classes, or of pictures as such.")
+class GenerateConfig(DrawingConfig):
+    """Draw n pictures of each class, of the prompts, of a layer's channels, or n pictures of nothing in particular.
 
+    MODEL is bundled:NAME, timm:NAME, hf:REPO_OR_FOLDER or another kind (see bothways models), the card that bothways
+    train wrote, or PATH.py:FUNCTION: your own file, whose function returns the module and its bothways.ModelSpec.
 
-def described(name: str, task: str | None = None) -> str:
-    """What a setting is, and what it is when it is left out: the recipes' values, or those of one task's recipe."""
-    field = DrawSettings.model_fields[name]
-    chosen = {task} if task else _drawing_recipes().keys() - set(TASKS)
-    among = {recipe: table for recipe, table in _drawing_recipes().items() if recipe in chosen}
-    return worded(name, field, {recipe: table.get(name, field.default) for recipe, table in among.items()})
+    Models learn from what the web shows: words and pictures may draw what not everyone wants to see.
 
+    Examples
+    bothways generate bundled:cifar10-resnet --class frog ship --n 8
+    bothways generate bundled:cifar10-resnet --class 3 --recipe das --steps 200 --seed 7
+    bothways generate bundled:cifar10-resnet --unconditional --n 50
+    bothways generate bundled:cifar10-resnet --unconditional --recipe dsf-paper --set ascent.clip_by=norm
+    bothways generate --score bundled:cifar10-resnet --condition bundled:cifar10-attention --class deer
+    bothways generate bundled:cifar10-resnet --class frog --objective my.py:symmetry:0.5
+    bothways generate examples/squeezenet.py:build --class 107 1 130 --recipe das --n 1
+    bothways generate timm:convnext_tiny.fb_in1k --class goldfish --recipe das
+    bothways generate clip:ViT-B/32 --prompt "a jellyfish" --prompt "multiple exposure:-0.3"
+    bothways generate bundled:cifar10-resnet --layer stages.2 --channel 3 17
+    bothways generate my.py:build --weights my.safetensors --class 0 --data photos/ --judge other.py:build
+    """
 
-def worded(name: str, field: FieldInfo, values: dict[str, Any]) -> str:
-    """The help of a setting. values: what it is in each recipe."""
-    text = (field.description or name)[:1].upper() + (field.description or name)[1:]
-    if len({str(value) for value in values.values()}) == 1:
-        return f"{text}. [default: {next(iter(values.values()))}]"
-    return f"{text}. [default: " + ", ".join(f"{recipe} {value}" for recipe, value in values.items()) + "]"
+    unconditional: bool | None = setting(None, "draw pictures of no class", flags=("--unconditional",), common=True)
 
-
-def spoken_changes(pairs: list[str]) -> dict[str, Any]:
-    """["rms=0.02"] -> {"rms": "0.02"}; lists are written 1,2,4. Raises UserError for what is no setting."""
-    found: dict[str, Any] = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals:
-            raise UserError(f"--set {pair!r}: type NAME=VALUE, such as --set rms=0.02")
-        if name == "recipe":
-            raise UserError(f"--set {pair!r}: type --recipe {value}")
-        known_or_error(name)
-        many = name == "dsf_augmentation" or (name == "levels" and value[:1].isdigit())
-        found[name] = value.split(",") if many else value
-    return found
+    @classmethod
+    def default_recipe(cls, given: Mapping[str, Any]) -> str:
+        """das for prompts, channel for a layer, icons for classes or objectives of one's own, sampled for none."""
+        if given.get("prompts"):
+            return "das"
+        if given.get("layer") is not None:
+            return "channel"
+        of_own = given.get("objective") is not None
+        return "icons" if given.get("classes") is not None or of_own else "sampled"

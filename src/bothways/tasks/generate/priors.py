@@ -1,11 +1,11 @@
-"""What is known of real pictures through the models that say what is real: measured, read from a file, or their own."""
+"""Image-prior statistics of each score model: measured on real pictures, read from a file, or the model's own."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from torch import Tensor
 
@@ -15,77 +15,92 @@ from bothways.models.adapter import Adapter
 from bothways.numerics.fill import tension_fill
 from bothways.numerics.pyramid import resize
 from bothways.synthesis.inpainting import Prediction, predict_statistics
-from bothways.synthesis.objectives import Spread, measure_spread
+from bothways.synthesis.objectives.base import Priors, Stored, WeightedSum
+from bothways.synthesis.objectives.certainty import Certainty
+from bothways.synthesis.objectives.statistics import Statistics
 from bothways.synthesis.sampling import Part, Space, head_space, measure_space
-from bothways.tasks.generate.config import DrawSettings
+from bothways.synthesis.statistics import Spread, measure_spread
 from bothways.tasks.statistics.run import PICTURES, known_of, measured_layers, read_space, read_spread
 from bothways.types import UserError
 
 LEARNED = 4000  # real pictures that a hole's statistics are learned on
 SPREAD_PICTURES = 2000  # real pictures are enough for means and standard deviations
 
-Stored = Mapping[str, tuple[Tensor, Tensor]]
+def settled(objective: WeightedSum, models: Sequence[Adapter], data: str | Path | None) -> tuple[WeightedSum, bool]:
+    """The objective as it can be kept, and whether steps are made: what has no statistics falls back, with a warning.
 
-
-@dataclass(frozen=True)
-class Priors:
-    """Of each score model, in order, the spread of its statistics or its BatchNorm's own; what it predicts of a hole;
-    one Space for them all.
+    Drawn statistics fall back to the rows of a classifier's head; the spread of statistics to BatchNorm's running
+    ones, or to none; a hole is filled without the model where there are no real pictures.
+    Raises UserError where nothing is left to fall back to.
     """
-
-    spreads: tuple[Mapping[str, Spread], ...] = ()
-    stored: tuple[Stored, ...] = ()
-    predictions: tuple[Prediction, ...] = ()
-    space: Space | None = None
-
-
-def settled(models: Sequence[Adapter], settings: DrawSettings, data: str | Path | None) -> DrawSettings:
-    """The settings as they can be kept: a classifier of which no statistics are known samples its head's rows, and
-    where no real pictures are given a hole is filled without the model.
-    """
-    if settings.prediction_weight and (data is None or is_statistics(data)):
+    of_pictures = data is not None and not is_statistics(data)
+    needs = {part.needs for _, part in objective.parts}
+    if "prediction" in needs and not of_pictures:
         warnings.warn(
             "no real pictures were given: the hole is filled smoothly, without the model; "
             "with --data FOLDER_OR_PARQUET it is filled by what the model expects there",
             stacklevel=2,
         )
-        return settings.model_copy(update={"steps": 0, "prediction_weight": 0.0, "certainty_weight": 0.0})
-    if settings.statistics != "sampled" or (data is not None and not is_statistics(data)) or len(models) > 1:
-        return settings
-    model = models[0]
-    if "factor" in known_of(model, data):
-        return settings
+        kept = [(w, p) for w, p in objective.parts if p.needs != "prediction" and not isinstance(p, Certainty)]
+        return WeightedSum(tuple(kept)), False
+    if of_pictures or len(models) != 1:
+        return objective, True
+    model, known = models[0], known_of(models[0], data)
+    if "spread" in needs and not read_spread(known):
+        return _without_spread(objective, model), True
+    if any(isinstance(part, Statistics) and part.form == "sampled" for _, part in objective.parts) and "factor" not in known:
+        return _without_space(objective, model), True
+    return objective, True
+
+
+def _without_spread(objective: WeightedSum, model: Adapter) -> WeightedSum:
+    own = bool(model.batch_norm_statistics())
+    instead = "BatchNorm's running statistics are matched instead" if own else "no statistics are matched"
+    _warn(f"no statistics of real pictures are known for model {model.name!r}: {instead}")
+    return _with_statistics(objective, "spread", "batch" if own else None)
+
+
+def _without_space(objective: WeightedSum, model: Adapter) -> WeightedSum:
     if model.head() is None:
         raise UserError(
-            f"recipe {settings.recipe!r} needs statistics of real images for model {model.name!r}; "
+            f"model {model.name!r} has no statistics of real pictures to sample from, and no head; "
             "type --data FOLDER_OR_PARQUET"
         )
-    kind = "batch" if model.batch_norm_statistics() else "none"
-    instead = "and its BatchNorm's own statistics are matched" if kind == "batch" else "and no statistics are matched"
-    warnings.warn(
-        f"no real pictures are known for model {model.name!r}: features are sampled from the rows of its head, "
-        f"{instead}; --data FOLDER_OR_PARQUET draws far better",
-        stacklevel=2,
-    )
-    return settings.model_copy(update={"statistics": kind})
+    own = bool(model.batch_norm_statistics())
+    instead = "and its BatchNorm's own statistics are matched" if own else "and no statistics are matched"
+    _warn(f"no real pictures are known for model {model.name!r}: features are sampled from the rows of its head, {instead}")
+    return _with_statistics(objective, "sampled", "batch" if own else None)
+
+
+def _warn(text: str) -> None:
+    warnings.warn(f"{text}; --data FOLDER_OR_PARQUET draws far better", stacklevel=4)
+
+
+def _with_statistics(objective: WeightedSum, form: str, instead: Literal["batch"] | None) -> WeightedSum:
+    """The objective with its statistics of one form in another, or without them."""
+    parts = []
+    for weight, part in objective.parts:
+        if not (isinstance(part, Statistics) and part.form == form):
+            parts.append((weight, part))
+        elif instead is not None:
+            parts.append((weight, part.model_copy(update={"form": instead})))
+    return WeightedSum(tuple(parts))
 
 
 def find_priors(
-    models: Sequence[Adapter], settings: DrawSettings, data: str | Path | None, mask: Tensor | None = None
+    models: Sequence[Adapter], objective: WeightedSum, data: str | Path | None, mask: Tensor | None = None
 ) -> Priors:
-    """What the settings ask for, on the models' device. mask: (1,1,H,W), the hole that is to be filled, if any."""
-    predicted = tuple(_prediction(model, data, mask) for model in models) if settings.prediction_weight else ()
-    sampled = settings.statistics == "sampled" or settings.feature_weight
-    space = find_space(models, settings, data) if sampled else None
-    if settings.statistics == "batch":
-        return Priors(stored=tuple(_stored(model) for model in models), predictions=predicted, space=space)
-    if settings.statistics == "spread":
-        spreads = tuple(_spread(model, settings, data) for model in models)
-        return Priors(spreads=spreads, predictions=predicted, space=space)
-    return Priors(predictions=predicted, space=space)
+    """The priors that the objectives need, on the models' device. mask: (1,1,H,W), the hole to be filled, if any."""
+    needs = {part.needs for _, part in objective.parts}
+    return Priors(
+        predictions=tuple(_prediction(model, data, mask) for model in models) if "prediction" in needs else (),
+        space=find_space(models, data) if "space" in needs else None,
+        stored=tuple(_stored(model) for model in models) if "stored" in needs else (),
+        spreads=tuple(_spread(model, data) for model in models) if "spread" in needs else (),
+    )
 
 
-def find_space(models: Sequence[Adapter], settings: DrawSettings, data: str | Path | None) -> Space:
+def find_space(models: Sequence[Adapter], data: str | Path | None) -> Space:
     """Measured on pictures, all models on the same ones; or what is kept of the one model; or the rows of its head."""
     device = models[0].device
     if data is not None and not is_statistics(data):
@@ -126,12 +141,12 @@ def _stored(model: Adapter) -> Stored:
     stored = model.batch_norm_statistics()
     if not stored:
         raise UserError(
-            f"model {model.name!r} has no BatchNorm statistics; type --statistics spread --data REAL_IMAGES"
+            f"model {model.name!r} has no BatchNorm statistics; type --statistics spread --data FOLDER_OR_PARQUET"
         )
     return stored
 
 
-def _spread(model: Adapter, settings: DrawSettings, data: str | Path | None) -> Mapping[str, Spread]:
+def _spread(model: Adapter, data: str | Path | None) -> Mapping[str, Spread]:
     if data is not None and not is_statistics(data):
         images = load_images(
             data, split=training_split(data), size=(model.spec.height, model.spec.width), limit=SPREAD_PICTURES
@@ -139,10 +154,8 @@ def _spread(model: Adapter, settings: DrawSettings, data: str | Path | None) -> 
         return measure_spread(model, (images.float() / 255).to(model.device), model.statistics_layers())
     spread = read_spread(known_of(model, data))
     if not spread:
-        other = "--statistics batch for its BatchNorm's own" if model.batch_norm_statistics() else "--recipe das"
         raise UserError(
-            f"recipe {settings.recipe!r} needs channel statistics of real images for model {model.name!r}; "
-            f"type --data FOLDER_OR_PARQUET, or {other}"
+            f"no channel statistics of real pictures are known for model {model.name!r}; type --data FOLDER_OR_PARQUET"
         )
     return {
         layer: Spread(*(value.to(model.device) for value in (s.mean, s.mean_std, s.log_std, s.log_std_std)))

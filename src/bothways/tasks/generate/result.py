@@ -1,47 +1,72 @@
-"""What recipe.toml holds of a drawing."""
+"""What measures.json holds of a drawing: verdicts of judges, measures of the pictures, and their null."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import Tensor
+import torch
+from pydantic import BaseModel, ConfigDict
 
-from bothways.runs.provenance import versions
-from bothways.tasks.generate.asked import Asked
-from bothways.tasks.generate.config import DrawSettings
-from bothways.tasks.generate.roles import Roles
-from bothways.tasks.pictures import Result  # noqa: F401
+from bothways.judging.verdicts import Reference, image_measures, judge
+from bothways.models.adapter import Adapter
+from bothways.numerics.draws import Draws
+from bothways.runs.citations import cited, reference_of
+from bothways.synthesis.ascent import ascend
+from bothways.synthesis.fields import WhiteNoise
+from bothways.tasks.generate.canvas import geometry, new_ascent
+from bothways.tasks.generate.config import DrawingConfig
+from bothways.tasks.generate.problem import Plan
+from bothways.tasks.pictures import Result
+
+NULL_PIXELS = 2 * 224 * 224  # pictures of the null: enough for a slope, cheap beside the run
 
 
-def tables(
-    roles: Roles, settings: DrawSettings, asked: Asked, files: Mapping[str, Any] | None = None
+class DrawingMeasures(BaseModel):
+    """measures.json of a task that draws. judges: a verdict each (judging/verdicts.py); images: what needs no judge."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    judges: list[dict[str, Any]]
+    images: dict[str, Any]
+    citations: list[str]
+
+
+def measured(
+    result: Result, plan: Plan, jury: Sequence[Adapter], references: Mapping[str, Reference]
 ) -> dict[str, Any]:
-    """What recipe.toml holds. files: the data, photos and masks, by what they are for; None where there are none."""
-    model, spec = roles.main, roles.main.spec
-    facts = {
-        "address": model.name,
-        "size": [spec.height, spec.width],
-        "mean": list(spec.mean),
-        "std": list(spec.std),
-        "channel_order": spec.channel_order,
-        "classes": spec.count,
-        "source": spec.source,
-        "licence": spec.licence,
-    }
-    drawn: dict[str, Any] = {"classes": [spec.class_name(i) for i in dict.fromkeys(asked.labels) if i >= 0]}
-    if asked.prompts:
-        drawn["prompts"] = [f"{text}:{weight:g}" for text, weight in asked.prompts]
-    if asked.layer is not None:
-        drawn |= {"layer": asked.layer, "channels": list(dict.fromkeys(asked.channels))}
-    if set(roles.names) != {model.name}:
-        drawn |= {"score": [m.name for m in roles.score], "condition": [m.name for m in roles.condition]}
-    for what, source in (files or {}).items():
-        if source is not None:
-            drawn[what] = list(source) if what == "box" else _said(source)
-    return {"settings": settings.model_dump(), "drawn": drawn, "model": facts, "versions": versions()}
+    """The verdicts of the jury, the model itself in it, and what needs no judge beside its null."""
+    papers = citations(plan)
+    if not len(result) or not plan.config.judging.verdicts:
+        return DrawingMeasures(judges=[], images={}, citations=papers).model_dump()
+    names = [record["class"] for record in result.records] if bool((result.labels >= 0).all()) else None
+    images = result.images.to(plan.roles.main.device)
+    verdicts = judge(images, names, jury, references, gradient_models=set(plan.roles.names))
+    null = null_measures(plan.roles.main, plan.config)
+    of_images = image_measures(result.images) | {f"{key}_null": null[key] for key in ("spectrum_slope", "spectrum")}
+    told = [verdict.as_dict() for verdict in verdicts]
+    return DrawingMeasures(judges=told, images=of_images, citations=papers).model_dump()
 
 
-def _said(source: str | Path | Tensor) -> str:
-    return f"a tensor {tuple(source.shape)}" if isinstance(source, Tensor) else str(source)
+def citations(plan: Plan) -> list[str]:
+    """The papers behind the canvas, the views, the objectives and the measures."""
+    config = plan.config
+    many = "das" if config.views.copies > 1 else ""
+    terms = [reference_of("objective", type(part)) for weight, part in plan.objective.parts if weight]
+    views = [reference_of("view", view.get("kind", name)) for name, view in config.views.own.items()]
+    maco = "maco" if config.ascent.alpha else ""
+    return cited(reference_of("canvas", config.canvas.kind), many, *views, *terms, maco, "frechet", "kernel")
+
+
+def null_measures(model: Adapter, config: DrawingConfig) -> dict[str, Any]:
+    """Of the pictures when the same recipe is fed white noise in place of gradients: what it puts in by itself."""
+    if config.canvas.start == "photo":
+        config = config.model_copy(update={"canvas": config.canvas.model_copy(update={"start": "grey"})})
+    place = geometry(config.canvas, model.spec)
+    draws = Draws(range(min(10, max(1, NULL_PIXELS // (place.canvas[0] * place.canvas[1])))))
+    ascent = new_ascent(config, place, draws, model.device)
+    for _ in ascend(WhiteNoise(draws), ascent, draws):
+        pass
+    with torch.no_grad():
+        images = place.inside(ascent.parameterization.image())
+    return image_measures(images)

@@ -1,4 +1,4 @@
-"""Who is asked what: models that say which class, models that say what is real, and what is known of each.
+"""Which model gives which gradient: condition models (which class?), score models (is it real?), and their priors.
 
     x <- x + score(x) + grad log p(y | x)                                                       (DSF, eq. 13)
 
@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from bothways.models.adapter import Adapter
 from bothways.models.classifiers import load_reader
-from bothways.tasks.generate.config import DrawSettings
-from bothways.tasks.generate.priors import Priors
+from bothways.synthesis.objectives.base import Priors, WeightedSum
+from bothways.tasks.generate.config import DrawingConfig
 from bothways.types import ModelSpec, UserError
 
 Address = str | Path | nn.Module | Adapter
@@ -26,7 +26,7 @@ Address = str | Path | nn.Module | Adapter
 
 @dataclass(frozen=True)
 class Roles:
-    """condition: those that say the class, none where none is asked for. score: those that say what is real."""
+    """condition: those whose class or likeness is the target, none without one. score: those that say what is real."""
 
     condition: tuple[Adapter, ...]
     score: tuple[Adapter, ...]
@@ -44,20 +44,15 @@ class Roles:
 
 
 def find_models(
-    model: Address | None,
-    settings: DrawSettings,
-    anything: bool,
-    *,
-    score: Sequence[Address] = (),
-    condition: Sequence[Address] = (),
-    spec: ModelSpec | None = None,
-    weights: str | Path | None = None,
+    config: DrawingConfig, objective: WeightedSum, anything: bool
 ) -> tuple[tuple[Adapter, ...], tuple[Adapter, ...]]:
     """(condition models, score models), each loaded once. ``model`` takes whichever role is not given to others.
 
-    anything: whether a class, words, a layer or a likeness is asked for, which is what condition models are for.
+    anything: whether there is a class, words, a layer or a likeness as target, which is what condition models are for.
     Raises UserError where a role is left without a model, or a model without a role.
     """
+    model, spec, weights = config.model, config.spec, config.weights
+    score, condition = config.score or (), config.condition or ()
     if condition and not anything:
         raise UserError("--condition says of which class a picture is; type --class NAME too, or leave it out")
     others = bool(score) and (bool(condition) or not anything)
@@ -67,9 +62,9 @@ def find_models(
         raise UserError(f"model {str(model)!r} has no part, since every role is given to others; leave it out")
     if model is None and weights is not None:
         raise UserError("--weights are of MODEL, and none was given; type MODEL, or leave --weights out")
-    if score and not asks_what_is_real(settings):
+    if score and not objective.of_role("score"):
         raise UserError(
-            f"--score says what is real, and recipe {settings.recipe!r} asks nothing of it; type --recipe dsf"
+            f"--score says what is real, and recipe {config.recipe!r} has no term for it; type --recipe dsf"
         )
     loaded: dict[str | nn.Module, Adapter] = {}
 
@@ -83,21 +78,14 @@ def find_models(
                 address,
                 spec if own else None,
                 weights=weights if own else None,
-                device=settings.device,
-                dtype=settings.dtype,
+                device=config.models.device,
+                dtype=config.models.dtype,
             )
         return loaded[key]
 
     default = () if model is None else (model,)
     says = () if not anything else tuple(load(address) for address in condition or default)
     return says, tuple(load(address) for address in score or default)
-
-
-def asks_what_is_real(settings: DrawSettings) -> bool:
-    """Whether anything is asked of the score models."""
-    weights = [settings.dsf_weight, settings.feature_weight, settings.decision_weight]
-    weights += [settings.prediction_weight, settings.certainty_weight]
-    return any(weights) or settings.statistics != "none"
 
 
 def _key(address: Address) -> str | nn.Module:

@@ -1,6 +1,5 @@
-"""What a picture is to be like: words or pictures in an embedding, a photo's content, a picture's style, the photo.
+"""A picture like another: its embedding, its content place by place, its style, or the photo itself.
 
-    words        sum_k w_k cos(f(x), text_k)                        signed weights (DAS; CLIP-like models)
     direction    cos(f(x), target)                                  the embedding of a picture
     content      -||a(x) - a(photo)||^2 / ||a(photo)||^2            a layer's activations, place by place
     style        -mean_channels [ ((m - m*) / s*)^2 + (log s - log s*)^2 ] / 2,   averaged over layers
@@ -17,17 +16,99 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bothways.configs import setting
+from bothways.registry import register
 from bothways.synthesis.fields import Field
-from bothways.synthesis.objectives import Activations, Term, channel_statistics, per_picture, vectors
-from bothways.types import VisionModel
+from bothways.synthesis.objectives.base import Binding, Objective, Role
+from bothways.synthesis.objectives.terms import Activations, Term, per_picture, vectors
+from bothways.synthesis.resized import Resized
+from bothways.synthesis.statistics import channel_statistics
+from bothways.types import UserError, VisionModel
 
 SMALL = 1e-8
 REACH = 0.05  # 26 dB
+
+
+class Likeness(Objective):
+    """An objective that compares the picture with a photo or a style, each at the model's own size."""
+
+    role: ClassVar[Role] = "condition"
+    likeness: ClassVar[bool] = True
+
+    @property
+    def looks(self) -> bool:
+        return True
+
+
+@register("objective", "embedding", help="the embedding of the style, or else of the photo", reference="variation")
+class Embedding(Likeness):
+    """cos(f(x), f(picture))."""
+
+    layer: str | None = setting(None, "where the embedding is taken; none for the model's features")
+
+    def terms(self, to: Binding) -> list[Term]:
+        layer = self.layer or to.model.spec.feature_layer or "outputs"
+        picture = to.given("photos") if to.style is None else to.given("style")
+        return [direction(to.seen, layer, vectors(_seen(to.model, picture, layer), layer), "embedding")]
+
+
+@register("objective", "content", help="the photo's activations, place by place")
+class Content(Likeness):
+    """-||a(x) - a(photo)||^2 / ||a(photo)||^2."""
+
+    layer: str | None = setting(None, "where the activations are taken; none for the middle of the model")
+
+    def terms(self, to: Binding) -> list[Term]:
+        if to.place_bound:
+            raise UserError(
+                "the photo's content is held place by place, so it cannot be seen through roll, shift or flip; "
+                "type --set views.roll.reach=0 views.shift.reach=0 views.flip.chance=0, or terms.content.weight=0"
+            )
+        layer = self.layer or middle_layer(to.model)
+        return [content(to.seen, layer, _seen(to.model, to.given("photos"), layer))]
+
+
+@register("objective", "style", help="channel statistics of another picture")
+class Style(Likeness):
+    """Channel statistics of every layer, pulled to those of the style picture."""
+
+    def terms(self, to: Binding) -> list[Term]:
+        layers = tuple(to.model.statistics_layers())
+        return [style(to.seen, style_statistics(Resized(to.model), to.given("style"), layers))]
+
+
+@register("objective", "nearness", help="a pull back to the photo")
+class Nearness(Objective):
+    """(photo - x) / (reach sqrt(n)), a field."""
+
+    role: ClassVar[Role] = "image"
+    reach: float = setting(REACH, "root mean square difference at which the pull has norm 1", gt=0)
+
+    def fields(self, to: Binding) -> list[tuple[Field, bool]]:
+        if to.photos is None:
+            return []
+        return [(Spring(to.photos.to(to.main.device), to.border, self.reach), False)]
+
+
+def middle_layer(model: Any) -> str:
+    """Half way through the layers whose statistics are measured. Raises UserError for a model that has none."""
+    layers = model.statistics_layers()
+    if not layers:
+        raise UserError(
+            f"model {model.name!r} has no layer that is known to hold content; type --set terms.content.layer=NAME"
+        )
+    return layers[len(layers) // 2]
+
+
+@torch.no_grad()
+def _seen(model: Any, pictures: Tensor, layer: str) -> Tensor:
+    return Resized(model).features(pictures, [layer])[layer]
 
 
 def direction(model: VisionModel, layer: str, targets: Tensor, name: str = "direction") -> Term:
@@ -39,16 +120,6 @@ def direction(model: VisionModel, layer: str, targets: Tensor, name: str = "dire
         return per_picture(torch.cosine_similarity(found, wanted, dim=1), pictures)
 
     return Term(name, measure, model, (layer,))
-
-
-def words(model: VisionModel, texts: Tensor, weights: Tensor) -> Term:
-    """sum_k w_k cos(f, text_k) in the space of the outputs. texts: (K,D), what a text encoder gives; weights: (K,)."""
-
-    def measure(seen: Activations, pictures: int) -> Tensor:
-        cosines = torch.cosine_similarity(seen["outputs"][:, None], texts, dim=2)
-        return per_picture(cosines @ weights, pictures)
-
-    return Term("text", measure, model, ("outputs",))
 
 
 def content(model: VisionModel, layer: str, targets: Tensor) -> Term:

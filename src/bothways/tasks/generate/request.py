@@ -1,4 +1,4 @@
-"""What is asked of the pictures of a run: classes, words, channels of a layer, and the photos they start from."""
+"""The targets of a run's pictures: classes, words, channels of a layer, and the photos they start from."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from torch import Tensor
 from bothways.models.adapter import Adapter
 from bothways.numerics.pyramid import resize
 from bothways.tasks.generate.scene import Scene
+from bothways.synthesis.objectives.base import NO_CLASS
 from bothways.types import UserError
 
-NO_CLASS = -1
 TOP_CLASS = "<top>"  # in place of a class's name: for each photo, the one that the model finds in it
 Prompt = tuple[str, float]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What is asked of one batch. labels (B,), -1 where no class is; channels (B,) or None; the scene of each."""
+    """The targets of one batch. labels (B,), -1 for no class; channels (B,) or None; the scene of each."""
 
     labels: Tensor
     seeds: Sequence[int]
@@ -29,8 +29,8 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """labels and channels: of each picture, -1 and none where that is not asked. prompts: signed, for all of them."""
+class Request:
+    """labels and channels: of each picture, -1 and none where there is none. prompts: signed, for all of them."""
 
     labels: tuple[int, ...]
     scene: Scene = field(default_factory=Scene)
@@ -87,7 +87,7 @@ def top_labels(model: Adapter, scene: Scene) -> list[int]:
     return torch.cat([model.outputs(part.to(model.device)).argmax(1) for part in shown.split(16)]).tolist()
 
 
-def asked_of(
+def request_of(
     n: int,
     labels: Sequence[int],
     scene: Scene,
@@ -95,11 +95,11 @@ def asked_of(
     prompts: Sequence[Prompt] = (),
     layer: str | None = None,
     channels: Sequence[int] = (),
-) -> Asked:
+) -> Request:
     """n pictures of each class or channel, of each photo in each style; round by round, so that a group mixes them."""
     if channels and layer is None:
         raise UserError("--channel counts the channels of a layer, and none was given; type --layer NAME")
     subjects = [(label, channel) for label in labels or [NO_CLASS] for channel in channels or [NO_CLASS]]
     every = [subject for _ in range(n) for subject in subjects for _ in range(len(scene))]
     picked = tuple(channel for _, channel in every) if channels else ()
-    return Asked(tuple(label for label, _ in every), scene, tuple(prompts), layer, picked)
+    return Request(tuple(label for label, _ in every), scene, tuple(prompts), layer, picked)

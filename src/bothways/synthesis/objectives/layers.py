@@ -1,4 +1,4 @@
-"""What is wanted of a layer: that a channel fires, or that everything in it does.
+"""A layer of a model: that a channel fires, or that everything in it does.
 
 channel: mean over positions of a_c        (Olah, Mordvintsev & Schubert, "Feature Visualization", Distill 2017)
 energy:  mean over positions and channels of a^2        (DeepDream: Mordvintsev, Olah & Tyka, Google, 2015)
@@ -6,10 +6,36 @@ energy:  mean over positions and channels of a^2        (DeepDream: Mordvintsev,
 
 from __future__ import annotations
 
+from typing import ClassVar
+
+import torch
 from torch import Tensor
 
-from bothways.synthesis.objectives import Activations, Term, per_picture, vectors
+from bothways.configs import setting
+from bothways.registry import register
+from bothways.synthesis.objectives.base import Binding, Objective, Role
+from bothways.synthesis.objectives.terms import Activations, Term, per_picture, vectors
 from bothways.types import UserError, VisionModel
+
+
+@register("objective", "channel", help="the activation of a layer's channel, or of the whole layer", reference="fourier")
+class Channel(Objective):
+    """The activation of a channel of a layer, or the energy of the layer where no channel is named."""
+
+    role: ClassVar[Role] = "condition"
+    layer: str | None = setting(None, "the layer's name; none for the one that --layer names")
+    channel: int | None = setting(None, "its channel; none for those that --channel names", ge=0)
+
+    def terms(self, to: Binding) -> list[Term]:
+        layer = self.layer or to.layer
+        if layer is None or to.model is not to.main:
+            return []
+        channels = to.channels
+        if self.channel is not None:
+            channels = torch.full((len(to.labels),), self.channel)
+        elif self.layer is not None:
+            channels = None
+        return [layer_energy(to.seen, layer) if channels is None else channel_activation(to.seen, layer, channels)]
 
 
 def channel_activation(model: VisionModel, layer: str, channels: Tensor) -> Term:

@@ -15,16 +15,31 @@ that fine detail stays as it began; what moves here is phi sqrt(r), so that a wa
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor
 
+from bothways.configs import setting
 from bothways.numerics.spectra import Spectrum, decorrelated, recorrelated
-from bothways.synthesis.parameterizations import Squash, canvas_of, squash, unsquash
+from bothways.registry import register
+from bothways.synthesis.parameterizations import Canvas, Place
+from bothways.synthesis.parameterizations.squash import Squash, canvas_of, squash, unsquash
+from bothways.types import Parameterization
 
 SLOPE = {"tanh": 2.0, "clamp": 1.0}  # of the canvas in the picture, at mid grey
 OPAQUE = 0.8  # the quantile from which a pixel is opaque, as in the figures of the authors' toolbox, Horama
+
+
+@register("canvas", "maco", help="the phases of a spectrum whose magnitudes are those of photographs", reference="maco")
+class MaCoCanvas(Canvas):
+    """The phases of a spectrum whose magnitudes are those of natural pictures."""
+
+    start_for_grey: ClassVar[str] = "noise"  # grey has no phases, noise has all of them
+    spectrum: str | None = setting(None, "magnitudes: a file of bothways spectrum; none for the bundled one")
+
+    def build(self, start: Tensor, place: Place) -> Parameterization:
+        return MaCo(start, place.spectrum(self.spectrum), place.squash, place.side)
 
 
 @final

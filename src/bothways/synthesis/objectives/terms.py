@@ -1,0 +1,116 @@
+"""Bound terms: what is measured of which model's activations, so that all terms of one model share one forward pass.
+
+    objective(x) = sum_k w_k term_k(x),   x (B,3,H,W) -> (B,)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from bothways.types import UserError, VisionModel
+
+Activations = Mapping[str, Tensor]
+Measure = Callable[[Activations, int], Tensor]
+"""(activations, pictures) -> (pictures,). An activation has pictures * copies rows, a picture's copies side by side."""
+IMAGE = "image"  # the picture itself, with the border of its canvas
+SEEN = "seen"  # what the models are shown: the copies of each picture, side by side
+
+
+@dataclass(frozen=True)
+class Term:
+    """One bound term: ``weight * measure(activations, B)``, (B,), higher is better.
+
+    model None: it is measured on the picture itself, found under "image"; else on the model's ``layers``.
+    """
+
+    name: str
+    measure: Measure
+    model: VisionModel | None = None
+    layers: tuple[str, ...] = ()
+    weight: float = 1.0
+
+    def __call__(self, image: Tensor) -> Tensor:
+        return TermSum((self,))(image)
+
+    def __mul__(self, factor: float) -> Term:
+        return replace(self, weight=self.weight * factor)
+
+    __rmul__ = __mul__
+
+    def __add__(self, other: Term | TermSum) -> TermSum:
+        return TermSum((self,)) + other
+
+    def __str__(self) -> str:
+        return f"{self.weight:g} {self.name}"
+
+
+@dataclass(frozen=True)
+class TermSum:
+    """A sum of terms."""
+
+    terms: tuple[Term, ...]
+
+    def __call__(self, image: Tensor) -> Tensor:
+        values = self.values(image, image)
+        return sum((term.weight * value for term, value in zip(self.terms, values, strict=True)), torch.zeros(()))
+
+    def __mul__(self, factor: float) -> TermSum:
+        return TermSum(tuple(term * factor for term in self.terms))
+
+    __rmul__ = __mul__
+
+    def __add__(self, other: Term | TermSum) -> TermSum:
+        return TermSum(self.terms + (other.terms if isinstance(other, TermSum) else (other,)))
+
+    def __str__(self) -> str:
+        return " + ".join(str(term) for term in self.terms)
+
+    def values(self, image: Tensor, seen: Tensor) -> list[Tensor]:
+        """The unweighted value of each term, (B,) each, from one forward pass a model.
+
+        image: (B,3,H,W). seen: (B*copies,3,h,w), what the models are shown, the copies of one picture side by side;
+        their values are averaged.
+        """
+        views: dict[int, Activations] = {}
+        values = []
+        for term in self.terms:
+            if term.model is None:
+                values.append(term.measure({IMAGE: image, SEEN: seen}, len(image)))
+                continue
+            if id(term.model) not in views:
+                layers = {layer for other in self.terms if other.model is term.model for layer in other.layers}
+                views[id(term.model)] = term.model.features(seen, sorted(layers))
+            values.append(term.measure(views[id(term.model)], len(image)))
+        return values
+
+
+
+
+def vectors(activation: Tensor, layer: str) -> Tensor:
+    """(B,C,h,w) averaged over space, (B,tokens,C) over tokens, (B,C) as it is -> (B,C)."""
+    if activation.ndim not in (2, 3, 4):
+        raise UserError(
+            f"layer {layer!r} gives {tuple(activation.shape)}; name one of 2, 3 or 4 dimensions in "
+            "ModelSpec(feature_layer=...), such as the last block before the head"
+        )
+    return {2: lambda a: a, 3: lambda a: a.mean(1), 4: lambda a: a.mean((2, 3))}[activation.ndim](activation)
+
+
+def per_picture(value: Tensor, pictures: int) -> Tensor:
+    """(B*copies,) -> (B,): the mean over the copies of each picture."""
+    return value.view(pictures, -1).mean(1)
+
+
+def image_term(name: str, function: Callable[[Tensor], Tensor]) -> Term:
+    """Any function of the picture, (B,3,H,W) -> (B,), as a term."""
+    return Term(name, lambda seen, _pictures: function(seen[IMAGE]))
+
+
+def chosen_output(outputs: Tensor, labels: Tensor) -> Tensor:
+    """The output of each picture's class, averaged over its copies."""
+    wanted = labels.repeat_interleave(len(outputs) // len(labels))
+    return per_picture(outputs.gather(1, wanted[:, None])[:, 0], len(labels))

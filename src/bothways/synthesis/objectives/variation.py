@@ -1,0 +1,38 @@
+"""Smoothness: low total variation."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import Tensor
+
+from bothways.configs import setting
+from bothways.registry import register
+from bothways.synthesis.objectives.base import Binding, Objective, Role
+from bothways.synthesis.objectives.terms import IMAGE, Activations, Term
+
+
+@register("objective", "variation", help="low total variation: a smooth picture", reference="variation")
+class TotalVariation(Objective):
+    """-mean (dx^2 + dy^2)^(power/2), of the picture itself."""
+
+    role: ClassVar[Role] = "image"
+    power: float = setting(2.0, "exponent of the total variation", gt=0)
+
+    def terms(self, to: Binding) -> list[Term]:
+        return [total_variation(self.power)]
+
+
+def total_variation(power: float = 2.0) -> Term:
+    """-mean (dx^2 + dy^2)^(power/2): minus the variance norm of Mahendran & Vedaldi (arXiv 1412.0035, eq. 3)."""
+
+    def measure(seen: Activations, pictures: int) -> Tensor:
+        image = seen[IMAGE]
+        down = image[..., 1:, :-1] - image[..., :-1, :-1]
+        right = image[..., :-1, 1:] - image[..., :-1, :-1]
+        squared = down.square() + right.square()
+        # the root is not differentiable where neighbours are equal
+        length = squared if power == 2 else (squared + 1e-8) ** (power / 2)
+        return -length.mean((1, 2, 3))
+
+    return Term("total variation", measure)

@@ -1,0 +1,54 @@
+"""Another parameterization inside a mask, the photo outside."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import final
+
+import torch
+from torch import Tensor
+
+from bothways.types import Parameterization, UserError
+
+
+@final
+class Masked:
+    """Another parameterisation inside a mask, the photo outside, bit for bit.
+
+        image = inner.image() where mask = 1, photo where mask = 0
+
+    inner: what draws. photo: (B,3,H,W) in [0,1]. mask: (B or 1,1,H,W) of 0 and 1, any dtype.
+
+    Raises UserError where shapes, dtypes or the mask's values do not fit.
+    """
+
+    def __init__(self, inner: Parameterization, photo: Tensor, mask: Tensor) -> None:
+        with torch.no_grad():
+            drawn = inner.image()
+        if photo.shape != drawn.shape or photo.dtype != drawn.dtype:
+            raise UserError(
+                f"Masked: the photo is {tuple(photo.shape)} of {photo.dtype} and the drawing {tuple(drawn.shape)} of "
+                f"{drawn.dtype}; resize or convert one, for example photo.to({drawn.dtype})"
+            )
+        fits = mask.ndim == 4 and mask.shape[0] in (1, len(photo)) and mask.shape[1:] == (1, *photo.shape[2:])
+        if not fits or not bool(((mask == 0) | (mask == 1)).all()):
+            raise UserError(f"Masked: the mask is {tuple(mask.shape)}; give (1 or B,1,H,W) of 0 (keep) and 1 (draw)")
+        self.inner, self.photo, self.mask = inner, photo.detach(), mask.bool()
+
+    @property
+    def start(self) -> Tensor:
+        """(B,3,H,W), before the squash: the inner one's."""
+        return self.inner.start  # type: ignore[attr-defined]
+
+    @property
+    def linear_only(self) -> bool:
+        return getattr(self.inner, "linear_only", False)
+
+    def parameters(self) -> list[Tensor]:
+        return self.inner.parameters()
+
+    def canvas(self, parameters: Sequence[Tensor]) -> Tensor:
+        return self.inner.canvas(parameters) * self.mask
+
+    def image(self) -> Tensor:
+        return torch.where(self.mask, self.inner.image(), self.photo)

@@ -1,0 +1,47 @@
+"""One number per pixel and channel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import final
+
+from torch import Tensor
+
+from bothways.registry import register
+from bothways.synthesis.parameterizations import Canvas, Place
+from bothways.synthesis.parameterizations.squash import Squash, canvas_of, squash, zeros_beside
+from bothways.types import Parameterization
+
+
+@register("canvas", "pixels", help="free pixels, the naive baseline")
+class PixelCanvas(Canvas):
+    """Free pixels."""
+
+    def build(self, start: Tensor, place: Place) -> Parameterization:
+        return Pixels(start, place.squash)
+
+
+@final
+class Pixels:
+    """One number per pixel and channel.
+
+        image = squash(start + raw),   raw (B,3,H,W)
+
+    start_image: (B,3,H,W) in [0,1]. squash: "clamp" or "tanh".
+    """
+
+    linear_only = False
+
+    def __init__(self, start_image: Tensor, squash: Squash = "clamp") -> None:
+        self.squash = squash
+        self.start = canvas_of(start_image, squash)  # (B,3,H,W), before the squash
+        self.raw = zeros_beside(self.start, *self.start.shape[1:])
+
+    def parameters(self) -> list[Tensor]:
+        return [self.raw]
+
+    def canvas(self, parameters: Sequence[Tensor]) -> Tensor:
+        return parameters[0]
+
+    def image(self) -> Tensor:
+        return squash(self.start + self.raw, self.squash)

@@ -1,0 +1,138 @@
+"""A stack of resolutions (DAS, Fort & Whitaker, arXiv 2502.07753, section 3).
+
+Departure: two engines. "explicit" holds each level, as the paper does; "operator" holds one canvas and sends its gradient
+through the operator that an SGD or momentum step on all levels amounts to (see :mod:`bothways.numerics.pyramid`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, final
+
+import torch
+from torch import Tensor
+
+from bothways.configs import setting
+from bothways.numerics.pyramid import (
+    STEP_TOLERANCE,
+    Side,
+    StackOperator,
+    checked_weights,
+    enlarge,
+    geometric_levels,
+    level_shapes,
+    level_weights,
+    stack_operator,
+)
+from bothways.registry import register
+from bothways.synthesis.parameterizations import Canvas, Place
+from bothways.synthesis.parameterizations.squash import Squash, canvas_of, squash, zeros_beside
+from bothways.types import Parameterization, UserError
+
+Engine = Literal["operator", "explicit"]
+GEOMETRIC = 16  # levels of the default stack
+
+
+@register("canvas", "stack", help="a stack of resolutions, as an operator or level by level", reference="das")
+class StackCanvas(Canvas):
+    """A stack of resolutions."""
+
+    engine: Engine = setting("operator", "the stack as an operator or level by level")
+    levels: Literal["geometric", "octaves", "every-fourth", "all"] | list[int] = setting(
+        "geometric", "resolutions of the stack"
+    )
+    level_power: float | None = setting(None, "weight of a level (size/r)^p; none for the spacing of the levels")
+
+    def build(self, start: Tensor, place: Place) -> Parameterization:
+        levels, weights = self.weighted_levels(start.shape[-2])
+        return ImageStack(start, levels, weights, engine=self.engine, squash=place.squash)
+
+    def weighted_levels(self, high: int) -> tuple[list[int], list[float]]:
+        """The resolutions of a stack of so many pixels of height, and their weights."""
+        if self.levels == "geometric":
+            levels = geometric_levels(high, GEOMETRIC)
+        elif self.levels == "octaves":
+            levels = sorted({high, *(2**k for k in range(high.bit_length()) if 2**k <= high)})
+        elif self.levels == "every-fourth":
+            levels = list(range(1, high + 1, 4))
+        else:
+            levels = list(range(1, high + 1)) if self.levels == "all" else sorted(self.levels)
+        if self.level_power is None:
+            return levels, level_weights(levels)
+        return levels, [(high / level) ** self.level_power for level in levels]
+
+
+class _ThroughOperator(torch.autograd.Function):
+    """The raw canvas unchanged, its gradient through T: no derivative of anything, but the stack's own step."""
+
+    @staticmethod
+    def forward(ctx: Any, raw: Tensor, operator: StackOperator) -> Tensor:
+        ctx.operator = operator
+        return raw.view_as(raw)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return ctx.operator(grads[0]), None
+
+
+@final
+class ImageStack:
+    """The DAS picture: the sum of the same picture at many resolutions.
+
+        image = squash(start + sum_i sqrt(w_i) resize(P_i)),   P_i (B,3,r_i,r_i W/H), bicubic, P_i = 0
+
+    A step of plain SGD on the P_i moves the canvas by -lr T(G), T(G) = sum_i w_i B_i G B_i, B_i = A_i A_i^T: each level
+    gives sqrt(w_i) A_i on the way up times sqrt(w_i) A_i^T on the way down. So w_i is also a learning rate per level.
+
+    engine "explicit": the P_i are the parameters, for any optimiser.
+    engine "operator": one raw canvas (B,3,H,W) whose gradient passes through T. SGD and momentum, also with a rescaled
+    step, are exactly those on the stack; Adam, sign steps or weight decay per parameter would not be (``linear_only``).
+
+    start_image: (B,3,H,W) in [0,1]. levels: pixels of the height or, with side="long", of the longer side.
+    weights: w_i, 1 for each where None. tolerance: the relative Frobenius error of T in the operator; 0 is exact.
+    """
+
+    def __init__(
+        self,
+        start_image: Tensor,
+        levels: Sequence[int],
+        weights: Sequence[float] | None = None,
+        engine: Engine = "operator",
+        squash: Squash = "tanh",
+        tolerance: float = STEP_TOLERANCE,
+        side: Side = "height",
+    ) -> None:
+        if engine not in ("operator", "explicit"):
+            raise UserError(f'ImageStack: engine={engine!r}; type "operator" or "explicit"')
+        self.squash = squash
+        self.start = canvas_of(start_image, squash)  # (B,3,H,W), before the squash
+        self.operator: StackOperator | None = None
+        H, W = self.start.shape[-2:]
+        if engine == "operator":
+            kind: dict[str, Any] = {"dtype": self.start.dtype, "device": self.start.device}
+            self.operator = stack_operator(H, W, levels, weights, tolerance=tolerance, side=side, **kind)
+            self.held = [zeros_beside(self.start, 3, H, W)]
+        else:
+            self.gains = [w**0.5 for w in checked_weights(weights, len(levels))]
+            self.held = [zeros_beside(self.start, 3, h, w) for h, w in level_shapes(levels, H, W, side)]
+
+    @property
+    def linear_only(self) -> bool:
+        """Whether only optimisers whose step is linear in the gradients (SGD, momentum) act as on the stack."""
+        return self.operator is not None
+
+    def parameters(self) -> list[Tensor]:
+        return list(self.held)
+
+    def canvas(self, parameters: Sequence[Tensor]) -> Tensor:
+        if self.operator is not None:
+            return parameters[0]
+        H, W = self.start.shape[-2:]
+        total = torch.zeros_like(self.start)
+        for gain, level in zip(self.gains, parameters, strict=True):
+            total = total + gain * enlarge(level, H, W)
+        return total
+
+    def image(self) -> Tensor:
+        added = self.canvas(self.held) if self.operator is None else _ThroughOperator.apply(self.held[0], self.operator)
+        return squash(self.start + added, self.squash)

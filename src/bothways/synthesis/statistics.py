@@ -1,0 +1,97 @@
+"""Channel statistics of a model's activations, their spread over real pictures, and the terms that match them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bothways.synthesis.objectives.terms import Activations, Term, per_picture
+from bothways.types import UserError, VisionModel
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How one layer's per-picture channel statistics spread over real images, each (C,)."""
+
+    mean: Tensor
+    mean_std: Tensor
+    log_std: Tensor
+    log_std_std: Tensor
+
+
+def channel_statistics(value: Tensor) -> tuple[Tensor, Tensor]:
+    """(B,C,H,W), (B,N,C) or (B,C) -> mean and log standard deviation over positions, (B,C) each."""
+    flat = value.transpose(1, 2) if value.ndim == 3 else value.reshape(*value.shape[:2], -1)
+    return flat.mean(2), 0.5 * (flat.var(2, unbiased=False) + 1e-5).log()
+
+
+def measure_spread(model: VisionModel, images: Tensor, layers: Sequence[str], batch: int = 100) -> dict[str, Spread]:
+    """The spread of per-picture channel statistics over real images (N,3,H,W), for ``spread_statistics``.
+
+    Raises UserError for fewer than two images, which have no spread.
+    """
+    if len(images) < 2:
+        raise UserError(f"channel statistics need two real images or more, not {len(images)}; type --data with more")
+    found: dict[str, list[tuple[Tensor, Tensor]]] = {layer: [] for layer in layers}
+    with torch.no_grad():
+        for part in images.split(batch):
+            for layer, value in model.features(part, layers).items():
+                found[layer].append(channel_statistics(value))
+    result = {}
+    for layer, pairs in found.items():
+        mean, log_std = (torch.cat([pair[side] for pair in pairs]) for side in (0, 1))
+        # a channel that never fires would otherwise divide by zero
+        result[layer] = Spread(mean.mean(0), mean.std(0) + 1e-3, log_std.mean(0), log_std.std(0) + 1e-2)
+    return result
+
+
+def spread_statistics(
+    model: VisionModel, spread: Mapping[str, Spread], targets: Mapping[str, Tensor] | None = None
+) -> Term:
+    """Each picture's own channel statistics against their spread over real images, as a diagonal Gaussian.
+
+        -1/L sum_layers mean_channels [ ((m - E m) / sd m)^2 + ((log s - E log s) / sd log s)^2 ] / 2
+
+    m, s: mean and standard deviation of one channel over the pixels of one picture. No picture touches another.
+    targets: {layer: (B,2C)}, what each picture is pulled to in place of the means E m, E log s.
+    """
+
+    def measure(seen: Activations, pictures: int) -> Tensor:
+        total = []
+        for layer, facts in spread.items():
+            found = torch.cat(channel_statistics(seen[layer]), dim=1)
+            wanted = torch.cat([facts.mean, facts.log_std])[None] if targets is None else targets[layer]
+            wanted = wanted.repeat_interleave(len(found) // len(wanted), dim=0)
+            scale = torch.cat([facts.mean_std, facts.log_std_std])
+            total.append(((found - wanted) / scale).square().mean(1))
+        return -per_picture(torch.stack(total).mean(0), pictures)
+
+    return Term("statistics", measure, model, tuple(spread))
+
+
+def batch_statistics(model: VisionModel, targets: Mapping[str, tuple[Tensor, Tensor]], group: int) -> Term:
+    """Stored statistics matched by a group of pictures (DeepInversion, arXiv 1912.08795, eq. 4).
+
+        -sum_layers ( ||mean - mean_stored||_2 + ||var - var_stored||_2 ) / group
+
+    Mean and variance run over a group, its copies and its pixels, so the pictures of a group are coupled; a batch
+    holds whole groups; only the last may be shorter. targets: {"NAME:input": (mean (C,), variance (C,))}.
+    """
+
+    def one_group(maps: list[Tensor]) -> Tensor:
+        total = maps[0].new_zeros(())
+        for value, (mean, variance) in zip(maps, targets.values(), strict=True):
+            over = [0, *range(2, value.ndim)]  # all but channels
+            total = total - (value.mean(over) - mean).norm() - (value.var(over, unbiased=False) - variance).norm()
+        return total
+
+    def measure(seen: Activations, pictures: int) -> Tensor:
+        maps = [seen[layer] for layer in targets]
+        rows = group * (len(maps[0]) // pictures)  # of one group
+        parts = [one_group([m[start : start + rows] for m in maps]) for start in range(0, len(maps[0]), rows)]
+        return torch.cat([part.expand(min(group, pictures - i * group)) / group for i, part in enumerate(parts)])
+
+    return Term("batch statistics", measure, model, tuple(targets))

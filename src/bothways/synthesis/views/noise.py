@@ -1,0 +1,33 @@
+"""Noise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from bothways.numerics.draws import Draws
+from bothways.registry import register
+
+
+@register("view", "noise", help="noise on each copy, normal or uniform", reference="das")
+@dataclass(frozen=True)
+class Noise:
+    """Add noise and clip to [0, 1]: ``level`` times N(0, 1), or times U[0, 1) as DAS's released code does."""
+
+    level: float
+    kind: str = "normal"
+
+    def __call__(self, seen: Tensor, draws: Draws, t: float) -> Tensor:
+        draw = draws.normal if self.kind == "normal" else draws.uniform
+        noise = draw(seen.shape[1:], t, "view noise").to(seen)
+        return (seen + self.level * noise).clamp(0, 1)
+
+    @property
+    def idle(self) -> bool:
+        return self.level == 0
+
+    @classmethod
+    def usual(cls, side: int) -> Noise:
+        """Of standard deviation 0.1."""
+        return cls(0.1)

@@ -1,0 +1,35 @@
+"""Shifts with repeated edges."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from bothways.numerics.draws import Draws
+from bothways.registry import register
+from bothways.synthesis.views import moved
+
+
+@register("view", "shift", help="shift by up to a reach; the edge pixel is repeated")
+@dataclass(frozen=True)
+class Shift:
+    """Shift by U{-reach..reach} pixels; the edge pixel is repeated."""
+
+    lengths: ClassVar[tuple[str, ...]] = ("reach",)
+    moves: ClassVar[bool] = True
+
+    reach: int
+
+    def __call__(self, seen: Tensor, draws: Draws, t: float) -> Tensor:
+        return moved(seen, draws.integers(-self.reach, self.reach, (seen.shape[1], 2), t, "shift"), wrap=False)
+
+    @property
+    def idle(self) -> bool:
+        return self.reach == 0
+
+    @classmethod
+    def usual(cls, side: int) -> Shift:
+        """By up to an eighth of the side."""
+        return cls(max(1, side // 8))

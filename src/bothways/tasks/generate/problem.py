@@ -1,0 +1,183 @@
+"""What one batch is drawn by: the objective bound to the models at hand, and the ascent that follows its gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from bothways.models.adapter import Adapter
+from bothways.numerics.draws import Draws
+from bothways.numerics.fill import Smoothness
+from bothways.synthesis.ascent import Ascent
+from bothways.synthesis.config import TermConfig
+from bothways.synthesis.das import toward
+from bothways.synthesis.fields import Clipped, Combined, Field, Unit
+from bothways.synthesis.inpainting import Smoothed
+from bothways.synthesis.objectives.base import Binding, Objective, WeightedSum, as_objective, as_sum
+from bothways.synthesis.objectives.terms import Term, TermSum
+from bothways.synthesis.resized import Resized
+from bothways.synthesis.views import Views, moves
+from bothways.tasks.generate.canvas import Geometry, filled, new_ascent
+from bothways.tasks.generate.config import DrawingConfig
+from bothways.tasks.generate.request import Batch, Request
+from bothways.tasks.generate.roles import Roles, find_classes, labels_of
+from bothways.types import RunError, TrainedModel, UserError
+
+
+@dataclass
+class Problem:
+    """One batch, ready to be drawn. field: the direction of ascent; ascent: where the pictures stand."""
+
+    field: Field
+    ascent: Ascent
+    draws: Draws
+
+
+def objective_of(config: DrawingConfig) -> WeightedSum:
+    """The weighted objectives of a drawing: those handed in, else the recipe's terms; a weight of 0 drops one."""
+    if config.objective is not None:
+        return as_sum(config.objective)
+    parts = [(term.weight, _named(name, term)) for name, term in config.terms.items() if term.weight]
+    return WeightedSum(tuple(parts))
+
+
+def _named(name: str, term: TermConfig) -> Objective:
+    try:
+        return as_objective(term.kind or name, **term.own)
+    except UserError as error:
+        raise UserError(f"terms.{name}: {error}") from error
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What every batch shares: the config, the objective, the models with their priors, the views and the sizes."""
+
+    config: DrawingConfig
+    objective: WeightedSum
+    roles: Roles
+    views: Views
+    place: Geometry
+
+    def problem(self, request: Request, batch: Batch) -> Problem:
+        """The problem of one batch. Raises UserError for pictures that cannot be held."""
+        draws = Draws(batch.seeds)
+        try:
+            field = self._field(request, batch, draws)
+            return Problem(field, new_ascent(self.config, self.place, draws, self.roles.main.device, batch.scene), draws)
+        except (RunError, UserError):
+            raise
+        except RuntimeError as error:
+            size, cause = f"{self.place.height}x{self.place.width}", str(error).splitlines()[0]
+            raise UserError(f"pictures of {size} cannot be held ({cause}); type a smaller --size") from error
+
+    def _field(self, request: Request, batch: Batch, draws: Draws) -> Field:
+        """Terms through the views, then fields beside them, each scaled where the config says so, then clipped."""
+        bound = self._bindings(request, batch, draws)
+        normalize, ascent = self.config.ascent.normalize, self.config.ascent
+        parts: list[tuple[float, Field]] = []
+        if terms := self._terms(bound):
+            parts.append((1.0, toward(TermSum(tuple(terms)), draws, self.views, normalize=normalize)))
+        for role in ("image", "score"):
+            for share, to, weight, part in self._each(bound, role):
+                for own, scaled in part.fields(to):
+                    parts.append((weight * share, Unit(own) if scaled and normalize else own))
+        if not parts and ascent.steps:
+            raise UserError(
+                f"recipe {self.config.recipe!r} has no objective for a picture without a class; "
+                "type --class NAME, or --recipe sampled"
+            )
+        total: Field = Combined(parts)
+        if ascent.smooth and batch.scene.mask is not None:
+            total = Smoothed(total, Smoothness(batch.scene.mask))
+        return total if ascent.clip is None else Clipped(total, ascent.clip, ascent.clip_by)
+
+    def _terms(self, bound: Mapping[str, list[Binding]]) -> list[Term]:
+        """Of every condition model, then of every score model, then of the picture itself."""
+        terms: list[Term] = []
+        for role in ("condition", "score", "image"):
+            for to in bound[role]:
+                own = [weight * term for weight, part in self.objective.of_role(role) for term in part.terms(to)]
+                share = 1 / len(bound[role])
+                terms += [share * term for term in (_by_layer(own, to) if role == "score" else own)]
+        return terms
+
+    def _each(self, bound: Mapping[str, list[Binding]], role: Any) -> list[tuple[float, Binding, float, Objective]]:
+        """(share of a model, its binding, weight, objective) of every objective of a role and every model of it."""
+        share = 1 / max(1, len(bound[role]))
+        return [(share, to, weight, part) for weight, part in self.objective.of_role(role) for to in bound[role]]
+
+    def _bindings(self, request: Request, batch: Batch, draws: Draws) -> dict[str, list[Binding]]:
+        """A binding for each model of each role; the picture's own objectives are bound to the main model."""
+        roles, config, scene = self.roles, self.config, batch.scene
+        # each model looks once, whatever its roles
+        seen = {id(model): self._seen(model) for model in (*roles.condition, *roles.score)}
+        space = roles.priors.space
+        sampled = config.sampling
+        predicts = bool(roles.priors.predictions) and scene.photos is not None
+        fill = filled(config.canvas, scene.photos, scene.mask, draws) if predicts else None
+        shared = Binding(
+            model=roles.main,
+            seen=seen[id(roles.main)],
+            main=roles.main,
+            draws=draws,
+            labels=batch.labels,
+            prompts=request.prompts,
+            layer=request.layer,
+            channels=batch.channels,
+            photos=scene.photos,
+            mask=scene.mask,
+            style=scene.style,
+            filled=fill,
+            border=self.place.border,
+            group=config.group,
+            conditioned=bool(roles.condition),
+            place_bound=any(moves(view) for view in self.views.views),
+            priors=roles.priors,
+            targets=space.sample(draws, sampled.temperature, sampled.shrinkage) if space else {},
+            own_label=lambda model, name: find_classes(model, [name])[0],
+            own_labels=lambda model, labels: labels_of(model, roles.main, labels),
+        )
+
+        def of(models: Sequence[Adapter]) -> list[Binding]:
+            return [replace(shared, model=m, seen=seen[id(m)], index=k) for k, m in enumerate(models)]
+
+        return {"condition": of(roles.condition), "score": of(roles.score), "image": [shared]}
+
+    def _seen(self, model: Adapter) -> TrainedModel:
+        """The main model sees a drawing as it is; it sees a photo, and others see every picture, at their own size."""
+        own = (model.spec.height, model.spec.width)
+        as_it_is = (model is self.roles.main and not self.place.of_photo) or own == (self.place.height, self.place.width)
+        return model if as_it_is else Resized(model)
+
+    def check(self, request: Request, first: Problem) -> None:
+        """Look once at a grey picture, and along the first gradient where only that shows that a model can do it.
+
+        Raises UserError where it cannot.
+        """
+        place, main = self.place, self.roles.main
+        try:
+            if not place.of_photo:
+                with torch.no_grad():
+                    main.outputs(torch.full((1, 3, place.height, place.width), 0.5, device=main.device))
+            if request.layer is not None or any(part.looks for _, part in self.objective.parts):
+                with torch.no_grad():
+                    image = first.ascent.parameterization.image()
+                first.field(image, torch.zeros(len(image)))
+        except RunError:
+            raise
+        except RuntimeError as error:
+            size, cause = f"{place.height}x{place.width}", str(error).splitlines()[0]
+            raise UserError(f"pictures of {size} cannot be held ({cause}); type a smaller --size") from error
+
+
+def _by_layer(terms: list[Term], to: Binding) -> list[Term]:
+    """The terms of drawn features in the order of the Space's parts: a sum of floats depends on its order."""
+    if to.priors.space is None:
+        return terms
+    order = list(to.priors.space.of_features(to.index))
+    places = [k for k, term in enumerate(terms) if term.model is to.seen and set(term.layers) <= set(order)]
+    ranked = iter(sorted((terms[k] for k in places), key=lambda term: order.index(term.layers[0])))
+    return [next(ranked) if k in places else term for k, term in enumerate(terms)]
