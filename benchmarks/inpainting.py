@@ -31,9 +31,17 @@ from bothways.synthesis.das import toward
 from bothways.synthesis.dsf.score import dsf
 from bothways.synthesis.fields import Combined, Unit
 from bothways.synthesis.inpainting import Smoothed, boundary_consistency, predict_statistics
-from bothways.synthesis.objectives import certainty, spread_statistics, total_variation
-from bothways.synthesis.parameterizations import Fourier, ImageStack, Masked, Pixels
-from bothways.synthesis.views import Flip, Noise, Shift, Views
+from bothways.synthesis.objectives.certainty import certainty
+from bothways.synthesis.objectives.variation import total_variation
+from bothways.synthesis.parameterizations.fourier import Fourier
+from bothways.synthesis.parameterizations.masked import Masked
+from bothways.synthesis.parameterizations.pixels import Pixels
+from bothways.synthesis.parameterizations.stack import ImageStack
+from bothways.synthesis.statistics import spread_statistics
+from bothways.synthesis.views import Views
+from bothways.synthesis.views.flip import Flip
+from bothways.synthesis.views.noise import Noise
+from bothways.synthesis.views.shift import Shift
 from bothways.tasks.statistics.run import read_spread
 
 SIZE, HOLE, BATCH = 32, 12, 50

@@ -26,7 +26,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from bothways.synthesis.parameterizations import Engine, ImageStack
+from bothways.synthesis.parameterizations.stack import Engine, ImageStack
 
 SIZE, LEVELS, COPIES = 224, range(4, 225, 4), 16
 KIB = 1024 if sys.platform != "darwin" else 1  # ru_maxrss is in KiB on Linux, in bytes on macOS

@@ -8,7 +8,7 @@ Models and data
 
 Synthesis
     generate        pictures of classes, or of none, from an unmodified discriminative model -> Result
-    edit, inpaint, restyle, invert, accentuate        what is done to a photo; a mask keeps pixels bit for bit
+    edit, inpaint, style, invert, accentuate        what is done to a photo; a mask keeps pixels bit for bit
     Result          pictures, labels, frames, measures; ``save(folder)``
     recipes         the names of the recipes and what they are
     dsf_score       the discriminative score function of pictures, by one of three engines -> score, norm
@@ -60,8 +60,6 @@ if TYPE_CHECKING:
     from bothways.tasks.explain.run import explain
     from bothways.tasks.features.run import FeatureTables, features
     from bothways.tasks.finetune.run import Finetuned, finetune
-    from bothways.tasks.generate.run import generate
-    from bothways.tasks.photos.run import accentuate, edit, inpaint, invert, restyle
     from bothways.tasks.pictures import Result
     from bothways.tasks.predict.run import predict
     from bothways.tasks.pretrain.run import Pretrained, pretrain
@@ -87,23 +85,17 @@ _SHELF = {
     "finetune": "tasks.finetune.run",
     "diagnose": "tasks.diagnose.run",
     "likelihood": "tasks.diagnose.run",
-    "generate": "tasks.generate.run",
     "predict": "tasks.predict.run",
     "Pretrained": "tasks.pretrain.run",
     "pretrain": "tasks.pretrain.run",
-    "Result": "tasks.generate.result",
+    "Result": "tasks.pictures",
     "Scorecard": "tasks.scorecard.run",
     "scorecard": "tasks.scorecard.run",
-    "recipes": "tasks.generate.config",
+    "recipes": "tasks.recipes",
     "Spectrum": "numerics.spectra",
     "spectrum": "tasks.spectrum.run",
     "Statistics": "tasks.statistics.run",
     "statistics": "tasks.statistics.run",
-    "accentuate": "tasks.photos.run",
-    "edit": "tasks.photos.run",
-    "inpaint": "tasks.photos.run",
-    "invert": "tasks.photos.run",
-    "restyle": "tasks.photos.run",
     "dsf": "synthesis.dsf.score",
     "dsf_score": "synthesis.dsf.score",
     "Frame": "types",
@@ -148,11 +140,11 @@ __all__ = [
     "predict",
     "pretrain",
     "recipes",
-    "restyle",
     "sample",
     "scorecard",
     "spectrum",
     "statistics",
+    "style",
 ]
 
 

@@ -1,4 +1,4 @@
-"""What the Configs of tasks, and of the parts below them, are made of: validated records, choices from the registry, values by dotted names.
+"""What Configs are made of: validated records, choices from the registry, values by dotted names.
 
 A Config is a frozen pydantic record, its parts are too. The description of a field is its help on the command line, in
 the studio and in the docs. A value is named by its place, ``ascent.rms``, or by its last part where only one has it.
@@ -7,11 +7,11 @@ the studio and in the docs. A value is named by its place, ``ascent.rms``, or by
 from __future__ import annotations
 
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
 from pydantic.fields import FieldInfo
@@ -22,16 +22,26 @@ from bothways.types import UserError
 Settings = TypeVar("Settings", bound="Config")
 
 
+class Shortcut(NamedTuple):
+    """A flag and a keyword for a setting deep in the tables. kind: its type on the command line."""
+
+    place: str
+    kind: type
+    description: str
+
+
 class Config(BaseModel):
     """A record of settings, or a part of one.
 
-    recipe_task: whose recipes may fill it in; "" where there are none. shortcuts: names that people expect -> places.
+    recipe_task: whose recipes may fill it in; "" where there are none. shortcuts: names that people expect. positional:
+    the first positional arguments of the Python function, where they are not the fields in order.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
 
     recipe_task: ClassVar[str] = ""
-    shortcuts: ClassVar[Mapping[str, str]] = {}
+    shortcuts: ClassVar[Mapping[str, Shortcut]] = {}
+    positional: ClassVar[tuple[str, ...]] = ()
     writes: ClassVar[bool] = False  # whether a run folder is always written, from Python too
     reports: ClassVar[bool] = True  # whether a command writes a run folder and its report
     processes: ClassVar[bool] = False  # whether torchrun may start several
@@ -45,6 +55,15 @@ class Config(BaseModel):
     def merged(cls, recipe: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
         """The values of a recipe with changes on top, table by table."""
         return merged(recipe, changes)
+
+    @classmethod
+    def check_typed(cls, given: Mapping[str, Any]) -> None:
+        """Raise UserError for what a command line must say and Python need not. given: the values typed, by name."""
+
+    @classmethod
+    def order(cls) -> list[str]:
+        """The names of the positional arguments of the Python function, in order."""
+        return list(dict.fromkeys([*cls.positional, *cls.model_fields]))
 
 
 def setting(
@@ -110,6 +129,17 @@ Live = Annotated[Any, PlainSerializer(spoken)]
 """The type of a field that may hold an address or a live object, which a recipe names."""
 
 
+def _listed(given: Any) -> Any:
+    """One value as a list of one; several as a list."""
+    if given is None or isinstance(given, list):
+        return given
+    return [given] if isinstance(given, str | int | Path) or not isinstance(given, Iterable) else list(given)
+
+
+Several = Annotated[list[Any], BeforeValidator(_listed), PlainSerializer(spoken)]
+"""The type of a field that takes one value or several."""
+
+
 def kind_of(field: FieldInfo) -> str:
     """The kind of the registry from which a field is chosen; "" for another field."""
     places = [*field.metadata, *(meta for arg in get_args(field.annotation) for meta in get_args(arg)[1:])]
@@ -134,7 +164,7 @@ def leaves(config: type[Config]) -> Iterator[tuple[tuple[str, ...], FieldInfo]]:
 
 def place_of(config: type[Config], name: str) -> tuple[str, ...]:
     """The place of a setting by its dotted name, shortcut, or last part. Raises UserError for none, or several."""
-    name = config.shortcuts.get(name, name)
+    name = config.shortcuts[name].place if name in config.shortcuts else name
     parts = tuple(name.split("."))
     if parts[0] in config.model_fields:
         _check_place(config, parts, name)
@@ -150,6 +180,8 @@ def place_of(config: type[Config], name: str) -> tuple[str, ...]:
 def _check_place(config: type[Config], parts: tuple[str, ...], name: str) -> None:
     for depth, part in enumerate(parts):
         if part not in config.model_fields:
+            if config.model_config.get("extra") == "allow":
+                return  # the setting of what is chosen in this part: checked where it is made
             raise _unknown(config, name)
         inner = part_of(config.model_fields[part])
         if inner is None:
@@ -228,9 +260,18 @@ def _takes_list(config: type[Config], place: tuple[str, ...]) -> bool:
     return field is not None and holds_list(field.annotation)
 
 
-def holds_list(annotation: Any) -> bool:
-    """Whether a field's type is a list, or an optional one."""
+def bare(annotation: Any) -> Any:
+    """A type without ``| None`` and without what Annotated adds."""
+    if get_origin(annotation) is Annotated:
+        return bare(get_args(annotation)[0])
     if get_origin(annotation) in (Union, types.UnionType):
         kinds = [kind for kind in get_args(annotation) if kind is not type(None)]
-        return len(kinds) == 1 and holds_list(kinds[0])
-    return get_origin(annotation) in (list, tuple)
+        return bare(kinds[0]) if len(kinds) == 1 else annotation
+    return annotation
+
+
+def holds_list(annotation: Any) -> bool:
+    """Whether a field's type is a list, or an optional one."""
+    kind = bare(annotation)
+    fixed = get_origin(kind) is tuple and Ellipsis not in get_args(kind)
+    return kind is list or (get_origin(kind) in (list, tuple) and not fixed)

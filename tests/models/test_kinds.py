@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from bothways import ModelSpec, UserError, load_model
 from bothways.numerics.draws import Draws
-from bothways.synthesis.objectives import vectors
+from bothways.synthesis.objectives.terms import vectors
 from bothways.types import TextModel
 from zoo import CLASSES, CLASSIFIERS, MEAN, NAMES, SIZE, STD, WITH_TEXT, ZOO, need, saved, seeded
 

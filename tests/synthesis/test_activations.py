@@ -6,9 +6,10 @@ from torch import Tensor, nn
 
 from bothways.models.adapter import Adapter
 from bothways.numerics.draws import Draws
-from bothways.synthesis.activations import channel_activation, layer_energy
 from bothways.synthesis.das import toward
-from bothways.synthesis.views import Noise, Views
+from bothways.synthesis.objectives.layers import channel_activation, layer_energy
+from bothways.synthesis.views import Views
+from bothways.synthesis.views.noise import Noise
 from bothways.types import ModelSpec, UserError
 
 MIX = torch.tensor([[1.0, 0, 0], [0, 2, 0], [0, 0, -3], [1, 1, 1]], dtype=torch.float64)  # four channels of R, G, B

@@ -14,9 +14,15 @@ from bothways.numerics.draws import Draws
 from bothways.synthesis.ascent import Ascent, AscentSettings, ascend, step_length
 from bothways.synthesis.das import toward
 from bothways.synthesis.fields import Field, WhiteNoise
-from bothways.synthesis.objectives import class_logit, total_variation
-from bothways.synthesis.parameterizations import Fourier, ImageStack, Masked, Pixels
-from bothways.synthesis.views import Noise, Roll, Views
+from bothways.synthesis.objectives.classes import class_logit
+from bothways.synthesis.objectives.variation import total_variation
+from bothways.synthesis.parameterizations.fourier import Fourier
+from bothways.synthesis.parameterizations.masked import Masked
+from bothways.synthesis.parameterizations.pixels import Pixels
+from bothways.synthesis.parameterizations.stack import ImageStack
+from bothways.synthesis.views import Views
+from bothways.synthesis.views.noise import Noise
+from bothways.synthesis.views.roll import Roll
 from bothways.types import ModelSpec, Parameterization, RunError, UserError
 
 SEEDS = (11, 12, 13, 14)

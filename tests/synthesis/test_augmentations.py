@@ -8,17 +8,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bothways.numerics.draws import Draws
-from bothways.synthesis.views import (
-    Augmentation,
-    CentreCrop,
-    Flip,
-    Noise,
-    RandomCrop,
-    Roll,
-    Shift,
-    Views,
-    noise_of_resolution,
-)
+from bothways.synthesis.views import Augmentation, Views, noise_of_resolution
+from bothways.synthesis.views.crop import CentreCrop, RandomCrop
+from bothways.synthesis.views.flip import Flip
+from bothways.synthesis.views.noise import Noise
+from bothways.synthesis.views.roll import Roll
+from bothways.synthesis.views.shift import Shift
 
 SEEDS = (3, 17, 4)
 ALL = [Roll(3), Shift(3), Flip(), Noise(0.2), Noise(0.2, "uniform"), CentreCrop(4, 6), RandomCrop(5, 3)]

@@ -10,8 +10,12 @@ from bothways.models.adapter import Adapter
 from bothways.numerics.draws import Draws
 from bothways.synthesis.das import toward
 from bothways.synthesis.fields import Combined, Field, WhiteNoise, unit
-from bothways.synthesis.objectives import Wish, class_logit, total_variation, wish
-from bothways.synthesis.views import Noise, Roll, Views
+from bothways.synthesis.objectives.classes import class_logit
+from bothways.synthesis.objectives.terms import TermSum, image_term
+from bothways.synthesis.objectives.variation import total_variation
+from bothways.synthesis.views import Views
+from bothways.synthesis.views.noise import Noise
+from bothways.synthesis.views.roll import Roll
 from bothways.types import ModelSpec
 
 LABELS, SEEDS, T = torch.tensor([1, 0, 2]), (5, 6, 7), torch.full((3,), 0.25)
@@ -67,7 +71,7 @@ def test_nothing_is_left_on_the_model_or_the_picture(model: Adapter) -> None:
 
 def test_normalised_terms_have_their_weight_as_norm_whatever_their_scale(model: Adapter) -> None:
     image = pictures()
-    tiny = wish("tiny", lambda x: 1e-12 * (x * x).sum((1, 2, 3)))
+    tiny = image_term("tiny", lambda x: 1e-12 * (x * x).sum((1, 2, 3)))
     logit, draws = class_logit(model, LABELS), Draws(SEEDS)
     for term in (logit, 3 * tiny, -2.0 * total_variation()):
         wanted = torch.full((3,), abs(term.weight), dtype=torch.float64)
@@ -100,7 +104,7 @@ def test_unit_at_every_scale_and_at_zero(dtype: torch.dtype) -> None:
 
 
 def test_a_zero_gradient_stays_zero_and_finite() -> None:
-    flat = wish("flat", lambda x: 0 * x.sum((1, 2, 3)))
+    flat = image_term("flat", lambda x: 0 * x.sum((1, 2, 3)))
     grey = torch.full((3, 3, 8, 8), 0.5)
     for objective in (flat, flat + total_variation()):
         for normalize in (True, False):
@@ -152,6 +156,6 @@ def test_white_noise_is_a_function_of_seed_and_moment() -> None:
 def test_a_wish_of_many_models_follows_each(model: Adapter) -> None:
     other = Adapter(nn.Sequential(nn.Flatten(), nn.Linear(192, 3)).double(), model.spec)
     image = pictures()
-    both = Wish((class_logit(model, LABELS), class_logit(other, LABELS)))
+    both = TermSum((class_logit(model, LABELS), class_logit(other, LABELS)))
     parts = [toward(class_logit(m, LABELS), Draws(SEEDS))(image, T) for m in (model, other)]
     assert (toward(both, Draws(SEEDS))(image, T) - parts[0] - parts[1]).abs().max() < 1e-13

@@ -19,8 +19,10 @@ from bothways.numerics.draws import Draws
 from bothways.synthesis.das import toward
 from bothways.synthesis.dsf.score import dsf, dsf_score
 from bothways.synthesis.dsf.second_order import REVERSE_OVER_FORWARD, REVERSE_OVER_REVERSE, Instead
-from bothways.synthesis.objectives import total_variation
-from bothways.synthesis.views import Noise, RandomCrop, Roll
+from bothways.synthesis.objectives.variation import total_variation
+from bothways.synthesis.views.crop import RandomCrop
+from bothways.synthesis.views.noise import Noise
+from bothways.synthesis.views.roll import Roll
 from bothways.types import ModelSpec, TrainedModel, UserError, VisionModel
 
 SPEC = ModelSpec(12, (0.5, 0.4, 0.6), (0.25, 0.3, 0.2), 4, feature_layer="body")

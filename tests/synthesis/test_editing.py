@@ -12,8 +12,10 @@ from bothways.numerics.fill import Smoothness, harmonic_fill, laplacian, tension
 from bothways.synthesis.ascent import Ascent, AscentSettings, ascend
 from bothways.synthesis.das import toward
 from bothways.synthesis.inpainting import Smoothed, boundary_consistency, predict_statistics
-from bothways.synthesis.objectives import channel_statistics, wish
-from bothways.synthesis.parameterizations import Masked, Pixels
+from bothways.synthesis.objectives.terms import image_term
+from bothways.synthesis.parameterizations.masked import Masked
+from bothways.synthesis.parameterizations.pixels import Pixels
+from bothways.synthesis.statistics import channel_statistics
 from bothways.types import ModelSpec, UserError
 
 H, W = 8, 10
@@ -110,7 +112,7 @@ def test_the_ascent_raises_the_term_and_draws_in_the_hole_alone():
 def test_a_smoothed_step_is_the_steepest_in_the_energys_length():
     mask, smoothness = hole(), Smoothness(hole(), tension=0.3)
     gradient = torch.randn(1, 3, H, W, generator=generator(5), dtype=torch.float64)
-    found = Smoothed(toward(wish("linear", lambda x: (x * gradient).sum((1, 2, 3))), Draws([0])), smoothness)
+    found = Smoothed(toward(image_term("linear", lambda x: (x * gradient).sum((1, 2, 3))), Draws([0])), smoothness)
     step = found(torch.full_like(gradient, 0.5), torch.zeros(1))
     line = torch.from_numpy(laplacian(H, W).toarray())
     energy = line @ line + 0.3 * line

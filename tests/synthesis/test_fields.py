@@ -10,7 +10,7 @@ from torch import Tensor
 from bothways.numerics.draws import Draws
 from bothways.synthesis.das import toward
 from bothways.synthesis.fields import Clipped, Combined, Field, Inside, Unit, averaged
-from bothways.synthesis.objectives import wish
+from bothways.synthesis.objectives.terms import image_term
 
 T = torch.full((4,), 0.5)
 SCALES = (1e-12, 1e-5, 1.0, 1e6)
@@ -134,8 +134,8 @@ def test_averaged_is_numpys_mean() -> None:
 
 def test_terms_of_one_name_are_averaged_too() -> None:
     image = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(4))
-    brightness = wish("brightness", lambda x: x.mean((1, 2, 3)))
-    field = toward(brightness + 3 * wish("brightness", lambda x: 2 * x.mean((1, 2, 3))), Draws((0, 1)))
+    brightness = image_term("brightness", lambda x: x.mean((1, 2, 3)))
+    field = toward(brightness + 3 * image_term("brightness", lambda x: 2 * x.mean((1, 2, 3))), Draws((0, 1)))
     field(image, T[:2])
     assert (field.stats["brightness"] - 1.5 * image.mean((1, 2, 3))).abs().max() < 1e-6
 

@@ -16,8 +16,9 @@ from bothways.numerics.spectra import (
     recorrelated,
 )
 from bothways.synthesis.ascent import Ascent, AscentSettings, ascend
-from bothways.synthesis.maco import MaCo, halves, transparency
-from bothways.synthesis.parameterizations import Masked, squash
+from bothways.synthesis.parameterizations.maco import MaCo, halves, transparency
+from bothways.synthesis.parameterizations.masked import Masked
+from bothways.synthesis.parameterizations.squash import squash
 from bothways.types import UserError
 
 SIZES = [(16, 16), (17, 17), (16, 23), (23, 16), (15, 22), (21, 14), (40, 24)]

@@ -12,22 +12,20 @@ from bothways.models.adapter import Adapter
 from bothways.numerics.draws import Draws
 from bothways.synthesis.ascent import Ascent, AscentSettings, ascend
 from bothways.synthesis.das import toward
-from bothways.synthesis.objectives import (
+from bothways.synthesis.objectives.certainty import certainty
+from bothways.synthesis.objectives.classes import class_log_probability, class_logit
+from bothways.synthesis.objectives.terms import Term, TermSum, image_term
+from bothways.synthesis.objectives.variation import total_variation
+from bothways.synthesis.parameterizations.pixels import Pixels
+from bothways.synthesis.statistics import (
     Spread,
-    Term,
-    Wish,
     batch_statistics,
-    certainty,
     channel_statistics,
-    class_log_probability,
-    class_logit,
     measure_spread,
     spread_statistics,
-    total_variation,
-    wish,
 )
-from bothways.synthesis.parameterizations import Pixels
-from bothways.synthesis.views import Noise, Views
+from bothways.synthesis.views import Views
+from bothways.synthesis.views.noise import Noise
 from bothways.types import ModelSpec, UserError
 
 LABELS = torch.tensor([2, 0, 1, 2])
@@ -87,7 +85,7 @@ def test_certainty_is_minus_the_entropy_that_torch_gives() -> None:
 def test_copies_of_a_picture_are_averaged() -> None:
     net, image = model(), pictures()
     seen = pictures(12, seed=9)
-    (value,) = Wish((class_logit(net, LABELS),)).values(image, seen)
+    (value,) = TermSum((class_logit(net, LABELS),)).values(image, seen)
     logits = net.outputs(seen)
     wanted = [sum(logits[3 * i + k, LABELS[i]] for k in range(3)) / 3 for i in range(4)]
     assert (value - torch.stack(wanted)).abs().max() < 1e-14
@@ -95,7 +93,7 @@ def test_copies_of_a_picture_are_averaged() -> None:
 
 def test_terms_add_scale_and_name_themselves() -> None:
     net, image = model(), pictures()
-    a, b, c = class_logit(net, LABELS), total_variation(), wish("mean", lambda x: x.mean((1, 2, 3)))
+    a, b, c = class_logit(net, LABELS), total_variation(), image_term("mean", lambda x: x.mean((1, 2, 3)))
     both = 2 * a + b * 0.5
     everything = 3 * (both + c) + (c + a)
     assert str(both) == "2 logit + 0.5 total variation"
@@ -153,10 +151,10 @@ def deep_inversion(net: nn.Sequential, seen: Tensor) -> Tensor:
 def test_batch_statistics_are_deep_inversions_in_each_group(copies: int) -> None:
     net, image, seen = model(), pictures(), pictures(4 * copies, seed=5)
     term = batch_statistics(net, net.model.batch_norm_statistics(), group=2)
-    (value,) = Wish((term,)).values(image, seen)
+    (value,) = TermSum((term,)).values(image, seen)
     groups = [-deep_inversion(net.model.module, part) for part in seen.split(2 * copies)]
     assert (value - torch.stack([groups[0], groups[0], groups[1], groups[1]]) / 2).abs().max() < 1e-12
-    alone = Wish((term,)).values(image[2:], seen[2 * copies :])[0]
+    alone = TermSum((term,)).values(image[2:], seen[2 * copies :])[0]
     assert (alone - value[2:]).abs().max() < 1e-12  # groups do not touch each other
 
 
@@ -228,7 +226,7 @@ def test_each_objective_improves_its_own_value_in_a_few_steps() -> None:
         total_variation(),
         batch_statistics(net, stored, 2),
         spread_statistics(net, facts),
-        wish("red", lambda x: x[:, 0].mean((1, 2))),
+        image_term("red", lambda x: x[:, 0].mean((1, 2))),
     ):
         start = 0.25 + 0.5 * pictures(4, torch.float32)
         draws = Draws(range(4))

@@ -5,16 +5,11 @@ import pytest
 import torch
 
 from bothways.numerics.pyramid import geometric_levels, level_weights
-from bothways.synthesis.parameterizations import (
-    LUCID_COLOUR,
-    TANH_EDGE,
-    Fourier,
-    ImageStack,
-    Masked,
-    Pixels,
-    squash,
-    unsquash,
-)
+from bothways.synthesis.parameterizations.fourier import LUCID_COLOUR, Fourier
+from bothways.synthesis.parameterizations.masked import Masked
+from bothways.synthesis.parameterizations.pixels import Pixels
+from bothways.synthesis.parameterizations.squash import TANH_EDGE, squash, unsquash
+from bothways.synthesis.parameterizations.stack import ImageStack
 from bothways.types import UserError
 
 

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bothways.models.adapter import Adapter
-from bothways.synthesis.objectives import Wish, class_logit
+from bothways.synthesis.objectives.classes import class_logit
+from bothways.synthesis.objectives.terms import TermSum
 from bothways.synthesis.resized import Resized
 from bothways.types import ModelSpec, TrainedModel, VisionModel
 
@@ -65,7 +66,7 @@ def test_other_parameters_are_passed_on(model: Adapter) -> None:
 
 def test_the_gradient_reaches_every_pixel_of_the_large_picture(model: Adapter) -> None:
     image, labels = pictures(12, 15).requires_grad_(), torch.tensor([1, 2])
-    objective = Wish((class_logit(Resized(model), labels),))
+    objective = TermSum((class_logit(Resized(model), labels),))
     assert torch.autograd.gradcheck(lambda x: objective(x[None].expand(2, -1, -1, -1)), image[0], fast_mode=True)
     (gradient,) = torch.autograd.grad(objective(image).sum(), image)
     assert gradient.shape == image.shape

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from bothways.models.adapter import Adapter
 from bothways.numerics.draws import Draws
-from bothways.synthesis.objectives import Wish, measure_spread, spread_statistics
+from bothways.synthesis.objectives.terms import TermSum
 from bothways.synthesis.sampling import (
     SMALLEST_LOG_STD,
     SMALLEST_MEAN_STD,
@@ -27,6 +27,7 @@ from bothways.synthesis.sampling import (
     statistics_name,
     toward_features,
 )
+from bothways.synthesis.statistics import measure_spread, spread_statistics
 from bothways.types import ModelSpec, UserError
 
 SPEC = ModelSpec(8, (0.5,) * 3, (0.25,) * 3, 4, feature_layer="3")
@@ -251,7 +252,7 @@ def test_copies_of_a_picture_share_its_target(model: Adapter, images: Tensor) ->
     spread = measure_spread(model, images, ["0"])
     wanted = {"0": normal(2, 10, seed=13)}
     terms = (toward_features(model, "3", centre, target), spread_statistics(model, spread, wanted))
-    together = Wish(terms).values(images[:2], images[:6])  # three copies each
+    together = TermSum(terms).values(images[:2], images[:6])  # three copies each
     for i in range(2):
         mine = {"0": wanted["0"][i : i + 1].expand(3, -1)}
         one_by_one = (

@@ -14,7 +14,7 @@ from torch import Tensor
 
 import bothways
 from bothways.numerics.draws import Draws
-from bothways.synthesis.objectives import measure_spread
+from bothways.synthesis.statistics import measure_spread
 from bothways.tasks.scorecard import quantities as scorecard
 from bothways.tasks.scorecard.quantities import Condition, Quantity, Score, at_random, label_free, score_quantity
 from bothways.types import UserError

@@ -16,9 +16,9 @@ from bothways.models.adapter import Adapter
 from bothways.numerics.draws import Draws, picture_seed
 from bothways.runs import to_png
 from bothways.synthesis.ascent import Ascent, AscentSettings, ascend
-from bothways.synthesis.parameterizations import Pixels
-from bothways.tasks.generate.asked import Batch
-from bothways.tasks.generate.parts import batch_parts
+from bothways.synthesis.parameterizations.pixels import Pixels
+from bothways.tasks.generate.problem import batch_parts
+from bothways.tasks.generate.request import Batch
 from bothways.tasks.generate.run import prepare
 
 TOY = f"{Path(__file__).resolve().parents[1] / 'toy_model.py'}:build"

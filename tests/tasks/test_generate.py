@@ -19,7 +19,7 @@ from bothways.numerics.draws import picture_seed
 from bothways.report import write_report
 from bothways.runs import RunFolder, from_png
 from bothways.synthesis.ascent import ascend
-from bothways.tasks.generate.parts import batch_parts
+from bothways.tasks.generate.problem import batch_parts
 from bothways.tasks.generate.roles import find_classes
 from bothways.tasks.generate.run import prepare
 

@@ -15,7 +15,7 @@ from bothways.models.catalogue import BUNDLED
 from bothways.numerics.draws import Draws
 from bothways.numerics.spectra import frequencies
 from bothways.runs import RunFolder, to_png
-from bothways.synthesis.maco import transparency
+from bothways.synthesis.parameterizations.maco import transparency
 from bothways.tasks.spectrum.run import BUNDLED_SPECTRUM, read_spectrum
 
 TOY = f"{Path(__file__).resolve().parents[1] / 'toy_model.py'}:build"

@@ -17,8 +17,8 @@ from bothways.models.adapter import Adapter
 from bothways.models.catalogue import bundled_names, kept_statistics, read_statistics
 from bothways.numerics.draws import Draws
 from bothways.runs import to_png
-from bothways.synthesis.objectives import measure_spread
 from bothways.synthesis.sampling import Part, Space, features_name, statistics_name
+from bothways.synthesis.statistics import measure_spread
 from bothways.tasks.generate.run import prepare
 from bothways.tasks.statistics.run import as_tensors, known_of, read_space, read_spread, space_of
 

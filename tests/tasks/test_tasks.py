@@ -15,9 +15,10 @@ from bothways.numerics.fill import harmonic_fill, tension_fill
 from bothways.numerics.pyramid import resize
 from bothways.runs import RunFolder, from_png, to_png
 from bothways.synthesis.inpainting import predict_statistics
-from bothways.synthesis.objectives import channel_statistics, vectors
-from bothways.tasks.generate.asked import read_prompts
+from bothways.synthesis.objectives.terms import vectors
+from bothways.synthesis.statistics import channel_statistics
 from bothways.tasks.generate.config import TASKS
+from bothways.tasks.generate.request import read_prompts
 from bothways.tasks.recipes import recipes
 from bothways.types import UserError
 

@@ -18,11 +18,13 @@ from bothways.report import write_report
 from bothways.runs import RunFolder, to_png
 from bothways.synthesis.ascent import ascend
 from bothways.synthesis.dsf.score import dsf_score
-from bothways.synthesis.objectives import channel_statistics, class_log_probability, vectors
+from bothways.synthesis.objectives.classes import class_log_probability
+from bothways.synthesis.objectives.terms import vectors
 from bothways.synthesis.resized import Resized
 from bothways.synthesis.sampling import Space
-from bothways.tasks.generate.asked import Batch
-from bothways.tasks.generate.parts import batch_parts
+from bothways.synthesis.statistics import channel_statistics
+from bothways.tasks.generate.problem import batch_parts
+from bothways.tasks.generate.request import Batch
 from bothways.tasks.generate.roles import find_labels, labels_of
 from bothways.tasks.generate.run import prepare
 

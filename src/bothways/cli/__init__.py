@@ -11,7 +11,6 @@ from bothways.cli import (  # each adds its commands to app; --help lists them i
     lists,
     make,
     measure,
-    photo,
     studio,
     walk,
 )
@@ -30,7 +29,6 @@ __all__ = [
     "main",
     "make",
     "measure",
-    "photo",
     "repeated",
     "studio",
     "walk",

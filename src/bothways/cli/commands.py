@@ -17,7 +17,7 @@ from typer.main import get_command_from_info
 from typer.models import CommandInfo
 
 from bothways import registry
-from bothways.configs import Config, holds_list, kind_of, leaves, place_of, spoken_changes, told
+from bothways.configs import Config, bare, holds_list, kind_of, leaves, place_of, spoken_changes, told
 from bothways.tasks.recipes import read_recipe, recipes
 from bothways.types import UserError
 
@@ -87,7 +87,29 @@ def positionals(task: str) -> list[bool]:
 def _fields(config: type[Config]) -> list[Parameter]:
     shown = [(place, field) for place, field in leaves(config) if not told(field, "live") and _typed(field) is not None]
     ranked = sorted(shown, key=lambda both: (not told(both[1], "argument"), not told(both[1], "common")))
-    return [_parameter(config, place, field) for place, field in ranked]
+    return [*(_parameter(config, place, field) for place, field in ranked), *_shortcuts(config)]
+
+
+def _shortcuts(config: type[Config]) -> list[Parameter]:
+    """The flags of settings deep in the tables, such as views.roll.reach."""
+    found = []
+    for name, short in config.shortcuts.items():
+        text = f"{short.description}. [default: {_defaults(config, tuple(short.place.split('.')), None)}]"
+        option = typer.Option(
+            f"--{name}",
+            help=text.replace("[", r"\["),
+            show_default=False,
+            rich_help_panel=_panel(config, ("", short.place)),
+        )
+        found.append(
+            Parameter(
+                short.place.replace(".", "__"),
+                Parameter.KEYWORD_ONLY,
+                default=None,
+                annotation=Annotated[short.kind | None, option],
+            )
+        )
+    return found
 
 
 def _parameter(config: type[Config], place: tuple[str, ...], field: FieldInfo) -> Parameter:
@@ -126,12 +148,10 @@ def _typed(field: FieldInfo) -> Any:
     """The type that a command line gives a field; None for one that only --set and recipes can give."""
     if kind_of(field):
         return str
-    kind = field.annotation
+    kind = bare(field.annotation)
     if get_origin(kind) is Union or type(kind).__name__ == "UnionType":
         inner = [k for k in get_args(kind) if k is not type(None)]
-        if all(k in (int, float) for k in inner):
-            return float if float in inner else int
-        kind = inner[0] if len(inner) == 1 else str
+        kind = (float if float in inner else int) if all(k in (int, float) for k in inner) else str
     origin = get_origin(kind)
     if origin is list:
         return list[get_args(kind)[0] if get_args(kind)[0] in (int, float, str, Path) else str]  # type: ignore[misc]
@@ -167,9 +187,9 @@ def described(config: type[Config], place: tuple[str, ...], field: FieldInfo) ->
     return f"{text}. [default: {_defaults(config, place, field)}]"
 
 
-def _defaults(config: type[Config], place: tuple[str, ...], field: FieldInfo) -> str:
+def _defaults(config: type[Config], place: tuple[str, ...], field: FieldInfo | None) -> str:
     """The value of the Config, then those of the recipes that have another."""
-    own = field.get_default(call_default_factory=True)
+    own = None if field is None else field.get_default(call_default_factory=True)
     own = None if own is PydanticUndefined else own
     others = {}
     for recipe, tables in _recipes_of(config.recipe_task).items():

@@ -1,4 +1,4 @@
-"""Commands that draw: ``generate`` and ``demo``."""
+"""The command ``demo``."""
 
 from __future__ import annotations
 
@@ -9,108 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from bothways.cli.entry import app
-from bothways.cli.options import (
-    Change,
-    Channels,
-    Classes,
-    Condition,
-    DryRun,
-    Judges,
-    Layer,
-    ModelOrNone,
-    Only,
-    Out,
-    Overwrite,
-    PicturesOrStatistics,
-    Prompts,
-    Recipe,
-    Resume,
-    Score,
-    Unconditional,
-    Weights,
-    tuned,
-)
-from bothways.cli.show import draw, finish, follow, say, show_verdicts, write_page
-from bothways.tasks.generate.config import spoken_changes
-from bothways.types import UserError
-
-GENERATE_HELP = r"""
-Draw what a model knows: of its classes, or of pictures as such.
-
-MODEL is bundled:NAME, timm:NAME, hf:REPO_OR_FOLDER or another kind (see [bold]bothways models[/bold]), the card that
-[bold]bothways train[/bold] wrote, or PATH.py:FUNCTION: your own file, whose function returns the module and its
-bothways.ModelSpec.
-
-Models learn from what the web shows: words and pictures may draw what not everyone wants to see.
-
-[bold]Examples[/bold]
-
-  bothways generate bundled:cifar10-resnet --class frog ship --n 8
-  bothways generate bundled:cifar10-resnet --class 3 --recipe das --steps 200 --seed 7
-  bothways generate bundled:cifar10-resnet --unconditional --n 50
-  bothways generate bundled:cifar10-resnet --unconditional --recipe dsf-paper --set clip_by=norm
-  bothways generate --score bundled:cifar10-resnet --condition bundled:cifar10-attention --class deer
-  bothways generate examples/squeezenet.py:build --class 107 1 130 --recipe das --n 1
-  bothways generate timm:convnext_tiny.fb_in1k --class goldfish --recipe das
-  bothways generate clip:ViT-B/32 --prompt "a jellyfish" --prompt "multiple exposure:-0.3"
-  bothways generate bundled:cifar10-resnet --layer stages.2 --channel 3 17
-  bothways generate my.py:build --weights my.safetensors --class 0 --data photos/ --judge other.py:build
-"""
-
-
-@app.command(help=GENERATE_HELP)
-def generate(
-    model: ModelOrNone = None,
-    classes: Classes = None,
-    prompt: Prompts = None,
-    layer: Layer = None,
-    channel: Channels = None,
-    unconditional: Unconditional = False,
-    score: Score = None,
-    condition: Condition = None,
-    recipe: Recipe = None,
-    n: Annotated[int | None, tuned("n", "--n", "-n")] = None,
-    steps: Annotated[int | None, tuned("steps", "--steps")] = None,
-    size: Annotated[int | None, tuned("size", "--size")] = None,
-    copies: Annotated[int | None, tuned("copies", "--copies")] = None,
-    jitter: Annotated[float | None, tuned("jitter", "--jitter")] = None,
-    noise: Annotated[float | None, tuned("noise", "--noise")] = None,
-    seed: Annotated[int | None, tuned("seed", "--seed")] = None,
-    start: Annotated[str | None, tuned("start", "--start")] = None,
-    schedule: Annotated[str | None, tuned("schedule", "--schedule")] = None,
-    statistics: Annotated[str | None, tuned("statistics", "--statistics")] = None,
-    group: Annotated[int | None, tuned("group", "--group")] = None,
-    batch: Annotated[int | None, tuned("batch", "--batch")] = None,
-    dtype: Annotated[str | None, tuned("dtype", "--dtype")] = None,
-    device: Annotated[str | None, tuned("device", "--device")] = None,
-    change: Change = None,
-    judge: Judges = None,
-    weights: Weights = None,
-    data: PicturesOrStatistics = None,
-    only: Only = None,
-    out: Out = Path("runs/latest"),
-    overwrite: Overwrite = False,
-    resume: Resume = False,
-    dry_run: DryRun = False,
-) -> None:
-    from bothways.tasks.generate.run import prepare
-
-    if bool(classes or prompt or layer) == unconditional:
-        raise UserError(
-            "type --class NAME (one or several), --prompt TEXT or --layer NAME for pictures of these, "
-            "or --unconditional for any; not both"
-        )
-    given: dict[str, Any] = {"n": n, "steps": steps, "size": size, "copies": copies, "jitter": jitter, "noise": noise}
-    given |= {"seed": seed, "statistics": statistics, "group": group, "batch": batch, "dtype": dtype, "device": device}
-    given |= {"start": start, "schedule": schedule}
-    drawing = prepare(
-        model, classes or None, recipe, prompts=prompt, layer=layer, channels=channel, score=score or (),
-        condition=condition or (), weights=weights, judges=judge,
-        data=data, only=only, overwrite=overwrite, resume=resume, out=None if dry_run else out,
-        **given | spoken_changes(change or []),
-    )  # fmt: skip
-    finish(drawing, out, dry_run)
-
+from bothways.cli.show import draw, follow, say, show_verdicts, write_page
 
 DEMO_HELP = """
 Both ways in one page: the ten classes of a bundled classifier drawn by two recipes, and ten pictures that a bundled

@@ -27,7 +27,9 @@ SECONDS_TO_SPEAK = 3.0
 def run_task(given: Given) -> None:
     """Everything from the Config to the last line."""
     with first_alone_speaks():
-        config = configure(config_of(given.task), **given.values)
+        kind = config_of(given.task)
+        kind.check_typed(given.values)
+        config = configure(kind, **given.values)
         work = prepare(config, Where(None if given.dry_run else given.out, given.overwrite, given.resume))
     if given.dry_run:
         console.print_json(data=plain(config.model_dump()))

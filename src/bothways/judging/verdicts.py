@@ -27,7 +27,7 @@ from torch.nn import functional as F
 from bothways.numerics import measures
 from bothways.numerics.draws import generator
 from bothways.numerics.pyramid import resize
-from bothways.synthesis.objectives import vectors
+from bothways.synthesis.objectives.terms import vectors
 from bothways.types import UserError, VisionModel
 
 SPLITS = 5  # random splits of the reference that each distance is averaged over

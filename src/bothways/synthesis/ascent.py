@@ -19,6 +19,7 @@ from bothways.numerics.schedules import schedule_of
 from bothways.synthesis.config import AscentConfig
 from bothways.types import Frame, Parameterization, RunError, UserError, VectorField
 
+
 class Ascent:
     """All that a resume needs: the parameters, the optimiser's memory, and the number of steps made.
 
@@ -29,7 +30,9 @@ class Ascent:
 
     def __init__(self, parameterization: Parameterization, settings: AscentConfig, reach: float = 1.0) -> None:
         if settings.optimizer == "adam" and getattr(parameterization, "linear_only", False):
-            raise UserError('the stack as an operator takes "sgd" or "momentum"; for "adam" type --set canvas.engine=explicit')
+            raise UserError(
+                'the stack as an operator takes "sgd" or "momentum"; for "adam" type --set canvas.engine=explicit'
+            )
         self.parameterization, self.settings, self.step = parameterization, settings, 0
         self.rms = reach * settings.strength * settings.rms
         self.rate = None if settings.rate is None else settings.strength * settings.rate

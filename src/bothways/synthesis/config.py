@@ -1,4 +1,4 @@
-"""The settings of a drawing's parts: its canvas, its views, its ascent, its terms. No torch here: help pages read it."""
+"""The settings of a drawing's parts: canvas, views, ascent, terms. No torch here: help pages read it."""
 
 from __future__ import annotations
 

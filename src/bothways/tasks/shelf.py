@@ -23,7 +23,7 @@ def work_of(
     out, overwrite, resume: of the run folder. Raises UserError for what cannot be.
     """
     config: type[Config] = registry.find("task", task).factory
-    order = list(config.model_fields)
+    order = config.order()
     if len(given) > len(order):
         raise TypeError(f"{task}() takes at most {len(order)} positional arguments, {len(given)} were given")
     named = dict(zip(order, given, strict=False))
@@ -62,7 +62,8 @@ def _default(field: FieldInfo) -> str:
 def _signature(config: type[Config]) -> Signature:
     own = [
         Parameter(name, Parameter.POSITIONAL_OR_KEYWORD, default=_empty_or(field))
-        for name, field in config.model_fields.items()
+        for name in config.order()
+        for field in [config.model_fields[name]]
     ]
     run = [("out", None), ("overwrite", False), ("resume", False), ("on_frame", None)]
     rest = [Parameter(name, Parameter.KEYWORD_ONLY, default=default) for name, default in run]

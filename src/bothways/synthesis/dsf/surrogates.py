@@ -21,7 +21,6 @@ from bothways import registry
 from bothways.numerics.draws import Draws
 from bothways.synthesis.objectives.terms import vectors
 from bothways.synthesis.views import View, usual_view
-
 from bothways.types import TrainedModel, UserError
 
 Named = dict[str, Tensor]
@@ -151,9 +150,7 @@ def chosen(parameters: Named, pattern: str | None, model: str) -> Named:
 # ---- the views -----------------------------------------------------------------------------------------------------
 
 
-def views(
-    image: Tensor, augmentation: str | View | Sequence[str | View], draws: Draws, t: float
-) -> Tensor:
+def views(image: Tensor, augmentation: str | View | Sequence[str | View], draws: Draws, t: float) -> Tensor:
     """(N,3,H,W) -> (N,K,3,h,w): one view of each picture by each augmentation, differentiable in the picture.
 
     Raises UserError for an unknown name, and for views of different sizes.

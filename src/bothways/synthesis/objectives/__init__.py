@@ -1,7 +1,7 @@
 """What is maximised, a file a family: each entry of the registry is a record with its settings, and adds and scales.
 
-    from bothways import objectives
-    4 * objectives.ClassLogProbability("frog") + 0.5 * objectives.TotalVariation()
+from bothways import objectives
+4 * objectives.ClassLogProbability("frog") + 0.5 * objectives.TotalVariation()
 """
 
 from __future__ import annotations

@@ -189,8 +189,10 @@ def as_objective(given: Any, **settings: Any) -> Objective:
     if isinstance(made, type) and issubclass(made, Objective):
         return validated(made, settings)
     if settings:
-        raise UserError(f"objective {registry.name_of(given)!r} is a function and has no setting {next(iter(settings))!r}")
-    return Function(made)
+        raise UserError(
+            f"objective {registry.name_of(given)!r} is a function and has no setting {next(iter(settings))!r}"
+        )
+    return Function(function=made)
 
 
 def _parameters(function: Callable[..., Any]) -> int:

@@ -18,7 +18,7 @@ from bothways.synthesis.objectives.terms import Activations, Term, per_picture, 
 from bothways.types import UserError, VisionModel
 
 
-@register("objective", "channel", help="the activation of a layer's channel, or of the whole layer", reference="fourier")
+@register("objective", "channel", help="the activation of a channel, or of a whole layer", reference="fourier")
 class Channel(Objective):
     """The activation of a channel of a layer, or the energy of the layer where no channel is named."""
 

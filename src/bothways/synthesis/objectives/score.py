@@ -11,7 +11,7 @@ from bothways.synthesis.fields import Field, Inside
 from bothways.synthesis.objectives.base import Binding, Objective, Role
 
 
-@register("objective", "dsf", help="the discriminative score function; it did not draw on any model tried", reference="dsf")
+@register("objective", "dsf", help="the discriminative score function; it drew on no model tried", reference="dsf")
 class DiscriminativeScore(Objective):
     """-grad_x (||grad_theta l_aug|| - ||theta||), a field."""
 

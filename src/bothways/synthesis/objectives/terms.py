@@ -1,6 +1,6 @@
 """Bound terms: what is measured of which model's activations, so that all terms of one model share one forward pass.
 
-    objective(x) = sum_k w_k term_k(x),   x (B,3,H,W) -> (B,)
+objective(x) = sum_k w_k term_k(x),   x (B,3,H,W) -> (B,)
 """
 
 from __future__ import annotations
@@ -86,8 +86,6 @@ class TermSum:
                 views[id(term.model)] = term.model.features(seen, sorted(layers))
             values.append(term.measure(views[id(term.model)], len(image)))
         return values
-
-
 
 
 def vectors(activation: Tensor, layer: str) -> Tensor:

@@ -2,8 +2,8 @@
 
     image = squash(start + canvas(parameters)),   parameters = 0 at the start
 
-A canvas of the registry is a record of settings whose ``build`` gives a ``types.Parameterization``; each is a file here.
-One of your own is such a record, or a function (start image (B,3,H,W)) -> Parameterization.
+A canvas of the registry is a record of settings whose ``build`` gives a ``types.Parameterization``; each is a file
+here. One of your own is such a record, or a function (start image (B,3,H,W)) -> Parameterization.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Canvas(Config):
 
 
 def canvas_settings(kind: Any, settings: Mapping[str, Any]) -> Canvas | None:
-    """The settings of a canvas by name, PATH.py:NAME or class; None for a function, which has none. Raises UserError."""
+    """The settings of a canvas by name, PATH.py:NAME or class; None for a function. Raises UserError."""
     made = registry.find("canvas", kind).factory
     if isinstance(made, type) and issubclass(made, Canvas):
         return validated(made, settings)

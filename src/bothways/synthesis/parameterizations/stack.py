@@ -1,7 +1,7 @@
 """A stack of resolutions (DAS, Fort & Whitaker, arXiv 2502.07753, section 3).
 
-Departure: two engines. "explicit" holds each level, as the paper does; "operator" holds one canvas and sends its gradient
-through the operator that an SGD or momentum step on all levels amounts to (see :mod:`bothways.numerics.pyramid`).
+Departure: two engines. "explicit" holds each level, as the paper does; "operator" holds one canvas and sends its
+gradient through the operator that an SGD or momentum step on all levels amounts to (``numerics/pyramid.py``).
 """
 
 from __future__ import annotations

@@ -16,10 +16,10 @@ class Noise:
     """Add noise and clip to [0, 1]: ``level`` times N(0, 1), or times U[0, 1) as DAS's released code does."""
 
     level: float
-    kind: str = "normal"
+    distribution: str = "normal"
 
     def __call__(self, seen: Tensor, draws: Draws, t: float) -> Tensor:
-        draw = draws.normal if self.kind == "normal" else draws.uniform
+        draw = draws.normal if self.distribution == "normal" else draws.uniform
         noise = draw(seen.shape[1:], t, "view noise").to(seen)
         return (seen + self.level * noise).clamp(0, 1)
 

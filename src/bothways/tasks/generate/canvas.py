@@ -121,9 +121,7 @@ def views_of(views: ViewsConfig, place: Geometry) -> Views:
     return Views(views.copies, [*filter(on_canvas, made), *cut, *(view for view in made if not on_canvas(view))])
 
 
-def new_ascent(
-    config: DrawingConfig, place: Geometry, draws: Draws, device: str, scene: Scene | None = None
-) -> Ascent:
+def new_ascent(config: DrawingConfig, place: Geometry, draws: Draws, device: str, scene: Scene | None = None) -> Ascent:
     """The start of an ascent, which knows nothing of a model. What a mask keeps stays the photo, bit for bit."""
     canvas, reach = config.canvas, 1.0
     own = canvas_settings(canvas.kind, canvas.own)

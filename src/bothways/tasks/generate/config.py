@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from bothways.configs import Config, Live, Shortcut, merged, setting
+from bothways.configs import Config, Live, Several, Shortcut, merged, setting
 from bothways.registry import register
 from bothways.synthesis.config import AscentConfig, CanvasConfig, TermConfig, ViewsConfig
 from bothways.types import UserError
@@ -30,7 +30,7 @@ class ModelsConfig(Config):
 class JudgingConfig(Config):
     """Who judges the pictures."""
 
-    judges: list[Live] | None = setting(
+    judges: Several | None = setting(
         None, "models that judge the pictures; none for the bundled ones with the same classes", flags=("--judge",)
     )
     verdicts: bool = setting(True, "measure the pictures once they are drawn")
@@ -48,15 +48,17 @@ class DrawingConfig(Config):
     }
 
     model: Live = setting(None, "The model's address; left out where --score and --condition say all.", argument=True)
-    classes: Any = setting(None, "names or numbers of classes, one or several", flags=("--class",), common=True)
+    classes: Several | None = setting(
+        None, "names or numbers of classes", flags=("--class",), common=True
+    )
     n: int = setting(4, "pictures of each class", ge=1, flags=("--n", "-n"), common=True)
     recipe: str = setting("icons", "a recipe's name (see bothways recipes) or a .toml file", common=True)
-    prompts: Any = setting(
+    prompts: Several | None = setting(
         None, "words, for a model that reads text, with a signed weight after a colon if it is not 1",
         flags=("--prompt",), common=True,
     )  # fmt: skip
     layer: str | None = setting(None, "a layer of the model, or --channel of it, to be excited", common=True)
-    channels: list[int] | None = setting(None, "channels of --layer", flags=("--channel",), common=True)
+    channels: Several | None = setting(None, "channels of --layer", flags=("--channel",), common=True)
     photo: Live = setting(None, "the photo: an image file, a folder or parquet of them, or a tensor", live=True)
     mask: Live = setting(None, "an image of the photo's size, white where it may change", live=True)
     box: tuple[int, int, int, int] | None = setting(None, "pixels in place of a mask", live=True)
@@ -65,15 +67,15 @@ class DrawingConfig(Config):
     data: Live = setting(
         None, "real pictures (parquet or folder), or the file that bothways statistics wrote", common=True
     )
-    score: list[Live] | None = setting(None, "models that say what is real; none for MODEL")
-    condition: list[Live] | None = setting(None, "models that say which class; none for MODEL")
+    score: Several | None = setting(None, "models that say what is real; none for MODEL")
+    condition: Several | None = setting(None, "models that say which class; none for MODEL")
     weights: Live = setting(None, "a safetensors file for the model")
     spec: Live = setting(None, "the ModelSpec of a live module", live=True)
     objective: Live = setting(None, "objectives in place of the recipe's, as in bothways.objectives", live=True)
-    objectives: list[str] | None = setting(
+    objectives: Several | None = setting(
         None, "NAME:WEIGHT or PATH.py:NAME:WEIGHT, added to the recipe's", flags=("--objective",)
     )
-    only: list[int] | None = setting(None, "draw only these picture numbers of the run")
+    only: Several | None = setting(None, "draw only these picture numbers of the run")
     batch: int | None = setting(None, "pictures at a time; none for what fits", ge=1)
     group: int = setting(10, "pictures that share batch statistics, or one gradient norm", ge=1)
 
@@ -102,7 +104,7 @@ class DrawingConfig(Config):
 
 
 def term_of(text: str) -> tuple[str, dict[str, Any]]:
-    """"variation:0.5" or "my.py:symmetry:0.5" -> the name of a term and its table. Raises UserError."""
+    """ "variation:0.5" or "my.py:symmetry:0.5" -> the name of a term and its table. Raises UserError."""
     place, colon, last = text.rpartition(":")
     try:
         weight, kind = float(last), place
@@ -148,3 +150,22 @@ class GenerateConfig(DrawingConfig):
             return "channel"
         of_own = given.get("objective") is not None
         return "icons" if given.get("classes") is not None or of_own else "sampled"
+
+    @classmethod
+    def check_typed(cls, given: Mapping[str, Any]) -> None:
+        target = any(given.get(name) for name in ("classes", "prompts", "layer", "objectives"))
+        if target == bool(given.get("unconditional")):
+            raise UserError(
+                "type --class NAME (one or several), --prompt TEXT or --layer NAME for pictures of these, "
+                "or --unconditional for any; not both"
+            )
+
+
+# ---- of tasks that have not moved yet --------------------------------------------------------------------------------
+
+from bothways.configs import validated  # noqa: E402, F401
+from bothways.tasks.recipes import read_recipe, recipes  # noqa: E402, F401
+
+
+def worded(name: str, field: Any, values: dict[str, Any]) -> str:
+    return field.description or name

@@ -38,8 +38,8 @@ SECONDS_BETWEEN_SAVES = 10.0
 class Drawing(Work):
     """The pictures of a request, batch by batch.
 
-    first: the pictures of the first batch and their problem, which ``prepare`` has built. jury, references: who judges, and
-    the real pictures that each compares with.
+    first: the pictures of the first batch and their problem, which ``prepare`` has built. jury, references: who judges,
+    and the real pictures that each compares with.
     """
 
     plan_: Plan
@@ -77,7 +77,8 @@ class Drawing(Work):
 
     def batches(self) -> list[list[int]]:
         """The numbers of the pictures of each batch. Where a group's pictures are coupled it is drawn whole."""
-        roles, config, only = self.plan_.roles, self.config, self.config.only
+        roles, config = self.plan_.roles, self.config
+        only = None if config.only is None else [int(number) for number in config.only]
         high, wide = self.plan_.place.canvas
         specs = [model.spec for model in (*roles.condition, *roles.score)]
         pixels = max(high * wide, *(spec.height * spec.width for spec in specs))

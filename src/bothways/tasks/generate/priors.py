@@ -26,6 +26,7 @@ from bothways.types import UserError
 LEARNED = 4000  # real pictures that a hole's statistics are learned on
 SPREAD_PICTURES = 2000  # real pictures are enough for means and standard deviations
 
+
 def settled(objective: WeightedSum, models: Sequence[Adapter], data: str | Path | None) -> tuple[WeightedSum, bool]:
     """The objective as it can be kept, and whether steps are made: what has no statistics falls back, with a warning.
 
@@ -48,7 +49,10 @@ def settled(objective: WeightedSum, models: Sequence[Adapter], data: str | Path 
     model, known = models[0], known_of(models[0], data)
     if "spread" in needs and not read_spread(known):
         return _without_spread(objective, model), True
-    if any(isinstance(part, Statistics) and part.form == "sampled" for _, part in objective.parts) and "factor" not in known:
+    if (
+        any(isinstance(part, Statistics) and part.form == "sampled" for _, part in objective.parts)
+        and "factor" not in known
+    ):
         return _without_space(objective, model), True
     return objective, True
 
@@ -68,7 +72,7 @@ def _without_space(objective: WeightedSum, model: Adapter) -> WeightedSum:
         )
     own = bool(model.batch_norm_statistics())
     instead = "and its BatchNorm's own statistics are matched" if own else "and no statistics are matched"
-    _warn(f"no real pictures are known for model {model.name!r}: features are sampled from the rows of its head, {instead}")
+    _warn(f"no real pictures are known for model {model.name!r}: its head's rows are sampled, {instead}")
     return _with_statistics(objective, "sampled", "batch" if own else None)
 
 

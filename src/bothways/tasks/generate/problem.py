@@ -66,7 +66,8 @@ class Plan:
         draws = Draws(batch.seeds)
         try:
             field = self._field(request, batch, draws)
-            return Problem(field, new_ascent(self.config, self.place, draws, self.roles.main.device, batch.scene), draws)
+            ascent = new_ascent(self.config, self.place, draws, self.roles.main.device, batch.scene)
+            return Problem(field, ascent, draws)
         except (RunError, UserError):
             raise
         except RuntimeError as error:
@@ -116,8 +117,9 @@ class Plan:
         seen = {id(model): self._seen(model) for model in (*roles.condition, *roles.score)}
         space = roles.priors.space
         sampled = config.sampling
-        predicts = bool(roles.priors.predictions) and scene.photos is not None
-        fill = filled(config.canvas, scene.photos, scene.mask, draws) if predicts else None
+        fill = None
+        if roles.priors.predictions and scene.photos is not None:
+            fill = filled(config.canvas, scene.photos, scene.mask, draws)
         shared = Binding(
             model=roles.main,
             seen=seen[id(roles.main)],
@@ -149,7 +151,8 @@ class Plan:
     def _seen(self, model: Adapter) -> TrainedModel:
         """The main model sees a drawing as it is; it sees a photo, and others see every picture, at their own size."""
         own = (model.spec.height, model.spec.width)
-        as_it_is = (model is self.roles.main and not self.place.of_photo) or own == (self.place.height, self.place.width)
+        drawn = model is self.roles.main and not self.place.of_photo
+        as_it_is = drawn or own == (self.place.height, self.place.width)
         return model if as_it_is else Resized(model)
 
     def check(self, request: Request, first: Problem) -> None:

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from bothways.models.adapter import Adapter
 from bothways.numerics.pyramid import resize
-from bothways.tasks.generate.scene import Scene
 from bothways.synthesis.objectives.base import NO_CLASS
+from bothways.tasks.generate.scene import Scene
 from bothways.types import UserError
 
 TOP_CLASS = "<top>"  # in place of a class's name: for each photo, the one that the model finds in it

@@ -19,7 +19,7 @@ from bothways.models.adapter import Adapter
 from bothways.models.classifiers import load_reader
 from bothways.synthesis.objectives.base import Priors, WeightedSum
 from bothways.tasks.generate.config import DrawingConfig
-from bothways.types import ModelSpec, UserError
+from bothways.types import UserError
 
 Address = str | Path | nn.Module | Adapter
 

@@ -32,7 +32,7 @@ def prepare(config: GenerateConfig, where: Where) -> Drawing:
 def prepare_drawing(task: str, config: DrawingConfig, where: Where) -> Drawing:
     """The drawing of any task that draws."""
     plan, request = planned(config)
-    only = [i for i in config.only or () if not 0 <= i < len(request)]
+    only = [i for i in map(int, config.only or ()) if not 0 <= i < len(request)]
     if only:
         raise UserError(f"--only {only[0]}: the run has pictures 0 to {len(request) - 1}")
     jury = find_jury(plan.roles.main, config.judging.judges) if config.judging.verdicts else []
@@ -54,11 +54,12 @@ def planned(config: DrawingConfig) -> tuple[Plan, Request]:
     objective, words = objective_of(config), read_prompts(config.prompts)
     classes = wanted_classes(config, objective)
     likeness = any(isinstance(part, Likeness) for _, part in objective.parts)
-    anything = classes is not None or bool(words) or config.layer is not None or likeness or config.objective is not None
+    of_request = classes is not None or bool(words) or config.layer is not None
+    anything = of_request or likeness or config.objective is not None
     condition, score = find_models(config, objective, anything)
     labels = [] if classes in (None, [TOP_CLASS]) else find_labels(condition, classes or ())
     scene = find_scene(config.photo, config.mask, config.box, config.style, config.canvas.size)
-    channels = config.channels or []
+    channels = [int(channel) for channel in config.channels or ()]
     request = request_of(config.n, labels, scene, prompts=words, layer=config.layer, channels=channels)
     if classes == [TOP_CLASS]:
         top = top_labels(condition[0], scene)
@@ -79,7 +80,7 @@ def wanted_classes(config: DrawingConfig, objective: WeightedSum) -> list[str | 
     if config.classes is None:
         targets = [part.target for _, part in objective.parts if isinstance(part, OfClass) and part.target is not None]
         return targets[:1] or None
-    return [config.classes] if isinstance(config.classes, str | int) else list(config.classes)
+    return list(config.classes)
 
 
 def drawing_tables(config: DrawingConfig, plan: Plan, request: Request) -> dict[str, Any]:

@@ -14,7 +14,7 @@ def prepare(config: PhotoConfig, where: Where) -> Drawing:
     """Everything of a task on a photo that can be refused, before the first step."""
     check(config)
     if isinstance(config, AccentuateConfig) and config.classes is None and not config.prompts:
-        config = config.model_copy(update={"classes": TOP_CLASS})
+        config = config.model_copy(update={"classes": [TOP_CLASS]})
     return prepare_drawing(config.own_recipe, config, where)
 
 

@@ -24,14 +24,9 @@ from bothways.numerics.association import Estimate, auroc, mean_interval, spearm
 from bothways.numerics.draws import Draws
 from bothways.synthesis.dsf.score import dsf_score
 from bothways.synthesis.fields import unit
-from bothways.synthesis.objectives import (
-    Activations,
-    Spread,
-    Term,
-    batch_statistics,
-    spread_statistics,
-    total_variation,
-)
+from bothways.synthesis.objectives.terms import Activations, Term
+from bothways.synthesis.objectives.variation import total_variation
+from bothways.synthesis.statistics import Spread, batch_statistics, spread_statistics
 from bothways.types import Frame, TrainedModel, VisionModel
 
 PIXELS_AT_ONCE = 500_000  # height x width x pictures of a chunk

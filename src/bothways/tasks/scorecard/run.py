@@ -24,7 +24,7 @@ from bothways.models.classifiers import load_reader
 from bothways.numerics.draws import Draws, generator, picture_seed
 from bothways.runs.files import plain, read_json, reason, write_json
 from bothways.runs.provenance import versions
-from bothways.synthesis.objectives import Spread, measure_spread
+from bothways.synthesis.statistics import Spread, measure_spread
 from bothways.tasks.scorecard.attempts import ATTEMPTS, Attempt, attempted, how_many
 from bothways.tasks.scorecard.quantities import CONTROL, Condition, Quantity, chunks, label_free, score_quantity
 from bothways.tasks.statistics.run import read_spread

@@ -24,8 +24,9 @@ from bothways.models.adapter import Adapter
 from bothways.models.catalogue import SCALE, kept_statistics, read_statistics
 from bothways.models.classifiers import load_reader
 from bothways.runs.files import reason, replace_file
-from bothways.synthesis.objectives import Spread, channel_statistics, vectors
+from bothways.synthesis.objectives.terms import vectors
 from bothways.synthesis.sampling import RANK, Part, Space, features_name, measure_space, statistics_name
+from bothways.synthesis.statistics import Spread, channel_statistics
 from bothways.types import ModelSpec, UserError
 
 PICTURES = 5000  # real ones that statistics are measured on
