@@ -26,7 +26,8 @@ from bothways.numerics.draws import Draws
 from bothways.numerics.fill import Smoothness, harmonic_fill, tension_fill
 from bothways.numerics.measures import wilson_interval
 from bothways.runs import to_png
-from bothways.synthesis.ascent import Ascent, AscentSettings, ascend
+from bothways.synthesis.ascent import Ascent, ascend
+from bothways.synthesis.config import AscentConfig
 from bothways.synthesis.das import toward
 from bothways.synthesis.dsf.score import dsf
 from bothways.synthesis.fields import Combined, Unit
@@ -237,7 +238,7 @@ def draw(row: Row, photos, masks, draws, world):
         "fourier": lambda: Fourier(start),
     }[row.held]()
     rms = row.rms * HOLE / SIZE  # of the whole canvas, where only the hole moves
-    ascent = Ascent(Masked(inner, photos, masks), AscentSettings(steps=row.steps, rms=rms))
+    ascent = Ascent(Masked(inner, photos, masks), AscentConfig(steps=row.steps, rms=rms))
     for frame in ascend(direction, ascent, draws):
         image = frame.image
     return image

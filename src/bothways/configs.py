@@ -164,6 +164,7 @@ def leaves(config: type[Config]) -> Iterator[tuple[tuple[str, ...], FieldInfo]]:
 
 def place_of(config: type[Config], name: str) -> tuple[str, ...]:
     """The place of a setting by its dotted name, shortcut, or last part. Raises UserError for none, or several."""
+    name = name.replace("__", ".")  # ascent__rms, as a keyword in Python can be written
     name = config.shortcuts[name].place if name in config.shortcuts else name
     parts = tuple(name.split("."))
     if parts[0] in config.model_fields:
@@ -229,16 +230,21 @@ def validated(config: type[Settings], values: Mapping[str, Any]) -> Settings:
     try:
         return config(**values)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        cause = first.get("ctx", {}).get("error")
-        if isinstance(cause, UserError):
-            raise UserError(str(cause)) from error
-        if first["type"] == "extra_forbidden":
-            raise _unknown(config, place) from error
-        if first["type"] == "missing":
-            raise UserError(f"{place} is needed and was not given; type --{place.replace('_', '-')}") from error
-        raise UserError(f"{place}={first['input']!r}: {first['msg']}") from error
+        raise in_one_line(config, error) from error
+
+
+def in_one_line(config: type[Config], error: ValidationError) -> UserError:
+    """What to say of a value that cannot be: its place, the value, and what is allowed."""
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"])
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, UserError):
+        return UserError(str(cause))
+    if first["type"] == "extra_forbidden":
+        return _unknown(config, place)
+    if first["type"] == "missing":
+        return UserError(f"{place} is needed and was not given; type --{place.replace('_', '-')}")
+    return UserError(f"{place}={first['input']!r}: {first['msg']}")
 
 
 def spoken_changes(config: type[Config], pairs: list[str]) -> dict[str, Any]:

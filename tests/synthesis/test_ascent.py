@@ -9,9 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from bothways.configs import validated
 from bothways.models.adapter import Adapter
 from bothways.numerics.draws import Draws
-from bothways.synthesis.ascent import Ascent, AscentSettings, ascend, step_length
+from bothways.synthesis.ascent import Ascent, ascend, step_length
+from bothways.synthesis.config import AscentConfig
 from bothways.synthesis.das import toward
 from bothways.synthesis.fields import Field, WhiteNoise
 from bothways.synthesis.objectives.classes import class_logit
@@ -54,7 +56,7 @@ def pull(x: Tensor, t: Tensor) -> Tensor:
     return torch.sin(9 * x + 5 * t.view(-1, 1, 1, 1)) - 0.3
 
 
-def followed(parameterization: Parameterization, settings: AscentSettings, field: Field | None = None) -> Ascent:
+def followed(parameterization: Parameterization, settings: AscentConfig, field: Field | None = None) -> Ascent:
     ascent = Ascent(parameterization, settings)
     for _ in ascend(field or pull, ascent, Draws(SEEDS[: len(parameterization.image())])):
         pass
@@ -63,7 +65,7 @@ def followed(parameterization: Parameterization, settings: AscentSettings, field
 
 @pytest.mark.parametrize(("held", "optimizer"), EVERY_WAY)
 def test_steps_have_exactly_the_stated_rms_on_each_pictures_canvas(held: str, optimizer: str) -> None:
-    settings = AscentSettings(5, optimizer, rms=0.02, schedule="cosine", final=0.1)
+    settings = AscentConfig(steps=5, optimizer=optimizer, rms=0.02, schedule="cosine", final=0.1)
     ascent = Ascent(HELD[held](start(dtype=torch.float64)), settings)
     before = canvas(ascent.parameterization)
     for step, frame in enumerate(ascend(pull, ascent, Draws(SEEDS))):
@@ -78,7 +80,7 @@ def test_steps_have_exactly_the_stated_rms_on_each_pictures_canvas(held: str, op
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum"])
 @pytest.mark.parametrize("scale", [1e-25, 1e-9, 1e4])
 def test_the_scale_of_the_gradient_does_not_matter(optimizer: str, scale: float) -> None:
-    settings = AscentSettings(12, optimizer, rms=0.1)
+    settings = AscentConfig(steps=12, optimizer=optimizer, rms=0.1)
     wanted = followed(Pixels(start(), "tanh"), settings).parameterization.image()
     found = followed(Pixels(start(), "tanh"), settings, lambda x, t: scale * pull(x, t)).parameterization.image()
     assert (found - wanted).abs().max() < 1e-5
@@ -86,7 +88,7 @@ def test_the_scale_of_the_gradient_does_not_matter(optimizer: str, scale: float)
 
 def test_no_direction_is_no_step() -> None:
     for held in HELD.values():
-        ascent = followed(held(start()), AscentSettings(3), lambda x, t: torch.zeros_like(x))
+        ascent = followed(held(start()), AscentConfig(steps=3), lambda x, t: torch.zeros_like(x))
         assert canvas(ascent.parameterization).abs().max() == 0
 
 
@@ -110,7 +112,8 @@ def test_a_plain_rate_is_torchs_own_optimiser(
         (-image * pull(image.detach(), torch.full((4,), step / 6))).sum().backward()
         walker.step()
     ascent = followed(
-        HELD[held](start(dtype=torch.float64)), AscentSettings(6, optimizer, rate=0.05, schedule="constant")
+        HELD[held](start(dtype=torch.float64)),
+        AscentConfig(steps=6, optimizer=optimizer, rate=0.05, schedule="constant"),
     )
     assert (ascent.parameterization.image() - by_hand.image()).abs().max() < 1e-13
 
@@ -119,28 +122,28 @@ def test_a_plain_rate_follows_its_schedule() -> None:
     raw, first = torch.zeros(4, 3, 8, 8, dtype=torch.float64), start(dtype=torch.float64)
     for step in range(4):
         raw = raw + 0.001 * (1 - step / 3) * pull(first + raw, torch.full((4,), step / 4))
-    ascent = followed(Pixels(first, "clamp"), AscentSettings(4, rate=0.001, schedule="linear"))
+    ascent = followed(Pixels(first, "clamp"), AscentConfig(steps=4, rate=0.001, schedule="linear"))
     assert (canvas(ascent.parameterization) - raw).abs().max() < 1e-14
 
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine"])
 def test_schedules_begin_at_1_end_at_final_and_fall(schedule: str) -> None:
-    settings = AscentSettings(11, schedule=schedule, final=0.2)
+    settings = AscentConfig(steps=11, schedule=schedule, final=0.2)
     lengths = [step_length(step, settings) for step in range(11)]
     assert lengths[0] == 1
     assert abs(lengths[-1] - 0.2) < 1e-15
     assert abs(lengths[5] - 0.6) < 1e-15
     assert all(a > b for a, b in pairwise(lengths))
-    assert step_length(0, AscentSettings(1, schedule=schedule)) == 1
+    assert step_length(0, AscentConfig(steps=1, schedule=schedule)) == 1
 
 
 def test_a_constant_schedule_is_constant() -> None:
-    assert {step_length(step, AscentSettings(7, schedule="constant")) for step in range(7)} == {1.0}
+    assert {step_length(step, AscentConfig(steps=7, schedule="constant")) for step in range(7)} == {1.0}
 
 
 @pytest.mark.parametrize(("held", "optimizer"), EVERY_WAY)
 def test_a_resume_is_bit_identical(held: str, optimizer: str) -> None:
-    settings, draws = AscentSettings(9, optimizer, rms=0.03, noise=0.4), Draws(SEEDS)
+    settings, draws = AscentConfig(steps=9, optimizer=optimizer, rms=0.03, step_noise=0.4), Draws(SEEDS)
     whole = Ascent(HELD[held](start()), settings)
     saved, images = {}, []
     for frame in ascend(pull, whole, draws):
@@ -156,10 +159,10 @@ def test_a_resume_is_bit_identical(held: str, optimizer: str) -> None:
 
 
 def test_step_noise_has_its_rms_in_steps_and_belongs_to_the_picture() -> None:
-    quiet, loud = (followed(Pixels(start()), AscentSettings(1, rms=0.02, noise=n)) for n in (0.0, 0.5))
+    quiet, loud = (followed(Pixels(start()), AscentConfig(steps=1, rms=0.02, step_noise=n)) for n in (0.0, 0.5))
     difference = canvas(loud.parameterization) - canvas(quiet.parameterization)
     assert (difference.square().mean((1, 2, 3)).sqrt() - 0.01).abs().max() < 1e-7
-    alone = followed(Pixels(start(1)), AscentSettings(1, rms=0.02, noise=0.5))
+    alone = followed(Pixels(start(1)), AscentConfig(steps=1, rms=0.02, step_noise=0.5))
     assert (canvas(alone.parameterization) - canvas(loud.parameterization)[:1]).abs().max() < 1e-7
 
 
@@ -172,7 +175,7 @@ def test_a_field_that_is_not_finite_stops_before_the_step(bad: float, optimizer:
             dx[2, 0, 0, 0] = bad
         return dx
 
-    ascent = Ascent(Pixels(start()), AscentSettings(8, optimizer))
+    ascent = Ascent(Pixels(start()), AscentConfig(steps=8, optimizer=optimizer))
     frames = ascend(breaking, ascent, Draws(SEEDS))
     last, kept = [next(frames) for _ in range(3)][-1].image, ascent.tensors()
     with pytest.raises(RunError, match="step 4"):
@@ -186,24 +189,24 @@ def test_adam_on_the_stack_as_an_operator_is_refused() -> None:
     stack = HELD["stack as operator"](start())
     for held in (stack, Masked(stack, start(), torch.ones(1, 1, 8, 8))):
         with pytest.raises(UserError, match="engine=explicit"):
-            Ascent(held, AscentSettings(3, "adam"))
+            Ascent(held, AscentConfig(steps=3, optimizer="adam"))
 
 
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"optimizer": "lbfgs"}, "sgd, momentum, adam"),
-        ({"schedule": "step"}, "constant, linear, cosine"),
-        ({"steps": -1}, "from 0"),
+        ({"optimizer": "lbfgs"}, "optimizer='lbfgs': .*'sgd', 'momentum' or 'adam'"),
+        ({"schedule": "linaer"}, "schedule 'linaer' is not known; type linear"),
+        ({"steps": -1}, "steps=-1: "),
     ],
 )
 def test_settings_that_do_not_exist(settings: dict[str, object], said: str) -> None:
     with pytest.raises(UserError, match=said):
-        AscentSettings(**{"steps": 3, **settings})
+        validated(AscentConfig, {"steps": 3, **settings})
 
 
 def test_no_steps_yield_nothing_and_change_nothing() -> None:
-    ascent = Ascent(Pixels(start()), AscentSettings(0))
+    ascent = Ascent(Pixels(start()), AscentConfig(steps=0))
     assert list(ascend(pull, ascent, Draws(SEEDS))) == []
     assert torch.equal(ascent.parameterization.image(), start())
 
@@ -215,7 +218,7 @@ def test_a_picture_alone_and_in_a_batch_agree(held: str, normalize: bool) -> Non
         torch.manual_seed(1)
         net = nn.Sequential(nn.Conv2d(3, 6, 3), nn.SiLU(), nn.Conv2d(6, 4, 3), nn.AdaptiveAvgPool2d(1))
     model = Adapter(net, ModelSpec(8, (0.5,) * 3, (0.25,) * 3, 4))
-    labels, settings = torch.tensor([0, 3, 1, 2]), AscentSettings(6, "momentum", rms=0.05, noise=0.1)
+    labels, settings = torch.tensor([0, 3, 1, 2]), AscentConfig(steps=6, optimizer="momentum", rms=0.05, step_noise=0.1)
     views = Views(3, [Roll(1), Noise(0.05)])
 
     def drawn(which: slice) -> Tensor:
@@ -235,7 +238,7 @@ def test_frames_carry_the_means_of_what_the_field_measured_and_a_caller_may_stop
             self.stats = {"moment": t, "which": torch.arange(len(x))}
             return super().__call__(x, t)
 
-    ascent = Ascent(Pixels(start()), AscentSettings(4))
+    ascent = Ascent(Pixels(start()), AscentConfig(steps=4))
     frames = ascend(Measured(Draws(SEEDS)), ascent, Draws(SEEDS))
     assert next(frames).stats == {"moment": 0.0, "which": 1.5}
     second = next(frames)

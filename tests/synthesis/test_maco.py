@@ -15,7 +15,8 @@ from bothways.numerics.spectra import (
     frequencies,
     recorrelated,
 )
-from bothways.synthesis.ascent import Ascent, AscentSettings, ascend
+from bothways.synthesis.ascent import Ascent, ascend
+from bothways.synthesis.config import AscentConfig
 from bothways.synthesis.parameterizations.maco import MaCo, halves, transparency
 from bothways.synthesis.parameterizations.masked import Masked
 from bothways.synthesis.parameterizations.squash import squash
@@ -135,7 +136,9 @@ def test_a_step_goes_as_far_as_stated_to_first_order_and_never_farther(optimizer
         start = noise(2, 3, 16, 16)
         held = MaCo(start, measured())
         mask = torch.arange(256).view(1, 1, 16, 16) > 90
-        ascent = Ascent(Masked(held, start, mask) if masked else held, AscentSettings(3, optimizer, rms=rms))
+        ascent = Ascent(
+            Masked(held, start, mask) if masked else held, AscentConfig(steps=3, optimizer=optimizer, rms=rms)
+        )
         before = held.unsquashed().detach()
         next(ascend(pull, ascent, Draws(SEEDS[:2])))
         return ((held.unsquashed() - before) * (mask if masked else 1)).square().mean((1, 2, 3)).sqrt()
@@ -149,7 +152,7 @@ def test_a_resume_is_bit_identical_transparency_too(optimizer):
     def new():
         return Ascent(MaCo(noise(3, 3, 15, 22, dtype=torch.float32), measured()), settings)
 
-    settings = AscentSettings(7, optimizer, rms=0.1, noise=0.3, alpha=True)
+    settings = AscentConfig(steps=7, optimizer=optimizer, rms=0.1, step_noise=0.3, alpha=True)
     whole, images = new(), []
     for frame in ascend(pull, whole, Draws(SEEDS)):
         images.append(frame.image)
@@ -169,7 +172,7 @@ def test_transparency_is_the_sum_of_the_gradients_magnitudes_up_to_their_quantil
         seen.append(pull(x, t))
         return seen[-1]
 
-    ascent = Ascent(held, AscentSettings(4, alpha=True))
+    ascent = Ascent(held, AscentConfig(steps=4, alpha=True))
     for _ in ascend(watched, ascent, Draws(SEEDS[:2])):
         pass
     total = torch.stack(seen).abs().sum((0, 2)).numpy()
@@ -177,7 +180,7 @@ def test_transparency_is_the_sum_of_the_gradients_magnitudes_up_to_their_quantil
     for found, own in zip(transparency(ascent.alpha), total, strict=True):
         assert far(found[0], torch.from_numpy(np.minimum(1, own / np.quantile(own, 0.8)))) < 1e-12
     assert far(transparency(torch.zeros(1, 1, 4, 4)), torch.ones(())) == 0
-    assert Ascent(held, AscentSettings(4)).alpha is None
+    assert Ascent(held, AscentConfig(steps=4)).alpha is None
 
 
 # ---- the spectrum at other sizes -----------------------------------------------------------------------------------

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from bothways.models.adapter import Adapter
 from bothways.numerics.draws import Draws
-from bothways.synthesis.ascent import Ascent, AscentSettings, ascend
+from bothways.synthesis.ascent import Ascent, ascend
+from bothways.synthesis.config import AscentConfig
 from bothways.synthesis.das import toward
 from bothways.synthesis.objectives.certainty import certainty
 from bothways.synthesis.objectives.classes import class_log_probability, class_logit
@@ -231,5 +232,5 @@ def test_each_objective_improves_its_own_value_in_a_few_steps() -> None:
         start = 0.25 + 0.5 * pictures(4, torch.float32)
         draws = Draws(range(4))
         field = toward(term, draws, Views(2, [Noise(0.01)]))
-        frames = list(ascend(field, Ascent(Pixels(start), AscentSettings(6, rms=0.005)), draws))
+        frames = list(ascend(field, Ascent(Pixels(start), AscentConfig(steps=6, rms=0.005)), draws))
         assert (term(frames[-1].image) > term(start)).all(), str(term)

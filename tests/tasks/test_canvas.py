@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,11 @@ from bothways import UserError, generate, load_model
 from bothways.models.adapter import Adapter
 from bothways.numerics.draws import Draws, picture_seed
 from bothways.runs import to_png
-from bothways.synthesis.ascent import Ascent, AscentSettings, ascend
+from bothways.synthesis.ascent import Ascent, ascend
+from bothways.synthesis.config import AscentConfig
 from bothways.synthesis.parameterizations.pixels import Pixels
-from bothways.tasks.generate.problem import batch_parts
 from bothways.tasks.generate.request import Batch
-from bothways.tasks.generate.run import prepare
+from bothways.tasks.shelf import work_of
 
 TOY = f"{Path(__file__).resolve().parents[1] / 'toy_model.py'}:build"
 EIGHT_BIT = 1 / 255
@@ -60,7 +61,7 @@ def test_a_photo_is_the_start_byte_for_byte(toy: Adapter, tmp_path: Path) -> Non
             assert torch.equal(started(toy, recipe, border=border, **given), photos[[0, 1, 0]])
         noisy = started(toy, recipe, start_noise=0.3, **given)  # a photo has whites and blacks, so noise must be held
         assert 0.1 < (noisy - photos[[0, 1, 0]]).std() < 0.3
-    with pytest.raises(UserError, match="--set start_photo=FILE_OR_FOLDER"):
+    with pytest.raises(UserError, match="--set canvas.start_photo=FILE_OR_FOLDER"):
         started(toy, "dsf", start="photo")
     with pytest.raises(UserError, match="does not exist"):
         started(toy, "dsf", start="photo", start_photo=str(tmp_path / "none"))
@@ -69,7 +70,7 @@ def test_a_photo_is_the_start_byte_for_byte(toy: Adapter, tmp_path: Path) -> Non
 def moved(**settings: Any) -> list[Tensor]:
     """The canvas of three pictures after each of six steps along a constant field, from grey, far from the edges."""
     held = Pixels(torch.full((3, 3, 9, 9), 0.5), "clamp")
-    ascent = Ascent(held, AscentSettings(steps=6, rms=0.01, schedule="linear", final=0.0, **settings))
+    ascent = Ascent(held, AscentConfig(steps=6, rms=0.01, schedule="linear", final=0.0, **settings))
     return [
         frame.image
         for frame in ascend(lambda x, t: torch.ones_like(x), ascent, Draws(SEEDS))
@@ -85,8 +86,8 @@ def rms(images: Tensor) -> Tensor:
     ("settings", "sizes"),
     [
         ({"fixed_noise": 0.02}, [0.02] * 6),
-        ({"noise": 0.5}, [0.5 * 0.01 * (1 - k / 5) for k in range(6)]),
-        ({"noise": 0.5, "fixed_noise": 0.003}, [0.5 * 0.01 * (1 - k / 5) + 0.003 for k in range(6)]),
+        ({"step_noise": 0.5}, [0.5 * 0.01 * (1 - k / 5) for k in range(6)]),
+        ({"step_noise": 0.5, "fixed_noise": 0.003}, [0.5 * 0.01 * (1 - k / 5) + 0.003 for k in range(6)]),
     ],
 )
 def test_noise_falls_with_the_step_or_stays_the_same(settings: dict[str, float], sizes: list[float]) -> None:
@@ -104,12 +105,16 @@ def test_noise_falls_with_the_step_or_stays_the_same(settings: dict[str, float],
 
 @pytest.mark.parametrize("by", ["value", "norm"])
 def test_the_paper_clips_by_value_or_by_length(toy: Adapter, by: str) -> None:
-    drawing = prepare(toy, None, "dsf-paper", n=3, clip_by=by, clip=1e-3)
-    parts = [batch_parts(drawing.roles, settings, drawing.asked, Batch(torch.full((3,), -1), SEEDS)) for settings in (
-        drawing.settings, drawing.settings.model_copy(update={"clip": None})
-    )]  # fmt: skip
-    image = parts[0][1].parameterization.image().detach()
-    clipped, free = (field(image, torch.zeros(3)) for field, _, _ in parts)
+    drawing = work_of("generate", toy, None, recipe="dsf-paper", n=3, clip_by=by, clip=1e-3)
+    free_ascent = drawing.config.ascent.model_copy(update={"clip": None})
+    free_config = drawing.config.model_copy(update={"ascent": free_ascent})
+    batch = Batch(torch.full((3,), -1), SEEDS)
+    problems = [
+        setup.problem(drawing.request, batch)
+        for setup in (drawing.setup, dataclasses.replace(drawing.setup, config=free_config))
+    ]
+    image = problems[0].ascent.parameterization.image().detach()
+    clipped, free = (problem.field(image, torch.zeros(3)) for problem in problems)
     assert free.abs().max() > 1e-2
     length = free.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
     wanted = free.clamp(-1e-3, 1e-3) if by == "value" else free * (1e-3 / length).clamp_max(1)

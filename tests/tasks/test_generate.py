@@ -19,9 +19,8 @@ from bothways.numerics.draws import picture_seed
 from bothways.report import write_report
 from bothways.runs import RunFolder, from_png
 from bothways.synthesis.ascent import ascend
-from bothways.tasks.generate.problem import batch_parts
 from bothways.tasks.generate.roles import find_classes
-from bothways.tasks.generate.run import prepare
+from bothways.tasks.shelf import work_of
 
 TOY = f"{Path(__file__).resolve().parents[1] / 'toy_model.py'}:build"
 EIGHT_BIT = 1 / 255
@@ -110,12 +109,12 @@ def test_a_picture_alone_is_the_picture_in_its_batch(toy, drawn) -> None:
 
 
 def test_before_rounding_a_picture_alone_agrees_to_a_thousandth(toy) -> None:
-    drawing = prepare(toy, ["anchor", "candle"], "das", n=3, steps=6, seed=5)
+    drawing = work_of("generate", toy, ["anchor", "candle"], recipe="das", n=3, steps=6, seed=5)
 
     def followed(pictures: list[int]) -> Tensor:
-        batch = drawing.asked.batch(pictures, [picture_seed(5, i) for i in pictures])
-        field, ascent, draws = batch_parts(drawing.roles, drawing.settings, drawing.asked, batch)
-        return [frame.image for frame in ascend(field, ascent, draws)][-1]
+        batch = drawing.request.batch(pictures, [picture_seed(5, i) for i in pictures])
+        problem = drawing.setup.problem(drawing.request, batch)
+        return [frame.image for frame in ascend(problem.field, problem.ascent, problem.draws)][-1]
 
     together = followed(list(range(6)))
     for k in range(6):
@@ -139,10 +138,10 @@ def test_asking_for_more_leaves_earlier_groups_as_they_are(toy) -> None:
 
 
 def test_groups_mix_classes(toy) -> None:
-    drawing = prepare(toy, range(4), n=5, **COUPLED)
+    drawing = work_of("generate", toy, range(4), n=5, **COUPLED)
     assert [len(part) for part in drawing.batches()] == [4] * 5
     for part in drawing.batches():
-        assert {drawing.asked.labels[i] for i in part} == {0, 1, 2, 3}
+        assert {drawing.request.labels[i] for i in part} == {0, 1, 2, 3}
 
 
 # ---- what a result is ----------------------------------------------------------------------------------------------
@@ -180,7 +179,7 @@ def test_save_makes_a_folder_that_opens_and_reports(toy, drawn, tmp_path: Path) 
     folder = RunFolder.open(drawn.save(tmp_path / "kept"))
     assert folder.status["state"] == "complete"
     assert len(folder.frames) == 6
-    assert folder.settings["settings"]["steps"] == 6
+    assert folder.settings["settings"]["ascent"]["steps"] == 6
     for record, image in zip(folder.pictures, drawn.images, strict=True):
         assert torch.equal(folder.read_picture(record), image)
     assert folder.measures["judges"][0]["judge"] == toy.name
@@ -196,7 +195,7 @@ def test_a_run_folder_holds_what_save_writes(toy, drawn, tmp_path: Path) -> None
     run, kept = RunFolder.open(tmp_path / "run"), RunFolder.open(drawn.save(tmp_path / "kept"))
     assert run.pictures == kept.pictures
     assert run.settings["settings"] == kept.settings["settings"]
-    assert [{**f, "stats": {**f["stats"], "batch": f["batch"]}} for f in run.frames] == kept.frames
+    assert run.frames == kept.frames
 
 
 def test_grid_shows_every_picture_and_a_notebook_gets_a_png(drawn) -> None:
@@ -230,7 +229,7 @@ def test_classes_by_name_and_number(toy) -> None:
 
 def test_on_frame_sees_every_step(toy) -> None:
     seen: list[tuple[int, int]] = []
-    generate(toy, [0, 1], 1, "das", steps=2, batch=1, on_frame=lambda batch, frame: seen.append((batch, frame.step)))
+    generate(toy, [0, 1], 1, "das", steps=2, batch=1, on_frame=lambda frame: seen.append((frame.batch, frame.step)))
     assert seen == [(0, 1), (0, 2), (1, 1), (1, 2)]
 
 

@@ -82,7 +82,7 @@ def run(task: str, kind: str, model: Adapter, data: Path) -> Any:
     if task == "inpaint":
         return bothways.inpaint(model, photo, box=BOX, data=data, **QUICK)
     if task == "style":
-        return bothways.restyle(model, photo, photo.flip(1), **QUICK)
+        return bothways.style(model, photo, photo.flip(1), **QUICK)
     if task == "accentuate":
         return bothways.accentuate(model, photo, **(asked if reads else {}), **QUICK)
     return bothways.invert(model, photo, **QUICK)

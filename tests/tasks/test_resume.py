@@ -22,7 +22,7 @@ from bothways.tasks.generate import drawing as drawing_room
 
 TOY = f"{Path(__file__).resolve().parents[1] / 'toy_model.py'}:build"
 CHOICES = ["--class", "anchor", "candle", "dragon", "--n", "2", "--batch", "2", "--recipe", "das", "--steps", "8"]
-COMMAND = ["generate", TOY, *CHOICES, "--set", "optimizer=momentum", "--set", "step_noise=0.1"]
+COMMAND = ["generate", TOY, *CHOICES, "--set", "ascent.optimizer=momentum", "--set", "ascent.step_noise=0.1"]
 STEPS, BATCHES = 8, 3
 
 # The command line, saving after every step, and waiting for its end after a given number of frames.
@@ -36,8 +36,8 @@ from bothways.tasks.generate import drawing
 from bothways.runs import RunFolder
 drawing.SECONDS_BETWEEN_SAVES = 0.0
 frames_left, append = [int(sys.argv[1])], RunFolder.append_frame
-def held(folder, frame, batch):
-    append(folder, frame, batch)
+def held(folder, frame):
+    append(folder, frame)
     frames_left[0] -= 1
     if not frames_left[0]:
         sys.stderr.write("here"); sys.stderr.flush()
@@ -151,8 +151,8 @@ def test_stopping_to_look_leaves_a_whole_folder(whole: Path, tmp_path: Path) -> 
     """Whoever iterates may stop, and an error in what is done with a frame stops as well."""
     settings = {"n": 2, "batch": 2, "steps": STEPS, "optimizer": "momentum", "step_noise": "0.1"}
 
-    def enough(batch: int, frame: bothways.Frame) -> None:
-        if (batch, frame.step) == (1, 4):
+    def enough(frame: bothways.Frame) -> None:
+        if (frame.batch, frame.step) == (1, 4):
             raise LookupError("enough")
 
     out, model = tmp_path / "run", load_model(TOY)
@@ -161,8 +161,8 @@ def test_stopping_to_look_leaves_a_whole_folder(whole: Path, tmp_path: Path) -> 
     assert RunFolder.open(out).status["state"] == "stopped"
     again = generate(model, [0, 2, 3], recipe="das", out=out, resume=True, **settings)
     assert_same(out, whole)
-    stats = [{**f["stats"], "batch": f["batch"]} for f in RunFolder.open(whole).frames]
-    assert [frame.stats for frame in again.frames] == stats
+    kept = [(f["batch"], f["stats"]) for f in RunFolder.open(whole).frames]
+    assert [(frame.batch, frame.stats) for frame in again.frames] == kept
 
 
 def test_a_resumed_run_that_was_complete_draws_nothing(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,11 +208,11 @@ def test_a_model_that_fails_on_the_way(tmp_path: Path, capfd: pytest.CaptureFixt
 def test_a_disk_that_is_full_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     append, calls = RunFolder.append_frame, [0]
 
-    def full(folder: RunFolder, frame: bothways.Frame, batch: int) -> None:
+    def full(folder: RunFolder, frame: bothways.Frame) -> None:
         calls[0] += 1
         if calls[0] == 3:
             raise RunError("frames.jsonl: no space left on device; what was saved before is kept")
-        append(folder, frame, batch)
+        append(folder, frame)
 
     monkeypatch.setattr(RunFolder, "append_frame", full)
     with pytest.raises(RunError, match="no space left"):

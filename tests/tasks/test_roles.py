@@ -12,8 +12,10 @@ from torch import nn
 
 from bothways import ModelSpec, UserError, generate, load_model
 from bothways.models.adapter import Adapter
-from bothways.tasks.generate.config import draw_settings
+from bothways.tasks.generate.config import GenerateConfig
+from bothways.tasks.generate.problem import objective_of
 from bothways.tasks.generate.roles import find_classes, find_models
+from bothways.tasks.recipes import configure
 
 TOY = f"{Path(__file__).resolve().parents[1] / 'toy_model.py'}:build"
 OTHER = TOY.replace(":build", ":other")
@@ -40,10 +42,10 @@ def refused(call, *arguments, **keywords) -> str:
         (TOY, None, {"score": [OTHER]}, "has no part"),
         (TOY, ["anchor"], {"score": [OTHER], "condition": [OTHER]}, "has no part"),
         (TOY, None, {"condition": [OTHER]}, "type --class NAME too"),
-        (TOY, ["anchor"], {"score": [OTHER], "recipe": "das"}, "asks nothing of it"),
+        (TOY, ["anchor"], {"score": [OTHER], "recipe": "das"}, "has no term for it"),
         (TOY, ["anchor"], {"score": [nn.Flatten()]}, "ModelSpec(size="),
         (None, None, {"score": [TOY, OTHER], "recipe": "sampled"}, "must be of the same pictures"),
-        (None, None, {"score": [TOY, OTHER], "recipe": "sampled", "statistics": "none"}, "must be of the same"),
+        (None, None, {"score": [TOY, OTHER], "recipe": "sampled", "terms.statistics.weight": 0}, "must be of the same"),
     ],
 )
 def test_roles_that_cannot_be(model, classes, roles: dict[str, Any], says: str, tmp_path: Path) -> None:
@@ -57,7 +59,8 @@ def test_weights_and_facts_are_of_the_model_wherever_its_address_stands(toy: Ada
     save_file({k: v.contiguous() for k, v in load_model(OTHER).module.state_dict().items()}, file)
     wanted = load_model(OTHER).parameters()["head.weight"]
     same = str(Path(TOY))  # equal, but another object, as a command line hands it over
-    says, real = find_models(TOY, draw_settings("dsf"), True, condition=[same], weights=file)
+    config = configure(GenerateConfig, recipe="dsf", model=TOY, condition=[same], weights=file)
+    says, real = find_models(config, objective_of(config), True)
     assert says[0] is real[0]
     assert torch.equal(real[0].parameters()["head.weight"], wanted)
     alike = [load_model(address).module for address in (TOY, OTHER)]
@@ -65,7 +68,7 @@ def test_weights_and_facts_are_of_the_model_wherever_its_address_stands(toy: Ada
 
 
 def test_pictures_with_one_gradient_norm_are_drawn_in_whole_groups(toy: Adapter) -> None:
-    settings = {"recipe": "dsf", "dsf_per": "batch", "group": 3, "steps": 2, "judges": []}
+    settings = {"recipe": "dsf", "terms.dsf.per": "batch", "group": 3, "steps": 2, "judges": []}
     whole = generate(toy, None, 6, **settings)
     some = generate(toy, None, 6, only=[4], **settings)
     assert [record["index"] for record in some.records] == [3, 4, 5]

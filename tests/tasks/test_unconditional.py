@@ -23,10 +23,9 @@ from bothways.synthesis.objectives.terms import vectors
 from bothways.synthesis.resized import Resized
 from bothways.synthesis.sampling import Space
 from bothways.synthesis.statistics import channel_statistics
-from bothways.tasks.generate.problem import batch_parts
 from bothways.tasks.generate.request import Batch
 from bothways.tasks.generate.roles import find_labels, labels_of
-from bothways.tasks.generate.run import prepare
+from bothways.tasks.shelf import work_of
 
 TOY = f"{Path(__file__).resolve().parents[1] / 'toy_model.py'}:build"
 OTHER = TOY.replace(":build", ":other")
@@ -109,8 +108,8 @@ def test_a_stopped_run_goes_on_to_the_same_end(
     recipe, result, out = whole
     again = {"steps": 4, "batch": 2, "seed": 3, **choices(recipe, data)}
 
-    def enough(batch: int, frame: Any) -> None:
-        if (batch, frame.step) == (1, 2):
+    def enough(frame: Any) -> None:
+        if (frame.batch, frame.step) == (1, 2):
             raise LookupError("enough")
 
     with pytest.raises(LookupError):
@@ -126,12 +125,12 @@ def test_a_stopped_run_goes_on_to_the_same_end(
 
 def test_a_picture_alone_is_the_picture_in_its_batch(toy: Adapter, data: Path, whole: tuple[str, Result, Path]) -> None:
     recipe, result, _ = whole
-    drawing = prepare(toy, None, recipe, n=5, steps=4, seed=3, **choices(recipe, data))
+    drawing = work_of("generate", toy, None, recipe=recipe, n=5, steps=4, seed=3, **choices(recipe, data))
 
     def followed(pictures: list[int]) -> Tensor:
-        batch = drawing.asked.batch(pictures, [picture_seed(3, i) for i in pictures])
-        field, ascent, draws = batch_parts(drawing.roles, drawing.settings, drawing.asked, batch)
-        return [frame.image for frame in ascend(field, ascent, draws)][-1]
+        batch = drawing.request.batch(pictures, [picture_seed(3, i) for i in pictures])
+        problem = drawing.setup.problem(drawing.request, batch)
+        return [frame.image for frame in ascend(problem.field, problem.ascent, problem.draws)][-1]
 
     together = followed(list(range(5)))
     for some in ([0], [3], [4, 1]):
@@ -143,7 +142,7 @@ def test_a_picture_alone_is_the_picture_in_its_batch(toy: Adapter, data: Path, w
 
 @pytest.mark.parametrize("recipe", ["das", "das-paper", "pixels"])
 def test_a_recipe_that_wants_only_a_class_is_refused(toy: Adapter, recipe: str, tmp_path: Path) -> None:
-    assert "wants nothing of a picture" in refused(generate, toy, None, 1, recipe, out=tmp_path / "run")
+    assert "has no objective for a picture" in refused(generate, toy, None, 1, recipe, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -166,11 +165,11 @@ def distances(model: Adapter, space: Space, images: Tensor, targets: dict[str, T
 
 
 def test_what_is_measured_of_a_picture_comes_near_to_what_was_drawn_for_it(toy: Adapter, data: Path) -> None:
-    drawing = prepare(toy, None, "sampled", n=6, data=data)
-    space, settings = drawing.roles.priors.space, drawing.settings
+    drawing = work_of("generate", toy, None, recipe="sampled", n=6, data=data)
+    space, settings = drawing.setup.roles.priors.space, drawing.config.sampling
     assert space is not None
     targets = space.sample(Draws([picture_seed(0, i) for i in range(6)]), settings.temperature, settings.shrinkage)
-    chosen = {"data": data, "rms": 0.2, "decision_weight": 0.0}
+    chosen = {"data": data, "rms": 0.2, "terms.decision.weight": 0.0}
     start, end = (
         distances(toy, space, generate(toy, None, 6, "sampled", steps=steps, **chosen).images, targets)
         for steps in (0, 30)
@@ -183,30 +182,36 @@ def test_what_is_measured_of_a_picture_comes_near_to_what_was_drawn_for_it(toy: 
 
 
 def test_temperature_zero_asks_every_picture_for_the_mean(toy: Adapter, data: Path) -> None:
-    alone = {"feature_weight": 0.0, "decision_weight": 0.0, "n": 3, "data": data}
+    alone = {"terms.features.weight": 0.0, "terms.decision.weight": 0.0, "n": 3, "data": data}
     image = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(1))
     found = []
     for recipe, change in (("sampled", {"temperature": 0.0}), ("sampled", {}), ("sampled", {"statistics": "spread"})):
-        drawing = prepare(toy, None, recipe, **alone, **change)
-        field, _, _ = batch_parts(
-            drawing.roles, drawing.settings, drawing.asked, Batch(torch.full((3,), -1), [0, 1, 2])
-        )
-        found.append(field(image, torch.zeros(3)))
+        drawing = work_of("generate", toy, None, recipe=recipe, **alone, **change)
+        problem = drawing.setup.problem(drawing.request, Batch(torch.full((3,), -1), [0, 1, 2]))
+        found.append(problem.field(image, torch.zeros(3)))
     assert (found[0] - found[2]).abs().max() < 1e-4
     assert (found[1] - found[2]).abs().max() > 1e-2
 
 
 def test_for_want_of_real_pictures_the_rows_of_the_head_are_sampled_and_it_is_said(toy: Adapter) -> None:
-    with pytest.warns(UserWarning, match="from the rows of its head, and its BatchNorm's own statistics are matched"):
+    with pytest.warns(UserWarning, match="its head's rows are sampled, and its BatchNorm's own statistics are matched"):
         result = generate(toy, None, 2, "sampled", steps=2)
-    assert result.tables["settings"]["statistics"] == "batch"
+    assert "form='batch'" in result.tables["drawn"]["objective"]
     assert {"features", "batch statistics"} <= set(result.frames[0].stats)
-    with pytest.warns(UserWarning, match="head, and no statistics are matched; --data FOLDER_OR_PARQUET"):
+    with pytest.warns(UserWarning, match="sampled, and no statistics are matched; --data FOLDER_OR_PARQUET"):
         result = generate(TOY.replace(":build", ":flat"), None, 2, "sampled", steps=2)
-    assert result.tables["settings"]["statistics"] == "none"
+    assert "Statistics" not in result.tables["drawn"]["objective"]
     headless, encoder = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten()), ModelSpec(16, (0.5,) * 3, (0.25,) * 3, 0)
     assert "--data FOLDER_OR_PARQUET" in refused(generate, headless, None, 1, "sampled", spec=encoder)
-    assert "--data FOLDER_OR_PARQUET" in refused(generate, toy, None, 1, "statistics-tv")
+
+
+def test_without_real_pictures_the_statistics_are_those_of_batch_norm_or_none_and_a_line_says_so(toy: Adapter) -> None:
+    with pytest.warns(UserWarning, match="BatchNorm's running statistics are matched instead; --data"):
+        result = generate(toy, "anchor", 2, steps=2)
+    assert "batch statistics" in result.frames[0].stats
+    with pytest.warns(UserWarning, match="no statistics are matched; --data"):
+        result = generate(TOY.replace(":build", ":flat"), "anchor", 2, steps=2)
+    assert set(result.frames[0].stats) == {"log probability", "total variation"}
 
 
 # ---- who is asked what ---------------------------------------------------------------------------------------------
@@ -214,10 +219,12 @@ def test_for_want_of_real_pictures_the_rows_of_the_head_are_sampled_and_it_is_sa
 
 def test_eq_13_several_models_of_two_sizes_each_by_its_share(toy: Adapter, other: Adapter, big: Adapter) -> None:
     """x <- x + w mean_k score_k(x) + c grad mean_j log p_j(y|x), each model at its own size."""
-    change = {"shift": 0.0, "flip": False, "noise": 0.0, "normalize": False, "variation_weight": 0.0}
-    weights = {"dsf_weight": 3.0, "class_weight": 2.0}
-    drawing = prepare(None, [1, 3], "dsf", score=[big, other], condition=[toy, big], n=1, **change, **weights)
-    field, ascent, _ = batch_parts(drawing.roles, drawing.settings, drawing.asked, Batch(torch.tensor([1, 3]), [0, 1]))
+    change = {"shift": 0.0, "views.flip.chance": 0.0, "noise": 0.0, "normalize": False, "terms.variation.weight": 0.0}
+    weights = {"terms.dsf.weight": 3.0, "terms.class.weight": 2.0}
+    roles = {"score": [big, other], "condition": [toy, big]}
+    drawing = work_of("generate", None, [1, 3], 1, "dsf", **roles, **change, **weights)
+    problem = drawing.setup.problem(drawing.request, Batch(torch.tensor([1, 3]), [0, 1]))
+    field, ascent = problem.field, problem.ascent
     image = ascent.parameterization.image().detach()
     assert image.shape == (2, 3, 16, 16)
     wanted = 1.5 * sum(dsf_score(model, image)[0] for model in (Resized(big), other))
@@ -239,7 +246,8 @@ def test_models_of_several_sizes_draw_one_picture(
     assert result.images.shape == (2, 3, 16, 16)
     assert [r["class"] for r in result.records] == ["dragon"] * 2
     assert result.tables["model"]["address"] == TOY
-    assert result.tables["drawn"] == {
+    drawn = {key: value for key, value in result.tables["drawn"].items() if key != "objective"}
+    assert drawn == {
         "classes": ["dragon"], "score": [m.name for m in score], "condition": [TOY, "big"],
         **{key: str(value) for key, value in more.items() if key == "data"},
     }  # fmt: skip

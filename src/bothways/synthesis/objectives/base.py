@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from bothways import registry
-from bothways.configs import Config, validated
+from bothways.configs import Config, Live, in_one_line, validated
 from bothways.numerics.draws import Draws
 from bothways.synthesis.fields import Field
 from bothways.synthesis.inpainting import Prediction
@@ -96,7 +97,10 @@ class Objective(Config):
     likeness: ClassVar[bool] = False
 
     def __init__(self, *positional: Any, **settings: Any) -> None:
-        super().__init__(**dict(zip(type(self).model_fields, positional, strict=False)), **settings)
+        try:
+            super().__init__(**dict(zip(type(self).model_fields, positional, strict=False)), **settings)
+        except ValidationError as error:
+            raise in_one_line(type(self), error) from error
 
     @property
     def needs(self) -> str:
@@ -121,6 +125,10 @@ class Objective(Config):
         """Fields beside those terms, and whether each is scaled to unit norm where terms are."""
         return []
 
+    def __str__(self) -> str:
+        chosen = self.model_dump(exclude_defaults=True)
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in chosen.items())})"
+
     def __mul__(self, weight: float) -> WeightedSum:
         return WeightedSum(((weight, self),))
 
@@ -137,7 +145,7 @@ class Function(Objective):
     """An objective of the user's own: (images) -> (B,), or (images, model) -> (B,)."""
 
     role: ClassVar[Role] = "image"
-    function: Any
+    function: Live
 
     def terms(self, to: Binding) -> list[Term]:
         function, name = self.function, registry.name_of(self.function)
@@ -173,7 +181,7 @@ class WeightedSum:
         return [(weight, part) for weight, part in self.parts if part.role == role]
 
     def __str__(self) -> str:
-        return " + ".join(f"{weight:g} {type(part).__name__}" for weight, part in self.parts)
+        return " + ".join(f"{weight:g} {part}" for weight, part in self.parts)
 
 
 def as_sum(given: Any) -> WeightedSum:

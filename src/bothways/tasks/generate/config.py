@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BeforeValidator
 
 from bothways.configs import Config, Live, Several, Shortcut, merged, setting
 from bothways.registry import register
@@ -36,6 +38,15 @@ class JudgingConfig(Config):
     verdicts: bool = setting(True, "measure the pictures once they are drawn")
 
 
+def _four(given: Any) -> Any:
+    if given is not None and len(given) != 4:
+        raise UserError(f"--box {' '.join(map(str, given))}: type LEFT TOP RIGHT BOTTOM in pixels")
+    return given
+
+
+Box = Annotated[tuple[int, int, int, int], BeforeValidator(_four)]
+
+
 class DrawingConfig(Config):
     """What every task that draws is told."""
 
@@ -48,9 +59,7 @@ class DrawingConfig(Config):
     }
 
     model: Live = setting(None, "The model's address; left out where --score and --condition say all.", argument=True)
-    classes: Several | None = setting(
-        None, "names or numbers of classes", flags=("--class",), common=True
-    )
+    classes: Several | None = setting(None, "names or numbers of classes", flags=("--class",), common=True)
     n: int = setting(4, "pictures of each class", ge=1, flags=("--n", "-n"), common=True)
     recipe: str = setting("icons", "a recipe's name (see bothways recipes) or a .toml file", common=True)
     prompts: Several | None = setting(
@@ -61,7 +70,7 @@ class DrawingConfig(Config):
     channels: Several | None = setting(None, "channels of --layer", flags=("--channel",), common=True)
     photo: Live = setting(None, "the photo: an image file, a folder or parquet of them, or a tensor", live=True)
     mask: Live = setting(None, "an image of the photo's size, white where it may change", live=True)
-    box: tuple[int, int, int, int] | None = setting(None, "pixels in place of a mask", live=True)
+    box: Box | None = setting(None, "pixels in place of a mask", live=True)
     style: Live = setting(None, "the picture whose style is taken", live=True)
     seed: int = setting(0, "of the run; a picture's own seed follows from it and its number", ge=0, common=True)
     data: Live = setting(
@@ -97,9 +106,14 @@ class DrawingConfig(Config):
         if isinstance(own_views, Sequence) and not isinstance(own_views, str):  # live views in place of the recipe's
             copies = recipe.get("views", {}).get("copies", 1)
             whole["views"] = {"copies": copies, **{f"view {k}": {"kind": view} for k, view in enumerate(own_views)}}
-        if "canvas" in changes and not isinstance(changes["canvas"], Mapping):
-            kept = {k: v for k, v in recipe.get("canvas", {}).items() if k in CanvasConfig.model_fields}
-            whole["canvas"] = {**kept, "kind": changes["canvas"]}
+        canvas = changes.get("canvas", {})
+        canvas = canvas if isinstance(canvas, Mapping) else {"kind": canvas}  # a live canvas
+        of_recipe = recipe.get("canvas", {})
+        if canvas.get("kind", of_recipe.get("kind")) != of_recipe.get(
+            "kind"
+        ):  # whose own settings are not the recipe's
+            of_recipe = {key: value for key, value in of_recipe.items() if key in CanvasConfig.model_fields}
+        whole["canvas"] = merged(of_recipe, canvas)
         return merged(whole, {"terms": terms})
 
 

@@ -21,7 +21,7 @@ from bothways.synthesis.ascent import Ascent, ascend
 from bothways.synthesis.objectives.base import NO_CLASS
 from bothways.synthesis.parameterizations.maco import transparency
 from bothways.tasks.generate.config import DrawingConfig
-from bothways.tasks.generate.problem import Plan, Problem
+from bothways.tasks.generate.problem import Problem, Setup
 from bothways.tasks.generate.request import Request
 from bothways.tasks.generate.result import measured
 from bothways.tasks.pictures import Result, told_of_pictures
@@ -42,7 +42,7 @@ class Drawing(Work):
     and the real pictures that each compares with.
     """
 
-    plan_: Plan
+    setup: Setup
     request: Request
     experiment: Experiment
     task: str = "generate"
@@ -59,12 +59,12 @@ class Drawing(Work):
 
     @property
     def config(self) -> DrawingConfig:
-        return self.plan_.config
+        return self.setup.config
 
     @property
     def model(self) -> Adapter:
         """Whose size and classes the pictures have."""
-        return self.plan_.roles.main
+        return self.setup.roles.main
 
     @property
     def steps(self) -> int:
@@ -77,13 +77,13 @@ class Drawing(Work):
 
     def batches(self) -> list[list[int]]:
         """The numbers of the pictures of each batch. Where a group's pictures are coupled it is drawn whole."""
-        roles, config = self.plan_.roles, self.config
+        roles, config = self.setup.roles, self.config
         only = None if config.only is None else [int(number) for number in config.only]
-        high, wide = self.plan_.place.canvas
+        high, wide = self.setup.place.canvas
         specs = [model.spec for model in (*roles.condition, *roles.score)]
         pixels = max(high * wide, *(spec.height * spec.width for spec in specs))
         size = config.batch or max(1, min(PICTURES_AT_ONCE, PIXELS_AT_ONCE // (config.views.copies * pixels)))
-        coupled = any(part.coupled for _, part in self.plan_.objective.parts)
+        coupled = any(part.coupled for _, part in self.setup.objective.parts)
         if coupled:
             size = config.group
         everything = list(range(len(self.request)))
@@ -96,7 +96,7 @@ class Drawing(Work):
         """Build the problem of the first batch and look whether the models can do it. Raises UserError."""
         if parts := self.batches():
             self.first = parts[0], self._problem(parts[0])
-            self.plan_.check(self.request, self.first[1])
+            self.setup.check(self.request, self.first[1])
 
     def take_up(self, folder: RunFolder) -> None:
         """Take the batches that an earlier run finished from its folder."""
@@ -115,7 +115,7 @@ class Drawing(Work):
             self.kept = [Frame(f["step"], f["t"], None, f["stats"], f["batch"]) for f in folder.frames]
 
     def measures(self) -> dict[str, Any]:
-        return measured(self.result({}), self.plan_, self.jury, self.references)
+        return measured(self.result({}), self.setup, self.jury, self.references)
 
     def cost(self) -> dict[str, float]:
         found = self.experiment.cost
@@ -141,7 +141,7 @@ class Drawing(Work):
 
     def _problem(self, pictures: list[int]) -> Problem:
         seeds = [picture_seed(self.config.seed, i) for i in pictures]
-        return self.plan_.problem(self.request, self.request.batch(pictures, seeds))
+        return self.setup.problem(self.request, self.request.batch(pictures, seeds))
 
     def _batch(self, number: int, pictures: list[int]) -> Iterator[Frame]:
         ready, self.first = self.first, None
@@ -172,7 +172,7 @@ class Drawing(Work):
 
     def _inside(self, canvas: Tensor) -> Tensor:
         """The picture inside the canvas, rounded to 8 bits."""
-        return (255 * self.plan_.place.inside(canvas).detach().cpu().float()).round() / 255
+        return (255 * self.setup.place.inside(canvas).detach().cpu().float()).round() / 255
 
     @torch.no_grad()
     def _keep(self, pictures: list[int], ascent: Ascent, *, unfinished: bool = False) -> None:
@@ -181,7 +181,7 @@ class Drawing(Work):
         records = [self._record(index) for index in pictures]
         if self.request.labels[pictures[0]] != NO_CLASS:
             spec, shown = self.model.spec, images.to(self.model.device)
-            shown = resize(shown, (spec.height, spec.width)) if self.plan_.place.of_photo else shown
+            shown = resize(shown, (spec.height, spec.width)) if self.setup.place.of_photo else shown
             logits = torch.cat([self.model.outputs(part).cpu() for part in shown.split(16)])
             for record, own in zip(records, logits.softmax(1), strict=True):
                 record["own_probability"] = own[record["label"]].item()

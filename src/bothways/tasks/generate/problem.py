@@ -52,7 +52,7 @@ def _named(name: str, term: TermConfig) -> Objective:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Setup:
     """What every batch shares: the config, the objective, the models with their priors, the views and the sizes."""
 
     config: DrawingConfig

@@ -16,7 +16,7 @@ from bothways.synthesis.ascent import ascend
 from bothways.synthesis.fields import WhiteNoise
 from bothways.tasks.generate.canvas import geometry, new_ascent
 from bothways.tasks.generate.config import DrawingConfig
-from bothways.tasks.generate.problem import Plan
+from bothways.tasks.generate.problem import Setup
 from bothways.tasks.pictures import Result
 
 NULL_PIXELS = 2 * 224 * 224  # pictures of the null: enough for a slope, cheap beside the run
@@ -33,26 +33,26 @@ class DrawingMeasures(BaseModel):
 
 
 def measured(
-    result: Result, plan: Plan, jury: Sequence[Adapter], references: Mapping[str, Reference]
+    result: Result, setup: Setup, jury: Sequence[Adapter], references: Mapping[str, Reference]
 ) -> dict[str, Any]:
     """The verdicts of the jury, the model itself in it, and what needs no judge beside its null."""
-    papers = citations(plan)
-    if not len(result) or not plan.config.judging.verdicts:
+    papers = citations(setup)
+    if not len(result) or not setup.config.judging.verdicts:
         return DrawingMeasures(judges=[], images={}, citations=papers).model_dump()
     names = [record["class"] for record in result.records] if bool((result.labels >= 0).all()) else None
-    images = result.images.to(plan.roles.main.device)
-    verdicts = judge(images, names, jury, references, gradient_models=set(plan.roles.names))
-    null = null_measures(plan.roles.main, plan.config)
+    images = result.images.to(setup.roles.main.device)
+    verdicts = judge(images, names, jury, references, gradient_models=set(setup.roles.names))
+    null = null_measures(setup.roles.main, setup.config)
     of_images = image_measures(result.images) | {f"{key}_null": null[key] for key in ("spectrum_slope", "spectrum")}
     told = [verdict.as_dict() for verdict in verdicts]
     return DrawingMeasures(judges=told, images=of_images, citations=papers).model_dump()
 
 
-def citations(plan: Plan) -> list[str]:
+def citations(setup: Setup) -> list[str]:
     """The papers behind the canvas, the views, the objectives and the measures."""
-    config = plan.config
+    config = setup.config
     many = "das" if config.views.copies > 1 else ""
-    terms = [reference_of("objective", type(part)) for weight, part in plan.objective.parts if weight]
+    terms = [reference_of("objective", type(part)) for weight, part in setup.objective.parts if weight]
     views = [reference_of("view", view.get("kind", name)) for name, view in config.views.own.items()]
     maco = "maco" if config.ascent.alpha else ""
     return cited(reference_of("canvas", config.canvas.kind), many, *views, *terms, maco, "frechet", "kernel")

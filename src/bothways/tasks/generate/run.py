@@ -16,7 +16,7 @@ from bothways.tasks.generate.canvas import find_photos, geometry, views_of
 from bothways.tasks.generate.config import DrawingConfig, GenerateConfig
 from bothways.tasks.generate.drawing import Drawing
 from bothways.tasks.generate.priors import find_priors, settled
-from bothways.tasks.generate.problem import Plan, objective_of
+from bothways.tasks.generate.problem import Setup, objective_of
 from bothways.tasks.generate.request import TOP_CLASS, Request, read_prompts, request_of, top_labels
 from bothways.tasks.generate.roles import Roles, find_labels, find_models
 from bothways.tasks.generate.scene import find_scene, keep_scene
@@ -31,16 +31,16 @@ def prepare(config: GenerateConfig, where: Where) -> Drawing:
 
 def prepare_drawing(task: str, config: DrawingConfig, where: Where) -> Drawing:
     """The drawing of any task that draws."""
-    plan, request = planned(config)
+    setup, request = planned(config)
     only = [i for i in map(int, config.only or ()) if not 0 <= i < len(request)]
     if only:
         raise UserError(f"--only {only[0]}: the run has pictures 0 to {len(request) - 1}")
-    jury = find_jury(plan.roles.main, config.judging.judges) if config.judging.verdicts else []
+    jury = find_jury(setup.roles.main, config.judging.judges) if config.judging.verdicts else []
     references = find_references(jury, config.data)
-    tables = drawing_tables(config, plan, request)
-    drawing = Drawing(plan, request, Experiment(device=plan.roles.main.device), task, tables, jury, references)
+    tables = drawing_tables(config, setup, request)
+    drawing = Drawing(setup, request, Experiment(device=setup.roles.main.device), task, tables, jury, references)
     drawing.check_first()
-    device = plan.roles.main.device
+    device = setup.roles.main.device
     drawing.experiment = Experiment.begin(task, tables, **where.as_options(), device=device, of=len(request))
     if (folder := drawing.experiment.folder) is not None:
         drawing.take_up(folder)
@@ -49,7 +49,7 @@ def prepare_drawing(task: str, config: DrawingConfig, where: Where) -> Drawing:
     return drawing
 
 
-def planned(config: DrawingConfig) -> tuple[Plan, Request]:
+def planned(config: DrawingConfig) -> tuple[Setup, Request]:
     """The models with their roles and priors, the objective, the sizes; and the targets of every picture."""
     objective, words = objective_of(config), read_prompts(config.prompts)
     classes = wanted_classes(config, objective)
@@ -72,7 +72,7 @@ def planned(config: DrawingConfig) -> tuple[Plan, Request]:
         photos = find_photos(config.canvas, roles.main.spec)
         request = replace(request, scene=replace(scene, photos=photos))
     place = geometry(config.canvas, roles.main.spec, request.scene)
-    return Plan(config, objective, roles, views_of(config.views, place), place), request
+    return Setup(config, objective, roles, views_of(config.views, place), place), request
 
 
 def wanted_classes(config: DrawingConfig, objective: WeightedSum) -> list[str | int] | None:
@@ -83,9 +83,9 @@ def wanted_classes(config: DrawingConfig, objective: WeightedSum) -> list[str | 
     return list(config.classes)
 
 
-def drawing_tables(config: DrawingConfig, plan: Plan, request: Request) -> dict[str, Any]:
+def drawing_tables(config: DrawingConfig, setup: Setup, request: Request) -> dict[str, Any]:
     """What recipe.toml holds."""
-    roles, spec = plan.roles, plan.roles.main.spec
+    roles, spec = setup.roles, setup.roles.main.spec
     drawn: dict[str, Any] = {"classes": [spec.class_name(i) for i in dict.fromkeys(request.labels) if i >= 0]}
     if request.prompts:
         drawn["prompts"] = [f"{text}:{weight:g}" for text, weight in request.prompts]
@@ -93,9 +93,9 @@ def drawing_tables(config: DrawingConfig, plan: Plan, request: Request) -> dict[
         drawn |= {"layer": request.layer, "channels": list(dict.fromkeys(request.channels))}
     if set(roles.names) != {roles.main.name}:
         drawn |= {"score": [m.name for m in roles.score], "condition": [m.name for m in roles.condition]}
-    if config.objective is not None:
-        drawn["objective"] = str(plan.objective)
+    drawn["objective"] = str(setup.objective)  # as it is followed, where terms fell back to others too
     files = {"data": config.data, "photo": config.photo, "mask": config.mask, "box": config.box, "style": config.style}
     of_request = {"model", "classes", "prompts", "layer", "channels", "score", "condition", "spec", "objective", *files}
-    settings = plan.config.model_dump(exclude=of_request)
+    of_request |= {"only", "unconditional", "weights"}
+    settings = setup.config.model_dump(exclude=of_request)
     return {"settings": settings, "drawn": drawn | file_tables(files), "model": model_facts(roles.main)}

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from bothways.configs import Live, setting
 from bothways.registry import register
-from bothways.tasks.generate.config import DrawingConfig
+from bothways.tasks.generate.config import Box, DrawingConfig
 
 PHOTO = "An image file, or a folder or parquet of them; from Python (3,H,W) or (N,3,H,W) in [0,1] too."
 MASK = "an image of the photo's size, white where it may change"
@@ -44,7 +44,7 @@ class EditConfig(PhotoConfig):
     own_recipe: ClassVar[str] = "edit"
     positional: ClassVar[tuple[str, ...]] = ("model", "photo", "classes")
     mask: Live = setting(None, MASK, common=True)
-    box: tuple[int, int, int, int] | None = setting(None, BOX, common=True, metavar=LEFT_TOP)
+    box: Box | None = setting(None, BOX, common=True, metavar=LEFT_TOP)
 
 
 @register("task", "inpaint", help="Fill a hole in a photo.")
@@ -62,7 +62,7 @@ class InpaintConfig(PhotoConfig):
     own_recipe: ClassVar[str] = "inpaint"
     positional: ClassVar[tuple[str, ...]] = ("model", "photo", "mask")
     mask: Live = setting(None, MASK, common=True)
-    box: tuple[int, int, int, int] | None = setting(None, BOX, common=True, metavar=LEFT_TOP)
+    box: Box | None = setting(None, BOX, common=True, metavar=LEFT_TOP)
 
 
 @register("task", "style", help="A photo in the style of another picture.")

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bothways import Result, accentuate, edit, generate, inpaint, invert, load_model, restyle
+from bothways import Result, accentuate, edit, generate, inpaint, invert, load_model, style
 from bothways.cli import main
 from bothways.models.adapter import Adapter
 from bothways.numerics.fill import harmonic_fill, tension_fill
@@ -17,13 +17,13 @@ from bothways.runs import RunFolder, from_png, to_png
 from bothways.synthesis.inpainting import predict_statistics
 from bothways.synthesis.objectives.terms import vectors
 from bothways.synthesis.statistics import channel_statistics
-from bothways.tasks.generate.config import TASKS
 from bothways.tasks.generate.request import read_prompts
 from bothways.tasks.recipes import recipes
 from bothways.types import UserError
 
 TOY = f"{Path(__file__).parents[1] / 'toy_model.py'}:build"
 BOX = (3, 4, 11, 13)
+TASKS = ("accentuate", "edit", "inpaint", "invert", "style")
 QUICK = {"steps": 3, "judges": []}
 
 
@@ -55,7 +55,9 @@ def test_what_is_masked_out_is_the_photo_bit_for_bit_by_every_recipe(toy: Adapte
     style = {"style": photos_of(1)} if recipe == "style" else {}
     result = generate(toy, "dragon", 1, recipe, photo=photo, box=BOX, start="photo", **statistics, **style, **QUICK)
     assert torch.equal(result.images[..., ~mask], photo[..., ~mask])
-    if result.tables["settings"]["rate"] is None and result.tables["settings"]["steps"]:  # rates of papers move little
+    if (
+        result.tables["settings"]["ascent"]["rate"] is None and result.tables["settings"]["ascent"]["steps"]
+    ):  # rates of papers move little
         assert not torch.equal(result.images, photo)
 
 
@@ -66,7 +68,7 @@ def test_what_is_masked_out_is_the_photo_bit_for_bit_in_every_parameterisation(
     toy: Adapter, held: str, border: int, squash: str
 ) -> None:
     photo, mask = photos_of(1), inside()
-    chosen = {"parameterization": held, "border": border, "squash": squash, "rms": 0.3}
+    chosen = {"canvas.kind": held, "border": border, "squash": squash, "rms": 0.3}
     result = edit(toy, photo, 1, mask=mask, **chosen, **QUICK)
     assert torch.equal(result.images[..., ~mask], photo[..., ~mask])
     assert (result.images[..., mask] - photo[..., mask]).abs().max() > 0.02
@@ -94,13 +96,13 @@ def test_nearness_and_the_start_are_of_the_photo_of_the_same_number(toy: Adapter
             toy,
             photo,
             1,
-            class_weight=0.5,
-            nearness_weight=weight,
+            terms__class__weight=0.5,
+            terms__nearness__weight=weight,
             normalize=False,
             rate=400.0,
             steps=8,
             judges=[],
-            parameterization="pixels",
+            canvas__kind="pixels",
         )
         for weight in (0.0, 0.01)
     )
@@ -165,29 +167,32 @@ def test_inpaint_moves_towards_what_the_model_expects_in_this_hole(toy: Adapter,
 
 
 def test_style_comes_near_to_the_styles_statistics_and_keeps_the_content(toy: Adapter) -> None:
-    photo, style = photos_of(1), 1 - photos_of(2, 24, 24)[1:]
+    photo, painting = photos_of(1), 1 - photos_of(2, 24, 24)[1:]
     layers = toy.statistics_layers()
 
     def far(images: Tensor) -> float:
-        found, wanted = (toy.features(resize(x, (16, 16)), layers) for x in (images, style))
+        found, wanted = (toy.features(resize(x, (16, 16)), layers) for x in (images, painting))
         pairs = [(channel_statistics(found[layer]), channel_statistics(wanted[layer])) for layer in layers]
         return sum(float((a - b).square().mean().detach()) for one, two in pairs for a, b in zip(one, two, strict=True))
 
-    result = restyle(toy, photo, style, steps=30, judges=[])
+    result = style(toy, photo, painting, steps=30, judges=[])
     assert far(result.images) < 0.5 * far(photo)
     layer = layers[len(layers) // 2]
     moved = [
         (toy.features(images, [layer])[layer] - toy.features(photo, [layer])[layer]).square().mean()
-        for images in (result.images, restyle(toy, photo, style, steps=30, content_weight=0.0, judges=[]).images)
+        for images in (
+            result.images,
+            style(toy, photo, painting, steps=30, terms__content__weight=0.0, judges=[]).images,
+        )
     ]
     assert moved[0] < moved[1]
-    many = restyle(toy, photos_of(2), photos_of(3), steps=0, squash="clamp", judges=[])
+    many = style(toy, photos_of(2), photos_of(3), steps=0, squash="clamp", judges=[])
     assert torch.equal(many.images, photos_of(2).repeat(3, 1, 1, 1))
 
 
 def test_invert_finds_the_embedding_from_grey(toy: Adapter) -> None:
     photo = photos_of(2)
-    result = invert(toy, photo, steps=60, n=2, seed=4, judges=[], embedding_layer="body")
+    result = invert(toy, photo, steps=60, n=2, seed=4, judges=[], terms__embedding__layer="body")
     found, wanted = (
         vectors(toy.features(x, ["body"])["body"], "body") for x in (result.images, photo.repeat(2, 1, 1, 1))
     )
@@ -205,7 +210,7 @@ def test_accentuate_takes_the_class_that_the_model_finds_in_each_photo(toy: Adap
     assert result.labels.tolist() == top.tolist()
     index = torch.arange(4)
     assert (toy.outputs(result.images)[index, top] > toy.outputs(photo)[index, top]).all()
-    loose = accentuate(toy, photo, steps=8, content_weight=0.0, judges=[])
+    loose = accentuate(toy, photo, steps=8, terms__content__weight=0.0, judges=[])
     layer = toy.statistics_layers()[1]
     held = [
         (toy.features(r.images, [layer])[layer] - toy.features(photo, [layer])[layer]).square().flatten(1).mean(1)
@@ -258,8 +263,8 @@ def test_channels_and_layers_are_excited(toy: Adapter) -> None:
         ({"photo": 2 * photos_of(1)}, "in \\[0, 1\\]"),
         ({"photo": torch.zeros(1, 3, 8, 2000)}, "type --size"),
         ({"photo": "nowhere.png"}, "does not exist"),
-        ({"content_weight": 1.0}, "jitter, shift or flip"),
-        ({"style_weight": 1.0}, "none was given"),
+        ({"terms.content.weight": 1.0}, "roll, shift or flip"),
+        ({"terms.style.weight": 1.0}, "none was given"),
     ],
 )
 def test_what_cannot_be_is_said_in_one_line(toy: Adapter, options: dict, said: str) -> None:
@@ -273,7 +278,7 @@ def test_tasks_ask_for_what_they_need(toy: Adapter) -> None:
     for refused, said in (
         (lambda: edit(toy, photo), "type --class"),
         (lambda: inpaint(toy, photo), "type --mask"),
-        (lambda: invert(toy, None), "none was given"),
+        (lambda: invert(toy, None), "photo is needed"),
         (lambda: generate(toy, 0, box=BOX), "no PHOTO was given"),
         (lambda: generate(toy, channels=[1], classes=0), "type --layer"),
     ):

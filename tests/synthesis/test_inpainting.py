@@ -9,7 +9,8 @@ import bothways
 from bothways.models.catalogue import load_model
 from bothways.numerics.draws import Draws, generator
 from bothways.numerics.fill import Smoothness, harmonic_fill, laplacian, tension_fill
-from bothways.synthesis.ascent import Ascent, AscentSettings, ascend
+from bothways.synthesis.ascent import Ascent, ascend
+from bothways.synthesis.config import AscentConfig
 from bothways.synthesis.das import toward
 from bothways.synthesis.inpainting import Smoothed, boundary_consistency, predict_statistics
 from bothways.synthesis.objectives.terms import image_term
@@ -102,7 +103,7 @@ def test_the_ascent_raises_the_term_and_draws_in_the_hole_alone():
     term, start = found.term(net, filled[:3]), filled[:3]
     draws = Draws(range(3))
     direction = Smoothed(toward(term, draws), Smoothness(mask))
-    ascent = Ascent(Masked(Pixels(start), start, mask), AscentSettings(steps=8, rms=0.01))
+    ascent = Ascent(Masked(Pixels(start), start, mask), AscentConfig(steps=8, rms=0.01))
     drawn = [frame.image for frame in ascend(direction, ascent, draws)][-1]
     assert bool((term(drawn) > term(start)).all())
     kept = ~mask.bool().expand_as(drawn)

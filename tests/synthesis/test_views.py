@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bothways.numerics.draws import Draws
-from bothways.synthesis.views import Augmentation, Views, noise_of_resolution
+from bothways.synthesis.views import View, Views, noise_of_resolution
 from bothways.synthesis.views.crop import CentreCrop, RandomCrop
 from bothways.synthesis.views.flip import Flip
 from bothways.synthesis.views.noise import Noise
@@ -113,7 +113,7 @@ def test_augmentations_act_in_their_order() -> None:
 
 @every_one
 def test_a_picture_is_seen_alike_alone_and_in_a_batch_and_differently_at_another_moment(
-    augmentation: Augmentation,
+    augmentation: View,
 ) -> None:
     image, views = pictures(), Views(5, [augmentation])
     together = views(image, Draws(SEEDS), 0.5)
@@ -126,9 +126,9 @@ def test_a_picture_is_seen_alike_alone_and_in_a_batch_and_differently_at_another
 
 
 @every_one
-def test_gradients_against_finite_differences_in_float64(augmentation: Augmentation) -> None:
+def test_gradients_against_finite_differences_in_float64(augmentation: View) -> None:
     image = (0.3 + 0.4 * pictures(2, torch.float64, 6, 6)).requires_grad_()
-    views = Views(2, [augmentation if not isinstance(augmentation, Noise) else Noise(0.01, augmentation.kind)])
+    views = Views(2, [augmentation if not isinstance(augmentation, Noise) else Noise(0.01, augmentation.distribution)])
     assert torch.autograd.gradcheck(lambda x: views(x, Draws([1, 2]), 0.5), (image,))
 
 
