@@ -179,11 +179,12 @@ def place_of(config: type[Config], name: str) -> tuple[str, ...]:
 
 
 def _check_place(config: type[Config], parts: tuple[str, ...], name: str) -> None:
+    whole = config
     for depth, part in enumerate(parts):
         if part not in config.model_fields:
             if config.model_config.get("extra") == "allow":
                 return  # the setting of what is chosen in this part: checked where it is made
-            raise _unknown(config, name)
+            raise _unknown(whole, name)
         inner = part_of(config.model_fields[part])
         if inner is None:
             holds_tables = get_origin(config.model_fields[part].annotation) is dict

@@ -101,5 +101,5 @@ def test_classifiers_draw_their_classes(zoo: Zoo, photos: Path, kind: str) -> No
 def test_the_others_have_no_class_to_draw(zoo: Zoo, kind: str) -> None:
     with pytest.raises(UserError, match="has no classes in its spec"):
         generate(zoo(kind), 0, n=1, recipe="das", steps=1)
-    with pytest.raises(UserError, match=r"needs statistics of real images .*--data"):
+    with pytest.raises(UserError, match=r"has no statistics of real pictures .*--data"):
         generate(zoo(kind), n=1, steps=1)
