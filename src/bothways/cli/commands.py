@@ -17,7 +17,7 @@ from typer.main import get_command_from_info
 from typer.models import CommandInfo
 
 from bothways import registry
-from bothways.tasks.configs import Config, holds_list, kind_of, leaves, place_of, spoken_changes, told
+from bothways.configs import Config, holds_list, kind_of, leaves, place_of, spoken_changes, told
 from bothways.tasks.recipes import read_recipe, recipes
 from bothways.types import UserError
 

@@ -17,7 +17,7 @@ from rich.table import Table
 from bothways.cli.commands import Given, config_of
 from bothways.cli.show import console, errors, follow, say
 from bothways.runs.files import plain
-from bothways.tasks.configs import configure
+from bothways.tasks.recipes import configure
 from bothways.tasks.work import Grid, Where, Work, prepare
 from bothways.types import UserError
 

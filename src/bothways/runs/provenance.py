@@ -6,7 +6,6 @@ import hashlib
 import platform
 import resource
 import sys
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -62,19 +61,6 @@ def flow_facts(flow: Flow) -> dict[str, Any]:
         "source": spec.source,
         "licence": spec.licence,
     }
-
-
-def spoken(source: Any) -> Any:
-    """How a recipe names what a run was given: a path or an address as text, a live object by its kind and shape."""
-    if source is None or isinstance(source, str | int | float | bool):
-        return source
-    if isinstance(source, Path):
-        return str(source)
-    if isinstance(source, list | tuple):
-        return [spoken(item) for item in source]
-    if isinstance(source, torch.Tensor):
-        return f"a tensor {tuple(source.shape)}"
-    return str(getattr(source, "name", None) or getattr(source, "__name__", None) or type(source).__name__)
 
 
 def peak_memory(device: str) -> float:

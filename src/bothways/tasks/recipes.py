@@ -6,6 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from bothways.configs import Settings, placed, validated
 from bothways.registry import nearest
 from bothways.types import UserError
 
@@ -38,3 +39,17 @@ def read_recipe(name: str, task: str = "generate") -> dict[str, Any]:
     if tables.pop("task", None) != task:
         raise UserError(f'recipe {str(path)!r} is not for this command; its first lines need task = "{task}"')
     return tables
+
+
+def configure(config: type[Settings], **given: Any) -> Settings:
+    """The Config of a recipe with what is given on top, each by its name, dotted name or shortcut.
+
+    Raises UserError, in one line that names the setting, for what is not known or cannot be.
+    """
+    changes = placed(config, given)
+    values: dict[str, Any] = {}
+    if config.recipe_task:
+        recipe = changes.get("recipe") or config.default_recipe(changes)
+        values = read_recipe(str(recipe), config.recipe_task)
+        changes["recipe"] = str(recipe)
+    return validated(config, config.merged(values, changes))

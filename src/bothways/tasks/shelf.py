@@ -9,7 +9,8 @@ from typing import Any
 from pydantic.fields import FieldInfo
 
 from bothways import registry
-from bothways.tasks.configs import Config, configure, leaves
+from bothways.configs import Config, leaves
+from bothways.tasks.recipes import configure
 from bothways.tasks.work import Where, Work, perform, prepare
 from bothways.types import Frame
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, final
 
 from bothways import registry
+from bothways.configs import Config, spoken
 from bothways.runs.experiment import Experiment
-from bothways.tasks.configs import Config
 from bothways.types import Frame
 
 
@@ -148,6 +148,4 @@ def prepare(config: Config, where: Where) -> Work:
 
 def file_tables(given: Mapping[str, Any]) -> dict[str, Any]:
     """What a run was given, for its recipe.toml; what was not is left out."""
-    from bothways.runs.provenance import spoken
-
     return {name: spoken(value) for name, value in given.items() if value is not None}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from bothways.configs import Config, Live, chosen, setting
 from bothways.registry import register
-from bothways.tasks.configs import Config, Live, chosen, setting
 
 
 @register("task", "sample", help="Draw pictures from a flow: noise, walked to pictures.")

@@ -1,4 +1,4 @@
-"""What every task's Config is made of: validated records, choices from the registry, values by dotted names.
+"""What the Configs of tasks and their parts are made of: validated records, choices of the registry, dotted names.
 
 A Config is a frozen pydantic record, its parts are too. The description of a field is its help on the command line, in
 the studio and in the docs. A value is named by its place, ``ascent.rms``, or by its last part where only one has it.
@@ -10,13 +10,13 @@ import types
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
 from pydantic.fields import FieldInfo
 
 from bothways import registry
-from bothways.tasks.recipes import read_recipe
 from bothways.types import UserError
 
 Settings = TypeVar("Settings", bound="Config")
@@ -93,13 +93,20 @@ def _spoken_choice(given: Any) -> Any:
     return None if given is None else registry.name_of(given)
 
 
-def _spoken(given: Any) -> Any:
-    from bothways.runs.provenance import spoken
+def spoken(source: Any) -> Any:
+    """How a recipe names what a run was given: a path or an address as text, a live object by its kind and shape."""
+    if source is None or isinstance(source, str | int | float | bool):
+        return source
+    if isinstance(source, Path):
+        return str(source)
+    if isinstance(source, list | tuple):
+        return [spoken(item) for item in source]
+    if hasattr(source, "ndim"):  # a tensor; torch is not imported for it
+        return f"a tensor {tuple(source.shape)}"
+    return str(getattr(source, "name", None) or getattr(source, "__name__", None) or type(source).__name__)
 
-    return spoken(given)
 
-
-Live = Annotated[Any, PlainSerializer(_spoken)]
+Live = Annotated[Any, PlainSerializer(spoken)]
 """The type of a field that may hold an address or a live object, which a recipe names."""
 
 
@@ -183,20 +190,6 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
         both = isinstance(value, Mapping) and isinstance(found.get(key), Mapping)
         found[key] = merged(found[key], value) if both else value
     return found
-
-
-def configure(config: type[Settings], **given: Any) -> Settings:
-    """The Config of a recipe with what is given on top, each by its name, dotted name or shortcut.
-
-    Raises UserError, in one line that names the setting, for what is not known or cannot be.
-    """
-    changes = placed(config, given)
-    values: dict[str, Any] = {}
-    if config.recipe_task:
-        recipe = changes.get("recipe") or config.default_recipe(changes)
-        values = read_recipe(str(recipe), config.recipe_task)
-        changes["recipe"] = str(recipe)
-    return validated(config, config.merged(values, changes))
 
 
 def validated(config: type[Settings], values: Mapping[str, Any]) -> Settings:
