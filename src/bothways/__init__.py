@@ -137,6 +137,7 @@ __all__ = [
     "load_flow",
     "load_images",
     "load_model",
+    "objectives",
     "predict",
     "pretrain",
     "recipes",
@@ -148,7 +149,12 @@ __all__ = [
 ]
 
 
+_MODULES = {"objectives": "bothways.synthesis.objectives", "registry": "bothways.registry"}
+
+
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(_MODULES[name])
     if name in entries("task"):  # made from the task's Config
         globals()[name] = import_module("bothways.tasks.shelf").function_of(name)
         return globals()[name]

@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from bothways import registry
-from bothways.cli.commands import command_of
+from bothways.cli.commands import command_of, list_flags
 from bothways.cli.show import complain
 from bothways.types import RunError, UserError
 from bothways.version import __version__
@@ -57,7 +57,8 @@ LISTS_OF = {  # options that take one value in other commands
 def repeated(arguments: list[str]) -> list[str]:
     """``--class a b c`` -> ``--class a --class b --class c``, as people type it."""
     spread, many = [], ""
-    lists = (*LISTS, *LISTS_OF.get(arguments[0] if arguments else "", ()))
+    task = arguments[0] if arguments else ""
+    lists = (*LISTS, *LISTS_OF.get(task, ())) if task not in registry.entries("task") else list_flags(task)
     for argument in arguments:
         if argument.startswith("-") and not _is_number(argument):
             many = argument if argument in lists else ""
