@@ -1,4 +1,4 @@
-"""One of each kind from outside: a user's file, and plain callables, draw, walk, train and are cited; nothing here changes.
+"""One of each kind from outside: a user's file, and plain callables, draw, walk and train; no file of ours changes.
 
 Each kind is used by its address ``PATH.py:NAME`` from the command line and in a recipe, and as a Python object.
 """

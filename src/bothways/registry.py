@@ -105,14 +105,18 @@ def find(kind: str, given: Any) -> Entry:
     if isinstance(given, Entry):
         return given
     if not isinstance(given, str):
-        return _DECLARED.get((kind, _name_of(given)), Entry(kind, _name_of(given), _first_line(given), factory=given))
+        return _declared_as(kind, given) or Entry(kind, _name_of(given), _first_line(given), factory=given)
     if is_address(given):
         made = load_attribute(given, kind)
-        own = next((e for e in _DECLARED.values() if e.kind == kind and e.factory is made), None)
-        return replace(own or Entry(kind, given, _first_line(made), factory=made), name=given)
+        return replace(_declared_as(kind, made) or Entry(kind, given, _first_line(made), factory=made), name=given)
     check(kind, given)
     import_module(entries(kind)[given].module)
     return _DECLARED[kind, given]
+
+
+def _declared_as(kind: str, made: Any) -> Entry | None:
+    """The entry whose factory this is."""
+    return next((e for e in _DECLARED.values() if e.kind == kind and e.factory is made), None)
 
 
 def check(kind: str, given: Any) -> Any:
@@ -169,8 +173,14 @@ def load_attribute(address: str, what: str) -> Any:
     return found
 
 
+_LOADED: dict[tuple[str, int], Any] = {}
+
+
 def _load_file(path: Path, what: str) -> Any:
-    """Run a user's file as a module. It is run anew each time: the file may have changed in a long session."""
+    """Run a user's file as a module, anew where it has changed since: a session may be long."""
+    key = str(path.resolve()), path.stat().st_mtime_ns
+    if key in _LOADED:
+        return _LOADED[key]
     described = importlib.util.spec_from_file_location(f"bothways_user_{path.stem}", path)
     assert described is not None
     assert described.loader is not None
@@ -182,6 +192,7 @@ def _load_file(path: Path, what: str) -> Any:
         raise
     except Exception as error:
         raise UserError(f"{what} file {str(path)!r} fails when it is read: {type(error).__name__}: {error}") from error
+    _LOADED[key] = module
     return module
 
 
