@@ -5,6 +5,8 @@ PYTHON ?= $(if $(shell python3.11 -c 'print(1)' 2>/dev/null),python3.11,python3)
 
 BIN := .venv/bin
 STAMP := .venv/.installed
+# Files of tests are shared out among so many processes, of one thread each.
+TEST_PROCESSES ?= 2
 PIP_FLAGS := --quiet --no-input --disable-pip-version-check
 
 .DEFAULT_GOAL := help
@@ -19,7 +21,7 @@ demo: $(STAMP)  ## set up if needed, then run the demo
 	$(BIN)/bothways demo
 
 test: $(STAMP)  ## set up if needed, then run the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile
 
 check: $(STAMP)  ## set up if needed, then lint, check the format and the types
 	$(BIN)/ruff check

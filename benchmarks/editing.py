@@ -34,10 +34,10 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {  # name: (recipe, what differ
     "das": ("das", PHOTO),
     "icons": ("icons", PHOTO),
     "edit": ("edit", {}),
-    "edit_dsf": ("edit", {"dsf_weight": 1.0}),
-    "edit_statistics": ("edit", {"statistics": "spread", "statistics_weight": 2.0}),
-    "edit_without_nearness": ("edit", {"nearness_weight": 0.0}),
-    "edit_once_seen": ("edit", {"copies": 1, "shift": 0.0, "flip": False, "noise": 0.0}),
+    "edit_dsf": ("edit", {"terms.dsf.weight": 1.0}),
+    "edit_statistics": ("edit", {"statistics": "spread", "terms.statistics.weight": 2.0}),
+    "edit_without_nearness": ("edit", {"terms.nearness.weight": 0.0}),
+    "edit_once_seen": ("edit", {"copies": 1, "shift": 0.0, "views.flip.chance": 0.0, "noise": 0.0}),
     "accentuate": ("accentuate", {}),
 }
 JUDGES = ("bundled:cifar10-attention", "bundled:cifar10-plain")

@@ -53,9 +53,9 @@ def on_white(result: bothways.Result) -> bothways.Result:
 
 
 def progress(recipe: str):
-    def show(batch: int, frame: bothways.Frame) -> None:
+    def show(frame: bothways.Frame) -> None:
         if frame.t == 1:
-            print(f"{recipe}: batch {batch + 1}", flush=True)
+            print(f"{recipe}: batch {frame.batch + 1}", flush=True)
 
     return show
 

@@ -56,9 +56,9 @@ def main() -> None:
 
 
 def progress(began: float):
-    def show(batch: int, frame: bothways.Frame) -> None:
+    def show(frame: bothways.Frame) -> None:
         if frame.t == 1:
-            print(f"picture {batch + 1}: {time.monotonic() - began:.0f} s", flush=True)
+            print(f"picture {frame.batch + 1}: {time.monotonic() - began:.0f} s", flush=True)
 
     return show
 
