@@ -22,9 +22,9 @@ from torch import Tensor
 
 import bothways
 from bothways.numerics.draws import Draws
-from bothways.numerics.solvers import SOLVERS
+from bothways.numerics.solvers import fixed_names
 from bothways.runs import to_png
-from bothways.synthesis.dsf_engines import ENGINES
+from bothways.synthesis.dsf.engines import ENGINES
 from command import run
 from small_flow import write_small_flow
 from zoo import ZOO
@@ -151,7 +151,7 @@ COMMANDS: dict[str, str] = {
     "features-probed": "features flow --data split --kind walked activations pixels --depth 0.5 --steps 2 --workers 0",
     "features-noised": "features @pretrain-otcfm --data digits --kind activations --noised --depth 0.3 --limit 20 "
     "--workers 0 --store float16",
-    **{f"sample-{solver}": f"sample flow --n 3 --steps 3 --batch 2 --solver {solver}" for solver in SOLVERS},
+    **{f"sample-{solver}": f"sample flow --n 3 --steps 3 --batch 2 --solver {solver}" for solver in fixed_names()},
     "sample-pretrained": "sample @pretrain-otcfm --n 2 --steps 2 --seed 5",
     "sample-vp": "sample @pretrain-vp --n 2 --steps 2",
     "sample-judged": f"sample flow --n 3 --steps 2 --judge {TOY} --data split",
@@ -230,7 +230,7 @@ def scored(engine: str, **options: str) -> dict[str, Tensor]:
 
 
 PYTHON: dict[str, Callable[[], dict[str, Tensor]]] = {
-    **{f"encode-{solver}": partial(walked, solver, "exact") for solver in SOLVERS},
+    **{f"encode-{solver}": partial(walked, solver, "exact") for solver in fixed_names()},
     "encode-direct": partial(walked, "euler", "direct"),
     **{f"score-{engine}": partial(scored, engine) for engine in ENGINES},
     "score-batch": partial(scored, "double_backward", per="batch", surrogate="kl", live="original"),
