@@ -31,6 +31,7 @@ Representation
     encode, decode  pictures walked to noise and back; exact gradients in flat memory
     sample          pictures of a flow -> Result
     likelihood      bits per dimension of pictures under a flow
+    walk            one picture to noise and back, what it is called on the way, and its nearest -> Walked
     diagnose        how straight a flow is, what is lost there and back, how it stretches, what noise leaves
 
 Errors
@@ -55,10 +56,9 @@ if TYPE_CHECKING:
     from bothways.numerics.spectra import Spectrum
     from bothways.synthesis.dsf.score import dsf, dsf_score
     from bothways.tasks.curves.run import curves
-    from bothways.tasks.diagnose.run import diagnose, likelihood
     from bothways.tasks.evaluate.run import evaluate
     from bothways.tasks.explain.run import explain
-    from bothways.tasks.features.run import FeatureTables, features
+    from bothways.tasks.features.result import FeatureTables
     from bothways.tasks.finetune.run import Finetuned, finetune
     from bothways.tasks.pictures import Result
     from bothways.tasks.predict.run import predict
@@ -79,12 +79,9 @@ _SHELF = {
     "decode": "models.encoding",
     "encode": "models.encoding",
     "evaluate": "tasks.evaluate.run",
-    "FeatureTables": "tasks.features.run",
-    "features": "tasks.features.run",
+    "FeatureTables": "tasks.features.result",
     "Finetuned": "tasks.finetune.run",
     "finetune": "tasks.finetune.run",
-    "diagnose": "tasks.diagnose.run",
-    "likelihood": "tasks.diagnose.run",
     "predict": "tasks.predict.run",
     "Pretrained": "tasks.pretrain.run",
     "pretrain": "tasks.pretrain.run",
@@ -146,6 +143,7 @@ __all__ = [
     "spectrum",
     "statistics",
     "style",
+    "walk",
 ]
 
 

@@ -11,8 +11,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bothways.report.axes import axes_layout, complete_rows, curve_trace
 from bothways.report.charts import Chart, objectives
-from bothways.report.flow_charts import axes_layout, complete_rows, curve_trace
 from bothways.report.tables import significant
 from bothways.runs import ALONG, RunFolder
 from bothways.runs.files import read_lines

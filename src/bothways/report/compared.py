@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bothways.report.charts import ACCENT, Chart, base_layout
-from bothways.report.flow_charts import (
+from bothways.report.axes import (
     AXIS,
     SHADE,
     axes_layout,
@@ -21,6 +20,7 @@ from bothways.report.flow_charts import (
     line_across,
     whiskers,
 )
+from bothways.report.charts import ACCENT, Chart, base_layout
 from bothways.report.tables import significant
 from bothways.runs.files import dotted
 from bothways.tasks.evaluate import section as evaluation

@@ -27,7 +27,7 @@ WORKS = {
 
 def work_of(recipe: Mapping[str, Any], measures: Mapping[str, Any]) -> str:
     """drawing, training, measuring, walking or evaluation: by the command of the run, else by what it measured."""
-    work = WORKS.get(recipe.get("settings", {}).get("command", ""))
+    work = WORKS.get(recipe.get("task") or recipe.get("settings", {}).get("command", ""))
     if work is None and evaluation.facts_of(measures) is not None:
         work = "evaluation"
     trained = any(of.facts_of(measures) is not None for of in (flow, classifier))
@@ -41,7 +41,8 @@ def sentence(folder: RunFolder, work: str) -> str:
     """
     recipe, status = folder.settings, folder.status
     settings, model = recipe.get("settings", recipe), recipe.get("model", {})
-    who = _first(settings.get("recipe"), settings.get("method"), settings.get("command"), "This run")
+    task = recipe.get("task") or settings.get("command")
+    who = _first(settings.get("recipe"), settings.get("method"), task, "This run")
     of_model = model if isinstance(model, str) else _first(model.get("name"), model.get("address"))
     with_model = _first(of_model, settings.get("model"))
     if work == "drawing":

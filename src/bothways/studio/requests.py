@@ -17,7 +17,7 @@ from bothways.tasks.generate.config import draw_settings, spoken_changes
 from bothways.tasks.generate.drawing import Drawing
 from bothways.tasks.generate.run import conclude, prepare
 from bothways.tasks.photos.run import needs_hole, needs_subject
-from bothways.tasks.walk.run import STEPS, prepare_walk
+from bothways.tasks.shelf import work_of
 from bothways.types import Frame, UserError
 
 
@@ -98,15 +98,14 @@ class Stroll:
 
     flow: str
     photo: Tensor
-    steps: int = STEPS
+    steps: int | None = None  # None: as the command has it
     data: str | None = None
-    limit: int = 100
+    limit: int | None = None
     kind: ClassVar[str] = "walk"
 
     def prepare(self, out: Path) -> Work:
-        walking = prepare_walk(
-            self.flow, self.photo, out=out, steps=self.steps, data=self.data or None, limit=self.limit
-        )
+        chosen: dict[str, Any] = {"steps": self.steps, "data": self.data or None, "limit": self.limit}
+        walking = work_of("walk", self.flow, self.photo, out=out, **chosen)
 
         def frames() -> Generator[tuple[list[int], Frame], None, None]:
             with closing(walking.run()) as moments:

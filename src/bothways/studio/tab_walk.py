@@ -16,9 +16,10 @@ from bothways.studio.pane import QUIET, build_pane
 from bothways.studio.requests import Stroll
 from bothways.studio.shelf import Shelf
 from bothways.studio.tab_photo import FILES, taken
-from bothways.tasks.walk.run import STEPS
+from bothways.tasks.walk.config import WalkConfig
 from bothways.types import UserError
 
+STEPS, LIMIT = (WalkConfig.model_fields[name].default for name in ("steps", "limit"))
 FLOW_INFO = "A bundled one, of which -prg is a classifier too, or the folder of a run of pretrain or finetune"
 DATA_INFO = "A folder or parquet of pictures, digits, or hub:OWNER/NAME; the nearest are looked for at every depth"
 
@@ -57,7 +58,7 @@ def build_tab(page: gr.Blocks, jobs: Jobs, shelf: Shelf) -> gr.Dropdown:
             steps = gr.Number(STEPS, label="Steps each way", precision=0, minimum=1, maximum=500)
             with gr.Accordion("Nearest pictures", open=False):
                 data = gr.Textbox(label="Data", info=DATA_INFO)
-                limit = gr.Number(100, label="Pictures at most", precision=0, minimum=1, maximum=5000)
+                limit = gr.Number(LIMIT, label="Pictures at most", precision=0, minimum=1, maximum=5000)
             start = gr.Button("Walk", variant="primary", elem_id="walk-start")
         with gr.Column(scale=3, min_width=300):
             depth = gr.Slider(

@@ -19,9 +19,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bothways.report.charts import ACCENT, Chart
-from bothways.report.flow import Part
-from bothways.report.flow_charts import (
+from bothways.report.axes import (
     SHADE,
     axes_layout,
     complete_rows,
@@ -29,6 +27,8 @@ from bothways.report.flow_charts import (
     interval_band,
     is_number,
 )
+from bothways.report.charts import ACCENT, Chart
+from bothways.report.parts import Part
 from bothways.report.tables import Cell, Table, cost_of, count, interval, name, number, percent, time
 
 Facts = Mapping[str, Any]

@@ -21,9 +21,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bothways.report.axes import AXIS, is_number, line_across, whiskers
 from bothways.report.charts import ACCENT, ASIDE, MOST_COLUMNS, Chart, base_layout, counted
-from bothways.report.flow import Part
-from bothways.report.flow_charts import AXIS, is_number, line_across, whiskers
+from bothways.report.parts import Part
 from bothways.report.tables import MISSING, Cell, Table, cost_of, count, interval, name, number, percent, time
 
 Facts = Mapping[str, Any]

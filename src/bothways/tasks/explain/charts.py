@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bothways.report.axes import line_across
 from bothways.report.charts import ACCENT, ASIDE, Chart, base_layout
-from bothways.report.flow_charts import line_across
 
 AXIS: dict[str, Any] = {"automargin": True, "fixedrange": True, "zeroline": False}  # every class is named
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bothways.report.flow import between
+from bothways.report.parts import between
 from bothways.report.tables import Cell, Table, cost_of, count, name, number, time
 
 Facts = Mapping[str, Any]

@@ -1,4 +1,4 @@
-"""The page of a flow: what was measured of it is shown, what was not is left out, and nothing is fetched."""
+"""The sections of a flow's runs: what was measured is shown, what was not is left out, and nothing is fetched."""
 
 from __future__ import annotations
 
@@ -11,12 +11,17 @@ import pytest
 import torch
 
 from bothways.numerics.draws import generator
-from bothways.report import flow, flow_charts, render
+from bothways.report import render
+from bothways.report.parts import Part, strip_size
 from bothways.representation.diagnostics import jacobian_gain, paths, round_trip, side_by_side, straightness, strips
 from bothways.representation.information import mutual_information_indicator
 from bothways.representation.likelihood import Integration, bits_per_dim
 from bothways.representation.paths import path_of
 from bothways.runs import RunFolder, to_png
+from bothways.tasks.diagnose import charts
+from bothways.tasks.diagnose import section as diagnosis
+from bothways.tasks.likelihood import section as bits
+from bothways.tasks.pretrain import section as losses
 from bothways.types import Frame, UserError
 from closed_flows import MixtureFlow, PixelGaussian, picture_flow
 
@@ -32,7 +37,7 @@ def swiss_roll(points: int = 60) -> dict:
 
 
 def measured(folder: RunFolder, variance: float = 0.5) -> dict:
-    """Everything that can be measured of a flow, by what measures it."""
+    """Everything that can be measured of a flow, as several runs of it measure, by what measures it."""
     model = picture_flow(PixelGaussian(0.1, variance), 8)
     images = torch.randint(0, 256, (12, 3, 8, 8), generator=generator(2)).float() / 255
     x, seeds = model.code(images), range(12)
@@ -55,7 +60,7 @@ def measured(folder: RunFolder, variance: float = 0.5) -> dict:
 
 
 def flow_run(path: Path, variance: float = 0.5) -> RunFolder:
-    settings = {"settings": {"recipe": "pretrain", "steps": 40}, "model": {"name": "unet-tiny"}}
+    settings = {"task": "pretrain", "settings": {"recipe": "pretrain", "steps": 40}, "model": {"name": "unet-tiny"}}
     folder = RunFolder.create(path, settings)
     for step in range(1, 41):
         folder.append_frame(Frame(step, step / 40, None, {"loss": 1 / step, "rate": 1e-3}), 0)
@@ -76,7 +81,7 @@ def html(run: RunFolder) -> str:
 
 def test_the_page_says_what_was_trained_and_shows_every_part(html: str) -> None:
     assert "pretrain trained unet-tiny for 40 steps in 1 min 15 s on 3 May 2026." in html
-    titles = ("From picture to noise", "The flow in numbers", "Likelihood and straightness", "There and back")
+    titles = ("From picture to noise", "The flow in numbers", "Likelihood", "Straightness", "There and back")
     for title in (*titles, "How it stretches", "What the noise leaves", "A Swiss roll", "While it was training"):
         assert f"<h3>{title}</h3>" in html, title
     for absent in ("not measured", "no picture finished", "Wanted and called", "What the judges", "Per picture", "nan"):
@@ -99,21 +104,23 @@ def test_every_strip_is_embedded_as_it_lies_on_disk(html: str, run: RunFolder) -
         assert base64.b64encode((run.path / file).read_bytes()).decode() in html
     assert 'width="480" height="96"' in html  # 5 states of 8 x 8, twelvefold
     assert "<li>picture</li><li>0.25</li>" in html
-    assert flow.strip_size(9 * 224, 224) == (1100, 122)
-    assert flow.strip_size(9 * 64, 64) == (576, 64)
+    assert strip_size(9 * 224, 224) == (1100, 122)
+    assert strip_size(9 * 64, 64) == (576, 64)
 
 
 def test_charts_are_valid_plotly(run: RunFolder) -> None:
     facts = run.measures["flow"]
-    for part in flow.parts(facts):
+    parts: list[Part] = [p for of in (bits, diagnosis) for p in (of.section(run.measures) or {"parts": []})["parts"]]
+    assert len(parts) == 6
+    for part in parts:
         for chart in part.charts:
             go.Figure(chart.figure)  # raises on any property that Plotly does not know
             assert chart.words.endswith(".")
-    roll = flow_charts.swiss_roll(facts["swiss_roll"])
+    roll = charts.swiss_roll(facts["swiss_roll"])
     assert roll is not None
     assert sum(len(trace["x"]) for trace in roll.figure["data"] if trace["mode"] == "markers") == 2 * 60
     assert len({trace["marker"]["color"] for trace in roll.figure["data"] if trace["mode"] == "markers"}) == 12
-    trips = flow_charts.round_trip(facts["round_trip"])
+    trips = charts.round_trip(facts["round_trip"])
     assert trips is not None
     assert trips.figure["data"][1]["x"] == [5, 10, 20]
     assert trips.figure["data"][1]["y"] == [row["rms"] for row in facts["round_trip"][3:]]
@@ -154,13 +161,53 @@ def test_a_strip_outside_the_folder_or_gone_is_refused(tmp_path: Path) -> None:
             render([folder])
 
 
-def test_two_flows_stand_side_by_side(run: RunFolder, tmp_path: Path) -> None:
-    other = RunFolder.create(tmp_path / "other", {"settings": {"recipe": "pretrain"}})
-    other.write_measures({"flow": {"likelihood": {"bits_per_dim": 3.25, "low": 3.0, "high": 3.5}}})
-    page = render([run, other])
+def test_a_section_is_none_for_the_runs_of_others(run: RunFolder) -> None:
+    likelihood = {"flow": {"likelihood": run.measures["flow"]["likelihood"]}}
+    trained = {"flow": {"validation_loss": 0.5, "validation_error": 0.01, "validation_pictures": 4}}
+    walked = {"flow": {"round_trip": run.measures["flow"]["round_trip"]}}
+    for own, measures in ((bits, likelihood), (losses, trained), (diagnosis, walked)):
+        shown = own.section(measures)
+        assert shown is not None
+        assert set(shown) == {"strips", "depths", "numbers", "parts"}
+        for other in {bits, losses, diagnosis} - {own}:
+            assert other.section(measures) is None
+    for measures in ({}, {"flow": {}}, {"flow": None}):
+        assert all(each.section(measures) is None for each in (bits, losses, diagnosis))
+    shown = diagnosis.section(run.measures)
+    assert shown is not None
+    assert shown["strips"] == run.measures["flow"]["strips"]
+    assert shown["depths"] == ["picture", "0.25", "0.5", "0.75", "noise"]
+
+
+def test_the_loss_stands_with_its_interval() -> None:
+    shown = losses.section({"flow": {"validation_loss": 0.5, "validation_error": 0.05, "training_loss": 0.25}})
+    assert shown is not None
+    cells = [[cell.text for cell in row] for row in shown["numbers"].rows]
+    assert cells[0][:4] == ["Loss on pictures held out", "0.500", "0.402–0.598", "not measured"]
+    assert cells[1][:2] == ["Loss in training", "0.250"]
+    broken = losses.section({"flow": {"validation_loss": None}})
+    assert broken is not None
+    assert broken["numbers"].rows[0][1].text == "not measured"
+    table = losses.comparison_table([("a", {"flow": {"validation_loss": 0.5, "validation_error": 0.05}}, {})])
+    assert [cell.text for cell in table.rows[0]][:3] == ["a", "0.500", "0.402–0.598"]
+
+
+def test_two_likelihoods_stand_side_by_side(tmp_path: Path) -> None:
+    runs = []
+    for name, value in (("one", 3.25), ("other", 2.5)):
+        runs.append(RunFolder.create(tmp_path / name, {"task": "likelihood", "settings": {}}))
+        runs[-1].write_measures({"flow": {"likelihood": {"bits_per_dim": value, "low": value - 0.25, "high": 3.5}}})
+    page = render(runs)
     table = page.split("Side by side</h2>")[1].split("</section>")[0]
     assert "3.25" in table
     assert "3.00–3.50" in table
+    assert "2.25–3.50" in table
     assert "Hit-rate" not in page
+
+
+def test_two_diagnoses_stand_side_by_side(run: RunFolder) -> None:
+    measures = {"flow": {key: run.measures["flow"][key] for key in ("straightness", "round_trip")}}
+    table = diagnosis.comparison_table([("one", measures, {}), ("other", {"flow": {"round_trip": []}}, {})])
     deepest = run.measures["flow"]["round_trip"][-1]["rms"]
-    assert f'data-csv="{deepest}"' in table
+    assert [cell.value for cell in table.rows[0][1:3]] == [run.measures["flow"]["straightness"]["per_dim"], deepest]
+    assert [cell.text for cell in table.rows[1][1:3]] == ["not measured"] * 2

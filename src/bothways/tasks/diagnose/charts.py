@@ -1,91 +1,18 @@
-"""The charts of a flow, from the numbers of report/flow.py; each is None where its numbers are missing."""
+"""The charts of a diagnosis, from measures["flow"]; each is None where its numbers are missing."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from statistics import median
 from typing import Any
 
-from bothways.report.charts import ACCENT, ASIDE, Chart, base_layout
+from bothways.report.axes import SHADE, axes_layout, complete_rows, curve_trace, interval_band, is_number
+from bothways.report.charts import Chart, base_layout
 from bothways.report.tables import significant
 
-HEIGHT = 260
-AXIS = {"automargin": True, "fixedrange": True, "zeroline": False, "nticks": 6}
 ROLL = ((47, 111, 187), (10, 127, 90), (200, 96, 24))  # red, green, blue from the roll's inner end to its outer
 HUES = 12
-SHADE = "; the shade is the 95 % interval"
 PATHS_AT_MOST = 240
-
-
-def is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def complete_rows(rows: Sequence[Mapping[str, Any]], *keys: str) -> list[Mapping[str, Any]]:
-    return [row for row in rows if all(is_number(row.get(key)) for key in keys)]
-
-
-def curve_trace(x: Sequence[float], y: Sequence[float], hover: str, **more: Any) -> dict[str, Any]:
-    colour = f"rgb({ACCENT})"
-    line = {"line": {"color": colour, "width": 1.8}, "marker": {"color": colour, "size": 5}}
-    mode = "lines" if len(x) > 30 else "lines+markers"
-    return {"type": "scatter", "mode": mode, "x": list(x), "y": list(y), "hovertemplate": hover, **line, **more}
-
-
-def axes_layout(x: str, y: str, **more: Any) -> dict[str, Any]:
-    layout = {
-        "margin": {"l": 8, "r": 12, "t": 8, "b": 8},
-        "xaxis": {**AXIS, "title": {"text": x}, "showgrid": False},
-        "yaxis": {**AXIS, "title": {"text": y}},
-        "hovermode": "closest",
-    }
-    return base_layout(HEIGHT, **{**layout, **more})
-
-
-def interval_band(rows: Sequence[Mapping[str, Any]], over: str = "depth") -> list[dict[str, Any]]:
-    """The 95 % intervals of rows over one of their values, as an area; none where they are missing."""
-    rows = complete_rows(rows, over, "low", "high")
-    x, low, high = ([row[key] for row in rows] for key in (over, "low", "high"))
-    shape = {"type": "scatter", "mode": "lines", "x": [*x, *x[::-1]], "y": [*high, *low[::-1]], "fill": "toself"}
-    fill = {"fillcolor": f"rgba({ACCENT},0.18)", "line": {"width": 0}, "hoverinfo": "skip"}
-    return [{**shape, **fill}] if rows else []
-
-
-def whiskers(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The 95 % intervals of shares as error bars, in percent; of no width where a row has none."""
-
-    def reach(row: Mapping[str, Any], key: str) -> float:
-        return 100 * abs(row[key] - row["value"]) if is_number(row.get(key)) else 0.0
-
-    up, down = ([reach(row, key) for row in rows] for key in ("high", "low"))
-    return {"type": "data", "symmetric": False, "array": up, "arrayminus": down, "thickness": 1.2, "width": 4}
-
-
-def line_across(height: float) -> dict[str, Any]:
-    """A dotted line at a height: what the measured is held to."""
-    line = {"color": f"rgb({ASIDE})", "width": 1.2, "dash": "dot"}
-    return {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": height, "y1": height, "line": line}
-
-
-def bits(facts: Mapping[str, Any]) -> Chart | None:
-    """How many pictures cost how many bits per dimension."""
-    found = [value for value in facts.get("bits") or [] if is_number(value)]
-    if not found:
-        return None
-    bars = {
-        "type": "histogram",
-        "x": found,
-        "nbinsx": max(8, min(40, round(2 * math.sqrt(len(found))))),
-        "marker": {"color": f"rgba({ACCENT},0.72)"},
-        "hovertemplate": "%{x} bits<br>%{y} pictures<extra></extra>",
-    }
-    words = (
-        f"{len(found):,} pictures, from {significant(min(found))} to {significant(max(found))} bits per dimension; "
-        f"half of them under {significant(median(found))}."
-    )
-    layout = axes_layout("bits per dimension", "pictures", bargap=0.06)
-    return Chart("Bits per dimension of each picture", {"data": [bars], "layout": layout}, words)
 
 
 def profile(facts: Mapping[str, Any]) -> Chart | None:
