@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from bothways.models.classifiers import load_reader
+from bothways.models.loader import load_model
 from bothways.types import ModelSpec, UserError, VisionModel
 
 
@@ -28,7 +28,7 @@ def load_classified(
     if isinstance(model, VisionModel):
         found = model
     else:
-        found = load_reader(model, spec, weights=weights, device=device, dtype=dtype)
+        found = load_model(model, spec, weights=weights, device=device, dtype=dtype)
     if not found.spec.count:
         raise UserError(f"model {found.name!r} has no classes; type a classifier, such as bundled:cifar10-resnet")
     return found

@@ -7,7 +7,7 @@ from typing import Any
 
 from bothways.models.adapter import Adapter
 from bothways.models.catalogue import bundled_names, card, spec_from
-from bothways.models.classifiers import load_reader
+from bothways.models.loader import load_model
 from bothways.types import ModelSpec, UserError
 
 
@@ -32,7 +32,7 @@ def load_judges(judges: Iterable[Any], device: str) -> list[Adapter]:
     found = []
     for given in judges:
         try:
-            found.append(given if isinstance(given, Adapter) else load_reader(given, device=device))
+            found.append(given if isinstance(given, Adapter) else load_model(given, device=device))
         except UserError as error:
             raise UserError(f"judge {given}: {error}") from error
     return found

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from bothways.data.sources import ImageSet, first_size, load_images
 from bothways.data.splits import held_out
-from bothways.models.flows import load_flow
+from bothways.models.loader import load_flow
 from bothways.models.velocity import Flow
 from bothways.numerics.draws import Draws, picture_seed
 from bothways.numerics.solvers import solver_of

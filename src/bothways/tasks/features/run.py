@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import Tensor
 
-from bothways.models.flows import load_flow
+from bothways.models.loader import load_flow
 from bothways.numerics.probes import NEIGHBOURS
 from bothways.representation.encode import Walk
 from bothways.runs import RunFolder

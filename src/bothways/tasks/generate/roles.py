@@ -16,7 +16,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from bothways.models.adapter import Adapter
-from bothways.models.classifiers import load_reader
+from bothways.models.loader import load_model
 from bothways.synthesis.objectives.base import Priors, WeightedSum
 from bothways.tasks.generate.config import DrawingConfig
 from bothways.types import UserError
@@ -74,7 +74,7 @@ def find_models(
         key = _key(address)
         if key not in loaded:
             own = model is not None and key == _key(model)
-            loaded[key] = load_reader(
+            loaded[key] = load_model(
                 address,
                 spec if own else None,
                 weights=weights if own else None,

@@ -17,7 +17,7 @@ from bothways.judging.judges import alike_in_size, load_judges
 from bothways.judging.references import find_references
 from bothways.judging.verdicts import Reference, image_measures, judge
 from bothways.models.adapter import Adapter
-from bothways.models.flows import load_flow
+from bothways.models.loader import load_flow
 from bothways.models.velocity import Flow
 from bothways.numerics.draws import Draws, picture_seed
 from bothways.numerics.solvers import Solver, grid, solver_of, walked
