@@ -18,7 +18,7 @@ from bothways import RunError, UserError, encode, finetune, load_classifier, loa
 from bothways.models.classifiers import flow_in
 from bothways.models.velocity import Flow
 from bothways.numerics.draws import Draws, generator
-from bothways.numerics.measures import wilson_interval
+from bothways.numerics.intervals import wilson_interval
 from bothways.numerics.probes import linear, votes
 from bothways.representation.classifier import NOISE_SEED
 from bothways.representation.encode import Walk

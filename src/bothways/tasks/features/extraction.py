@@ -17,7 +17,7 @@ from torch import Tensor
 
 from bothways.data.loader import ahead
 from bothways.judging.accuracy import share
-from bothways.numerics.measures import wilson_interval
+from bothways.numerics.intervals import wilson_interval
 from bothways.numerics.probes import linear, votes
 from bothways.representation.readings import Column
 from bothways.runs import RunFolder
