@@ -18,7 +18,7 @@ import torch
 from markupsafe import Markup
 from PIL import Image, ImageChops
 
-from bothways.numerics.association import mean_interval
+from bothways.numerics.intervals import mean_interval
 from bothways.report.axes import axes_layout, whiskers
 from bothways.report.charts import ASIDE, Chart
 from bothways.report.compared import losses_over, share_bars, shares_over

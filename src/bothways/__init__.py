@@ -49,10 +49,8 @@ from bothways.version import __version__
 
 if TYPE_CHECKING:
     from bothways.data.sources import load_images
-    from bothways.models.catalogue import load_model
-    from bothways.models.classifiers import load_classifier
     from bothways.models.encoding import decode, encode
-    from bothways.models.flows import load_flow
+    from bothways.models.loader import load_classifier, load_flow, load_model
     from bothways.numerics.spectra import Spectrum
     from bothways.synthesis.dsf.score import dsf, dsf_score
     from bothways.tasks.curves.run import curves
@@ -70,11 +68,11 @@ if TYPE_CHECKING:
     from bothways.types import Frame, ModelSpec, RunError, UserError
 
 _SHELF = {
-    "load_flow": "models.flows",
+    "load_flow": "models.loader",
     "load_images": "data.sources",
-    "load_model": "models.catalogue",
+    "load_model": "models.loader",
     "explain": "tasks.explain.run",
-    "load_classifier": "models.classifiers",
+    "load_classifier": "models.loader",
     "curves": "tasks.curves.run",
     "decode": "models.encoding",
     "encode": "models.encoding",

@@ -19,7 +19,7 @@ from bothways import RunError, UserError, encode, features, finetune, load_class
 from bothways.models.classifiers import flow_in
 from bothways.models.velocity import Flow
 from bothways.numerics.draws import Draws, generator
-from bothways.numerics.measures import wilson_interval
+from bothways.numerics.intervals import wilson_interval
 from bothways.numerics.probes import linear, nearest
 from bothways.representation.classifier import NOISE_SEED
 from bothways.representation.encode import Walk

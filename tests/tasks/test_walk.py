@@ -13,9 +13,9 @@ from safetensors.torch import save_file
 
 from bothways import walk
 from bothways.models.catalogue import CLASSIFIER_CARD
-from bothways.models.classifiers import CLASSIFIER_WEIGHTS, classifier_card, load_classifier, origin_of
+from bothways.models.classifiers import CLASSIFIER_WEIGHTS, classifier_card, origin_of
 from bothways.models.encoding import decode, encode
-from bothways.models.flows import load_flow
+from bothways.models.loader import load_classifier, load_flow
 from bothways.numerics.draws import Draws
 from bothways.report import write_report
 from bothways.representation.classifier import FlowClassifier

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from bothways.models.flows import load_flow
+from bothways.models.loader import load_flow
 from bothways.numerics.solvers import Adaptive, Solver
 from bothways.representation import encode as walking
 

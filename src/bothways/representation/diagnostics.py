@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from bothways.numerics.association import Estimate, mean_interval
 from bothways.numerics.draws import Draws
+from bothways.numerics.intervals import Estimate, mean_interval
 from bothways.numerics.solvers import Solver, grid, solver_of, walked
 from bothways.registry import name_of
 from bothways.representation.encode import image_time

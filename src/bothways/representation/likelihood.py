@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 
 from bothways import registry
-from bothways.numerics.association import Estimate, mean_interval
 from bothways.numerics.draws import Draws
+from bothways.numerics.intervals import Estimate, mean_interval
 from bothways.numerics.solvers import Adaptive, Solver, any_solver, grid, solver_of, walked
 from bothways.representation.encode import image_time
 from bothways.types import Flow, ModelSpec, RunError, UserError, VectorField

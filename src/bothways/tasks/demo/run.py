@@ -12,7 +12,7 @@ from torch import Tensor
 from bothways.data.sources import load_images
 from bothways.data.splits import held_out
 from bothways.models.catalogue import card
-from bothways.models.flows import load_flow
+from bothways.models.loader import load_flow
 from bothways.models.velocity import Flow
 from bothways.representation.diagnostics import round_trip
 from bothways.runs.citations import flow_citations

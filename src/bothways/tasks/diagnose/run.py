@@ -9,7 +9,7 @@ from typing import Any, final
 
 from torch import Tensor
 
-from bothways.models.flows import load_flow
+from bothways.models.loader import load_flow
 from bothways.models.velocity import Flow
 from bothways.numerics.draws import Draws, picture_seed
 from bothways.numerics.solvers import solver_of

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from bothways.data.loader import ahead
 from bothways.judging.accuracy import share
-from bothways.numerics.measures import wilson_interval
+from bothways.numerics.intervals import wilson_interval
 from bothways.numerics.probes import linear, nearest
 from bothways.representation.readings import Column
 from bothways.runs.citations import flow_citations

@@ -18,7 +18,7 @@ from typing import Any
 from weakref import finalize
 
 from bothways.configs import spoken
-from bothways.models.flows import load_flow
+from bothways.models.loader import load_flow
 from bothways.models.velocity import Flow
 from bothways.representation.encode import Walk
 from bothways.representation.readings import Readings

@@ -13,7 +13,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from bothways.models.flows import load_flow
+from bothways.models.loader import load_flow
 from bothways.models.velocity import Flow
 from bothways.numerics.draws import picture_seed
 from bothways.representation.likelihood import Integration, bits_per_dim

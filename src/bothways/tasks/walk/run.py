@@ -20,8 +20,9 @@ from torch import Tensor
 
 from bothways.data.sources import fitted, load_images
 from bothways.models.adapter import Adapter
-from bothways.models.classifiers import flow_in, load_classifier
-from bothways.models.flows import find_classifier, load_flow
+from bothways.models.catalogue import find_classifier
+from bothways.models.classifiers import flow_in
+from bothways.models.loader import load_classifier, load_flow
 from bothways.models.velocity import Flow
 from bothways.representation.encode import PART, Walk, image_time, trajectory
 from bothways.representation.features import pooled
