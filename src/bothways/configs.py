@@ -34,7 +34,8 @@ class Config(BaseModel):
     """A record of settings, or a part of one.
 
     recipe_task: whose recipes may fill it in; "" where there are none. shortcuts: names that people expect. positional:
-    the first positional arguments of the Python function, where they are not the fields in order.
+    the first positional arguments of the Python function, where they are not the fields in order. listed_kinds: kinds
+    of the registry whose entries the help lists, each with its heading.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
@@ -42,6 +43,7 @@ class Config(BaseModel):
     recipe_task: ClassVar[str] = ""
     shortcuts: ClassVar[Mapping[str, Shortcut]] = {}
     positional: ClassVar[tuple[str, ...]] = ()
+    listed_kinds: ClassVar[Mapping[str, str]] = {}
     writes: ClassVar[bool] = False  # whether a run folder is always written, from Python too
     reports: ClassVar[bool] = True  # whether a command writes a run folder and its report
     processes: ClassVar[bool] = False  # whether torchrun may start several

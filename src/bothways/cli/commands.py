@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from inspect import Parameter, Signature, cleandoc
@@ -17,7 +17,7 @@ from typer.main import get_command_from_info
 from typer.models import CommandInfo
 
 from bothways import registry
-from bothways.configs import Config, bare, holds_list, kind_of, leaves, place_of, spoken_changes, told
+from bothways.configs import Config, bare, holds_list, kind_of, leaves, spoken_changes, told
 from bothways.tasks.recipes import read_recipe, recipes
 from bothways.types import UserError
 
@@ -59,8 +59,8 @@ def command_of(task: str) -> Any:
 
     command.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in parameters}
-    text, short = _help_of(config), registry.entries("task")[task].help
-    info = CommandInfo(task, callback=command, help=text, short_help=short, context_settings=HELP_FLAGS)
+    (text, more), short = _help_of(config), registry.entries("task")[task].help
+    info = CommandInfo(task, callback=command, help=text, epilog=more, short_help=short, context_settings=HELP_FLAGS)
     return get_command_from_info(info, pretty_exceptions_short=False, rich_markup_mode="rich")
 
 
@@ -75,10 +75,21 @@ def list_flags(task: str) -> tuple[str, ...]:
     )
 
 
-def positionals(task: str) -> list[bool]:
-    """Of each positional argument of a task, in order, whether it takes several values."""
-    fields = config_of(task).model_fields.values()
-    return [holds_list(field.annotation) for field in fields if told(field, "argument")]
+def single_flags(task: str) -> tuple[str, ...]:
+    """The flags of a task that take one value."""
+    config, several = config_of(task), list_flags(task)
+    fields = [(place, field) for place, field in leaves(config) if not told(field, "live")]
+    found = [flag for place, field in fields if _typed(field) is not bool for flag in _flags(config, place, field)]
+    return (*(flag for flag in found if flag not in several), *(f"--{name}" for name in config.shortcuts), "--out")
+
+
+def needed_positionals(task: str, words: Sequence[str]) -> int:
+    """How many positional arguments must be there; a model, where no other flags name all the models."""
+    config = config_of(task)
+    arguments = [field for field in config.model_fields.values() if told(field, "argument")]
+    optional = sum(not field.is_required() for field in arguments)
+    named = {"--score", "--condition"} <= set(words)
+    return len(arguments) - (optional if named else 0)
 
 
 # ---- fields -> flags -----------------------------------------------------------------------------------------------
@@ -94,21 +105,11 @@ def _shortcuts(config: type[Config]) -> list[Parameter]:
     """The flags of settings deep in the tables, such as views.roll.reach."""
     found = []
     for name, short in config.shortcuts.items():
-        text = f"{short.description}. [default: {_defaults(config, tuple(short.place.split('.')), None)}]"
-        option = typer.Option(
-            f"--{name}",
-            help=text.replace("[", r"\["),
-            show_default=False,
-            rich_help_panel=_panel(config, ("", short.place)),
-        )
-        found.append(
-            Parameter(
-                short.place.replace(".", "__"),
-                Parameter.KEYWORD_ONLY,
-                default=None,
-                annotation=Annotated[short.kind | None, option],
-            )
-        )
+        place = tuple(short.place.split("."))
+        text = _escaped(f"{short.description}. [default: {_defaults(config, place, None)}]")
+        option = typer.Option(f"--{name}", help=text, show_default=False, rich_help_panel=place[0].capitalize())
+        kind: Any = Annotated[short.kind | None, option]
+        found.append(Parameter("__".join(place), Parameter.KEYWORD_ONLY, default=None, annotation=kind))
     return found
 
 
@@ -166,13 +167,22 @@ def _typed(field: FieldInfo) -> Any:
 # ---- help ----------------------------------------------------------------------------------------------------------
 
 
-def _help_of(config: type[Config]) -> str:
-    """The docstring of a Config as help: what stands under "Examples" is kept line by line."""
+def _help_of(config: type[Config]) -> tuple[str, str]:
+    """The docstring of a Config as (what stands before the options, what stands after them: entries, examples)."""
     text, _, examples = cleandoc(config.__doc__ or "").partition("\nExamples\n")
     paragraphs = [" ".join(part.split()) for part in text.strip().split("\n\n")]
-    body = "\n\n".join(paragraphs).replace("[", r"\[")
-    lines = [line.strip() for line in examples.strip().splitlines() if line.strip()]
-    return body + ("\n\n[bold]Examples[/bold]\n\n" + "\n\n".join(f"  {line}" for line in lines) if lines else "")
+    sections = []
+    for kind, how in config.listed_kinds.items():
+        entries = registry.entries(kind).items()
+        sections.append([_escaped(how), *(f"  {name:14} {_escaped(entry.help)}" for name, entry in entries)])
+    given = [f"  {_escaped(line.strip())}" for line in examples.strip().splitlines() if line.strip()]
+    sections += [["Examples", *given]] if given else []
+    more = "\n\n".join("\n".join([f"[bold]{head}[/bold]", *lines]) for head, *lines in sections)
+    return _escaped("\n\n".join(paragraphs)), more
+
+
+def _escaped(text: str) -> str:
+    return text.replace("[", r"\[")
 
 
 def described(config: type[Config], place: tuple[str, ...], field: FieldInfo) -> str:
@@ -184,7 +194,10 @@ def described(config: type[Config], place: tuple[str, ...], field: FieldInfo) ->
         text += f": {', '.join(registry.names(kind))}, or PATH.py:NAME"
     if field.is_required() or told(field, "argument"):
         return text + "."
-    return f"{text}. [default: {_defaults(config, place, field)}]"
+    default = _defaults(config, place, field)
+    if told(field, "common") and ":" in default:  # the first screen has no room for every recipe's
+        default = "the recipe's"
+    return f"{text}. [default: {default}]" if default != "none" else f"{text}."
 
 
 def _defaults(config: type[Config], place: tuple[str, ...], field: FieldInfo | None) -> str:
@@ -193,13 +206,17 @@ def _defaults(config: type[Config], place: tuple[str, ...], field: FieldInfo | N
     own = None if own is PydanticUndefined else own
     others = {}
     for recipe, tables in _recipes_of(config.recipe_task).items():
+        if recipe in registry.entries("task") and recipe != config.default_recipe({}):
+            continue  # the recipe of another task
         value: Any = tables
         for part in place:
             value = value.get(part) if isinstance(value, Mapping) else None
         if value is not None and value != own and not isinstance(value, Mapping):
             others[recipe] = value
-    shown = [_spoken(own), *(f"{recipe} {_spoken(value)}" for recipe, value in others.items())]
-    return "; ".join([shown[0], ", ".join(shown[1:])]) if others else shown[0]
+    if not others:
+        return _spoken(own)
+    told_of = ", ".join(f"{recipe} {_spoken(value)}" for recipe, value in others.items())
+    return f"the recipe's: {told_of}; else {_spoken(own)}"
 
 
 def _spoken(value: Any) -> str:
@@ -229,8 +246,8 @@ def _of_the_run(task: str, config: type[Config]) -> list[Parameter]:
         add("out", Path | None, None, "--out", f"The run folder. \\[default: runs/{task}]")
         for key, (flag, text) in SWITCHES.items():
             add(key, bool, False, flag, text)
-        add("dry_run", bool, False, "--dry-run", "Check everything, print the settings, do nothing.")
-    add("as_json", bool, False, "--json", "Print what was measured as JSON, and nothing else.")
+        add("dry_run", bool, False, "--dry-run", "Check, print the settings, and stop.")
+    add("as_json", bool, False, "--json", "Print the measures as JSON alone.")
     return [Parameter(n, Parameter.KEYWORD_ONLY, default=d, annotation=Annotated[k, o]) for n, k, o, d in found]
 
 
@@ -249,6 +266,3 @@ def _given(task: str, config: type[Config], typed: dict[str, Any]) -> Given:
 def _value(value: Any) -> Any:
     """A list that nobody typed is none."""
     return None if value in ([], ()) else value
-
-
-__all__ = ["Given", "command_of", "config_of", "described", "list_flags", "place_of", "positionals"]

@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from bothways import registry
-from bothways.cli.commands import command_of, list_flags
+from bothways.cli.commands import command_of, list_flags, needed_positionals, single_flags
 from bothways.cli.show import complain
 from bothways.types import RunError, UserError
 from bothways.version import __version__
@@ -31,7 +31,7 @@ class Commands(TyperGroup):
 app = typer.Typer(
     cls=Commands,
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -46,26 +46,36 @@ def version(show: Annotated[bool, typer.Option("--version", help="Print the vers
         raise typer.Exit
 
 
-LISTS = ("--class", "--judge", "--only", "--score", "--condition", "--channel")
-LISTS_OF = {  # options that take one value in other commands
-    "explain": ("--classes", "--fail-on"),
-    "curves": ("--steps", "--depth-offsets"),
-}
-
-
 def repeated(arguments: list[str]) -> list[str]:
-    """``--class a b c`` -> ``--class a --class b --class c``, as people type it."""
-    spread, many = [], ""
+    """``--class a b c`` -> ``--class a --class b --class c``, as people type it.
+
+    Values follow a flag that takes several up to the next flag. Where a positional argument is then missing, the last
+    of those values is it: ``generate --class frog MODEL`` draws frogs with MODEL. ``--`` ends the values of a flag.
+    """
     task = arguments[0] if arguments else ""
-    lists = (*LISTS, *LISTS_OF.get(task, ())) if task not in registry.entries("task") else list_flags(task)
-    for argument in arguments:
-        if argument.startswith("-") and not _is_number(argument):
-            many = argument if argument in lists else ""
-            spread.append(argument)
-        elif many and spread[-1] != many:
-            spread += [many, argument]
+    if task not in registry.entries("task"):
+        return arguments
+    lists, single = list_flags(task), single_flags(task)
+    spread, taken, many, positional = [task], [], "", 0
+    words = iter(arguments[1:])
+    for word in words:
+        if word == "--":
+            many = ""
+        elif word.startswith("-") and not _is_number(word):
+            many = word if word in lists else ""
+            if not many:
+                spread.append(word)
+            if word in single:
+                spread += [value for value in [next(words, None)] if value is not None]
+        elif many:
+            taken.append(len(spread))
+            spread += [many, word]
         else:
-            spread.append(argument)
+            positional += 1
+            spread.append(word)
+    if taken and positional < needed_positionals(task, spread):
+        place = taken[-1]  # a flag and its value
+        spread[place : place + 2] = spread[place + 1 : place + 2]
     return spread
 
 

@@ -1,12 +1,19 @@
-"""Commands that say what there is: ``models`` and ``recipes``."""
+"""Commands that say what there is: ``models``, ``recipes`` and ``registry``."""
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+from rich.markup import escape
 from rich.table import Column, Table
 
+from bothways import registry
+from bothways.cli.commands import config_of
 from bothways.cli.entry import app
 from bothways.cli.show import console, say
-from bothways.tasks.recipes import recipes
+from bothways.tasks.recipes import read_recipe, recipe_folder, recipes
+from bothways.types import UserError
 
 
 @app.command(help="The bundled models and flows, what they reached, the sizes of U-Nets, and the kinds of address.")
@@ -46,16 +53,38 @@ def models() -> None:
             say(f"  {example:36}  {what}{install and f'; first type: {install}'}")
 
 
-@app.command("recipes", help="The recipes for drawing and for training.")
-def list_recipes() -> None:
-    titles = {
-        "generate": "bothways generate --recipe",
-        "train": "bothways train",
-        "pretrain": "bothways pretrain",
-        "finetune": "bothways finetune FLOW --recipe",
-    }
-    for task, command in titles.items():
-        table = Table("name", "what it is", title=f"{command} NAME", title_justify="left")
-        for name, text in recipes(task).items():
-            table.add_row(name, text)
+@app.command("recipes", help="The recipes for drawing and for training; of one by its name, all its settings.")
+def list_recipes(
+    name: Annotated[str | None, typer.Argument(help="A recipe, to print its file.", show_default=False)] = None,
+) -> None:
+    tasks = {config_of(task).recipe_task: task for task in reversed(registry.names("task"))}
+    if name is not None:
+        task = next((task for task in tasks if task and name in recipes(task)), "generate")
+        read_recipe(name, task)  # an unknown name is refused with the nearest
+        say((recipe_folder() / f"{name}.toml").read_text(encoding="utf-8").rstrip())
+        return
+    for task in (task for task in tasks if task):
+        table = Table("name", "what it is", title=f"bothways {task}", title_justify="left")
+        for recipe, text in recipes(task).items():
+            table.add_row(recipe, text)
+        console.print(table)
+
+
+REGISTRY_HELP = """
+What can be chosen by name: objectives, views, canvases, schedules, solvers, paths, couplings, heads, judges and tasks.
+
+One of your own stands beside them by its file, PATH.py:NAME, or as a Python object.
+"""
+
+
+@app.command("registry", help=REGISTRY_HELP + "\n\nExample:\n\n  bothways registry objective")
+def list_registry(
+    kind: Annotated[str | None, typer.Argument(help="One kind; all where it is left out.", show_default=False)] = None,
+) -> None:
+    if kind is not None and kind not in registry.PLACES:
+        raise UserError(f"kind {kind!r} is not known; {registry.nearest(kind, registry.PLACES)}")
+    for one in [kind] if kind else registry.PLACES:
+        table = Table("name", "what it is", "paper", "declared in", title=one, title_justify="left")
+        for name, entry in registry.entries(one).items():
+            table.add_row(name, escape(entry.help), entry.reference, entry.module.removeprefix("bothways."))
         console.print(table)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
@@ -48,8 +49,14 @@ def finish(drawing: Any, out: Path, dry_run: bool) -> None:
     say(f"{len(result)} pictures in {out}/images, the report in {page}")
 
 
+SECONDS_BETWEEN_LINES = 10.0  # of a log, where there is no terminal to draw a bar on
+
+
 def follow(frames: Iterable[Any], total: int, title: str, done: int = 0, to: Console = console) -> None:
-    """A progress bar with time left and the last measured values."""
+    """Progress with time left and the last measured values: a bar on a terminal, elsewhere a line now and then."""
+    if not to.is_terminal:
+        _log(frames, total, title, done, to)
+        return
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -60,8 +67,22 @@ def follow(frames: Iterable[Any], total: int, title: str, done: int = 0, to: Con
     with Progress(*columns, TimeRemainingColumn(), TextColumn("{task.fields[values]}"), console=to) as bar:
         task = bar.add_task(title, total=total, completed=done, values="")
         for frame in frames:
-            values = "  ".join(f"{name} {value:.3g}" for name, value in frame.stats.items())
-            bar.update(task, advance=1, values=values)
+            bar.update(task, advance=1, values=_values(frame))
+
+
+def _log(frames: Iterable[Any], total: int, title: str, done: int, to: Console) -> None:
+    began, last, made = time.monotonic(), time.monotonic(), 0
+    for frame in frames:
+        made, now = made + 1, time.monotonic()
+        if now - last >= SECONDS_BETWEEN_LINES:
+            last = now
+            left = (now - began) / made * max(0, total - done - made)
+            line = f"{title}: {done + made} of {total}, {left:.0f} s left  {_values(frame)}"
+            to.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _values(frame: Any) -> str:
+    return "  ".join(f"{name} {value:.3g}" for name, value in frame.stats.items())
 
 
 def write_page(runs: list[Path], out: Path) -> Path:

@@ -24,7 +24,7 @@ class CanvasConfig(OpenConfig):
     """How a picture is held, and what it starts from. Lengths below 1 are shares of its side, others pixels."""
 
     kind: chosen("canvas") = setting("stack", "how the picture is held")  # type: ignore[valid-type]
-    size: int | None = setting(None, "pixels of a side; none for the model's own size", ge=1, common=True)
+    size: int | None = setting(None, "pixels of a side; else the model's own size", ge=1, common=True)
     border: float = setting(0.0, "margin of the canvas on each side (share or pixels)", ge=0)
     squash: Literal["tanh", "clamp"] = setting("tanh", "how the canvas is kept in [0, 1]: tanh or clamp")
     start: Literal["grey", "noise", "low-noise", "photo"] = setting(
@@ -44,7 +44,7 @@ class CanvasConfig(OpenConfig):
 class ViewsConfig(OpenConfig):
     """How models see the picture: copies of it, through views in order; each other key is a view with its settings."""
 
-    copies: int = setting(1, "augmented copies that the model sees at each step", ge=1, common=True)
+    copies: int = setting(1, "augmented copies a step", ge=1, common=True)
 
 
 class AscentConfig(Config):

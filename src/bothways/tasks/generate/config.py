@@ -51,6 +51,11 @@ class DrawingConfig(Config):
     """What every task that draws is told."""
 
     recipe_task: ClassVar[str] = "generate"
+    listed_kinds: ClassVar[Mapping[str, str]] = {
+        "objective": "Objectives (--objective NAME:WEIGHT, --set terms.NAME.weight=2)",
+        "view": "Views (--set views.NAME.SETTING=VALUE)",
+        "canvas": "Canvases (--kind NAME, --set canvas.SETTING=VALUE)",
+    }
     shortcuts: ClassVar[Mapping[str, Shortcut]] = {
         "jitter": Shortcut("views.roll.reach", float, "Reach of a random roll (share or pixels)"),
         "shift": Shortcut("views.shift.reach", float, "Reach of a random shift (share or pixels)"),
@@ -58,24 +63,19 @@ class DrawingConfig(Config):
         "statistics": Shortcut("terms.statistics.form", str, "Channel statistics as a prior: spread, batch, sampled"),
     }
 
-    model: Live = setting(None, "The model's address; left out where --score and --condition say all.", argument=True)
+    model: Live = setting(None, "The model's address (see bothways models).", argument=True)
     classes: Several | None = setting(None, "names or numbers of classes", flags=("--class",), common=True)
     n: int = setting(4, "pictures of each class", ge=1, flags=("--n", "-n"), common=True)
-    recipe: str = setting("icons", "a recipe's name (see bothways recipes) or a .toml file", common=True)
-    prompts: Several | None = setting(
-        None, "words, for a model that reads text, with a signed weight after a colon if it is not 1",
-        flags=("--prompt",), common=True,
-    )  # fmt: skip
-    layer: str | None = setting(None, "a layer of the model, or --channel of it, to be excited", common=True)
+    recipe: str = setting("icons", "a name (bothways recipes) or .toml file", common=True)
+    prompts: Several | None = setting(None, "words, each with :WEIGHT if it is not 1", flags=("--prompt",), common=True)
+    layer: str | None = setting(None, "a layer of the model to excite", common=True)
     channels: Several | None = setting(None, "channels of --layer", flags=("--channel",), common=True)
     photo: Live = setting(None, "the photo: an image file, a folder or parquet of them, or a tensor", live=True)
     mask: Live = setting(None, "an image of the photo's size, white where it may change", live=True)
     box: Box | None = setting(None, "pixels in place of a mask", live=True)
     style: Live = setting(None, "the picture whose style is taken", live=True)
-    seed: int = setting(0, "of the run; a picture's own seed follows from it and its number", ge=0, common=True)
-    data: Live = setting(
-        None, "real pictures (parquet or folder), or the file that bothways statistics wrote", common=True
-    )
+    seed: int = setting(0, "of the run and its pictures", ge=0, common=True)
+    data: Live = setting(None, "real pictures, or a file of bothways statistics", common=True)
     score: Several | None = setting(None, "models that say what is real; none for MODEL")
     condition: Several | None = setting(None, "models that say which class; none for MODEL")
     weights: Live = setting(None, "a safetensors file for the model")
