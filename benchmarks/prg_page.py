@@ -21,7 +21,7 @@ from PIL import Image, ImageChops
 from bothways.numerics.association import mean_interval
 from bothways.report.charts import ASIDE, Chart
 from bothways.report.compared import losses_over, share_bars, shares_over
-from bothways.report.flow_charts import axes_layout, whiskers
+from bothways.report.curves import axes_layout, whiskers
 from bothways.report.template import packed_plotly, templates
 
 Rows = Sequence[Mapping[str, str]]

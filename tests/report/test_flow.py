@@ -12,6 +12,7 @@ import torch
 
 from bothways.numerics.draws import generator
 from bothways.report import flow, flow_charts, render
+from bothways.report.pictures import strip_size
 from bothways.representation.diagnostics import jacobian_gain, paths, round_trip, side_by_side, straightness, strips
 from bothways.representation.information import mutual_information_indicator
 from bothways.representation.likelihood import Integration, bits_per_dim
@@ -55,8 +56,8 @@ def measured(folder: RunFolder, variance: float = 0.5) -> dict:
 
 
 def flow_run(path: Path, variance: float = 0.5) -> RunFolder:
-    settings = {"settings": {"recipe": "pretrain", "steps": 40}, "model": {"name": "unet-tiny"}}
-    folder = RunFolder.create(path, settings)
+    tables = {"task": "pretrain", "settings": {"recipe": "otcfm", "steps": 40}, "model": {"name": "unet-tiny"}}
+    folder = RunFolder.create(path, tables)
     for step in range(1, 41):
         folder.append_frame(Frame(step, step / 40, None, {"loss": 1 / step, "rate": 1e-3}), 0)
     folder.write_measures({"flow": measured(folder, variance), "cost": {"seconds": 75.4, "peak_mb": 900.0}})
@@ -75,7 +76,7 @@ def html(run: RunFolder) -> str:
 
 
 def test_the_page_says_what_was_trained_and_shows_every_part(html: str) -> None:
-    assert "pretrain trained unet-tiny for 40 steps in 1 min 15 s on 3 May 2026." in html
+    assert "otcfm trained unet-tiny for 40 steps in 1 min 15 s on 3 May 2026." in html
     titles = ("From picture to noise", "The flow in numbers", "Likelihood and straightness", "There and back")
     for title in (*titles, "How it stretches", "What the noise leaves", "A Swiss roll", "While it was training"):
         assert f"<h3>{title}</h3>" in html, title
@@ -99,8 +100,8 @@ def test_every_strip_is_embedded_as_it_lies_on_disk(html: str, run: RunFolder) -
         assert base64.b64encode((run.path / file).read_bytes()).decode() in html
     assert 'width="480" height="96"' in html  # 5 states of 8 x 8, twelvefold
     assert "<li>picture</li><li>0.25</li>" in html
-    assert flow.strip_size(9 * 224, 224) == (1100, 122)
-    assert flow.strip_size(9 * 64, 64) == (576, 64)
+    assert strip_size(9 * 224, 224) == (1100, 122)
+    assert strip_size(9 * 64, 64) == (576, 64)
 
 
 def test_charts_are_valid_plotly(run: RunFolder) -> None:
@@ -120,7 +121,7 @@ def test_charts_are_valid_plotly(run: RunFolder) -> None:
 
 
 def test_what_was_not_measured_is_left_out_and_what_is_broken_does_not_break_the_page(tmp_path: Path) -> None:
-    folder = RunFolder.create(tmp_path / "bare", {"settings": {"recipe": "pretrain"}})
+    folder = RunFolder.create(tmp_path / "bare", {"task": "pretrain", "settings": {}})
     folder.write_measures({"flow": {}})
     words = render([folder])
     assert "pretrain trained a flow." in words or "pretrain trained a flow on" in words
@@ -146,7 +147,7 @@ def test_what_was_not_measured_is_left_out_and_what_is_broken_does_not_break_the
 
 
 def test_a_strip_outside_the_folder_or_gone_is_refused(tmp_path: Path) -> None:
-    folder = RunFolder.create(tmp_path / "run", {"settings": {}})
+    folder = RunFolder.create(tmp_path / "run", {"task": "diagnose", "settings": {}})
     (tmp_path / "secret.png").write_bytes(to_png(torch.zeros(3, 4, 4)))
     for file, why in (("../secret.png", "outside the run folder"), ("images/gone.png", "no such file")):
         folder.write_measures({"flow": {"strips": [file]}})
@@ -155,7 +156,7 @@ def test_a_strip_outside_the_folder_or_gone_is_refused(tmp_path: Path) -> None:
 
 
 def test_two_flows_stand_side_by_side(run: RunFolder, tmp_path: Path) -> None:
-    other = RunFolder.create(tmp_path / "other", {"settings": {"recipe": "pretrain"}})
+    other = RunFolder.create(tmp_path / "other", {"task": "pretrain", "settings": {}})
     other.write_measures({"flow": {"likelihood": {"bits_per_dim": 3.25, "low": 3.0, "high": 3.5}}})
     page = render([run, other])
     table = page.split("Side by side</h2>")[1].split("</section>")[0]

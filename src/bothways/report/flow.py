@@ -18,14 +18,13 @@ low, high: the ends of a 95 % interval over pictures, null where there is none. 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from bothways.report import flow_charts
-from bothways.report.charts import Chart
+from bothways.report.charts import Part
+from bothways.report.curves import is_number
+from bothways.report.sections import measured
 from bothways.report.tables import MISSING, Cell, Table, cost_of, count, name, number, significant, time
-
-STRIP_HEIGHT, STRIP_WIDTH = 96, 1100  # CSS pixels: of a row of states, at most
 
 TABLE_ROWS = 12  # of a curve, in its table
 PLAIN = ("depth", "steps")  # what was chosen, not measured: written without digits that say nothing
@@ -33,14 +32,8 @@ PLAIN = ("depth", "steps")  # what was chosen, not measured: written without dig
 Facts = Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Part:
-    """One thing that was measured: its title, what a newcomer needs to read it, its charts, and its table if any."""
-
-    title: str
-    note: str
-    charts: Sequence[Chart]
-    table: Table | None = None
+work = "measuring"
+sentence_of = measured
 
 
 def facts_of(measures: Facts) -> Facts | None:
@@ -49,10 +42,13 @@ def facts_of(measures: Facts) -> Facts | None:
     return facts if isinstance(facts, Mapping) else None
 
 
-def strip_size(width: int, height: int) -> tuple[int, int]:
-    """How large a row of states is shown, in CSS pixels: enlarged by a whole factor, or shrunk to the page."""
-    scale = min(max(1, STRIP_HEIGHT // height), STRIP_WIDTH / width)
-    return round(width * scale), round(height * scale)
+def section(measures: Facts) -> dict[str, Any] | None:
+    """What the page shows first; None for a run that measured no flow."""
+    facts = facts_of(measures)
+    if facts is None:
+        return None
+    strips = [str(file) for file in facts.get("strips") or []]
+    return {"strips": strips, "depths": depth_labels(facts), "numbers": numbers_table(facts), "parts": parts(facts)}
 
 
 def depth_labels(facts: Facts) -> list[str]:
@@ -67,7 +63,7 @@ def depth_labels(facts: Facts) -> list[str]:
 
 def between(low: Any, high: Any) -> Cell:
     """2.51–2.63."""
-    if not (flow_charts.is_number(low) and flow_charts.is_number(high)):
+    if not (is_number(low) and is_number(high)):
         return Cell(MISSING, kind="missing")
     return Cell(f"{significant(low)}–{significant(high)}", f"{low} to {high}", kind="number")
 
@@ -80,7 +76,7 @@ def _walk(facts: Facts, remark: str = "") -> Cell:
 
 def _plain(value: Any) -> Cell:
     """A depth, or a number of steps: 0.25 -> 0.25, 1.0 -> 1."""
-    return Cell(f"{value:.3g}", value, kind="number") if flow_charts.is_number(value) else Cell(MISSING, kind="missing")
+    return Cell(f"{value:.3g}", value, kind="number") if is_number(value) else Cell(MISSING, kind="missing")
 
 
 def _loss_rows(facts: Facts) -> list[list[Cell]]:
@@ -105,7 +101,7 @@ def numbers_table(facts: Facts) -> Table:
     if straight := facts.get("straightness"):
         ends = [straight.get(key) for key in ("low", "high")]
         dims = straight.get("dims")
-        each = [end / dims if dims and flow_charts.is_number(end) else None for end in ends]
+        each = [end / dims if dims and is_number(end) else None for end in ends]
         pictures, how = count(straight.get("n")), _walk(straight)
         rows.append([name("Straightness"), number(straight.get("total")), between(*ends), pictures, how])
         rows.append(

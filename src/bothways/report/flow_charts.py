@@ -7,65 +7,13 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from bothways.report.charts import ACCENT, ASIDE, Chart, base_layout
+from bothways.report.charts import Chart, base_layout
+from bothways.report.curves import SHADE, axes_layout, complete_rows, curve_trace, interval_band, is_number
 from bothways.report.tables import significant
 
-HEIGHT = 260
-AXIS = {"automargin": True, "fixedrange": True, "zeroline": False, "nticks": 6}
 ROLL = ((47, 111, 187), (10, 127, 90), (200, 96, 24))  # red, green, blue from the roll's inner end to its outer
 HUES = 12
-SHADE = "; the shade is the 95 % interval"
 PATHS_AT_MOST = 240
-
-
-def is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def complete_rows(rows: Sequence[Mapping[str, Any]], *keys: str) -> list[Mapping[str, Any]]:
-    return [row for row in rows if all(is_number(row.get(key)) for key in keys)]
-
-
-def curve_trace(x: Sequence[float], y: Sequence[float], hover: str, **more: Any) -> dict[str, Any]:
-    colour = f"rgb({ACCENT})"
-    line = {"line": {"color": colour, "width": 1.8}, "marker": {"color": colour, "size": 5}}
-    mode = "lines" if len(x) > 30 else "lines+markers"
-    return {"type": "scatter", "mode": mode, "x": list(x), "y": list(y), "hovertemplate": hover, **line, **more}
-
-
-def axes_layout(x: str, y: str, **more: Any) -> dict[str, Any]:
-    layout = {
-        "margin": {"l": 8, "r": 12, "t": 8, "b": 8},
-        "xaxis": {**AXIS, "title": {"text": x}, "showgrid": False},
-        "yaxis": {**AXIS, "title": {"text": y}},
-        "hovermode": "closest",
-    }
-    return base_layout(HEIGHT, **{**layout, **more})
-
-
-def interval_band(rows: Sequence[Mapping[str, Any]], over: str = "depth") -> list[dict[str, Any]]:
-    """The 95 % intervals of rows over one of their values, as an area; none where they are missing."""
-    rows = complete_rows(rows, over, "low", "high")
-    x, low, high = ([row[key] for row in rows] for key in (over, "low", "high"))
-    shape = {"type": "scatter", "mode": "lines", "x": [*x, *x[::-1]], "y": [*high, *low[::-1]], "fill": "toself"}
-    fill = {"fillcolor": f"rgba({ACCENT},0.18)", "line": {"width": 0}, "hoverinfo": "skip"}
-    return [{**shape, **fill}] if rows else []
-
-
-def whiskers(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The 95 % intervals of shares as error bars, in percent; of no width where a row has none."""
-
-    def reach(row: Mapping[str, Any], key: str) -> float:
-        return 100 * abs(row[key] - row["value"]) if is_number(row.get(key)) else 0.0
-
-    up, down = ([reach(row, key) for row in rows] for key in ("high", "low"))
-    return {"type": "data", "symmetric": False, "array": up, "arrayminus": down, "thickness": 1.2, "width": 4}
-
-
-def line_across(height: float) -> dict[str, Any]:
-    """A dotted line at a height: what the measured is held to."""
-    line = {"color": f"rgb({ASIDE})", "width": 1.2, "dash": "dot"}
-    return {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": height, "y1": height, "line": line}
 
 
 def bits(facts: Mapping[str, Any]) -> Chart | None:
@@ -77,7 +25,6 @@ def bits(facts: Mapping[str, Any]) -> Chart | None:
         "type": "histogram",
         "x": found,
         "nbinsx": max(8, min(40, round(2 * math.sqrt(len(found))))),
-        "marker": {"color": f"rgba({ACCENT},0.72)"},
         "hovertemplate": "%{x} bits<br>%{y} pictures<extra></extra>",
     }
     words = (
@@ -118,7 +65,7 @@ def round_trip(rows: Sequence[Mapping[str, Any]]) -> Chart | None:
         label = {"x": math.log10(x[-1]), "y": math.log10(y[-1]), "text": f"depth {depth:g}", "xanchor": "left"}
         notes.append({**label, "xshift": 6, "showarrow": False})
     layout = axes_layout("steps each way", "rms difference", annotations=notes)
-    layout["margin"] = {**layout["margin"], "r": 74}
+    layout["margin"] = {"r": 74}
     counts = sorted({row["steps"] for row in found})
     layout["xaxis"] |= {"type": "log", "tickvals": counts, "ticktext": [str(n) for n in counts]}
     layout["yaxis"] |= {"type": "log", "dtick": 1, "exponentformat": "none"}
