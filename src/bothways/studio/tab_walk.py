@@ -13,7 +13,7 @@ from bothways.runs import RunFolder
 from bothways.studio import fragments
 from bothways.studio.jobs import Job, Jobs
 from bothways.studio.pane import QUIET, build_pane
-from bothways.studio.requests import Stroll
+from bothways.studio.requests import Request
 from bothways.studio.shelf import Shelf
 from bothways.studio.tab_photo import FILES, taken
 from bothways.tasks.walk.run import STEPS
@@ -23,13 +23,14 @@ FLOW_INFO = "A bundled one, of which -prg is a classifier too, or the folder of 
 DATA_INFO = "A folder or parquet of pictures, digits, or hub:OWNER/NAME; the nearest are looked for at every depth"
 
 
-def ask(flow: str | None, photo: Tensor | None, steps: float | None, data: str | None, limit: float | None) -> Stroll:
+def ask(flow: str | None, photo: Tensor | None, steps: float | None, data: str | None, limit: float | None) -> Request:
     """The request of the form's values. Raises UserError."""
     if not flow:
         raise UserError("no flow was chosen; choose one, such as bundled:cifar10-prg")
     if photo is None:
         raise UserError("no photo was given; choose one")
-    return Stroll(flow, photo, int(steps or STEPS), (data or "").strip() or None, int(limit or 1))
+    values = {"flow": flow, "photo": photo, "steps": int(steps or STEPS), "limit": int(limit or 1)}
+    return Request("walk", "walk", {**values, "data": (data or "").strip() or None})
 
 
 def flows(shelf: Shelf) -> list[str]:
