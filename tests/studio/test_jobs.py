@@ -190,8 +190,8 @@ def test_a_hole_is_filled_and_nothing_else_changes(jobs: Jobs) -> None:
     assert not moved[mask == 0].any()
 
 
-@pytest.mark.parametrize("task", ["style", "invert"])
-def test_a_photo_is_restyled_and_rebuilt(jobs: Jobs, task: str) -> None:
+@pytest.mark.parametrize("task", ["style", "invert", "accentuate"])
+def test_a_photo_is_restyled_rebuilt_and_accentuated(jobs: Jobs, task: str) -> None:
     photo, painting = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(2))
     leftover = torch.ones(16, 16)  # of another task's form
     job = ended(jobs.submit(changed(task, photo, leftover, painting, ("barrel",))))

@@ -64,7 +64,8 @@ def config_of(task: str) -> type[Config]:
 
 def description(task: str, name: str) -> str:
     """What the Config of a task says of a setting, by its dotted name: the help of its field in a form."""
-    return next(field.description or "" for place, field in leaves(config_of(task)) if ".".join(place) == name)
+    text = next(field.description or "" for place, field in leaves(config_of(task)) if ".".join(place) == name)
+    return text[:1].upper() + text[1:]
 
 
 def photo_tasks() -> dict[str, str]:

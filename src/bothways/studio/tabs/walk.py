@@ -15,7 +15,7 @@ from bothways.studio.jobs import Job, Jobs
 from bothways.studio.pane import QUIET, build_pane
 from bothways.studio.requests import Request
 from bothways.studio.shelf import Shelf
-from bothways.studio.tab_photo import FILES, taken
+from bothways.studio.tabs.photo import FILES, taken
 from bothways.tasks.walk.run import STEPS
 from bothways.types import UserError
 

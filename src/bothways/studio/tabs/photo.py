@@ -17,7 +17,7 @@ from bothways.studio.jobs import Job, Jobs
 from bothways.studio.pane import QUIET, Pane, build_pane
 from bothways.studio.requests import Request, description, photo_request, photo_tasks, read_box, takes
 from bothways.studio.shelf import Form
-from bothways.studio.tab_generate import CHANGES_INFO, build_model, build_numbers, described, learned, refilled
+from bothways.studio.tabs.generate import CHANGES_INFO, build_model, build_numbers, described, learned, refilled
 from bothways.studio.uploads import FORMATS, read_mask, read_upload
 from bothways.types import UserError
 
