@@ -25,7 +25,7 @@ from torch import Tensor
 import bothways
 from bothways.models.adapter import Adapter
 from bothways.numerics.draws import generator
-from bothways.numerics.measures import wilson_interval
+from bothways.numerics.intervals import wilson_interval
 from bothways.runs import to_png
 
 PHOTO = {"start": "photo", "start_noise": 0.0}

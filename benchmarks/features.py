@@ -36,7 +36,7 @@ from bothways.data.reader import Reader
 from bothways.representation.activations import MIDDLE, activations
 from bothways.representation.encode import Walk, walk
 from bothways.tasks.features.plan import ROWS
-from bothways.tasks.features.run import prepare_features
+from bothways.tasks.shelf import work_of
 
 FLOW = "bundled:cifar10-flow"
 KINDS: dict[str, dict[str, Any]] = {
@@ -76,7 +76,7 @@ def measured(kind: str, asked: argparse.Namespace) -> dict[str, Any]:
     count = asked.batch * part * (asked.rounds + 1)
     options = {"splits": "test", "limit": count, "probes": "none", "batch": asked.batch, "dtype": asked.dtype}
     with tempfile.TemporaryDirectory() as place:
-        work = prepare_features(FLOW, asked.data, **KINDS[kind], **options, out=Path(place) / "run")
+        work: Any = work_of("features", FLOW, asked.data, **KINDS[kind], **options, out=Path(place) / "run")
         x = bothways.load_images(asked.data, split="test", limit=asked.batch).images.float() / 255
         alone = bare(work.extractor.flow, kind, x)
         frames = work.run()
@@ -127,7 +127,7 @@ def test_set(asked: argparse.Namespace) -> Iterator[dict[str, Any]]:
         made = bothways.features(FLOW, asked.data, **how, **options, dtype=asked.dtype)
         seconds, used = time.perf_counter() - began, spent() - cpu
         scale = PAPER["pictures"] / asked.pictures  # type: ignore[operator]
-        calls = made.measures["calls"]
+        calls = made.facts.calls
         yield {
             "kind": kind, "pictures": asked.pictures, "seconds": round(seconds, 2), "cpu_seconds": round(used, 2),
             "calls_a_picture": calls, "calls": calls * -(-asked.pictures // asked.batch),

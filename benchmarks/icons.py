@@ -17,7 +17,7 @@ import bothways
 from bothways.judging.judges import default_judges
 from bothways.judging.references import reference
 from bothways.judging.verdicts import judge, mean_blur
-from bothways.numerics.measures import wilson_interval
+from bothways.numerics.intervals import wilson_interval
 from bothways.runs import to_png
 
 

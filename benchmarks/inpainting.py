@@ -21,10 +21,9 @@ import torch.nn.functional as F
 
 import bothways
 from bothways.models.catalogue import kept_statistics, load_model
-from bothways.numerics.association import mean_interval
 from bothways.numerics.draws import Draws
 from bothways.numerics.fill import Smoothness, harmonic_fill, tension_fill
-from bothways.numerics.measures import wilson_interval
+from bothways.numerics.intervals import mean_interval, wilson_interval
 from bothways.runs import to_png
 from bothways.synthesis.ascent import Ascent, ascend
 from bothways.synthesis.config import AscentConfig

@@ -18,10 +18,10 @@ import torch
 from markupsafe import Markup
 from PIL import Image, ImageChops
 
-from bothways.numerics.association import mean_interval
+from bothways.numerics.intervals import mean_interval
+from bothways.report.axes import axes_layout, whiskers
 from bothways.report.charts import ASIDE, Chart
 from bothways.report.compared import losses_over, share_bars, shares_over
-from bothways.report.curves import axes_layout, whiskers
 from bothways.report.template import packed_plotly, templates
 
 Rows = Sequence[Mapping[str, str]]

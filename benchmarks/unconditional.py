@@ -20,14 +20,18 @@ import bothways
 from bothways.judging.judges import default_judges
 from bothways.judging.references import reference
 from bothways.judging.verdicts import judge
-from bothways.numerics.association import mean_interval
+from bothways.numerics.intervals import mean_interval
 from bothways.runs import to_png
 
+NOTHING_SAMPLED = {"terms.features.weight": 0.0, "terms.decision.weight": 0.0}
 # name: (recipe, what differs from it)
 ROWS = {
     "noise": ("dsf-paper", {"steps": 0}),
     "statistics_tv": ("statistics-tv", {}),
-    "statistics_tv_same_step": ("sampled", {"statistics": "spread", "terms.features.weight": 0.0, "terms.decision.weight": 0.0}),
+    "statistics_tv_same_step": (
+        "sampled",
+        {"statistics": "spread", "terms.features.weight": 0.0, "terms.decision.weight": 0.0},
+    ),
     "sampled": ("sampled", {}),
     "sampled_undecided": ("sampled", {"terms.decision.weight": 0.0}),
     "sampled_features_only": ("sampled", {"statistics": "spread", "terms.decision.weight": 0.0}),

@@ -56,7 +56,7 @@ def test_import_loads_nothing_heavy_and_asks_nobody() -> None:
 
 def test_the_catalogue_waits_for_no_library_of_models() -> None:
     loaded, attempts = watch("import bothways; bothways.load_model")
-    assert "bothways.models.timm_models" in loaded
+    assert "bothways.models.libraries.timm_models" in loaded
     assert sorted(loaded.intersection(HEAVY)) == []
     assert attempts == []
 

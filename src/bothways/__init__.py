@@ -31,6 +31,7 @@ Representation
     encode, decode  pictures walked to noise and back; exact gradients in flat memory
     sample          pictures of a flow -> Result
     likelihood      bits per dimension of pictures under a flow
+    walk            one picture to noise and back, what it is called on the way, and its nearest -> Walked
     diagnose        how straight a flow is, what is lost there and back, how it stretches, what noise leaves
 
 Errors
@@ -48,17 +49,14 @@ from bothways.version import __version__
 
 if TYPE_CHECKING:
     from bothways.data.sources import load_images
-    from bothways.models.catalogue import load_model
-    from bothways.models.classifiers import load_classifier
     from bothways.models.encoding import decode, encode
-    from bothways.models.flows import load_flow
+    from bothways.models.loader import load_classifier, load_flow, load_model
     from bothways.numerics.spectra import Spectrum
     from bothways.synthesis.dsf.score import dsf, dsf_score
     from bothways.tasks.curves.run import curves
-    from bothways.tasks.diagnose.run import diagnose, likelihood
     from bothways.tasks.evaluate.run import evaluate
     from bothways.tasks.explain.run import explain
-    from bothways.tasks.features.run import FeatureTables, features
+    from bothways.tasks.features.result import FeatureTables
     from bothways.tasks.finetune.run import Finetuned, finetune
     from bothways.tasks.pictures import Result
     from bothways.tasks.predict.run import predict
@@ -70,21 +68,18 @@ if TYPE_CHECKING:
     from bothways.types import Frame, ModelSpec, RunError, UserError
 
 _SHELF = {
-    "load_flow": "models.flows",
+    "load_flow": "models.loader",
     "load_images": "data.sources",
-    "load_model": "models.catalogue",
+    "load_model": "models.loader",
     "explain": "tasks.explain.run",
-    "load_classifier": "models.classifiers",
+    "load_classifier": "models.loader",
     "curves": "tasks.curves.run",
     "decode": "models.encoding",
     "encode": "models.encoding",
     "evaluate": "tasks.evaluate.run",
-    "FeatureTables": "tasks.features.run",
-    "features": "tasks.features.run",
+    "FeatureTables": "tasks.features.result",
     "Finetuned": "tasks.finetune.run",
     "finetune": "tasks.finetune.run",
-    "diagnose": "tasks.diagnose.run",
-    "likelihood": "tasks.diagnose.run",
     "predict": "tasks.predict.run",
     "Pretrained": "tasks.pretrain.run",
     "pretrain": "tasks.pretrain.run",
@@ -146,6 +141,7 @@ __all__ = [
     "spectrum",
     "statistics",
     "style",
+    "walk",
 ]
 
 

@@ -42,7 +42,7 @@ class ModelSpec:
     feature_layer: the module whose output, averaged over space, is the picture's feature vector (penultimate); its
         name followed by ``:input`` for what enters it, such as a head's.
     time_scale: what t is multiplied by before a velocity network sees it; None for a model without time.
-    path: of a flow, the name of the path that it was trained on (numerics/paths.py).
+    path: of a flow, the name of the path that it was trained on (representation/paths).
     levels: how many values a channel of the data can take, for the likelihood of what was rounded.
     """
 

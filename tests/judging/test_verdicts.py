@@ -10,7 +10,8 @@ import scipy.stats
 import torch
 from torch import Tensor, nn
 
-from bothways.judging.verdicts import Reference, image_measures, judge, mean_blur, penultimate
+from bothways.judging.measures import image_measures
+from bothways.judging.verdicts import Reference, judge, mean_blur, penultimate
 from bothways.numerics.measures import frechet_distance, kernel_distance, mean_pairwise_distance
 from bothways.types import ModelSpec, UserError, VisionModel
 

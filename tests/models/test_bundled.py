@@ -7,14 +7,7 @@ import pytest
 import torch
 
 import bothways
-from bothways.models.catalogue import (
-    BUNDLED,
-    bundled_classifiers,
-    bundled_flows,
-    bundled_names,
-    card,
-    kept_statistics,
-)
+from bothways.models.catalogue import BUNDLED, bundled_classifiers, bundled_flows, bundled_names, card, kept_statistics
 from bothways.numerics.draws import generator
 from bothways.representation.couplings.ot import ot
 from bothways.representation.flow_matching import flow_matching
@@ -44,7 +37,7 @@ def test_the_flow_made_a_classifier_reaches_what_its_card_says(shared: Path) -> 
 
 def test_an_address_of_one_kind_says_what_reads_it() -> None:
     for load, address, says in (
-        (bothways.load_model, "bundled:cifar10-prg", "load_classifier"),
+        (bothways.load_model, "bundled:cifar10-flow", "load_flow"),
         (bothways.load_model, "bundled:cifar10-prq", "cifar10-prg"),
         (bothways.load_classifier, "bundled:cifar10-flow", "bothways finetune"),
     ):

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from bothways.models.addresses import CARD, FINETUNED, FUNCTION, SCHEMES, scheme_of
 from bothways.models.catalogue import (
     BUILDERS,
     build_network,
@@ -18,10 +19,10 @@ from bothways.models.catalogue import (
     card,
     check_device,
     kept_statistics,
-    load_model,
     load_weights,
     spec_from,
 )
+from bothways.models.loader import load_classifier, load_model
 from bothways.types import ModelSpec, UserError
 
 SPEC = ModelSpec(8, (0.5,) * 3, (0.25,) * 3, 2)
@@ -259,3 +260,21 @@ def test_each_bundled_model_is_what_its_card_says() -> None:
     near = bundled_names()[0]
     assert f"type {near}" in refused(f"bundled:{near[:-1]}")
     assert f"bundled:{near}" in refused(f"bundeld:{near}")
+
+
+def test_a_flow_made_a_classifier_is_read_by_its_address_like_any_other() -> None:
+    image = torch.rand(1, 3, 32, 32)
+    with torch.no_grad():
+        found, wanted = (load("bundled:cifar10-prg").outputs(image) for load in (load_model, load_classifier))
+    assert torch.equal(found, wanted)
+    assert "leave spec= and weights= out" in refused("bundled:cifar10-prg", SPEC)
+    assert "leave spec= and weights= out" in refused("bundled:cifar10-prg", weights="w.safetensors")
+
+
+def test_every_kind_of_address_has_a_reader() -> None:
+    assert all(row.model or row.flow for row in SCHEMES.values())
+    assert scheme_of("bundled:cifar10-prg")[0] == FINETUNED
+    assert scheme_of("timm:resnet18") == ("timm", "resnet18")
+    assert scheme_of("a.py:build")[0] == scheme_of("a.py")[0] == FUNCTION
+    assert scheme_of("a/b.json")[0] == CARD
+    assert scheme_of("resnet50")[0] == ""

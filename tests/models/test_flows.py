@@ -17,8 +17,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from bothways import ModelSpec, UserError, load_flow, load_model
-from bothways.models import catalogue, hub
+from bothways.models import catalogue
 from bothways.models.catalogue import build_network
+from bothways.models.libraries import hub
 from bothways.models.nets.unet import UNet
 from bothways.numerics.draws import generator
 from bothways.numerics.solvers import grid, solver_of, walked

@@ -15,8 +15,8 @@ import torch
 
 from bothways import ModelSpec, UserError, load_model
 from bothways.cli import main
-from bothways.models import hub
-from bothways.models.hub import LIBRARIES
+from bothways.models.libraries import hub
+from bothways.models.libraries.hub import LIBRARIES
 from zoo import MEAN, NAMES, SIZE, STD, need
 
 Zoo = Callable[[str], str]

@@ -9,8 +9,8 @@ import pytest
 import scipy.stats
 import torch
 
-from bothways.numerics.association import auroc, mean_interval, spearman
-from bothways.numerics.measures import wilson_interval
+from bothways.numerics.association import auroc, spearman
+from bothways.numerics.intervals import mean_interval, wilson_interval
 from bothways.types import UserError
 
 LEVELS = [0.0, 0.1, 0.3]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bothways.models.catalogue import load_model
+from bothways.models.loader import load_model
 from bothways.studio.models import _told_apart, about, bundled
 from bothways.types import UserError
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from bothways.models.adapter import Adapter
-from bothways.models.catalogue import load_model
+from bothways.models.loader import load_model
 from bothways.numerics.draws import Draws
 from bothways.synthesis.das import toward
 from bothways.synthesis.dsf.score import dsf, dsf_score

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 import bothways
-from bothways.models.catalogue import load_model
+from bothways.models.loader import load_model
 from bothways.numerics.draws import Draws, generator
 from bothways.numerics.fill import Smoothness, harmonic_fill, laplacian, tension_fill
 from bothways.synthesis.ascent import Ascent, ascend

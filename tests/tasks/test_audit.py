@@ -13,7 +13,7 @@ import torch.nn.functional as F
 
 import bothways
 from bothways import ModelSpec, RunError, UserError
-from bothways.data.digits import NAME as DIGITS
+from bothways.data.builtin import DIGITS
 from bothways.data.sources import load_images
 from bothways.models.adapter import Adapter
 from bothways.models.nets.plain import PlainNet

@@ -61,7 +61,7 @@ def test_a_photo_is_the_start_byte_for_byte(toy: Adapter, tmp_path: Path) -> Non
             assert torch.equal(started(toy, recipe, border=border, **given), photos[[0, 1, 0]])
         noisy = started(toy, recipe, start_noise=0.3, **given)  # a photo has whites and blacks, so noise must be held
         assert 0.1 < (noisy - photos[[0, 1, 0]]).std() < 0.3
-    with pytest.raises(UserError, match="--set canvas.start_photo=FILE_OR_FOLDER"):
+    with pytest.raises(UserError, match=r"--set canvas\.start_photo=FILE_OR_FOLDER"):
         started(toy, "dsf", start="photo")
     with pytest.raises(UserError, match="does not exist"):
         started(toy, "dsf", start="photo", start_photo=str(tmp_path / "none"))

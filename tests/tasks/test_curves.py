@@ -17,7 +17,7 @@ from torch import Tensor
 from bothways import UserError, curves, evaluate, finetune, load_classifier, load_images
 from bothways.models.classifiers import how_of, reading
 from bothways.numerics.draws import generator
-from bothways.numerics.measures import wilson_interval
+from bothways.numerics.intervals import wilson_interval
 from bothways.numerics.solvers import fixed_names
 from bothways.representation.encode import Walk
 from bothways.representation.features import Features, features

@@ -12,6 +12,7 @@ from bothways.numerics.draws import generator
 from bothways.report import write_report
 from bothways.runs import RunFolder
 from bothways.tasks.demo.run import CLASSIFIER, Ten, named_right, prepare_walk, ten_pictures
+from bothways.tasks.work import perform
 
 
 def drawn(labels: list[int]) -> SimpleNamespace:
@@ -39,7 +40,7 @@ def test_data_without_a_class_are_refused_in_one_line(tmp_path: Path) -> None:
 def test_the_walk_leaves_strips_that_lead_back_and_a_page(tmp_path: Path) -> None:
     images = torch.rand(2, 3, 32, 32, generator=generator(1))
     walk = prepare_walk(Ten(images, torch.tensor([0, 1]), "two of noise"), tmp_path / "walk")
-    facts = walk.whole()
+    facts = perform(walk)["flow"]
     assert facts["strip_depths"] == [0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 0.8, 0.6, 0.4, 0.2, 0.0]
     assert (facts["round_trip"][0]["depth"], 0 < facts["round_trip"][0]["rms"] < 0.1) == (1.0, True)
     with Image.open(tmp_path / "walk" / facts["strips"][1]) as strip:

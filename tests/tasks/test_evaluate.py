@@ -22,7 +22,7 @@ from bothways.judging.accuracy import accuracy_of_pictures
 from bothways.judging.classes import outputs_of_labels
 from bothways.models.catalogue import card
 from bothways.numerics.draws import Draws, generator, picture_seed
-from bothways.numerics.measures import wilson_interval
+from bothways.numerics.intervals import wilson_interval
 from bothways.runs import RunFolder
 from bothways.tasks.evaluate.run import prepare_evaluation
 from command import run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from contextlib import closing
 from pathlib import Path
@@ -14,12 +15,12 @@ import torch
 from PIL import Image
 
 import bothways
-from bothways import RunError, UserError, encode, finetune, load_classifier, load_flow
+from bothways import RunError, UserError, encode, features, finetune, load_classifier, load_flow
 from bothways.models.classifiers import flow_in
 from bothways.models.velocity import Flow
 from bothways.numerics.draws import Draws, generator
-from bothways.numerics.measures import wilson_interval
-from bothways.numerics.probes import linear, votes
+from bothways.numerics.intervals import wilson_interval
+from bothways.numerics.probes import linear, nearest
 from bothways.representation.classifier import NOISE_SEED
 from bothways.representation.encode import Walk
 from bothways.representation.features import Features, pooled
@@ -27,8 +28,8 @@ from bothways.representation.features import features as read_at_once
 from bothways.representation.readings import plan, routes_to
 from bothways.runs import RunFolder
 from bothways.tasks.features.files import FeatureFile, facts_in
-from bothways.tasks.features.run import features, prepare_features
 from bothways.tasks.features.section import section
+from bothways.tasks.shelf import work_of
 from command import refused, run
 from small_flow import write_small_flow
 
@@ -123,7 +124,7 @@ def test_depths_share_a_walk_where_their_grids_nest_and_the_network_is_called_no
     for depths, calls in (((0.2, 0.4, 1.0), 5), ((0.1, 0.5, 1.0), 10), ((0.37, 0.5, 1.0), 15), ((0.5,), 5)):
         work = features(watched, data, depths, steps=5, splits="test", **{**QUICK, "batch": 9})
         first = counted.calls
-        assert work.measures["calls"] == calls
+        assert work.facts.calls == calls
         features(watched, data, depths, steps=5, splits="test", **{**QUICK, "batch": 3})
         assert counted.calls - first == calls * (3 + 1)  # three batches, and one picture that is tried before
         counted.calls = 0
@@ -214,13 +215,13 @@ def test_a_run_that_was_stopped_anywhere_ends_in_the_same_bytes(
     assert not (tmp_path / "whole" / "parts").exists()
     for after in (1, 5, 7, 11):  # of 6 batches of training, 3 of the test, 6 probes
         place = tmp_path / f"{after}"
-        with closing(prepare_features(flow, data, out=place, **options).run()) as frames:
+        with closing(work_of("features", flow, data, out=place, **options).run()) as frames:
             for _ in range(after):
                 next(frames)
         assert RunFolder.open(place).status["state"] == "stopped"
         again = features(flow, data, out=place, resume=True, **options)
         assert content(place) == wanted
-        assert again.measures == whole.measures
+        assert again.facts == whole.facts
         assert not (place / "parts").exists()
     place = tmp_path / "joined"  # killed after the file was whole and before its parts were gone
     with monkeypatch.context() as patched:
@@ -232,7 +233,7 @@ def test_a_run_that_was_stopped_anywhere_ends_in_the_same_bytes(
     assert content(place) == wanted
     assert not (place / "parts").exists()
     with pytest.raises(UserError, match=r"depth was \[0\.5, 1\.0\]"):
-        prepare_features(flow, data, out=place, resume=True, **{**options, "depth": 0.5})
+        work_of("features", flow, data, out=place, resume=True, **{**options, "depth": 0.5})
 
 
 @pytest.mark.usefixtures("small_parts")
@@ -240,10 +241,10 @@ def test_a_resumed_run_makes_no_batch_again(flow: Flow, data: Path, tmp_path: Pa
     counted = Counted(flow.network)
     watched = Flow(counted, flow.spec, "counted", path=flow.path)
     options = {"depth": 1.0, "steps": 1, "splits": "train", "out": tmp_path / "run", **QUICK}
-    with closing(prepare_features(watched, data, **options).run()) as frames:
+    with closing(work_of("features", watched, data, **options).run()) as frames:
         for _ in range(5):
             next(frames)
-    second = prepare_features(watched, data, resume=True, **options)
+    second = work_of("features", watched, data, resume=True, **options)
     counted.calls = 0
     assert [frame.step for frame in second.run()] == [5, 6]  # two parts of two batches were whole
     assert counted.calls == 2
@@ -286,10 +287,10 @@ def test_broken_pictures_are_named_and_left_out(flow: Flow, data: Path, tmp_path
         files[place].write_bytes(b"torn")
     made = features(flow, data, 0.5, splits="train", out=tmp_path / "run", **QUICK)
     told = "no image that can be read"
-    assert made.measures["skipped"]["train"] == {str(files[k].relative_to(data / "train")): told for k in broken}
+    assert made.facts.skipped["train"] == {str(files[k].relative_to(data / "train")): told for k in broken}
     kept = [place for place in range(24) if place not in broken]
     assert pq.read_table(made.files["train"])["place"].to_pylist() == kept
-    assert made.measures["data"]["pictures"] == {"train": 15}
+    assert made.facts.data["pictures"] == {"train": 15}
     assert difference(made.array("walked_0.5", "train"), whole.array("walked_0.5", "train")[kept]) < 1e-6
     for file in files[1:]:
         file.write_bytes(b"")
@@ -307,6 +308,22 @@ def test_features_that_are_not_finite_are_no_features(flow: Flow, data: Path) ->
         features(Flow(Broken(), flow.spec, "broken"), data, 0.5, splits="train", **QUICK)
 
 
+def test_without_a_folder_nothing_is_left_on_disk(flow: Flow, data: Path, tmp_path: Path, monkeypatch) -> None:
+    place = tmp_path / "scratch"
+    place.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(place))
+    made = features(flow, data, 0.5, splits="test", **QUICK)
+    assert (made.files, list(place.iterdir())) == ({}, [])
+    assert made.array("walked_0.5", "test").shape == (9, 192)
+    stopped = work_of("features", flow, data, 0.5, splits="test", **QUICK)
+    with closing(stopped.run()) as frames:
+        next(frames)
+    assert len(list(place.iterdir())) == 1
+    del stopped, frames
+    gc.collect()
+    assert list(place.iterdir()) == []
+
+
 # ---- the probes ----------------------------------------------------------------------------------------------------
 
 
@@ -319,14 +336,24 @@ def clouds(count: int, dims: int, seed: int, spread: float = 1.0) -> tuple[torch
     return (x + 0.3) * torch.logspace(-2, 2, dims), labels
 
 
-def test_neighbours_vote_as_those_of_scikit_learn() -> None:
-    neighbors = pytest.importorskip("sklearn.neighbors")
+def by_brute_force(train: torch.Tensor, labels: torch.Tensor, test: torch.Tensor, k: int) -> torch.Tensor:
+    """(M,classes): the weights exp(cos / 0.07) of the k nearest training rows, in double precision."""
+    own, other = (torch.nn.functional.normalize(part.double(), dim=1) for part in (train, test))
+    near, places = (other @ own.T).topk(min(k, len(own)), dim=1)
+    return torch.zeros(len(test), 3).double().scatter_add_(1, labels[places], (near / 0.07).exp())
+
+
+def test_neighbours_vote_by_their_cosine() -> None:
+    pytest.importorskip("sklearn")
     (x, y), (z, _) = clouds(200, 6, 0), clouds(80, 6, 1)
-    by = neighbors.KNeighborsClassifier(20, metric="cosine", weights=lambda far: np.exp((1 - far) / 0.07))
-    share = by.fit(x.double().numpy(), y.numpy()).predict_proba(z.double().numpy())
-    own = votes(x.double(), y, z.double(), 3)
-    assert difference(own / own.sum(1, keepdim=True), torch.from_numpy(share)) < 1e-9
-    assert votes(x[:5], y[:5], z, 3).argmax(1).tolist() == votes(x[:5], y[:5], z, 3, k=5).argmax(1).tolist()
+    for k in (1, 7, 20, 500):
+        found, weights = nearest(x, y, z, k), by_brute_force(x, y, z, k)
+        top = weights.topk(2, 1).values
+        sure = top[:, 0] > 1.0001 * top[:, 1]  # rounding decides between two classes of one weight
+        assert int(sure.sum()) > 75
+        assert found[sure].tolist() == weights.argmax(1)[sure].tolist()
+    assert nearest(x[:5], y[:5], z, 20).tolist() == nearest(x[:5], y[:5], z, 5).tolist()
+    assert nearest(x, 5 + y, z, 20).tolist() == (5 + nearest(x, y, z, 20)).tolist()
 
 
 def test_the_linear_probe_is_the_optimum_of_its_loss() -> None:
@@ -365,19 +392,19 @@ def test_l2_is_chosen_by_training_pictures_alone() -> None:
 
 
 def test_probes_stand_beside_the_pixels_and_chance(flow: Flow, data: Path, tmp_path: Path) -> None:
-    made = features(flow, data, (0.1, 0.5), out=tmp_path / "run", batch=8, workers=0, neighbours=3).measures
-    assert [(row["probe"], row["column"]) for row in made["probes"]] == [
+    made = features(flow, data, (0.1, 0.5), out=tmp_path / "run", batch=8, workers=0, neighbours=3)
+    assert [(row["probe"], row["column"]) for row in made.probes] == [
         (probe, column) for column in ("walked_0.1", "walked_0.5", "pixels") for probe in ("linear", "knn")
     ]
-    for row in made["probes"]:
+    for row in made.probes:
         assert row["n"] == 9
         assert (row["low"], row["high"]) == wilson_interval(round(9 * row["value"]), 9)
-    by = {(row["probe"], row["column"]): row["value"] for row in made["probes"]}
+    by = {(row["probe"], row["column"]): row["value"] for row in made.probes}
     assert by["linear", "pixels"] > 0.8  # the classes differ in how light they are
-    assert made["chance"]["value"] == 3 / 9
+    assert made.facts.chance["value"] == 3 / 9
     x, z = (2 * images_of(data / split) - 1 for split in ("train", "test"))
     y, wanted = (torch.arange(3).repeat_interleave(n) for n in (8, 3))
-    called = votes(pooled(x), y, pooled(z), 3, 3).argmax(1)
+    called = by_brute_force(pooled(x), y, pooled(z), 3).argmax(1)
     assert by["knn", "pixels"] == float((called == wanted).double().mean())
     kept = RunFolder.open(tmp_path / "run")
     assert kept.status["state"] == "complete"
@@ -432,19 +459,19 @@ def test_the_command_line_takes_several_depths_and_shows_a_table(data: Path, tmp
     [
         (["--depth", "2"], "depth=2.0; type a number from 0"),
         (["--depth", "-0.1"], "depth=-0.1"),
-        (["--depth", "nan"], "depth=nan"),
+        (["--depth", "nan"], "depth.0=nan"),
         (["--kind", "walkd"], "type walked"),
         (["--kind", "activations", "--layer", "network.midle"], "network.middle"),
         (["--kind", "activations", "--layer", "network.up.99"], "no layer 'network.up.99'"),
         (["--steps", "0"], "steps=0"),
-        (["--solver", "eular"], "type one of euler"),
-        (["--batch", "0"], "--batch 0: type 1 or more"),
-        (["--limit", "0"], "--limit 0"),
-        (["--test-limit", "-1"], "--test-limit -1"),
-        (["--neighbours", "0"], "--neighbours 0"),
+        (["--solver", "eular"], "type euler"),
+        (["--batch", "0"], "batch=0"),
+        (["--limit", "0"], "limit=0"),
+        (["--test-limit", "-1"], "test_limit=-1"),
+        (["--neighbours", "0"], "neighbours=0"),
         (["--probe", "svm"], "type linear, knn, or none"),
         (["--probe", "linear,none"], "none alone"),
-        (["--store", "int8"], "type float32 or float16"),
+        (["--store", "int8"], "store='int8'"),
         (["--dtype", "float8"], "dtype 'float8'"),
         (["--device", "abacus"], "device 'abacus'"),
         (["--split", "valid"], "no split 'valid'; it has test, train"),
@@ -471,9 +498,10 @@ def test_mistakes_about_the_run_and_the_data_are_one_line(
     (tmp_path / "none").mkdir()
     assert "holds no picture" in refused(capsys, "features", tmp_path / "flow", "--data", tmp_path / "none", *common)
     monkeypatch.setattr("bothways.numerics.probes.find_spec", lambda name: None)
-    said = refused(capsys, "features", tmp_path / "flow", "--data", data, *common)
-    assert "bothways[probes]" in said
-    assert "--probe knn" in said
+    for probe in ("linear", "knn"):
+        said = refused(capsys, "features", tmp_path / "flow", "--data", data, "--probe", probe, *common)
+        assert "bothways[probes]" in said
+        assert "--probe none" in said
 
 
 def test_the_flow_itself_tells_of_an_unknown_column(flow: Flow, data: Path) -> None:
@@ -482,5 +510,5 @@ def test_the_flow_itself_tells_of_an_unknown_column(flow: Flow, data: Path) -> N
     for asked in (("walked_0.6", "test"), ("walked_0.5", "train")):
         with pytest.raises(UserError, match="type one of"):
             made.array(*asked)
-    assert bothways.features is features
+    assert isinstance(made, bothways.FeatureTables)
     assert json.dumps(made.measures)

@@ -18,7 +18,7 @@ import bothways
 from bothways import UserError, finetune, load_classifier, load_flow, load_images, load_model
 from bothways.cli import main
 from bothways.numerics.draws import generator
-from bothways.numerics.measures import wilson_interval
+from bothways.numerics.intervals import wilson_interval
 from bothways.runs import RunFolder
 from bothways.tasks.finetune.config import finetune_settings
 from bothways.tasks.finetune.plan import prepare_finetuning, stratified

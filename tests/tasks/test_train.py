@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from bothways import UserError, generate, load_images, load_model
 from bothways.cli import main
-from bothways.numerics.measures import wilson_interval
+from bothways.numerics.intervals import wilson_interval
 from bothways.runs import RunFolder
 from bothways.tasks.train.run import prepare_training
 

@@ -6,13 +6,11 @@ from bothways.cli import (  # each adds its commands to app; --help lists them i
     draw,
     evaluate,
     explain,
-    features,
     flow,
     lists,
     make,
     measure,
     studio,
-    walk,
 )
 from bothways.cli.entry import app, main, repeated
 
@@ -23,7 +21,6 @@ __all__ = [
     "draw",
     "evaluate",
     "explain",
-    "features",
     "flow",
     "lists",
     "main",
@@ -31,5 +28,4 @@ __all__ = [
     "measure",
     "repeated",
     "studio",
-    "walk",
 ]

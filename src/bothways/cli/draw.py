@@ -46,7 +46,7 @@ def demo(
     walk = prepare_walk(ten, out / "walk")
     with closing(walk.run()) as frames:
         follow(frames, len(walk.parts), f"walking {len(ten.images)} pictures to noise and back")
-    (trip,) = walk.finish()["round_trip"]
+    (trip,) = walk.finish()["flow"]["round_trip"]
     show_verdicts(measures)
     say(f"ten pictures, {ten.source}, walked to noise and back are off by {trip['rms']:.3f} (RMS, black to white is 1)")
     runs = [out / recipe for recipe in RECIPES] + [out / "walk"] + _show_classifier(ten, data, out / "classifier")

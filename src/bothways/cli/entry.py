@@ -50,7 +50,6 @@ LISTS = ("--class", "--judge", "--only", "--score", "--condition", "--channel")
 LISTS_OF = {  # options that take one value in other commands
     "explain": ("--classes", "--fail-on"),
     "curves": ("--steps", "--depth-offsets"),
-    "features": ("--depth", "--kind", "--layer", "--split", "--probe"),
 }
 
 

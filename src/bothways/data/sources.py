@@ -18,14 +18,14 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from bothways.data import digits, points
+from bothways.data.builtin import DIGITS, DIGITS_SHAPE, SWISS_ROLL, from_digits, from_swiss_roll
 from bothways.data.entries import Entries, Found, bytes_of, spaced
 from bothways.data.hub import SCHEME, from_hub
 from bothways.data.parquet import find_shards, from_parquet
 from bothways.types import UserError
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
-NAMED = (digits.NAME, points.NAME)  # before a folder of the same name
+NAMED = (DIGITS, SWISS_ROLL)  # before a folder of the same name
 PIXELS_AT_MOST = 64_000_000  # a larger picture is taken for a decompression bomb
 
 
@@ -79,10 +79,10 @@ def load_images(
 
 def find_images(address: str | Path, *, split: str = "train", limit: int | None = None) -> Found:
     """What ``load_images`` reads, one by one: the class names, how many pictures, and (name, bytes, label) of each."""
-    if str(address) == digits.NAME:
-        return digits.from_digits(split, limit)
-    if str(address) == points.NAME:
-        return points.from_swiss_roll(split, limit)
+    if str(address) == DIGITS:
+        return from_digits(split, limit)
+    if str(address) == SWISS_ROLL:
+        return from_swiss_roll(split, limit)
     if str(address).startswith(SCHEME):
         return from_hub(str(address), split, limit)
     path = Path(address).expanduser()
@@ -164,7 +164,7 @@ def _read(found: Found, size: int | tuple[int, int] | None, address: str) -> Ima
         )
     stacked = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
     # what is resized takes any of 256 values
-    levels = found.levels if size is None or stacked.shape[-2:] == digits.SHAPE else 256
+    levels = found.levels if size is None or stacked.shape[-2:] == DIGITS_SHAPE else 256
     return ImageSet(stacked, torch.tensor(labels), found.classes, tuple(skipped), levels)
 
 

@@ -9,8 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from bothways.judging.tally import TOP, UNSEEN, Tally
-from bothways.numerics.association import mean_interval
-from bothways.numerics.measures import calibration, wilson_interval
+from bothways.numerics.intervals import mean_interval, wilson_interval
+from bothways.numerics.measures import calibration
 from bothways.types import ModelSpec
 
 

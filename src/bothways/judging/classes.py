@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from bothways.models.classifiers import load_reader
+from bothways.models.class_names import matches, same
+from bothways.models.loader import load_model
 from bothways.types import ModelSpec, UserError, VisionModel
 
 
@@ -28,7 +28,7 @@ def load_classified(
     if isinstance(model, VisionModel):
         found = model
     else:
-        found = load_reader(model, spec, weights=weights, device=device, dtype=dtype)
+        found = load_model(model, spec, weights=weights, device=device, dtype=dtype)
     if not found.spec.count:
         raise UserError(f"model {found.name!r} has no classes; type a classifier, such as bundled:cifar10-resnet")
     return found
@@ -37,8 +37,8 @@ def load_classified(
 def outputs_of_labels(spec: ModelSpec, model: str, classes: Sequence[str], data: str) -> tuple[Tensor, str]:
     """(L,) which output each label of the data is, and "name" or "number": how that was found.
 
-    By name where data and model have names: the whole name, else its part before the first comma, upper or lower case;
-    else by number. classes: the names of the data, () where labels are numbers only. model, data: for the message.
+    By name where data and model have names (models/class_names.py), else by number. classes: the names of the data, ()
+    where labels are numbers only. model, data: for the message.
     Raises UserError where a class of the data is none of the model's.
     """
     if isinstance(spec.classes, int) or not classes:
@@ -49,30 +49,14 @@ def outputs_of_labels(spec: ModelSpec, model: str, classes: Sequence[str], data:
             )
         return torch.arange(spec.count), "number"
     known = spec.classes
-    if len(known) == len(classes) and all(
-        set(_ordered(a)) & set(_ordered(b)) for a, b in zip(known, classes, strict=True)
-    ):
+    if len(known) == len(classes) and all(same(a, b) for a, b in zip(known, classes, strict=True)):
         return torch.arange(len(known)), "name"  # in the same order, so that two classes of one name are told apart
-    places = _unique(known)
-    found = [next((places[name] for name in _ordered(c) if name in places), None) for c in classes]
-    missing = [name for name, place in zip(classes, found, strict=True) if place is None]
+    found = [matches(known, name) for name in classes]
+    missing = [name for name, places in zip(classes, found, strict=True) if len(places) != 1]
     if missing:
         shown = ", ".join(map(repr, missing[:3])) + (", ..." if len(missing) > 3 else "")
         raise UserError(
             f"{len(missing)} of {len(classes)} classes of data {data!r} are none of model {model!r} ({shown}); its "
             f"classes are {', '.join(map(repr, known[:3]))}, ...: rename the folders, or mend ModelSpec.classes"
         )
-    return torch.tensor(found), "name"
-
-
-def _ordered(name: str) -> list[str]:
-    """The name as it is compared, then its part before the first comma."""
-    whole = " ".join(name.casefold().replace("_", " ").split())
-    return [whole, whole.split(",")[0].strip()]
-
-
-def _unique(known: Sequence[str]) -> dict[str, int]:
-    """{name as it is compared: place}, without the names that two classes share."""
-    forms = [set(_ordered(name)) for name in known]
-    shared = Counter(form for own in forms for form in own)
-    return {form: place for place, own in enumerate(forms) for form in own if shared[form] == 1}
+    return torch.tensor(found).flatten(), "name"

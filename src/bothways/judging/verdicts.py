@@ -24,8 +24,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bothways.models.class_names import matches
 from bothways.numerics import measures
 from bothways.numerics.draws import generator
+from bothways.numerics.intervals import wilson_interval
 from bothways.numerics.pyramid import resize
 from bothways.synthesis.objectives.terms import vectors
 from bothways.types import UserError, VisionModel
@@ -140,7 +142,7 @@ def _calls(model: VisionModel, logits: Tensor, wanted: Sequence[str] | None) -> 
     spec = model.spec
     if spec.count == 0:
         nothing = dict.fromkeys(("called", "called_names", "confidence", "wanted_probability", "hit_rate"))
-        return {**nothing, "mean_confidence": None, "n": 0, "hit_interval": measures.wilson_interval(0, 0)}
+        return {**nothing, "mean_confidence": None, "n": 0, "hit_interval": wilson_interval(0, 0)}
     if logits.ndim != 2 or logits.shape[1] != spec.count:
         raise UserError(
             f"{model.name}: outputs are {tuple(logits.shape)} but its ModelSpec has {spec.count} classes; "
@@ -149,24 +151,22 @@ def _calls(model: VisionModel, logits: Tensor, wanted: Sequence[str] | None) -> 
     probability = logits.double().softmax(1)
     confidence, called = probability.max(1)
     names = [spec.class_name(k) for k in range(spec.count)]
-    called_names = tuple(names[k] for k in called.tolist())
+    called_as = called.tolist()
 
-    indices: dict[str, list[int]] = {}  # a list, since ImageNet has two classes named "crane"
-    for k, name in enumerate(names):
-        indices.setdefault(name, []).append(k)
-    asked = [(i, name) for i, name in enumerate(wanted or ()) if name in indices]
-    hits = sum(called_names[i] == name for i, name in asked)
+    places = {name: matches(names, name) for name in dict.fromkeys(wanted or ())}
+    asked = [(i, list(places[name])) for i, name in enumerate(wanted or ()) if places[name]]
+    hits = sum(called_as[i] in own for i, own in asked)
     chance = torch.full((len(logits),), math.nan, dtype=torch.float64)
-    for i, name in asked:
-        chance[i] = probability[i, indices[name]].sum()
+    for i, own in asked:  # of several, since ImageNet has two classes named "crane"
+        chance[i] = probability[i, own].sum()
     return {
         "called": called,
-        "called_names": called_names,
+        "called_names": tuple(names[k] for k in called_as),
         "confidence": confidence,
         "wanted_probability": chance if asked else None,
         "n": len(asked),
         "hit_rate": hits / len(asked) if asked else None,
-        "hit_interval": measures.wilson_interval(hits, len(asked)),
+        "hit_interval": wilson_interval(hits, len(asked)),
         "mean_confidence": float(confidence.mean()),
     }
 
@@ -229,8 +229,8 @@ def judge(
     """One :class:`Verdict` per judge, in their order, on the same pictures.
 
     images: (N,3,H,W) in [0,1]. wanted: the class name each picture was drawn for, or None where nothing was asked.
-    Names are matched exactly, for class numbers of two models mean different things; a judge whose spec holds only a
-    count calls its classes "0", "1", ..., so it is matched by number. Classes of one name count as one.
+    Names are matched (models/class_names.py), for class numbers of two models mean different things; a judge whose spec
+    holds only a count calls its classes "0", "1", ..., so it is matched by number. Classes of one name count as one.
     references: real images by judge name. gradient_models: names of the models that the drawing followed.
     seed: of the splits of the reference. Raises UserError for a wrong number of names, and as :func:`penultimate`.
     """
@@ -245,24 +245,6 @@ def judge(
         fields |= _distances(model, features, (references or {}).get(model.name), seed)
         verdicts.append(Verdict(judge=model.name, gave_gradient=model.name in gradient_models, **fields))
     return verdicts
-
-
-def image_measures(images: Tensor) -> dict[str, Any]:
-    """What needs no judge: spectrum_slope (mean), flip_symmetry (mean), pixel_std (mean), collapsed (share), and the
-    spectrum itself: {"frequency", "power"}, lists of the same length.
-
-    images: (N,3,H,W) in [0,1]. The slope and the spectrum are None where every picture is constant. See
-    ``numerics.measures``.
-    """
-    slope, (frequency, power) = measures.spectrum_slope(images), measures.mean_spectrum(images)
-    flat = math.isnan(slope)
-    return {
-        "spectrum_slope": None if flat else slope,
-        "spectrum": None if flat else {"frequency": frequency.tolist(), "power": power.tolist()},
-        "flip_symmetry": float(measures.flip_symmetry(images).mean()),
-        "pixel_std": float(measures.pixel_std(images).mean()),
-        "collapsed": measures.collapsed_share(images),
-    }
 
 
 def mean_blur(images: Tensor, width: int = 3) -> Tensor:

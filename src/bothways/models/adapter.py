@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from bothways.models.hub import Text
+from bothways.models.libraries.hub import Text
 from bothways.types import ModelSpec, RunError, UserError
 
 SPEC_LINES = (

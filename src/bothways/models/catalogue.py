@@ -1,22 +1,13 @@
-"""A model's address -> VisionModel. A new kind of address is one row in ``SCHEMES``, a new network one in ``BUILDERS``.
+"""The bundled models and the cards of trained ones: JSON beside safetensors. A new network is one row in ``BUILDERS``.
 
-``bundled:NAME``       a small trained network that comes with the package
-``PATH/NAME.json``     the card that ``bothways train`` wrote, its weights beside it (a flow's: ``bothways pretrain``)
-``PATH.py:FUNCTION``   a user's own file, whose function returns (nn.Module, ModelSpec)
-``timm:``, ``hf:``, ``clip:``, ``open_clip:``   models of other libraries, each in a file of its own here
-
-A spec with a path is a flow's: ``load_flow`` (models/flows.py) reads the same cards and files.
 Weights are safetensors; a pickle is refused, since reading one can run code.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import fields
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +15,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from bothways.models.adapter import SPEC_LINES, Adapter
-from bothways.models.hub import Loaded
+from bothways.models.libraries.hub import Loaded
 from bothways.models.nets.attention import AttentionNet
 from bothways.models.nets.plain import PlainNet
 from bothways.models.nets.points import PointNet
 from bothways.models.nets.resnet import ResNet
 from bothways.models.nets.unet import UNet
-from bothways.models.open_clip_models import from_open_clip
-from bothways.models.timm_models import from_timm
-from bothways.models.transformers_models import from_clip, from_transformers
+from bothways.registry import nearest
 from bothways.types import ModelSpec, UserError
 
 BUNDLED = Path(__file__).parent / "bundled"
@@ -45,11 +33,8 @@ BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "unet": UNet,
     "points": PointNet,
 }
-FLOW_SCHEMES = ("diffusers", "torchcfm")  # addresses that only load_flow reads
 FLOW_CARD = "flow.json"  # in the folder of a pretrained flow
 CLASSIFIER_CARD = "classifier.json"  # in that of a flow made a classifier
-MADE_CLASSIFIER = "a flow made a classifier; type load_classifier for it, in Python"
-LOAD_FLOW = "type load_flow for it, or a model that bothways models lists"
 
 
 def bundled_names() -> list[str]:
@@ -68,10 +53,15 @@ def bundled_classifiers() -> list[str]:
 
 
 def card(name: str) -> dict[str, Any]:
-    """What is known of a bundled model: network, spec, data, accuracy with its interval, licence, limits."""
+    """The facts of a bundled model: network, spec, data, accuracy with its interval, licence, limits."""
+    return json.loads(card_file(name).read_text())
+
+
+def card_file(name: str) -> Path:
+    """The card of a bundled model. Raises UserError for an unknown name, with the nearest."""
     if name not in _all_bundled():
         raise UserError(f"no bundled model {name!r}; {nearest(name, _all_bundled())}")
-    return json.loads((BUNDLED / f"{name}.json").read_text())
+    return BUNDLED / f"{name}.json"
 
 
 def _all_bundled() -> list[str]:
@@ -124,37 +114,6 @@ def build_network(name: str, **options: Any) -> nn.Module:
     return BUILDERS[name](**options)
 
 
-def load_model(
-    model: str | Path | nn.Module,
-    spec: ModelSpec | None = None,
-    *,
-    weights: str | Path | None = None,
-    device: str = "cpu",
-    dtype: str = "float32",
-) -> Adapter:
-    """A VisionModel from an address, or from a live module and its facts.
-
-    model: "bundled:cifar10-resnet", "PATH.py:function", "timm:NAME", "hf:REPO_OR_FOLDER" and the others of
-    ``bothways models``, or an ``nn.Module`` with ``spec``. spec: the facts, in place of those found.
-    weights: a safetensors file that is loaded into the module.
-    dtype: "float32", "bf16" or "float16" (autocast).
-    Raises UserError where the address, the facts or the weights do not fit.
-    """
-    if isinstance(model, nn.Module):
-        if spec is None:
-            raise UserError(f"load_model got a {type(model).__name__} without its facts; {SPEC_LINES}")
-        found, name = Loaded(model, spec), type(model).__name__
-    else:
-        name = str(model)
-        found = _from_address(name, spec, weights is not None)
-    if found.spec.path is not None:
-        raise UserError(f"model {name!r} is a flow, its spec states a path; {LOAD_FLOW}")
-    if weights is not None:
-        load_weights(found.module, weights)
-    check_device(device)
-    return Adapter(found.module, spec or found.spec, name=name, device=device, dtype=dtype, text=found.text)
-
-
 def load_weights(module: nn.Module, path: str | Path, part: str = "") -> None:
     """Load a safetensors file into a module, in the module's own precision. Raises UserError where it does not fit.
 
@@ -196,11 +155,14 @@ def check_device(device: str) -> None:
         ) from error
 
 
-def from_bundled(name: str, spec: ModelSpec | None, fresh: bool) -> Loaded:
-    """What a bundled card describes."""
-    if _kind(card(name)) == "classifier":  # an unknown name is refused with the nearest
-        raise UserError(f"model 'bundled:{name}' is {MADE_CLASSIFIER}")
-    return from_card(BUNDLED / f"{name}.json", fresh)
+def find_classifier(address: str | Path) -> Path | None:
+    """The card of a flow made a classifier, by its folder or its own name, or of a bundled one; None for all else."""
+    scheme, _, name = str(address).partition(":")
+    if scheme == "bundled":
+        return BUNDLED / f"{name}.json" if name in bundled_classifiers() else None
+    path = Path(address).expanduser()
+    path = path / CLASSIFIER_CARD if path.name != CLASSIFIER_CARD else path
+    return path if path.is_file() else None
 
 
 def from_card(path: Path, fresh: bool = False) -> Loaded:
@@ -219,78 +181,5 @@ def from_card(path: Path, fresh: bool = False) -> Loaded:
     return Loaded(module, spec)
 
 
-SCHEMES: dict[str, Callable[[str, ModelSpec | None, bool], Loaded]] = {
-    "bundled": from_bundled,
-    "timm": from_timm,
-    "hf": from_transformers,
-    "clip": from_clip,
-    "open_clip": from_open_clip,
-}
-"""what stands before the colon -> (the rest, the facts if given, whether weights follow) -> what is there"""
-
-
-def _from_address(address: str, spec: ModelSpec | None, fresh: bool) -> Loaded:
-    scheme, _, rest = address.partition(":")
-    if scheme in SCHEMES:
-        return SCHEMES[scheme](rest, spec, fresh)
-    if scheme in FLOW_SCHEMES or (Path(address) / FLOW_CARD).is_file():
-        raise UserError(f"model {address!r} is the address of a flow; {LOAD_FLOW}")
-    if (Path(address) / CLASSIFIER_CARD).is_file():
-        raise UserError(f"model {address!r} is {MADE_CLASSIFIER}")
-    if address.endswith(".json"):
-        return from_card(Path(address), fresh)
-    if (found := from_file(address)) is not None:
-        return found
-    known = [f"bundled:{name}" for name in bundled_names()]
-    raise UserError(f"model {address!r} is not known; {nearest(address, known)}, or PATH.py:FUNCTION for your own")
-
-
-def from_file(address: str) -> Loaded | None:
-    """What the function of a user's file returns, for PATH.py:FUNCTION; None for another kind of address."""
-    place, _, function = address.rpartition(":")
-    if address.endswith(".py"):
-        raise UserError(f"model {address!r} names a file but no function; type {address}:FUNCTION")
-    if not place.endswith(".py"):
-        return None
-    path = Path(place)
-    if not path.is_file():
-        raise UserError(f"model file {str(path)!r} does not exist; type PATH.py:FUNCTION")
-    described = importlib.util.spec_from_file_location(f"bothways_user_{path.stem}", path)
-    assert described is not None
-    assert described.loader is not None
-    file = importlib.util.module_from_spec(described)
-    sys.modules[described.name] = file  # dataclasses and pickling of the user's classes look it up
-    try:
-        described.loader.exec_module(file)
-    except Exception as error:
-        raise UserError(f"model file {str(path)!r} fails when it is read: {type(error).__name__}: {error}") from error
-    build = getattr(file, function, None)
-    if not callable(build):
-        own = [n for n, v in vars(file).items() if callable(v) and getattr(v, "__module__", "") == described.name]
-        raise UserError(f"model file {str(path)!r} has no function {function!r}; {nearest(function, own)}")
-    try:
-        built = build()
-    except UserError:
-        raise
-    except Exception as error:
-        raise UserError(f"{path}:{function} fails: {type(error).__name__}: {error}") from error
-    if not (
-        isinstance(built, tuple)
-        and len(built) == 2
-        and isinstance(built[0], nn.Module)
-        and isinstance(built[1], ModelSpec)
-    ):
-        raise UserError(
-            f"{path}:{function} must return (module, spec), a model without a spec is refused; {SPEC_LINES}"
-        )
-    return Loaded(*built)
-
-
 def _differences(missing: list[str], extra: list[str], shapes: list[str]) -> list[tuple[str, list[str]]]:
     return [("missing in the file", missing), ("not in the model", extra), ("of another shape", shapes)]
-
-
-def nearest(word: str, known: Any) -> str:
-    """What was probably meant."""
-    near = get_close_matches(word, list(known), n=3, cutoff=0.4) or sorted(known)
-    return f"type {', '.join(near)}" if near else "there is none"

@@ -16,27 +16,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, final
 
-import torch
 from torch import Tensor, nn
 
 from bothways.models.adapter import Adapter
-from bothways.models.catalogue import (
-    BUNDLED,
-    FLOW_CARD,
-    build_network,
-    check_device,
-    load_model,
-    load_weights,
-    spec_from,
-)
-from bothways.models.flows import find_classifier, load_flow
-from bothways.models.nets.unet import SIZES, UNet
-from bothways.models.torchcfm_flows import SIZE as TORCHCFM_SIZE
+from bothways.models.catalogue import BUNDLED, FLOW_CARD, find_classifier
+from bothways.models.libraries.torchcfm_flows import SIZE as TORCHCFM_SIZE
+from bothways.models.nets.unet import SIZES
 from bothways.models.velocity import Flow
 from bothways.representation.classifier import FlowClassifier
 from bothways.representation.encode import Walk
 from bothways.representation.features import Features
-from bothways.types import ModelSpec, UserError
+from bothways.types import UserError
 
 CLASSIFIER_WEIGHTS = "classifier.safetensors"
 FEATURE_LAYER = "classifier.head.out:input"  # what the last matrix of the head reads
@@ -57,59 +47,6 @@ class PictureClassifier(nn.Module):
     def flow(self) -> Flow:
         assert isinstance(self.classifier.flow, Flow)
         return self.classifier.flow
-
-
-def load_classifier(run: str | Path, *, device: str = "cpu", dtype: str = "float32") -> Adapter:
-    """What ``finetune`` wrote, as a model that says which class a picture is of.
-
-        outputs(image) = head(features(code(image))),   image (B,3,H,W) in [0,1] -> (B,K)
-
-    run: the folder, the classifier.json in it, or "bundled:cifar10-prg". dtype: "float32", "bf16" or "float16", by
-    autocast.
-    ``generate``, ``scorecard``, ``statistics`` and their judges take it in the place of a model's address; its flow is
-    ``.module.flow``, which ``sample`` and the others take.
-    Raises UserError where there is no such thing, or a part of it is missing or does not fit.
-    """
-    path = find_classifier(run)
-    if path is None:
-        raise UserError(f"classifier {str(run)!r} does not exist; type the folder that bothways finetune wrote")
-    check_device(device)
-    try:
-        card = json.loads(path.read_text())
-        how = features_of(card["features"], gradient="direct")
-        flow, classes = flow_of(card["flow"]), card["classes"]
-        classifier = FlowClassifier(flow, flow.path, flow.shape, count_of(classes), how, width=card["width"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"classifier {str(path)!r} cannot be used: {type(error).__name__}: {error}") from error
-    load_weights(classifier, path.with_suffix(".safetensors"))
-    spec = ModelSpec(
-        size=flow.spec.size,
-        mean=(0.0,) * 3,
-        std=(1.0,) * 3,
-        classes=classes,
-        feature_layer=FEATURE_LAYER,
-        source=flow.spec.source,
-        licence=flow.spec.licence,
-    )
-    return Adapter(PictureClassifier(classifier), spec, name=str(run), device=device, dtype=dtype)
-
-
-def load_reader(
-    model: str | Path | nn.Module,
-    spec: ModelSpec | None = None,
-    *,
-    weights: str | Path | None = None,
-    device: str = "cpu",
-    dtype: str = "float32",
-) -> Adapter:
-    """What reads a picture, by any address: as ``load_model`` takes it, or a run of ``finetune``."""
-    if not isinstance(model, nn.Module) and find_classifier(model) is not None:
-        if spec is not None or weights is not None:
-            raise UserError(f"model {str(model)!r} holds its own facts and weights; leave spec= and weights= out")
-        return load_classifier(model, device=device, dtype=dtype)
-    return load_model(model, spec, weights=weights, device=device, dtype=dtype)
 
 
 def finetuned_facts(address: str) -> dict[str, Any]:
@@ -205,25 +142,3 @@ def card_of_flow(address: str) -> dict[str, Any] | None:
     elif path.is_dir():
         path = path / FLOW_CARD
     return json.loads(path.read_text()) if path.suffix == ".json" and path.is_file() else None
-
-
-def flow_of(origin: Mapping[str, Any], seed: int | None = None) -> Flow:
-    """A flow of the same network, with weights that are yet to be loaded, or the first ones of a seed.
-
-    Raises UserError for first weights of a network that is not one of ours.
-    """
-    spec = spec_from(dict(origin["spec"]))
-    if "address" not in origin:
-        options = dict(origin["network"])
-        with torch.random.fork_rng():  # the first weights are the seed's, the caller's random state is its own
-            torch.random.manual_seed(seed or 0)
-            network = build_network(options.pop("name"), **options)
-        if isinstance(network, UNet):
-            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return load_flow(network, spec)
-    if seed is not None:
-        raise UserError(
-            f"flow {origin['address']!r} has no first weights, its network is not one of ours; leave --fresh out"
-        )
-    found = load_flow(origin["address"])
-    return Flow(found.network, spec, found.name, path=found.path)

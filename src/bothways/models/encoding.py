@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from bothways.models.flows import load_flow
+from bothways.models.loader import load_flow
+from bothways.numerics.solvers import Adaptive, Solver
 from bothways.representation import encode as walking
 
 
@@ -16,19 +17,22 @@ def encode(
     images: Tensor,
     depth: float = 0.5,
     steps: int = 10,
-    solver: str = "euler",
+    solver: str | Solver | Adaptive = "euler",
     gradient: str = "exact",
     **options: Any,
 ) -> Any:
     """Pictures walked from t = 1 to t = 1 - depth: dx / dt = v(x, t), in ``steps`` steps and bounded memory.
 
-    flow: a run of ``pretrain``, an address, what ``load_flow`` gave (images (B,3,H,W) in [0,1]; what comes out is in
-    the flow's own units), or any module or callable v(x, t) (images are then its x, as they are).
-    solver: euler, midpoint, heun, rk4, reversible-heun, or an adaptive one of torchdiffeq. gradient: "exact" of the
-    steps that were made, in the memory of a few; "direct", through all of them; "adjoint", torchdiffeq's, off by O(h).
-    Other options: see ``bothways.representation.encode.encode``. Raises UserError for what is not known.
+    flow: any address that ``load_flow`` takes, what it gave (images (B,3,H,W) in [0,1]; what comes out is in the
+        flow's own units), or any module or callable v(x, t) (images are then its x, as they are).
+    depth: 0 the picture, 1 noise. solver: a name, PATH.py:NAME, or a ``Solver`` that ``fixed_grid`` made; an adaptive
+        one of torchdiffeq chooses its own steps.
+    gradient: "exact", of the steps that were made, in the memory of a few; "direct", through all of them; "adjoint",
+        torchdiffeq's, off by O(h).
+    options: keep, dtype, batch, rtol, atol, whole, see ``bothways.representation.encode.encode``.
+    Raises UserError for what is not known. Source: Xue et al. 2024, arXiv 2412.01787, sec. 3.1.
     """
-    return walking.encode(found(flow), images, depth, steps, solver, gradient, **options)
+    return walking.encode(_loaded(flow), images, depth, steps, solver, gradient, **options)
 
 
 def decode(
@@ -36,14 +40,14 @@ def decode(
     walked: Any,
     depth: float = 0.5,
     steps: int = 10,
-    solver: str = "euler",
+    solver: str | Solver | Adaptive = "euler",
     gradient: str = "exact",
     **options: Any,
 ) -> Tensor:
     """The way back, from t = 1 - depth to t = 1: pictures, not clamped, of a flow; x of a callable. See ``encode``."""
-    return walking.decode(found(flow), walked, depth, steps, solver, gradient, **options)
+    return walking.decode(_loaded(flow), walked, depth, steps, solver, gradient, **options)
 
 
-def found(flow: Any) -> Any:
-    """The flow itself; one from disk is not trained, so that no walk keeps a graph for it."""
+def _loaded(flow: Any) -> Any:
+    """The flow itself; one from an address is not trained, so that no walk keeps a graph for it."""
     return load_flow(flow).requires_grad_(False) if isinstance(flow, str | Path) else flow

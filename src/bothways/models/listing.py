@@ -7,22 +7,22 @@ from typing import Any
 import torch
 
 from bothways.models.catalogue import bundled_classifiers, bundled_flows, bundled_names, card
-from bothways.models.hub import FLOW_LIBRARIES, LIBRARIES, Library
+from bothways.models.libraries.hub import FLOW_LIBRARIES, LIBRARIES, Library
 from bothways.models.nets.unet import SIZES, UNet
 
 
 def cards() -> list[dict[str, Any]]:
-    """What is known of the bundled models."""
+    """The facts of the bundled models."""
     return [card(name) for name in bundled_names()]
 
 
 def classifier_cards() -> list[dict[str, Any]]:
-    """What is known of the bundled flows made classifiers."""
+    """The facts of the bundled flows made classifiers."""
     return [card(name) for name in bundled_classifiers()]
 
 
 def flow_cards() -> list[dict[str, Any]]:
-    """What is known of the bundled flows."""
+    """The facts of the bundled flows."""
     return [card(name) for name in bundled_flows()]
 
 
@@ -32,6 +32,7 @@ def addresses() -> list[tuple[str, str, str]]:
         ("bundled:cifar10-resnet", "one of the models above", ""),
         ("PATH.py:FUNCTION", "your own file; the function returns (nn.Module, bothways.ModelSpec(...))", ""),
         ("PATH/NAME.json", "the card that bothways train wrote", ""),
+        ("FOLDER", "the classifier that bothways finetune wrote", ""),
     ]
     return own + [_address(kind) for kind in LIBRARIES.values()]
 

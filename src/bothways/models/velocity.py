@@ -83,3 +83,23 @@ class Flow(nn.Module):
     def picture(self, x: Tensor) -> Tensor:
         image = x.expand(-1, 3, -1, -1) * self.std.to(x.dtype) + self.mean.to(x.dtype)
         return image.flip(1) if self.spec.channel_order == "BGR" else image
+
+
+@torch.no_grad()
+def check_flow(flow: Flow) -> Flow:
+    """Ask for one velocity at the stated size, so that wrong facts are refused before anything is walked."""
+    flow.path(torch.ones(1))  # an unknown name is refused
+    like = next(flow.network.parameters(), torch.empty(0))
+    kind = torch.float64 if like.dtype == torch.float64 else torch.float32
+    x = torch.zeros(1, *flow.shape, dtype=kind, device=flow.mean.device)
+    try:
+        flow(x, torch.full((1,), 0.5, dtype=kind, device=x.device))
+    except (UserError, RunError):
+        raise
+    except (RuntimeError, ValueError, TypeError, AssertionError) as error:
+        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(
+            f"flow {flow.name!r} gives no velocity for x {tuple(x.shape)} and time (1,), as its spec has it: {said}; "
+            'give a module of (x, time), and mend ModelSpec.size or channel_order ("grey" for one channel)'
+        ) from error
+    return flow

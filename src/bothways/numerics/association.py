@@ -2,9 +2,8 @@
 
     Spearman    Pearson correlation of the ranks, ties sharing their mean rank       Spearman 1904
     AUROC       P(positive > negative) + P(positive = negative) / 2 = U / (m n)      Mann & Whitney 1947
-    mean        mean +- t_{n-1} s / sqrt(n)                                          Student 1908
 
-The first two have percentile intervals of a bootstrap over PICTURES (Efron 1979): a picture is drawn with all that was
+Both have percentile intervals of a bootstrap over PICTURES (Efron 1979): a picture is drawn with all that was
 measured on it, since its noise levels, or its clean and its corrupted form, are not independent. A bootstrap of an
 AUROC of 0 or 1 has no width; there the Wilson interval of as many trials as pictures stands in.
 """
@@ -12,43 +11,17 @@ AUROC of 0 or 1 has no width; there the Wilson interval of as many trials as pic
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import rankdata, t
+from scipy.stats import rankdata
 from torch import Tensor
 
-from bothways.numerics.draws import generator
-from bothways.numerics.measures import wilson_interval
+from bothways.numerics.intervals import NOTHING, RESAMPLES, TAILS, Estimate, array_of, resampled, wilson_interval
 from bothways.types import UserError
 
-RESAMPLES = 1000
-TAILS = (0.025, 0.975)
 ENTRIES_AT_ONCE = 500_000  # of the resamples that are ranked together
-
-
-class Estimate(NamedTuple):
-    """A value and the ends of its 95 % interval; NaN where it cannot be had."""
-
-    value: float
-    low: float
-    high: float
-
-
-NOTHING = Estimate(math.nan, math.nan, math.nan)
-
-
-def _array(values: Any, what: str) -> np.ndarray:
-    array = torch.as_tensor(values).detach().cpu().double().numpy()
-    if array.ndim == 0 or array.size == 0:
-        raise UserError(f"{what}: no pictures were measured; give one value or more per picture")
-    return array
-
-
-def _resampled(pictures: int, count: int, seed: int) -> Tensor:
-    """(count, pictures) of numbers of pictures, drawn with replacement."""
-    return torch.randint(pictures, (count, pictures), generator=generator(seed, purpose="bootstrap"))
 
 
 def _rank_correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -65,7 +38,7 @@ def spearman(a: Any, b: Any, *, seed: int = 0, resamples: int = RESAMPLES) -> Es
     that do not tie reach sqrt(1 - 1/L^2) at most against L levels that do: 0.986 for six.
     NaN where a side is constant or not finite. Raises UserError for shapes that do not go together.
     """
-    left, right = _array(a, "spearman"), _array(b, "spearman")
+    left, right = array_of(a, "spearman"), array_of(b, "spearman")
     try:
         left, right = np.broadcast_arrays(left, right)
     except ValueError as error:
@@ -73,7 +46,7 @@ def spearman(a: Any, b: Any, *, seed: int = 0, resamples: int = RESAMPLES) -> Es
     value = float(_rank_correlation(left.reshape(1, -1), right.reshape(1, -1))[0])
     if not np.isfinite(left).all() or not np.isfinite(right).all() or math.isnan(value):
         return NOTHING
-    chosen = _resampled(len(left), resamples, seed).numpy()
+    chosen = resampled(len(left), resamples, seed).numpy()
     blocks = np.array_split(chosen, -(-resamples * left.size // ENTRIES_AT_ONCE))
     found = [_rank_correlation(*(side[rows].reshape(len(rows), -1) for side in (left, right))) for rows in blocks]
     low, high = np.nanquantile(np.concatenate(found), TAILS)
@@ -87,7 +60,7 @@ def auroc(positive: Any, negative: Any, *, paired: bool = False, seed: int = 0, 
     positive (M,), negative (N,). paired: entry i of both comes from picture i, and is drawn with it (M = N).
     NaN where a value is not finite. Raises UserError for pairs of unequal number.
     """
-    above, below = _array(positive, "auroc").ravel(), _array(negative, "auroc").ravel()
+    above, below = array_of(positive, "auroc").ravel(), array_of(negative, "auroc").ravel()
     if paired and len(above) != len(below):
         raise UserError(f"auroc: {len(above)} and {len(below)} values are not pairs; leave paired out")
     if not np.isfinite(above).all() or not np.isfinite(below).all():
@@ -100,7 +73,7 @@ def auroc(positive: Any, negative: Any, *, paired: bool = False, seed: int = 0, 
 
     def times(pictures: int, seed: int) -> Tensor:
         """(resamples, pictures): how often each picture was drawn, as shares."""
-        chosen = _resampled(pictures, resamples, seed)
+        chosen = resampled(pictures, resamples, seed)
         ones = torch.full(chosen.shape, 1 / pictures, dtype=wins.dtype)
         return torch.zeros_like(ones).scatter_add_(1, chosen, ones)
 
@@ -108,15 +81,3 @@ def auroc(positive: Any, negative: Any, *, paired: bool = False, seed: int = 0, 
     columns = rows if paired else times(len(below), seed + 1)
     low, high = np.quantile(((rows @ wins) * columns).sum(1).numpy(), TAILS)
     return Estimate(value, float(low), float(high))
-
-
-def mean_interval(values: Any) -> Estimate:
-    """The mean of (N,) values with Student's interval; the ends are NaN for one value, all is for one not finite."""
-    array = _array(values, "mean_interval").ravel()
-    if not np.isfinite(array).all():
-        return NOTHING
-    if array.size == 1:
-        return Estimate(float(array[0]), math.nan, math.nan)
-    mean, error = float(array.mean()), float(array.std(ddof=1)) / math.sqrt(array.size)
-    reach = float(t.ppf(TAILS[1], array.size - 1)) * error
-    return Estimate(mean, mean - reach, mean + reach)

@@ -2,7 +2,6 @@
 
     Frechet    |mu_a - mu_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2))               Heusel et al. 2017, arXiv 1706.08500
     kernel     unbiased MMD^2 with k(x, y) = (x.y / D + 1)^3                     Binkowski et al. 2018, arXiv 1801.01401
-    Wilson     (p + z^2/2n +- z sqrt(p (1-p) / n + z^2 / 4n^2)) / (1 + z^2/n)    Wilson 1927, JASA 22, p. 209
     slope      of log power against log radial frequency                         Field 1987, JOSA A 4, p. 2379
     ECE, MCE   mean and largest |accuracy - confidence| of bins of confidence    Guo et al. 2017, arXiv 1706.04599
 
@@ -13,7 +12,6 @@ so the numbers compare within one judge only and are not the FID of other papers
 from __future__ import annotations
 
 import math
-from statistics import NormalDist
 from typing import NamedTuple
 
 import torch
@@ -27,31 +25,6 @@ COLLAPSED_STD = 0.02  # about 5 of 255 grey levels: to the eye a flat field
 POWER_FLOOR = 1e-12  # of the strongest ring: float32 rounding, so an empty ring does not give log 0
 KERNEL_ROWS = 1024  # rows of the kernel matrix held at once
 CALIBRATION_BINS = 15  # as Guo et al. have it
-
-
-def wilson_interval(hits: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """The Wilson score interval of a share ``hits / n`` of independent trials; (0, 1) when n = 0.
-
-    (p + z^2/2n +- z sqrt(p (1-p) / n + z^2 / 4n^2)) / (1 + z^2/n), with z the normal quantile of (1 + confidence) / 2.
-    Raises UserError unless 0 <= hits <= n and 0 < confidence < 1. Source: Wilson 1927.
-    """
-    if not 0 <= hits <= n or not 0 < confidence < 1:
-        raise UserError(
-            f"wilson_interval: hits={hits}, n={n}, confidence={confidence}; "
-            "give 0 <= hits <= n and a confidence such as 0.95"
-        )
-    if n == 0:
-        return 0.0, 1.0
-
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
-    p = hits / n
-    middle = p + z * z / (2 * n)
-    reach = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    scale = 1 + z * z / n
-    # The ends are exact there; the formula misses them by a rounding error.
-    low = 0.0 if hits == 0 else (middle - reach) / scale
-    high = 1.0 if hits == n else (middle + reach) / scale
-    return low, high
 
 
 class Calibration(NamedTuple):

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from bothways.report.tables import Table
-
 ACCENT = "10,127,90"  # red, green, blue: the page's one accent, fading to nothing so that any ground shows through
 ASIDE = "136,142,150"  # of what the measured is held to
 MOST_COLUMNS = 24  # of a confusion: the rarest other answers share one more column
@@ -61,16 +59,6 @@ class Chart:
     words: str
     wide: bool = False
     coloured: bool = False
-
-
-@dataclass(frozen=True)
-class Part:
-    """One thing that was measured: its title, what a newcomer needs to read it, its charts, and its table if any."""
-
-    title: str
-    note: str
-    charts: Sequence[Chart]
-    table: Table | None = None
 
 
 def base_layout(height: int, **more: Any) -> dict[str, Any]:

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bothways.report.charts import Chart, base_layout
-from bothways.report.curves import (
+from bothways.report.axes import (
     AXIS,
     SHADE,
     axes_layout,
@@ -21,6 +20,7 @@ from bothways.report.curves import (
     line_across,
     whiskers,
 )
+from bothways.report.charts import Chart, base_layout
 from bothways.report.tables import significant
 
 Facts = Mapping[str, Any]

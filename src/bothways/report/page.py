@@ -12,8 +12,9 @@ from typing import Any
 
 from bothways.report import tables
 from bothways.report.charts import Chart
-from bothways.report.pictures import Album, album, strip_size
-from bothways.report.sections import Facts, Run
+from bothways.report.parts import Facts, strip_size
+from bothways.report.pictures import Album, album
+from bothways.report.sections import Run
 from bothways.report.template import HERE, filled
 from bothways.runs import PHOTOS, RunFolder
 from bothways.runs.files import reason, replace_file

@@ -23,7 +23,6 @@ LARGE = 224  # pixels: a picture over this is shown at this
 BYTES_AT_MOST = 4_100_000  # of all pictures of a page: 5.5 MB in base64, beside 2 MB of Plotly
 # (quality, pixels of the longer side at most), the best first; the last is taken whatever it comes to
 LADDER = (*((quality, 4096) for quality in (92, *range(85, 30, -5))), (35, 448), (35, 224), (20, 224))
-STRIP_HEIGHT, STRIP_WIDTH = 96, 1100  # CSS pixels: of a row of states, at most
 SAMPLE = 12  # pictures by which a rung is judged before all are encoded
 
 Size = tuple[int, int]
@@ -33,12 +32,6 @@ def shown_size(width: int, height: int) -> Size:
     """How large a picture is shown, in CSS pixels: 32 -> 96, 28 -> 112, 64 -> 128, 224 -> 224, 512 -> 224."""
     long = max(width, height)
     scale = min(-(-SMALL // long), 128 / long) if long < SMALL else min(1.0, LARGE / long)
-    return round(width * scale), round(height * scale)
-
-
-def strip_size(width: int, height: int) -> Size:
-    """How large a row of states is shown, in CSS pixels: enlarged by a whole factor, or shrunk to the page."""
-    scale = min(max(1, STRIP_HEIGHT // height), STRIP_WIDTH / width)
     return round(width * scale), round(height * scale)
 
 

@@ -6,7 +6,7 @@ nothing. It is found by the key "task" of recipe.toml, so that a new task needs 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -15,13 +15,12 @@ from types import SimpleNamespace
 from typing import Any, Protocol, cast
 
 from bothways import registry
-from bothways.report.charts import Chart, Part, objectives
+from bothways.report.charts import Chart, objectives
+from bothways.report.parts import Facts, Part
 from bothways.report.tables import Table, cost_of, name, time
 from bothways.runs import RunFolder
 
-Facts = Mapping[str, Any]
 TASKS = Path(registry.__file__).parent / "tasks"
-NOT_MOVED = {"likelihood": "diagnose"}  # tasks without a folder yet -> the folder of their section
 
 
 class Section(Protocol):
@@ -152,7 +151,7 @@ DEFAULT = {
 def section_of(task: str) -> Section:
     """The section of a task by its command; the default's for one that has none."""
     entry = registry.entries("task").get(task)
-    room = entry.module.split(".")[-2] if entry else NOT_MOVED.get(task, task)
+    room = entry.module.split(".")[-2] if entry else task
     place = f"bothways.tasks.{room}.section"
     own = import_module(place) if (TASKS / room / "section.py").is_file() else None
     return cast(Section, SimpleNamespace(**{key: getattr(own, key, usual) for key, usual in DEFAULT.items()}))

@@ -11,8 +11,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bothways.report.axes import axes_layout, complete_rows, curve_trace
 from bothways.report.charts import Chart, objectives
-from bothways.report.curves import axes_layout, complete_rows, curve_trace
 from bothways.report.sections import Run
 from bothways.report.tables import significant
 from bothways.runs import ALONG, RunFolder

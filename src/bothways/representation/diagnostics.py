@@ -21,9 +21,10 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from bothways.numerics.association import Estimate, mean_interval
 from bothways.numerics.draws import Draws
+from bothways.numerics.intervals import Estimate, mean_interval
 from bothways.numerics.solvers import Solver, grid, solver_of, walked
+from bothways.registry import name_of
 from bothways.representation.encode import image_time
 from bothways.types import Flow, UserError, VectorField
 
@@ -123,7 +124,7 @@ def round_trip(
     depths: Sequence[float],
     steps: Sequence[int],
     *,
-    solver: str = "euler",
+    solver: str | Solver = "euler",
     batch: int = BATCH,
 ) -> list[RoundTrip]:
     """For every depth and number of steps each way, what (N,3,H,W) pictures in [0,1] lose on the way there and back.
@@ -140,7 +141,7 @@ def round_trip(
             difference = (flow.picture(back) - flow.picture(x)).double()
             square, values = square + difference.square().sum().item(), values + difference.numel()
             largest = max(largest, difference.abs().max().item())
-        return RoundTrip(depth, count, math.sqrt(square / values), largest, len(images), solver)
+        return RoundTrip(depth, count, math.sqrt(square / values), largest, len(images), name_of(solver))
 
     return [lost(depth, count) for depth in depths for count in steps]
 

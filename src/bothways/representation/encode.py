@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from typing import Any, Literal, overload
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,7 +43,7 @@ class Walk:
     """
 
     steps: int = 10
-    solver: str | Solver = "euler"
+    solver: str | Solver | Adaptive = "euler"
     gradient: str = "exact"
     keep: int = KEEP
     dtype: torch.dtype | None = None
@@ -111,24 +111,12 @@ def trajectory(
     return _moments(v, state, grid(start, end, how.steps), how)
 
 
-@overload
-def encode(
-    flow: Flow | VectorField, images: Tensor, depth: float = ..., steps: int = ..., solver: str = ...,
-    gradient: str = ..., *, keep: int = ..., dtype: torch.dtype | None = ..., batch: int | None = ...,
-    rtol: float = ..., atol: float = ..., whole: Literal[False] = ...,
-) -> Tensor: ...  # fmt: skip
-@overload
-def encode(
-    flow: Flow | VectorField, images: Tensor, depth: float = ..., steps: int = ..., solver: str = ...,
-    gradient: str = ..., *, keep: int = ..., dtype: torch.dtype | None = ..., batch: int | None = ...,
-    rtol: float = ..., atol: float = ..., whole: Literal[True],
-) -> State: ...  # fmt: skip
 def encode(
     flow: Flow | VectorField,
     images: Tensor,
     depth: float = 0.5,
     steps: int = 10,
-    solver: str = "euler",
+    solver: str | Solver | Adaptive = "euler",
     gradient: str = "exact",
     *,
     keep: int = KEEP,
@@ -137,7 +125,7 @@ def encode(
     rtol: float = 1e-5,
     atol: float = 1e-5,
     whole: bool = False,
-) -> Tensor | State:
+) -> Any:
     """Pictures walked from t = 1 to t = 1 - depth: x(1 - depth) where x(1) = flow.code(images), in the flow's units.
 
     flow: a ``types.Flow``, whose images are (B,3,H,W) in [0,1]; or any velocity v(x, t), whose images are the state as
@@ -163,7 +151,7 @@ def decode(
     walked: Tensor | State,
     depth: float = 0.5,
     steps: int = 10,
-    solver: str = "euler",
+    solver: str | Solver | Adaptive = "euler",
     gradient: str = "exact",
     *,
     keep: int = KEEP,

@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bothways.numerics.association import mean_interval
 from bothways.numerics.draws import Draws
+from bothways.numerics.intervals import mean_interval
 from bothways.representation.paths import interpolate
 from bothways.types import Path, VectorField
 

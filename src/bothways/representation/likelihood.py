@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 
 from bothways import registry
-from bothways.numerics.association import Estimate, mean_interval
 from bothways.numerics.draws import Draws
+from bothways.numerics.intervals import Estimate, mean_interval
 from bothways.numerics.solvers import Adaptive, Solver, any_solver, grid, solver_of, walked
 from bothways.representation.encode import image_time
 from bothways.types import Flow, ModelSpec, RunError, UserError, VectorField
@@ -38,17 +38,23 @@ ROWS_AT_ONCE = 512  # pictures times directions that go back through the network
 class Integration:
     """How log p is integrated.
 
-    solver: one of the registry, in ``steps`` even steps, or an adaptive one of torchdiffeq to a relative and absolute
-    ``tolerance``, over the batch as a whole. divergence: "exact" (the trace, one pull-back a value), "hutchinson" (the
-    mean of p . J p over ``probes`` random signs p), or "auto": exact up to EXACT_AT_MOST values, else hutchinson.
+    solver: a name of the registry, PATH.py:NAME, or a ``Solver``, in ``steps`` even steps; or an adaptive one to a
+    relative and absolute ``tolerance``, over the batch as a whole. divergence: "exact" (the trace, one pull-back a
+    value), "hutchinson" (the mean of p . J p over ``probes`` random signs p), or "auto": exact up to EXACT_AT_MOST
+    values, else hutchinson.
     Raises UserError for what is not known.
     """
 
-    solver: str | Solver = "midpoint"
+    solver: str | Solver | Adaptive = "midpoint"
     steps: int = 50
     divergence: str = "auto"
     probes: int = 1
     tolerance: float = 1e-5
+
+    @property
+    def name(self) -> str:
+        """Of the solver."""
+        return registry.name_of(self.solver)
 
     @property
     def adaptive(self) -> bool:
@@ -103,7 +109,7 @@ class Likelihood:
         probes = f"{self.how.probes} probe{'s' if self.how.probes > 1 else ''}"
         kind = "exact" if self.how.exact(self.dims) else f"hutchinson, {probes}"
         mean = {"bits_per_dim": self.mean.value, "low": self.mean.low, "high": self.mean.high}
-        walk = {"solver": registry.name_of(self.how.solver), "steps": None if self.how.adaptive else self.how.steps}
+        walk = {"solver": self.how.name, "steps": None if self.how.adaptive else self.how.steps}
         counts = {"dims": self.dims, "calls": self.calls, "draws": self.draws, "n": len(self.bits)}
         return {**mean, **walk, "divergence": kind, **counts, "bits": self.bits.tolist()}
 
@@ -191,15 +197,16 @@ def _adaptive(field: _Augmented, state: Tensor, how: Integration) -> Tensor:
     try:
         from torchdiffeq import odeint
     except ImportError as error:
-        raise UserError(f'solver {how.solver!r} needs torchdiffeq; type pip install "bothways[ode]"') from error
-
+        raise UserError(f'solver {how.name!r} needs torchdiffeq; type pip install "bothways[ode]"') from error
+    solver = any_solver(how.solver)
+    assert isinstance(solver, Adaptive)
     times = torch.tensor([image_time(field), 0.0], dtype=state.dtype, device=state.device)
     tolerance = {"rtol": how.tolerance, "atol": how.tolerance}
     try:
-        return odeint(lambda t, z: field(z, t.expand(len(z))), state, times, method=how.solver, **tolerance)[-1]
+        return odeint(lambda t, z: field(z, t.expand(len(z))), state, times, method=solver.method, **tolerance)[-1]
     except AssertionError as error:  # torchdiffeq's word for a step that became too small, and for what is not finite
         said = str(error).splitlines()[0][:80] if str(error) else "it stopped"
-        raise RunError(f"solver {how.solver!r}: {said}; raise the tolerance ({how.tolerance:g})") from error
+        raise RunError(f"solver {how.name!r}: {said}; raise the tolerance ({how.tolerance:g})") from error
 
 
 def bits_per_dim(

@@ -6,8 +6,8 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 
-from bothways.models.classifiers import load_reader
 from bothways.models.listing import cards
+from bothways.models.loader import load_model
 from bothways.types import UserError
 
 MODEL = "bundled:cifar10-resnet"  # the one that a form begins with
@@ -32,7 +32,7 @@ def about(model: str) -> About:
     for facts in cards():
         if model == f"bundled:{facts['name']}":
             return About(_told_apart(facts["spec"]["classes"]), False)
-    found = load_reader(model)
+    found = load_model(model)
     return About(_told_apart([found.spec.class_name(i) for i in range(found.spec.count)]), _reads_text(found))
 
 

@@ -14,8 +14,7 @@ from bothways.tasks.generate.drawing import Drawing
 from bothways.tasks.photos.config import PhotoConfig
 from bothways.tasks.photos.run import check as check_photo
 from bothways.tasks.recipes import configure
-from bothways.tasks.walk.run import prepare_walk
-from bothways.tasks.work import Where, prepare
+from bothways.tasks.work import Where, Work, prepare
 from bothways.types import UserError
 
 
@@ -34,10 +33,8 @@ class Request:
             check_photo(found)
         return found
 
-    def prepare(self, out: Path) -> Any:
+    def prepare(self, out: Path) -> Work:
         """The work of the task. Raises UserError for what cannot be."""
-        if self.task == "walk":  # which has not moved yet
-            return prepare_walk(**self.values, out=out)
         return prepare(self.config(), Where(out))
 
     def captions(self, work: Any) -> list[dict[int, str]]:

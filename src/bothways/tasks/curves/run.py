@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from bothways.data.splits import held_out
-from bothways.models.classifiers import how_of, load_classifier, reading
+from bothways.models.classifiers import how_of, reading
+from bothways.models.loader import load_classifier
 from bothways.representation.features import Features
 from bothways.runs.provenance import fingerprint
 from bothways.tasks.evaluate.run import CLEAN, Condition, Evaluation, clean_condition

@@ -19,8 +19,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bothways.report.charts import ACCENT, Chart, Part
-from bothways.report.curves import (
+from bothways.report.axes import (
     SHADE,
     axes_layout,
     complete_rows,
@@ -28,6 +27,8 @@ from bothways.report.curves import (
     interval_band,
     is_number,
 )
+from bothways.report.charts import ACCENT, Chart
+from bothways.report.parts import Part
 from bothways.report.sections import Run
 from bothways.report.tables import Cell, Table, cost_of, count, interval, name, number, percent, time
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import torch
 from torch import Tensor
@@ -12,14 +12,17 @@ from torch import Tensor
 from bothways.data.sources import load_images
 from bothways.data.splits import held_out
 from bothways.models.catalogue import card
-from bothways.models.flows import load_flow
+from bothways.models.loader import load_flow
+from bothways.models.velocity import Flow
 from bothways.representation.diagnostics import round_trip
-from bothways.runs import RunFolder
 from bothways.runs.citations import flow_citations
-from bothways.tasks.diagnose.run import FlowMeasuring, in_folder, merged, strip_files
+from bothways.runs.experiment import Experiment
+from bothways.runs.provenance import flow_facts
+from bothways.tasks.diagnose.run import strip_files
 from bothways.tasks.evaluate.run import Evaluation, prepare_evaluation
 from bothways.tasks.generate.drawing import Drawing
 from bothways.tasks.generate.run import prepare
+from bothways.tasks.parts import Part, PartedWork, merged
 from bothways.tasks.predict.run import predict
 from bothways.types import UserError
 
@@ -63,24 +66,37 @@ def ten_pictures(data: str | Path | None, drawn: Any) -> Ten:
     return Ten(images[first], labels[first], source)
 
 
-def prepare_walk(ten: Ten, out: Path) -> FlowMeasuring:
+@final
+@dataclass
+class TenWalked(PartedWork):
     """Ten pictures walked to noise and back: strips, and how far from themselves they end."""
-    flow = load_flow(FLOW)
-    measuring = FlowMeasuring(flow, [], merged, flow_citations(path=flow.spec.path))
-    asked = {"command": "demo", "pictures": ten.source, "steps": STEPS}
-    measuring = in_folder(measuring, asked, ten.source, out, overwrite=True)
-    assert isinstance(measuring.folder, RunFolder)
-    folder = measuring.folder
 
-    def trip() -> dict[str, Any]:
-        found = round_trip(flow, ten.images, [1.0], [STEPS], solver="midpoint")
+    ten: Ten
+    flow: Flow
+    experiment: Experiment
+    kept: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def parts(self) -> list[Part]:
+        return [Part("strips", self._strips), Part("round trip", self._trip)]
+
+    def _strips(self) -> dict[str, Any]:
+        assert self.experiment.folder is not None
+        return strip_files(self.flow, self.ten.images, STEPS, self.experiment.folder, DEPTHS, back=True)
+
+    def _trip(self) -> dict[str, Any]:
+        found = round_trip(self.flow, self.ten.images, [1.0], [STEPS], solver="midpoint")
         return {"round_trip": [entry.as_facts() for entry in found]}
 
-    def strips() -> dict[str, Any]:
-        return strip_files(flow, ten.images, STEPS, folder, DEPTHS, back=True)
+    def measures(self) -> dict[str, Any]:
+        return {"flow": merged(self.kept), "citations": flow_citations(path=self.flow.spec.path)}
 
-    measuring.parts = [("strips", strips), ("round trip", trip)]
-    return measuring
+
+def prepare_walk(ten: Ten, out: Path) -> TenWalked:
+    """The walk of ten pictures, in a run folder."""
+    flow = load_flow(FLOW)
+    tables = {"settings": {"pictures": ten.source, "steps": STEPS}, "model": flow_facts(flow)}
+    return TenWalked(ten, flow, Experiment.begin("demo", tables, out, overwrite=True))
 
 
 def named_right(ten: Ten) -> int:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bothways.report.axes import line_across
 from bothways.report.charts import ACCENT, ASIDE, Chart, base_layout, heatmap
-from bothways.report.curves import line_across
 
 Facts = Mapping[str, Any]
 

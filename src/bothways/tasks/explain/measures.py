@@ -13,8 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bothways.models.adapter import Adapter
-from bothways.numerics.association import mean_interval
-from bothways.numerics.measures import wilson_interval
+from bothways.numerics.intervals import mean_interval, wilson_interval
 from bothways.synthesis.objectives.terms import vectors
 from bothways.tasks.explain.traits import Trait, place_map, relative, separation, trait_of
 from bothways.types import RunError, UserError

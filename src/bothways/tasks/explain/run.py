@@ -24,7 +24,7 @@ from bothways.data.splits import held_out
 from bothways.judging.classes import outputs_of_labels
 from bothways.judging.judges import find_jury
 from bothways.models.adapter import Adapter
-from bothways.models.classifiers import load_reader
+from bothways.models.loader import load_model
 from bothways.runs import RunFolder, to_png
 from bothways.runs.experiment import ending
 from bothways.runs.files import plain, replace_file
@@ -184,7 +184,7 @@ def prepare_audit(
 ) -> Audit:
     """Everything of ``explain`` that can be refused, before the first step."""
     if not isinstance(model, Adapter):
-        model = load_reader(model, spec, weights=weights, device=device, dtype=dtype)
+        model = load_model(model, spec, weights=weights, device=device, dtype=dtype)
     labels = _classes(model, classes)
     if n < 2 or real < REAL_AT_LEAST:
         raise UserError(f"--n {n}, --real {real}: the least are 2 portraits and {REAL_AT_LEAST} real pictures a class")

@@ -7,41 +7,51 @@ the part after the last whole one, and on a CPU its files are then bit for bit t
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, final
 
 import torch
 from torch import Tensor
 
 from bothways.data.loader import ahead
 from bothways.judging.accuracy import share
-from bothways.numerics.measures import wilson_interval
-from bothways.numerics.probes import linear, votes
+from bothways.numerics.intervals import wilson_interval
+from bothways.numerics.probes import linear, nearest
 from bothways.representation.readings import Column
-from bothways.runs import RunFolder
 from bothways.runs.citations import flow_citations
-from bothways.runs.experiment import ending
-from bothways.runs.provenance import peak_memory
+from bothways.runs.experiment import Experiment
+from bothways.tasks.features.config import FeaturesConfig
 from bothways.tasks.features.files import FeatureFile, Made, column_of, facts_in, facts_of_pictures
 from bothways.tasks.features.plan import Extractor, Split
+from bothways.tasks.features.result import FeatureFacts, FeatureTables
+from bothways.tasks.work import Grid, Work
 from bothways.types import Frame, RunError
 
+SKIPPED_NAMED = 5
 
+
+@final
 @dataclass
-class Extraction:
-    """``run`` makes what is missing of the files, then asks the probes; ``finish`` writes measures["features"]."""
+class Extraction(Work):
+    """A step is a batch of pictures, or a probe of a column.
 
+    files: {split: where its features are kept}. rows: measures["features"]["probes"], of the probes that are fitted.
+    remove: of a run that is kept in memory alone, what removes its files; None for a run folder.
+    """
+
+    config: FeaturesConfig
     extractor: Extractor
     splits: list[Split]
     files: dict[str, FeatureFile]
-    folder: RunFolder
     probes: tuple[str, ...]
-    neighbours: int
-    workers: int
+    experiment: Experiment
     rows: list[dict[str, Any]] = field(default_factory=list)
-    seconds: float = 0.0
+    remove: Callable[[], object] | None = None
+    doing = "reading"
+    done_word = "read"
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -62,24 +72,17 @@ class Extraction:
         file = self.files[split.name]
         return split.steps if file.done else min(split.steps, len(file.parts) * split.steps_a_part)
 
-    def run(self) -> Generator[Frame, None, None]:
-        """Yield a frame after every batch and every probe. However it ends, whole parts and probes are kept."""
-        began, before = time.perf_counter(), self.seconds
+    def frames(self) -> Iterator[Frame]:
+        """A frame after every batch and every probe; whole parts and probes are kept."""
         total, step = self.steps, self.done
-
-        def spent() -> float:
-            return before + time.perf_counter() - began
-
-        with ending(self.folder, lambda: {"seconds": spent()}):
-            for part in (self._extract(split) for split in self.splits):
-                with closing(part) as batches:
-                    for stats in batches:
-                        step += 1
-                        yield Frame(step, step / total, None, stats)
-            for stats in self._ask() if not self.unprobed else ():
-                step += 1
-                yield Frame(step, step / total, None, stats)
-            self.seconds = spent()
+        for part in (self._extract(split) for split in self.splits):
+            with closing(part) as batches:
+                for stats in batches:
+                    step += 1
+                    yield Frame(step, step / total, None, stats)
+        for stats in self._ask() if not self.unprobed else ():
+            step += 1
+            yield Frame(step, step / total, None, stats)
 
     def _extract(self, split: Split) -> Generator[dict[str, float], None, None]:
         file, first = self.files[split.name], self._first(split)
@@ -87,7 +90,7 @@ class Extraction:
             file.clear()
             return
         made: list[Made] = []
-        with closing(ahead(split.reader, first, split.steps, self.workers)) as batches:
+        with closing(ahead(split.reader, first, split.steps, self.config.workers)) as batches:
             for step, decoded in enumerate(batches, start=first + 1):
                 began = time.perf_counter()
                 found = self.extractor(decoded.images)
@@ -122,7 +125,6 @@ class Extraction:
         labels = [self._labels(file.split) for file in files]
         known = [found >= 0 for found in labels]
         (y, wanted), asked = (found[keep] for found, keep in zip(labels, known, strict=True)), self.probes
-        classes = int(max(y.max(), wanted.max())) + 1
         for column in self.columns:
             left = [p for p in asked if (p, column.name) not in {(r["probe"], r["column"]) for r in self.rows}]
             if not left:
@@ -133,16 +135,17 @@ class Extraction:
                     answers, l2 = linear(train, y, test)
                     told: dict[str, Any] = {"l2": l2}
                 else:
-                    answers = votes(train, y, test, classes, self.neighbours).argmax(1)
-                    told = {"neighbours": min(self.neighbours, len(y))}
+                    answers = nearest(train, y, test, self.config.neighbours)
+                    told = {"neighbours": min(self.config.neighbours, len(y))}
                 hits = share(int((answers == wanted).sum()), len(wanted))
                 row = {"probe": probe, "column": column.name, **asdict(column), **hits, "n": len(wanted), **told}
                 self.rows.append(row)
-                self.folder.save_state({}, {"rows": self.rows})
+                assert self.experiment.folder is not None
+                self.experiment.folder.save_state({}, {"rows": self.rows})
                 yield {f"{probe} {column.name}": hits["value"]}
 
-    def finish(self) -> dict[str, Any]:
-        """measures["features"] (its schema: tasks/features/section.py), kept in the run folder."""
+    def measures(self) -> dict[str, Any]:
+        """{"features": ...}, whose schema is in tasks/features/section.py."""
         readings, told = self.extractor.readings, {name: facts_in(file.path) for name, file in self.files.items()}
         pictures = {name: len(self._labels(name)) for name in self.files}
         facts: dict[str, Any] = {
@@ -157,12 +160,33 @@ class Extraction:
         }
         if not facts["unprobed"]:
             facts["chance"] = self._chance()
+        FeatureFacts(**facts)
         used = [key for key, wanted in {"activations": readings.depths, "knn": "knn" in self.probes}.items() if wanted]
-        cited = flow_citations(*used, path=self.extractor.flow.spec.path)
-        cost = {"seconds": self.seconds, "peak_mb": peak_memory(str(self.extractor.flow.mean.device))}
-        self.folder.write_measures({"features": facts, "cost": cost, "citations": cited})
-        self.folder.finish("complete", "", **cost)
-        return facts
+        return {"features": facts, "citations": flow_citations(*used, path=self.extractor.flow.spec.path)}
+
+    def result(self, measures: dict[str, Any]) -> FeatureTables:
+        files = {split: file.path for split, file in self.files.items()}
+        pictures = {split: facts_of_pictures(file)[1:] for split, file in files.items()}
+        made = FeatureTables(measures, files, {}, pictures)
+        if self.remove is None:
+            return made
+        arrays = {split: {column: made.array(column, split) for column in made.columns} for split in pictures}
+        self.remove()
+        return FeatureTables(measures, {}, arrays, pictures)
+
+    def plan(self) -> str:
+        pictures = sum(split.count for split in self.splits)
+        return f"{pictures:,} pictures would be read into {len(self.columns)} columns"
+
+    def summary(self, result: FeatureTables, out: Path | None) -> Iterator[str | Grid]:
+        facts = result.facts
+        yield _grid(facts) if facts.probes else facts.unprobed
+        for split, skipped in facts.skipped.items():
+            yield from (f"left out, {name}: {why}" for name, why in list(skipped.items())[:SKIPPED_NAMED])
+            if skipped:
+                yield f"{len(skipped)} pictures of {split} left out"
+        for split, file in result.files.items():
+            yield f"{facts.data['pictures'][split]:,} pictures in {file}, {file.stat().st_size / 1e6:,.1f} MB"
 
     def _chance(self) -> dict[str, Any]:
         """The share of the last split that is of the commonest class of the first."""
@@ -177,3 +201,19 @@ def _check_finite(flow: str, found: Mapping[str, Tensor]) -> None:
     for name, values in found.items():
         if not bool(torch.isfinite(values).all()):
             raise RunError(f"flow {flow!r} gives features {name} that are not finite; type --dtype float32")
+
+
+def _grid(facts: FeatureFacts) -> Grid:
+    """A row a column, with the accuracy of each probe; chance below."""
+    probes = list(dict.fromkeys(row["probe"] for row in facts.probes))
+    by = {(row["column"], row["probe"]): row for row in facts.probes}
+    columns = dict.fromkeys(row["column"] for row in facts.probes)
+    rows = [(column, *(_share(by.get((column, probe))) for probe in probes)) for column in columns]
+    rows.append(("chance", *([_share(facts.chance)] * len(probes))))
+    fitted = next(iter(facts.data["pictures"].values()))
+    title = f"fitted on {fitted:,} pictures, tested on {facts.probes[0]['n']:,}"
+    return Grid(("features", *(f"{probe} (95 %)" for probe in probes)), rows, title)
+
+
+def _share(row: Mapping[str, Any] | None) -> str:
+    return "-" if row is None else f"{row['value']:.1%} ({row['low']:.1%}-{row['high']:.1%})"

@@ -22,7 +22,6 @@ from bothways.representation.activations import middle
 from bothways.representation.classifier import NOISE_SEED
 from bothways.representation.encode import Walk, image_time
 from bothways.representation.readings import Readings, plan, read
-from bothways.tasks.features.files import NUMBERS
 from bothways.types import UserError
 
 PROBES = ("linear", "knn")
@@ -116,22 +115,13 @@ def splits_of(
     return found
 
 
-def probes_asked(probes: Sequence[str]) -> tuple[str, ...]:
-    """linear, knn, both or none. Raises UserError for another, and where scikit-learn is missing for linear."""
+def probes_of(probes: Sequence[str]) -> tuple[str, ...]:
+    """linear, knn, both or none. Raises UserError for another, and where scikit-learn is missing."""
     asked = tuple(dict.fromkeys(probe for given in probes for probe in given.split(",")))
     for probe in asked:
         if probe not in (*PROBES, "none") or (probe == "none" and len(asked) > 1):
             raise UserError(f"--probe {' '.join(asked)}: type linear, knn, or none alone")
-    if "linear" in asked:
+    probes = () if asked == ("none",) else asked
+    if probes:
         check_sklearn()
-    return () if asked == ("none",) else asked
-
-
-def check_numbers(batch: int, limits: tuple[int | None, int | None], neighbours: int, numbers: str) -> None:
-    """Raise UserError for numbers that make no sense."""
-    given = {"--batch": batch, "--limit": limits[0], "--test-limit": limits[1], "--neighbours": neighbours}
-    for option, value in given.items():
-        if value is not None and value < 1:
-            raise UserError(f"{option} {value}: type 1 or more")
-    if numbers not in NUMBERS:
-        raise UserError(f"--store {numbers}: type {' or '.join(NUMBERS)}")
+    return probes

@@ -18,8 +18,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bothways.report.charts import ACCENT, Chart, Part, base_layout
-from bothways.report.curves import AXIS, is_number, line_across, whiskers
+from bothways.report.axes import AXIS, is_number, line_across, whiskers
+from bothways.report.charts import ACCENT, Chart, base_layout
+from bothways.report.parts import Part
 from bothways.report.sections import measured as sentence_of
 from bothways.report.tables import Cell, Table, cost_of, count, interval, name, number, percent, time
 

@@ -20,9 +20,10 @@ from torch import Tensor, nn
 from bothways.data.augmentations import StrongAugmentation
 from bothways.data.images import Augmentation, Batch, batches
 from bothways.data.sources import ImageSet, load_images
+from bothways.models.addresses import flow_of
 from bothways.models.catalogue import check_device
-from bothways.models.classifiers import card_of_flow, classifier_card, count_of, flow_of, origin_of
-from bothways.models.flows import load_flow
+from bothways.models.classifiers import card_of_flow, classifier_card, count_of, origin_of
+from bothways.models.loader import load_flow
 from bothways.models.velocity import Flow
 from bothways.numerics.draws import generator
 from bothways.representation.activations import middle

@@ -24,9 +24,10 @@ from bothways.data.images import Batch
 from bothways.data.sources import ImageSet
 from bothways.models.adapter import Adapter
 from bothways.models.catalogue import CLASSIFIER_CARD
-from bothways.models.classifiers import CLASSIFIER_WEIGHTS, flow_in, load_classifier
+from bothways.models.classifiers import CLASSIFIER_WEIGHTS, flow_in
+from bothways.models.loader import load_classifier
 from bothways.models.velocity import Flow
-from bothways.numerics.measures import wilson_interval
+from bothways.numerics.intervals import wilson_interval
 from bothways.representation.classifier import FlowClassifier
 from bothways.representation.flow_matching import flow_matching
 from bothways.runs import RunFolder

@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bothways.report import compared
+from bothways.report.axes import is_number
 from bothways.report.charts import Chart
-from bothways.report.curves import is_number
-from bothways.report.flow import between
+from bothways.report.parts import between
 from bothways.report.sections import Run
 from bothways.report.tables import Cell, Table, cost_of, count, name, number, time
 from bothways.report.training import progress_of, sentence_of

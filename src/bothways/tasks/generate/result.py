@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from pydantic import BaseModel, ConfigDict
 
-from bothways.judging.verdicts import Reference, image_measures, judge
+from bothways.judging.measures import image_measures
+from bothways.judging.verdicts import Reference, judge
 from bothways.models.adapter import Adapter
 from bothways.numerics.draws import Draws
 from bothways.runs.citations import cited, reference_of

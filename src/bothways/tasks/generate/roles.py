@@ -7,16 +7,15 @@ The two terms may come from different models, and from several of each, of any s
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 
 from torch import Tensor, nn
 
 from bothways.models.adapter import Adapter
-from bothways.models.classifiers import load_reader
+from bothways.models.class_names import resolve
+from bothways.models.loader import load_model
 from bothways.synthesis.objectives.base import Priors, WeightedSum
 from bothways.tasks.generate.config import DrawingConfig
 from bothways.types import UserError
@@ -74,7 +73,7 @@ def find_models(
         key = _key(address)
         if key not in loaded:
             own = model is not None and key == _key(model)
-            loaded[key] = load_reader(
+            loaded[key] = load_model(
                 address,
                 spec if own else None,
                 weights=weights if own else None,
@@ -119,19 +118,9 @@ def find_classes(model: Adapter, classes: Sequence[str | int]) -> list[int]:
         raise UserError(f"model {model.name!r} has no classes in its spec; state ModelSpec(classes=...)")
     if not classes:
         raise UserError(f"no class was asked for; type --class NAME_OR_NUMBER, such as {model.spec.class_name(0)}")
-    names = {model.spec.class_name(i).lower(): i for i in range(model.spec.count)}
-    words = [(word.strip(), i) for name, i in names.items() for word in name.split(",")]
-    count = Counter(word for word, _ in words)
-    names = {word: i for word, i in words if count[word] == 1} | names
-    found = []
-    for asked in classes:
-        text = str(asked).strip().lower()
-        if text in names:
-            found.append(names[text])
-        elif text.isdecimal() and int(text) < model.spec.count:
-            found.append(int(text))
-        else:
-            near = get_close_matches(text, names, n=3, cutoff=0.4)
-            hint = f"the nearest are {', '.join(near)}" if near else f"type a name or 0 to {model.spec.count - 1}"
-            raise UserError(f"model {model.name!r} has no class {asked!r}; {hint}")
+    names = [model.spec.class_name(label) for label in range(model.spec.count)]
+    try:
+        found = [resolve(names, given) for given in classes]
+    except UserError as error:
+        raise UserError(f"model {model.name!r} has {error}") from error
     return list(dict.fromkeys(found))

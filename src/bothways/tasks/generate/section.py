@@ -18,8 +18,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from bothways.report.charts import ACCENT, ASIDE, Chart, Part, base_layout, counted
-from bothways.report.sections import Facts, Run
+from bothways.report.charts import ACCENT, ASIDE, Chart, base_layout, counted
+from bothways.report.parts import Facts, Part
+from bothways.report.sections import Run
 from bothways.report.tables import GAVE_GRADIENT, Cell, Table, cost_of, count, interval, name, number, percent, time
 
 CYCLES = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5]  # per pixel, named on the axis of a spectrum

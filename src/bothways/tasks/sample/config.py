@@ -23,7 +23,9 @@ class SampleConfig(Config):
     seed: int = setting(0, "of the run; a picture's own seed follows from it and its number", ge=0, common=True)
     batch: int = setting(64, "pictures at a time", ge=1)
     judges: list[Live] | None = setting(
-        None, "models that compare them with real ones; of a bundled flow the bundled ones", flags=("--judge",)
+        None,
+        "models that compare them with real ones, or functions of pictures; of a bundled flow the bundled models",
+        flags=("--judge",),
     )
     data: Live = setting(None, "real pictures for the judges: a parquet file or a folder")
     device: str = setting("cpu", "cpu, cuda, mps")

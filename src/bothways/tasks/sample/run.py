@@ -13,14 +13,16 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from bothways.judging.judges import alike_in_size, load_judges
+from bothways.judging.judges import alike_in_size, load_judges, split_judges
+from bothways.judging.measures import image_measures
 from bothways.judging.references import find_references
-from bothways.judging.verdicts import Reference, image_measures, judge
+from bothways.judging.verdicts import Reference, judge
 from bothways.models.adapter import Adapter
-from bothways.models.flows import load_flow
+from bothways.models.loader import load_flow
 from bothways.models.velocity import Flow
 from bothways.numerics.draws import Draws, picture_seed
 from bothways.numerics.solvers import Solver, grid, solver_of, walked
+from bothways.registry import Entry
 from bothways.representation.encode import image_time
 from bothways.runs.citations import flow_citations
 from bothways.runs.experiment import Experiment
@@ -42,6 +44,7 @@ class Sampling(Work):
     times: list[float]
     jury: Sequence[Adapter]
     references: dict[str, Reference]
+    own_measures: list[Entry]
     experiment: Experiment
     images: dict[int, Tensor] = field(default_factory=dict)
     doing = "walking"
@@ -91,7 +94,7 @@ class Sampling(Work):
         verdicts = judge(images, None, self.jury, self.references, gradient_models=set())
         cited = flow_citations(*["frechet", "kernel"] if self.jury else [], path=self.flow.spec.path)
         told = [verdict.as_dict() for verdict in verdicts]
-        return {"judges": told, "images": image_measures(images), "citations": cited}
+        return {"judges": told, "images": image_measures(images, self.own_measures), "citations": cited}
 
     def cost(self) -> dict[str, float]:
         found = self.experiment.cost
@@ -117,16 +120,17 @@ def prepare(config: SampleConfig, where: Where) -> Sampling:
     solver = solver_of(config.solver)
     times = grid(0.0, image_time(flow), config.steps)
     asked = alike_in_size(flow.spec) if config.judges is None and flow.name.startswith("bundled:") else config.judges
-    jury = load_judges(asked or (), device=config.device)
+    models, own_measures = split_judges(asked or ())
+    jury = load_judges(models or (), device=config.device)
     if config.data is not None and not jury:
         raise UserError(
             f"--data {config.data} is for the judges, and there is none; type --judge bundled:cifar10-resnet"
         )
     references = find_references(jury, config.data)
-    settings = config.model_dump(exclude={"flow"}) | {"judges": [judge.name for judge in jury]}
+    settings = config.model_dump(exclude={"flow"}) | {"judges": [judge.name for judge in (*jury, *own_measures)]}
     tables = {"settings": settings, "model": flow_facts(flow)}
     experiment = Experiment.begin("sample", tables, **where.as_options(), device=config.device, of=config.n)
-    sampling = Sampling(config, flow, solver, times, jury, references, experiment)
+    sampling = Sampling(config, flow, solver, times, jury, references, own_measures, experiment)
     if (folder := experiment.folder) is not None:
         sampling.images = {int(record["index"]): folder.read_picture(record) for record in folder.pictures}
     return sampling

@@ -20,8 +20,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from bothways.numerics.association import Estimate, auroc, mean_interval, spearman
+from bothways.numerics.association import auroc, spearman
 from bothways.numerics.draws import Draws
+from bothways.numerics.intervals import Estimate, mean_interval
 from bothways.synthesis.dsf.score import dsf_score
 from bothways.synthesis.fields import unit
 from bothways.synthesis.objectives.terms import Activations, Term

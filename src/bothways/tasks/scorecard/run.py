@@ -20,7 +20,7 @@ from bothways.data.sources import load_images
 from bothways.data.splits import held_out
 from bothways.models.adapter import Adapter
 from bothways.models.catalogue import kept_statistics
-from bothways.models.classifiers import load_reader
+from bothways.models.loader import load_model
 from bothways.numerics.draws import Draws, generator, picture_seed
 from bothways.runs.files import plain, read_json, reason, write_json
 from bothways.runs.provenance import versions
@@ -182,7 +182,7 @@ def prepare_scorecard(
 ) -> Scoring:
     """Everything of ``scorecard`` that can be refused, and the spread, before the first quantity is measured."""
     if not isinstance(model, Adapter):
-        model = load_reader(model, spec, weights=weights, device=device)
+        model = load_model(model, spec, weights=weights, device=device)
     pictures = real_pictures(data, (model.spec.height, model.spec.width), n, seed)
     spread, measured_on = channel_spread(model, pictures)
     quantities = label_free(model, spread, model.batch_norm_statistics())

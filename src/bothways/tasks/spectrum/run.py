@@ -139,7 +139,7 @@ def spectrum(
 
     data: a parquet file or a folder; its training split is read, one picture at a time. size: pixels of a side, to
     which each is resized and cut as by ``load_images``; None where all are squares of one size. limit: pictures at
-    most, evenly spaced. out: a .safetensors file, later given as ``canvas.spectrum``. on_frame: called after every picture.
+    most, evenly spaced. out: a .safetensors file, later given as ``canvas.spectrum``. on_frame: after every picture.
     Raises UserError for what cannot be.
     """
     measuring = prepare_spectrum(data, size=size, limit=limit, out=out, overwrite=overwrite)

@@ -22,7 +22,7 @@ from bothways.data.sources import load_images
 from bothways.data.splits import is_statistics, training_split
 from bothways.models.adapter import Adapter
 from bothways.models.catalogue import SCALE, kept_statistics, read_statistics
-from bothways.models.classifiers import load_reader
+from bothways.models.loader import load_model
 from bothways.runs.files import reason, replace_file
 from bothways.synthesis.objectives.terms import vectors
 from bothways.synthesis.sampling import RANK, Part, Space, features_name, measure_space, statistics_name
@@ -173,7 +173,7 @@ def statistics(
             f"data {str(data)!r} is a file of statistics already; type real pictures, a parquet or a folder"
         )
     if not isinstance(model, Adapter):
-        model = load_reader(model, spec, weights=weights, device=device)
+        model = load_model(model, spec, weights=weights, device=device)
     images = load_images(
         data, split=training_split(data), size=(model.spec.height, model.spec.width), limit=limit
     ).images

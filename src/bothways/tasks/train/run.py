@@ -26,7 +26,7 @@ from bothways.judging.verdicts import penultimate
 from bothways.models.adapter import Adapter
 from bothways.models.catalogue import build_network
 from bothways.numerics.draws import generator
-from bothways.numerics.measures import wilson_interval
+from bothways.numerics.intervals import wilson_interval
 from bothways.runs.files import replace_file
 from bothways.tasks.recipes import read_recipe
 from bothways.tasks.statistics.run import PICTURES, as_tensors, in_eight_bits, space_of

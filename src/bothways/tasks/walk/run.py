@@ -8,11 +8,10 @@ pool is that of PRG (representation/features.py), so near means near in what PRG
 
 from __future__ import annotations
 
-import time
-from collections.abc import Generator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -21,68 +20,80 @@ from torch import Tensor
 
 from bothways.data.sources import fitted, load_images
 from bothways.models.adapter import Adapter
-from bothways.models.classifiers import flow_in, load_classifier
-from bothways.models.flows import find_classifier, load_flow
+from bothways.models.catalogue import find_classifier
+from bothways.models.classifiers import flow_in
+from bothways.models.loader import load_classifier, load_flow
 from bothways.models.velocity import Flow
 from bothways.representation.encode import PART, Walk, image_time, trajectory
 from bothways.representation.features import pooled
-from bothways.runs import PHOTOS, RunFolder, to_png
-from bothways.runs.experiment import ending
+from bothways.runs import PHOTOS, to_png
+from bothways.runs.citations import flow_citations
+from bothways.runs.experiment import Experiment
 from bothways.runs.files import replace_file
-from bothways.runs.provenance import flow_tables, peak_memory
-from bothways.tasks.generate.scene import Photo, Scene, keep_scene, read_photos
-from bothways.tasks.predict.run import predict
-from bothways.types import Frame, UserError
+from bothways.runs.provenance import flow_facts
+from bothways.tasks.generate.scene import read_photos
+from bothways.tasks.walk.config import WalkConfig
+from bothways.tasks.walk.result import WAYS, Walked
+from bothways.tasks.work import Grid, Where, Work
+from bothways.types import Frame
 
-STEPS = 20  # each way; PRG's on CIFAR-10
 NEAREST = 6
-WAYS = ("there", "back")
+OWN = (f"{PHOTOS}/photo-*.png", f"{PHOTOS}/near-*.png")  # what a walk writes besides
+CALLS, CALLED_AT_ONCE = 3, 32  # classes that are named at a depth, the most probable; pictures at a time
 
 
+@final
 @dataclass
-class Walking:
-    """One run: ``run`` walks and yields, ``finish`` writes what was found on the way.
+class Walking(Work):
+    """photo (1,3,H,W) and others (N,3,H,W) in [0,1], of the flow's size; N may be 0. reader: the classifier, if any.
 
-    photo (1,3,H,W) and others (N,3,H,W) in [0,1], of the flow's size; N may be 0. reader: what says what it sees.
+    seen: of each way, the pictures (1,3,H,W) so far. nearest: of each depth, (number in others, distance).
     """
 
+    config: WalkConfig
     flow: Flow
     reader: Adapter | None
     photo: Tensor
     others: Tensor
     how: Walk
-    folder: RunFolder
+    experiment: Experiment
     seen: dict[str, list[Tensor]] = field(default_factory=lambda: {way: [] for way in WAYS})
     nearest: list[list[tuple[int, float]]] = field(default_factory=list)
-    seconds: float = 0.0
+    doing = "walking"
+    done_word = "walked"
 
     @property
     def steps(self) -> int:
         return 2 * (self.how.steps + 1)
 
+    @property
     def depths(self) -> list[float]:
         """Of the pictures of one way, from the picture to noise."""
         first, count = 1.0 - image_time(self.flow), self.how.steps
         return [first + (1.0 - first) * k / count for k in range(count + 1)]
 
-    def run(self) -> Generator[Frame, None, None]:
-        """Yield a frame at every depth, there and back, with the picture; each is kept as it comes."""
-        began = time.perf_counter()
-        with ending(self.folder, lambda: {"of": self.steps, "seconds": time.perf_counter() - began}):
-            for step, (way, t, x) in enumerate(self._both_ways(), 1):
-                shown = (255 * self.flow.picture(x).clamp(0, 1)).round().cpu() / 255
-                self.seen[way].append(shown)
-                frame = Frame(step, t, shown, {"depth": 1.0 - t, "rms": float(x.square().mean().sqrt())})
-                record = {"index": step - 1, "way": way, "depth": round(1.0 - t, 4)}
-                self.folder.save_pictures(shown, [{**record, "file": f"images/{step - 1:04d}-{way}.png"}])
-                self.folder.append_frame(frame, WAYS.index(way))
-                self.seconds = time.perf_counter() - began
-                yield frame
+    def frames(self) -> Iterator[Frame]:
+        """A frame at every depth, there and back, with the picture.
 
-    @torch.no_grad()
-    def _both_ways(self) -> Generator[tuple[str, float, Tensor], None, None]:
+        A resumed run walks from the start: what it makes again are the same pictures, in place of those kept.
+        """
+        folder = self.experiment.folder
+        if folder is not None:
+            folder.drop_frames_after(0, 0)
+        for step, (way, t, x) in enumerate(self._both_ways(), 1):
+            shown = (255 * self.flow.picture(x).clamp(0, 1)).round().cpu() / 255
+            self.seen[way].append(shown)
+            frame = Frame(step, t, shown, {"depth": 1.0 - t, "rms": float(x.square().mean().sqrt())})
+            if folder is not None:
+                record = {"index": step - 1, "way": way, "depth": round(1.0 - t, 4)}
+                folder.save_pictures(shown, [{**record, "file": f"images/{step - 1:04d}-{way}.png"}])
+                folder.append_frame(frame, WAYS.index(way))
+            yield frame
+
+    def _both_ways(self) -> Iterator[tuple[str, float, Tensor]]:
         device = self.flow.mean.device
-        parts = [self.flow.code(part.to(device)) for part in torch.cat([self.photo, self.others]).split(PART)]
+        with torch.no_grad():
+            parts = [self.flow.code(part.to(device)) for part in torch.cat([self.photo, self.others]).split(PART)]
         ways = [trajectory(self.flow, part, 1.0, 0.0, self.how) for part in parts]
         for moments in zip(*ways, strict=True):
             x = moments[0][1][:1]
@@ -91,24 +102,39 @@ class Walking:
         for t, moment in trajectory(self.flow, x, 0.0, 1.0, self.how):
             yield "back", t, moment
 
-    def finish(self) -> dict[str, Any]:
-        """What ``measures.json`` then holds under "walk": one entry a depth, from the picture to noise."""
+    def measures(self) -> dict[str, Any]:
+        """{"walk": {"depths", "lost", "nearest", "called_there", "called_back"}}, an entry a depth."""
         lost = (self.seen["there"][0] - self.seen["back"][-1]).square().mean().sqrt()
-        found: dict[str, Any] = {"depths": self.depths(), "lost": float(lost), "nearest": self._kept_nearest()}
+        found: dict[str, Any] = {"depths": self.depths, "lost": float(lost), "nearest": self._kept_nearest()}
         if self.reader is not None:
-            for way, shown in (("there", self.seen["there"]), ("back", self.seen["back"][::-1])):
-                calls = predict(self.reader, torch.cat(shown), top=3)
-                found[f"called_{way}"] = [[(a.name, a.probability) for a in call.answers] for call in calls]
-        seconds, peak = self.seconds, peak_memory(str(self.flow.mean.device))
-        self.folder.write_measures({"walk": found, "cost": {"seconds": seconds, "peak_mb": peak}})
-        self.folder.finish("complete", of=self.steps, seconds=seconds, peak_mb=peak)
-        return found
+            found["called_there"] = _calls(self.reader, torch.cat(self.seen["there"]))
+            found["called_back"] = _calls(self.reader, torch.cat(self.seen["back"][::-1]))
+        return {"walk": found, "citations": flow_citations(path=self.flow.spec.path)}
 
     def _kept_nearest(self) -> list[list[dict[str, Any]]]:
-        """Their files and distances; the pictures are kept beside the photo."""
-        for index in {index for row in self.nearest for index, _ in row}:
-            replace_file(self.folder.path / _file(index), to_png(self.others[index]))
+        """Their files and distances; the pictures are kept beside the photo where there is a run folder."""
+        if (folder := self.experiment.folder) is not None:
+            for index in {index for row in self.nearest for index, _ in row}:
+                replace_file(folder.path / _file(index), to_png(self.others[index]))
         return [[{"file": _file(index), "distance": distance} for index, distance in row] for row in self.nearest]
+
+    def result(self, measures: dict[str, Any]) -> Walked:
+        return Walked.of(torch.cat(self.seen["there"]), torch.cat(self.seen["back"][::-1]), measures)
+
+    def plan(self) -> str:
+        beside = f" beside {len(self.others)} others" if len(self.others) else ""
+        return f"a picture would be walked in {self.how.steps} steps each way{beside}"
+
+    def summary(self, result: Walked, out: Path | None) -> Iterator[str | Grid]:
+        yield f"walked to noise and back, it is off by {result.lost:.3f} (RMS, black to white is 1)"
+        if result.called_there is not None and result.called_back is not None:
+            rows = [
+                (f"{depth:.3g}", *(f"{calls[0][0]} ({calls[0][1]:.0%})" for calls in both))
+                for depth, *both in zip(result.depths, result.called_there, result.called_back, strict=True)
+            ]
+            yield Grid(("depth", "called there", "called back"), rows)
+        if out is not None:
+            yield f"{self.steps} pictures in {out}/images"
 
 
 def _file(index: int) -> str:
@@ -122,38 +148,38 @@ def _nearest(features: Tensor) -> list[tuple[int, float]]:
     return list(zip(numbers.tolist(), distances.tolist(), strict=True))
 
 
-def prepare_walk(
-    flow: str | Path,
-    photo: Photo,
-    *,
-    out: str | Path,
-    steps: int = STEPS,
-    solver: str = "euler",
-    data: str | Path | None = None,
-    limit: int = 100,
-    device: str = "cpu",
-    overwrite: bool = False,
-) -> Walking:
+@torch.no_grad()
+def _calls(reader: Adapter, images: Tensor) -> list[list[tuple[str, float]]]:
+    """Of each picture (N,3,H,W) the most probable classes, with their softmax."""
+    outputs = torch.cat([reader.outputs(part.to(reader.device)).cpu() for part in images.split(CALLED_AT_ONCE)])
+    shares, numbers = outputs.double().softmax(1).topk(min(CALLS, outputs.shape[1]), 1)
+    pairs = zip(numbers.tolist(), shares.tolist(), strict=True)
+    return [[(reader.spec.class_name(k), p) for k, p in zip(*row, strict=True)] for row in pairs]
+
+
+def prepare(config: WalkConfig, where: Where) -> Walking:
     """Everything of a walk that can be refused, before the first step.
 
-    flow: a flow's address, a run of ``pretrain``, or one of ``finetune``, whose classifier then says what it sees at
-    every depth. photo: an image file or (3,H,W) in [0,1]; its middle is taken at the flow's size. steps: each way.
-    data: pictures among which the nearest are looked for, ``limit`` of them, evenly spaced. out: the run folder.
-    Raises UserError for what cannot be.
+    config.photo: an image file or (3,H,W) in [0,1]; of several the first.
     """
-    reader = load_classifier(flow, device=device) if find_classifier(flow) is not None else None
-    found = load_flow(flow, device=device) if reader is None else flow_in(reader)
-    if limit < 1:
-        raise UserError(f"limit={limit}: type how many pictures of the data are walked, 1 or more")
-    size = (found.spec.height, found.spec.width)
-    given = _of_size(read_photos(photo, "photo")[:1], size)
-    others = load_images(data, size=size, limit=limit).images.float() / 255 if data else given[:0]
-    how = Walk(steps, solver, gradient="direct")
-    asked = {"command": "walk", "steps": steps, "solver": solver, "device": device}
-    asked |= {"limit": limit} if data else {}
-    folder = RunFolder.create(out, flow_tables(found, asked, data), overwrite=overwrite)
-    keep_scene(Scene(given), folder.path)
-    return Walking(found.requires_grad_(False), reader, given, others, how, folder)
+    how = Walk(config.steps, config.solver, gradient="direct")
+    reader = load_classifier(config.flow, device=config.device) if _is_classifier(config.flow) else None
+    flow = load_flow(config.flow, device=config.device) if reader is None else flow_in(reader)
+    size = (flow.spec.height, flow.spec.width)
+    photo = _of_size(read_photos(config.photo, "photo")[:1], size)
+    found = load_images(config.data, size=size, limit=config.limit) if config.data is not None else None
+    others = photo[:0] if found is None else found.images.float() / 255
+    tables = {"settings": config.model_dump(exclude={"flow"}), "model": flow_facts(flow)}
+    device = str(flow.mean.device)
+    experiment = Experiment.begin("walk", tables, own=OWN, **where.as_options(), device=device, of=2 * (how.steps + 1))
+    if (folder := experiment.folder) is not None:
+        (folder.path / PHOTOS).mkdir(exist_ok=True)
+        replace_file(folder.path / PHOTOS / "photo-0000.png", to_png(photo[0]))
+    return Walking(config, flow, reader, photo, others, how, experiment)
+
+
+def _is_classifier(flow: Any) -> bool:
+    return isinstance(flow, str | Path) and find_classifier(flow) is not None
 
 
 def _of_size(photo: Tensor, size: tuple[int, int]) -> Tensor:

@@ -21,7 +21,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from bothways.models.hub import Loaded, folder, library, reading
+from bothways.models.libraries.hub import Loaded, folder, library, reading
 from bothways.representation.paths.scheduled import scheduled
 from bothways.types import ModelSpec, Path, UserError
 

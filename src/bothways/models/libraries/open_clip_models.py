@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from bothways.models.adapter import SPEC_LINES
-from bothways.models.hub import Loaded, Text, folder, library, reading
+from bothways.models.libraries.hub import Loaded, Text, folder, library, reading
 from bothways.types import ModelSpec, UserError
 
 TOKENS = ("ln_post", "layer4", "trunk")  # the last tokens of a ViT, the last map of a ResNet, what a timm trunk gives

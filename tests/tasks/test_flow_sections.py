@@ -1,4 +1,4 @@
-"""The page of a flow: what was measured of it is shown, what was not is left out, and nothing is fetched."""
+"""The sections of a flow's runs: what was measured is shown, what was not is left out, and nothing is fetched."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ import pytest
 import torch
 
 from bothways.numerics.draws import generator
-from bothways.report import flow, flow_charts, render
-from bothways.report.pictures import strip_size
+from bothways.report import render
+from bothways.report.parts import Part, strip_size
 from bothways.representation.diagnostics import jacobian_gain, paths, round_trip, side_by_side, straightness, strips
 from bothways.representation.information import mutual_information_indicator
 from bothways.representation.likelihood import Integration, bits_per_dim
 from bothways.representation.paths import path_of
 from bothways.runs import RunFolder, to_png
+from bothways.tasks.diagnose import charts
+from bothways.tasks.diagnose import section as diagnosis
+from bothways.tasks.likelihood import section as bits
+from bothways.tasks.pretrain import section as losses
 from bothways.types import Frame, UserError
 from closed_flows import MixtureFlow, PixelGaussian, picture_flow
 
@@ -33,7 +37,7 @@ def swiss_roll(points: int = 60) -> dict:
 
 
 def measured(folder: RunFolder, variance: float = 0.5) -> dict:
-    """Everything that can be measured of a flow, by what measures it."""
+    """Everything that can be measured of a flow, as several runs of it measure, by what measures it."""
     model = picture_flow(PixelGaussian(0.1, variance), 8)
     images = torch.randint(0, 256, (12, 3, 8, 8), generator=generator(2)).float() / 255
     x, seeds = model.code(images), range(12)
@@ -56,10 +60,8 @@ def measured(folder: RunFolder, variance: float = 0.5) -> dict:
 
 
 def flow_run(path: Path, variance: float = 0.5) -> RunFolder:
-    tables = {"task": "pretrain", "settings": {"recipe": "otcfm", "steps": 40}, "model": {"name": "unet-tiny"}}
-    folder = RunFolder.create(path, tables)
-    for step in range(1, 41):
-        folder.append_frame(Frame(step, step / 40, None, {"loss": 1 / step, "rate": 1e-3}), 0)
+    settings = {"task": "diagnose", "settings": {"steps": 40}, "model": {"name": "unet-tiny"}}
+    folder = RunFolder.create(path, settings)
     folder.write_measures({"flow": measured(folder, variance), "cost": {"seconds": 75.4, "peak_mb": 900.0}})
     folder.finish("complete", seconds=75.4, started="2026-05-03T10:00:00+00:00")
     return folder
@@ -67,7 +69,7 @@ def flow_run(path: Path, variance: float = 0.5) -> RunFolder:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    return flow_run(tmp_path_factory.mktemp("runs") / "pretrain")
+    return flow_run(tmp_path_factory.mktemp("runs") / "diagnose")
 
 
 @pytest.fixture(scope="module")
@@ -75,20 +77,28 @@ def html(run: RunFolder) -> str:
     return render([run])
 
 
-def test_the_page_says_what_was_trained_and_shows_every_part(html: str) -> None:
-    assert "otcfm trained unet-tiny for 40 steps in 1 min 15 s on 3 May 2026." in html
-    titles = ("From picture to noise", "The flow in numbers", "Likelihood and straightness", "There and back")
-    for title in (*titles, "How it stretches", "What the noise leaves", "A Swiss roll", "While it was training"):
+def test_the_page_says_what_was_measured_and_shows_every_part(html: str) -> None:
+    assert "diagnose measured unet-tiny in 1 min 15 s on 3 May 2026." in html
+    titles = ("From picture to noise", "The flow in numbers", "Straightness", "There and back")
+    for title in (*titles, "How it stretches", "What the noise leaves", "A Swiss roll"):
         assert f"<h3>{title}</h3>" in html, title
-    for absent in ("not measured", "no picture finished", "Wanted and called", "What the judges", "Per picture", "nan"):
+    for absent in (
+        "not measured",
+        "no picture finished",
+        "Wanted and called",
+        "What the judges",
+        "Per picture",
+        "While it",
+        "nan",
+    ):
         assert absent not in html.split("<script")[0], absent
-    assert "of the training alone" in html
-    assert html.count('role="img"') == 6 + 2  # and the loss and the rate
+    assert "of the measuring alone" in html
+    assert html.count('role="img"') == 5
 
 
 def test_the_numbers_of_the_page_are_those_that_were_measured(html: str, run: RunFolder) -> None:
     facts = run.measures["flow"]
-    for value in (facts["likelihood"]["bits_per_dim"], facts["straightness"]["total"], facts["round_trip"][3]["rms"]):
+    for value in (facts["straightness"]["total"], facts["round_trip"][3]["rms"]):
         assert f'data-csv="{value}"' in html
     assert f'data-csv="{facts["gain"][1]["low"]} to {facts["gain"][1]["high"]}"' in html
     assert f'data-csv="{facts["information"][-1]["nats_per_dim"]}"' in html
@@ -106,25 +116,51 @@ def test_every_strip_is_embedded_as_it_lies_on_disk(html: str, run: RunFolder) -
 
 def test_charts_are_valid_plotly(run: RunFolder) -> None:
     facts = run.measures["flow"]
-    for part in flow.parts(facts):
+    parts: list[Part] = [p for of in (bits, diagnosis) for p in (of.section(run.measures) or {"parts": []})["parts"]]
+    assert len(parts) == 6
+    for part in parts:
         for chart in part.charts:
             go.Figure(chart.figure)  # raises on any property that Plotly does not know
             assert chart.words.endswith(".")
-    roll = flow_charts.swiss_roll(facts["swiss_roll"])
+    roll = charts.swiss_roll(facts["swiss_roll"])
     assert roll is not None
     assert sum(len(trace["x"]) for trace in roll.figure["data"] if trace["mode"] == "markers") == 2 * 60
     assert len({trace["marker"]["color"] for trace in roll.figure["data"] if trace["mode"] == "markers"}) == 12
-    trips = flow_charts.round_trip(facts["round_trip"])
+    trips = charts.round_trip(facts["round_trip"])
     assert trips is not None
     assert trips.figure["data"][1]["x"] == [5, 10, 20]
     assert trips.figure["data"][1]["y"] == [row["rms"] for row in facts["round_trip"][3:]]
 
 
+def test_the_page_of_a_training_says_how_long_and_shows_the_loss_over_the_steps(tmp_path: Path) -> None:
+    tables = {"task": "pretrain", "settings": {"recipe": "otcfm"}, "model": {"name": "unet-tiny"}}
+    folder = RunFolder.create(tmp_path / "run", tables)
+    for step in range(1, 41):
+        folder.append_frame(Frame(step, step / 40, None, {"loss": 1 / step, "rate": 1e-3}), 0)
+    folder.write_measures({"flow": {"validation_loss": 0.5, "validation_error": 0.05, "training_loss": 0.25}})
+    page = render([folder])
+    assert "otcfm trained unet-tiny for 40 steps on " in page
+    assert "0.402–0.598" in page
+    assert "While it was training" in page
+    assert "of the training alone" in page
+    assert page.count('role="img"') == 2  # the loss and the rate
+
+
+def test_the_page_of_a_likelihood_shows_its_pictures(run: RunFolder, tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "run", {"task": "likelihood", "settings": {}})
+    facts = run.measures["flow"]["likelihood"]
+    folder.write_measures({"flow": {"likelihood": facts}})
+    page = render([folder])
+    assert "likelihood measured a flow" in page
+    assert f'data-csv="{facts["bits_per_dim"]}"' in page
+    assert "<h3>Likelihood</h3>" in page
+
+
 def test_what_was_not_measured_is_left_out_and_what_is_broken_does_not_break_the_page(tmp_path: Path) -> None:
-    folder = RunFolder.create(tmp_path / "bare", {"task": "pretrain", "settings": {}})
+    folder = RunFolder.create(tmp_path / "bare", {"task": "diagnose", "settings": {}})
     folder.write_measures({"flow": {}})
     words = render([folder])
-    assert "pretrain trained a flow." in words or "pretrain trained a flow on" in words
+    assert "diagnose measured a flow." in words or "diagnose measured a flow on" in words
     assert "There and back" not in words
     one = {"depth": 0.5, "gain": 2.0, "low": None, "high": None}
     folder.write_measures(
@@ -155,13 +191,53 @@ def test_a_strip_outside_the_folder_or_gone_is_refused(tmp_path: Path) -> None:
             render([folder])
 
 
-def test_two_flows_stand_side_by_side(run: RunFolder, tmp_path: Path) -> None:
-    other = RunFolder.create(tmp_path / "other", {"task": "pretrain", "settings": {}})
-    other.write_measures({"flow": {"likelihood": {"bits_per_dim": 3.25, "low": 3.0, "high": 3.5}}})
-    page = render([run, other])
+def test_a_section_is_none_for_the_runs_of_others(run: RunFolder) -> None:
+    likelihood = {"flow": {"likelihood": run.measures["flow"]["likelihood"]}}
+    trained = {"flow": {"validation_loss": 0.5, "validation_error": 0.01, "validation_pictures": 4}}
+    walked = {"flow": {"round_trip": run.measures["flow"]["round_trip"]}}
+    for own, measures in ((bits, likelihood), (losses, trained), (diagnosis, walked)):
+        shown = own.section(measures)
+        assert shown is not None
+        assert set(shown) == {"strips", "depths", "numbers", "parts"}
+        for other in {bits, losses, diagnosis} - {own}:
+            assert other.section(measures) is None
+    for measures in ({}, {"flow": {}}, {"flow": None}):
+        assert all(each.section(measures) is None for each in (bits, losses, diagnosis))
+    shown = diagnosis.section(run.measures)
+    assert shown is not None
+    assert shown["strips"] == run.measures["flow"]["strips"]
+    assert shown["depths"] == ["picture", "0.25", "0.5", "0.75", "noise"]
+
+
+def test_the_loss_stands_with_its_interval() -> None:
+    shown = losses.section({"flow": {"validation_loss": 0.5, "validation_error": 0.05, "training_loss": 0.25}})
+    assert shown is not None
+    cells = [[cell.text for cell in row] for row in shown["numbers"].rows]
+    assert cells[0][:4] == ["Loss on pictures held out", "0.500", "0.402–0.598", "not measured"]
+    assert cells[1][:2] == ["Loss in training", "0.250"]
+    broken = losses.section({"flow": {"validation_loss": None}})
+    assert broken is not None
+    assert broken["numbers"].rows[0][1].text == "not measured"
+    table = losses.comparison_table([("a", {"flow": {"validation_loss": 0.5, "validation_error": 0.05}}, {})])
+    assert [cell.text for cell in table.rows[0]][:3] == ["a", "0.500", "0.402–0.598"]
+
+
+def test_two_likelihoods_stand_side_by_side(tmp_path: Path) -> None:
+    runs = []
+    for name, value in (("one", 3.25), ("other", 2.5)):
+        runs.append(RunFolder.create(tmp_path / name, {"task": "likelihood", "settings": {}}))
+        runs[-1].write_measures({"flow": {"likelihood": {"bits_per_dim": value, "low": value - 0.25, "high": 3.5}}})
+    page = render(runs)
     table = page.split("Side by side</h2>")[1].split("</section>")[0]
     assert "3.25" in table
     assert "3.00–3.50" in table
+    assert "2.25–3.50" in table
     assert "Hit-rate" not in page
+
+
+def test_two_diagnoses_stand_side_by_side(run: RunFolder) -> None:
+    measures = {"flow": {key: run.measures["flow"][key] for key in ("straightness", "round_trip")}}
+    table = diagnosis.comparison_table([("one", measures, {}), ("other", {"flow": {"round_trip": []}}, {})])
     deepest = run.measures["flow"]["round_trip"][-1]["rms"]
-    assert f'data-csv="{deepest}"' in table
+    assert [cell.value for cell in table.rows[0][1:3]] == [run.measures["flow"]["straightness"]["per_dim"], deepest]
+    assert [cell.text for cell in table.rows[1][1:3]] == ["not measured"] * 2

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from bothways.models.hub import Loaded, folder, library, reading
+from bothways.models.libraries.hub import Loaded, folder, library, reading
 from bothways.types import ModelSpec, UserError
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from bothways.models.adapter import SPEC_LINES, head_of
-from bothways.models.hub import Loaded, Text, folder, library, reading
+from bothways.models.libraries.hub import Loaded, Text, folder, library, reading
 from bothways.models.nets.heads import FEATURES, TOWERS, Answer, Head, head_for
 from bothways.types import ModelSpec, UserError
 

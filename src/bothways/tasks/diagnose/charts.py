@@ -1,38 +1,18 @@
-"""The charts of a flow, from the numbers of report/flow.py; each is None where its numbers are missing."""
+"""The charts of a diagnosis, from measures["flow"]; each is None where its numbers are missing."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from statistics import median
 from typing import Any
 
+from bothways.report.axes import SHADE, axes_layout, complete_rows, curve_trace, interval_band, is_number
 from bothways.report.charts import Chart, base_layout
-from bothways.report.curves import SHADE, axes_layout, complete_rows, curve_trace, interval_band, is_number
 from bothways.report.tables import significant
 
 ROLL = ((47, 111, 187), (10, 127, 90), (200, 96, 24))  # red, green, blue from the roll's inner end to its outer
 HUES = 12
 PATHS_AT_MOST = 240
-
-
-def bits(facts: Mapping[str, Any]) -> Chart | None:
-    """How many pictures cost how many bits per dimension."""
-    found = [value for value in facts.get("bits") or [] if is_number(value)]
-    if not found:
-        return None
-    bars = {
-        "type": "histogram",
-        "x": found,
-        "nbinsx": max(8, min(40, round(2 * math.sqrt(len(found))))),
-        "hovertemplate": "%{x} bits<br>%{y} pictures<extra></extra>",
-    }
-    words = (
-        f"{len(found):,} pictures, from {significant(min(found))} to {significant(max(found))} bits per dimension; "
-        f"half of them under {significant(median(found))}."
-    )
-    layout = axes_layout("bits per dimension", "pictures", bargap=0.06)
-    return Chart("Bits per dimension of each picture", {"data": [bars], "layout": layout}, words)
 
 
 def profile(facts: Mapping[str, Any]) -> Chart | None:
@@ -153,7 +133,7 @@ def swiss_roll(facts: Mapping[str, Any]) -> Chart | None:
             x, y = [place[0] for place in places], [place[1] for place in places]
             axes = {"xaxis": f"x{panel}", "yaxis": f"y{panel}", "hoverinfo": "skip"}
             traces.append({"type": "scatter", "x": x, "y": y, **axes, **style})
-    layout = base_layout(380, margin={"l": 8, "r": 8, "t": 28, "b": 8}, hovermode=False)
+    layout = base_layout(380, margin={"t": 28}, hovermode=False)
     for place in range(3):
         layout |= _panel(place, reach)
     layout["annotations"] = [

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bothways.models.hub import Loaded
+from bothways.models.libraries.hub import Loaded
 from bothways.models.nets.unet import SIZES, Stage, UNet
 from bothways.types import ModelSpec, UserError
 

@@ -1,0 +1,35 @@
+"""What ``diagnose`` measures: measures["flow"]."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Rows = list[dict[str, Any]]
+
+
+class Diagnosis(BaseModel):
+    """The facts of each measure, as ``representation/diagnostics.py`` and ``representation/information.py`` give them.
+
+    straightness: {"total", "per_dim", "low", "high", "dims", "n", "times", "profile", ...}. round_trip, gain,
+    information: a row a depth. swiss_roll: of points in a plane alone. strips: files of the run folder, each the row of
+    one picture's states at ``strip_depths``. measures: what measures.json holds.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    straightness: dict[str, Any]
+    round_trip: Rows
+    gain: Rows
+    information: Rows
+    swiss_roll: dict[str, Any] | None = Field(None, repr=False)
+    strips: list[str] = []
+    strip_depths: list[float] = []
+    measures: dict[str, Any] = Field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of(cls, measures: Mapping[str, Any]) -> Diagnosis:
+        """The validated result of the measures of a run."""
+        return cls(**measures["flow"], measures=dict(measures))

@@ -1,0 +1,36 @@
+"""What ``likelihood`` measures: measures["flow"]["likelihood"]."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Likelihood(BaseModel):
+    """Bits per dimension of n pictures, with the ends of the 95 % interval over pictures.
+
+    dims: values of a picture that the flow sees. calls: of the network for one picture and draw. bits: of each picture.
+    steps: None for an adaptive solver. low, high: NaN for a single picture. measures: what measures.json holds.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    bits_per_dim: float
+    low: float
+    high: float
+    solver: str
+    steps: int | None
+    divergence: str
+    dims: int
+    calls: int
+    draws: int
+    n: int
+    bits: list[float] = Field(repr=False)
+    measures: dict[str, Any] = Field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of(cls, measures: Mapping[str, Any]) -> Likelihood:
+        """The validated result of the measures of a run."""
+        return cls(**measures["flow"]["likelihood"], measures=dict(measures))

@@ -1,0 +1,82 @@
+"""Bits per dimension of pictures under a flow, a part of the pictures after the other.
+
+bits/dim = -(log p(x) + log |dx/dy|) / (D log 2) + log2 levels       (representation/likelihood.py)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from bothways.models.loader import load_flow
+from bothways.models.velocity import Flow
+from bothways.numerics.draws import picture_seed
+from bothways.representation.likelihood import Integration, bits_per_dim
+from bothways.representation.likelihood import Likelihood as Densities
+from bothways.runs.citations import flow_citations
+from bothways.runs.experiment import Experiment
+from bothways.runs.provenance import flow_facts
+from bothways.tasks.held_out import held_out_pictures
+from bothways.tasks.likelihood.config import LikelihoodConfig
+from bothways.tasks.likelihood.result import Likelihood
+from bothways.tasks.parts import Part, PartedWork, kept_parts
+from bothways.tasks.work import Grid, Where
+
+
+@final
+@dataclass
+class LikelihoodWork(PartedWork):
+    """``config.batch`` pictures (N,3,H,W) in [0,1] are a part."""
+
+    config: LikelihoodConfig
+    flow: Flow
+    images: Tensor
+    how: Integration
+    experiment: Experiment
+    kept: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def parts(self) -> list[Part]:
+        firsts = range(0, len(self.images), self.config.batch)
+        return [Part(f"pictures {first}", lambda first=first: self._bits(first)) for first in firsts]  # type: ignore[misc]
+
+    def _bits(self, first: int) -> dict[str, Any]:
+        own = self.images[first : first + self.config.batch].to(self.flow.mean.device)
+        seeds = [picture_seed(self.config.seed, index) for index in range(first, first + len(own))]
+        found = bits_per_dim(self.flow, own, seeds, self.how, draws=self.config.draws, batch=self.config.batch)
+        facts = {"bits": found.bits.tolist(), "log_p": found.log_p.tolist(), "dims": found.dims, "calls": found.calls}
+        return {"bits/dim": found.mean.value, **facts}
+
+    def measures(self) -> dict[str, Any]:
+        rows = [self.kept[part.name] for part in self.parts]
+        bits, log_p = (torch.tensor([v for row in rows for v in row[key]]).double() for key in ("bits", "log_p"))
+        whole = Densities(bits, log_p, rows[0]["dims"], rows[0]["calls"], self.config.draws, self.how)
+        cited = flow_citations("likelihood", path=self.flow.spec.path)
+        return {"flow": {"likelihood": whole.as_facts()}, "citations": cited}
+
+    def result(self, measures: dict[str, Any]) -> Likelihood:
+        return Likelihood.of(measures)
+
+    def plan(self) -> str:
+        return f"{len(self.images)} pictures in {self.steps} parts would be measured"
+
+    def summary(self, result: Likelihood, out: Path | None) -> Iterator[str | Grid]:
+        interval = f" ({result.low:.3f} to {result.high:.3f})" if result.n > 1 else ""
+        cost = f"{result.n} pictures, {result.calls} network calls each"
+        yield f"{result.bits_per_dim:.3f} bits/dim{interval} over {cost}"
+
+
+def prepare(config: LikelihoodConfig, where: Where) -> LikelihoodWork:
+    """Everything of ``likelihood`` that can be refused, before the first picture."""
+    how = Integration(config.solver, config.steps, config.divergence, config.probes, config.tolerance)
+    flow = load_flow(config.flow, device=config.device, dtype=config.dtype)
+    images = held_out_pictures(flow, config.data, config.limit)
+    tables = {"settings": config.model_dump(exclude={"flow"}), "model": flow_facts(flow)}
+    device = str(flow.mean.device)
+    experiment = Experiment.begin("likelihood", tables, **where.as_options(), device=device)
+    return LikelihoodWork(config, flow, images, how, experiment, kept_parts(experiment))

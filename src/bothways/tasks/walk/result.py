@@ -1,0 +1,52 @@
+"""What ``walk`` gives back: the pictures of both ways, and measures["walk"]."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from bothways.runs import to_png
+
+WAYS = ("there", "back")
+Calls = list[list[tuple[str, float]]]  # of each depth: (class, probability), the most probable first
+
+
+class Near(BaseModel):
+    """One of the nearest pictures. file: of the run folder. distance: root of the mean squared difference."""
+
+    file: str
+    distance: float
+
+
+class Walked(BaseModel):
+    """A picture on its way from depth 0 to noise, and back.
+
+    there, back: (K,3,H,W) in [0,1], each from the picture to noise, at ``depths``. lost: the root of the mean squared
+    difference of the picture and what came back. nearest: at each depth, the nearest first. called_there, called_back:
+    of a classifier. measures: what measures.json holds.
+    """
+
+    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
+
+    there: Tensor = Field(repr=False)
+    back: Tensor = Field(repr=False)
+    depths: list[float]
+    lost: float
+    nearest: list[list[Near]]
+    called_there: Calls | None = None
+    called_back: Calls | None = None
+    measures: dict[str, Any] = Field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of(cls, there: Tensor, back: Tensor, measures: Mapping[str, Any]) -> Walked:
+        """The validated result of the pictures and the measures of a run."""
+        return cls(there=there, back=back, **measures["walk"], measures=dict(measures))
+
+    def _repr_png_(self) -> bytes:
+        """The way to noise above, the way back below."""
+        rows = [torch.cat(list(way), 2) for way in (self.there, self.back)]
+        return to_png(torch.cat(rows, 1).repeat_interleave(2, 1).repeat_interleave(2, 2))
