@@ -35,7 +35,7 @@ def own(number: int, value: float, near: str) -> dict:
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    run = RunFolder.create(tmp_path / "run", {"model": {"address": "my.py:build"}, "settings": {"command": "explain"}})
+    run = RunFolder.create(tmp_path / "run", {"model": {"address": "my.py:build"}, "task": "explain", "settings": {}})
     pair = {"class": "anchor", "seen": "whale", "share": 0.9, "real_share": 0.01, "p": 1e-9, "pictures": [0, 1]}
     viewers = [
         {

@@ -10,14 +10,18 @@ import pytest
 
 from bothways.report import compared, render
 from bothways.report.charts import Chart
+from bothways.report.sections import Run
 from bothways.runs import RunFolder
+from bothways.tasks.evaluate import section as evaluated
+from bothways.tasks.finetune import section as finetuned
 
 
 def tuned(path: Path, accuracy: float, loss: float = 0.25, pictures: int = 400, **chosen: Any) -> RunFolder:
     """A fine-tuned run; ``beta`` is left open, and what it was stands in the measures."""
-    settings = {"command": "finetune", "recipe": "prg-small", "seed": 0, "steps": 3, "depth": 0.5, **chosen}
+    settings = {"recipe": "prg-small", "seed": 0, "steps": 3, "depth": 0.5, **chosen}
     beta = settings.pop("beta", 1.0)
     tables = {
+        "task": "finetune",
         "settings": settings,
         "model": {"address": "runs/digits", "weights": "f00d"},
         "data": {"source": "digits"},
@@ -31,7 +35,7 @@ def tuned(path: Path, accuracy: float, loss: float = 0.25, pictures: int = 400, 
 
 
 def asked(path: Path, model: RunFolder, clean: float, corrupted: float) -> RunFolder:
-    folder = RunFolder.create(path, {"settings": {"command": "evaluate"}, "model": {"address": str(model.path)}})
+    folder = RunFolder.create(path, {"task": "evaluate", "settings": {}, "model": {"address": str(model.path)}})
     share = {"low": 0.25, "high": 0.75, "n": 8}
     found = {
         "clean": {"n": 8, "top1": {"value": clean, **share}},
@@ -43,8 +47,8 @@ def asked(path: Path, model: RunFolder, clean: float, corrupted: float) -> RunFo
 
 
 def charts_of(*folders: RunFolder) -> list[Chart]:
-    told = [(f.path.name, compared.settings_of(f.settings, f.measures["classifier"]), f.measures) for f in folders]
-    found = compared.charts(compared.of_classifiers(told))
+    runs = [Run.read(folder, folder.path.name) for folder in folders]
+    found = finetuned.charts_of(runs, runs)
     for chart in found:
         go.Figure(chart.figure)  # raises on any property that Plotly does not know
         assert chart.words.endswith(".")
@@ -106,10 +110,13 @@ def test_the_page_draws_evaluations_over_what_their_classifiers_beside_them_diff
 
 
 def test_what_is_missing_is_left_out(tmp_path: Path) -> None:
-    bare = RunFolder.create(tmp_path / "bare", {"settings": {}})
+    bare = RunFolder.create(tmp_path / "bare", {"task": "finetune", "settings": {}})
     bare.write_measures({"classifier": {"beta": None}})
     assert charts_of(bare, tuned(tmp_path / "one", 0.5)) == []
-    assert compared.charts(compared.of_evaluations([("a", {}, {}), ("b", {}, {"evaluation": {"clean": None}})])) == []
+    nothing = [RunFolder.create(tmp_path / name, {"task": "evaluate", "settings": {}}) for name in "ab"]
+    nothing[1].write_measures({"evaluation": {"clean": None}})
+    runs = [Run.read(folder) for folder in nothing]
+    assert evaluated.charts_of(runs, runs) == []
     assert "Side by side" in render([bare, tuned(tmp_path / "two", 0.5)])
 
 

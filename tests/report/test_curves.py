@@ -9,7 +9,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from bothways.report import along, render
+from bothways.report import render
+from bothways.report.training import along
 from bothways.runs import RunFolder
 from bothways.tasks.curves import section as curves
 
@@ -34,7 +35,7 @@ def found() -> dict[str, Any]:
 
 
 def run_of(path: Path, facts: dict[str, Any]) -> RunFolder:
-    folder = RunFolder.create(path, {"settings": {"command": "curves"}, "model": {"address": "runs/digits"}})
+    folder = RunFolder.create(path, {"task": "curves", "settings": {}, "model": {"address": "runs/digits"}})
     folder.write_measures({"curves": facts, "cost": {"seconds": 61.0, "peak_mb": 300.0}})
     folder.finish("complete", seconds=61.0, started="2026-05-03T10:00:00+00:00")
     return folder
@@ -80,7 +81,7 @@ def test_what_is_missing_or_broken_does_not_break_the_page(tmp_path: Path) -> No
         html = render([run_of(tmp_path / str(place), facts)])
         assert "In other steps" not in html
         assert "None" not in html.split("<script")[0]
-    stopped = RunFolder.create(tmp_path / "stopped", {"settings": {"command": "curves"}, "model": {"address": "r"}})
+    stopped = RunFolder.create(tmp_path / "stopped", {"task": "curves", "settings": {}, "model": {"address": "r"}})
     stopped.finish("stopped", "stopped before the end")
     assert "curves asked r" in render([stopped])
 
@@ -98,8 +99,8 @@ def test_two_classifiers_stand_side_by_side(tmp_path: Path) -> None:
 
 
 def test_a_line_a_depth_over_the_steps(tmp_path: Path) -> None:
-    folder = RunFolder.create(tmp_path / "run", {"settings": {"command": "pretrain"}, "model": {"name": "icfm"}})
-    assert along.charts(folder) == []
+    folder = RunFolder.create(tmp_path / "run", {"task": "pretrain", "settings": {}, "model": {"name": "icfm"}})
+    assert along(folder) == []
     told = [
         {
             "step": step,
@@ -111,7 +112,7 @@ def test_a_line_a_depth_over_the_steps(tmp_path: Path) -> None:
     ]
     torn = json.dumps(told[0])[:20]
     (folder.path / "along.jsonl").write_text("\n".join([*map(json.dumps, told), torn]))
-    nats, loss = along.charts(folder)
+    nats, loss = along(folder)
     for chart in (nats, loss):
         go.Figure(chart.figure)
         assert chart.words.endswith(".")
@@ -122,4 +123,4 @@ def test_a_line_a_depth_over_the_steps(tmp_path: Path) -> None:
     assert loss.figure["data"][0]["y"] == [1.0, 0.2, 0.1]
     assert "While it was training" in render([folder])
     (folder.path / "along.jsonl").write_text(json.dumps({"step": 0, "information": [{"depth": 0.1}]}) + "\n")
-    assert along.charts(folder) == []
+    assert along(folder) == []

@@ -18,10 +18,11 @@ import torch
 from plotly.offline import get_plotlyjs
 
 from bothways.report import render, write_report
-from bothways.report.charts import confusion, objectives, spectrum
+from bothways.report.charts import TEMPLATE, objectives
 from bothways.report.pictures import shown_size
 from bothways.report.tables import duration, number, significant
 from bothways.runs import RunFolder, to_png
+from bothways.tasks.generate.section import confusion, spectrum
 from bothways.types import Frame, UserError
 
 CLASSES = ["plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "<script>alert(1)</script>"]
@@ -61,7 +62,12 @@ def _judge(name: str, gave: bool, called: list[int], shift: float) -> dict:
 def make_run(path: Path, recipe: str, count: int = 20, side: int = 32, shift: float = 0.0) -> RunFolder:
     """A run of random pictures with every kind of number."""
     settings = {"recipe": recipe, "lr": 0.05 + shift, "steps": 20, "crops": True, "levels": [1, 2]}
-    tables = {"settings": settings, "model": {"name": "cifar10-resnet20"}, "versions": {"bothways": "0.1.0"}}
+    tables = {
+        "task": "generate",
+        "settings": settings,
+        "model": {"name": "cifar10-resnet20"},
+        "versions": {"bothways": "0.2.0"},
+    }
     folder = RunFolder.create(path, tables)
     generator = torch.Generator().manual_seed(count)
     for batch in range(2):
@@ -173,24 +179,24 @@ def test_one_run_has_no_comparison_and_two_have(html: str, pair: list[RunFolder]
 
 
 def test_what_was_not_measured_is_said(tmp_path: Path) -> None:
-    bare = RunFolder.create(tmp_path / "bare", {"settings": {"recipe": "das"}})
+    bare = RunFolder.create(tmp_path / "bare", {"task": "generate", "settings": {"recipe": "das"}})
     bare.finish("stopped", "Ctrl-C", of=4)
     text = Page(render([bare])).words
     assert text.count("not measured") >= 4
     assert "no picture finished" in text
     assert "Stopped after 0 of 4 pictures: Ctrl-C" in text
 
-    half = RunFolder.create(tmp_path / "half", {"settings": {}})
+    half = RunFolder.create(tmp_path / "half", {"task": "generate", "settings": {}})
     half.save_pictures(torch.rand(2, 3, 40, 30), [{"index": 0, "label": None}, {"index": 1}])
     half.write_measures({"judges": [{"judge": "j", "hit_rate": None, "called": [3]}], "images": None, "cost": {}})
     text = Page(render([half, bare])).words
-    assert "This run drew 2 pictures on " in text
+    assert "generate drew 2 pictures on " in text
     assert "nan" not in text.lower()
     assert "None" not in text
 
 
 def test_controls_beside_the_drawn_set_get_their_rows(tmp_path: Path) -> None:
-    folder = RunFolder.create(tmp_path / "run", {"settings": {}})
+    folder = RunFolder.create(tmp_path / "run", {"task": "generate", "settings": {}})
     judge = {"judge": "j", "hit_rate": 0.5}
     folder.write_measures({"sets": {"drawn": {"judges": [judge]}, "noise": {"judges": [{**judge, "hit_rate": 0.125}]}}})
     words = Page(render([folder])).words
@@ -218,6 +224,11 @@ def test_charts_are_valid_plotly_and_count_right() -> None:
     (line,) = objectives(frames)
     go.Figure(line.figure)
     assert (line.figure["data"][0]["x"], line.figure["data"][0]["y"]) == ([1, 2], [2.0, 5.0])
+
+
+def test_the_template_of_all_charts_is_valid_and_stands_in_the_page_once(html: str) -> None:
+    go.layout.Template(TEMPLATE)  # raises on any property that Plotly does not know
+    assert html.count(json.dumps(TEMPLATE)) == 1
 
 
 def test_the_spectrum_stands_against_its_null() -> None:
@@ -284,7 +295,7 @@ def test_the_file_is_written_or_refused_in_one_line(tmp_path: Path, pair: list[R
 
 
 def test_a_picture_that_is_gone_or_foreign_is_named(tmp_path: Path) -> None:
-    folder = RunFolder.create(tmp_path / "run", {"settings": {}})
+    folder = RunFolder.create(tmp_path / "run", {"task": "generate", "settings": {}})
     folder.save_pictures(torch.rand(1, 3, 8, 8), [{"index": 0, "class": "frog"}])
     path = folder.image_path(folder.pictures[0])
     path.write_bytes(b"<html>")

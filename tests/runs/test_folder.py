@@ -22,6 +22,7 @@ from bothways.runs import files as run_files
 from bothways.types import Frame, RunError, UserError
 
 SETTINGS = {
+    "task": "generate",
     "settings": {"recipe": "icons", "lr": 0.1, "classes": [0, 1], "layer": None},
     "model": {"name": "resnet20"},
     "versions": {"bothways": "0.1.0"},
@@ -130,10 +131,25 @@ def test_open_says_what_is_missing(tmp_path: Path) -> None:
         RunFolder.open(tmp_path)
     (tmp_path / "recipe.toml").write_text("= broken")
     with pytest.raises(UserError, match="not TOML"):
-        _ = RunFolder.open(tmp_path).settings
+        RunFolder.open(tmp_path)
+    (tmp_path / "recipe.toml").write_text('task = "sample"')
     (tmp_path / "measures.json").write_text("{")
     with pytest.raises(UserError, match="not JSON"):
         _ = RunFolder.open(tmp_path).measures
+
+
+@pytest.mark.parametrize(
+    ("versions", "writer"), [('[versions]\nbothways = "0.1.0"', "bothways 0.1.0,"), ("", "bothways before 0.2,")]
+)
+def test_a_run_of_another_layout_is_refused_by_the_version_that_wrote_it(
+    tmp_path: Path, versions: str, writer: str
+) -> None:
+    (tmp_path / "recipe.toml").write_text(f'[settings]\ncommand = "sample"\n{versions}')
+    for read in (RunFolder.open, lambda path: RunFolder.create(path, SETTINGS, resume=True)):
+        with pytest.raises(UserError, match=writer) as refused:
+            read(tmp_path)
+        assert "\n" not in str(refused.value)
+    assert RunFolder.create(tmp_path, SETTINGS, overwrite=True).settings["task"] == "generate"
 
 
 def test_a_line_torn_at_any_byte_is_ignored_and_cut(tmp_path: Path) -> None:

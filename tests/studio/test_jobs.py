@@ -11,14 +11,35 @@ import pytest
 import torch
 
 from bothways.runs import RunFolder
-from bothways.studio.jobs import Job, Jobs, Work
-from bothways.studio.requests import Change, Draw, Stroll, check, read_box, read_changes, read_lines
-from bothways.tasks.generate.run import prepare
+from bothways.studio.jobs import Job, Jobs
+from bothways.studio.requests import (
+    Request,
+    draw_request,
+    photo_request,
+    photo_tasks,
+    read_box,
+    read_changes,
+    read_lines,
+    takes,
+)
+from bothways.tasks.shelf import work_of
+from bothways.tasks.work import perform
 from bothways.types import Frame, UserError
 from small_flow import write_small_flow
 
 TOY = f"{Path(__file__).resolve().parents[1] / 'toy_model.py'}:build"
-QUICK = {"n": 1, "steps": 6, "batch": 1}
+TASKS = photo_tasks()
+
+
+def drawn(model: str, classes: tuple[str, ...] = (), recipe: str | None = "das", seed: int = 0, **more) -> Request:
+    """The request of a form that draws quickly."""
+    told = {"prompts": "", "n": 1, "steps": 6, "data": "", "changes": "batch=1", **more}
+    return draw_request(model, classes, recipe=recipe, seed=seed, **told)
+
+
+def changed(task: str, photo: torch.Tensor, mask=None, style=None, classes: tuple[str, ...] = ()) -> Request:
+    told = {"prompts": "", "n": 1, "steps": 6, "seed": 0, "data": "", "changes": "batch=1"}
+    return photo_request(task, photo, mask, None, style, TOY, classes, **told)
 
 
 @pytest.fixture
@@ -28,28 +49,34 @@ def jobs(tmp_path: Path) -> Iterator[Jobs]:
     found.close()
 
 
-@dataclass(frozen=True)
+@dataclass
 class Held:
-    """A request that makes a step whenever it is let go on, and says when it has begun."""
+    """A request, and its work, that makes a step whenever it is let go on, and says when it has begun."""
 
     begun: threading.Event = field(default_factory=threading.Event)
-    steps: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    gone_on: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     closed: threading.Event = field(default_factory=threading.Event)
     kind: str = "held"
+    steps: int = 3
 
-    def prepare(self, out: Path) -> Work:
-        RunFolder.create(out, {"settings": {"recipe": "held"}})
+    def prepare(self, out: Path) -> Held:
+        self.folder = RunFolder.create(out, {"task": "held", "settings": {}})
+        return self
 
-        def frames():
-            try:
-                for step in range(1, 4):
-                    self.begun.set()
-                    self.steps.acquire()
-                    yield [0], Frame(step, step / 3, torch.full((1, 3, 2, 2), step / 3))
-            finally:
-                self.closed.set()
+    def captions(self, work: Held) -> list[dict[int, str]]:
+        return [{0: "one"}]
 
-        return Work(3, {0: "one"}, frames(), lambda: RunFolder.open(out).finish("complete"))
+    def run(self) -> Iterator[Frame]:
+        try:
+            for step in range(1, 4):
+                self.begun.set()
+                self.gone_on.acquire()
+                yield Frame(step, step / 3, torch.full((1, 3, 2, 2), step / 3))
+        finally:
+            self.closed.set()
+
+    def finish(self) -> None:
+        self.folder.write_status("complete")
 
 
 def ended(job: Job, soon: Callable[[Job], bool] = lambda job: not job.active) -> Job:
@@ -68,19 +95,19 @@ def test_one_at_a_time_in_order_and_found_again(jobs: Jobs) -> None:
     assert not second.begun.is_set()
     assert (two.state, jobs.before(two)) == ("waiting", 1)
     assert jobs.latest("held") is one  # what a page that is opened now shows
-    first.steps.release(1)
+    first.gone_on.release(1)
     ended(one, lambda job: job.step == 1)
     jobs.submit(never := Held()).stop()
     assert jobs.all[-1].state == "stopped"  # at once, though another is at work
     assert (one.state, one.total, one.captions) == ("running", 3, {0: "one"})
     assert (one.pictures[0] - 1 / 3).abs().max() < 1e-6
-    first.steps.release(2)
+    first.gone_on.release(2)
     assert ended(one).state == "complete"
     assert second.begun.wait(60)
     assert jobs.latest("held") is two
     assert jobs.find("held-001") is one
     assert jobs.latest("other") is None
-    second.steps.release(3)
+    second.gone_on.release(3)
     assert ended(two).state == "complete"
     jobs.close()
     assert not never.begun.is_set()
@@ -91,7 +118,7 @@ def test_a_name_that_is_on_disk_is_not_taken(jobs: Jobs) -> None:
     (jobs.runs / "held-notes").mkdir()
     job = jobs.submit(request := Held())
     assert job.name == "held-008"
-    request.steps.release(3)
+    request.gone_on.release(3)
     ended(job)
 
 
@@ -99,7 +126,7 @@ def test_close_stops_what_runs_and_what_waits(tmp_path: Path) -> None:
     jobs, first, second = Jobs(tmp_path), Held(), Held()
     one, two = jobs.submit(first), jobs.submit(second)
     assert first.begun.wait(60)
-    first.steps.release(3)
+    first.gone_on.release(3)
     jobs.close()
     assert (one.active, two.state) == (False, "stopped")
     assert first.closed.is_set()
@@ -108,23 +135,24 @@ def test_close_stops_what_runs_and_what_waits(tmp_path: Path) -> None:
 
 
 def test_a_drawing_is_that_of_the_command_line(jobs: Jobs, tmp_path: Path) -> None:
-    job = ended(jobs.submit(Draw(TOY, ("anchor", "barrel"), recipe="das", seed=3, changes=QUICK)))
+    job = ended(jobs.submit(drawn(TOY, ("anchor", "barrel"), seed=3)))
     assert (job.state, job.message) == ("complete", "")
     assert job.step == job.total == 12
-    same = prepare(TOY, ["anchor", "barrel"], "das", seed=3, out=tmp_path / "same", **QUICK)
-    list(same.run())
+    told = {"n": 1, "steps": 6, "batch": 1, "seed": 3}
+    same = work_of("generate", TOY, ["anchor", "barrel"], recipe="das", out=tmp_path / "same", **told)
+    perform(same)
     records = RunFolder.open(job.folder).pictures
     assert [record["seed"] for record in records] == [3_000_000, 3_000_001]
     assert job.captions == {0: "anchor, seed 3000000", 1: "barrel, seed 3000001"}
     for record in records:
-        drawn = RunFolder.open(job.folder).read_picture(record)
-        assert (drawn - same.images[record["index"]]).abs().max() == 0
-        assert (drawn - job.pictures[record["index"]]).abs().max() < 1 / 255
+        shown = RunFolder.open(job.folder).read_picture(record)
+        assert (shown - same.images[record["index"]]).abs().max() == 0
+        assert (shown - job.pictures[record["index"]]).abs().max() < 1 / 255
     assert (job.folder / "report.html").is_file()
 
 
 def test_stop_keeps_what_is_there(jobs: Jobs) -> None:
-    job = jobs.submit(Draw(TOY, ("anchor",), recipe="das", changes={**QUICK, "steps": 100_000}))
+    job = jobs.submit(drawn(TOY, ("anchor",), steps=100_000))
     ended(job, lambda job: job.step > 2)
     job.stopping.set()
     assert ended(job).state == "stopped"
@@ -139,9 +167,9 @@ def test_stop_keeps_what_is_there(jobs: Jobs) -> None:
 
 
 def test_what_fails_says_so_and_the_next_is_done(jobs: Jobs) -> None:
-    wrong = jobs.submit(Draw(TOY, ("no such thing",), recipe="das", changes=QUICK))
-    broken = jobs.submit(Draw(f"{TOY.rpartition(':')[0]}:fails", recipe="das"))
-    right = jobs.submit(Draw(TOY, ("anchor",), recipe="das", changes=QUICK))
+    wrong = jobs.submit(drawn(TOY, ("no such thing",)))
+    broken = jobs.submit(drawn(f"{TOY.rpartition(':')[0]}:fails"))
+    right = jobs.submit(drawn(TOY, ("anchor",)))
     assert ended(right).state == "complete"
     assert wrong.state == broken.state == "failed"
     assert "no class 'no such thing'" in wrong.message
@@ -154,7 +182,7 @@ def test_a_hole_is_filled_and_nothing_else_changes(jobs: Jobs) -> None:
     photo, mask = torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(0)), torch.zeros(16, 16)
     photo = (255 * photo).round() / 255
     mask[4:9, 5:12] = 1
-    job = ended(jobs.submit(Change("edit", TOY, photo, mask, classes=("barrel",), changes=QUICK)))
+    job = ended(jobs.submit(changed("edit", photo, mask, classes=("barrel",))))
     assert job.message == ""
     folder = RunFolder.open(job.folder)
     moved = (folder.read_picture(folder.pictures[0]) - photo).abs().amax(0) > 0
@@ -162,21 +190,21 @@ def test_a_hole_is_filled_and_nothing_else_changes(jobs: Jobs) -> None:
     assert not moved[mask == 0].any()
 
 
-@pytest.mark.parametrize("task", ["style", "invert"])
-def test_a_photo_is_restyled_and_rebuilt(jobs: Jobs, task: str) -> None:
+@pytest.mark.parametrize("task", ["style", "invert", "accentuate"])
+def test_a_photo_is_restyled_rebuilt_and_accentuated(jobs: Jobs, task: str) -> None:
     photo, painting = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(2))
     leftover = torch.ones(16, 16)  # of another task's form
-    job = ended(jobs.submit(Change(task, TOY, photo, leftover, style=painting, classes=("barrel",), changes=QUICK)))
+    job = ended(jobs.submit(changed(task, photo, leftover, painting, ("barrel",))))
     assert job.message == ""
     settings = RunFolder.open(job.folder).settings
-    assert settings["settings"]["recipe"] == task
+    assert (settings["task"], settings["settings"]["recipe"]) == (task, task)
     assert ("style" in settings["drawn"], "mask" in settings["drawn"]) == (task == "style", False)
 
 
 def test_a_walk_goes_there_and_back(jobs: Jobs, tmp_path: Path) -> None:
     flow = write_small_flow(tmp_path / "flow")
     photo = torch.rand(3, 10, 14, generator=torch.Generator().manual_seed(1))
-    job = ended(jobs.submit(Stroll(str(flow), photo, steps=3)))
+    job = ended(jobs.submit(Request("walk", "walk", {"flow": str(flow), "photo": photo, "steps": 3})))
     assert job.message == ""
     assert [record["depth"] for record in RunFolder.open(job.folder).pictures] == pytest.approx(
         [0, 1 / 3, 2 / 3, 1, 1, 2 / 3, 1 / 3, 0], abs=1e-4
@@ -184,31 +212,47 @@ def test_a_walk_goes_there_and_back(jobs: Jobs, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("request_", "says"),
+    ("ask", "says"),
     [
-        (Draw(""), "no model was chosen"),
-        (Draw(TOY, recipe="dass"), "type one of das"),
-        (Draw(TOY, changes={"steps": -1}), "steps=-1"),
-        (Change("edit", TOY, torch.zeros(3, 8, 8)), "what the photo is to become"),
-        (Change("inpaint", TOY, torch.zeros(3, 8, 8)), "fills a hole"),
-        (Change("style", TOY, torch.zeros(3, 8, 8)), "style of another picture"),
+        (lambda: drawn(""), "no model was chosen"),
+        (lambda: drawn(TOY, recipe="dass"), "no recipe 'dass'; type das"),
+        (lambda: drawn(TOY, steps=-1), "steps=-1"),
+        (lambda: changed("edit", torch.zeros(3, 8, 8)), "edit needs a target"),
+        (lambda: changed("inpaint", torch.zeros(3, 8, 8)), "fills a hole"),
+        (lambda: changed("style", torch.zeros(3, 8, 8)), "style of another picture"),
     ],
 )
-def test_a_mistake_is_refused_before_it_waits(request_, says: str) -> None:
+def test_a_mistake_is_refused_before_it_waits(ask: Callable[[], Request], says: str) -> None:
     with pytest.raises(UserError, match=says):
-        check(request_)
+        ask()
+
+
+def test_a_form_shows_what_its_task_takes() -> None:
+    shown = {name: tuple(takes(task, field) for field in ("classes", "mask", "style")) for name, task in TASKS.items()}
+    assert shown == {
+        "Edit": (True, True, False),
+        "Inpaint": (True, True, False),
+        "Style": (False, False, True),
+        "Invert": (False, False, False),
+        "Accentuate": (True, False, False),
+    }
+
+
+def test_again_asks_for_the_next_seed() -> None:
+    first = drawn(TOY, ("anchor",), seed=3)
+    assert first.again().values == {**first.values, "seed": 4}
 
 
 def test_fields_are_read() -> None:
     assert read_lines(" a\n\n b:-0.3 ") == ("a", "b:-0.3")
     assert read_lines(None) == ()
-    assert read_changes("rms = 0.04\nlevels=1,2", n=3.0, steps=None) == {"rms": "0.04", "levels": ["1", "2"], "n": 3}
+    assert read_changes("generate", "rms = 0.04\ncanvas.levels=1,2") == {"rms": "0.04", "canvas.levels": ["1", "2"]}
     assert read_box("8, 8 20 20") == (8, 8, 20, 20)
     assert read_box("") is None
     for text in ("8 8 20", "a b c d", "-1 0 4 4"):
         with pytest.raises(UserError, match="left, top, right and bottom"):
             read_box(text)
     with pytest.raises(UserError, match="no setting 'rmss'"):
-        read_changes("rmss=1")
+        read_changes("generate", "rmss=1")
     with pytest.raises(UserError, match="field of its own"):
-        read_changes("seed=1")
+        read_changes("generate", "seed=1")

@@ -15,11 +15,11 @@ import torch
 from bothways.runs import RunFolder
 from bothways.studio import fragments
 from bothways.studio.difference import difference
-from bothways.studio.requests import read_changes
+from bothways.studio.requests import draw_request
 from bothways.studio.server import allowed, bound, serve
 from bothways.studio.shelf import Shelf, form_of
-from bothways.tasks.generate.config import draw_settings
-from bothways.tasks.generate.run import conclude, prepare
+from bothways.tasks.shelf import work_of
+from bothways.tasks.work import perform
 from bothways.types import UserError
 from command import refused
 from test_import import watch
@@ -29,7 +29,7 @@ TOY = f"{Path(__file__).resolve().parents[1] / 'toy_model.py'}:build"
 
 def made(path: Path, age: int = 0, name: str = "frog") -> RunFolder:
     """A run of two pictures that ended ``age`` seconds ago."""
-    folder = RunFolder.create(path, {"settings": {"recipe": "das", "seed": age}})
+    folder = RunFolder.create(path, {"task": "generate", "settings": {"recipe": "das", "seed": age}})
     folder.save_pictures(torch.rand(2, 3, 4, 4), [{"index": i, "class": name, "seed": i} for i in range(2)])
     folder.finish("complete")
     now = path.stat().st_mtime
@@ -90,16 +90,19 @@ def test_only_its_pictures_are_given(shelf: Shelf, folder: str, file: str) -> No
 
 
 def test_the_form_of_a_run_asks_the_same_again(tmp_path: Path) -> None:
-    changes = {"rms": 0.04, "levels": [1, 2, 4], "flip": True, "steps": 2, "n": 3}
-    drawing = prepare(TOY, ["anchor", "barrel"], "das", seed=5, out=tmp_path / "a", **changes)
-    list(drawing.run())
-    conclude(drawing)
+    changes = {"rms": 0.05, "canvas.levels": [1, 2, 4], "terms.variation.weight": 0.5, "jitter": 2}
+    told = {"recipe": "das", "seed": 5, "steps": 2, "n": 3, **changes}
+    drawing = work_of("generate", TOY, ["anchor", "barrel"], out=tmp_path / "a", **told)
+    result = perform(drawing)
     form = form_of(RunFolder.open(tmp_path / "a").settings)
     assert (form.task, form.model, form.classes) == ("generate", TOY, ("anchor", "barrel"))
-    again = draw_settings(form.recipe, seed=form.seed, **read_changes(form.changes, n=form.n, steps=form.steps))
-    assert again == drawing.settings
+    assert len(form.changes.splitlines()) == len(changes)
+    again = draw_request(
+        form.model, form.classes, "", form.recipe, form.n, form.steps, form.seed, form.data, form.changes
+    )
+    assert torch.equal(perform(again.prepare(tmp_path / "b")).images, result.images)
     with pytest.raises(UserError, match="no drawing"):
-        form_of({"settings": {"command": "pretrain"}})
+        form_of({"task": "pretrain", "settings": {}})
 
 
 def test_what_a_run_says_is_escaped(tmp_path: Path) -> None:

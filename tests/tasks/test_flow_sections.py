@@ -60,10 +60,8 @@ def measured(folder: RunFolder, variance: float = 0.5) -> dict:
 
 
 def flow_run(path: Path, variance: float = 0.5) -> RunFolder:
-    settings = {"task": "pretrain", "settings": {"recipe": "pretrain", "steps": 40}, "model": {"name": "unet-tiny"}}
+    settings = {"task": "diagnose", "settings": {"steps": 40}, "model": {"name": "unet-tiny"}}
     folder = RunFolder.create(path, settings)
-    for step in range(1, 41):
-        folder.append_frame(Frame(step, step / 40, None, {"loss": 1 / step, "rate": 1e-3}), 0)
     folder.write_measures({"flow": measured(folder, variance), "cost": {"seconds": 75.4, "peak_mb": 900.0}})
     folder.finish("complete", seconds=75.4, started="2026-05-03T10:00:00+00:00")
     return folder
@@ -71,7 +69,7 @@ def flow_run(path: Path, variance: float = 0.5) -> RunFolder:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    return flow_run(tmp_path_factory.mktemp("runs") / "pretrain")
+    return flow_run(tmp_path_factory.mktemp("runs") / "diagnose")
 
 
 @pytest.fixture(scope="module")
@@ -79,20 +77,28 @@ def html(run: RunFolder) -> str:
     return render([run])
 
 
-def test_the_page_says_what_was_trained_and_shows_every_part(html: str) -> None:
-    assert "pretrain trained unet-tiny for 40 steps in 1 min 15 s on 3 May 2026." in html
-    titles = ("From picture to noise", "The flow in numbers", "Likelihood", "Straightness", "There and back")
-    for title in (*titles, "How it stretches", "What the noise leaves", "A Swiss roll", "While it was training"):
+def test_the_page_says_what_was_measured_and_shows_every_part(html: str) -> None:
+    assert "diagnose measured unet-tiny in 1 min 15 s on 3 May 2026." in html
+    titles = ("From picture to noise", "The flow in numbers", "Straightness", "There and back")
+    for title in (*titles, "How it stretches", "What the noise leaves", "A Swiss roll"):
         assert f"<h3>{title}</h3>" in html, title
-    for absent in ("not measured", "no picture finished", "Wanted and called", "What the judges", "Per picture", "nan"):
+    for absent in (
+        "not measured",
+        "no picture finished",
+        "Wanted and called",
+        "What the judges",
+        "Per picture",
+        "While it",
+        "nan",
+    ):
         assert absent not in html.split("<script")[0], absent
-    assert "of the training alone" in html
-    assert html.count('role="img"') == 6 + 2  # and the loss and the rate
+    assert "of the measuring alone" in html
+    assert html.count('role="img"') == 5
 
 
 def test_the_numbers_of_the_page_are_those_that_were_measured(html: str, run: RunFolder) -> None:
     facts = run.measures["flow"]
-    for value in (facts["likelihood"]["bits_per_dim"], facts["straightness"]["total"], facts["round_trip"][3]["rms"]):
+    for value in (facts["straightness"]["total"], facts["round_trip"][3]["rms"]):
         assert f'data-csv="{value}"' in html
     assert f'data-csv="{facts["gain"][1]["low"]} to {facts["gain"][1]["high"]}"' in html
     assert f'data-csv="{facts["information"][-1]["nats_per_dim"]}"' in html
@@ -126,11 +132,35 @@ def test_charts_are_valid_plotly(run: RunFolder) -> None:
     assert trips.figure["data"][1]["y"] == [row["rms"] for row in facts["round_trip"][3:]]
 
 
+def test_the_page_of_a_training_says_how_long_and_shows_the_loss_over_the_steps(tmp_path: Path) -> None:
+    tables = {"task": "pretrain", "settings": {"recipe": "otcfm"}, "model": {"name": "unet-tiny"}}
+    folder = RunFolder.create(tmp_path / "run", tables)
+    for step in range(1, 41):
+        folder.append_frame(Frame(step, step / 40, None, {"loss": 1 / step, "rate": 1e-3}), 0)
+    folder.write_measures({"flow": {"validation_loss": 0.5, "validation_error": 0.05, "training_loss": 0.25}})
+    page = render([folder])
+    assert "otcfm trained unet-tiny for 40 steps on " in page
+    assert "0.402–0.598" in page
+    assert "While it was training" in page
+    assert "of the training alone" in page
+    assert page.count('role="img"') == 2  # the loss and the rate
+
+
+def test_the_page_of_a_likelihood_shows_its_pictures(run: RunFolder, tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "run", {"task": "likelihood", "settings": {}})
+    facts = run.measures["flow"]["likelihood"]
+    folder.write_measures({"flow": {"likelihood": facts}})
+    page = render([folder])
+    assert "likelihood measured a flow" in page
+    assert f'data-csv="{facts["bits_per_dim"]}"' in page
+    assert "<h3>Likelihood</h3>" in page
+
+
 def test_what_was_not_measured_is_left_out_and_what_is_broken_does_not_break_the_page(tmp_path: Path) -> None:
-    folder = RunFolder.create(tmp_path / "bare", {"settings": {"recipe": "pretrain"}})
+    folder = RunFolder.create(tmp_path / "bare", {"task": "diagnose", "settings": {}})
     folder.write_measures({"flow": {}})
     words = render([folder])
-    assert "pretrain trained a flow." in words or "pretrain trained a flow on" in words
+    assert "diagnose measured a flow." in words or "diagnose measured a flow on" in words
     assert "There and back" not in words
     one = {"depth": 0.5, "gain": 2.0, "low": None, "high": None}
     folder.write_measures(
@@ -153,7 +183,7 @@ def test_what_was_not_measured_is_left_out_and_what_is_broken_does_not_break_the
 
 
 def test_a_strip_outside_the_folder_or_gone_is_refused(tmp_path: Path) -> None:
-    folder = RunFolder.create(tmp_path / "run", {"settings": {}})
+    folder = RunFolder.create(tmp_path / "run", {"task": "diagnose", "settings": {}})
     (tmp_path / "secret.png").write_bytes(to_png(torch.zeros(3, 4, 4)))
     for file, why in (("../secret.png", "outside the run folder"), ("images/gone.png", "no such file")):
         folder.write_measures({"flow": {"strips": [file]}})

@@ -1,4 +1,4 @@
-"""Pieces of the charts: axes, a curve, its interval, and rows that have all their numbers."""
+"""What charts of curves and bars are drawn of: rows of numbers, of which any may be missing, and their intervals."""
 
 from __future__ import annotations
 
@@ -9,33 +9,30 @@ from typing import Any
 from bothways.report.charts import ACCENT, ASIDE, base_layout
 
 HEIGHT = 260
-AXIS = {"automargin": True, "fixedrange": True, "zeroline": False, "nticks": 6}
+AXIS: dict[str, Any] = {"nticks": 6}
 SHADE = "; the shade is the 95 % interval"
 
 
 def is_number(value: Any) -> bool:
+    """Whether it is a finite number."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def complete_rows(rows: Sequence[Mapping[str, Any]], *keys: str) -> list[Mapping[str, Any]]:
+    """The rows that have a number for each of the keys."""
     return [row for row in rows if all(is_number(row.get(key)) for key in keys)]
 
 
 def curve_trace(x: Sequence[float], y: Sequence[float], hover: str, **more: Any) -> dict[str, Any]:
-    colour = f"rgb({ACCENT})"
-    line = {"line": {"color": colour, "width": 1.8}, "marker": {"color": colour, "size": 5}}
+    """A line, with its points where they are few."""
     mode = "lines" if len(x) > 30 else "lines+markers"
-    return {"type": "scatter", "mode": mode, "x": list(x), "y": list(y), "hovertemplate": hover, **line, **more}
+    return {"type": "scatter", "mode": mode, "x": list(x), "y": list(y), "hovertemplate": hover, **more}
 
 
 def axes_layout(x: str, y: str, **more: Any) -> dict[str, Any]:
-    layout = {
-        "margin": {"l": 8, "r": 12, "t": 8, "b": 8},
-        "xaxis": {**AXIS, "title": {"text": x}, "showgrid": False},
-        "yaxis": {**AXIS, "title": {"text": y}},
-        "hovermode": "closest",
-    }
-    return base_layout(HEIGHT, **{**layout, **more})
+    """A layout with these words at its axes."""
+    axes = {"xaxis": {**AXIS, "title": {"text": x}}, "yaxis": {**AXIS, "title": {"text": y}}}
+    return base_layout(HEIGHT, **{**axes, **more})
 
 
 def interval_band(rows: Sequence[Mapping[str, Any]], over: str = "depth") -> list[dict[str, Any]]:

@@ -20,53 +20,19 @@ from bothways.report.axes import (
     line_across,
     whiskers,
 )
-from bothways.report.charts import ACCENT, Chart, base_layout
+from bothways.report.charts import Chart, base_layout
 from bothways.report.tables import significant
-from bothways.runs.files import dotted
-from bothways.tasks.evaluate import section as evaluation
-from bothways.tasks.finetune import section as classifier
 
 Facts = Mapping[str, Any]
 
 WIDE = 10  # from the least positive value to the greatest: a linear axis would crowd the small ones
 WHISKER = "93,102,110"  # red, green, blue: seen on a bar, and on either ground
 TICKED = 8  # values at most that have a tick each
-FOUND = {"depth": "depth", "activation_depth": "activation_depth", "beta": "beta", "labels": "pictures"}
 NAMED = {"steps": "steps of the walk", "activation_depth": "depth of the activations", "train_steps": "training steps"}
 SEED = "seed"  # a number, but no choice
 
 
 # ---- what is compared ----------------------------------------------------------------------------------------------
-
-
-def of_classifiers(runs: Sequence[tuple[str, Facts, Facts]]) -> list[dict[str, Any]]:
-    """The points of fine-tuned runs. runs: (name, what was chosen, measures)."""
-    points = []
-    for label, settings, measures in runs:
-        facts = classifier.facts_of(measures) or {}
-        share = {"value": facts.get("accuracy"), "low": facts.get("low"), "high": facts.get("high")}
-        losses = {"loss": facts.get("flow_matching"), "before": facts.get("flow_matching_before")}
-        point = {"label": label, "settings": settings, **losses}
-        points.append({**point, "shares": {"Accuracy on pictures held out": share}})
-    return points
-
-
-def of_evaluations(runs: Sequence[tuple[str, Facts, Facts]]) -> list[dict[str, Any]]:
-    """The points of evaluations. runs: (name, what was chosen for the classifier where that is known, measures)."""
-    points = []
-    for label, settings, measures in runs:
-        facts = evaluation.facts_of(measures) or {}
-        clean, corrupted = (facts.get("clean") or {}).get("top1"), (facts.get("corruptions") or {}).get("mean")
-        shares = {"Accuracy on clean pictures": clean or {}, "Accuracy on corrupted pictures": corrupted or {}}
-        points.append({"label": label, "settings": settings, "shares": shares})
-    return points
-
-
-def settings_of(recipe: Facts, facts: Facts) -> dict[str, Any]:
-    """What was chosen for a fine-tuned run, with the flow and the data; what was left open as the run found it."""
-    found = {key: facts[fact] for key, fact in FOUND.items() if is_number(facts.get(fact))}
-    origin = {"flow": (recipe.get("model") or {}).get("weights"), "data": (recipe.get("data") or {}).get("source")}
-    return {**dotted(recipe.get("settings") or {}), **found, **origin}
 
 
 def choice_of(points: Sequence[Facts]) -> str | None:
@@ -76,8 +42,9 @@ def choice_of(points: Sequence[Facts]) -> str | None:
     """
     keys = dict.fromkeys(key for point in points for key in point["settings"])
     differing = [key for key in keys if len({repr(point["settings"].get(key)) for point in points}) > 1]
-    differing = [key for key in differing if key != "train_steps" or "labels" not in differing]
-    if len(differing) != 1 or differing == [SEED]:
+    if "labels" in map(_last, differing):
+        differing = [key for key in differing if _last(key) != "train_steps"]
+    if len(differing) != 1 or _last(differing[0]) == SEED:
         return None
     values = [point["settings"].get(differing[0]) for point in points]
     return differing[0] if all(map(is_number, values)) and len(set(values)) == len(values) else None
@@ -143,7 +110,6 @@ def share_bars(title: str, rows: Sequence[Facts], note: str = "the whiskers are 
         "orientation": "h",
         "y": names,
         "x": values,
-        "marker": {"color": f"rgba({ACCENT},0.72)"},
         "hovertemplate": "%{y}<br>%{x:.1f} %<extra></extra>",
     }
     sure = complete_rows(rows, "low", "high")  # a trace of their own: a bar without ends would have a cap at least
@@ -158,7 +124,6 @@ def share_bars(title: str, rows: Sequence[Facts], note: str = "the whiskers are 
     }
     layout = base_layout(
         76 + 26 * len(rows),
-        margin={"l": 8, "r": 12, "t": 8, "b": 8},
         xaxis={**AXIS, "title": {"text": "accuracy, %"}, "rangemode": "tozero"},
         yaxis={**AXIS, "type": "category", "range": [len(rows) - 0.5, -0.5], "dtick": 1, "ticksuffix": " "},
         bargap=0.3,
@@ -199,4 +164,9 @@ def _plain(value: float) -> str:
 
 
 def _word(choice: str) -> str:
-    return NAMED.get(choice, choice.replace("_", " "))
+    return NAMED.get(_last(choice), _last(choice).replace("_", " "))
+
+
+def _last(choice: str) -> str:
+    """The name of a setting without that of its table."""
+    return choice.rpartition(".")[2]

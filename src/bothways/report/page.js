@@ -1,6 +1,8 @@
 "use strict";
 
 // Charts: the figures stand in the page; their colours come from its style, for light, dark and print.
+const TEMPLATE = {/* report/charts.py */};
+
 async function unpack(packed) {
   const text = atob(packed.textContent);
   const bytes = new Uint8Array(text.length);
@@ -15,7 +17,8 @@ async function chart() {
   if (packed) await unpack(packed);
   for (const box of document.querySelectorAll(".plot")) {
     const figure = JSON.parse(box.dataset.figure);
-    await Plotly.newPlot(box, figure.data, figure.layout, { displayModeBar: false, responsive: true, scrollZoom: false });
+    const layout = { template: TEMPLATE, ...figure.layout };
+    await Plotly.newPlot(box, figure.data, layout, { displayModeBar: false, responsive: true, scrollZoom: false });
     scalable(box);
     box.on("plotly_afterplot", () => scalable(box));
   }

@@ -97,70 +97,6 @@ def interval(bounds: Any) -> Cell:
     return Cell(f"{100 * low:.1f}–{100 * high:.1f} %", f"{low} to {high}", kind="number")
 
 
-def sets(measures: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """The measured sets of pictures by name: the drawn ones under "", then any control beside them."""
-    named = {key: value for key, value in (measures.get("sets") or {}).items() if isinstance(value, Mapping)}
-    drawn = {**named.pop("drawn", {}), **{key: value for key, value in measures.items() if key != "sets"}}
-    return {"": drawn, **named}
-
-
-def judges(measures: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The verdicts on the drawn pictures, one per judge."""
-    return list(sets(measures)[""].get("judges") or [])
-
-
-def _judge_name(judge: Mapping[str, Any], group: str = "") -> Cell:
-    remarks = [group and f"on {group}", GAVE_GRADIENT if judge.get("gave_gradient") else ""]
-    return name(judge.get("judge", "unnamed"), ", ".join(filter(None, remarks)))
-
-
-def judge_table(measures: Mapping[str, Any]) -> Table:
-    """One row per judge: what it called the pictures, and how near they are to real ones in its features."""
-    rows = [
-        [
-            _judge_name(judge, group),
-            percent(judge.get("hit_rate")),
-            interval(judge.get("hit_interval") if judge.get("n") else None),
-            percent(judge.get("mean_confidence")),
-            number(judge.get("frechet")),
-            number(judge.get("frechet_real")),
-            number(judge.get("kernel")),
-            number(judge.get("kernel_real")),
-            number(judge.get("diversity")),
-            number(judge.get("diversity_real")),
-            count(judge.get("n")),
-            count(judge.get("n_real")),
-        ]
-        for group, measured in sets(measures).items()
-        for judge in measured.get("judges") or []
-    ]
-    columns = ["Judge", "Hit-rate", "95 % interval", "Confidence", "Fréchet", "real vs real", "Kernel", "real vs real"]
-    note = (
-        "A judge is a classifier that looks at the finished pictures; the hit-rate is the share it calls what was "
-        "wanted (with its Wilson interval), the Fréchet and kernel distances say how far the pictures lie from real "
-        "ones in its features (lower is nearer, and “real vs real” is what two sets of photographs score), and "
-        "diversity is the mean distance between two pictures."
-    )
-    return Table("What the judges say", [*columns, "Diversity", "of real", "Pictures", "Real"], rows, note)
-
-
-def image_table(measures: Mapping[str, Any]) -> Table:
-    """Measures that need no judge."""
-    keys = ("spectrum_slope", "spectrum_slope_null", "flip_symmetry", "pixel_std")
-    rows = [
-        [name(group or "drawn"), *(number(images.get(key)) for key in keys), percent(images.get("collapsed"))]
-        for group, measured in sets(measures).items()
-        if (images := measured.get("images"))
-    ]
-    note = (
-        "The slope says how fast detail fades from coarse to fine, and its null is the slope the method gives without "
-        "a model; flip symmetry is the likeness of a picture to its mirror image, and a collapsed picture is nearly "
-        "one flat colour."
-    )
-    columns = ["Pictures", "Spectrum slope", "its null", "Flip symmetry", "Pixel std", "Collapsed"]
-    return Table("What the pictures are like", columns, rows, note)
-
-
 def cost_of(measures: Mapping[str, Any], status: Mapping[str, Any]) -> dict[str, Any]:
     """Seconds and peak memory as measured, else as the status of the run has them."""
     known = {key: status.get(key) or None for key in ("seconds", "peak_mb")}
@@ -175,32 +111,6 @@ def cost_table(measures: Mapping[str, Any], status: Mapping[str, Any], work: str
     cells |= {"Peak memory": memory(cost.get("peak_mb"))}
     note = f"Wall-clock time of the {work} alone, on the machine that ran it, and the most memory it held."
     return Table("What it cost", list(cells), [list(cells.values())], note)
-
-
-def comparison_table(runs: Sequence[tuple[str, Mapping[str, Any], Mapping[str, Any]]]) -> Table:
-    """One row per run, and in it what each judge says. runs: (name, measures, status)."""
-    known = dict.fromkeys(str(judge.get("judge", "unnamed")) for _, measures, _ in runs for judge in judges(measures))
-    rows = []
-    for label, measures, status in runs:
-        own = {str(judge.get("judge", "unnamed")): judge for judge in judges(measures)}
-        verdicts = [cell for judge in known or [""] for cell in _verdict(own.get(judge, {}))]
-        rows.append([name(label), *verdicts, time(cost_of(measures, status).get("seconds"))])
-    note = (
-        "Hit-rate: the share of pictures a judge calls what was wanted; Fréchet: distance from real pictures, lower is "
-        "nearer; diversity: mean distance between two pictures. Only a judge that did not give the gradient counts."
-    )
-    shown = [f"{said}, {judge}" if judge else said for judge in known or [""] for said in VERDICT]
-    return Table("Side by side", ["Run", *shown, "Time"], rows, note)
-
-
-VERDICT = ("Hit-rate", "95 % interval", "Fréchet", "Diversity")
-
-
-def _verdict(judge: Mapping[str, Any]) -> list[Cell]:
-    gave = GAVE_GRADIENT if judge.get("gave_gradient") else ""
-    share = replace(percent(judge.get("hit_rate")), remark=gave)
-    bounds = interval(judge.get("hit_interval") if judge.get("n") else None)
-    return [share, bounds, number(judge.get("frechet")), number(judge.get("diversity"))]
 
 
 def in_columns(table: Table) -> Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import zlib
 from functools import cache
 from importlib import resources
@@ -13,6 +14,10 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from bothways.report import tables
+from bothways.report.charts import TEMPLATE
+
+HERE = "bothways.report"
+TEMPLATE_MARK = "{/* report/charts.py */}"  # in page.js, where the template of the charts goes
 
 
 @cache
@@ -21,24 +26,28 @@ def packed_plotly() -> str:
     return base64.b64encode(zlib.compress(get_plotlyjs().encode(), 9)).decode()
 
 
-@cache
-def _part(name: str) -> str:
-    return resources.files("bothways.report").joinpath(name).read_text(encoding="utf-8")
+def _read(package: str, name: str) -> str:
+    return resources.files(package).joinpath(name).read_text(encoding="utf-8")
 
 
 @cache
 def templates() -> Environment:
-    """The templates of this folder, with style and script."""
-    loader = FunctionLoader(_part)
+    """The templates of all packages, by ``PACKAGE/FILE``, those of this folder by ``FILE``; with style and script."""
+
+    def read(name: str) -> str:
+        package, _, file = name.rpartition("/")
+        return _read(package or HERE, file)
+
     environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FunctionLoader(read), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    script = _read(HERE, "page.js").replace(TEMPLATE_MARK, json.dumps(TEMPLATE))
     environment.globals |= {"missing": tables.MISSING, "gave_gradient": tables.GAVE_GRADIENT}
-    environment.globals |= {"style": Markup(_part("page.css")), "script": Markup(_part("page.js"))}
+    environment.globals |= {"style": Markup(_read(HERE, "page.css")), "script": Markup(script)}
     return environment
 
 
-def filled(template: str, *, charted: bool, **values: Any) -> str:
-    """A template of this folder with its values. charted: whether it has charts."""
+def filled(package: str, template: str, *, charted: bool, **values: Any) -> str:
+    """A template of a package with its values. charted: whether it has charts."""
     plotly = Markup(packed_plotly()) if charted else ""
-    return templates().get_template(template).render(plotly=plotly, **values)
+    return templates().get_template(f"{package}/{template}").render(plotly=plotly, **values)

@@ -20,7 +20,6 @@ from typing import Any
 
 import safetensors
 import safetensors.torch
-import tomli_w
 import torch
 from torch import Tensor
 
@@ -28,7 +27,6 @@ from bothways.runs.files import (
     PARTIAL,
     append_lines,
     cut_torn_line,
-    dotted,
     from_png,
     json_line,
     read_json,
@@ -38,32 +36,12 @@ from bothways.runs.files import (
     to_png,
     write_json,
 )
+from bothways.runs.recipe import as_toml, read_tables, require_equal
 from bothways.types import Frame, RunError, UserError
 
 STATES = ("running", "stopped", "failed", "complete")
 NEW_STATUS = {"state": "running", "message": "", "seconds": 0.0, "peak_mb": 0.0, "pictures": 0, "of": 0}
 OWN_FILES = ("report.html", "status.json", "frames.jsonl", "pictures.jsonl", "measures.json", "recipe.toml")  # last
-
-
-def _toml_value(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _toml_value(item) for key, item in value.items() if item is not None}
-    if isinstance(value, (list, tuple)):
-        return [_toml_value(item) for item in value if item is not None]
-    if hasattr(value, "tolist"):  # NumPy and torch scalars
-        return value.tolist()
-    return str(value) if isinstance(value, Path) else value
-
-
-def _require_equal(path: Path, saved: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
-    old, new = dotted(saved), dotted(asked)
-    for key in [*old, *(key for key in new if key not in old)]:
-        was, now = repr(old[key]) if key in old else "not set", repr(new[key]) if key in new else "not set"
-        if was != now and not (key in old and key in new and old[key] == new[key]):  # 1 and 1.0 are one value
-            raise UserError(
-                f"{path}: {key} was {was} when this run began and is {now} now; "
-                "type the first value to --resume, or --overwrite to begin again"
-            )
 
 
 def _slug(name: str) -> str:
@@ -104,14 +82,14 @@ class RunFolder:
         Raises UserError where the path is taken, is no run folder, cannot be written, or settings differ.
         """
         folder = cls(Path(path))
-        text = tomli_w.dumps(_toml_value(settings))
+        text = as_toml(settings)
         if overwrite and resume:
             raise UserError(f"{path}: --overwrite and --resume contradict each other; type one of them")
         try:
             if folder._begins(own, overwrite=overwrite, resume=resume):
                 folder._begin(text)
             else:
-                _require_equal(folder.path, folder.settings, tomllib.loads(text))
+                require_equal(folder.path, folder.settings, tomllib.loads(text))
                 folder._go_on()
         except RunError as error:
             raise UserError(str(error).split(";")[0] + "; choose a folder that can be written") from error
@@ -127,6 +105,7 @@ class RunFolder:
             raise UserError(f"{path}: no such folder; type the folder that a run wrote")
         if not (folder.path / "recipe.toml").is_file():
             raise UserError(f"{path}: not a run folder, recipe.toml is missing; type the folder that a run wrote")
+        read_tables(folder.path)  # refuses a run of another layout
         return folder
 
     def _begins(self, own: Sequence[str], *, overwrite: bool, resume: bool) -> bool:
@@ -157,14 +136,8 @@ class RunFolder:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The tables of recipe.toml."""
-        path = self.path / "recipe.toml"
-        try:
-            return tomllib.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise UserError(f"{path}: {reason(error)}") from error
-        except ValueError as error:
-            raise UserError(f"{path}: not TOML ({error})") from error
+        """The tables of recipe.toml. Raises UserError where it cannot be read, or is of another layout."""
+        return read_tables(self.path)
 
     @property
     def frames(self) -> list[dict[str, Any]]:

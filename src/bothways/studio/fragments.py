@@ -17,11 +17,13 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from torch import Tensor
 
 from bothways.report import tables
+from bothways.report.page import sentence
 from bothways.report.pictures import shown_size
-from bothways.report.sentence import sentence, work_of
+from bothways.report.sections import Run
 from bothways.runs import PHOTOS, RunFolder, from_png, to_png
 from bothways.studio.difference import difference
 from bothways.studio.jobs import Job
+from bothways.tasks.generate.section import comparison_table, judge_table, judges
 from bothways.types import UserError
 
 CARDS = 60  # the newest
@@ -93,8 +95,8 @@ def single(image: Tensor) -> str:
 
 def verdicts(folder: RunFolder) -> str:
     """What the judges said of a finished drawing; nothing where there is none."""
-    judged = tables.judges(folder.measures)
-    return _filled("tables", tables=[_measured(tables.judge_table(folder.measures))]) if judged else ""
+    judged = judges(folder.measures)
+    return _filled("tables", tables=[_measured(judge_table(folder.measures))]) if judged else ""
 
 
 def _measured(table: tables.Table) -> tables.Table:
@@ -172,17 +174,17 @@ def _card(name: str, folder: RunFolder) -> dict[str, Any]:
 
 
 def _read_card(name: str, folder: RunFolder) -> dict[str, Any]:
-    recipe, measures, state = folder.settings, folder.measures, folder.status
-    files = [record["file"] for record in folder.pictures[:ON_A_CARD]]
+    run = Run.read(folder)
+    files = [record["file"] for record in run.pictures[:ON_A_CARD]]
     rates = [
         f"{judge.get('judge', '').removeprefix('bundled:')} {100 * judge['hit_rate']:.0f} %"
-        for judge in tables.judges(measures)
+        for judge in judges(run.measures)
         if judge.get("hit_rate") is not None and not judge.get("gave_gradient")
     ]
     return {
         "name": name,
-        "says": sentence(folder, work_of(recipe, measures)),
-        "state": "" if state["state"] == "complete" else state["state"],
+        "says": sentence(run),
+        "state": "" if run.status["state"] == "complete" else run.status["state"],
         "pictures": [address(name, file) for file in files],
         "rates": rates,
         "report": report_address(name),
@@ -194,7 +196,7 @@ def beside(runs: Mapping[str, RunFolder]) -> str:
     sides = [
         {
             "name": name,
-            "says": sentence(folder, work_of(folder.settings, folder.measures)),
+            "says": sentence(Run.read(folder)),
             "pictures": [_shown(name, record) for record in folder.pictures[:BESIDE]],
             "more": max(0, len(folder.pictures) - BESIDE),
         }
@@ -211,6 +213,6 @@ def _shown(run: str, record: Mapping[str, Any]) -> dict[str, str]:
 
 def _tables(runs: Mapping[str, RunFolder]) -> Iterable[tables.Table]:
     measured = [(name, folder.measures, folder.status) for name, folder in runs.items()]
-    if any(tables.judges(measures) for _, measures, _ in measured):
-        yield tables.in_columns(tables.comparison_table(measured))
+    if any(judges(measures) for _, measures, _ in measured):
+        yield tables.in_columns(comparison_table(measured))
     yield from tables.settings_tables([(name, folder.settings) for name, folder in runs.items()])

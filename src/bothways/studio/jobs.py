@@ -8,12 +8,12 @@ from __future__ import annotations
 import threading
 import time
 import warnings
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Queue
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -24,27 +24,29 @@ ACTIVE = ("waiting", "preparing", "running", "judging")
 ENDED = ("complete", "stopped", "failed")
 
 
-@dataclass(frozen=True)
-class Work:
-    """What a request has become when nothing can be refused any more.
+class Work(Protocol):
+    """What a request has become when nothing can be refused any more: a ``tasks.work.Work``."""
 
-    total: steps. captions: of the pictures, by their numbers. frames: after each step the numbers of the pictures that
-    it moved and its frame, whose image (B,3,H,W) shows them. conclude: what follows the last step.
-    """
+    @property
+    def steps(self) -> int: ...
 
-    total: int
-    captions: Mapping[int, str]
-    frames: Generator[tuple[list[int], Frame], None, None]
-    conclude: Callable[[], object]
+    def run(self) -> Generator[Frame, None, None]: ...
+
+    def finish(self) -> Any: ...
 
 
 class Request(Protocol):
-    """What a form asks for. kind: which tab watches it; prepare: may raise UserError."""
+    """What a form asks for. kind: which tab watches it; prepare: may raise UserError.
+
+    captions: of each batch its pictures by number, and what stands under each; a frame shows those of its batch.
+    """
 
     @property
     def kind(self) -> str: ...
 
     def prepare(self, out: Path) -> Work: ...
+
+    def captions(self, work: Any) -> list[dict[int, str]]: ...
 
 
 @dataclass
@@ -97,12 +99,13 @@ class Job:
             self.state, self.message = "failed", f"{type(error).__name__}: {error}"
 
     def _follow(self, work: Work, caught: list[warnings.WarningMessage]) -> None:
-        self.total, self.captions = work.total, work.captions
+        batches = self.request.captions(work)
+        self.total, self.captions = work.steps, {number: text for own in batches for number, text in own.items()}
         began, self.state = time.monotonic(), "running"
-        with closing(work.frames) as frames:
-            for numbers, frame in frames:
+        with closing(work.run()) as frames:
+            for frame in frames:
                 if frame.image is not None:
-                    moved = dict(zip(numbers, frame.image.detach().cpu(), strict=True))
+                    moved = dict(zip(batches[frame.batch], frame.image.detach().cpu(), strict=True))
                     self.pictures = self.pictures | moved  # a new one, since a page may be reading the old
                 self.step += 1
                 self.seconds = time.monotonic() - began
@@ -110,7 +113,7 @@ class Job:
                     break
         stopped, self.state = self.stopping.is_set(), "judging"
         if not stopped:
-            work.conclude()
+            work.finish()
         write_report([self.folder], self.folder / "report.html")
         self.notes = tuple(dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, UserWarning)))
         self.state = "stopped" if stopped else "complete"

@@ -10,6 +10,8 @@ from bothways.models.listing import cards
 from bothways.models.loader import load_model
 from bothways.types import UserError
 
+MODEL = "bundled:cifar10-resnet"  # the one that a form begins with
+
 
 @dataclass(frozen=True)
 class About:

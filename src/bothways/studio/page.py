@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import gradio as gr
 
-from bothways.studio import tab_generate, tab_photo, tab_runs, tab_walk
 from bothways.studio.jobs import Jobs
 from bothways.studio.shelf import Shelf
+from bothways.studio.tabs import generate, photo, runs, walk
 
 HEAD = '<h1 class="bw-title">bothways <span>studio</span></h1>'
 
@@ -39,11 +39,11 @@ def build_page(jobs: Jobs, shelf: Shelf) -> gr.Blocks:
         gr.HTML(HEAD, js_on_load=None)
         with gr.Tabs(selected="generate") as tabs:
             with gr.Tab("Generate", id="generate"):
-                drawing, _ = tab_generate.build_tab(page, jobs)
+                drawing, _ = generate.build_tab(page, jobs)
             with gr.Tab("Photo", id="photo"):
-                photo, _ = tab_photo.build_tab(page, jobs)
+                changing, _ = photo.build_tab(page, jobs)
             with gr.Tab("Walk", id="walk"):
-                tab_walk.build_tab(page, jobs, shelf)
-            with gr.Tab("Runs", id="runs") as runs:
-                tab_runs.build_tab(runs, shelf, tabs, drawing, photo)
+                walk.build_tab(page, jobs, shelf)
+            with gr.Tab("Runs", id="runs") as listed:
+                runs.build_tab(listed, shelf, tabs, drawing, changing)
     return page

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
@@ -86,8 +86,8 @@ class Pane:
             if job is None:
                 return [*self.show(None), gr.skip()]
             request: Any = job.request
-            request = replace(request, seed=request.seed + 1)
-            return [*self.start(lambda: request), request.seed]
+            request = request.again()
+            return [*self.start(lambda: request), request.values["seed"]]
 
         def find(*known: Any) -> list[Any]:
             return self.show(self.jobs.latest(kind), *known)

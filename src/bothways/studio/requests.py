@@ -1,143 +1,133 @@
-"""What the forms ask for: frozen records that become runs when their turn comes."""
+"""What the forms ask for: a task with values of its Config, which becomes a run when its turn comes."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
-from contextlib import closing
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-from torch import Tensor
-
+from bothways import registry
+from bothways.configs import Config, leaves, spoken_changes, told
 from bothways.numerics.draws import picture_seed
-from bothways.studio.jobs import Work
-from bothways.tasks.generate.config import draw_settings, spoken_changes
 from bothways.tasks.generate.drawing import Drawing
-from bothways.tasks.generate.run import conclude, prepare
-from bothways.tasks.photos.run import needs_hole, needs_subject
-from bothways.tasks.shelf import work_of
-from bothways.types import Frame, UserError
+from bothways.tasks.photos.config import PhotoConfig
+from bothways.tasks.photos.run import check as check_photo
+from bothways.tasks.recipes import configure
+from bothways.tasks.work import Where, Work, prepare
+from bothways.types import UserError
 
 
 @dataclass(frozen=True)
-class Draw:
-    """Pictures of classes, of words, or of nothing in particular. recipe: None takes the one that suits.
+class Request:
+    """A task and the values of its settings by name. kind: which tab watches it, and how its run folders are called."""
 
-    data: real pictures, for statistics and for the judges. changes: other settings by name.
-    """
-
-    model: str
-    classes: tuple[str, ...] = ()
-    prompts: tuple[str, ...] = ()
-    recipe: str | None = None
-    seed: int = 0
-    data: str | None = None
-    changes: Mapping[str, Any] = field(default_factory=dict)
-    kind: ClassVar[str] = "generate"
-
-    def prepare(self, out: Path) -> Work:
-        drawing = prepare(
-            self.model,
-            list(self.classes) or None,
-            self.recipe,
-            prompts=list(self.prompts) or None,
-            data=self.data,
-            out=out,
-            seed=self.seed,
-            **self.changes,
-        )
-        return _of_drawing(drawing, out)
-
-
-@dataclass(frozen=True)
-class Change:
-    """What is done to a photo (3,H,W) in [0,1]. task: edit, inpaint, style or invert.
-
-    mask: (H,W) of 0 and 1; box: left, top, right, bottom in pixels of the photo. style: (3,H,W).
-    """
-
+    kind: str
     task: str
-    model: str
-    photo: Tensor
-    mask: Tensor | None = None
-    box: tuple[int, ...] | None = None
-    style: Tensor | None = None
-    classes: tuple[str, ...] = ()
-    prompts: tuple[str, ...] = ()
-    seed: int = 0
-    data: str | None = None
-    changes: Mapping[str, Any] = field(default_factory=dict)
-    kind: ClassVar[str] = "photo"
+    values: Mapping[str, Any]
+
+    def config(self) -> Config:
+        """Raises UserError for what can be refused before a model is read."""
+        found = configure(config_of(self.task), **self.values)
+        if isinstance(found, PhotoConfig):
+            check_photo(found)
+        return found
 
     def prepare(self, out: Path) -> Work:
-        subject = bool(self.classes or self.prompts)
-        recipe = "edit" if self.task == "inpaint" and subject else self.task
-        asks = self.task in ("edit", "inpaint")  # the other tasks take neither a subject nor a mask
-        drawing = prepare(
-            self.model,
-            list(self.classes) or None if asks else None,
-            recipe,
-            prompts=list(self.prompts) or None if asks else None,
-            photo=self.photo,
-            mask=self.mask if asks else None,
-            box=self.box if asks else None,
-            style=self.style if self.task == "style" else None,
-            data=self.data,
-            out=out,
-            seed=self.seed,
-            **self.changes,
-        )
-        return _of_drawing(drawing, out)
+        """The work of the task. Raises UserError for what cannot be."""
+        return prepare(self.config(), Where(out))
+
+    def captions(self, work: Any) -> list[dict[int, str]]:
+        """Of each batch its pictures by number, and what stands under each."""
+        if not isinstance(work, Drawing):
+            return [{0: "on its way"}] * 2
+        seed = work.config.seed
+        return [{number: _caption(work, number, seed) for number in batch} for batch in work.batches()]
+
+    def again(self) -> Request:
+        """The same with the next seed."""
+        return replace(self, values={**self.values, "seed": self.values["seed"] + 1})
 
 
-@dataclass(frozen=True)
-class Stroll:
-    """A photo walked to noise and back. data: pictures among which its nearest are looked for, at most ``limit``."""
-
-    flow: str
-    photo: Tensor
-    steps: int | None = None  # None: as the command has it
-    data: str | None = None
-    limit: int | None = None
-    kind: ClassVar[str] = "walk"
-
-    def prepare(self, out: Path) -> Work:
-        chosen: dict[str, Any] = {"steps": self.steps, "data": self.data or None, "limit": self.limit}
-        walking = work_of("walk", self.flow, self.photo, out=out, **chosen)
-
-        def frames() -> Generator[tuple[list[int], Frame], None, None]:
-            with closing(walking.run()) as moments:
-                for frame in moments:
-                    yield [0], frame
-
-        return Work(walking.steps, {0: "on its way"}, frames(), walking.finish)
+def _caption(work: Drawing, number: int, seed: int) -> str:
+    name = work.request.name(number, work.model)
+    return f"{name + ', ' if name else ''}seed {picture_seed(seed, number)}"
 
 
-def check(request: Draw | Change) -> None:
-    """What can be refused at once, before the request waits for its turn. Raises UserError."""
-    if not request.model.strip():
+def config_of(task: str) -> type[Config]:
+    """The Config of a task."""
+    return registry.find("task", task).factory
+
+
+def description(task: str, name: str) -> str:
+    """What the Config of a task says of a setting, by its dotted name: the help of its field in a form."""
+    text = next(field.description or "" for place, field in leaves(config_of(task)) if ".".join(place) == name)
+    return text[:1].upper() + text[1:]
+
+
+def photo_tasks() -> dict[str, str]:
+    """{what the form calls it: the task} of all tasks on a photo."""
+    room = PhotoConfig.__module__
+    return {name.capitalize(): name for name, entry in registry.entries("task").items() if entry.module == room}
+
+
+def takes(task: str, name: str) -> bool:
+    """Whether a task on a photo is told of this setting: it is no leftover of the tasks beside it."""
+    config = config_of(task)
+    typed = not told(config.model_fields[name], "live")
+    return typed and (name != "classes" or "classes" in config.positional or takes(task, "mask"))
+
+
+def draw_request(
+    model: str | None, classes: Sequence[str], prompts: str | None, recipe: str | None, n: float | None,
+    steps: float | None, seed: float | None, data: str | None, changes: str | None,
+) -> Request:  # fmt: skip
+    """Pictures of classes, of words, or of nothing in particular. recipe: None for the one that suits."""
+    values = {"recipe": recipe, **_subject(classes, prompts)}
+    return _checked(Request("generate", "generate", values), model, n, steps, seed, data, changes)
+
+
+def photo_request(
+    task: str, photo: Any, mask: Any, box: Sequence[int] | None, style: Any, model: str | None,
+    classes: Sequence[str], prompts: str | None, n: float | None, steps: float | None, seed: float | None,
+    data: str | None, changes: str | None,
+) -> Request:  # fmt: skip
+    """What is done to a photo (3,H,W) in [0,1]. mask (H,W) of 0 and 1; what the task does not take is left out."""
+    values: dict[str, Any] = {"photo": photo, "mask": mask, "box": box, "style": style, **_subject(classes, prompts)}
+    values = {name: value for name, value in values.items() if takes(task, "classes" if name == "prompts" else name)}
+    if task == "inpaint" and (values["classes"] or values["prompts"]):
+        values["recipe"] = "edit"
+    if task == "style" and style is None:
+        raise UserError("style takes the style of another picture, and none was given; choose one")
+    return _checked(Request("photo", task, values), model, n, steps, seed, data, changes)
+
+
+def _subject(classes: Sequence[str], prompts: str | None) -> dict[str, Any]:
+    return {"classes": list(classes) or None, "prompts": list(read_lines(prompts)) or None}
+
+
+def _checked(
+    request: Request, model: str | None, n: float | None, steps: float | None, seed: float | None, data: str | None,
+    changes: str | None,
+) -> Request:  # fmt: skip
+    """The request with what every drawing is told. Raises UserError at once for what can be refused at once."""
+    if not (model or "").strip():
         raise UserError("no model was chosen; choose one, such as bundled:cifar10-resnet")
-    if isinstance(request, Change):
-        if request.task == "edit":
-            needs_subject(request.classes, request.prompts)
-        if request.task == "inpaint":
-            needs_hole(request.mask, request.box)
-        if request.task == "style" and request.style is None:
-            raise UserError("style takes the style of another picture, and none was given; choose one")
-        draw_settings(request.task, **request.changes)
-    else:
-        draw_settings(request.recipe or "icons", **request.changes)
+    numbers = {"n": int(n or 1), "seed": int(seed or 0), "steps": int(steps) if steps else None}
+    told_of = {"model": model, "data": (data or "").strip() or None, **numbers}
+    values = {**request.values, **told_of, **read_changes(request.task, changes)}
+    found = replace(request, values=values)
+    found.config()
+    return found
 
 
-def read_changes(text: str | None, **numbers: Any) -> dict[str, Any]:
-    """Lines of NAME=VALUE and the numbers that are given -> settings by name. Raises UserError."""
+def read_changes(task: str, text: str | None) -> dict[str, Any]:
+    """Lines of NAME=VALUE -> settings by name. Raises UserError."""
     pairs = [[part.strip() for part in line.partition("=")] for line in read_lines(text)]
-    spoken = spoken_changes(["".join(pair) for pair in pairs])
+    spoken = spoken_changes(config_of(task), ["".join(pair) for pair in pairs])
     if "seed" in spoken:
         raise UserError("the seed has a field of its own; leave it out of the other settings")
-    return spoken | {name: int(value) for name, value in numbers.items() if value is not None}
+    return spoken
 
 
 def read_lines(text: str | None) -> tuple[str, ...]:
@@ -153,18 +143,3 @@ def read_box(text: str | None) -> tuple[int, ...] | None:
     if len(parts) != 4 or not all(part.isdecimal() for part in parts):
         raise UserError(f"box {text!r}: type left, top, right and bottom in pixels, such as 8 8 20 20")
     return tuple(map(int, parts))
-
-
-def _of_drawing(drawing: Drawing, out: Path) -> Work:
-    seed, batches = drawing.settings.seed, drawing.batches()
-    captions = {}
-    for number in (number for batch in batches for number in batch):
-        name = drawing.asked.name(number, drawing.model)
-        captions[number] = f"{name + ', ' if name else ''}seed {picture_seed(seed, number)}"
-
-    def frames() -> Generator[tuple[list[int], Frame], None, None]:
-        with closing(drawing.run()) as steps:  # whose folder is whole when this is closed
-            for batch, frame in steps:
-                yield batches[batch], frame
-
-    return Work(drawing.settings.steps * len(batches), captions, frames(), partial(conclude, drawing))

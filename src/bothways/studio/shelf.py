@@ -10,13 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bothways.configs import Config
 from bothways.report import render
 from bothways.runs import PHOTOS, RunFolder
-from bothways.tasks.generate.config import TASKS, draw_settings
+from bothways.runs.files import dotted
+from bothways.studio.requests import config_of, photo_tasks
+from bothways.tasks.recipes import configure
 from bothways.types import UserError
 
 DEEP = 3  # folders below the first, as runs/demo/das
-OWN_FIELDS = ("recipe", "n", "steps", "seed")  # settings that the form has fields for
+OWN_FIELDS = ("recipe", "n", "ascent.steps", "seed", "objectives")  # what the form has fields for, or the terms hold
 FLOW_FILES = ("flow.json", "classifier.json")  # what bothways pretrain and finetune leave
 
 
@@ -79,24 +82,30 @@ class Shelf:
 
 def form_of(recipe: Mapping[str, Any]) -> Form:
     """The form that made a run, from its recipe.toml. Raises UserError for a run that was no drawing."""
-    settings, drawn = recipe.get("settings", {}), recipe.get("drawn")
+    settings, drawn, task = recipe.get("settings", {}), recipe.get("drawn"), str(recipe.get("task"))
     if drawn is None or "recipe" not in settings:
         raise UserError("this run is no drawing, so no form can hold it; choose a run that drew pictures")
-    name = settings["recipe"]
-    usual = draw_settings(name).model_dump()
-    changes = {key: value for key, value in settings.items() if key not in OWN_FIELDS and usual.get(key) != value}
+    usual, own = dotted(_usual(task, settings["recipe"]).model_dump(exclude={"photo", "style"})), dotted(settings)
+    changes = {key: value for key, value in own.items() if key not in OWN_FIELDS and usual.get(key) != value}
     return Form(
-        task=name if name in TASKS else "generate",
+        task=task,
         model=recipe.get("model", {}).get("address", ""),
         classes=tuple(drawn.get("classes", ())),
         prompts=tuple(drawn.get("prompts", ())),
-        recipe=name,
+        recipe=settings["recipe"],
         n=settings["n"],
-        steps=settings["steps"],
+        steps=own["ascent.steps"],
         seed=settings["seed"],
         data=drawn.get("data", ""),
         changes="\n".join(f"{key}={_spoken(value)}" for key, value in changes.items()),
     )
+
+
+def _usual(task: str, recipe: str) -> Config:
+    """The settings of a recipe that nothing was changed in."""
+    given = {"model": "", "photo": "", "style": ""} if task in photo_tasks().values() else {}
+    needed = {name: text for name, text in given.items() if config_of(task).model_fields[name].is_required()}
+    return configure(config_of(task), recipe=recipe, **needed)
 
 
 def _spoken(value: Any) -> str:

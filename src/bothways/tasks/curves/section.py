@@ -29,10 +29,12 @@ from bothways.report.axes import (
 )
 from bothways.report.charts import ACCENT, Chart
 from bothways.report.parts import Part
+from bothways.report.sections import Run
 from bothways.report.tables import Cell, Table, cost_of, count, interval, name, number, percent, time
 
 Facts = Mapping[str, Any]
 
+work = "evaluation"
 NOTE = (
     "Wilson's 95 % intervals over pictures. All points ask about the same pictures, so that two of them differ by less "
     "chance than their intervals suggest; a point of fewer pictures asks about some of them, evenly spaced. NLL: the "
@@ -55,12 +57,12 @@ def section(measures: Facts) -> dict[str, Any] | None:
     return {"strips": [], "depths": [], "numbers": trained_table(facts), "parts": parts}
 
 
-def asked(measures: Facts) -> str:
-    """What was asked, for example " in 7 numbers of steps and at 5 depths"; nothing for a run without curves."""
-    facts = facts_of(measures) or {}
+def sentence_of(run: Run) -> str:
+    """For example "curves asked runs/digits in 7 numbers of steps and at 5 depths"."""
+    facts = facts_of(run.measures) or {}
     steps, depths = len(facts.get("steps") or []), len(facts.get("depth") or [])
     words = [f"in {steps} numbers of steps"] * bool(steps) + [f"at {depths} depths"] * bool(depths)
-    return " " + " and ".join(words) if words else ""
+    return f"{run.who} asked {run.model or 'a model'}" + (" " + " and ".join(words) if words else "")
 
 
 # ---- the tables ----------------------------------------------------------------------------------------------------
@@ -178,6 +180,6 @@ def _chart(title: str, rows: Sequence[Facts], over: str, hover: str, layout: dic
         layout["shapes"] = [{"type": "line", "yref": "paper", "x0": where, "x1": where, "y0": 0, "y1": 1, "line": line}]
         label = {"x": at, "y": 1, "yref": "paper", "yanchor": "bottom", "text": "as trained", "showarrow": False}
         layout["annotations"] = [label]
-        layout["margin"] = {**layout["margin"], "t": 24}
+        layout["margin"] = {"t": 24}
         words += f"; the dotted line is where it was trained, {own[0]['value']:.1f} %"
     return Chart(title, {"data": [*band, curve], "layout": layout}, words + ".")

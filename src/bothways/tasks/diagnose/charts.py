@@ -45,7 +45,7 @@ def round_trip(rows: Sequence[Mapping[str, Any]]) -> Chart | None:
         label = {"x": math.log10(x[-1]), "y": math.log10(y[-1]), "text": f"depth {depth:g}", "xanchor": "left"}
         notes.append({**label, "xshift": 6, "showarrow": False})
     layout = axes_layout("steps each way", "rms difference", annotations=notes)
-    layout["margin"] = {**layout["margin"], "r": 74}
+    layout["margin"] = {"r": 74}
     counts = sorted({row["steps"] for row in found})
     layout["xaxis"] |= {"type": "log", "tickvals": counts, "ticktext": [str(n) for n in counts]}
     layout["yaxis"] |= {"type": "log", "dtick": 1, "exponentformat": "none"}
@@ -133,7 +133,7 @@ def swiss_roll(facts: Mapping[str, Any]) -> Chart | None:
             x, y = [place[0] for place in places], [place[1] for place in places]
             axes = {"xaxis": f"x{panel}", "yaxis": f"y{panel}", "hoverinfo": "skip"}
             traces.append({"type": "scatter", "x": x, "y": y, **axes, **style})
-    layout = base_layout(380, margin={"l": 8, "r": 8, "t": 28, "b": 8}, hovermode=False)
+    layout = base_layout(380, margin={"t": 28}, hovermode=False)
     for place in range(3):
         layout |= _panel(place, reach)
     layout["annotations"] = [

@@ -18,9 +18,13 @@ from typing import Any
 
 from bothways.report.axes import is_number
 from bothways.report.parts import Facts, Part, between, depth_labels, walk_cell
+from bothways.report.sections import measured as sentence_of
 from bothways.report.tables import MISSING, Cell, Table, cost_of, count, name, number, time
 from bothways.tasks.diagnose import charts
 
+__all__ = ["comparison_table", "facts_of", "section", "sentence_of", "work"]
+
+work = "measuring"
 TABLE_ROWS = 12  # of a curve, in its table
 PLAIN = ("depth", "steps")  # what was chosen, not measured: written without digits that say nothing
 MEASURED = ("straightness", "round_trip", "gain", "information", "swiss_roll", "strips")

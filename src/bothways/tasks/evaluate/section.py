@@ -19,14 +19,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from bothways.report import compared
 from bothways.report.axes import AXIS, is_number, line_across, whiskers
-from bothways.report.charts import ACCENT, ASIDE, MOST_COLUMNS, Chart, base_layout, counted
+from bothways.report.charts import ASIDE, MOST_COLUMNS, Chart, base_layout, counted
 from bothways.report.parts import Part
+from bothways.report.sections import Run
 from bothways.report.tables import MISSING, Cell, Table, cost_of, count, interval, name, number, percent, time
 
 Facts = Mapping[str, Any]
+work = "evaluation"
 NAMED = 8  # skipped pictures that the page names
 
 
@@ -46,13 +50,27 @@ def section(measures: Facts) -> dict[str, Any] | None:
     return {"strips": [], "depths": [], "numbers": numbers_table(facts), "parts": parts}
 
 
-def asked(facts: Facts) -> str:
-    """What was done, for example "asked bundled:cifar10-resnet about 10,000 pictures"."""
+def sentence_of(run: Run) -> str:
+    """For example "evaluate asked bundled:cifar10-resnet about 10,000 pictures"."""
+    facts = facts_of(run.measures) or {}
     pictures = (facts.get("clean") or {}).get("n")
     about = f" about {pictures:,} pictures" if is_number(pictures) else ""
     rows = (facts.get("corruptions") or {}).get("rows") or []
     corrupted = f", clean and under {len(rows)} corruptions," if rows else ""
-    return f"asked {facts.get('model') or 'a model'}{about}{corrupted}"
+    return f"{run.who} asked {facts.get('model') or run.model or 'a model'}{about}{corrupted}"
+
+
+def charts_of(runs: Sequence[Run], beside: Sequence[Run]) -> list[Chart]:
+    """The accuracies over what was chosen for the classifiers, where their own runs stand beside."""
+    chosen = {run.folder.path.resolve(): run.section.choices_of(run) for run in beside}
+    points = []
+    for run in runs:
+        facts = facts_of(run.measures) or {}
+        clean, corrupted = (facts.get("clean") or {}).get("top1"), (facts.get("corruptions") or {}).get("mean")
+        shares = {"Accuracy on clean pictures": clean or {}, "Accuracy on corrupted pictures": corrupted or {}}
+        settings = chosen.get(Path(run.model).resolve()) or {}
+        points.append({"label": run.label, "settings": settings, "shares": shares})
+    return compared.charts(points)
 
 
 def _bounds(share: Facts) -> Cell:
@@ -152,14 +170,12 @@ def _bars(rows: Sequence[Facts], clean: Any) -> Chart:
         "type": "bar",
         "x": x,
         "y": y,
-        "marker": {"color": f"rgba({ACCENT},0.72)"},
         "error_y": whiskers(rows),
         "hovertemplate": "%{x}<br>%{y:.1f} %<extra></extra>",
     }
     layout = base_layout(
         300,
-        margin={"l": 8, "r": 12, "t": 8, "b": 8},
-        xaxis={**AXIS, "type": "category", "nticks": len(x), "tickangle": -35, "showgrid": False},
+        xaxis={**AXIS, "type": "category", "nticks": len(x), "tickangle": -35},
         yaxis={**AXIS, "title": {"text": "accuracy, %"}, "range": [0, 100]},
         bargap=0.35,
     )
@@ -198,17 +214,13 @@ def _reliability_chart(bins: Sequence[Facts]) -> Chart:
         "x": [row["confidence"] for row in bins],
         "y": [row["accuracy"] for row in bins],
         "customdata": [row["n"] for row in bins],
-        "line": {"color": f"rgb({ACCENT})", "width": 1.8},
-        "marker": {"color": f"rgb({ACCENT})", "size": 6},
         "hovertemplate": "confidence %{x:.3f}<br>accuracy %{y:.3f}<br>%{customdata} pictures<extra></extra>",
     }
     unit = {**AXIS, "range": [0, 1.02]}
     layout = base_layout(
         300,
-        margin={"l": 8, "r": 12, "t": 8, "b": 8},
-        xaxis={**unit, "title": {"text": "confidence"}, "showgrid": False},
+        xaxis={**unit, "title": {"text": "confidence"}},
         yaxis={**unit, "title": {"text": "accuracy"}},
-        hovermode="closest",
     )
     pictures, over = (
         sum(row["n"] for row in of) for of in (bins, [b for b in bins if b["confidence"] > b["accuracy"]])

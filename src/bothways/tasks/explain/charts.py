@@ -6,9 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bothways.report.axes import line_across
-from bothways.report.charts import ACCENT, ASIDE, Chart, base_layout
-
-AXIS: dict[str, Any] = {"automargin": True, "fixedrange": True, "zeroline": False}  # every class is named
+from bothways.report.charts import ACCENT, ASIDE, Chart, base_layout, heatmap
 
 Facts = Mapping[str, Any]
 
@@ -41,9 +39,8 @@ def consistency_chart(facts: Facts) -> Chart:
     }
     layout = base_layout(
         280,
-        margin={"l": 8, "r": 8, "t": 8, "b": 8},
-        xaxis={**AXIS, "type": "category", "showgrid": False},
-        yaxis={**AXIS, "title": {"text": "of the median class"}, "rangemode": "tozero"},
+        xaxis={"type": "category"},
+        yaxis={"title": {"text": "of the median class"}, "rangemode": "tozero"},
         shapes=[line_across(limit)],
     )
     words = f"Dotted: {limit:g}, from which a class is worth a look. Bars: 95 % over seeds."
@@ -58,7 +55,7 @@ def layer_chart(facts: Facts) -> Chart:
     words = "Each layer in units of its median class, from the picture's side to the features."
     return Chart(
         "By layer",
-        _heatmap(layers, [own["name"] for own in classes], grid, 2 * facts["worth_a_look"]),
+        _shares(layers, [own["name"] for own in classes], grid, 2 * facts["worth_a_look"]),
         words,
         wide=True,
     )
@@ -74,33 +71,11 @@ def entanglement_charts(facts: Facts) -> list[Chart]:
         places = [viewer["columns"].index(column) for column in columns]
         grid = [[viewer["drawn"][row][place] for place in places] for row in viewer["order"]]
         words = "Rows: portraits of a class; columns: the share in which another is among the next two."
-        charts.append(Chart(viewer_name(viewer), _heatmap(columns, rows, grid, 1.0), words))
+        charts.append(Chart(viewer_name(viewer), _shares(columns, rows, grid, 1.0), words))
     return charts
 
 
-def _heatmap(
-    columns: Sequence[str], rows: Sequence[str], grid: Sequence[Sequence[float]], top: float
-) -> dict[str, Any]:
-    trace = {
-        "type": "heatmap",
-        "x": columns,
-        "y": rows,
-        "z": grid,
-        "text": [[f"{value:.2f}".removeprefix("0") if value else "" for value in line] for line in grid],
-        "texttemplate": "%{text}",
-        "hovertemplate": "%{y}<br>%{x}: %{z:.2f}<extra></extra>",
-        "colorscale": [[0, f"rgba({ACCENT},0.02)"], [1, f"rgba({ACCENT},0.72)"]],
-        "showscale": False,
-        "xgap": 2,
-        "ygap": 2,
-        "zmin": 0,
-        "zmax": top,
-    }
-    axis = {**AXIS, "type": "category", "showgrid": False, "ticks": ""}
-    layout = base_layout(
-        90 + 26 * max(len(rows), 4),
-        margin={"l": 8, "r": 8, "t": 8, "b": 8},
-        xaxis={**axis, "tickangle": -45},
-        yaxis={**axis, "autorange": "reversed"},
-    )
-    return {"data": [trace], "layout": layout}
+def _shares(columns: Sequence[str], rows: Sequence[str], grid: Sequence[Sequence[float]], top: float) -> dict[str, Any]:
+    """Values from 0 to ``top``, each written in its cell."""
+    text = [[f"{value:.2f}".removeprefix("0") if value else "" for value in line] for line in grid]
+    return heatmap(columns, rows, grid, "%{y}<br>%{x}: %{z:.2f}<extra></extra>", text=text, zmax=top)

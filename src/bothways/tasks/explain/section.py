@@ -168,6 +168,11 @@ def _item(kept: Album, path: Path, own: Facts, portrait: Facts, title: str) -> d
     }  # fmt: skip
 
 
+def page_of(folder: RunFolder) -> str | None:
+    """The page of an audit that was measured."""
+    return render_audit(folder) if facts_of(folder.measures) is not None else None
+
+
 def render_audit(folder: RunFolder, *, hide_data: bool = False) -> str:
     """The page of the audit in a folder, as HTML. hide_data: leave the data's own pictures out, to pass the page on.
 
@@ -191,6 +196,7 @@ def render_audit(folder: RunFolder, *, hide_data: bool = False) -> str:
         for (of, seen), by_viewer in list(pairs(facts).items())[:PAIRS_SHOWN]
     ]
     return filled(
+        __package__,
         "audit.html.jinja",
         title=folder.settings["model"]["address"],
         sentence=sentence(facts),

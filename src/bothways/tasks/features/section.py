@@ -21,9 +21,13 @@ from typing import Any
 from bothways.report.axes import AXIS, is_number, line_across, whiskers
 from bothways.report.charts import ACCENT, Chart, base_layout
 from bothways.report.parts import Part
+from bothways.report.sections import measured as sentence_of
 from bothways.report.tables import Cell, Table, cost_of, count, interval, name, number, percent, time
 
+__all__ = ["comparison_table", "facts_of", "section", "sentence_of", "work"]
+
 Facts = Mapping[str, Any]
+work = "measuring"
 CURVES = (ACCENT, "47,111,187", "200,96,24", "140,84,170")  # of the kinds and layers, in turn
 PIXELS, SKIPPED_NAMED = "pixels", 8
 NOTE = (
@@ -150,10 +154,8 @@ def _curves(facts: Facts, probe: str) -> Chart | None:
     ]
     layout = base_layout(
         300,
-        margin={"l": 8, "r": 12, "t": 8, "b": 8},
-        xaxis={**AXIS, "title": {"text": "depth"}, "range": [0, 1.03], "showgrid": False},
+        xaxis={**AXIS, "title": {"text": "depth"}, "range": [0, 1.03]},
         yaxis={**AXIS, "title": {"text": "accuracy, %"}, "rangemode": "tozero"},
-        hovermode="closest",
     )
     layout |= {"showlegend": len(curves) > 1, "legend": {"orientation": "h", "y": 1.12}}
     every = [row for found in curves.values() for row in found]
@@ -174,7 +176,7 @@ def _curve(label: str, rows: Sequence[Facts], colour: str) -> dict[str, Any]:
         "x": [row["depth"] for row in rows],
         "y": [100 * row["value"] for row in rows],
         "error_y": whiskers(rows),
-        "line": {"color": f"rgb({colour})", "width": 1.8},
-        "marker": {"color": f"rgb({colour})", "size": 6},
+        "line": {"color": f"rgb({colour})"},
+        "marker": {"color": f"rgb({colour})"},
         "hovertemplate": f"{label}<br>depth %{{x}}<br>%{{y:.1f}} %<extra></extra>",
     }

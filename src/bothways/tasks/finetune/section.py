@@ -11,10 +11,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bothways.report import compared
+from bothways.report.axes import is_number
+from bothways.report.charts import Chart
 from bothways.report.parts import between
+from bothways.report.sections import Run
 from bothways.report.tables import Cell, Table, cost_of, count, name, number, time
+from bothways.report.training import progress_of, sentence_of
+from bothways.runs.files import dotted
+
+__all__ = ["charts_of", "choices_of", "comparison_table", "facts_of", "progress_of", "section", "sentence_of", "work"]
 
 Facts = Mapping[str, Any]
+
+work = "training"
+MEASURED = {"depth": "depth", "activation_depth": "activation_depth", "beta": "beta", "labels": "pictures"}
 
 NOTE = (
     "On pictures that were held out of the training ones. A number for walked pictures says little beside none for the "
@@ -33,6 +44,12 @@ def facts_of(measures: Facts) -> Facts | None:
     """What was measured of a classifier, or None for a run that has none."""
     facts = measures.get("classifier")
     return facts if isinstance(facts, Mapping) else None
+
+
+def section(measures: Facts) -> dict[str, Any] | None:
+    """What the page shows first; None for a run that measured no classifier."""
+    facts = facts_of(measures)
+    return None if facts is None else {"numbers": numbers_table(facts), "parts": []}
 
 
 def what_is_read(facts: Facts) -> Cell:
@@ -70,3 +87,28 @@ def comparison_table(runs: Sequence[tuple[str, Facts, Facts]]) -> Table:
         rows.append([name(label), what_is_read(facts), count(facts.get("pictures")), *cells, *losses, spent])
     columns = ["Run", "Reads", "Labels", "Accuracy", "95 % interval", "Flow's loss", "Before", "Time"]
     return Table("Side by side", columns, rows, NOTE)
+
+
+# ---- several runs --------------------------------------------------------------------------------------------------
+
+
+def choices_of(run: Run) -> dict[str, Any]:
+    """The settings by dotted name, with the flow and the data; one that was left open as the run measured it."""
+    facts, settings = facts_of(run.measures) or {}, dotted(run.recipe.get("settings") or {})
+    places = {key.rpartition(".")[2]: key for key in settings}
+    origin = {"flow": (run.recipe.get("model") or {}).get("weights")}
+    origin["data"] = (run.recipe.get("data") or {}).get("source")
+    measured = {places.get(key, key): facts[fact] for key, fact in MEASURED.items() if is_number(facts.get(fact))}
+    return {**settings, **measured, **origin}
+
+
+def charts_of(runs: Sequence[Run], beside: Sequence[Run]) -> list[Chart]:
+    """Accuracy and loss over the one number in which the runs differ, else bars."""
+    points = []
+    for run in runs:
+        facts = facts_of(run.measures) or {}
+        share = {"value": facts.get("accuracy"), "low": facts.get("low"), "high": facts.get("high")}
+        losses = {"loss": facts.get("flow_matching"), "before": facts.get("flow_matching_before")}
+        shares = {"Accuracy on pictures held out": share}
+        points.append({"label": run.label, "settings": choices_of(run), "shares": shares, **losses})
+    return compared.charts(points)

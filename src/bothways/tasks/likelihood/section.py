@@ -13,9 +13,14 @@ from statistics import median
 from typing import Any
 
 from bothways.report.axes import axes_layout, is_number
-from bothways.report.charts import ACCENT, Chart
+from bothways.report.charts import Chart
 from bothways.report.parts import Facts, Part, between, walk_cell
+from bothways.report.sections import measured as sentence_of
 from bothways.report.tables import Table, cost_of, count, name, number, significant, time
+
+__all__ = ["comparison_table", "facts_of", "section", "sentence_of", "work"]
+
+work = "measuring"
 
 
 def facts_of(measures: Facts) -> Facts | None:
@@ -64,7 +69,6 @@ def bits(facts: Mapping[str, Any]) -> Chart | None:
         "type": "histogram",
         "x": found,
         "nbinsx": max(8, min(40, round(2 * math.sqrt(len(found))))),
-        "marker": {"color": f"rgba({ACCENT},0.72)"},
         "hovertemplate": "%{x} bits<br>%{y} pictures<extra></extra>",
     }
     words = (

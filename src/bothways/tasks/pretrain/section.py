@@ -11,7 +11,11 @@ from typing import Any
 from bothways.report.axes import is_number
 from bothways.report.parts import Facts, between
 from bothways.report.tables import MISSING, Cell, Table, cost_of, count, name, number, time
+from bothways.report.training import progress_of, sentence_of
 
+__all__ = ["comparison_table", "facts_of", "progress_of", "section", "sentence_of", "work"]
+
+work = "training"
 NOTE = (
     "Loss: half the squared error of the velocity, summed over channels; what is left of it when all is learnt is the "
     "spread of the paths that cross."

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bothways.report.charts import ACCENT, Chart, base_layout
+from bothways.report.charts import ACCENT, Chart, base_layout, heatmap
 from bothways.report.pictures import png_size
 from bothways.report.tables import settings_tables
 from bothways.report.template import filled
+from bothways.runs import RunFolder
 from bothways.runs.files import read_json, reason, replace_file
 from bothways.tasks.scorecard.tables import (
     Row,
@@ -67,14 +68,13 @@ def cosine_chart(rows: Sequence[Row]) -> Chart:
         {"x": 1.01, "xref": "paper", "y": y, "text": name, "showarrow": False, "xanchor": "left"}
         for y, (_, name) in zip(places, ends, strict=True)
     ]
-    axis = {"automargin": True, "fixedrange": True, "zeroline": False, "nticks": 6}
+    axis = {"nticks": 6}
     layout = base_layout(
         380,
-        margin={"l": 8, "r": 170 if ends else 12, "t": 8, "b": 8},
-        xaxis={**axis, "title": {"text": "noise level"}, "showgrid": False, "tickvals": x},
+        margin={"r": 170 if ends else 12},
+        xaxis={**axis, "title": {"text": "noise level"}, "tickvals": x},
         yaxis={**axis, "title": {"text": "cosine with the way back"}},
         annotations=notes,
-        hovermode="closest",
     )
     words = (
         f"With its name, what exceeds {NAMED_FROM} somewhere: {listed([name for _, name in ends])}. "
@@ -111,31 +111,19 @@ def auroc_chart(rows: Sequence[Row]) -> Chart:
     """Quantities by corruption; 0.5 is clear, above it the page's colour, below it another."""
     names, conditions = [row["name"] for row in rows], keys(rows, "auroc")
     grid = [[measured(row, "auroc", key) for key in conditions] for row in rows]
-    trace = {
-        "type": "heatmap",
-        "x": conditions,
-        "y": names,
-        "z": [[e and e[0] for e in line] for line in grid],
+    values = [[e and e[0] for e in line] for line in grid]
+    told = {
         "text": [[f"{e[0]:.2f}" if e else "" for e in line] for line in grid],
         "customdata": [[f"{e[1]:.2f} to {e[2]:.2f}" if e else "" for e in line] for line in grid],
-        "texttemplate": "%{text}",
-        "hovertemplate": "%{y}<br>%{x}: %{text} (%{customdata})<extra></extra>",
-        "colorscale": COLOURS,
-        "showscale": False,
-        "xgap": 2,
-        "ygap": 2,
-        "zmin": 0,
-        "zmax": 1,
     }
-    axis = {"type": "category", "automargin": True, "fixedrange": True, "showgrid": False, "ticks": ""}
-    layout = base_layout(
-        70 + 27 * len(names),
-        margin={"l": 8, "r": 8, "t": 8, "b": 8},
-        xaxis={**axis, "side": "top"},
-        yaxis={**axis, "autorange": "reversed"},
-    )
+    hover = "%{y}<br>%{x}: %{text} (%{customdata})<extra></extra>"
+    figure = heatmap(conditions, names, values, hover, **told, colorscale=COLOURS, zmax=1)
+    figure["layout"]["height"] = 70 + 27 * len(names)
+    across = figure["layout"]["xaxis"]
+    across["side"] = "top"
+    del across["tickangle"]  # slanted only where the names need it
     words = "Green: the corrupted pictures count as further from real. Orange: they count as nearer than real pictures."
-    return Chart("AUROC by corruption", {"data": [trace], "layout": layout}, words, wide=True)
+    return Chart("AUROC by corruption", figure, words, wide=True)
 
 
 # ---- the page ------------------------------------------------------------------------------------------------------
@@ -158,6 +146,11 @@ def _sheet(folder: Path, row: Row) -> dict[str, Any]:
     return {"src": source, "title": row["name"], "facts": facts, "words": words, **size}
 
 
+def page_of(folder: RunFolder) -> str | None:
+    """The page of a scorecard that was measured."""
+    return render_scorecard(folder.path) if (folder.path / FILE).is_file() else None
+
+
 def render_scorecard(folder: Path) -> str:
     """The page of the scorecard in a folder, as HTML. Raises UserError where there is none, or a sheet is missing."""
     card = read_json(folder / FILE)
@@ -166,6 +159,7 @@ def render_scorecard(folder: Path) -> str:
     rows, pictures = card["quantities"], card.get("pictures") or []
     drawn = any(row.get("cosine") for row in rows)
     return filled(
+        __package__,
         "scorecard.html.jinja",
         title=card["model"]["name"],
         sentence=sentence(card),

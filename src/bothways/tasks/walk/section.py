@@ -13,8 +13,10 @@ from typing import Any
 
 from bothways.report.axes import is_number
 from bothways.report.parts import Facts
+from bothways.report.sections import Run
 from bothways.report.tables import MISSING, Cell, Table, cost_of, name, number, percent, time
 
+work = "walking"
 CALLED = (("called_there", "Called there"), ("called_back", "Called back"))
 
 
@@ -28,6 +30,11 @@ def section(measures: Facts) -> dict[str, Any] | None:
     """What the template shows; None for a run that is no walk."""
     facts = facts_of(measures)
     return None if facts is None else {"strips": [], "depths": [], "numbers": numbers_table(facts), "parts": []}
+
+
+def sentence_of(run: Run) -> str:
+    """What was walked by which flow."""
+    return f"A picture walked to noise and back with {run.model or 'a flow'}"
 
 
 def numbers_table(facts: Facts) -> Table:

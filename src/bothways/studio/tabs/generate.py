@@ -7,22 +7,20 @@ from typing import Any
 
 import gradio as gr
 
+from bothways import registry
 from bothways.runs import RunFolder
 from bothways.studio import fragments
 from bothways.studio.jobs import Job, Jobs
-from bothways.studio.models import about, bundled
+from bothways.studio.models import MODEL, about, bundled
 from bothways.studio.pane import QUIET, Pane, build_pane
-from bothways.studio.requests import Draw, check, read_changes, read_lines
+from bothways.studio.requests import Request, description, draw_request
 from bothways.studio.shelf import Form
-from bothways.tasks.demo.run import MODEL
-from bothways.tasks.generate.config import TASKS
 from bothways.tasks.recipes import recipes
 from bothways.types import RunError, UserError
 
 MODEL_INFO = "A bundled one, or an address: timm:NAME, hf:NAME, clip:NAME, FILE.py:FUNCTION, FOLDER/NAME.json"
-CHANGES_INFO = "NAME=VALUE, a line each, such as rms=0.04"
+CHANGES_INFO = "NAME=VALUE, a line each, such as ascent.rms=0.04"
 EMPTY = "Choose classes and press Draw; without any, pictures of nothing in particular."
-DATA_INFO = "A folder or parquet, for statistics and for the judges to compare with"
 SUITED = "the one that suits"
 
 
@@ -59,15 +57,15 @@ class Fields:
 def ask(
     model: str | None, classes: list[str], prompts: str, recipe: str, n: float | None, steps: float | None,
     seed: float | None, data: str, changes: str,
-) -> Draw:  # fmt: skip
+) -> Request:  # fmt: skip
     """The request of the form's values. Raises UserError."""
-    chosen = read_changes(changes, n=n, steps=steps or None)
     name = None if recipe == SUITED else recipe
-    request = Draw(
-        model or "", tuple(classes), read_lines(prompts), name, int(seed or 0), (data or "").strip() or None, chosen
-    )
-    check(request)
-    return request
+    return draw_request(model, classes, prompts, name, n, steps, seed, data, changes)
+
+
+def described(name: str) -> str:
+    """The help of a setting of a drawing."""
+    return description("generate", name)
 
 
 def build_model() -> tuple[gr.Dropdown, gr.HTML, gr.Dropdown, gr.Textbox]:
@@ -76,31 +74,36 @@ def build_model() -> tuple[gr.Dropdown, gr.HTML, gr.Dropdown, gr.Textbox]:
     trouble = gr.HTML(js_on_load=None)
     classes = gr.Dropdown(
         list(about(MODEL).classes), multiselect=True, allow_custom_value=True, label="Classes",
-        info="Type a part of a name; one or several.",
+        info=described("classes"),
     )  # fmt: skip
-    prompts = gr.Textbox(
-        label="Prompts", lines=2, visible=False, info="A line each; a signed weight after a colon, if it is not 1."
-    )
+    prompts = gr.Textbox(label="Prompts", lines=2, visible=False, info=f"{described('prompts')}; a line each")
     return model, trouble, classes, prompts
 
 
 def build_numbers(count: int) -> tuple[gr.Number, gr.Number, gr.Number]:
     """How many pictures, steps and the seed."""
     with gr.Row():
-        n = gr.Number(count, label="Count", info="of each", precision=0, minimum=1, maximum=200, min_width=90)
-        steps = gr.Number(0, label="Steps", info="0: the recipe's", precision=0, minimum=0, min_width=90)
-        seed = gr.Number(0, label="Seed", info="of the run", precision=0, minimum=0, min_width=90)
+        n = gr.Number(count, label="Count", info=described("n"), precision=0, minimum=1, maximum=200, min_width=90)
+        steps = gr.Number(
+            0,
+            label="Steps",
+            info=f"{described('ascent.steps')}; 0 for the recipe's",
+            precision=0,
+            minimum=0,
+            min_width=90,
+        )
+        seed = gr.Number(0, label="Seed", info=described("seed"), precision=0, minimum=0, min_width=90)
     return n, steps, seed
 
 
 def build_form() -> Fields:
     """Lay the form out, here and now."""
     model, trouble, classes, prompts = build_model()
-    named = [(f"{name}: {text}", name) for name, text in recipes().items() if name not in TASKS]
+    named = [(f"{name}: {text}", name) for name, text in recipes().items() if name not in registry.entries("task")]
     recipe = gr.Dropdown([SUITED, *named], value=SUITED, label="Recipe")
     n, steps, seed = build_numbers(2)
     with gr.Accordion("More settings", open=False):
-        data = gr.Textbox("", label="Real pictures", info=DATA_INFO)
+        data = gr.Textbox("", label="Real pictures", info=described("data"))
         changes = gr.Textbox("", label="Other settings", lines=4, info=CHANGES_INFO)
     return Fields(model, classes, prompts, recipe, n, steps, seed, data, changes, trouble)
 

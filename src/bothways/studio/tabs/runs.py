@@ -6,9 +6,11 @@ from typing import Any
 
 import gradio as gr
 
-from bothways.studio import fragments, tab_generate, tab_photo
+from bothways.studio import fragments
 from bothways.studio.pane import QUIET
 from bothways.studio.shelf import Shelf, form_of
+from bothways.studio.tabs import generate as of_drawing
+from bothways.studio.tabs import photo as of_photo
 from bothways.types import UserError
 
 CHOOSE = """element.addEventListener("click", (event) => {
@@ -32,7 +34,7 @@ def compared(shelf: Shelf, run: str | None, other: str | None) -> str:
         return fragments.note(str(error), alert=True)
 
 
-def build_tab(tab: gr.Tab, shelf: Shelf, tabs: gr.Tabs, drawing: tab_generate.Fields, photo: tab_photo.Fields) -> None:
+def build_tab(tab: gr.Tab, shelf: Shelf, tabs: gr.Tabs, drawing: of_drawing.Fields, photo: of_photo.Fields) -> None:
     """Lay the tab out and wire it."""
     cards = gr.HTML(elem_id="runs-cards", js_on_load=CHOOSE)
     with gr.Row():
@@ -54,9 +56,9 @@ def build_tab(tab: gr.Tab, shelf: Shelf, tabs: gr.Tabs, drawing: tab_generate.Fi
             folder = shelf.run(name or "")
             form = form_of(folder.settings)
             if form.task == "generate":
-                return ["", gr.Tabs(selected="generate"), *tab_generate.refilled(form), *kept_photo]
-            if form.task in tab_photo.TASKS.values():
-                return ["", gr.Tabs(selected="photo"), *kept, *tab_photo.loaded(form, folder)]
+                return ["", gr.Tabs(selected="generate"), *of_drawing.refilled(form), *kept_photo]
+            if form.task in of_photo.TASKS.values():
+                return ["", gr.Tabs(selected="photo"), *kept, *of_photo.loaded(form, folder)]
             raise UserError(f"{form.task} has no form here; type bothways {form.task} in a terminal")
         except UserError as error:
             return [fragments.note(str(error), alert=True), gr.skip(), *kept, *kept_photo]

@@ -13,24 +13,26 @@ from bothways.runs import RunFolder
 from bothways.studio import fragments
 from bothways.studio.jobs import Job, Jobs
 from bothways.studio.pane import QUIET, build_pane
-from bothways.studio.requests import Stroll
+from bothways.studio.requests import Request, description
 from bothways.studio.shelf import Shelf
-from bothways.studio.tab_photo import FILES, taken
+from bothways.studio.tabs.photo import FILES, taken
 from bothways.tasks.walk.config import WalkConfig
 from bothways.types import UserError
 
 STEPS, LIMIT = (WalkConfig.model_fields[name].default for name in ("steps", "limit"))
-FLOW_INFO = "A bundled one, of which -prg is a classifier too, or the folder of a run of pretrain or finetune"
-DATA_INFO = "A folder or parquet of pictures, digits, or hub:OWNER/NAME; the nearest are looked for at every depth"
 
 
-def ask(flow: str | None, photo: Tensor | None, steps: float | None, data: str | None, limit: float | None) -> Stroll:
+described = partial(description, "walk")
+
+
+def ask(flow: str | None, photo: Tensor | None, steps: float | None, data: str | None, limit: float | None) -> Request:
     """The request of the form's values. Raises UserError."""
     if not flow:
         raise UserError("no flow was chosen; choose one, such as bundled:cifar10-prg")
     if photo is None:
         raise UserError("no photo was given; choose one")
-    return Stroll(flow, photo, int(steps or STEPS), (data or "").strip() or None, int(limit or 1))
+    values = {"flow": flow, "photo": photo, "steps": int(steps or STEPS), "limit": int(limit or 1)}
+    return Request("walk", "walk", {**values, "data": (data or "").strip() or None})
 
 
 def flows(shelf: Shelf) -> list[str]:
@@ -52,13 +54,15 @@ def build_tab(page: gr.Blocks, jobs: Jobs, shelf: Shelf) -> gr.Dropdown:
     known = flows(shelf)
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
-            flow = gr.Dropdown(known, value=known[0], allow_custom_value=True, label="Flow", info=FLOW_INFO)
+            flow = gr.Dropdown(known, value=known[0], allow_custom_value=True, label="Flow", info=described("flow"))
             file = gr.File(label="Photo", file_types=FILES, height=140, elem_id="walk-file")
             photo, shown = gr.State(None), gr.HTML(js_on_load=None)
             steps = gr.Number(STEPS, label="Steps each way", precision=0, minimum=1, maximum=500)
             with gr.Accordion("Nearest pictures", open=False):
-                data = gr.Textbox(label="Data", info=DATA_INFO)
-                limit = gr.Number(LIMIT, label="Pictures at most", precision=0, minimum=1, maximum=5000)
+                data = gr.Textbox(label="Data", info=described("data"))
+                limit = gr.Number(
+                    LIMIT, label="Pictures at most", info=described("limit"), precision=0, minimum=1, maximum=5000
+                )
             start = gr.Button("Walk", variant="primary", elem_id="walk-start")
         with gr.Column(scale=3, min_width=300):
             depth = gr.Slider(

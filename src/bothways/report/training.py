@@ -1,4 +1,4 @@
-"""What was measured of a flow along its training, as the page shows it: RUN/along.jsonl.
+"""What the pages of trainings share: their sentence, and what was measured along the way, RUN/along.jsonl.
 
     {"step", "n", "flow_matching", "information": [{"depth", "nats_per_dim", "low", "high", ...}]}
 
@@ -13,12 +13,25 @@ from typing import Any
 
 from bothways.report.axes import axes_layout, complete_rows, curve_trace
 from bothways.report.charts import Chart, objectives
+from bothways.report.sections import Run
 from bothways.report.tables import significant
 from bothways.runs import ALONG, RunFolder
 from bothways.runs.files import read_lines
 
 
-def charts(folder: RunFolder) -> list[Chart]:
+def sentence_of(run: Run) -> str:
+    """For example "otcfm trained unet-tiny for 4,000 steps"."""
+    trained = run.model if run.model not in ("", run.who) else "a flow"
+    steps = f" for {run.steps:,} step{'s' if run.steps > 1 else ''}" if run.steps else ""
+    return f"{run.who} trained {trained}{steps}"
+
+
+def progress_of(run: Run) -> list[Chart]:
+    """What the training measured at every step, and what was measured of its checkpoints."""
+    return [*objectives(run.frames), *along(run.folder)]
+
+
+def along(folder: RunFolder) -> list[Chart]:
     """The information at each depth and the loss, over the steps; none for a run that measured neither."""
     lines = read_lines(folder.path / ALONG)
     found = [_information(lines)] if lines else []
@@ -44,7 +57,7 @@ def _information(lines: Sequence[Mapping[str, Any]]) -> Chart | None:
         label = {"x": x[-1], "y": math.log10(y[-1]), "text": f"depth {depth:g}", "xanchor": "left", "xshift": 6}
         notes.append({**label, "showarrow": False})
     layout = axes_layout("step", "nats per dimension", annotations=notes)
-    layout["margin"] = {**layout["margin"], "r": 74}
+    layout["margin"] = {"r": 74}
     layout["yaxis"] |= {"type": "log", "dtick": 1, "exponentformat": "none"}  # noise holds a hundredth of the picture
     middle = [row for row in rows if row["depth"] == depths[len(depths) // 2]]
     first, last = (f"{significant(row['nats_per_dim'])} at step {row['step']:,}" for row in (middle[0], middle[-1]))

@@ -1,4 +1,4 @@
-"""The tab that changes a photo: edit, inpaint, style, invert; with a brush for the mask."""
+"""The tab that changes a photo: every task on one, with a brush for the mask."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from bothways.runs import PHOTOS, RunFolder, from_png
 from bothways.studio import fragments
 from bothways.studio.jobs import Job, Jobs
 from bothways.studio.pane import QUIET, Pane, build_pane
-from bothways.studio.requests import Change, check, read_box, read_changes, read_lines
+from bothways.studio.requests import Request, description, photo_request, photo_tasks, read_box, takes
 from bothways.studio.shelf import Form
-from bothways.studio.tab_generate import CHANGES_INFO, DATA_INFO, build_model, build_numbers, learned, refilled
+from bothways.studio.tabs.generate import CHANGES_INFO, build_model, build_numbers, described, learned, refilled
 from bothways.studio.uploads import FORMATS, read_mask, read_upload
 from bothways.types import UserError
 
-TASKS = {"Edit": "edit", "Inpaint": "inpaint", "Style": "style", "Invert": "invert"}
+TASKS = photo_tasks()
 FILES = [f".{name.lower()}" for name in (*FORMATS, "jpg")]
 # The canvas is in the page: its pixels take the place of the mask's value just before the form is sent.
 WITH_MASK = """(...values) => {
@@ -65,18 +65,15 @@ class Fields:
 def ask(
     task: str, photo: Tensor | None, mask: str, box: str, style: Tensor | None, model: str | None, classes: list[str],
     prompts: str, n: float | None, steps: float | None, seed: float | None, data: str, changes: str,
-) -> Change:  # fmt: skip
+) -> Request:  # fmt: skip
     """The request of the form's values. Raises UserError."""
     if photo is None:
         raise UserError("no photo was given; choose one")
     where = read_box(box)
     painted = read_mask(mask, (photo.shape[-2], photo.shape[-1])) if mask and where is None else None
-    request = Change(
-        TASKS[task], model or "", photo, painted, where, style, tuple(classes or ()), read_lines(prompts),
-        int(seed or 0), (data or "").strip() or None, read_changes(changes, n=n, steps=steps or None),
-    )  # fmt: skip
-    check(request)
-    return request
+    return photo_request(
+        TASKS[task], photo, painted, where, style, model, classes or (), prompts, n, steps, seed, data, changes
+    )
 
 
 def build_form() -> Fields:
@@ -91,8 +88,11 @@ def build_form() -> Fields:
     model, trouble, classes, prompts = build_model()
     n, steps, seed = build_numbers(1)
     with gr.Accordion("More settings", open=False):
-        box = gr.Textbox(label="Box in place of the mask", info="Left, top, right, bottom in pixels: 8 8 20 20")
-        data = gr.Textbox("", label="Real pictures", info=DATA_INFO)
+        box = gr.Textbox(
+            label="Box in place of the mask",
+            info=f"{description('edit', 'box')}: left, top, right, bottom, such as 8 8 20 20",
+        )
+        data = gr.Textbox("", label="Real pictures", info=described("data"))
         changes = gr.Textbox("", label="Other settings", lines=4, info=CHANGES_INFO)
     mask = gr.Textbox("", visible=False, label="Mask")
     return Fields(
@@ -112,8 +112,9 @@ def taken(show: Callable[[Tensor], str], file: str) -> list[Any]:
 
 def shaped(task: str) -> list[Any]:
     """[classes, painting, box] when another task is chosen: what it does not take is hidden."""
-    asks = task in ("Edit", "Inpaint")
-    return [gr.Dropdown(visible=asks), gr.File(visible=task == "Style"), gr.Textbox(visible=asks)]
+    names = ("classes", "style", "box")
+    classes, style, box = (takes(TASKS[task], name) for name in names)
+    return [gr.Dropdown(visible=classes), gr.File(visible=style), gr.Textbox(visible=box)]
 
 
 def drawn(job: Job | None) -> tuple[str, str]:

@@ -1,0 +1,60 @@
+"""recipe.toml of a run folder: the tables of what it was told, written, read, and compared before a run goes on."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from bothways.runs.files import dotted, reason
+from bothways.types import UserError
+
+
+def as_toml(tables: Mapping[str, Any]) -> str:
+    """The text of these tables; what is None is left out."""
+    task = tables.get("settings", {}).get("command", "generate")  # of tasks that have not moved yet
+    return tomli_w.dumps(_value({"task": task, **tables}))
+
+
+def read_tables(folder: Path) -> dict[str, Any]:
+    """The tables of a run folder. Raises UserError where they cannot be read, or are of another layout."""
+    path = folder / "recipe.toml"
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: {reason(error)}") from error
+    except ValueError as error:
+        raise UserError(f"{path}: not TOML ({error})") from error
+    if "task" not in tables:
+        versions = tables.get("versions")
+        writer = versions.get("bothways") if isinstance(versions, Mapping) else None
+        raise UserError(
+            f"{folder}: a run of bothways {writer or 'before 0.2'}, whose layout this version does not read; "
+            "install that version to read it, or run it again"
+        )
+    return tables
+
+
+def require_equal(path: Path, saved: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+    """Raise UserError where a setting of a run that goes on is another now."""
+    old, new = dotted(saved), dotted(asked)
+    for key in [*old, *(key for key in new if key not in old)]:
+        was, now = repr(old[key]) if key in old else "not set", repr(new[key]) if key in new else "not set"
+        if was != now and not (key in old and key in new and old[key] == new[key]):  # 1 and 1.0 are one value
+            raise UserError(
+                f"{path}: {key} was {was} when this run began and is {now} now; "
+                "type the first value to --resume, or --overwrite to begin again"
+            )
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _value(item) for key, item in value.items() if item is not None}
+    if isinstance(value, (list, tuple)):
+        return [_value(item) for item in value if item is not None]
+    if hasattr(value, "tolist"):  # NumPy and torch scalars
+        return value.tolist()
+    return str(value) if isinstance(value, Path) else value
