@@ -20,7 +20,8 @@ import torch
 import torch.nn.functional as F
 
 import bothways
-from bothways.models.catalogue import kept_statistics, load_model
+from bothways.models.catalogue import kept_statistics
+from bothways.models.loader import load_model
 from bothways.numerics.draws import Draws
 from bothways.numerics.fill import Smoothness, harmonic_fill, tension_fill
 from bothways.numerics.intervals import mean_interval, wilson_interval
@@ -42,7 +43,7 @@ from bothways.synthesis.views import Views
 from bothways.synthesis.views.flip import Flip
 from bothways.synthesis.views.noise import Noise
 from bothways.synthesis.views.shift import Shift
-from bothways.tasks.statistics.run import read_spread
+from bothways.tasks.statistics.files import read_spread
 
 SIZE, HOLE, BATCH = 32, 12, 50
 FAMILIES = ("resnet", "attention", "plain")

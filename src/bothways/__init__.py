@@ -63,8 +63,7 @@ if TYPE_CHECKING:
     from bothways.tasks.pretrain.run import Pretrained, pretrain
     from bothways.tasks.recipes import recipes
     from bothways.tasks.scorecard.run import Scorecard, scorecard
-    from bothways.tasks.spectrum.run import spectrum
-    from bothways.tasks.statistics.run import Statistics, statistics
+    from bothways.tasks.statistics.result import Statistics
     from bothways.types import Frame, ModelSpec, RunError, UserError
 
 _SHELF = {
@@ -88,9 +87,7 @@ _SHELF = {
     "scorecard": "tasks.scorecard.run",
     "recipes": "tasks.recipes",
     "Spectrum": "numerics.spectra",
-    "spectrum": "tasks.spectrum.run",
-    "Statistics": "tasks.statistics.run",
-    "statistics": "tasks.statistics.run",
+    "Statistics": "tasks.statistics.result",
     "dsf": "synthesis.dsf.score",
     "dsf_score": "synthesis.dsf.score",
     "Frame": "types",

@@ -46,6 +46,7 @@ class Config(BaseModel):
     listed_kinds: ClassVar[Mapping[str, str]] = {}
     writes: ClassVar[bool] = False  # whether a run folder is always written, from Python too
     reports: ClassVar[bool] = True  # whether a command writes a run folder and its report
+    file: ClassVar[str] = ""  # the one file that a command writes in place of a folder, where none is named
     processes: ClassVar[bool] = False  # whether torchrun may start several
 
     @classmethod

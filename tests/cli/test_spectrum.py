@@ -8,7 +8,7 @@ import pytest
 
 from bothways.numerics.draws import Draws
 from bothways.runs import RunFolder, to_png
-from bothways.tasks.spectrum.run import read_spectrum
+from bothways.tasks.spectrum.files import read_spectrum
 from command import run
 
 TOY = f"{Path(__file__).resolve().parents[1] / 'toy_model.py'}:build"

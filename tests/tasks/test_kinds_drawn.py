@@ -14,7 +14,7 @@ from bothways.data.sources import load_images
 from bothways.models.adapter import Adapter
 from bothways.numerics.draws import Draws
 from bothways.runs import to_png
-from bothways.tasks.statistics.run import read_spread
+from bothways.tasks.statistics.files import read_spread
 from zoo import CLASSIFIERS, SIZE, ZOO
 
 Zoo = Callable[[str], str]

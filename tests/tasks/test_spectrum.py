@@ -16,7 +16,7 @@ from bothways.numerics.draws import Draws
 from bothways.numerics.spectra import frequencies
 from bothways.runs import RunFolder, to_png
 from bothways.synthesis.parameterizations.maco import transparency
-from bothways.tasks.spectrum.run import BUNDLED_SPECTRUM, read_spectrum
+from bothways.tasks.spectrum.files import BUNDLED_SPECTRUM, read_spectrum
 
 TOY = f"{Path(__file__).resolve().parents[1] / 'toy_model.py'}:build"
 QUICK = {"recipe": "maco", "steps": 3, "seed": 4, "judges": []}

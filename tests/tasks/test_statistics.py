@@ -20,7 +20,7 @@ from bothways.runs import to_png
 from bothways.synthesis.sampling import Part, Space, features_name, statistics_name
 from bothways.synthesis.statistics import measure_spread
 from bothways.tasks.generate.run import prepare
-from bothways.tasks.statistics.run import as_tensors, known_of, read_space, read_spread, space_of
+from bothways.tasks.statistics.files import as_tensors, known_of, read_space, read_spread, space_of
 
 TOY = f"{Path(__file__).resolve().parents[1] / 'toy_model.py'}:build"
 HALF = 2.0**-11  # the relative error of half precision

@@ -247,6 +247,9 @@ def _of_the_run(task: str, config: type[Config]) -> list[Parameter]:
         for key, (flag, text) in SWITCHES.items():
             add(key, bool, False, flag, text)
         add("dry_run", bool, False, "--dry-run", "Check, print the settings, and stop.")
+    if config.file:
+        add("out", Path | None, None, "--out", f"The {Path(config.file).suffix} file. \\[default: {config.file}]")
+        add("overwrite", bool, False, "--overwrite", "Replace the file that is there.")
     add("as_json", bool, False, "--json", "Print the measures as JSON alone.")
     return [Parameter(n, Parameter.KEYWORD_ONLY, default=d, annotation=Annotated[k, o]) for n, k, o, d in found]
 
@@ -258,8 +261,8 @@ def _given(task: str, config: type[Config], typed: dict[str, Any]) -> Given:
     run = {key: typed.pop(key) for key in ("out", "overwrite", "resume", "dry_run", "as_json") if key in typed}
     changes = spoken_changes(config, typed.pop("set_", None) or [])
     values = {".".join(name.split("__")): _value(value) for name, value in typed.items()} | changes
-    if (config.writes or config.reports) and run.get("out") is None:
-        run["out"] = Path("runs") / task
+    if (config.writes or config.reports or config.file) and run.get("out") is None:
+        run["out"] = Path(config.file or f"runs/{task}")
     return Given(task, values, **run)
 
 

@@ -1,4 +1,4 @@
-"""Commands that measure a model on real pictures: ``scorecard`` and ``statistics``; or pictures alone: ``spectrum``."""
+"""The command that measures a model on real pictures: ``scorecard``."""
 
 from __future__ import annotations
 
@@ -51,76 +51,3 @@ def scorecard(
     follow(scoring.draw(), len(scoring.undrawn()), "drawing")
     show_scorecard(scoring.card().quantities)
     say(f"Open {write_scorecard(out)}")
-
-
-STATISTICS_HELP = """
-Measure on real pictures, without labels, what drawing without a class needs, and keep it in one small file.
-
-[bold]Examples[/bold]
-
-  bothways statistics my.py:build --data photos/ --out my.safetensors
-  bothways generate my.py:build --unconditional --data my.safetensors
-"""
-
-
-@app.command(help=STATISTICS_HELP)
-def statistics(
-    model: Model,
-    data: Pictures,
-    out: Annotated[Path, typer.Option(help="The .safetensors file.")] = Path("runs/statistics.safetensors"),
-    limit: Annotated[int, typer.Option(help="Pictures at most, evenly spaced.")] = 5000,
-    rank: Annotated[int, typer.Option(help="Directions kept.")] = 64,
-    layer: Annotated[
-        list[str] | None,
-        typer.Option(
-            help=r"Whose statistics; repeatable. \[default: what enters the normalisations, else the convolutions]"
-        ),
-    ] = None,
-    weights: Weights = None,
-    device: Device = "cpu",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file that is there.")] = False,
-) -> None:
-    from bothways.tasks.statistics.run import statistics as measure
-
-    found = measure(
-        model, data, weights=weights, limit=limit, rank=rank, layers=layer or (), out=out, overwrite=overwrite,
-        device=device,
-    )  # fmt: skip
-    layers = sum(name.endswith("/mean") for name in found.tensors)
-    say(f"{layers} layers over {found.pictures} pictures, {out.stat().st_size / 1000:,.0f} kB in {out}")
-    say(f"bothways generate {model} --unconditional --data {out}")
-
-
-SPECTRUM_HELP = """
-Measure the mean amplitude spectrum of pictures, for the recipe maco, and keep it in one small file.
-
-It is kept by frequency in cycles per picture, so it serves drawings of every size; of larger ones it is carried on by
-a power law. No model is asked.
-
-[bold]Examples[/bold]
-
-  bothways spectrum --data path/to/cifar10 --out cifar10.safetensors
-  bothways spectrum --data photos/ --size 224 --limit 2000 --out photos.safetensors
-  bothways generate my.py:build --class 0 --recipe maco --set spectrum=photos.safetensors
-"""
-
-
-@app.command(help=SPECTRUM_HELP)
-def spectrum(
-    data: Pictures,
-    out: Annotated[Path, typer.Option(help="The .safetensors file.")] = Path("runs/spectrum.safetensors"),
-    size: Annotated[
-        int | None, typer.Option(help=r"Pixels of a side; each is resized and cut. \[default: the pictures' own]")
-    ] = None,
-    limit: Annotated[int | None, typer.Option(help=r"Pictures at most, evenly spaced. \[default: all]")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file that is there.")] = False,
-) -> None:
-    from bothways.tasks.spectrum.run import prepare_spectrum
-
-    measuring = prepare_spectrum(data, size=size, limit=limit, out=out, overwrite=overwrite)
-    follow(measuring.run(), measuring.total, "measuring")
-    found = measuring.finish()
-    falls = ", ".join(f"{p:.2f}" for p in found.law()[:, 1].tolist())
-    say(f"{found.size} x {found.size} over {found.count} pictures, {out.stat().st_size / 1000:,.0f} kB in {out}")
-    say(f"amplitudes fall with frequency to the power {falls} (lightness, red to blue, green to purple)")
-    say(f"bothways generate MODEL --class NAME --recipe maco --set spectrum={out}")

@@ -36,7 +36,8 @@ def run_task(given: Given) -> None:
         say(f"{work.plan()}; {given.out} is not touched")
         return
     with closing(work.run()) as frames:
-        follow(frames, work.steps, work.doing, work.done, errors if given.as_json else console)
+        aside = given.as_json or given.out is None  # what is told is then for another program to read
+        follow(frames, work.steps, work.doing, work.done, errors if aside else console)
     result = work.finish()
     if not console.quiet:
         tell(work, result, given)

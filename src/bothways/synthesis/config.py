@@ -8,6 +8,8 @@ from pydantic import ConfigDict
 
 from bothways.configs import Config, chosen, setting
 
+RANK = 64  # leading directions that are kept of what a model measures of real pictures
+
 
 class OpenConfig(Config):
     """A part that also holds the settings of what is chosen in it."""

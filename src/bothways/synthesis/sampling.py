@@ -16,7 +16,7 @@ Model"), but a point there is drawn first; the inversion is feature inversion (M
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,12 +24,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bothways.numerics.draws import Draws
+from bothways.synthesis.config import RANK
 from bothways.synthesis.objectives.terms import Activations, Term, per_picture, vectors
 from bothways.synthesis.statistics import Spread, channel_statistics
 from bothways.types import UserError, VisionModel
 
 OUTPUTS = "outputs"  # the layer of the logits
-RANK = 64  # leading directions kept
 PIXELS_AT_ONCE = 1_000_000
 SMALLEST_MEAN_STD, SMALLEST_LOG_STD = 1e-3, 1e-2  # a channel that never fires would otherwise divide by zero
 
@@ -113,19 +113,48 @@ def measure_space(
     model, those whose channel statistics and those whose average over space is taken; the logits are "outputs".
     Raises UserError for fewer than two pictures.
     """
+    found: Rows = {}
+    for _ in measure_rows(models, images, layers, features, found):
+        pass
+    return fit_space(found, rank)
+
+
+Rows = dict[str, list[Tensor]]
+"""{name of a part: (B,d) of each chunk of pictures}."""
+
+
+def measure_rows(
+    models: Sequence[VisionModel],
+    images: Tensor,
+    layers: Sequence[Sequence[str]],
+    features: Sequence[Sequence[str]],
+    found: Rows,
+) -> Iterator[int]:
+    """Measure a chunk of pictures after the other into ``found``; yields how many are measured. See ``measure_space``."""
     if len(images) < 2:
         raise UserError(f"a model's statistics need two real images or more, not {len(images)}; type --data with more")
-    found: dict[str, list[Tensor]] = {}
-    with torch.no_grad():
-        for chunk in images.split(max(1, min(100, PIXELS_AT_ONCE // images[0, 0].numel()))):
-            chunk = chunk.float() / 255 if chunk.dtype == torch.uint8 else chunk
+    done = 0
+    for chunk in images.split(chunk_size(images)):
+        pictures = chunk.float() / 255 if chunk.dtype == torch.uint8 else chunk
+        with torch.no_grad():  # for a chunk at a time: between two of them the caller's own setting holds
             for index, (model, measured, averaged) in enumerate(zip(models, layers, features, strict=True)):
-                seen = model.features(chunk, sorted({*measured, *averaged}))
+                seen = model.features(pictures, sorted({*measured, *averaged}))
                 for layer in measured:
                     value = torch.cat(channel_statistics(seen[layer]), dim=1)
                     found.setdefault(statistics_name(layer, index), []).append(value)
                 for layer in averaged:
                     found.setdefault(features_name(layer, index), []).append(vectors(seen[layer], layer))
+        done += len(chunk)
+        yield done
+
+
+def chunk_size(images: Tensor) -> int:
+    """How many pictures are measured at once."""
+    return max(1, min(100, PIXELS_AT_ONCE // images[0, 0].numel()))
+
+
+def fit_space(found: Rows, rank: int) -> Space:
+    """The Space of what ``measure_rows`` found."""
     rows = {name: torch.cat(values) for name, values in found.items()}
     parts = {name: _part(name, value) for name, value in rows.items()}
     standard = torch.cat([(rows[name] - part.mean) / part.std for name, part in parts.items()], dim=1)

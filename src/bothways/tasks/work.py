@@ -18,7 +18,8 @@ from typing import Any, final
 from bothways import registry
 from bothways.configs import Config, spoken
 from bothways.runs.experiment import Experiment
-from bothways.types import Frame
+from bothways.runs.files import reason, replace_file
+from bothways.types import Frame, UserError
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,17 @@ class Where:
     def as_options(self) -> dict[str, Any]:
         """The keywords of ``Experiment.begin``."""
         return {"out": self.out, "overwrite": self.overwrite, "resume": self.resume}
+
+    def file(self, suffix: str) -> Path | None:
+        """The place of a task that writes one file, or None. Raises UserError where it cannot be, or is there."""
+        if self.out is None:
+            return None
+        path = Path(self.out)
+        if path.suffix != suffix or path.is_dir():
+            raise UserError(f"--out {path}: type the name of a {suffix} file")
+        if path.exists() and not self.overwrite:
+            raise UserError(f"--out {path} is there already; type --overwrite, or another name")
+        return path
 
 
 @dataclass(frozen=True)
@@ -124,6 +136,15 @@ def _generator(frames: Iterator[Frame]) -> Generator[Frame, None, None]:
     if isinstance(frames, Generator):
         return frames
     return (frame for frame in frames)
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Whole or not at all. Raises UserError where the place refuses."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, content)
+    except OSError as error:
+        raise UserError(f"--out {path}: {reason(error)}; choose a place that can be written") from error
 
 
 def perform(work: Work, on_frame: Callable[[Frame], None] | None = None) -> Any:

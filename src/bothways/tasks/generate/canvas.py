@@ -19,7 +19,7 @@ from bothways.synthesis.views import Views, idle, noise_of_resolution, on_canvas
 from bothways.synthesis.views.crop import CentreCrop
 from bothways.tasks.generate.config import DrawingConfig
 from bothways.tasks.generate.scene import Scene
-from bothways.tasks.spectrum.run import read_spectrum
+from bothways.tasks.spectrum.files import read_spectrum
 from bothways.types import ModelSpec, Parameterization, UserError
 
 START_RESOLUTION = 8  # pixels of a side of the low-resolution noise in a start

@@ -20,7 +20,8 @@ from bothways.synthesis.objectives.certainty import Certainty
 from bothways.synthesis.objectives.statistics import Statistics
 from bothways.synthesis.sampling import Part, Space, head_space, measure_space
 from bothways.synthesis.statistics import Spread, measure_spread
-from bothways.tasks.statistics.run import PICTURES, known_of, measured_layers, read_space, read_spread
+from bothways.tasks.statistics.config import PICTURES
+from bothways.tasks.statistics.files import known_of, measured_layers, read_space, read_spread
 from bothways.types import UserError
 
 LEARNED = 4000  # real pictures that a hole's statistics are learned on

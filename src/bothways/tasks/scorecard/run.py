@@ -27,7 +27,7 @@ from bothways.runs.provenance import versions
 from bothways.synthesis.statistics import Spread, measure_spread
 from bothways.tasks.scorecard.attempts import ATTEMPTS, Attempt, attempted, how_many
 from bothways.tasks.scorecard.quantities import CONTROL, Condition, Quantity, chunks, label_free, score_quantity
-from bothways.tasks.statistics.run import read_spread
+from bothways.tasks.statistics.files import read_spread
 from bothways.types import Frame, ModelSpec, RunError, UserError
 
 FILE = "scorecard.json"

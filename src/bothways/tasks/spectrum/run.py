@@ -1,84 +1,62 @@
-"""The spectrum of natural pictures, measured on a data set and kept in one small safetensors file.
+"""The mean amplitude spectrum of pictures, read one by one.
 
-magnitude (3,S,S//2+1) half, mean (3,) float, count (1,) whole       see :class:`bothways.numerics.spectra.Spectrum`
+magnitude(f) = mean over pictures |rfft2(picture in decorrelated colours)|, orthonormal
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, final
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch import Tensor
 
 from bothways.data.entries import Entries
 from bothways.data.sources import decoded, find_images
-from bothways.models.catalogue import BUNDLED
 from bothways.numerics.spectra import SMALLEST, Spectrum, amplitudes
-from bothways.runs.files import reason, replace_file
+from bothways.runs.experiment import Experiment
+from bothways.tasks.spectrum.config import SpectrumConfig
+from bothways.tasks.spectrum.files import SUFFIX, write_spectrum
+from bothways.tasks.work import Where, Work
 from bothways.types import Frame, UserError
 
-BUNDLED_SPECTRUM = BUNDLED / "natural.spectrum.safetensors"
-SUFFIX = ".safetensors"
 PICTURES_AT_ONCE = 64
 
 
-def read_spectrum(path: str | Path | None = None) -> Spectrum:
-    """The spectrum in a file that ``spectrum`` wrote; None for the bundled one. Raises UserError for what is none."""
-    file = BUNDLED_SPECTRUM if path is None else Path(path)
-    again = f"type bothways spectrum --data FOLDER_OR_PARQUET --out {file}"
-    if not file.is_file():
-        raise UserError(f"spectrum {str(file)!r} does not exist; {again}")
-    try:
-        found = load_file(file)
-        return Spectrum(found["magnitude"].double(), found["mean"].double(), int(found["count"]))
-    except KeyError as error:
-        raise UserError(f"spectrum {str(file)!r} holds no {error}, so it is none; {again}") from error
-    except (SafetensorError, ValueError, OSError) as error:
-        raise UserError(f"spectrum {str(file)!r} cannot be read ({error}); {again}") from error
-
-
-def write_spectrum(path: Path, found: Spectrum) -> None:
-    """Whole or not at all, in half precision. Raises UserError where the place refuses."""
-    kept = {"magnitude": found.magnitude.half().contiguous(), "mean": found.mean.float()}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, save(kept | {"count": torch.tensor([found.count])}))
-    except OSError as error:
-        raise UserError(f"--out {path}: {reason(error)}; choose a place that can be written") from error
-
-
+@final
 @dataclass
-class Measuring:
-    """One measurement: ``run`` reads the pictures, ``finish`` gives the spectrum and writes its file.
-
-    total: how many pictures there are. size: pixels of a side; None for their own.
-    """
+class SpectrumWork(Work):
+    """total: how many pictures there are. magnitudes, colours: summed over those that were read."""
 
     data: str
     total: int
     entries: Entries
     size: int | None
     path: Path | None
+    experiment: Experiment = field(default_factory=Experiment)
     pending: list[np.ndarray] = field(default_factory=list)
     magnitudes: Tensor = field(default_factory=lambda: torch.zeros(()))
     colours: Tensor = field(default_factory=lambda: torch.zeros(()))
     count: int = 0
+    doing = "measuring"
+    done_word = "measured"
 
-    def run(self) -> Iterator[Frame]:
-        """Yield a frame after every picture. Raises UserError where their sizes do not do."""
+    @property
+    def steps(self) -> int:
+        return self.total
+
+    def frames(self) -> Iterator[Frame]:
+        """A frame after every picture. Raises UserError where their sizes do not do."""
         shape = None if self.size is None else (self.size, self.size, 3)
         for image, _ in decoded(self.entries, self.size, self.data, []):
             shape = shape or image.shape
             if image.shape != shape or shape[0] != shape[1] or shape[0] < SMALLEST:
-                said = f"{image.shape[0]}x{image.shape[1]}"
                 raise UserError(
-                    f"data {self.data!r} has a picture of {said}, and all must be squares of one size, at least "
-                    f"{SMALLEST}; type --size 224, or another"
+                    f"data {self.data!r} has a picture of {image.shape[0]}x{image.shape[1]}, and all must be squares of "
+                    f"one size, at least {SMALLEST}; type --size 224, or another"
                 )
             self.pending.append(image)
             if len(self.pending) == PICTURES_AT_ONCE:
@@ -87,13 +65,6 @@ class Measuring:
             yield Frame(self.count, self.count / self.total)
         self._add()
 
-    def finish(self) -> Spectrum:
-        """The spectrum of what was read."""
-        found = Spectrum(self.magnitudes / self.count, self.colours / self.count, self.count)
-        if self.path is not None:
-            write_spectrum(self.path, found)
-        return found
-
     def _add(self) -> None:
         if self.pending:
             images = torch.from_numpy(np.stack(self.pending)).permute(0, 3, 1, 2).double() / 255
@@ -101,49 +72,37 @@ class Measuring:
             self.colours = self.colours + images.mean((2, 3)).sum(0)
             self.pending.clear()
 
+    def measures(self) -> dict[str, Any]:
+        """How many pictures were read; the file is written."""
+        if self.path is not None:
+            write_spectrum(self.path, self._spectrum())
+        return {"pictures": self.count}
 
-def prepare_spectrum(
-    data: str | Path,
-    *,
-    size: int | None = None,
-    limit: int | None = None,
-    out: str | Path | None = None,
-    overwrite: bool = False,
-) -> Measuring:
+    def _spectrum(self) -> Spectrum:
+        return Spectrum(self.magnitudes / self.count, self.colours / self.count, self.count)
+
+    def result(self, measures: dict[str, Any]) -> Spectrum:
+        return self._spectrum()
+
+    def as_json(self, result: Spectrum) -> Any:
+        return {"pictures": result.count, "size": result.size, "path": self.path, "law": result.law()}
+
+    def summary(self, result: Spectrum, out: Path | None) -> Iterator[str]:
+        if self.path is not None:
+            size = f"{self.path.stat().st_size / 1000:,.0f} kB"
+            yield f"{result.size} x {result.size} over {result.count} pictures, {size} in {self.path}"
+        falls = ", ".join(f"{p:.2f}" for p in result.law()[:, 1].tolist())
+        yield f"amplitudes fall with frequency to the power {falls} (lightness, red to blue, green to purple)"
+        yield f"bothways generate MODEL --class NAME --recipe maco --set canvas.spectrum={self.path}"
+
+    def page(self, out: Path | None) -> None:
+        """It writes one file, and no report."""
+
+
+def prepare(config: SpectrumConfig, where: Where) -> SpectrumWork:
     """Everything of ``spectrum`` that can be refused before pictures are read."""
-    if size is not None and size < SMALLEST:
-        raise UserError(f"--size {size}: {SMALLEST} pixels are the least; type --size {SMALLEST} or more")
-    if limit is not None and limit < 1:
-        raise UserError(f"--limit {limit}: one picture is the least; type --limit 1000, or leave it out")
-    path = None if out is None else Path(out)
-    if path is not None and (path.suffix != SUFFIX or path.is_dir()):
-        raise UserError(f"--out {path}: type the name of a {SUFFIX} file")
-    if path is not None and path.exists() and not overwrite:
-        raise UserError(f"--out {path} is there already; type --overwrite, or another name")
-    found = find_images(data, limit=limit)
-    return Measuring(str(data), found.count, found.entries, size, path)
-
-
-def spectrum(
-    data: str | Path,
-    *,
-    size: int | None = None,
-    limit: int | None = None,
-    out: str | Path | None = None,
-    overwrite: bool = False,
-    on_frame: Callable[[Frame], None] | None = None,
-) -> Spectrum:
-    """The mean amplitude spectrum of pictures, for the recipe ``maco``.
-
-        magnitude(f) = mean over pictures |rfft2(picture in decorrelated colours)|, orthonormal
-
-    data: a parquet file or a folder; its training split is read, one picture at a time. size: pixels of a side, to
-    which each is resized and cut as by ``load_images``; None where all are squares of one size. limit: pictures at
-    most, evenly spaced. out: a .safetensors file, later given as ``canvas.spectrum``. on_frame: after every picture.
-    Raises UserError for what cannot be.
-    """
-    measuring = prepare_spectrum(data, size=size, limit=limit, out=out, overwrite=overwrite)
-    for frame in measuring.run():
-        if on_frame is not None:
-            on_frame(frame)
-    return measuring.finish()
+    if config.size is not None and config.size < SMALLEST:
+        raise UserError(f"--size {config.size}: {SMALLEST} pixels are the least; type --size {SMALLEST} or more")
+    path = where.file(SUFFIX)
+    found = find_images(config.data, limit=config.limit)
+    return SpectrumWork(str(config.data), found.count, found.entries, config.size, path)

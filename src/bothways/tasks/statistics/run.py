@@ -1,187 +1,92 @@
-"""What a model measures of real pictures, kept in one small safetensors file.
-
-    spread/LAYER/{mean,mean_std,log_std,log_std_std}   (C,) each: the spread of its channel statistics over pictures
-    features/LAYER/{mean,std}                          (D,) each: of its features, averaged over space, and its logits
-    factor (k,S) int8, factor_scale (k,)               the leading directions of all of these together, in standard
-                                                       deviations; S runs over the layers by name, then the features
-
-A model with a card has such a file beside it (``NAME.statistics.safetensors``), with feature vectors of test pictures.
-"""
+"""A chunk of real pictures after the other, measured by a model; then their means, deviations and directions."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, final
 
-import torch
 from safetensors.torch import save
-from torch import Tensor, nn
+from torch import Tensor
 
 from bothways.data.sources import load_images
-from bothways.data.splits import is_statistics, training_split
+from bothways.data.splits import STATISTICS, is_statistics, training_split
 from bothways.models.adapter import Adapter
-from bothways.models.catalogue import SCALE, kept_statistics, read_statistics
 from bothways.models.loader import load_model
-from bothways.runs.files import reason, replace_file
-from bothways.synthesis.objectives.terms import vectors
-from bothways.synthesis.sampling import RANK, Part, Space, features_name, measure_space, statistics_name
-from bothways.synthesis.statistics import Spread, channel_statistics
-from bothways.types import ModelSpec, UserError
-
-PICTURES = 5000  # real ones that statistics are measured on
-SUFFIX = ".safetensors"
-OUTPUTS = "outputs"
-HALF_AT_MOST = 6e4  # a larger number has no half precision
-SPREAD_PARTS = ("mean", "mean_std", "log_std", "log_std_std")
+from bothways.runs.experiment import Experiment
+from bothways.synthesis.sampling import Rows, chunk_size, fit_space, measure_rows
+from bothways.tasks.statistics.config import StatisticsConfig
+from bothways.tasks.statistics.files import as_tensors, measured_layers
+from bothways.tasks.statistics.result import Statistics
+from bothways.tasks.work import Where, Work, write_file
+from bothways.types import Frame, UserError
 
 
-def known_of(model: Adapter, data: str | Path | None) -> dict[str, Tensor]:
-    """The statistics in the file ``data``, where it is one, else those kept with the model; {} where there are none.
+@final
+@dataclass
+class StatisticsWork(Work):
+    """images: (N,3,H,W) bytes. layers, features: those whose channel statistics, and whose averages are taken."""
 
-    Raises UserError for a file that was made for another model.
-    """
-    if not is_statistics(data):
-        return kept_statistics(model.name)
-    found = read_statistics(Path(str(data)))
-    if "factor" not in found or not _fits(model, found):
+    config: StatisticsConfig
+    model: Adapter
+    images: Tensor
+    layers: list[str]
+    features: list[str]
+    path: Path | None
+    experiment: Experiment = field(default_factory=Experiment)
+    rows: Rows = field(default_factory=dict)
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    doing = "measuring"
+    done_word = "measured"
+
+    @property
+    def steps(self) -> int:
+        return -(-len(self.images) // chunk_size(self.images))
+
+    def frames(self) -> Iterator[Frame]:
+        """A frame after every chunk of pictures."""
+        images = self.images.to(self.model.device)
+        measured = measure_rows([self.model], images, [self.layers], [self.features], self.rows)
+        for step, pictures in enumerate(measured, 1):
+            yield Frame(step, pictures / len(images), None, {"pictures": float(pictures)})
+
+    def measures(self) -> dict[str, Any]:
+        """The tensors of the file, which is written."""
+        self.tensors = as_tensors(fit_space(self.rows, self.config.rank))
+        if self.path is not None:
+            write_file(self.path, save(self.tensors))
+        return {"pictures": len(self.images), "layers": self.layers}
+
+    def result(self, measures: dict[str, Any]) -> Statistics:
+        return Statistics(self.tensors, len(self.images), self.path)
+
+    def as_json(self, result: Statistics) -> Any:
+        shapes = {name: list(value.shape) for name, value in result.tensors.items()}
+        return {"pictures": result.pictures, "path": result.path, "tensors": shapes}
+
+    def summary(self, result: Statistics, out: Path | None) -> Iterator[str]:
+        layers, place = sum(name.endswith("/mean") for name in result.tensors), result.path
+        if place is not None:
+            size = f"{place.stat().st_size / 1000:,.0f} kB"
+            yield f"{layers} layers over {result.pictures} pictures, {size} in {place}"
+            yield f"bothways generate {self.model.name} --unconditional --data {place}"
+
+    def page(self, out: Path | None) -> None:
+        """It writes one file, and no report."""
+
+
+def prepare(config: StatisticsConfig, where: Where) -> StatisticsWork:
+    """Everything of ``statistics`` that can be refused, before the first picture is measured."""
+    path = where.file(STATISTICS)
+    if is_statistics(config.data):
         raise UserError(
-            f"data {str(data)!r} holds no statistics of model {model.name!r}; "
-            f"type bothways statistics {model.name} --data REAL_PICTURES --out {data}"
+            f"data {str(config.data)!r} is a file of statistics already; type real pictures, a parquet or a folder"
         )
-    return found
-
-
-def _fits(model: Adapter, tensors: Mapping[str, Tensor]) -> bool:
-    """Whether the model has the layers that a file tells of, as wide as they are there."""
-    spread = read_spread(tensors)
-    features = {key.split("/")[1]: len(value) for key, value in tensors.items() if key.startswith("features/")}
-    named = {OUTPUTS, *(f"{name}{side}" for name in model.layers() for side in ("", ":input"))}
-    layers = {*spread, *features}
-    if not layers <= named:
-        return False
-    grey = torch.full((1, 3, model.spec.height, model.spec.width), 0.5, device=model.device)
-    with torch.no_grad():
-        seen = model.features(grey, sorted(layers))
-    wide = {layer: channel_statistics(seen[layer])[0].shape[1] for layer in spread}
-    return wide == {layer: len(facts.mean) for layer, facts in spread.items()} and all(
-        vectors(seen[layer], layer).shape[1] == width for layer, width in features.items()
-    )
-
-
-def read_spread(tensors: Mapping[str, Tensor]) -> dict[str, Spread]:
-    """{layer: Spread} out of a statistics file."""
-    layers = sorted({key.split("/")[1] for key in tensors if key.startswith("spread/")})
-    return {layer: Spread(*(tensors[f"spread/{layer}/{part}"] for part in SPREAD_PARTS)) for layer in layers}
-
-
-def read_space(tensors: Mapping[str, Tensor]) -> Space | None:
-    """The Space of a statistics file; None where it holds none."""
-    if "factor" not in tensors:
-        return None
-    parts = {
-        statistics_name(layer): Part(torch.cat([s.mean, s.log_std]), torch.cat([s.mean_std, s.log_std_std]))
-        for layer, s in read_spread(tensors).items()
-    }
-    for layer in sorted({key.split("/")[1] for key in tensors if key.startswith("features/")}):
-        parts[features_name(layer)] = Part(tensors[f"features/{layer}/mean"], tensors[f"features/{layer}/std"])
-    return Space(parts, tensors["factor"])
-
-
-def as_tensors(space: Space) -> dict[str, Tensor]:
-    """What a file keeps of the Space of one model: half precision, and eight bits for the directions."""
-    kept: dict[str, Tensor] = {}
-    for name, part in space.parts.items():
-        _, kind, layer = name.split("/")
-        if kind == "features":
-            kept |= {f"features/{layer}/mean": part.mean, f"features/{layer}/std": part.std}
-        else:
-            kept |= {f"spread/{layer}/{key}": getattr(part.spread(), key) for key in SPREAD_PARTS}
-    kept = {key: value.cpu().contiguous() for key, value in kept.items()}
-    half = {key: v.half() if bool(v.abs().max() < HALF_AT_MOST) else v for key, v in kept.items()}
-    return half | in_eight_bits("factor", space.factor)
-
-
-def in_eight_bits(name: str, rows: Tensor) -> dict[str, Tensor]:
-    """(k,S) as whole numbers of -127..127 and a scale for each row."""
-    scale = (rows.abs().amax(1) / 127).clamp_min(1e-6).half().float()
-    whole = (rows / scale[:, None]).round().clamp(-127, 127).to(torch.int8)
-    return {name: whole.cpu().contiguous(), name + SCALE: scale.cpu().half()}
-
-
-def measured_layers(model: Adapter, chosen: Sequence[str] = ()) -> tuple[list[str], list[str]]:
-    """Whose channel statistics are measured, and whose average over space: features, and a classifier's logits.
-
-    chosen: the layers, in place of those where statistics say most.
-    """
-    layers = sorted(chosen or model.statistics_layers())
-    averaged = {model.spec.feature_layer, OUTPUTS if model.spec.count else None} - {None}
-    if not layers and not averaged:
-        raise UserError(
-            f"model {model.name!r} has no normalisation, no convolution and no feature layer to measure; "
-            'name a layer in ModelSpec(..., feature_layer="...")'
-        )
-    return layers, sorted(str(layer) for layer in averaged)
-
-
-def space_of(model: Adapter, images: Tensor, rank: int = RANK, chosen: Sequence[str] = ()) -> Space:
-    """The Space of one model over real pictures (N,3,H,W), in [0,1] or as bytes, its layers by name."""
-    layers, features = measured_layers(model, chosen)
-    return measure_space([model], images.to(model.device), [layers], [features], rank=rank)
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """What was measured. tensors: the file's; pictures: of how many; path: where it was written."""
-
-    tensors: dict[str, Tensor]
-    pictures: int
-    path: Path | None = None
-
-
-def statistics(
-    model: str | Path | nn.Module | Adapter,
-    data: str | Path,
-    *,
-    spec: ModelSpec | None = None,
-    weights: str | Path | None = None,
-    limit: int = PICTURES,
-    rank: int = RANK,
-    layers: Sequence[str] = (),
-    out: str | Path | None = None,
-    overwrite: bool = False,
-    device: str = "cpu",
-) -> Statistics:
-    """Measure on real pictures, without labels, what drawing without a class needs, and keep it in a file.
-
-    model: an address, an ``nn.Module`` with ``spec``, or what ``load_model`` gave. data: its training split is read.
-    limit: pictures at most; rank: directions kept. layers: whose statistics, in place of those where they say most.
-    out: a .safetensors file, later given as ``data``.
-    Raises UserError for what cannot be.
-    """
-    if limit < 2 or rank < 1:
-        raise UserError(f"--limit {limit}, --rank {rank}: two pictures and one direction are the least")
-    path = None if out is None else Path(out)
-    if path is not None and path.suffix != SUFFIX:
-        raise UserError(f"--out {path}: type the name of a {SUFFIX} file")
-    if path is not None and path.is_dir():
-        raise UserError(f"--out {path} is a folder; type the name of a {SUFFIX} file")
-    if path is not None and path.exists() and not overwrite:
-        raise UserError(f"--out {path} is there already; type --overwrite, or another name")
-    if is_statistics(data):
-        raise UserError(
-            f"data {str(data)!r} is a file of statistics already; type real pictures, a parquet or a folder"
-        )
+    model = config.model
     if not isinstance(model, Adapter):
-        model = load_model(model, spec, weights=weights, device=device)
-    images = load_images(
-        data, split=training_split(data), size=(model.spec.height, model.spec.width), limit=limit
-    ).images
-    kept = as_tensors(space_of(model, images, rank, layers))
-    if path is not None:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            replace_file(path, save(kept))
-        except OSError as error:
-            raise UserError(f"--out {path}: {reason(error)}; choose a place that can be written") from error
-    return Statistics(kept, len(images), path)
+        model = load_model(model, config.spec, weights=config.weights, device=config.device)
+    layers, features = measured_layers(model, config.layers)
+    size = (model.spec.height, model.spec.width)
+    images = load_images(config.data, split=training_split(config.data), size=size, limit=config.limit).images
+    return StatisticsWork(config, model, images, layers, features, path)

@@ -29,7 +29,8 @@ from bothways.numerics.draws import generator
 from bothways.numerics.intervals import wilson_interval
 from bothways.runs.files import replace_file
 from bothways.tasks.recipes import read_recipe
-from bothways.tasks.statistics.run import PICTURES, as_tensors, in_eight_bits, space_of
+from bothways.tasks.statistics.config import PICTURES
+from bothways.tasks.statistics.files import as_tensors, in_eight_bits, space_of
 from bothways.training.checkpoint import SAVE_EVERY, Training, training_folder
 from bothways.training.fit import FitSettings, FitState, Loss
 from bothways.training.processes import Processes, join_processes

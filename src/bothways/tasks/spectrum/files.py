@@ -1,0 +1,41 @@
+"""The mean amplitude spectrum of pictures in one small safetensors file, and the bundled one.
+
+magnitude (3,S,S//2+1) half, mean (3,) float, count (1,) whole       see :class:`bothways.numerics.spectra.Spectrum`
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+
+from bothways.models.catalogue import BUNDLED
+from bothways.numerics.spectra import Spectrum
+from bothways.tasks.work import write_file
+from bothways.types import UserError
+
+BUNDLED_SPECTRUM = BUNDLED / "natural.spectrum.safetensors"
+SUFFIX = ".safetensors"
+
+
+def read_spectrum(path: str | Path | None = None) -> Spectrum:
+    """The spectrum in a file that ``spectrum`` wrote; None for the bundled one. Raises UserError for what is none."""
+    file = BUNDLED_SPECTRUM if path is None else Path(path)
+    again = f"type bothways spectrum --data FOLDER_OR_PARQUET --out {file}"
+    if not file.is_file():
+        raise UserError(f"spectrum {str(file)!r} does not exist; {again}")
+    try:
+        found = load_file(file)
+        return Spectrum(found["magnitude"].double(), found["mean"].double(), int(found["count"]))
+    except KeyError as error:
+        raise UserError(f"spectrum {str(file)!r} holds no {error}, so it is none; {again}") from error
+    except (SafetensorError, ValueError, OSError) as error:
+        raise UserError(f"spectrum {str(file)!r} cannot be read ({error}); {again}") from error
+
+
+def write_spectrum(path: Path, found: Spectrum) -> None:
+    """Whole or not at all, in half precision. Raises UserError where the place refuses."""
+    kept = {"magnitude": found.magnitude.half().contiguous(), "mean": found.mean.float()}
+    write_file(path, save(kept | {"count": torch.tensor([found.count])}))

@@ -1,0 +1,123 @@
+"""What a model measures of real pictures, kept in one small safetensors file.
+
+    spread/LAYER/{mean,mean_std,log_std,log_std_std}   (C,) each: the spread of its channel statistics over pictures
+    features/LAYER/{mean,std}                          (D,) each: of its features, averaged over space, and its logits
+    factor (k,S) int8, factor_scale (k,)               the leading directions of all of these together, in standard
+                                                       deviations; S runs over the layers by name, then the features
+
+A model with a card has such a file beside it (``NAME.statistics.safetensors``), with feature vectors of test pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from bothways.data.splits import is_statistics
+from bothways.models.adapter import Adapter
+from bothways.models.catalogue import SCALE, kept_statistics, read_statistics
+from bothways.synthesis.config import RANK
+from bothways.synthesis.objectives.terms import vectors
+from bothways.synthesis.sampling import OUTPUTS, Part, Space, features_name, measure_space, statistics_name
+from bothways.synthesis.statistics import Spread, channel_statistics
+from bothways.types import UserError
+
+HALF_AT_MOST = 6e4  # a larger number has no half precision
+SPREAD_PARTS = ("mean", "mean_std", "log_std", "log_std_std")
+
+
+def known_of(model: Adapter, data: str | Path | None) -> dict[str, Tensor]:
+    """The statistics in the file ``data``, where it is one, else those kept with the model; {} where there are none.
+
+    Raises UserError for a file that was made for another model.
+    """
+    if not is_statistics(data):
+        return kept_statistics(model.name)
+    found = read_statistics(Path(str(data)))
+    if "factor" not in found or not _fits(model, found):
+        raise UserError(
+            f"data {str(data)!r} holds no statistics of model {model.name!r}; "
+            f"type bothways statistics {model.name} --data REAL_PICTURES --out {data}"
+        )
+    return found
+
+
+def _fits(model: Adapter, tensors: Mapping[str, Tensor]) -> bool:
+    """Whether the model has the layers that a file tells of, as wide as they are there."""
+    spread = read_spread(tensors)
+    features = {key.split("/")[1]: len(value) for key, value in tensors.items() if key.startswith("features/")}
+    named = {OUTPUTS, *(f"{name}{side}" for name in model.layers() for side in ("", ":input"))}
+    layers = {*spread, *features}
+    if not layers <= named:
+        return False
+    grey = torch.full((1, 3, model.spec.height, model.spec.width), 0.5, device=model.device)
+    with torch.no_grad():
+        seen = model.features(grey, sorted(layers))
+    wide = {layer: channel_statistics(seen[layer])[0].shape[1] for layer in spread}
+    return wide == {layer: len(facts.mean) for layer, facts in spread.items()} and all(
+        vectors(seen[layer], layer).shape[1] == width for layer, width in features.items()
+    )
+
+
+def read_spread(tensors: Mapping[str, Tensor]) -> dict[str, Spread]:
+    """{layer: Spread} out of a statistics file."""
+    layers = sorted({key.split("/")[1] for key in tensors if key.startswith("spread/")})
+    return {layer: Spread(*(tensors[f"spread/{layer}/{part}"] for part in SPREAD_PARTS)) for layer in layers}
+
+
+def read_space(tensors: Mapping[str, Tensor]) -> Space | None:
+    """The Space of a statistics file; None where it holds none."""
+    if "factor" not in tensors:
+        return None
+    parts = {
+        statistics_name(layer): Part(torch.cat([s.mean, s.log_std]), torch.cat([s.mean_std, s.log_std_std]))
+        for layer, s in read_spread(tensors).items()
+    }
+    for layer in sorted({key.split("/")[1] for key in tensors if key.startswith("features/")}):
+        parts[features_name(layer)] = Part(tensors[f"features/{layer}/mean"], tensors[f"features/{layer}/std"])
+    return Space(parts, tensors["factor"])
+
+
+def as_tensors(space: Space) -> dict[str, Tensor]:
+    """What a file keeps of the Space of one model: half precision, and eight bits for the directions."""
+    kept: dict[str, Tensor] = {}
+    for name, part in space.parts.items():
+        _, kind, layer = name.split("/")
+        if kind == "features":
+            kept |= {f"features/{layer}/mean": part.mean, f"features/{layer}/std": part.std}
+        else:
+            kept |= {f"spread/{layer}/{key}": getattr(part.spread(), key) for key in SPREAD_PARTS}
+    kept = {key: value.cpu().contiguous() for key, value in kept.items()}
+    half = {key: v.half() if bool(v.abs().max() < HALF_AT_MOST) else v for key, v in kept.items()}
+    return half | in_eight_bits("factor", space.factor)
+
+
+def in_eight_bits(name: str, rows: Tensor) -> dict[str, Tensor]:
+    """(k,S) as whole numbers of -127..127 and a scale for each row."""
+    scale = (rows.abs().amax(1) / 127).clamp_min(1e-6).half().float()
+    whole = (rows / scale[:, None]).round().clamp(-127, 127).to(torch.int8)
+    return {name: whole.cpu().contiguous(), name + SCALE: scale.cpu().half()}
+
+
+def measured_layers(model: Adapter, chosen: Sequence[str] = ()) -> tuple[list[str], list[str]]:
+    """Whose channel statistics are measured, and whose average over space: features, and a classifier's logits.
+
+    chosen: the layers, in place of those where statistics say most.
+    """
+    layers = sorted(chosen or model.statistics_layers())
+    averaged = {model.spec.feature_layer, OUTPUTS if model.spec.count else None} - {None}
+    if not layers and not averaged:
+        raise UserError(
+            f"model {model.name!r} has no normalisation, no convolution and no feature layer to measure; "
+            'name a layer in ModelSpec(..., feature_layer="...")'
+        )
+    return layers, sorted(str(layer) for layer in averaged)
+
+
+def space_of(model: Adapter, images: Tensor, rank: int = RANK, chosen: Sequence[str] = ()) -> Space:
+    """The Space of one model over real pictures (N,3,H,W), in [0,1] or as bytes, its layers by name."""
+    layers, features = measured_layers(model, chosen)
+    return measure_space([model], images.to(model.device), [layers], [features], rank=rank)
