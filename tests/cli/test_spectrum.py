@@ -26,7 +26,7 @@ def photos(tmp_path: Path) -> Path:
 def test_help_shows_examples(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("spectrum", "--help") == 0
     said = capsys.readouterr().out
-    for word in ("bothways spectrum --data photos/", "--size", "--limit", "--overwrite", "[default: all]"):
+    for word in ("bothways spectrum --data photos/", "--size", "--limit", "--overwrite", "else all"):
         assert word in said
 
 
@@ -37,12 +37,12 @@ def test_a_spectrum_is_measured_told_and_drawn_with(
     assert run("spectrum", "--data", photos, "--size", "16", "--limit", "4", "--out", out) == 0
     said = capsys.readouterr().out
     assert f"16 x 16 over 4 pictures, 1 kB in {out}" in said
-    assert f"--recipe maco --set spectrum={out}" in said
+    assert f"--recipe maco --set canvas.spectrum={out}" in said
     assert (read_spectrum(out).size, read_spectrum(out).count) == (16, 4)
     arguments = ["generate", TOY, "--class", "candle", "--n", "1", "--steps", "2", "--recipe", "maco"]
-    assert run(*arguments, "--set", f"spectrum={out}", "--out", tmp_path / "run") == 0
+    assert run(*arguments, "--set", f"canvas.spectrum={out}", "--out", tmp_path / "run") == 0
     folder = RunFolder.open(tmp_path / "run")
-    assert folder.settings["settings"]["spectrum"] == str(out)
+    assert folder.settings["settings"]["canvas"]["spectrum"] == str(out)
     assert folder.pictures[0]["alpha"] == "images/0000-candle-alpha.png"
     assert (tmp_path / "run" / "images" / "0000-candle-alpha.png").is_file()
 
@@ -52,7 +52,7 @@ def test_a_spectrum_is_measured_told_and_drawn_with(
     [
         ([], "type --size 224"),  # not square
         (["--size", "3"], "type --size 16 or more"),
-        (["--size", "16", "--limit", "0"], "--limit 0"),
+        (["--size", "16", "--limit", "0"], "limit=0"),
         (["--size", "16", "--data", "nowhere"], "does not exist"),
         (["--size", "16", "--out", "spectrum.npy"], "type the name of a .safetensors file"),
     ],

@@ -82,7 +82,7 @@ def test_pictures_that_cannot_be_read_are_skipped(photos: Path, tmp_path: Path) 
     ("options", "said"),
     [
         ({"size": 4}, "type --size 16 or more"),
-        ({"limit": 0}, "one picture is the least"),
+        ({"limit": 0}, "limit=0: Input should be greater than or equal to 1"),
         ({"out": "a.npy"}, "type the name of a .safetensors file"),
         ({"data": "nowhere"}, "does not exist"),
     ],
@@ -116,7 +116,7 @@ def test_what_is_no_spectrum_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be read"):
         read_spectrum(tmp_path / "a.safetensors")
     with pytest.raises(UserError, match="does not exist; type bothways spectrum"):
-        generate(TOY, 0, 1, spectrum=str(tmp_path / "none.safetensors"), **QUICK)
+        generate(TOY, 0, 1, **{"canvas.spectrum": str(tmp_path / "none.safetensors")}, **QUICK)
 
 
 # ---- the bundled one -----------------------------------------------------------------------------------------------
@@ -173,7 +173,7 @@ def test_a_run_that_is_cut_short_goes_on_to_the_same_transparency(tmp_path: Path
     options = {**QUICK, "steps": 6, "batch": 2, "optimizer": "momentum", "border": 2, "step_noise": 0.1}
     whole = generate(TOY, range(3), 1, out=tmp_path / "whole", **options)
 
-    def stop(batch: int, frame: bothways.Frame) -> None:
+    def stop(frame: bothways.Frame) -> None:
         if frame.step == 4:
             raise KeyboardInterrupt
 
@@ -199,7 +199,9 @@ def test_a_picture_is_the_same_in_any_batch_and_grey_starts_as_noise() -> None:
 
 def test_a_spectrum_of_ones_own_is_what_is_drawn_with(photos: Path, tmp_path: Path) -> None:
     bothways.spectrum(photos, out=tmp_path / "own.safetensors")
-    own = generate(TOY, 0, 1, **{**QUICK, "steps": 0}, spectrum=str(tmp_path / "own.safetensors"), squash="clamp")
+    own = generate(
+        TOY, 0, 1, **{**QUICK, "steps": 0}, squash="clamp", **{"canvas.spectrum": str(tmp_path / "own.safetensors")}
+    )
     mean = read_spectrum(tmp_path / "own.safetensors").mean
     assert (own.images.mean((0, 2, 3)) - mean).abs().max() < 0.02  # but for what is clamped
     assert (generate(TOY, 0, 1, **{**QUICK, "steps": 0}).images.mean((0, 2, 3)) - mean).abs().max() > 0.05

@@ -19,8 +19,10 @@ from bothways.numerics.draws import Draws
 from bothways.runs import to_png
 from bothways.synthesis.sampling import Part, Space, features_name, statistics_name
 from bothways.synthesis.statistics import measure_spread
-from bothways.tasks.generate.run import prepare
+from bothways.tasks.shelf import work_of
 from bothways.tasks.statistics.files import as_tensors, known_of, read_space, read_spread, space_of
+from command import refused as refused_command
+from command import run
 
 TOY = f"{Path(__file__).resolve().parents[1] / 'toy_model.py'}:build"
 HALF = 2.0**-11  # the relative error of half precision
@@ -153,6 +155,33 @@ def test_the_logits_may_be_the_features(data: Path) -> None:
     assert statistics(dense(), data, spec=facts).tensors["factor"].shape[1] == 4
 
 
+def test_it_says_how_far_it_is_and_changes_no_setting_of_the_caller(
+    toy: Adapter, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = statistics(toy, data)
+    monkeypatch.setattr("bothways.synthesis.sampling.PIXELS_AT_ONCE", 16 * 16 * 15)  # of 40 pictures
+    seen: list[tuple[int, float, bool]] = []
+    found = statistics(
+        toy, data, on_frame=lambda f: seen.append((f.step, f.stats["pictures"], torch.is_grad_enabled()))
+    )
+    assert seen == [(1, 15, True), (2, 30, True), (3, 40, True)]
+    assert all((found.tensors[key].float() - whole.tensors[key].float()).abs().max() <= 1 for key in whole.tensors)
+
+
+def test_the_command_writes_the_file_that_python_writes(
+    data: Path, file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "new" / "toy.safetensors"
+    assert run("statistics", TOY, "--data", data, "--out", out) == 0
+    assert out.read_bytes() == file.read_bytes()
+    said = capsys.readouterr().out
+    assert f"4 layers over 40 pictures, 4 kB in {out}" in said
+    assert f"--unconditional --data {out}" in said
+    assert "--overwrite" in refused_command(capsys, "statistics", TOY, "--data", data, "--out", out)
+    assert run("statistics", TOY, "--data", data, "--layer", "body.2", "body:input", "--out", out, "--overwrite") == 0
+    assert {key.split("/")[1] for key in load_file(out) if key.startswith("spread")} == {"body.2", "body:input"}
+
+
 # ---- refused -------------------------------------------------------------------------------------------------------
 
 
@@ -213,8 +242,8 @@ def test_rules_for_the_place_of_the_file(toy: Adapter, data: Path, file: Path, t
 
 def test_what_cannot_be_measured(toy: Adapter, data: Path, file: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.safetensors"
-    assert "two pictures" in refused(statistics, toy, data, limit=1, out=out)
-    assert "one direction" in refused(statistics, toy, data, rank=0, out=out)
+    assert "limit=1" in refused(statistics, toy, data, limit=1, out=out)
+    assert "rank=0" in refused(statistics, toy, data, rank=0, out=out)
     assert "file of statistics already" in refused(statistics, toy, file, out=out)
     assert "does not exist" in refused(statistics, toy, tmp_path / "none", out=out)
     assert "ModelSpec(size=" in refused(statistics, dense(), data, out=out)
@@ -233,7 +262,9 @@ def test_the_file_is_the_data_of_a_drawing(toy: Adapter, data: Path, file: Path,
     assert is_statistics(str(file))
     assert not is_statistics(data)
     assert not is_statistics(None)
-    by_file, by_pictures = (prepare(toy, None, "sampled", data=d, n=2).roles.priors.space for d in (file, data))
+    by_file, by_pictures = (
+        work_of("generate", toy, recipe="sampled", data=d, n=2).setup.roles.priors.space for d in (file, data)
+    )
     assert by_file is not None
     assert by_pictures is not None
     assert list(by_file.parts) == list(by_pictures.parts) == list(space.parts)

@@ -130,7 +130,7 @@ def measure_rows(
     features: Sequence[Sequence[str]],
     found: Rows,
 ) -> Iterator[int]:
-    """Measure a chunk of pictures after the other into ``found``; yields how many are measured. See ``measure_space``."""
+    """Measure a chunk of pictures after the other into ``found``; yields how many are done. See ``measure_space``."""
     if len(images) < 2:
         raise UserError(f"a model's statistics need two real images or more, not {len(images)}; type --data with more")
     done = 0

@@ -26,6 +26,6 @@ class SpectrumConfig(Config):
 
     data: Live = setting(..., "real pictures (parquet or folder)")
     size: int | None = setting(
-        None, "pixels of a side, to which each is resized and cut; none for the pictures' own", common=True
+        None, "pixels of a side, to which each is resized and cut; else the pictures' own", common=True
     )
-    limit: int | None = setting(None, "pictures at most, evenly spaced; none for all", ge=1, common=True)
+    limit: int | None = setting(None, "pictures at most, evenly spaced; else all", ge=1, common=True)

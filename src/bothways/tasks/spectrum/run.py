@@ -54,9 +54,10 @@ class SpectrumWork(Work):
         for image, _ in decoded(self.entries, self.size, self.data, []):
             shape = shape or image.shape
             if image.shape != shape or shape[0] != shape[1] or shape[0] < SMALLEST:
+                said = f"{image.shape[0]}x{image.shape[1]}"
                 raise UserError(
-                    f"data {self.data!r} has a picture of {image.shape[0]}x{image.shape[1]}, and all must be squares of "
-                    f"one size, at least {SMALLEST}; type --size 224, or another"
+                    f"data {self.data!r} has a picture of {said}, and all must be squares of one size, at least "
+                    f"{SMALLEST}; type --size 224, or another"
                 )
             self.pending.append(image)
             if len(self.pending) == PICTURES_AT_ONCE:

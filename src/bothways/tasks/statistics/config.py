@@ -31,7 +31,7 @@ class StatisticsConfig(Config):
     rank: int = setting(RANK, "directions kept", ge=1, common=True)
     layers: Several = setting(
         [],
-        "whose statistics; none for what enters the normalisations, else leaves the convolutions",
+        "whose statistics; else what enters the normalisations, or leaves the convolutions",
         flags=("--layer",),
         common=True,
     )

@@ -10,7 +10,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Statistics:
-    """What was measured. tensors: the file's (files.py); pictures: of how many; path: where it was written, if it was."""
+    """What was measured. tensors: the file's (files.py); pictures: of how many; path: where it was written."""
 
     tensors: dict[str, Tensor]
     pictures: int
