@@ -53,13 +53,10 @@ if TYPE_CHECKING:
     from bothways.models.loader import load_classifier, load_flow, load_model
     from bothways.numerics.spectra import Spectrum
     from bothways.synthesis.dsf.score import dsf, dsf_score
-    from bothways.tasks.curves.run import curves
-    from bothways.tasks.evaluate.run import evaluate
     from bothways.tasks.explain.run import explain
     from bothways.tasks.features.result import FeatureTables
     from bothways.tasks.finetune.run import Finetuned, finetune
     from bothways.tasks.pictures import Result
-    from bothways.tasks.predict.run import predict
     from bothways.tasks.pretrain.run import Pretrained, pretrain
     from bothways.tasks.recipes import recipes
     from bothways.tasks.scorecard.run import Scorecard, scorecard
@@ -72,14 +69,11 @@ _SHELF = {
     "load_model": "models.loader",
     "explain": "tasks.explain.run",
     "load_classifier": "models.loader",
-    "curves": "tasks.curves.run",
     "decode": "models.encoding",
     "encode": "models.encoding",
-    "evaluate": "tasks.evaluate.run",
     "FeatureTables": "tasks.features.result",
     "Finetuned": "tasks.finetune.run",
     "finetune": "tasks.finetune.run",
-    "predict": "tasks.predict.run",
     "Pretrained": "tasks.pretrain.run",
     "pretrain": "tasks.pretrain.run",
     "Result": "tasks.pictures",

@@ -22,7 +22,9 @@ from bothways.numerics.solvers import fixed_names
 from bothways.representation.encode import Walk
 from bothways.representation.features import Features, features
 from bothways.runs import RunFolder
-from bothways.tasks.curves.run import FEW_PICTURES, MANY_STEPS, OFFSETS, STEPS, conclude_curves, prepare_curves
+from bothways.tasks.curves.config import CurvesConfig
+from bothways.tasks.curves.run import MANY_STEPS
+from bothways.tasks.shelf import work_of
 from command import refused, run
 from small_flow import write_small_flow
 
@@ -179,23 +181,23 @@ def test_a_stopped_run_goes_on_and_ends_as_if_it_had_not_been(place: Path, tmp_p
     options: dict[str, Any] = {"steps": [2, 5], "depth_offsets": [-0.2], "batch": 12}  # four points of three batches
     asked = (tmp_path / "classifier", place / "colours")
     whole = curves(*asked, **options)
-    first = prepare_curves(*asked, out=tmp_path / "run", **options)
+    first = work_of("curves", *asked, out=tmp_path / "run", **options)
     with closing(first.run()) as frames:
         for _ in range(2 * 3 + 1):
             next(frames)
     assert RunFolder.open(tmp_path / "run").status["state"] == "stopped"
-    second = prepare_curves(*asked, out=tmp_path / "run", resume=True, **options)
+    second = work_of("curves", *asked, out=tmp_path / "run", resume=True, **options)
     assert len(second.left) == 2
     assert [frame.step for frame in second.run()] == list(range(7, 13))
-    assert json.dumps(conclude_curves(second)) == json.dumps(whole)
+    assert json.dumps(second.finish()) == json.dumps(whole)
     kept = RunFolder.open(tmp_path / "run")
     assert (kept.status["state"], kept.measures["curves"]) == ("complete", whole)
     with pytest.raises(UserError, match=r"settings\.steps"):
-        prepare_curves(*asked, out=tmp_path / "run", resume=True, **{**options, "steps": [2]})
+        work_of("curves", *asked, out=tmp_path / "run", resume=True, **{**options, "steps": [2]})
     shutil.copy(place / "both" / "classifier.json", tmp_path / "classifier")
     shutil.copy(place / "both" / "classifier.safetensors", tmp_path / "classifier")
     with pytest.raises(UserError, match=r"settings\.weights|model"):
-        prepare_curves(*asked, out=tmp_path / "run", resume=True, **options)
+        work_of("curves", *asked, out=tmp_path / "run", resume=True, **options)
 
 
 # ---- the command ---------------------------------------------------------------------------------------------------
@@ -228,8 +230,10 @@ def test_the_command_says_that_there_is_no_walk(place: Path, tmp_path: Path, cap
 
 
 def test_the_defaults_are_those_that_are_told() -> None:
-    assert (STEPS, OFFSETS) == ((2, 5, 10, 20, 50, 100, 1000), (-0.2, -0.1, 0.0, 0.1, 0.2))
-    assert (MANY_STEPS, FEW_PICTURES) == (100, 200)
+    config = CurvesConfig(run="a run", data="digits")
+    assert config.steps == (2, 5, 10, 20, 50, 100, 1000)
+    assert config.depth_offsets == (-0.2, -0.1, 0.0, 0.1, 0.2)
+    assert (MANY_STEPS, config.limit_long) == (100, 200)
 
 
 @pytest.mark.parametrize(
@@ -238,10 +242,10 @@ def test_the_defaults_are_those_that_are_told() -> None:
         ("activations", ["--steps", "5"], "leave --steps out"),
         ("walked", ["--steps", "0", "5"], "--steps 0: a walk takes 1 step or more"),
         ("walked", ["--depth-offsets", "-1.5", "0"], "--depth-offsets -1.5 0"),
-        ("walked", ["--depth-offsets", "nan"], "--depth-offsets"),
-        ("walked", ["--limit", "0"], "--limit 0"),
-        ("walked", ["--limit-long", "0"], "--limit-long 0"),
-        ("walked", ["--batch", "0"], "--batch 0"),
+        ("walked", ["--depth-offsets", "nan"], "depth_offsets"),
+        ("walked", ["--limit", "0"], "limit=0"),
+        ("walked", ["--limit-long", "0"], "limit_long=0"),
+        ("walked", ["--batch", "0"], "batch=0"),
         ("walked", ["--dtype", "half"], "dtype 'half'"),
         ("walked", ["--resume", "--overwrite"], "contradict each other"),
         ("flow", [], "type the folder that bothways finetune wrote"),

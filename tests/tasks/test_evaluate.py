@@ -24,7 +24,7 @@ from bothways.models.catalogue import card
 from bothways.numerics.draws import Draws, generator, picture_seed
 from bothways.numerics.intervals import wilson_interval
 from bothways.runs import RunFolder
-from bothways.tasks.evaluate.run import prepare_evaluation
+from bothways.tasks.shelf import work_of
 from command import run
 from small_flow import write_small_flow
 
@@ -193,7 +193,7 @@ def test_a_folder_of_folders_is_matched_by_name(tmp_path: Path, folder: Path) ->
 def two_kinds(monkeypatch) -> None:
     """Of the offline set: ten conditions in place of thirty."""
     monkeypatch.setattr(
-        "bothways.tasks.evaluate.run.LEVELS", {kind: SEVERITIES[kind] for kind in ("noise", "contrast")}
+        "bothways.tasks.evaluate.conditions.LEVELS", {kind: SEVERITIES[kind] for kind in ("noise", "contrast")}
     )
 
 
@@ -201,13 +201,13 @@ def two_kinds(monkeypatch) -> None:
 def test_a_stopped_run_goes_on_and_ends_as_if_it_had_not_been(tmp_path: Path, folder: Path) -> None:
     options = {"corruptions": "offline", "batch": 6}
     whole = evaluate(Grey(), folder, **options)
-    first = prepare_evaluation(Grey(), folder, out=tmp_path / "run", **options)
+    first = work_of("evaluate", Grey(), folder, out=tmp_path / "run", **options)
     with closing(first.run()) as frames:
         for _ in range(3 * 4 + 2):  # four conditions, and a part of the next
             next(frames)
     assert RunFolder.open(tmp_path / "run").status["state"] == "stopped"
     model = Grey()
-    second = prepare_evaluation(model, folder, out=tmp_path / "run", resume=True, **options)
+    second = work_of("evaluate", model, folder, out=tmp_path / "run", resume=True, **options)
     steps = [frame.step for frame in second.run()]
     assert steps == list(range(13, 34))
     assert model.calls == 3 * 7
@@ -217,7 +217,7 @@ def test_a_stopped_run_goes_on_and_ends_as_if_it_had_not_been(tmp_path: Path, fo
     assert kept.measures["evaluation"]["corruptions"]["mean"] == whole["corruptions"]["mean"]
     assert any("hendrycks2019" in entry for entry in kept.measures["citations"])
     with pytest.raises(UserError, match="seed"):
-        prepare_evaluation(Grey(), folder, out=tmp_path / "run", resume=True, seed=1, **options)
+        work_of("evaluate", Grey(), folder, out=tmp_path / "run", resume=True, seed=1, **options)
 
 
 @pytest.mark.usefixtures("two_kinds")
@@ -273,7 +273,7 @@ def test_what_cannot_be_asked_is_one_line(tmp_path: Path, folder: Path) -> None:
         ({"data": tmp_path / "none"}, "holds no picture"),
         ({"data": tmp_path / "nowhere"}, "does not exist"),
         ({"data": folder, "corruptions": "ofline"}, "type offline"),
-        ({"data": folder, "batch": 0}, "--batch 0"),
+        ({"data": folder, "batch": 0}, "batch=0"),
         ({"data": folder, "model": Grey(0)}, "has no classes"),
     ]:
         with pytest.raises(UserError) as said:

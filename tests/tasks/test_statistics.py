@@ -165,7 +165,9 @@ def test_it_says_how_far_it_is_and_changes_no_setting_of_the_caller(
         toy, data, on_frame=lambda f: seen.append((f.step, f.stats["pictures"], torch.is_grad_enabled()))
     )
     assert seen == [(1, 15, True), (2, 30, True), (3, 40, True)]
-    assert all((found.tensors[key].float() - whole.tensors[key].float()).abs().max() <= 1 for key in whole.tensors)
+    for key in whole.tensors:
+        gap = (found.tensors[key].float() - whole.tensors[key].float()).abs().max()
+        assert gap <= (1 if key == "factor" else 1e-3)  # whole numbers of -127 to 127
 
 
 def test_the_command_writes_the_file_that_python_writes(
@@ -175,7 +177,7 @@ def test_the_command_writes_the_file_that_python_writes(
     assert run("statistics", TOY, "--data", data, "--out", out) == 0
     assert out.read_bytes() == file.read_bytes()
     said = capsys.readouterr().out
-    assert f"4 layers over 40 pictures, 4 kB in {out}" in said
+    assert f"4 layers over 40 pictures, 3 kB in {out}" in said
     assert f"--unconditional --data {out}" in said
     assert "--overwrite" in refused_command(capsys, "statistics", TOY, "--data", data, "--out", out)
     assert run("statistics", TOY, "--data", data, "--layer", "body.2", "body:input", "--out", out, "--overwrite") == 0

@@ -2,9 +2,7 @@
 
 from bothways.cli import (  # each adds its commands to app; --help lists them in this order
     classify,
-    curves,
     draw,
-    evaluate,
     explain,
     flow,
     lists,
@@ -17,9 +15,7 @@ from bothways.cli.entry import app, main, repeated
 __all__ = [
     "app",
     "classify",
-    "curves",
     "draw",
-    "evaluate",
     "explain",
     "flow",
     "lists",

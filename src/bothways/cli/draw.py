@@ -65,7 +65,7 @@ def _show_classifier(ten: Any, data: Path | None, out: Path) -> list[Path]:
         return []
     test = prepare_test(data, out)
     with closing(test.run()) as frames:
-        follow(frames, test.steps(test.conditions), "asking about test pictures")
+        follow(frames, test.steps, "evaluating on test pictures")
     found = test.finish()["clean"]
     top = found["top1"]
     say(f"it is right on {top['value']:.1%} ({top['low']:.1%} to {top['high']:.1%}) of {found['n']:,} test pictures")

@@ -196,7 +196,7 @@ def run_citations(tables: Mapping[str, Any], measures: Mapping[str, Any]) -> lis
     settings, model = tables.get("settings", {}), tables.get("model", {})
     if measures.get("citations"):
         return list(measures["citations"])
-    command = settings.get("command")
+    command = tables.get("task") or settings.get("command")
     evaluated = command == "evaluate"
     asked = {"calibration": evaluated, "corruptions": evaluated and settings.get("corruptions")}
     found = [PAPERS[key] for key, wanted in asked.items() if wanted]

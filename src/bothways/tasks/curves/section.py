@@ -1,17 +1,4 @@
-"""How a classifier made of a flow holds in other steps and at other depths, as the page shows it: measures["curves"].
-
-    "model":   its address
-    "data":    {"address", "split", "matched": "name" or "number"}
-    "kind":    what its head reads; "solver": of its walk, null where there is none
-    "trained": point
-    "steps":   [point], by the number of steps of the walk; [] for a classifier that does not walk
-    "depth":   [{"offset", ...point}], the depth times 1 + offset, at most 1
-    "skipped": {the name of a picture that cannot be read: why}
-
-A point is {"condition", "steps", "depth", "activation_depth", "calls", "trained", "n", "nll", "value", "low", "high"}:
-where it stands, how often the network is called for a picture, and the accuracy with Wilson's 95 % interval on n
-pictures; "depth" and "activation_depth" only where they are read at. tasks/curves/run.py writes it.
-"""
+"""The curves of a classifier made of a flow on the page: measures["curves"] (result.py), any part may be missing."""
 
 from __future__ import annotations
 

@@ -19,11 +19,12 @@ from bothways.runs.citations import flow_citations
 from bothways.runs.experiment import Experiment
 from bothways.runs.provenance import flow_facts
 from bothways.tasks.diagnose.run import strip_files
-from bothways.tasks.evaluate.run import Evaluation, prepare_evaluation
 from bothways.tasks.generate.drawing import Drawing
 from bothways.tasks.generate.run import prepare
 from bothways.tasks.parts import Part, PartedWork, merged
 from bothways.tasks.predict.run import predict
+from bothways.tasks.shelf import work_of
+from bothways.tasks.work import Work
 from bothways.types import UserError
 
 MODEL, FLOW, CLASSIFIER = "bundled:cifar10-resnet", "bundled:cifar10-flow", "bundled:cifar10-prg"
@@ -105,9 +106,9 @@ def named_right(ten: Ten) -> int:
     return sum(one.answers[0].number == label for one, label in zip(said, ten.labels.tolist(), strict=True))
 
 
-def prepare_test(data: str | Path, out: Path) -> Evaluation:
+def prepare_test(data: str | Path, out: Path) -> Work:
     """The bundled flow classifier asked about test pictures."""
-    return prepare_evaluation(CLASSIFIER, data, limit=TESTED, dtype="bf16", out=out, overwrite=True)
+    return work_of("evaluate", CLASSIFIER, data, limit=TESTED, dtype="bf16", out=out, overwrite=True)
 
 
 def stated() -> dict[str, Any]:

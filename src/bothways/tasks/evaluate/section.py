@@ -1,19 +1,4 @@
-"""What a run found of a classifier, as the page shows it: measures["evaluation"], every part of which may be missing.
-
-    "model":       its address
-    "data":        {"address", "split", "pictures", "matched": "name" or "number"}
-    "clean":       {"n", "top1": share, "top5": share, or null for five classes or fewer, "nll", "ece", "mce",
-                    "bins": [{"low", "high", "n", "confidence", "accuracy"}],
-                    "per_class": [{"class", "n", ...share}], "confusion": [[wanted, called, pictures]]}
-    "corruptions": {"set", "checked", "address", "rows": [{"corruption", "severity", "n", "nll", "ece", ...share}],
-                    "by_corruption": [{"corruption", "in_mean", "n", ...share}],
-                    "by_severity": [{"severity", "n", ...share}], "mean": {"n", ...share}}
-    "skipped":     {the name of a picture that cannot be read: why}
-
-A share is {"value", "low", "high"}, the ends those of a 95 % interval: Wilson's of one condition, and over pictures of
-a mean over conditions. nll is in nats; ece, mce and the bins are of the confidence max_k softmax. tasks/evaluate/run.py
-writes it.
-"""
+"""An evaluation of a classifier on the page: measures["evaluation"] (result.py), any part of which may be missing."""
 
 from __future__ import annotations
 

@@ -1,77 +1,92 @@
-"""What a classifier calls pictures: the most probable classes of each."""
+"""The most probable classes of pictures."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from bothways.data.corrupted import Picture, batched
 from bothways.data.sources import SUFFIXES
 from bothways.judging.classes import load_classified
-from bothways.types import ModelSpec, UserError, VisionModel
+from bothways.runs.experiment import Experiment
+from bothways.tasks.predict.config import PredictConfig
+from bothways.tasks.predict.result import Answer, Prediction
+from bothways.tasks.work import Where, Work
+from bothways.types import Frame, RunError, UserError, VisionModel
 
 
-@dataclass(frozen=True)
-class Answer:
-    """One class: its name (its number where the model has no names), its number, and its probability."""
+@final
+@dataclass
+class PredictWork(Work):
+    """images: (N,3,H,W) in [0,1], or files."""
 
-    name: str
-    number: int
-    probability: float
+    model: VisionModel
+    images: Tensor | list[Path]
+    top: int
+    batch: int
+    experiment: Experiment = field(default_factory=Experiment)
+    predictions: list[Prediction] = field(default_factory=list)
+    doing = "predicting"
+    done_word = "predicted"
+
+    @property
+    def steps(self) -> int:
+        return -(-len(self.images) // self.batch)
+
+    def frames(self) -> Iterator[Frame]:
+        """A frame after every batch."""
+        for step, first in enumerate(range(0, len(self.images), self.batch), 1):
+            part = self.images[first : first + self.batch]
+            of_part = (
+                _of_tensor(self.model, part, self.top, first) if isinstance(part, Tensor) else self._of_files(part)
+            )
+            self.predictions += of_part
+            yield Frame(step, step / self.steps)
+
+    def _of_files(self, files: list[Path]) -> list[Prediction]:
+        size = (self.model.spec.height, self.model.spec.width)
+        skipped: dict[str, str] = {}
+        answers: dict[int, tuple[Answer, ...]] = {}
+        pictures = (Picture(place, str(place), file, -1) for place, file in enumerate(files))
+        for read in batched(pictures, size, self.batch, skipped):
+            answers |= dict(zip(read.places.tolist(), _answers(self.model, read.images, self.top), strict=True))
+        return [
+            Prediction(str(file), answers.get(place, ()), skipped.get(str(place), ""))
+            for place, file in enumerate(files)
+        ]
+
+    def measures(self) -> dict[str, Any]:
+        return {"predictions": [prediction.as_dict() for prediction in self.predictions]}
+
+    def result(self, measures: dict[str, Any]) -> list[Prediction]:
+        return self.predictions
+
+    def as_json(self, result: list[Prediction]) -> Any:
+        return [prediction.as_dict() for prediction in result]
+
+    def summary(self, result: list[Prediction], out: Path | None) -> Iterator[str]:
+        return map(str, result)
+
+    def check(self, result: list[Prediction], page: Path | None) -> None:
+        if result and all(prediction.error for prediction in result):
+            raise RunError(f"none of {len(result)} pictures can be read; type image files, or a folder of them")
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """What a picture is called, the most probable first; none, and why, for one that cannot be read."""
-
-    image: str
-    answers: tuple[Answer, ...] = ()
-    error: str = ""
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+def prepare(config: PredictConfig, where: Where) -> PredictWork:
+    """Everything of ``predict`` that can be refused, before the first picture."""
+    images = _tensor_of(config.images) if _are_tensors(config.images) else image_files(config.images)
+    model = load_classified(config.model, config.spec, weights=config.weights, device=config.device, dtype=config.dtype)
+    return PredictWork(model, images, config.top, config.batch)
 
 
-def predict(
-    model: str | Path | nn.Module | VisionModel,
-    images: str | Path | Tensor | Sequence[str | Path],
-    **options: Any,
-) -> list[Prediction]:
-    """The most probable classes of pictures, by the softmax of the model's outputs; in the order of the pictures.
-
-    model: as for ``evaluate``. images: an image file or a folder of them, several, or a tensor (B,3,H,W) in [0,1].
-    options: top (5), batch (32), spec, weights, device, dtype.
-    A file is resized so that its shorter side fits the model, and the centre is cut out; one that cannot be read has
-    no answers and says why. Raises UserError for what cannot be asked.
-    """
-    return list(predictions(model, images, **options))
-
-
-def predictions(
-    model: str | Path | nn.Module | VisionModel,
-    images: str | Path | Tensor | Sequence[str | Path],
-    *,
-    top: int = 5,
-    batch: int = 32,
-    spec: ModelSpec | None = None,
-    weights: str | Path | None = None,
-    device: str = "cpu",
-    dtype: str = "float32",
-) -> Iterator[Prediction]:
-    """:func:`predict`, a batch after the other; everything that can be refused is refused here, at once."""
-    if top < 1 or batch < 1:
-        raise UserError(f"--top {top}, --batch {batch}: type 1 or more")
-    if isinstance(images, Tensor) and (images.ndim != 4 or images.shape[1] != 3):
-        raise UserError(f"predict: images have shape {tuple(images.shape)}; give (B, 3, H, W) in [0, 1], or files")
-    found = load_classified(model, spec, weights=weights, device=device, dtype=dtype)
-    if isinstance(images, Tensor):
-        return _of_tensor(found, images, top, batch)
-    return _of_files(found, image_files([images] if isinstance(images, str | Path) else images), top, batch)
+def predict(model: Any, images: Tensor, top: int) -> list[Prediction]:
+    """The classes of a few pictures (B,3,H,W) in [0,1], for another task. model: an address, or what it loads."""
+    return _of_tensor(load_classified(model), images, top, 0)
 
 
 def image_files(paths: Sequence[str | Path]) -> list[Path]:
@@ -87,22 +102,20 @@ def image_files(paths: Sequence[str | Path]) -> list[Path]:
     return files
 
 
-def _of_tensor(model: VisionModel, images: Tensor, top: int, batch: int) -> Iterator[Prediction]:
-    for first in range(0, len(images), batch):
-        for place, answers in enumerate(_answers(model, images[first : first + batch], top), start=first):
-            yield Prediction(str(place), answers)
+def _are_tensors(images: Sequence[Any]) -> bool:
+    return bool(images) and all(isinstance(image, Tensor) for image in images)
 
 
-def _of_files(model: VisionModel, files: list[Path], top: int, batch: int) -> Iterator[Prediction]:
-    size = (model.spec.height, model.spec.width)
-    for first in range(0, len(files), batch):
-        part = files[first : first + batch]
-        skipped: dict[str, str] = {}
-        answers: dict[int, tuple[Answer, ...]] = {}
-        for read in batched((Picture(k, str(k), file, -1) for k, file in enumerate(part)), size, batch, skipped):
-            answers |= dict(zip(read.places.tolist(), _answers(model, read.images, top), strict=True))
-        for place, file in enumerate(part):
-            yield Prediction(str(file), answers.get(place, ()), skipped.get(str(place), ""))
+def _tensor_of(images: Sequence[Tensor]) -> Tensor:
+    """Pictures of one size as one tensor."""
+    shapes = {tuple(image.shape) for image in images}
+    if len(shapes) > 1 or images[0].ndim != 3 or len(images[0]) != 3:
+        raise UserError(f"predict: images of {next(iter(shapes))}; give (B, 3, H, W) in [0, 1], or files")
+    return torch.stack(list(images))
+
+
+def _of_tensor(model: VisionModel, images: Tensor, top: int, first: int) -> list[Prediction]:
+    return [Prediction(str(place), found) for place, found in enumerate(_answers(model, images, top), start=first)]
 
 
 def _answers(model: VisionModel, images: Tensor, top: int) -> list[tuple[Answer, ...]]:

@@ -1,0 +1,186 @@
+"""A classifier on one condition after the other: the clean pictures, or one corruption at one severity.
+
+Each condition is kept in the run folder when it is finished, and a run that was stopped goes on with the next.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from bothways.data.corrupted import SEVERITIES, Batch, Picture, batched, clean_pictures, find_corrupted
+from bothways.data.corruptions import SEVERITIES as LEVELS
+from bothways.data.corruptions import corrupt
+from bothways.judging.accuracy import scores
+from bothways.judging.classes import outputs_of_labels
+from bothways.judging.tally import Tally, evaluate
+from bothways.models.classifiers import finetuned_facts
+from bothways.numerics.draws import Draws, picture_seed
+from bothways.runs.citations import flow_citations
+from bothways.runs.experiment import Experiment
+from bothways.runs.provenance import model_facts
+from bothways.tasks.work import Where, Work
+from bothways.types import Frame, UserError, VisionModel
+
+CLEAN = "clean"
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Pictures, what is done to them, and which outputs are right.
+
+    kind: "clean", or a corruption. source: the address of its pictures, count: how many. outputs: (L,) which output a
+    label is. read: gives the pictures, one by one. change: (images, places) -> images, what is done to a batch.
+    model: in place of the evaluation's own, with the same classes.
+    """
+
+    kind: str
+    severity: int
+    source: str
+    count: int
+    outputs: Tensor
+    read: Callable[[], Iterator[Picture]]
+    change: Callable[[Tensor, Tensor], Tensor] | None = None
+    model: VisionModel | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind} {self.severity}" if self.severity else self.kind
+
+
+@dataclass
+class ConditionsWork(Work):
+    """A frame a batch. facts: what measures.json says besides; batch: pictures at a time.
+
+    scores: {name of a finished condition: ``accuracy.scores``}; hits: {name: (pictures,) 1 right, 0 wrong, -1 unseen};
+    skipped: {the name of a picture that cannot be read: why}.
+    """
+
+    model: VisionModel
+    conditions: list[Condition]
+    facts: dict[str, Any]
+    batch: int
+    experiment: Experiment
+    scores: dict[str, dict[str, Any]] = field(default_factory=dict)
+    hits: dict[str, Tensor] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+    doing = "evaluating"
+    done_word = "evaluated"
+
+    def __post_init__(self) -> None:
+        state = None if self.experiment.folder is None else self.experiment.folder.load_state()
+        if state is not None:
+            self.hits, self.scores, self.skipped = state[0], state[1]["done"], state[1]["skipped"]
+
+    @abstractmethod
+    def measures(self) -> dict[str, Any]: ...
+
+    @property
+    def left(self) -> list[Condition]:
+        """The conditions that are not finished."""
+        return [condition for condition in self.conditions if condition.name not in self.scores]
+
+    @property
+    def steps(self) -> int:
+        return self._batches_of(self.conditions)
+
+    @property
+    def done(self) -> int:
+        return self.steps - self._batches_of(self.left)
+
+    def _batches_of(self, conditions: list[Condition]) -> int:
+        """How many batches these are, where every picture can be read."""
+        return sum(-(-condition.count // self.batch) for condition in conditions)
+
+    def frames(self) -> Iterator[Frame]:
+        """A frame after every batch; a finished condition is kept. Raises UserError where no picture can be read."""
+        total, step = max(1, self.steps), self.done
+        for condition in self.left:
+            tally = Tally(condition.count)
+            for frame in evaluate(condition.model or self.model, self._read(condition), tally):
+                step += 1
+                yield Frame(step, min(1.0, step / total), None, frame.stats)
+            if not tally.n:
+                raise UserError(f"{condition.name}: none of {condition.count} pictures can be read; look at the data")
+            self.scores[condition.name] = scores(tally, self.model.spec, condition.kind == CLEAN)
+            self.hits[condition.name] = tally.hits
+            if self.experiment.folder is not None:
+                self.experiment.folder.save_state(self.hits, {"done": self.scores, "skipped": self.skipped})
+
+    def _read(self, condition: Condition) -> Iterator[Batch]:
+        spec = self.model.spec
+        for batch in batched(condition.read(), (spec.height, spec.width), self.batch, self.skipped):
+            low, high = int(batch.labels.min()), int(batch.labels.max())
+            if low < 0:
+                raise UserError(f"data {condition.source!r} has pictures without a label; give each a class")
+            if high >= len(condition.outputs):
+                raise UserError(
+                    f"data {condition.source!r} has label {high} and model {self.model.name!r} "
+                    f"{self.model.spec.count} classes; give data of the same classes"
+                )
+            images = batch.images if condition.change is None else condition.change(batch.images, batch.places)
+            yield Batch(images, condition.outputs[batch.labels], batch.places)
+
+
+def begun(task: str, model: VisionModel, settings: Mapping[str, Any], where: Where) -> Experiment:
+    """The run of an evaluation."""
+    tables = {"settings": settings, "model": {**model_facts(model), **finetuned_facts(model.name)}}
+    return Experiment.begin(task, tables, **where.as_options(), device=str(getattr(model, "device", "cpu")))
+
+
+def flow_papers(model: VisionModel) -> list[str]:
+    """The papers behind a classifier that was made of a flow; none of another."""
+    facts = finetuned_facts(model.name)
+    if not facts:
+        return []
+    read = ["activations"] if facts["kind"] in ("activations", "both") else []
+    return flow_citations(*read, path=facts["path"], coupling=facts["coupling"])
+
+
+# ---- conditions ----------------------------------------------------------------------------------------------------
+
+
+def clean_condition(model: VisionModel, data: str | Path, split: str, limit: int | None) -> tuple[Condition, str]:
+    """The pictures as they are, and whether labels go by "name" or "number". Raises UserError for no picture."""
+    classes, count, _ = clean_pictures(data, split, limit)
+    if not count:
+        raise UserError(f"data {str(data)!r} holds no picture; type a parquet file or a folder with a folder a class")
+    outputs, matched = outputs_of_labels(model.spec, model.name, classes, str(data))
+    return Condition(CLEAN, 0, str(data), count, outputs, lambda: clean_pictures(data, split, limit)[2]), matched
+
+
+def offline_conditions(clean: Condition, seed: int) -> list[Condition]:
+    """Every corruption of ``data.corruptions`` at every severity, each picture's noise of its own seed."""
+
+    def by(kind: str, level: float) -> Callable[[Tensor, Tensor], Tensor]:
+        def change(images: Tensor, places: Tensor) -> Tensor:
+            found = corrupt(images, kind, level, Draws([picture_seed(seed, place) for place in places.tolist()]))
+            return (255 * found).round() / 255  # as a file holds it
+
+        return change
+
+    return [
+        Condition(kind, severity, clean.source, clean.count, clean.outputs, clean.read, by(kind, level))
+        for kind, levels in LEVELS.items()
+        for severity, level in enumerate(levels, start=1)
+    ]
+
+
+def folder_conditions(
+    model: VisionModel, folder: str | Path, limit: int | None
+) -> tuple[list[Condition], dict[str, Any]]:
+    """Those of a set of corrupted pictures on disk, and the facts of the set: {"set", "checked", "matched"}."""
+    found = find_corrupted(folder)
+    outputs, matched = outputs_of_labels(model.spec, model.name, found.classes, str(folder))
+    count = found.count if limit is None else min(limit, found.count)
+
+    def read(kind: str, severity: int) -> Callable[[], Iterator[Picture]]:
+        return lambda: found.pictures(kind, severity, limit)
+
+    conditions = [Condition(k, s, str(folder), count, outputs, read(k, s)) for k in found.kinds for s in SEVERITIES]
+    return conditions, {"set": found.name, "checked": found.checked, "matched": matched}
