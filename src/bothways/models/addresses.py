@@ -106,7 +106,7 @@ def _finetuned(address: str, spec: ModelSpec | None, fresh: bool) -> Loaded:
         raise UserError(f"classifier {str(path)!r} cannot be used: {type(error).__name__}: {error}") from error
     load_weights(classifier, path.with_suffix(".safetensors"))
     seen: dict[str, Any] = {"size": flow.spec.size, "mean": (0.0,) * 3, "std": (1.0,) * 3, "classes": classes}
-    told = {"feature_layer": FEATURE_LAYER, "source": flow.spec.source, "licence": flow.spec.licence}
+    told: dict[str, Any] = {"feature_layer": FEATURE_LAYER, "source": flow.spec.source, "licence": flow.spec.licence}
     return Loaded(PictureClassifier(classifier), ModelSpec(**seen, **told))
 
 

@@ -96,7 +96,7 @@ def accuracy_grid(found: Mapping[str, Any]) -> Grid:
     if corrupted:
         shares += [(row["corruption"], row, row["n"]) for row in corrupted["by_corruption"]]
         shares.append(("all corruptions", corrupted["mean"], corrupted["mean"]["n"]))
-    rows = [(name, percent_of(share), f"{n:,}") for name, share, n in shares]
+    rows: list[tuple[str, ...]] = [(name, percent_of(share), f"{n:,}") for name, share, n in shares]
     return Grid(("pictures", "accuracy (95 %)", "n"), rows, f"corrupted: {corrupted['set']}" if corrupted else "")
 
 

@@ -127,7 +127,9 @@ def prepare(config: SampleConfig, where: Where) -> Sampling:
             f"--data {config.data} is for the judges, and there is none; type --judge bundled:cifar10-resnet"
         )
     references = find_references(jury, config.data)
-    settings = config.model_dump(exclude={"flow"}) | {"judges": [judge.name for judge in (*jury, *own_measures)]}
+    settings = config.model_dump(exclude={"flow"}) | {
+        "judges": [*(model.name for model in jury), *(entry.name for entry in own_measures)]
+    }
     tables = {"settings": settings, "model": flow_facts(flow)}
     experiment = Experiment.begin("sample", tables, **where.as_options(), device=config.device, of=config.n)
     sampling = Sampling(config, flow, solver, times, jury, references, own_measures, experiment)
