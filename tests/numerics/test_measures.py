@@ -11,27 +11,11 @@ import scipy.stats
 import torch
 
 from bothways.numerics import measures
-from bothways.numerics.intervals import wilson_interval
 from bothways.types import UserError
 
 
 def _normal(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-
-
-@pytest.mark.parametrize(("hits", "n", "confidence"), [(0, 10, 0.95), (10, 10, 0.95), (7, 10, 0.95), (81, 263, 0.99)])
-def test_wilson_is_scipys(hits, n, confidence):
-    truth = scipy.stats.binomtest(hits, n).proportion_ci(confidence, method="wilson")
-    assert wilson_interval(hits, n, confidence) == pytest.approx((truth.low, truth.high), abs=1e-12)
-
-
-def test_wilson_known_numbers_and_ends():
-    # Newcombe 1998, Statistics in Medicine 17, table I: 81 of 263 and 0 of 20.
-    assert wilson_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
-    assert wilson_interval(0, 20) == pytest.approx((0.0, 0.1611), abs=5e-5)
-    assert wilson_interval(0, 0) == (0.0, 1.0)
-    with pytest.raises(UserError, match="hits=3, n=2"):
-        wilson_interval(3, 2)
 
 
 def test_frechet_of_diagonal_gaussians_is_the_closed_form():

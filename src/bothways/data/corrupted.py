@@ -79,7 +79,7 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class CorruptedSet:
-    """name, checked: what it is, and how that is known. classes: their names, () where labels are numbers only.
+    """name, checked: what it is, and how that was verified. classes: their names, () where labels are numbers only.
 
     kinds: the corruptions. count: pictures of one corruption at one severity. read: (kind, severity, rows) -> pictures.
     """
@@ -100,7 +100,7 @@ class CorruptedSet:
 def clean_pictures(
     address: str | Path, split: str, limit: int | None
 ) -> tuple[tuple[str, ...], int, Iterator[Picture]]:
-    """The class names, how many, and the pictures at an address of ``load_images``, read as they are asked for."""
+    """The class names, how many, and the pictures at an address of ``load_images``, read when they are needed."""
     found = find_images(address, split=split, limit=limit)
     return found.classes, found.count, (Picture(place, *entry) for place, entry in enumerate(found.entries))
 

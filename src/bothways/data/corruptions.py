@@ -1,4 +1,4 @@
-"""Ways to take a picture away from the real ones, by a known amount: a table of kinds.
+"""Ways to take a picture away from the real ones, by a stated amount: a table of kinds.
 
     noise       x + level * N(0, 1)                                level in units of the [0, 1] image
     blur        x * Gaussian of standard deviation level           level in pixels at 32 pixels, scaled with the picture

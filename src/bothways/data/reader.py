@@ -1,4 +1,4 @@
-"""Batches of pictures by number, read and decoded as they are asked for: what ``data.loader.ahead`` makes ahead.
+"""Batches of pictures by number, read and decoded when they are needed: what ``data.loader.ahead`` makes ahead.
 
     batch k = pictures k B .. min((k + 1) B, N) - 1, but for those that cannot be read, which are named
 

@@ -1,4 +1,4 @@
-"""What an evaluation found of one condition, and over several, as measures["evaluation"] has it."""
+"""Accuracy and calibration of one condition, and over several, as measures["evaluation"] has them."""
 
 from __future__ import annotations
 

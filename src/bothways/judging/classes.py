@@ -1,4 +1,4 @@
-"""Which classifier is asked, and which of its outputs a label of the data is."""
+"""The classifier of an evaluation, and which of its outputs a label of the data is."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def load_classified(
 
 
 def outputs_of_labels(spec: ModelSpec, model: str, classes: Sequence[str], data: str) -> tuple[Tensor, str]:
-    """(L,) which output each label of the data is, and "name" or "number": how that was found.
+    """(L,) which output each label of the data is, and whether that goes by "name" or "number".
 
     By name where data and model have names (models/class_names.py), else by number. classes: the names of the data, ()
     where labels are numbers only. model, data: for the message.

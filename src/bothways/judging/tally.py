@@ -1,4 +1,4 @@
-"""Ask a classifier about labelled pictures, a batch at a time: pictures + labels -> frames, and what they add up to.
+"""A classifier on labelled pictures, a batch at a time: pictures + labels -> frames, and what they add up to.
 
     top-1 = mean [y = argmax_k f_k(x)],   top-5 = mean [y among the 5 largest],   NLL = -mean log softmax(f(x))_y
 

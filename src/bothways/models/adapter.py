@@ -201,7 +201,7 @@ class Adapter:
             handle.remove()
 
     def _check(self) -> None:
-        """One forward pass at the stated size, so that wrong facts are found before anything is drawn."""
+        """One forward pass at the stated size, so that wrong facts are refused before anything is drawn."""
         double = any(p.dtype == torch.float64 for p in self.module.parameters())
         kind = torch.float64 if double else torch.float32
         probe = torch.full((1, 3, self.spec.height, self.spec.width), 0.5, device=self.device, dtype=kind)

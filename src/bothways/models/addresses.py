@@ -193,7 +193,7 @@ SCHEMES: dict[str, Scheme] = {  # what stands before the colon, or one of these 
 
 
 def scheme_of(address: str) -> tuple[str, str]:
-    """(the row of ``SCHEMES``, "" for no known kind of address; what its reader takes)."""
+    """(the row of ``SCHEMES``, "" for no kind of address; what its reader takes)."""
     if find_classifier(address) is not None:
         return FINETUNED, address
     scheme, colon, rest = address.partition(":")

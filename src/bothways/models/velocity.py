@@ -87,7 +87,7 @@ class Flow(nn.Module):
 
 @torch.no_grad()
 def check_flow(flow: Flow) -> Flow:
-    """Ask for one velocity at the stated size, so that wrong facts are refused before anything is walked."""
+    """Compute one velocity at the stated size, so that wrong facts are refused before anything is walked."""
     flow.path(torch.ones(1))  # an unknown name is refused
     like = next(flow.network.parameters(), torch.empty(0))
     kind = torch.float64 if like.dtype == torch.float64 else torch.float32

@@ -20,13 +20,13 @@ NAMED = 8  # skipped pictures that the page names
 
 
 def facts_of(measures: Facts) -> Facts | None:
-    """What was found of a classifier, or None for a run that asked none."""
+    """The evaluation of a run, or None for a run without one."""
     facts = measures.get("evaluation")
     return facts if isinstance(facts, Mapping) else None
 
 
 def section(measures: Facts) -> dict[str, Any] | None:
-    """What the template shows, in the form of a flow's section; None for a run that asked no classifier."""
+    """What the template shows, in the form of a flow's section; None for a run without an evaluation."""
     facts = facts_of(measures)
     if facts is None:
         return None
