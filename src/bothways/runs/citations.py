@@ -173,8 +173,12 @@ def reference_of(kind: str, given: Any) -> str:
 
 
 def flow_citations(*used: str, path: Any = None, coupling: Any = None) -> list[str]:
-    """The papers behind a run of a flow: flow matching and PRG, those of the path and coupling, and others by key."""
-    return cited("flow", "prg", reference_of("path", path), reference_of("coupling", coupling), *used)
+    """The papers behind a run of a flow: flow matching and PRG, those of the path and coupling, and others by key.
+
+    A path that no name of the registry stands for, such as the table of levels of a diffusion model, has none.
+    """
+    named = path if not isinstance(path, str) or path in registry.names("path") or registry.is_address(path) else None
+    return cited("flow", "prg", reference_of("path", named), reference_of("coupling", coupling), *used)
 
 
 def registry_citations(chosen: Iterable[tuple[str, Any]]) -> list[str]:
