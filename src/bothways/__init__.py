@@ -53,7 +53,6 @@ if TYPE_CHECKING:
     from bothways.models.loader import load_classifier, load_flow, load_model
     from bothways.numerics.spectra import Spectrum
     from bothways.synthesis.dsf.score import dsf, dsf_score
-    from bothways.tasks.explain.run import explain
     from bothways.tasks.features.result import FeatureTables
     from bothways.tasks.finetune.run import Finetuned, finetune
     from bothways.tasks.pictures import Result
@@ -67,7 +66,6 @@ _SHELF = {
     "load_flow": "models.loader",
     "load_images": "data.sources",
     "load_model": "models.loader",
-    "explain": "tasks.explain.run",
     "load_classifier": "models.loader",
     "decode": "models.encoding",
     "encode": "models.encoding",

@@ -61,8 +61,8 @@ def test_mistakes_are_one_line(data, tmp_path, capfd) -> None:
     for wrong, told in (
         (("--classes", "anchor", "barrel"), "3 or more"),
         (("--classes", "anchor", "barrel", "drgon"), "dragon"),
-        (("--n", 1), "--n 1"),
-        (("--real", 3), "--real 3"),
+        (("--n", 1), "n=1"),
+        (("--real", 3), "real=3"),
     ):
         code, _, complaint = run(capfd, TOY, "--data", data, "--out", tmp_path / "x", *wrong)
         assert code == 2

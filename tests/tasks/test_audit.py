@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 import bothways
-from bothways import ModelSpec, RunError, UserError
+from bothways import ModelSpec, RunError, UserError, explain
 from bothways.data.builtin import DIGITS
 from bothways.data.sources import load_images
 from bothways.models.adapter import Adapter
@@ -22,7 +22,7 @@ from bothways.runs import RunFolder, to_png
 from bothways.tasks.explain.entanglement import _columns, _same, viewers
 from bothways.tasks.explain.limits import beyond, read_limits
 from bothways.tasks.explain.measures import Compared, Shown, as_map, audit_layers, features_of, nearest
-from bothways.tasks.explain.run import explain, prepare_audit
+from bothways.tasks.shelf import work_of
 
 SIZE, PLANTED = 16, 3
 DIGIT_NAMES = tuple(map(str, range(10)))
@@ -114,14 +114,23 @@ def test_a_finished_audit_is_measured_again_to_the_same(audits) -> None:
     again = explain(trained(True), data=DIGITS, n=4, real=25, steps=20, judges=[], out=audits[True], resume=True)
     assert json.loads(json.dumps(again)) == facts(audits[True])
     with pytest.raises(UserError, match="seed was 0"):
-        prepare_audit(
-            trained(True), data=DIGITS, n=4, real=25, steps=20, judges=[], seed=1, out=audits[True], resume=True
+        work_of(
+            "explain",
+            trained(True),
+            data=DIGITS,
+            n=4,
+            real=25,
+            steps=20,
+            judges=[],
+            seed=1,
+            out=audits[True],
+            resume=True,
         )
 
 
 def test_a_stopped_audit_goes_on_to_the_same_pictures(audits, tmp_path) -> None:
     out = tmp_path / "run"
-    audit = prepare_audit(trained(True), data=DIGITS, n=4, real=25, steps=20, judges=[], out=out)
+    audit = work_of("explain", trained(True), data=DIGITS, n=4, real=25, steps=20, judges=[], out=out)
     frames = audit.run()
     for _ in range(33):
         next(frames)
@@ -146,20 +155,20 @@ def test_limits_are_read_and_held(audits) -> None:
 def test_bad_requests_are_one_line(tmp_path) -> None:
     model = trained(False)
     with pytest.raises(UserError, match="3 or more"):
-        prepare_audit(model, ["1", "2"], data=DIGITS)
+        work_of("explain", model, data=DIGITS, classes=["1", "2"])
     with pytest.raises(UserError, match="no class 'x'"):
-        prepare_audit(model, ["1", "2", "x"], data=DIGITS)
-    with pytest.raises(UserError, match="--n 1"):
-        prepare_audit(model, data=DIGITS, n=1)
+        work_of("explain", model, data=DIGITS, classes=["1", "2", "x"])
+    with pytest.raises(UserError, match="n=1"):
+        work_of("explain", model, data=DIGITS, n=1)
     for name in ("0", "1", "2"):
         (tmp_path / name).mkdir()
         for i in range(4 if name == "2" else 12):
             (tmp_path / name / f"{i}.png").write_bytes(to_png(torch.rand(3, 8, 8, generator=generator(i))))
     with pytest.raises(UserError, match="4 pictures of class '2'"):
-        prepare_audit(model, ["0", "1", "2"], data=tmp_path)
+        work_of("explain", model, data=tmp_path, classes=["0", "1", "2"])
     big = ModelSpec(SIZE, (0.0,) * 3, (1.0,) * 3, 30, feature_layer="pool")
     with pytest.raises(UserError, match="30 classes; type some"):
-        prepare_audit(bothways.load_model(PlainNet(30), big), data=DIGITS)
+        work_of("explain", bothways.load_model(PlainNet(30), big), data=DIGITS)
 
 
 def test_a_corrupt_picture_is_named_and_left_out(tmp_path) -> None:
@@ -169,7 +178,7 @@ def test_a_corrupt_picture_is_named_and_left_out(tmp_path) -> None:
             (tmp_path / name / f"{i}.png").write_bytes(to_png(torch.rand(3, 8, 8, generator=generator(i))))
     (tmp_path / "1" / "5.png").write_bytes(b"not a picture")
     with pytest.warns(UserWarning, match="1 unreadable"):
-        audit = prepare_audit(trained(False), ["0", "1", "2"], data=tmp_path, judges=[], n=2)
+        audit = work_of("explain", trained(False), data=tmp_path, classes=["0", "1", "2"], judges=[], n=2)
     assert audit.facts["data"]["pictures"] == {"0": 12, "1": 11, "2": 12}
     assert len(audit.facts["data"]["skipped"]) == 1
 
@@ -209,19 +218,19 @@ def test_a_picture_that_cannot_be_read_takes_no_place(tmp_path) -> None:
             (tmp_path / name / f"{i}.png").write_bytes(to_png(torch.rand(3, 8, 8, generator=generator(i))))
     (tmp_path / "1" / "0.png").write_bytes(b"not a picture")
     with pytest.warns(UserWarning, match="1 unreadable"):
-        audit = prepare_audit(named(DIGIT_NAMES), ["0", "1", "2"], data=tmp_path, judges=[], n=2, real=10)
+        audit = work_of("explain", named(DIGIT_NAMES), data=tmp_path, classes=["0", "1", "2"], judges=[], n=2, real=10)
     assert audit.facts["data"]["pictures"] == {"0": 10, "1": 10, "2": 10}
 
 
 def test_data_without_labels_are_said_to_have_none(tmp_path) -> None:
     (tmp_path / "0.png").write_bytes(to_png(torch.rand(3, 8, 8, generator=generator(0))))
     with pytest.raises(UserError, match="no picture that is labelled"):
-        prepare_audit(named(DIGIT_NAMES), ["0", "1", "2"], data=tmp_path, judges=[], n=2)
+        work_of("explain", named(DIGIT_NAMES), data=tmp_path, classes=["0", "1", "2"], judges=[], n=2)
 
 
 def test_a_model_of_two_classes_is_not_told_to_name_three() -> None:
     with pytest.raises(UserError, match="has 2 classes"):
-        prepare_audit(named(2), data=DIGITS)
+        work_of("explain", named(2), data=DIGITS)
 
 
 def test_what_is_not_finite_ends_the_audit() -> None:

@@ -3,7 +3,6 @@
 from bothways.cli import (  # each adds its commands to app; --help lists them in this order
     classify,
     draw,
-    explain,
     flow,
     lists,
     make,
@@ -16,7 +15,6 @@ __all__ = [
     "app",
     "classify",
     "draw",
-    "explain",
     "flow",
     "lists",
     "main",

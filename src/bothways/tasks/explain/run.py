@@ -7,96 +7,104 @@ OUT/measures.json      {"audit": ...}, from which ``tasks/explain/section.py`` m
 
 from __future__ import annotations
 
-import time
-from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from bothways.data.sources import decoded, find_images
 from bothways.data.splits import held_out
-from bothways.judging.classes import outputs_of_labels
 from bothways.judging.judges import find_jury
 from bothways.models.adapter import Adapter
 from bothways.models.loader import load_model
-from bothways.runs import RunFolder, to_png
-from bothways.runs.experiment import ending
+from bothways.runs import to_png
+from bothways.runs.experiment import Experiment
 from bothways.runs.files import plain, replace_file
-from bothways.runs.provenance import peak_memory, versions
-from bothways.tasks.demo.run import LIGHTER
+from bothways.runs.provenance import model_facts
 from bothways.tasks.explain import measures as measure
+from bothways.tasks.explain.config import ExplainConfig
 from bothways.tasks.explain.entanglement import entanglement, viewers
+from bothways.tasks.explain.limits import beyond, read_limits
+from bothways.tasks.explain.real import real_pictures
+from bothways.tasks.explain.result import Audit
 from bothways.tasks.generate.drawing import Drawing
 from bothways.tasks.generate.roles import find_classes
-from bothways.tasks.generate.run import conclude, in_folder, prepare
 from bothways.tasks.pictures import Result
-from bothways.types import Frame, ModelSpec, UserError
+from bothways.tasks.shelf import work_of
+from bothways.tasks.work import Grid, Where, Work
+from bothways.types import Frame, RunError, UserError
 
 RECIPES = ("icons", "das")
-SMALL = 64  # pixels of a side under which ``das``, made for large pictures, takes the demo's longer steps
-OF_SMALL = LIGHTER["das"]
-CLASSES_AT_MOST = 20  # that are audited without being asked for
+SMALL = 64  # pixels of a side under which ``das``, made for large pictures, takes fewer and longer steps
+DAS_OF_SMALL: dict[str, Any] = {"ascent.steps": 40, "ascent.rms": 0.08, "views.copies": 2}
+CLASSES_AT_MOST = 20  # that are audited where none is named
 CLASSES_AT_LEAST = 3  # a class is held to the median of the others
-PORTRAITS, REAL, REAL_AT_LEAST = 6, 100, 10
 REAL_FOLDER, TRAIT_FOLDER = "real", "traits"
 OWN = (f"{REAL_FOLDER}/*.png", f"{TRAIT_FOLDER}/*.png", "audit.html")
+PAIRS_SHOWN = 8
 
 
+@final
 @dataclass
-class Audit:
-    """``run`` draws and yields frames, ``finish`` measures and gives measures["audit"]."""
+class AuditWork(Work):
+    """labels: the classes. real: their real pictures. jury: who is asked what else is seen. drawings: by recipe."""
 
+    config: ExplainConfig
     model: Adapter
     labels: list[int]
     real: measure.Shown
     jury: list[Adapter]
     drawings: dict[str, Drawing]
     facts: dict[str, Any]
-    folder: RunFolder | None = None
-    seconds: float = 0.0
+    experiment: Experiment
     drawn: dict[str, Result] = field(default_factory=dict)
+    doing = "drawing"
+    done_word = "drawn"
 
     @property
     def steps(self) -> int:
-        """How many frames ``run`` yields at most."""
-        return sum(drawing.settings.steps * len(drawing.batches()) for drawing in self.drawings.values())
+        return sum(drawing.steps for drawing in self.drawings.values())
 
-    def run(self) -> Generator[Frame, None, None]:
-        """Yield a frame after every step of every portrait. However it ends, the folder is left whole."""
-        began = time.monotonic()
-        with ending(self.folder, lambda: self._cost(began)):
-            for recipe, drawing in self.drawings.items():
-                with closing(drawing.run()) as frames:
-                    for _, frame in frames:
-                        yield frame
-                self.drawn[recipe] = conclude(drawing)
-        self.seconds += time.monotonic() - began
+    @property
+    def done(self) -> int:
+        return sum(drawing.done for drawing in self.drawings.values())
 
-    def finish(self) -> dict[str, Any]:
-        """Measure what was drawn, and keep it; what no number can be had for is None, as in measures.json."""
-        began = time.monotonic()
-        try:
-            found = plain({**self.facts, **self._measured()})
-        except BaseException as error:
-            if self.folder is not None:
-                state = "failed" if isinstance(error, Exception) else "stopped"
-                self.folder.finish(state, f"drawn but not measured ({error}); type --resume to go on")
-            raise
-        cost = self._cost(began)
-        if self.folder is not None:
-            papers = [entry for result in self.drawn.values() for entry in result.measures["citations"]]
-            self.folder.write_measures({"audit": found, "cost": cost, "citations": list(dict.fromkeys(papers))})
-            self.folder.finish("complete", **cost)
-        return found
+    def frames(self) -> Iterator[Frame]:
+        """A frame after every step of every portrait."""
+        for recipe, drawing in self.drawings.items():
+            yield from drawing.run()
+            self.drawn[recipe] = drawing.finish()
 
-    def _cost(self, began: float) -> dict[str, Any]:
-        return {"seconds": self.seconds + time.monotonic() - began, "peak_mb": peak_memory(self.model.device)}
+    def measures(self) -> dict[str, Any]:
+        found = plain({**self.facts, **self._measured()})
+        Audit.model_validate(found)
+        papers = [entry for result in self.drawn.values() for entry in result.measures["citations"]]
+        return {"audit": found, "citations": list(dict.fromkeys(papers))}
+
+    def result(self, measures: dict[str, Any]) -> dict[str, Any]:
+        return measures["audit"]
+
+    def plan(self) -> str:
+        return f"{self.config.n} portraits of {len(self.labels)} classes would be drawn by {' and '.join(RECIPES)}"
+
+    def summary(self, result: dict[str, Any], out: Path | None) -> Iterator[str | Grid]:
+        return told_of_audit(result)
+
+    def page(self, out: Path | None) -> Path | None:
+        if out is None:
+            return None
+        from bothways.tasks.explain.section import write_audit
+
+        return write_audit(out, hide_data=self.config.hide_data)
+
+    def check(self, result: dict[str, Any], page: Path | None) -> None:
+        exceeded = beyond(result, read_limits(self.config.fail_on or ()))
+        if exceeded:
+            raise RunError("; ".join(exceeded) + (f"; see {page}" if page is not None else ""))
+
+    # ---- what is measured ------------------------------------------------------------------------------------------
 
     def _measured(self) -> dict[str, Any]:
         drawn = measure.Shown(
@@ -149,79 +157,80 @@ class Audit:
         label = int(self.real.labels[place])
         found = {key: record[key] for key in ("recipe", "index", "class", "seed", "own_probability")}
         found |= {"number": row, "nearest": {"class": self.model.spec.class_name(label), "cosine": cosine}}
-        if self.folder is not None:
+        if self.experiment.folder is not None:
             found |= {key: f"{record['recipe']}/{record[key]}" for key in ("file", "alpha")}
             found["nearest"]["file"] = self._kept(REAL_FOLDER, place, self.real.images[place])
         return found
 
     def _kept(self, folder: str, number: int, picture: Tensor) -> str | None:
         """The name of a picture that is written beside the measures."""
-        if self.folder is None:
+        run = self.experiment.folder
+        if run is None:
             return None
         name = f"{folder}/{number:05d}.png"
-        (self.folder.path / folder).mkdir(exist_ok=True)
-        replace_file(self.folder.path / name, to_png(picture))
+        (run.path / folder).mkdir(exist_ok=True)
+        replace_file(run.path / name, to_png(picture))
         return name
 
 
-def prepare_audit(
-    model: str | Path | nn.Module | Adapter,
-    classes: Sequence[str | int] | None = None,
-    *,
-    data: str | Path,
-    n: int = PORTRAITS,
-    real: int = REAL,
-    seed: int = 0,
-    steps: int | None = None,
-    judges: Sequence[str | Adapter] | None = None,
-    spec: ModelSpec | None = None,
-    weights: str | Path | None = None,
-    device: str = "cpu",
-    dtype: str = "float32",
-    out: str | Path | None = None,
-    overwrite: bool = False,
-    resume: bool = False,
-) -> Audit:
-    """Everything of ``explain`` that can be refused, before the first step."""
+def told_of_audit(found: dict[str, Any]) -> Iterator[str | Grid]:
+    """A row a class, the least consistent with the data first, and a line for each of the clearest pairs."""
+    rows: list[tuple[str, ...]] = []
+    for own in sorted(found["classes"], key=lambda own: -own["consistency"]["value"]):
+        facts, right = own["consistency"], own["accuracy"]
+        bounds = f" ({facts['low']:.2f}-{facts['high']:.2f})" if facts["low"] is not None else ""
+        flag = "worth a look" if own["worth_a_look"] else ""
+        rows.append((own["name"], f"{facts['value']:.2f}{bounds}", flag, f"{right['value']:.0%}"))
+    yield Grid(("class", "consistency (95 %)", "", "real pictures named right"), rows, "worst first")
+    pairs = [(viewer, pair) for viewer in found["entanglement"] for pair in viewer["pairs"]]
+    for viewer, pair in sorted(pairs, key=lambda both: both[1]["p"])[:PAIRS_SHOWN]:
+        by = "the model itself" if viewer["own"] else viewer["viewer"]
+        share, real = pair["share"], pair["real_share"]
+        yield f"{pair['seen']} in {share:.0%} of portraits of {pair['class']} ({real:.0%} of real ones), says {by}"
+
+
+def prepare(config: ExplainConfig, where: Where) -> AuditWork:
+    """Everything of ``explain`` that can be refused, before a run folder is touched."""
+    model = config.model
     if not isinstance(model, Adapter):
-        model = load_model(model, spec, weights=weights, device=device, dtype=dtype)
-    labels = _classes(model, classes)
-    if n < 2 or real < REAL_AT_LEAST:
-        raise UserError(f"--n {n}, --real {real}: the least are 2 portraits and {REAL_AT_LEAST} real pictures a class")
-    pictures, skipped = _real_pictures(model, labels, data, real)
-    jury = viewers(find_jury(model, judges))
+        model = load_model(model, config.spec, weights=config.weights, device=config.device, dtype=config.dtype)
+    labels = audited_classes(model, config.classes)
+    real, skipped = real_pictures(model, labels, config.data, config.real)
+    jury = viewers(find_jury(model, config.judges))
+    names = [model.spec.class_name(label) for label in labels]
     facts = {
-        "data": {"address": str(data), "split": held_out(data), "skipped": skipped}
-        | {"pictures": {model.spec.class_name(label): len(pictures.rows(label)) for label in labels}},
-        "settings": {"n": n, "real": real, "seed": seed, "recipes": list(RECIPES)},
+        "data": {"address": str(config.data), "split": held_out(config.data), "skipped": skipped}
+        | {"pictures": {name: len(real.rows(label)) for name, label in zip(names, labels, strict=True)}},
+        "settings": {"n": config.n, "real": config.real, "seed": config.seed, "recipes": list(RECIPES)},
     }
-    asked = {
-        "command": "explain",
-        "n": n,
-        "real": real,
-        "seed": seed,
-        "steps": steps,
-        "dtype": model.dtype,
-        "data": str(data),
-    }
-    asked |= {"classes": [model.spec.class_name(label) for label in labels], "judges": [j.name for j in jury]}
-    told = {"settings": asked, "model": {"address": model.name}, "versions": versions()}
-    drawings = {}
-    for recipe in RECIPES:
-        small = max(model.spec.height, model.spec.width) < SMALL and recipe == "das"
-        how: dict[str, Any] = {**(OF_SMALL if small else {}), **({} if steps is None else {"steps": steps})}
-        how |= {"device": model.device, "dtype": model.dtype}
-        drawings[recipe] = prepare(model, labels, recipe, n=n, seed=seed, data=data, judges=[], alpha=True, **how)
-    audit = Audit(model, labels, pictures, jury, drawings, facts)
-    if out is not None:
-        audit.folder = RunFolder.create(out, told, own=OWN, overwrite=overwrite, resume=resume)
-        audit.seconds = float(audit.folder.status["seconds"])
+    settings = config.model_dump(exclude={"model", "spec", "hide_data", "fail_on"})
+    settings |= {"classes": names, "judges": [judge.name for judge in jury]}
+    settings |= {"device": model.device, "dtype": model.dtype}
+    drawings = {recipe: portraits(config, model, labels, recipe) for recipe in RECIPES}
+    tables = {"settings": settings, "model": model_facts(model)}
+    experiment = Experiment.begin("explain", tables, own=OWN, **where.as_options(), device=model.device)
+    if where.out is not None:
         for recipe, drawing in drawings.items():
-            in_folder(drawing, Path(out) / recipe, overwrite=overwrite, resume=resume)
-    return audit
+            drawing.begin(Where(Path(where.out) / recipe, where.overwrite, where.resume))
+    return AuditWork(config, model, labels, real, jury, drawings, facts, experiment)
 
 
-def _classes(model: Adapter, classes: Sequence[str | int] | None) -> list[int]:
+def portraits(config: ExplainConfig, model: Adapter, labels: Sequence[int], recipe: str) -> Drawing:
+    """The drawing of all portraits by a recipe, written nowhere yet. Nobody judges it: the audit does."""
+    small = recipe == "das" and max(model.spec.height, model.spec.width) < SMALL
+    how = dict(DAS_OF_SMALL) if small else {}
+    if config.steps is not None:
+        how["ascent.steps"] = config.steps
+    how |= {"models.device": model.device, "models.dtype": model.dtype, "judging.verdicts": False, "ascent.alpha": True}
+    drawing = work_of(
+        "generate", model, labels, n=config.n, recipe=recipe, seed=config.seed, data=config.data, **how
+    )  # fmt: skip
+    assert isinstance(drawing, Drawing)
+    return drawing
+
+
+def audited_classes(model: Adapter, classes: Sequence[str | int] | None) -> list[int]:
+    """Names or numbers as numbers; all of a model where none is named. Raises UserError for too few or many."""
     if classes is None and model.spec.count > CLASSES_AT_MOST:
         raise UserError(
             f"model {model.name!r} has {model.spec.count} classes; type some of them, such as "
@@ -236,61 +245,3 @@ def _classes(model: Adapter, classes: Sequence[str | int] | None) -> list[int]:
     if len(labels) < CLASSES_AT_LEAST:
         raise UserError(f"an audit holds each class to the others; type {CLASSES_AT_LEAST} or more after --classes")
     return labels
-
-
-def _real_pictures(
-    model: Adapter, labels: Sequence[int], data: str | Path, count: int
-) -> tuple[measure.Shown, list[str]]:
-    """The first ``count`` of each class in the held-out split; and the names of those that cannot be read."""
-    found = find_images(data, split=held_out(data))
-    outputs, _ = outputs_of_labels(model.spec, model.name, found.classes, str(data))
-    wanted = {place: label for place, label in enumerate(outputs.tolist()) if label in labels}
-    taken, skipped = Counter[int](), list[str]()
-
-    def some() -> Iterator[tuple[str, bytes, int]]:
-        for name, content, place in found.entries:
-            if (label := wanted.get(place)) is not None and taken[label] < count:
-                unreadable = len(skipped)
-                yield name, content, label
-                taken[label] += len(skipped) == unreadable  # one that cannot be read takes no place
-        if not taken:
-            raise UserError(
-                f"data {str(data)!r} has no picture that is labelled as a class of the audit; "
-                "give a folder with a sub-folder of pictures a class, or a parquet file with labels"
-            )
-
-    size = (model.spec.height, model.spec.width)
-    images, own = zip(*decoded(some(), size, str(data), skipped), strict=True)
-    shown = measure.Shown(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255, torch.tensor(own))
-    few = next((label for label in labels if len(shown.rows(label)) < REAL_AT_LEAST), None)
-    if few is not None:
-        raise UserError(
-            f"data {str(data)!r} has {len(shown.rows(few))} pictures of class {model.spec.class_name(few)!r} that can "
-            f"be read, and an audit needs {REAL_AT_LEAST}; give more, or leave the class out of --classes"
-        )
-    return shown, skipped
-
-
-def explain(
-    model: str | Path | nn.Module | Adapter,
-    classes: Sequence[str | int] | None = None,
-    *,
-    data: str | Path,
-    on_frame: Callable[[Frame], None] | None = None,
-    **options: Any,
-) -> dict[str, Any]:
-    """Audit a classifier: what the portraits of a class share that its real pictures do not, and what else is in them.
-
-    model: an address, an ``nn.Module`` with ``spec``, or what ``load_model`` gave. classes: names or numbers, three or
-    more; None takes all of a model of at most 20. data: labelled real pictures, which should not hold the shortcut that
-    is looked for. n (6): portraits of each class and recipe. options: real (100 pictures a class), seed, steps, judges,
-    spec, weights, device, dtype, out (a folder; None writes nothing), overwrite, resume. on_frame: after every step.
-    Returns {"classes": [{"name", "consistency", ...}], "entanglement": [...], "control", ...}.
-    Raises UserError for what cannot be asked.
-    """
-    audit = prepare_audit(model, classes, data=data, **options)
-    with closing(audit.run()) as frames:
-        for frame in frames:
-            if on_frame is not None:
-                on_frame(frame)
-    return audit.finish()

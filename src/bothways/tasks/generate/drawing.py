@@ -24,8 +24,9 @@ from bothways.tasks.generate.config import DrawingConfig
 from bothways.tasks.generate.problem import Problem, Setup
 from bothways.tasks.generate.request import Request
 from bothways.tasks.generate.result import measured
+from bothways.tasks.generate.scene import keep_scene
 from bothways.tasks.pictures import Result, told_of_pictures
-from bothways.tasks.work import Grid, Work
+from bothways.tasks.work import Grid, Where, Work
 from bothways.types import Frame
 
 PIXELS_AT_ONCE = 1_000_000  # copies x height x width x pictures of a batch: what fits in a gigabyte or two
@@ -97,6 +98,15 @@ class Drawing(Work):
         if parts := self.batches():
             self.first = parts[0], self._problem(parts[0])
             self.setup.check(self.request, self.first[1])
+
+    def begin(self, where: Where) -> None:
+        """Write to a run folder from here on. Raises UserError for a folder that cannot be taken."""
+        options = {**where.as_options(), "device": self.model.device, "of": len(self.request)}
+        self.experiment = Experiment.begin(self.task, self.tables, **options)
+        if (folder := self.experiment.folder) is not None:
+            self.take_up(folder)
+            if self.config.photo is not None or self.config.style is not None:
+                keep_scene(self.request.scene, folder.path)
 
     def take_up(self, folder: RunFolder) -> None:
         """Take the batches that an earlier run finished from its folder."""

@@ -19,7 +19,7 @@ from bothways.tasks.generate.priors import find_priors, settled
 from bothways.tasks.generate.problem import Setup, objective_of
 from bothways.tasks.generate.request import TOP_CLASS, Request, read_prompts, request_of, top_labels
 from bothways.tasks.generate.roles import Roles, find_labels, find_models
-from bothways.tasks.generate.scene import find_scene, keep_scene
+from bothways.tasks.generate.scene import find_scene
 from bothways.tasks.work import Where, file_tables
 from bothways.types import UserError
 
@@ -40,12 +40,7 @@ def prepare_drawing(task: str, config: DrawingConfig, where: Where) -> Drawing:
     tables = drawing_tables(config, setup, request)
     drawing = Drawing(setup, request, Experiment(device=setup.roles.main.device), task, tables, jury, references)
     drawing.check_first()
-    device = setup.roles.main.device
-    drawing.experiment = Experiment.begin(task, tables, **where.as_options(), device=device, of=len(request))
-    if (folder := drawing.experiment.folder) is not None:
-        drawing.take_up(folder)
-        if config.photo is not None or config.style is not None:
-            keep_scene(request.scene, folder.path)
+    drawing.begin(where)
     return drawing
 
 

@@ -1,0 +1,49 @@
+"""The real pictures of an audit: the same number of each class, of the held-out split."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from bothways.data.sources import decoded, find_images
+from bothways.data.splits import held_out
+from bothways.judging.classes import outputs_of_labels
+from bothways.models.adapter import Adapter
+from bothways.tasks.explain.config import REAL_AT_LEAST
+from bothways.tasks.explain.measures import Shown
+from bothways.types import UserError
+
+
+def real_pictures(model: Adapter, labels: Sequence[int], data: str | Path, count: int) -> tuple[Shown, list[str]]:
+    """The first ``count`` of each class in the held-out split; and the names of those that cannot be read."""
+    found = find_images(data, split=held_out(data))
+    outputs, _ = outputs_of_labels(model.spec, model.name, found.classes, str(data))
+    wanted = {place: label for place, label in enumerate(outputs.tolist()) if label in labels}
+    taken, skipped = Counter[int](), list[str]()
+
+    def some() -> Iterator[tuple[str, bytes, int]]:
+        for name, content, place in found.entries:
+            if (label := wanted.get(place)) is not None and taken[label] < count:
+                unreadable = len(skipped)
+                yield name, content, label
+                taken[label] += len(skipped) == unreadable  # one that cannot be read takes no place
+        if not taken:
+            raise UserError(
+                f"data {str(data)!r} has no picture that is labelled as a class of the audit; "
+                "give a folder with a sub-folder of pictures a class, or a parquet file with labels"
+            )
+
+    size = (model.spec.height, model.spec.width)
+    images, own = zip(*decoded(some(), size, str(data), skipped), strict=True)
+    shown = Shown(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255, torch.tensor(own))
+    few = next((label for label in labels if len(shown.rows(label)) < REAL_AT_LEAST), None)
+    if few is not None:
+        raise UserError(
+            f"data {str(data)!r} has {len(shown.rows(few))} pictures of class {model.spec.class_name(few)!r} that can "
+            f"be read, and an audit needs {REAL_AT_LEAST}; give more, or leave the class out of --classes"
+        )
+    return shown, skipped
