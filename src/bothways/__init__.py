@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from bothways.tasks.pictures import Result
     from bothways.tasks.pretrain.run import Pretrained, pretrain
     from bothways.tasks.recipes import recipes
-    from bothways.tasks.scorecard.run import Scorecard, scorecard
+    from bothways.tasks.scorecard.result import Scorecard
     from bothways.tasks.statistics.result import Statistics
     from bothways.types import Frame, ModelSpec, RunError, UserError
 
@@ -75,8 +75,7 @@ _SHELF = {
     "Pretrained": "tasks.pretrain.run",
     "pretrain": "tasks.pretrain.run",
     "Result": "tasks.pictures",
-    "Scorecard": "tasks.scorecard.run",
-    "scorecard": "tasks.scorecard.run",
+    "Scorecard": "tasks.scorecard.result",
     "recipes": "tasks.recipes",
     "Spectrum": "numerics.spectra",
     "Statistics": "tasks.statistics.result",

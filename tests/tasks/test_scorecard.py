@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 import bothways
-from bothways import Result, UserError
+from bothways import UserError, scorecard
+from bothways.data.sources import load_images
 from bothways.numerics.draws import Draws
-from bothways.runs import from_png, to_png
-from bothways.tasks.scorecard import attempts
-from bothways.tasks.scorecard.attempts import ATTEMPTS, Attempt, attempted, drawn_by, picture_row
+from bothways.runs import RunFolder, from_png, to_png
+from bothways.tasks.scorecard.attempts import ATTEMPTS, Attempt, Source, attempted, picture_row
 from bothways.tasks.scorecard.quantities import label_free
-from bothways.tasks.scorecard.run import DAMAGE, FILE, LEVELS, prepare_scorecard, real_pictures, scorecard
+from bothways.tasks.scorecard.run import DAMAGE, FILE, LEVELS, real_pictures
+from bothways.tasks.shelf import work_of
 
 HERE = Path(__file__).resolve().parents[1]
 TOY = f"{HERE / 'toy_model.py'}:build"
@@ -41,7 +44,7 @@ def fast(monkeypatch) -> None:
 
 
 def without_times(card) -> list[dict]:
-    rows = card["quantities"] if isinstance(card, dict) else card.as_dict()["quantities"]
+    rows = card["quantities"] if isinstance(card, dict) else card.quantities
     return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
 
 
@@ -63,8 +66,8 @@ def test_two_splits_are_kept_apart(shared) -> None:
 
 
 def test_too_few_pictures_are_refused(data, tmp_path) -> None:
-    with pytest.raises(UserError, match="type --n 200"):
-        real_pictures(data, (16, 16), 1, seed=0)
+    with pytest.raises(UserError, match="n=1"):
+        work_of("scorecard", TOY, data, n=1)
     (tmp_path / "one.png").write_bytes(to_png(torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(1))))
     with pytest.raises(UserError, match="two to score and two others"):
         real_pictures(tmp_path, (16, 16), 5, seed=0)
@@ -82,11 +85,11 @@ def test_a_whole_scorecard(toy, data) -> None:
     for row in rows:
         assert "absent" not in row, row
         assert list(row["auroc"]) == [*(f"noise {level}" for level in LEVELS), *DAMAGE]
-        assert list(row["cosine"]) == list(LEVELS)
-    assert card.facts["data"]["pictures"] == 2
-    assert card.facts["data"]["spread"] == "10 pictures of the rest of it"
+        assert list(map(float, row["cosine"])) == list(LEVELS)
+    assert card.data["pictures"] == 2
+    assert card.data["spread"] == "10 pictures of the rest of it"
     by_name = {row["name"]: row for row in rows}
-    assert by_name["total variation"]["spearman"].value > 0.9
+    assert by_name["total variation"]["spearman"][0] > 0.9
     assert json.loads(json.dumps(card.as_dict())) == card.as_dict()
 
 
@@ -98,28 +101,30 @@ def test_the_same_seed_gives_the_same_and_another_does_not(toy, data, fast) -> N
 
 def test_a_killed_run_goes_on_where_it_was(toy, data, tmp_path, fast) -> None:
     whole = scorecard(toy, data, n=4, draw=False)
-    scoring = prepare_scorecard(toy, data, n=4, draw=False, out=tmp_path)
+    scoring = work_of("scorecard", toy, data, n=4, draw=False, out=tmp_path)
     of, steps = scoring.steps, scoring.run()
     for _ in range(9 * 3 + 2):  # three quantities of nine frames each, and into the fourth
         next(steps)
     steps.close()
+    assert RunFolder.open(tmp_path).status["state"] == "stopped"
     kept = json.loads((tmp_path / FILE).read_text())["quantities"]
     assert len(kept) == 3
-    again = prepare_scorecard(toy, data, n=4, draw=False, out=tmp_path, resume=True)
-    assert again.steps == of - 27
+    again = work_of("scorecard", toy, data, n=4, draw=False, out=tmp_path, resume=True)
+    assert (again.steps, again.done) == (of, 27)
     assert len(list(again.run())) == of - 27
     saved = json.loads((tmp_path / FILE).read_text())
     assert saved["quantities"][:3] == kept
-    assert without_times(saved) == without_times(whole.as_dict())
+    assert without_times(saved) == without_times(whole)
+    assert RunFolder.open(tmp_path).status["state"] == "running"  # its measures are still to be written
 
 
 def test_another_scorecard_is_not_written_over(toy, data, tmp_path, fast) -> None:
     scorecard(toy, data, n=3, draw=False, out=tmp_path)
     with pytest.raises(UserError, match="--resume"):
-        prepare_scorecard(toy, data, n=3, draw=False, out=tmp_path)
-    with pytest.raises(UserError, match="another settings"):
-        prepare_scorecard(toy, data, n=3, seed=1, draw=False, out=tmp_path, resume=True)
-    assert prepare_scorecard(toy, data, n=3, seed=1, draw=False, out=tmp_path, overwrite=True).rows == {}
+        work_of("scorecard", toy, data, n=3, draw=False, out=tmp_path)
+    with pytest.raises(UserError, match="seed was 0"):
+        work_of("scorecard", toy, data, n=3, seed=1, draw=False, out=tmp_path, resume=True)
+    assert work_of("scorecard", toy, data, n=3, seed=1, draw=False, out=tmp_path, overwrite=True).rows == {}
 
 
 def test_a_quantity_that_fails_is_a_row_that_says_why(toy, data, monkeypatch) -> None:
@@ -143,13 +148,14 @@ def test_a_model_without_norms_classes_or_features(data, fast) -> None:
 
 def test_a_conditional_recipe_takes_the_classes_in_turn(toy) -> None:
     attempt = Attempt("das", "the class", "das", True, steps=1)
-    result = drawn_by(toy, attempt, None, n=8, seed=3)
+    result = Source(toy, None, n=8, seed=3).drawn(attempt)
     assert result.labels.tolist() == [0, 1, 2, 3, 0, 1, 2, 3]
-    assert drawn_by(toy, attempt, None, n=2, seed=3).labels.tolist() == [0, 2]
+    assert Source(toy, None, n=2, seed=3).drawn(attempt).labels.tolist() == [0, 2]
 
 
 def test_a_row_and_its_contact_sheet(toy, tmp_path) -> None:
-    result = drawn_by(toy, Attempt("pixels", "the class", "pixels", True, steps=1), None, n=4, seed=0)
+    attempt = Attempt("pixels", "the class", "pixels", True, steps=1)
+    result = Source(toy, None, n=4, seed=0).drawn(attempt)
     row = picture_row("pixels", "noise", "the class", result, tmp_path)
     assert row["n"] == 4
     assert row["seconds"] == result.measures["cost"]["seconds"]
@@ -159,31 +165,49 @@ def test_a_row_and_its_contact_sheet(toy, tmp_path) -> None:
     assert "sheet" not in picture_row("pixels", "noise", "the class", result)
 
 
+def test_verdicts_are_those_of_a_drawing_by_itself(toy, data) -> None:
+    source = Source(toy, data, n=4, seed=0)
+    found = source.drawn(Attempt("das", "the class", "das", True, steps=1)).measures
+    alone = bothways.generate(toy, range(4), 1, "das", data=data, steps=1).measures
+    assert found["judges"] == alone["judges"] != []
+    assert found["images"] == alone["images"] != {}
+
+
+def test_real_pictures_are_read_once_for_all_judges(toy, data, monkeypatch) -> None:
+    read = []
+    monkeypatch.setattr(
+        "bothways.judging.references.load_images",
+        lambda *given, **how: read.append(given) or load_images(*given, **how),
+    )
+    source = Source(toy, data, n=4, seed=0)
+    for recipe in ("das", "pixels"):
+        source.drawn(Attempt(recipe, "the class", recipe, True, steps=1))
+    assert len(read) == len(source.jury) == 1
+
+
 def test_a_recipe_that_fails_is_a_row_that_says_why(toy) -> None:
-    row = attempted(toy, Attempt("nothing", "nothing", "no-such-recipe", True), None, None, n=1, seed=0)
+    row = attempted(Source(toy, None, n=1, seed=0), Attempt("nothing", "nothing", "no-such-recipe", True), None)
     assert "no-such-recipe" in row["absent"]
 
 
 def test_drawings_are_saved_one_by_one_and_not_drawn_again(toy, data, tmp_path, fast, monkeypatch) -> None:
     asked = []
 
-    def generate(model, classes, n, recipe, **options) -> Result:
-        asked.append((recipe, classes is None, n, options.get("steps")))
-        if recipe == "sampled":
+    def drawing(source: Source, attempt: Attempt):
+        asked.append(attempt.name)
+        if attempt.recipe == "sampled":
             raise UserError("no features to sample")
-        return Result(torch.zeros(1, 3, 16, 16), torch.zeros(1, dtype=torch.long), [{"index": 0}])
+        return own(source, replace(attempt, steps=0 if attempt.steps == 0 else 1))
 
-    monkeypatch.setattr(attempts, "generate", generate)
-    scoring = prepare_scorecard(toy, data, n=3, drawings=4, out=tmp_path)
-    for _ in scoring.run():
-        pass
-    drawing = scoring.draw()
-    next(drawing)
-    drawing.close()
+    own = Source.drawing
+    monkeypatch.setattr(Source, "drawing", drawing)
+    scoring = work_of("scorecard", toy, data, n=3, drawings=1, out=tmp_path)
+    with closing(scoring.run()) as frames:
+        while not asked:
+            next(frames)
     assert len(json.loads((tmp_path / FILE).read_text())["pictures"]) == 1
-    card = scorecard(toy, data, n=3, drawings=4, out=tmp_path, resume=True)
+    card = scorecard(toy, data, n=3, drawings=1, out=tmp_path, resume=True)
     assert [row["name"] for row in card.pictures] == [attempt.name for attempt in ATTEMPTS]
     assert [row.get("absent") for row in card.pictures if row["name"] == "sampled"] == ["no features to sample"]
-    assert asked[0] == ("dsf", True, 4, 0)
-    assert len(asked) == len(ATTEMPTS)
-    assert ("icons", False, 1, None) in asked
+    assert (asked[0], asked.count("start"), len(set(asked))) == ("start", 1, len(ATTEMPTS))
+    assert RunFolder.open(tmp_path).status["state"] == "complete"

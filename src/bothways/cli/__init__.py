@@ -2,11 +2,9 @@
 
 from bothways.cli import (  # each adds its commands to app; --help lists them in this order
     classify,
-    draw,
     flow,
     lists,
     make,
-    measure,
     studio,
 )
 from bothways.cli.entry import app, main, repeated
@@ -14,12 +12,10 @@ from bothways.cli.entry import app, main, repeated
 __all__ = [
     "app",
     "classify",
-    "draw",
     "flow",
     "lists",
     "main",
     "make",
-    "measure",
     "repeated",
     "studio",
 ]

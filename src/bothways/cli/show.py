@@ -1,18 +1,14 @@
-"""What a command shows: lines, a progress bar, a table of verdicts, a page."""
+"""What a command shows: lines, a progress bar, a page."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Column, Table
-from rich.text import Text
 
 console = Console()
 errors = Console(stderr=True)
@@ -25,28 +21,6 @@ def say(text: str) -> None:
 
 def complain(text: str) -> None:
     errors.print(text, highlight=False, markup=False, soft_wrap=True)
-
-
-def draw(drawing: Any, title: str = "drawing") -> Any:
-    """Run a drawing with a progress bar, then ask the judges."""
-    from bothways.tasks.generate.run import conclude
-
-    with closing(drawing.run()) as steps:
-        follow((frame for _, frame in steps), drawing.settings.steps * len(drawing.batches()), title)
-    return conclude(drawing)
-
-
-def finish(drawing: Any, out: Path, dry_run: bool) -> None:
-    """Draw, judge and report a prepared run; with ``dry_run``, print what it would do."""
-    if dry_run:
-        parts = drawing.batches()
-        console.print_json(data=drawing.settings.model_dump())
-        say(f"{sum(map(len, parts))} pictures in {len(parts)} batches would be written to {out}")
-        return
-    result = draw(drawing)
-    page = write_page([out], out / "report.html")
-    show_verdicts({out.name: result.measures})
-    say(f"{len(result)} pictures in {out}/images, the report in {page}")
 
 
 SECONDS_BETWEEN_LINES = 10.0  # of a log, where there is no terminal to draw a bar on
@@ -89,33 +63,3 @@ def write_page(runs: list[Path], out: Path) -> Path:
     from bothways.report import write_report
 
     return write_report(runs, out)
-
-
-def show_verdicts(measures: dict[str, dict[str, Any]]) -> None:
-    forms = ("%.1f", "(%.1f)")
-    caption = "* gave the gradient: proves nothing. In brackets: as many real pictures."
-    table = Table("run", Column("judge", overflow="fold"), "recognised (95 %)", "Frechet", "diversity", caption=caption)
-    for run, measured in measures.items():
-        for verdict in measured["judges"]:
-            low, high = verdict["hit_interval"]
-            rate = "-" if verdict["hit_rate"] is None else f"{verdict['hit_rate']:.2f} ({low:.2f}-{high:.2f})"
-            name = verdict["judge"].removeprefix("bundled:") + "*" * verdict["gave_gradient"]
-            pairs = [(verdict[key], verdict[f"{key}_real"]) for key in ("frechet", "diversity")]
-            shown = [" ".join(f % v for f, v in zip(forms, p, strict=True) if v is not None) for p in pairs]
-            table.add_row(escape(run), escape(name), rate, *shown)
-    console.print(table)
-
-
-def show_scorecard(rows: list[dict[str, Any]]) -> None:
-    """The quantities in short; the page has all of it."""
-    caption = "Cosine with (clean - noisy); a quantity no better than the control points nowhere."
-    table = Table("quantity", "Spearman", "noise .1", "noise .5", "blur", "cosine at .1", caption=caption)
-    for row in rows:
-        if row.get("absent"):
-            table.add_row(escape(row["name"]), Text(row["absent"], overflow="ellipsis", no_wrap=True))
-            continue
-        far = [row["auroc"][key][0] for key in ("noise 0.1", "noise 0.5", "blur 1.5")]
-        cosine = {float(level): found for level, found in row["cosine"].items()}  # a resumed row comes from JSON
-        values = [row["spearman"][0], *far, cosine[0.1][0]]
-        table.add_row(escape(row["name"]), *("-" if value is None else f"{value:.2f}" for value in values))
-    console.print(table)

@@ -1,116 +1,146 @@
-"""The first job, both ways: what a bundled classifier draws, and what a bundled flow makes of pictures."""
+"""Both ways: what a bundled classifier draws, and what a bundled flow makes of pictures.
+
+OUT/das, OUT/icons    run folders of the drawings
+OUT/walk              of the flow's walk to noise and back
+OUT/classifier        of the flow classifier's evaluation, with --data
+OUT/report.html       all of them
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
 
-import torch
-from torch import Tensor
-
-from bothways.data.sources import load_images
-from bothways.data.splits import held_out
 from bothways.models.catalogue import card
-from bothways.models.loader import load_flow
-from bothways.models.velocity import Flow
-from bothways.representation.diagnostics import round_trip
-from bothways.runs.citations import flow_citations
 from bothways.runs.experiment import Experiment
-from bothways.runs.provenance import flow_facts
-from bothways.tasks.diagnose.run import strip_files
+from bothways.tasks.demo.config import DemoConfig
+from bothways.tasks.demo.result import Demo
+from bothways.tasks.demo.walk import PARTS, Ten, prepare_walk
 from bothways.tasks.generate.drawing import Drawing
-from bothways.tasks.generate.run import prepare
-from bothways.tasks.parts import Part, PartedWork, merged
-from bothways.tasks.predict.run import predict
+from bothways.tasks.pictures import Result, verdict_grid
 from bothways.tasks.shelf import work_of
-from bothways.tasks.work import Work
-from bothways.types import UserError
+from bothways.tasks.work import Grid, Where, Work, perform
+from bothways.types import Frame
 
-MODEL, FLOW, CLASSIFIER = "bundled:cifar10-resnet", "bundled:cifar10-flow", "bundled:cifar10-prg"
-RECIPES = ("das", "icons")
-# fewer steps and copies than the recipe's own, so that a hundred pictures take a minute or so on two cores
-LIGHTER: dict[str, dict[str, Any]] = {"das": {"steps": 40, "copies": 2, "rms": 0.08, "noise": 0.05}, "icons": {}}
-DEPTHS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-STEPS = 20  # of the walk, each way; a midpoint step asks twice
-TESTED = 1000  # test pictures that the classifier is asked about
-
-
-@dataclass(frozen=True)
-class Ten:
-    """A picture of each class: images (10,3,H,W) in [0,1], labels (10,), source: where they are from."""
-
-    images: Tensor
-    labels: Tensor
-    source: str
-
-
-def prepare_demo(recipe: str, out: Path, *, n: int = 10, seed: int = 0) -> Drawing:
-    """One of the demo's two drawings."""
-    return prepare(MODEL, range(10), recipe, out=out, overwrite=True, n=n, seed=seed, **LIGHTER[recipe])
-
-
-def ten_pictures(data: str | Path | None, drawn: Any) -> Ten:
-    """The first test picture of each class, or, without data, the first drawn one of each: the package has no photos.
-
-    drawn: the Result of a drawing. Raises UserError where a class has none.
-    """
-    if data is None:
-        images, labels, source = drawn.images, drawn.labels, "drawn by the demo, since no --data is given"
-    else:
-        found = load_images(data, split=held_out(data), size=load_flow(FLOW).spec.size, limit=400)
-        images, labels, source = found.images.float() / 255, found.labels, f"the test pictures of {data}"
-    missing = sorted(set(range(10)) - set(labels.tolist()))
-    if missing:
-        raise UserError(f"data {str(data)!r} has no picture of class {missing[0]}; type the folder of CIFAR-10 files")
-    first = torch.stack([(labels == label).nonzero()[0, 0] for label in range(10)])
-    return Ten(images[first], labels[first], source)
+MODEL, CLASSIFIER = "bundled:cifar10-resnet", "bundled:cifar10-prg"
+# das with fewer steps and copies than its recipe, so that a hundred pictures take a minute or so on two cores
+RECIPES: dict[str, dict[str, Any]] = {"das": {"ascent.steps": 40, "ascent.rms": 0.08, "views.copies": 2}, "icons": {}}
+TESTED = 1000  # test pictures that the flow classifier is asked about
 
 
 @final
 @dataclass
-class TenWalked(PartedWork):
-    """Ten pictures walked to noise and back: strips, and how far from themselves they end."""
+class DemoWork(Work):
+    """The runs one after another; each has a folder of its own, and the demo has none.
 
-    ten: Ten
-    flow: Flow
-    experiment: Experiment
-    kept: dict[str, Any] = field(default_factory=dict)
+    where: of the whole. drawings: by recipe. ten: the pictures that are walked; None for drawn ones. test: of the flow
+    classifier, where there is data.
+    """
+
+    where: Where
+    drawings: dict[str, Drawing]
+    ten: Ten | None
+    test: Work | None
+    experiment: Experiment = field(default_factory=Experiment)
+    drawn: dict[str, Result] = field(default_factory=dict)
+    trip: dict[str, Any] = field(default_factory=dict)
+    tested: dict[str, Any] | None = None
+    doing = "drawing and walking"
 
     @property
-    def parts(self) -> list[Part]:
-        return [Part("strips", self._strips), Part("round trip", self._trip)]
+    def _prepared(self) -> list[Work]:
+        return [*self.drawings.values(), *([] if self.test is None else [self.test])]
 
-    def _strips(self) -> dict[str, Any]:
-        assert self.experiment.folder is not None
-        return strip_files(self.flow, self.ten.images, STEPS, self.experiment.folder, DEPTHS, back=True)
+    @property
+    def steps(self) -> int:
+        return sum(work.steps for work in self._prepared) + PARTS
 
-    def _trip(self) -> dict[str, Any]:
-        found = round_trip(self.flow, self.ten.images, [1.0], [STEPS], solver="midpoint")
-        return {"round_trip": [entry.as_facts() for entry in found]}
+    @property
+    def done(self) -> int:
+        return sum(work.done for work in self._prepared)
+
+    def frames(self) -> Iterator[Frame]:
+        """The frames of every run in turn."""
+        for recipe, drawing in self.drawings.items():
+            yield from drawing.run()
+            self.drawn[recipe] = drawing.finish()
+        if self.ten is None:
+            self.ten = Ten.of_drawing(self.drawn["icons"])
+        walk = prepare_walk(self.ten, part_of(self.where, "walk"))
+        yield from walk.run()
+        (self.trip,) = walk.finish()["flow"]["round_trip"]
+        if self.test is not None:
+            yield from self.test.run()
+            self.tested = self.test.finish()["clean"]
 
     def measures(self) -> dict[str, Any]:
-        return {"flow": merged(self.kept), "citations": flow_citations(path=self.flow.spec.path)}
+        assert self.ten is not None
+        drawn = {recipe: result.measures for recipe, result in self.drawn.items()}
+        stated = {key: value for key, value in card(CLASSIFIER.removeprefix("bundled:")).items() if "accuracy" in key}
+        found = Demo(
+            drawn=drawn, source=self.ten.source, round_trip=self.trip, named_right=named_right(self.ten),
+            tested=self.tested, stated=stated,
+        )  # fmt: skip
+        return found.model_dump()
+
+    def plan(self) -> str:
+        return f"{sum(len(drawing.request) for drawing in self.drawings.values())} pictures would be drawn, ten walked"
+
+    def summary(self, result: dict[str, Any], out: Path | None) -> Iterator[str | Grid]:
+        yield verdict_grid(result["drawn"])
+        off = f"off by {result['round_trip']['rms']:.3f} (RMS, black to white is 1)"
+        yield f"ten pictures, {result['source']}, walked to noise and back are {off}"
+        yield f"{CLASSIFIER} names {result['named_right']} of these ten"
+        if (tested := result["tested"]) is not None:
+            share, n = tested["top1"], tested["n"]
+            bounds = f"({share['low']:.1%} to {share['high']:.1%})"
+            yield f"it is right on {share['value']:.1%} {bounds} of {n:,} test pictures"
+        else:
+            stated = result["stated"]
+            low, high = stated["accuracy_interval"]
+            bounds = f"({low:.1%} to {high:.1%})"
+            yield f"its card says: right on {stated['accuracy']:.1%} {bounds}, {stated['accuracy_on']}"
+
+    def page(self, out: Path | None) -> Path | None:
+        if out is None:
+            return None
+        from bothways.report import write_report
+
+        names = [*self.drawings, "walk", *([] if self.test is None else ["classifier"])]
+        return write_report([out / name for name in names], out / "report.html")
 
 
-def prepare_walk(ten: Ten, out: Path) -> TenWalked:
-    """The walk of ten pictures, in a run folder."""
-    flow = load_flow(FLOW)
-    tables = {"settings": {"pictures": ten.source, "steps": STEPS}, "model": flow_facts(flow)}
-    return TenWalked(ten, flow, Experiment.begin("demo", tables, out, overwrite=True))
+def part_of(where: Where, name: str) -> Where:
+    """Where a run of the demo is written: an earlier one is replaced, unless it is to go on."""
+    out = None if where.out is None else Path(where.out) / name
+    return Where(out, where.overwrite or not where.resume, where.resume)
 
 
 def named_right(ten: Ten) -> int:
     """How many of the ten the bundled flow classifier calls by their class."""
-    said = predict(CLASSIFIER, ten.images, top=1)
-    return sum(one.answers[0].number == label for one, label in zip(said, ten.labels.tolist(), strict=True))
+    found = perform(work_of("predict", CLASSIFIER, ten.images, top=1))
+    return sum(one.answers[0].number == label for one, label in zip(found, ten.labels.tolist(), strict=True))
 
 
-def prepare_test(data: str | Path, out: Path) -> Work:
-    """The bundled flow classifier asked about test pictures."""
-    return work_of("evaluate", CLASSIFIER, data, limit=TESTED, dtype="bf16", out=out, overwrite=True)
+def drawing_of(config: DemoConfig, recipe: str) -> Drawing:
+    """One of the demo's drawings, written nowhere yet."""
+    drawing = work_of(
+        "generate", MODEL, list(range(10)), n=config.n, recipe=recipe, seed=config.seed, **RECIPES[recipe]
+    )  # fmt: skip
+    assert isinstance(drawing, Drawing)
+    return drawing
 
 
-def stated() -> dict[str, Any]:
-    """The card of the bundled flow classifier."""
-    return card(CLASSIFIER.removeprefix("bundled:"))
+def prepare(config: DemoConfig, where: Where) -> DemoWork:
+    """Everything of ``demo`` that can be refused, before the first picture is drawn."""
+    ten = None if config.data is None else Ten.of_data(config.data)
+    drawings = {recipe: drawing_of(config, recipe) for recipe in RECIPES}
+    test = None
+    if config.data is not None:
+        options = part_of(where, "classifier").as_options()
+        test = work_of("evaluate", CLASSIFIER, config.data, limit=TESTED, dtype="bf16", **options)
+    for recipe, drawing in drawings.items():
+        drawing.begin(part_of(where, recipe))
+    return DemoWork(where, drawings, ten, test)

@@ -36,17 +36,22 @@ class DrawingMeasures(BaseModel):
 def measured(
     result: Result, setup: Setup, jury: Sequence[Adapter], references: Mapping[str, Reference]
 ) -> dict[str, Any]:
-    """The verdicts of the jury, the model itself in it, and what needs no judge beside its null."""
-    papers = citations(setup)
-    if not len(result) or not setup.config.judging.verdicts:
-        return DrawingMeasures(judges=[], images={}, citations=papers).model_dump()
+    """What measures.json holds; without verdicts, where there is no picture or the config leaves them out."""
+    wanted = len(result) > 0 and setup.config.judging.verdicts
+    found = judged(result, setup, jury, references) if wanted else {"judges": [], "images": {}}
+    return DrawingMeasures(**found, citations=citations(setup)).model_dump()
+
+
+def judged(
+    result: Result, setup: Setup, jury: Sequence[Adapter], references: Mapping[str, Reference]
+) -> dict[str, Any]:
+    """{"judges", "images"}: the verdicts of the jury, and what needs no judge beside its null."""
     names = [record["class"] for record in result.records] if bool((result.labels >= 0).all()) else None
     images = result.images.to(setup.roles.main.device)
     verdicts = judge(images, names, jury, references, gradient_models=set(setup.roles.names))
     null = null_measures(setup.roles.main, setup.config)
     of_images = image_measures(result.images) | {f"{key}_null": null[key] for key in ("spectrum_slope", "spectrum")}
-    told = [verdict.as_dict() for verdict in verdicts]
-    return DrawingMeasures(judges=told, images=of_images, citations=papers).model_dump()
+    return {"judges": [verdict.as_dict() for verdict in verdicts], "images": of_images}
 
 
 def citations(setup: Setup) -> list[str]:
@@ -56,7 +61,8 @@ def citations(setup: Setup) -> list[str]:
     terms = [reference_of("objective", type(part)) for weight, part in setup.objective.parts if weight]
     views = [reference_of("view", view.get("kind", name)) for name, view in config.views.own.items()]
     maco = "maco" if config.ascent.alpha else ""
-    return cited(reference_of("canvas", config.canvas.kind), many, *views, *terms, maco, "frechet", "kernel")
+    measures = ("frechet", "kernel") if config.judging.verdicts else ()
+    return cited(reference_of("canvas", config.canvas.kind), many, *views, *terms, maco, *measures)
 
 
 def null_measures(model: Adapter, config: DrawingConfig) -> dict[str, Any]:

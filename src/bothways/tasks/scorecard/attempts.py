@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from bothways.judging.judges import find_jury
+from bothways.judging.references import find_references
+from bothways.judging.verdicts import Reference
 from bothways.models.adapter import Adapter
 from bothways.runs import to_png
 from bothways.runs.files import replace_file
-from bothways.tasks.generate.run import generate
+from bothways.tasks.generate.drawing import Drawing
+from bothways.tasks.generate.result import judged
 from bothways.tasks.pictures import Result
+from bothways.tasks.shelf import work_of
+from bothways.tasks.work import perform
 from bothways.types import RunError, UserError
 
 SHEETS = "sheets"
@@ -49,21 +56,49 @@ def how_many(model: Adapter) -> int:
     return DRAWN_LARGE if min(model.spec.height, model.spec.width) >= LARGE else DRAWN
 
 
-def drawn_by(model: Adapter, attempt: Attempt, data: str | Path, *, n: int, seed: int) -> Result:
-    """About n pictures: without labels, or of the classes in turn (some of them where there are more than n)."""
-    options: dict[str, Any] = {"data": data, "seed": seed} | ({} if attempt.steps is None else {"steps": attempt.steps})
-    if not attempt.conditional:
-        return generate(model, None, n, attempt.recipe, **options)
-    count = model.spec.count
-    classes = list(range(count)) if count <= n else [i * count // n for i in range(n)]
-    return generate(model, classes, max(1, n // max(1, count)), attempt.recipe, **options)
+@dataclass(frozen=True)
+class Source:
+    """What every attempt draws from: about ``n`` pictures by ``model``, judged beside the real ones of ``data``."""
+
+    model: Adapter
+    data: str | Path | None
+    n: int
+    seed: int
+
+    @cached_property
+    def jury(self) -> list[Adapter]:
+        """The bundled models of the same classes, and the model itself."""
+        return find_jury(self.model, None)
+
+    @cached_property
+    def references(self) -> dict[str, Reference]:
+        """Real pictures as each judge sees them, read once for all attempts."""
+        return find_references(self.jury, self.data)
+
+    def drawing(self, attempt: Attempt) -> Drawing:
+        """Without labels, or of the classes in turn (some of them where there are more than n)."""
+        settings: dict[str, Any] = {} if attempt.steps is None else {"ascent.steps": attempt.steps}
+        settings |= {"data": self.data, "seed": self.seed, "judging.verdicts": False}
+        count, classes, n = self.model.spec.count, None, self.n
+        if attempt.conditional:
+            classes = list(range(count)) if count <= n else [i * count // n for i in range(n)]
+            n = max(1, n // max(1, count))
+        drawing = work_of("generate", self.model, classes, n=n, recipe=attempt.recipe, **settings)
+        assert isinstance(drawing, Drawing)
+        return drawing
+
+    def drawn(self, attempt: Attempt) -> Result:
+        """The pictures of an attempt with their verdicts."""
+        drawing = self.drawing(attempt)
+        result: Result = perform(drawing)
+        verdicts = judged(result, drawing.setup, self.jury, self.references)
+        return replace(result, measures=result.measures | verdicts)
 
 
 def start_of(result: Result) -> str:
     """Where its pictures began, in words."""
-    settings = result.tables.get("settings", {})
-    soft = " and soft noise" if settings.get("start_noise") else ""
-    return f"{settings.get('start', '')}{soft}"
+    canvas = result.tables["settings"]["canvas"]
+    return canvas["start"] + (" and soft noise" if canvas["start_noise"] else "")
 
 
 def picture_row(name: str, start: str, moved_by: str, result: Result, out: Path | None = None) -> dict[str, Any]:
@@ -71,9 +106,9 @@ def picture_row(name: str, start: str, moved_by: str, result: Result, out: Path 
 
     {"name", "start", "moved_by", "n", "judges": [...], "images": {...}, "seconds", "sheet"}
     """
-    judges = [{key: judge.get(key) for key in SAID} for judge in result.measures.get("judges", [])]
+    judges = [{key: judge[key] for key in SAID} for judge in result.measures["judges"]]
     row = {"name": name, "start": start, "moved_by": moved_by, "n": len(result), "judges": judges}
-    row |= {"images": result.measures.get("images", {}), "seconds": result.measures.get("cost", {}).get("seconds")}
+    row |= {"images": result.measures["images"], "seconds": result.measures["cost"]["seconds"]}
     if out is not None and len(result):
         sheet = out / SHEETS / f"{name}.png"
         try:
@@ -85,12 +120,10 @@ def picture_row(name: str, start: str, moved_by: str, result: Result, out: Path 
     return row
 
 
-def attempted(
-    model: Adapter, attempt: Attempt, data: str | Path, out: Path | None, *, n: int, seed: int
-) -> dict[str, Any]:
+def attempted(source: Source, attempt: Attempt, out: Path | None) -> dict[str, Any]:
     """The row of an attempt; where the recipe cannot be followed with this model, one that says why."""
     try:
-        result = drawn_by(model, attempt, data, n=n, seed=seed)
+        result = source.drawn(attempt)
     except (UserError, RunError) as error:
         return {"name": attempt.name, "start": "", "moved_by": attempt.moved_by, "absent": str(error)}
     return picture_row(attempt.name, start_of(result), attempt.moved_by, result, out)

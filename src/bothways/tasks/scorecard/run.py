@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import astuple, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from bothways.data.corruptions import corrupt
 from bothways.data.sources import load_images
@@ -22,31 +22,24 @@ from bothways.models.adapter import Adapter
 from bothways.models.catalogue import kept_statistics
 from bothways.models.loader import load_model
 from bothways.numerics.draws import Draws, generator, picture_seed
-from bothways.runs.files import plain, read_json, reason, write_json
-from bothways.runs.provenance import versions
+from bothways.runs.citations import cited
+from bothways.runs.experiment import Experiment
+from bothways.runs.files import plain, read_json, write_json
+from bothways.runs.provenance import model_facts, versions
 from bothways.synthesis.statistics import Spread, measure_spread
-from bothways.tasks.scorecard.attempts import ATTEMPTS, Attempt, attempted, how_many
+from bothways.tasks.scorecard.attempts import ATTEMPTS, SHEETS, Attempt, Source, attempted, how_many
+from bothways.tasks.scorecard.config import ScorecardConfig
 from bothways.tasks.scorecard.quantities import CONTROL, Condition, Quantity, chunks, label_free, score_quantity
+from bothways.tasks.scorecard.result import Scorecard
 from bothways.tasks.statistics.files import read_spread
-from bothways.types import Frame, ModelSpec, RunError, UserError
+from bothways.tasks.work import Grid, Where, Work
+from bothways.types import Frame, RunError, UserError
 
 FILE = "scorecard.json"
+OWN = (FILE, "scorecard.html", f"{SHEETS}/*.png")
 LEVELS = (0.05, 0.1, 0.2, 0.3, 0.5)  # of Gaussian noise, in units of the [0, 1] image
 SPREAD_PICTURES = 2000  # other real ones that channel statistics are measured on
 DAMAGE = {"blur 1.5": ("blur", 1.5), "grey": ("grey", 1.0), "shuffled": ("shuffled", 1.0)}
-
-
-@dataclass(frozen=True)
-class Scorecard:
-    """What was found of one model. facts: model, data, settings, versions; a row a quantity and a row a recipe."""
-
-    facts: dict[str, Any]
-    quantities: list[dict[str, Any]]
-    pictures: list[dict[str, Any]] = field(default_factory=list)
-
-    def as_dict(self) -> dict[str, Any]:
-        """What ``scorecard.json`` holds: plain numbers, strings, lists and tables."""
-        return plain({**self.facts, "quantities": self.quantities, "pictures": self.pictures})
 
 
 # ---- what is measured, and on what ---------------------------------------------------------------------------------
@@ -74,8 +67,6 @@ class RealPictures:
 
 def real_pictures(data: str | Path, size: tuple[int, int], n: int, seed: int) -> RealPictures:
     """n pictures of the test split and others of the training split; of a single split, at most a half is scored."""
-    if n < 2:
-        raise UserError(f"--n {n}: intervals over pictures need two or more; type --n 200")
     split = held_out(data)
     if split == "test" and (Path(data) / "train.parquet").is_file():
         scored = load_images(data, split="test", size=size, limit=n).images
@@ -108,19 +99,21 @@ def channel_spread(model: Adapter, pictures: RealPictures) -> tuple[dict[str, Sp
 # ---- the run -------------------------------------------------------------------------------------------------------
 
 
+@final
 @dataclass
-class Scoring:
-    """A scorecard in the making: ``run`` measures, ``draw`` draws, ``card`` holds what is done so far."""
+class Scoring(Work):
+    """images: real ones (N,3,H,W) that every quantity is measured on. rows, drawn: what is finished, by name."""
 
-    model: Adapter
     images: Tensor
     quantities: list[Quantity]
+    attempts: tuple[Attempt, ...]
+    source: Source
     facts: dict[str, Any]
-    data: str | Path
-    attempts: tuple[Attempt, ...] = ()
-    out: Path | None = None
+    experiment: Experiment
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)
     drawn: dict[str, dict[str, Any]] = field(default_factory=dict)
+    doing = "measuring"
+    done_word = "measured"
 
     def unmeasured(self) -> list[Quantity]:
         return [quantity for quantity in self.quantities if quantity.name not in self.rows]
@@ -128,14 +121,23 @@ class Scoring:
     def undrawn(self) -> list[Attempt]:
         return [attempt for attempt in self.attempts if attempt.name not in self.drawn]
 
+    def _frames_of(self, quantities: int, attempts: int) -> int:
+        return quantities * len(chunks(self.images)) * (1 + len(conditions())) + attempts
+
     @property
     def steps(self) -> int:
-        """How many frames ``run`` has still to yield."""
-        return len(self.unmeasured()) * len(chunks(self.images)) * (1 + len(conditions()))
+        return self._frames_of(len(self.quantities), len(self.attempts))
 
-    def run(self) -> Iterator[Frame]:
-        """Yield a frame after every chunk of pictures, numbered within its quantity; a finished quantity is saved."""
-        seeds = [picture_seed(self.facts["settings"]["seed"], i) for i in range(len(self.images))]
+    @property
+    def done(self) -> int:
+        return self.steps - self._frames_of(len(self.unmeasured()), len(self.undrawn()))
+
+    def frames(self) -> Iterator[Frame]:
+        """A frame after every chunk of pictures, numbered within its quantity, and after every recipe.
+
+        A finished quantity is saved, and a finished recipe.
+        """
+        seeds = [picture_seed(self.source.seed, i) for i in range(len(self.images))]
         for quantity in self.unmeasured():
             began = time.monotonic()
             row: dict[str, Any] = {"name": quantity.name, "control": quantity.name == CONTROL}
@@ -143,80 +145,94 @@ class Scoring:
                 row |= (yield from score_quantity(quantity, self.images, conditions(), seeds))._asdict()
             except (UserError, RunError) as error:
                 row["absent"] = str(error)
-            self.rows[quantity.name] = row | {"seconds": time.monotonic() - began}
+            self.rows[quantity.name] = plain(row | {"seconds": time.monotonic() - began})
             self.save()
-
-    def draw(self) -> Iterator[Frame]:
-        """Yield a frame after every recipe, of ``len(undrawn())``; each is saved."""
+        out = None if self.experiment.folder is None else self.experiment.folder.path
         todo = self.undrawn()
         for step, attempt in enumerate(todo, start=1):
-            self.drawn[attempt.name] = attempted(self.model, attempt, self.data, self.out, **self.facts["drawings"])
+            self.drawn[attempt.name] = plain(attempted(self.source, attempt, out))
             self.save()
             yield Frame(step, step / len(todo))
 
     def card(self) -> Scorecard:
         """The rows that are finished, in the order of the quantities and of the recipes."""
         quantities = [self.rows[q.name] for q in self.quantities if q.name in self.rows]
-        return Scorecard(self.facts, quantities, [self.drawn[a.name] for a in ATTEMPTS if a.name in self.drawn])
+        pictures = [self.drawn[a.name] for a in ATTEMPTS if a.name in self.drawn]
+        return Scorecard(**self.facts, quantities=quantities, pictures=pictures)
 
     def save(self) -> None:
         """Replace the file by what is done so far."""
-        if self.out is not None:
-            write_json(self.out / FILE, self.card().as_dict())
+        if self.experiment.folder is not None:
+            write_json(self.experiment.folder.path / FILE, self.card().as_dict())
+
+    def measures(self) -> dict[str, Any]:
+        return {"citations": cited("dsf", *(["frechet", "kernel"] if self.drawn else []))}
+
+    def result(self, measures: dict[str, Any]) -> Scorecard:
+        return self.card()
+
+    def as_json(self, result: Scorecard) -> dict[str, Any]:
+        return result.as_dict()
+
+    def plan(self) -> str:
+        asked = f"{len(self.quantities)} quantities would be measured on {len(self.images)} pictures"
+        return f"{asked}, and {self.source.n} drawn by each of {len(self.attempts)} recipes"
+
+    def summary(self, result: Scorecard, out: Path | None) -> Iterator[str | Grid]:
+        yield quantity_grid(result)
+        yield from (f"{row['name']}: {row['absent']}" for row in result.quantities if row.get("absent"))
+
+    def page(self, out: Path | None) -> Path | None:
+        if out is None:
+            return None
+        from bothways.tasks.scorecard.section import write_scorecard
+
+        return write_scorecard(out)
 
 
-def prepare_scorecard(
-    model: str | Path | nn.Module | Adapter,
-    data: str | Path,
-    *,
-    spec: ModelSpec | None = None,
-    weights: str | Path | None = None,
-    device: str = "cpu",
-    n: int = 200,
-    seed: int = 0,
-    out: str | Path | None = None,
-    draw: bool = True,
-    drawings: int | None = None,
-    overwrite: bool = False,
-    resume: bool = False,
-) -> Scoring:
+def quantity_grid(card: Scorecard) -> Grid:
+    """The quantities in short; the page has all of it."""
+    rows: list[tuple[str, ...]] = []
+    for row in card.quantities:
+        if row.get("absent"):
+            rows.append((row["name"], *"-----"))
+            continue
+        far = [row["auroc"][key][0] for key in ("noise 0.1", "noise 0.5", "blur 1.5")]
+        values = [row["spearman"][0], *far, row["cosine"]["0.1"][0]]
+        rows.append((row["name"], *("-" if value is None else f"{value:.2f}" for value in values)))
+    caption = "Cosine with (clean - noisy); a quantity no better than the control points nowhere."
+    return Grid(("quantity", "Spearman", "noise .1", "noise .5", "blur", "cosine at .1"), rows, caption=caption)
+
+
+def prepare(config: ScorecardConfig, where: Where) -> Scoring:
     """Everything of ``scorecard`` that can be refused, and the spread, before the first quantity is measured."""
+    model = config.model
     if not isinstance(model, Adapter):
-        model = load_model(model, spec, weights=weights, device=device)
-    pictures = real_pictures(data, (model.spec.height, model.spec.width), n, seed)
+        model = load_model(model, config.spec, weights=config.weights, device=config.device)
+    pictures = real_pictures(config.data, (model.spec.height, model.spec.width), config.n, config.seed)
     spread, measured_on = channel_spread(model, pictures)
     quantities = label_free(model, spread, model.batch_norm_statistics())
+    source = Source(model, config.data, config.drawings or how_many(model), config.seed)
     facts = {
         "model": _model_facts(model),
-        "data": {"address": str(data), "scored": pictures.source, "pictures": len(pictures.images)}
+        "data": {"address": str(config.data), "scored": pictures.source, "pictures": len(pictures.images)}
         | {"spread": measured_on},
-        "settings": {"n": n, "seed": seed},
-        "drawings": {"n": drawings or how_many(model), "seed": seed},
+        "settings": {"n": config.n, "seed": config.seed},
+        "drawings": {"n": source.n, "seed": config.seed},
         "versions": versions(),
     }
-    attempts = ATTEMPTS if draw else ()
-    scoring = Scoring(model, pictures.images.to(model.device), quantities, facts, data, attempts)
-    return scoring if out is None else _in_folder(scoring, Path(out), overwrite, resume)
-
-
-def _in_folder(scoring: Scoring, out: Path, overwrite: bool, resume: bool) -> Scoring:
-    """Take up what an earlier run left, where that is wanted and it asked the same."""
-    scoring.out, saved = out, read_json(out / FILE)
-    if saved and not (resume or overwrite):
-        raise UserError(f"{out / FILE} is there already; type --resume to go on with it, or another --out")
-    if saved and resume:
-        asked = plain(scoring.facts)
-        for part in ("model", "data", "settings", "drawings"):
-            if saved.get(part) != asked[part]:
-                raise UserError(f"{out / FILE} was made with another {part}; type the same again, or another --out")
+    settings = config.model_dump(exclude={"model", "spec", "draw"}) | {"drawings": source.n, "device": model.device}
+    tables = {"settings": settings, "data": facts["data"], "model": model_facts(model) | facts["model"]}
+    experiment = Experiment.begin("scorecard", tables, own=OWN, **where.as_options(), device=model.device)
+    attempts = ATTEMPTS if config.draw else ()
+    scoring = Scoring(pictures.images.to(model.device), quantities, attempts, source, facts, experiment)
+    if (folder := experiment.folder) is not None:
+        saved = read_json(folder.path / FILE)
         scoring.rows, scoring.drawn = (
-            {row["name"]: row for row in saved[part] if "absent" not in row} for part in ("quantities", "pictures")
+            {row["name"]: row for row in saved.get(part, []) if "absent" not in row}
+            for part in ("quantities", "pictures")
         )
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--out {out}: {reason(error)}; choose a folder that can be written") from error
-    scoring.save()
+        scoring.save()
     return scoring
 
 
@@ -225,25 +241,3 @@ def _model_facts(model: Adapter) -> dict[str, Any]:
     parameters = sum(value.numel() for value in model.module.parameters())
     facts = {"name": model.name, "size": [spec.height, spec.width], "classes": spec.count, "parameters": parameters}
     return {**facts, "feature_layer": spec.feature_layer, "source": spec.source, "licence": spec.licence}
-
-
-def scorecard(
-    model: str | Path | nn.Module | Adapter,
-    data: str | Path,
-    *,
-    on_frame: Callable[[Frame], None] | None = None,
-    **options: Any,
-) -> Scorecard:
-    """Measure every label-free quantity of a model on real pictures, and draw some by recipe.
-
-    model: an address, an ``nn.Module`` with ``spec``, or what ``load_model`` gave. data: real pictures.
-    options: n (200) pictures to score, seed (0), out (a folder; None writes nothing), draw (True), drawings (pictures
-    of each recipe), overwrite, resume, spec, weights, device. on_frame: called after every chunk and every recipe.
-    Raises UserError for what cannot be asked. A quantity or a recipe that the model cannot do has a row that says why.
-    """
-    scoring = prepare_scorecard(model, data, **options)
-    for frames in (scoring.run(), scoring.draw()):
-        for frame in frames:
-            if on_frame is not None:
-                on_frame(frame)
-    return scoring.card()
