@@ -14,7 +14,6 @@ from bothways.models.catalogue import bundled_names
 from bothways.numerics.draws import Draws
 from bothways.runs import RunFolder, to_png
 from bothways.tasks.generate.config import TASKS
-from bothways.tasks.scorecard.quantities import label_free
 from command import run
 
 TOY = f"{Path(__file__).resolve().parent / 'toy_model.py'}:build"
@@ -250,25 +249,6 @@ def test_statistics_are_measured_once_and_drawn_from(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["kept", "run"]
 
 
-def test_a_scorecard_without_drawings(
-    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # only the quantities that need no parameter gradient: the others have tests of their own, and take time
-    monkeypatch.setattr("bothways.tasks.scorecard.run.label_free", lambda *given: label_free(*given)[-4:])
-    arguments = ["scorecard", TOY, "--data", photos, "--n", "3", "--no-draw", "--out", tmp_path / "card"]
-    assert run(*arguments) == 0
-    said = capsys.readouterr().out
-    page = Path(re.findall(r"^Open (.+)$", said, re.MULTILINE)[0])
-    assert page.parent == tmp_path / "card"
-    assert page.read_text().startswith("<!doctype html>")
-    card = json.loads((tmp_path / "card" / "scorecard.json").read_text())
-    assert (len(card["quantities"]), card["pictures"]) == (4, [])
-    assert run(*arguments) == 2
-    assert run(*arguments, "--resume") == 0
-    assert run(*arguments[:-1], tmp_path / "one", "--n", "1") == 2
-    assert not (tmp_path / "one").exists()
-
-
 # ---- looking back --------------------------------------------------------------------------------------------------
 
 
@@ -287,14 +267,3 @@ def test_cite_prints_bibtex(runs: list[Path], capsys: pytest.CaptureFixture[str]
     entries = re.findall(r"^@\w+\{(\w+),$", said, re.MULTILINE)
     assert "fort2025direct" in entries
     assert len(entries) == len(set(entries)) == said.count("\n}")
-
-
-def test_the_demo_is_prepared_from_its_recipes(tmp_path: Path) -> None:
-    if "cifar10-resnet" not in bundled_names():
-        pytest.skip("bundled:cifar10-resnet is not in this tree: it is trained by recipes/cifar10-resnet.toml")
-    from bothways.tasks.demo.run import RECIPES, prepare_demo
-
-    for recipe in RECIPES:
-        drawing = prepare_demo(recipe, tmp_path / recipe, n=1)
-        assert sorted(drawing.asked.labels) == list(range(10))
-        assert prepare_demo(recipe, tmp_path / recipe, n=1).settings == drawing.settings

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -140,6 +141,22 @@ def test_a_stopped_audit_goes_on_to_the_same_pictures(audits, tmp_path) -> None:
     assert json.loads(json.dumps(again)) == facts(audits[True])
     for file in sorted((out / "das" / "images").iterdir()):
         assert file.read_bytes() == (audits[True] / "das" / "images" / file.name).read_bytes()
+
+
+def test_nobody_judges_portraits_and_data_is_read_once_for_each_use(tmp_path, monkeypatch) -> None:
+    """For the audit itself, and for the channel statistics of icons."""
+    read = []
+    for place in ("explain.real.find_images", "generate.priors.load_images"):
+        own = getattr(import_module(f"bothways.tasks.{place.rpartition('.')[0]}"), place.rpartition(".")[2])
+        monkeypatch.setattr(
+            f"bothways.tasks.{place}", lambda *given, own=own, **how: read.append(given) or own(*given, **how)
+        )
+    monkeypatch.setattr("bothways.judging.references.load_images", None)
+    explain(named(DIGIT_NAMES), data=DIGITS, classes=["0", "1", "2"], n=2, real=10, steps=1, judges=[], out=tmp_path)
+    assert len(read) == 2
+    for recipe in ("icons", "das"):
+        measures = RunFolder.open(tmp_path / recipe).measures
+        assert (measures["judges"], measures["images"]) == ([], {})
 
 
 def test_limits_are_read_and_held(audits) -> None:

@@ -11,8 +11,12 @@ import bothways
 from bothways.numerics.draws import generator
 from bothways.report import write_report
 from bothways.runs import RunFolder
-from bothways.tasks.demo.run import CLASSIFIER, Ten, named_right, prepare_walk, ten_pictures
-from bothways.tasks.work import perform
+from bothways.tasks.demo import run as demo_run
+from bothways.tasks.demo.run import CLASSIFIER, named_right
+from bothways.tasks.demo.walk import Ten, prepare_walk
+from bothways.tasks.shelf import work_of
+from bothways.tasks.work import Where, perform
+from command import run
 
 
 def drawn(labels: list[int]) -> SimpleNamespace:
@@ -22,7 +26,7 @@ def drawn(labels: list[int]) -> SimpleNamespace:
 
 def test_ten_pictures_are_the_first_of_each_class() -> None:
     given = drawn([*range(9, -1, -1), *range(10)])
-    ten = ten_pictures(None, given)
+    ten = Ten.of_drawing(given)
     assert ten.labels.tolist() == list(range(10))
     assert torch.equal(ten.images, given.images[:10].flip(0))
     assert "no --data is given" in ten.source
@@ -33,13 +37,13 @@ def test_data_without_a_class_are_refused_in_one_line(tmp_path: Path) -> None:
         (tmp_path / f"class {label}").mkdir()
         Image.new("RGB", (32, 32), (20 * label, 0, 0)).save(tmp_path / f"class {label}" / "a.png")
     with pytest.raises(bothways.UserError, match="no picture of class 9") as said:
-        ten_pictures(tmp_path, None)
+        Ten.of_data(tmp_path)
     assert "\n" not in str(said.value)
 
 
 def test_the_walk_leaves_strips_that_lead_back_and_a_page(tmp_path: Path) -> None:
     images = torch.rand(2, 3, 32, 32, generator=generator(1))
-    walk = prepare_walk(Ten(images, torch.tensor([0, 1]), "two of noise"), tmp_path / "walk")
+    walk = prepare_walk(Ten(images, torch.tensor([0, 1]), "two of noise"), Where(tmp_path / "walk"))
     facts = perform(walk)["flow"]
     assert facts["strip_depths"] == [0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 0.8, 0.6, 0.4, 0.2, 0.0]
     assert (facts["round_trip"][0]["depth"], 0 < facts["round_trip"][0]["rms"] < 0.1) == (1.0, True)
@@ -58,6 +62,50 @@ def test_the_walk_leaves_strips_that_lead_back_and_a_page(tmp_path: Path) -> Non
 
 
 def test_the_classifier_knows_most_of_ten_test_pictures(shared: Path) -> None:
-    ten = ten_pictures(shared / "data" / "cifar10-jpeg", None)
+    ten = Ten.of_data(shared / "data" / "cifar10-jpeg")
     assert bothways.load_classifier(CLASSIFIER).spec.classes[9] == "truck"
     assert named_right(ten) >= 5
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A demo of one step wherever there are several."""
+    monkeypatch.setattr(demo_run, "RECIPES", {recipe: {"ascent.steps": 1} for recipe in demo_run.RECIPES})
+    monkeypatch.setattr(demo_run, "TESTED", 10)
+    monkeypatch.setattr("bothways.tasks.demo.walk.STEPS", 1)
+
+
+def test_the_drawings_are_all_classes_by_both_recipes(tmp_path: Path) -> None:
+    work = work_of("demo", n=1, out=tmp_path)
+    assert list(work.drawings) == ["das", "icons"]
+    for drawing in work.drawings.values():
+        assert sorted(drawing.request.labels) == list(range(10))
+    assert (work.drawings["das"].steps, work.drawings["icons"].steps, work.steps) == (40, 50, 92)
+
+
+def test_a_demo_of_drawn_pictures_replaces_an_earlier_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], short: None
+) -> None:
+    assert run("demo", "--n", 1, "--out", tmp_path) == 0
+    said = capsys.readouterr().out
+    assert f"{CLASSIFIER} names " in said
+    assert "its card says: right on " in said
+    assert "drawn by the demo" in said
+    page = (tmp_path / "report.html").read_text()
+    assert f"the report is {tmp_path / 'report.html'}" in said
+    assert all(words in page for words in ("das drew 10 pictures", "icons drew 10 pictures", "demo measured"))
+    first = {name: RunFolder.open(tmp_path / name) for name in ("das", "icons", "walk")}
+    assert {folder.status["state"] for folder in first.values()} == {"complete"}
+    began = first["das"].status["seconds"]
+    work = work_of("demo", n=1, out=tmp_path, resume=True)
+    assert (work.steps, work.done) == (4, 2)
+    assert len(list(work.run())) == 0  # the walk is kept, too
+    assert RunFolder.open(tmp_path / "das").status["seconds"] >= began
+    assert work_of("demo", n=1, out=tmp_path).done == 0
+
+
+def test_with_data_the_classifier_is_asked_about_test_pictures(tmp_path: Path, shared: Path, short: None) -> None:
+    found = bothways.demo(1, data=shared / "data" / "cifar10-jpeg", out=tmp_path)
+    assert found["tested"]["n"] == 10
+    assert "the test pictures of" in found["source"]
+    assert RunFolder.open(tmp_path / "classifier").status["state"] == "complete"

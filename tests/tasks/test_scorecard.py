@@ -19,6 +19,7 @@ from bothways.tasks.scorecard.attempts import ATTEMPTS, Attempt, Source, attempt
 from bothways.tasks.scorecard.quantities import label_free
 from bothways.tasks.scorecard.run import DAMAGE, FILE, LEVELS, real_pictures
 from bothways.tasks.shelf import work_of
+from command import refused, run
 
 HERE = Path(__file__).resolve().parents[1]
 TOY = f"{HERE / 'toy_model.py'}:build"
@@ -211,3 +212,23 @@ def test_drawings_are_saved_one_by_one_and_not_drawn_again(toy, data, tmp_path, 
     assert [row.get("absent") for row in card.pictures if row["name"] == "sampled"] == ["no features to sample"]
     assert (asked[0], asked.count("start"), len(set(asked))) == ("start", 1, len(ATTEMPTS))
     assert RunFolder.open(tmp_path).status["state"] == "complete"
+
+
+# ---- the command ---------------------------------------------------------------------------------------------------
+
+
+def test_the_command_writes_a_page(data, tmp_path, capsys, fast) -> None:
+    arguments = ["scorecard", TOY, "--data", data, "--n", "3", "--no-draw", "--out", tmp_path / "card"]
+    assert run(*arguments) == 0
+    said = capsys.readouterr().out
+    assert f"the report is {tmp_path / 'card' / 'scorecard.html'}" in said
+    assert (tmp_path / "card" / "scorecard.html").read_text().startswith("<!doctype html>")
+    card = json.loads((tmp_path / "card" / FILE).read_text())
+    assert (len(card["quantities"]), card["pictures"]) == (6, [])
+    assert all(row["name"] in said for row in card["quantities"])
+    assert run(*arguments) == 2
+    capsys.readouterr()
+    assert run(*arguments, "--resume", "--json") == 0
+    assert without_times(json.loads(capsys.readouterr().out)) == without_times(card)
+    assert "n=1" in refused(capsys, *arguments[:-1], tmp_path / "one", "--n", "1")
+    assert not (tmp_path / "one").exists()
