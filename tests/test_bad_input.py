@@ -172,7 +172,6 @@ def test_runs_that_are_not_there(capsys, tmp_path: Path) -> None:
         ["generate", TOY, "--class=0", "1"],
         ["report"],
         ["train", "cifar10-resnet"],
-        ["demo", "--n", "0"],
     ],
 )
 def test_usage_that_is_not_known(capsys, arguments: list[str]) -> None:

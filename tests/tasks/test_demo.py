@@ -16,7 +16,7 @@ from bothways.tasks.demo.run import CLASSIFIER, named_right
 from bothways.tasks.demo.walk import Ten, prepare_walk
 from bothways.tasks.shelf import work_of
 from bothways.tasks.work import Where, perform
-from command import run
+from command import refused, run
 
 
 def drawn(labels: list[int]) -> SimpleNamespace:
@@ -109,3 +109,9 @@ def test_with_data_the_classifier_is_asked_about_test_pictures(tmp_path: Path, s
     assert found["tested"]["n"] == 10
     assert "the test pictures of" in found["source"]
     assert RunFolder.open(tmp_path / "classifier").status["state"] == "complete"
+
+
+def test_what_cannot_be_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "n=0" in refused(capsys, "demo", "--n", 0, "--out", tmp_path / "x")
+    assert "nowhere" in refused(capsys, "demo", "--data", tmp_path / "nowhere", "--out", tmp_path / "x")
+    assert not (tmp_path / "x").exists()

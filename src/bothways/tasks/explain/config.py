@@ -26,7 +26,7 @@ class ExplainConfig(Config):
     """
 
     model: Live = setting(..., "The model's address.", argument=True)
-    data: Live = setting(..., "labelled real pictures (parquet or folder); the test split, if any")
+    data: Live = setting(..., "labelled real pictures (parquet or folder); the test split, if any", common=True)
     classes: Several | None = setting(
         None, "names or numbers, three or more; none for all of a model of up to 20", common=True
     )
@@ -35,12 +35,12 @@ class ExplainConfig(Config):
     seed: int = setting(0, "of the portraits", ge=0, common=True)
     steps: int | None = setting(None, "ascent steps of each portrait; none for the recipes' own", ge=1, common=True)
     judges: Several | None = setting(
-        None, "models that are asked what else they see; none for the bundled ones with the same classes",
+        None, "models that look for other classes too; none for the bundled ones with the same classes",
         flags=("--judge",), common=True,
     )  # fmt: skip
     hide_data: bool = setting(False, "leave the data's pictures out of the page", common=True)
     fail_on: Several | None = setting(
-        None, "consistency>X or entanglement>X: exit code 1 where a class exceeds it", common=True
+        None, "exit with code 1 where a class exceeds it: consistency>X, entanglement>X", common=True
     )
     weights: Live = setting(None, "a safetensors file for the model")
     spec: Live = setting(None, "the ModelSpec of a live module", live=True)

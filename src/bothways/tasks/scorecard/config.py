@@ -19,7 +19,7 @@ class ScorecardConfig(Config):
     """
 
     model: Live = setting(..., "The model's address.", argument=True)
-    data: Live = setting(..., "real pictures (parquet or folder); the test split is scored, if any")
+    data: Live = setting(..., "real pictures (parquet or folder); the test split is scored, if any", common=True)
     n: int = setting(200, "pictures that are scored; intervals need two", ge=2, flags=("--n", "-n"), common=True)
     seed: int = setting(0, "of the run; a picture's own seed follows from it and its number", ge=0, common=True)
     draw: bool = setting(True, "draw some pictures by each recipe too", common=True)
