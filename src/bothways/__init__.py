@@ -57,10 +57,10 @@ if TYPE_CHECKING:
     from bothways.tasks.evaluate.run import evaluate
     from bothways.tasks.explain.run import explain
     from bothways.tasks.features.result import FeatureTables
-    from bothways.tasks.finetune.run import Finetuned, finetune
+    from bothways.tasks.finetune.result import Finetuned
     from bothways.tasks.pictures import Result
     from bothways.tasks.predict.run import predict
-    from bothways.tasks.pretrain.run import Pretrained, pretrain
+    from bothways.tasks.pretrain.result import Pretrained
     from bothways.tasks.recipes import recipes
     from bothways.tasks.scorecard.run import Scorecard, scorecard
     from bothways.tasks.spectrum.run import spectrum
@@ -78,11 +78,9 @@ _SHELF = {
     "encode": "models.encoding",
     "evaluate": "tasks.evaluate.run",
     "FeatureTables": "tasks.features.result",
-    "Finetuned": "tasks.finetune.run",
-    "finetune": "tasks.finetune.run",
+    "Finetuned": "tasks.finetune.result",
     "predict": "tasks.predict.run",
-    "Pretrained": "tasks.pretrain.run",
-    "pretrain": "tasks.pretrain.run",
+    "Pretrained": "tasks.pretrain.result",
     "Result": "tasks.pictures",
     "Scorecard": "tasks.scorecard.run",
     "scorecard": "tasks.scorecard.run",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,7 +18,8 @@ from bothways import UserError, generate, load_images, load_model
 from bothways.cli import main
 from bothways.numerics.intervals import wilson_interval
 from bothways.runs import RunFolder
-from bothways.tasks.train.run import prepare_training
+from bothways.tasks.shelf import work_of
+from bothways.tasks.train.run import TrainWork
 
 NAMES = [f"colour {k}" for k in range(10)]
 RECIPE = """# Trains next to nothing
@@ -27,10 +29,11 @@ seed = 3
 builder = "resnet"
 channels = [8, 8]
 blocks = [0, 1]
-[data]
+[holdout]
 validation = 10
 [augmentation]
 crop = 2
+flip = true
 noise = 0.2
 [fit]
 epochs = 2
@@ -38,6 +41,7 @@ batch = 10
 optimizer = "sgd"
 rate = 0.05
 average = 0.8
+[loss]
 label_smoothing = 0.05
 """
 STEPS = 10
@@ -71,6 +75,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def begun(recipe: Path, data: Path, out: Path, **others: Any) -> TrainWork:
+    work = work_of("train", recipe, data, out=out, workers=0, **others)
+    assert isinstance(work, TrainWork)
+    return work
+
+
 @pytest.fixture(scope="module")
 def trained(place: Path) -> Path:
     """The folder that the command line left."""
@@ -83,7 +93,7 @@ def trained(place: Path) -> Path:
 def test_the_files_and_the_truth_of_the_card(place: Path, trained: Path) -> None:
     written = {path.name for path in trained.iterdir()}
     files = {"tiny.json", "tiny.safetensors", "tiny.statistics.safetensors"}
-    assert written == files | {"recipe.toml", "status.json", "frames.jsonl", "checkpoint.pt", "images"}
+    assert written == files | {"recipe.toml", "status.json", "frames.jsonl", "checkpoint.pt", "images", "measures.json"}
     assert RunFolder.open(trained).status["state"] == "complete"
     assert [frame["step"] for frame in RunFolder.open(trained).frames] == list(range(1, STEPS + 1))
     card = json.loads((trained / "tiny.json").read_text())
@@ -103,17 +113,16 @@ def pairs(data) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def test_the_card_loads_what_was_measured(place: Path, trained: Path) -> None:
-    training = prepare_training(str(place / "tiny.toml"), str(place / "data"), trained, resume=True)
-    assert training.state.step == STEPS
-    assert list(training.run()) == []
-    half = {k: v.half() if v.is_floating_point() else v for k, v in training.state.result.state_dict().items()}
-    training.state.result.load_state_dict(half)
+    work = begun(place / "tiny.toml", place / "data", trained, resume=True)
+    assert work.done == STEPS
+    assert list(work.run()) == []
+    result = work.finish().model.module
     images = torch.rand(5, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     loaded = load_model(trained / "tiny.json")
     for key, value in loaded.module.state_dict().items():
-        assert torch.equal(value, training.state.result.state_dict()[key])
+        assert torch.equal(value, result.state_dict()[key])
     with torch.no_grad():  # the memory layouts differ, and with them the order of some sums
-        assert (loaded.outputs(images) - training.adapter().outputs(images)).abs().max() < 1e-5
+        assert (loaded.outputs(images) - work.model.outputs(images)).abs().max() < 1e-5
 
 
 def test_a_card_draws_and_judges(trained: Path) -> None:
@@ -129,16 +138,16 @@ def test_a_card_draws_and_judges(trained: Path) -> None:
 
 def test_a_resume_equals_the_uninterrupted_run(place: Path, trained: Path) -> None:
     out = place / "resumed"
-    asked = (str(place / "tiny.toml"), str(place / "data"), out)
-    steps = prepare_training(*asked, save_every=4).run()
+    asked = (place / "tiny.toml", place / "data", out)
+    steps = begun(*asked, save_every=4).run()
     assert [next(steps).step for _ in range(6)] == [1, 2, 3, 4, 5, 6]
     steps.close()
     assert RunFolder.open(out).status["state"] == "stopped"
-    assert prepare_training(*asked, resume=True).state.step == 6
-    killed = prepare_training(*asked, resume=True, save_every=100)
+    assert begun(*asked, resume=True).done == 6
+    killed = begun(*asked, resume=True, save_every=100)
     kept = killed.run()
     assert next(kept).step == 7  # and no more: what a kill loses is made again
-    again = prepare_training(*asked, resume=True)
+    again = begun(*asked, resume=True)
     assert [frame.step for frame in again.run()] == [7, 8, 9, 10]
     again.finish()
     for name in ("tiny.json", "tiny.safetensors", "tiny.statistics.safetensors", "frames.jsonl"):
@@ -147,7 +156,7 @@ def test_a_resume_equals_the_uninterrupted_run(place: Path, trained: Path) -> No
 
 def test_initial_weights_leave_the_callers_random_state_alone(place: Path, tmp_path: Path) -> None:
     before = torch.random.get_rng_state()
-    prepare_training(str(place / "tiny.toml"), str(place / "data"), tmp_path / "out")
+    begun(place / "tiny.toml", place / "data", tmp_path / "out")
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
@@ -159,7 +168,7 @@ def test_initial_weights_leave_the_callers_random_state_alone(place: Path, tmp_p
         ("epochs = 2", "", "epochs"),
         ("rate = 0.05", "speed = 0.05", "speed"),
         ("crop = 2", "crops = 2", "crops"),
-        ("seed = 3", "", "seed"),
+        ("seed = 3", "seed = -1", "seed=-1"),
         ("validation = 10", "validation = 0", "validation"),
         ("validation = 10", "validation = 60", "validation"),
         ("batch = 10", "batch = 51", "51 at a time"),
@@ -206,6 +215,6 @@ def test_a_bad_out_is_refused(place: Path, trained: Path, tmp_path: Path) -> Non
 
 def refused(says: str, *arguments, **keywords) -> None:
     with pytest.raises(UserError) as error:
-        prepare_training(*arguments, **keywords)
+        begun(*arguments, **keywords)
     assert says in str(error.value)
     assert "\n" not in str(error.value)

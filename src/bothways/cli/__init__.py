@@ -1,12 +1,10 @@
 """The command line: parses, calls ``recipe``, shows progress. Exit code 2 for a mistake, 1 for a failure."""
 
 from bothways.cli import (  # each adds its commands to app; --help lists them in this order
-    classify,
     curves,
     draw,
     evaluate,
     explain,
-    flow,
     lists,
     make,
     measure,
@@ -16,12 +14,10 @@ from bothways.cli.entry import app, main, repeated
 
 __all__ = [
     "app",
-    "classify",
     "curves",
     "draw",
     "evaluate",
     "explain",
-    "flow",
     "lists",
     "main",
     "make",
