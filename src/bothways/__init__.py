@@ -19,6 +19,7 @@ Synthesis
     scorecard       which label-free quantities of a model mean anything -> Scorecard
 
 Classification
+    train           a classifier of the catalogue, trained on labelled pictures -> Trained
     evaluate        how often a classifier is right, clean and corrupted, and whether its confidence can be believed
     predict         the most probable classes of pictures
     curves          what finetune wrote, asked in other steps and at other depths
@@ -139,6 +140,7 @@ __all__ = [
     "spectrum",
     "statistics",
     "style",
+    "train",
     "walk",
 ]
 

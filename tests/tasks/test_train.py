@@ -14,11 +14,14 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from bothways import UserError, generate, load_images, load_model
+from bothways import UserError, generate, load_images, load_model, train
 from bothways.cli import main
+from bothways.numerics.draws import generator
 from bothways.numerics.intervals import wilson_interval
 from bothways.runs import RunFolder
+from bothways.tasks.recipes import configure
 from bothways.tasks.shelf import work_of
+from bothways.tasks.train.config import TrainConfig
 from bothways.tasks.train.run import TrainWork
 
 NAMES = [f"colour {k}" for k in range(10)]
@@ -45,17 +48,24 @@ average = 0.8
 label_smoothing = 0.05
 """
 STEPS = 10
+ATTENTION = 'builder = "attention"\nwidth = 8\ndepth = 1\nheads = 2\nstem = 4'
 
 
 def write_pictures(path: Path, seed: int, *, names: list[str] | None = NAMES, side: int = 32) -> None:
     """60 pictures, six of each class: its own colour under noise."""
     source = torch.Generator().manual_seed(seed)
     colours = torch.rand(10, 3, generator=torch.Generator().manual_seed(0))
-    rows, labels = [], [k % 10 for k in range(60)]
-    for label in labels:
-        pixels = (colours[label] + 0.2 * torch.randn(side, side, 3, generator=source)).clamp(0, 1)
+    labels = [k % 10 for k in range(60)]
+    pixels = [(colours[k] + 0.2 * torch.randn(side, side, 3, generator=source)).clamp(0, 1) for k in labels]
+    write_table(path, [(255 * picture).to(torch.uint8) for picture in pixels], labels, names)
+
+
+def write_table(path: Path, pictures: list[torch.Tensor], labels: list[int], names: list[str] | None) -> None:
+    """Pictures (H,W,3) uint8 with their labels, as the hub keeps them."""
+    rows = []
+    for picture in pictures:
         buffer = io.BytesIO()
-        Image.fromarray((255 * pixels).to(torch.uint8).numpy()).save(buffer, format="PNG")
+        Image.fromarray(picture.numpy()).save(buffer, format="PNG")
         rows.append({"bytes": buffer.getvalue(), "path": ""})
     table = pa.table({"image": rows, "label": labels})
     if names is not None:
@@ -123,6 +133,49 @@ def test_the_card_loads_what_was_measured(place: Path, trained: Path) -> None:
         assert torch.equal(value, result.state_dict()[key])
     with torch.no_grad():  # the memory layouts differ, and with them the order of some sums
         assert (loaded.outputs(images) - work.model.outputs(images)).abs().max() < 1e-5
+
+
+def test_a_card_of_other_data_states_those_and_their_colours(tmp_path: Path) -> None:
+    """24 pixels, three classes, mostly red, one channel of a single value: nothing of CIFAR-10 is on the card."""
+    source, data = torch.Generator().manual_seed(3), tmp_path / "other"
+    data.mkdir()
+    pixels = 0.2 * torch.rand(24, 24, 24, 3, generator=source)
+    pixels[..., 0] += 0.7
+    pixels[..., 2] = 0.5
+    images = (255 * pixels).byte()
+    for split in ("train", "test"):
+        write_table(data / f"{split}.parquet", list(images), [k % 3 for k in range(24)], ["a", "b", "c"])
+    (tmp_path / "plain.toml").write_text(RECIPE.replace("validation = 10", "validation = 4"))
+    done = train(tmp_path / "plain.toml", data, out=tmp_path / "out", epochs=1, workers=0)
+    card = done.card
+    assert card["data"] == f"{data}: 20 pictures for training, 4 held out"
+    assert card["accuracy_on"] == f"24 test pictures of {data}"
+    assert card["reference"] == "24 test pictures of the same data"
+    assert card["limits"].startswith("24 x 24 pixels and 3 classes")
+    assert "CIFAR" not in json.dumps(card)
+    assert "JPEG" not in json.dumps(card)
+    held = torch.randperm(24, generator=generator(3, 0, "validation"))[:4].tolist()
+    seen = images[[k for k in range(24) if k not in held]].double() / 255
+    for name, wanted in (("mean", seen.mean((0, 1, 2))), ("std", seen.flatten(0, 2).std(0, correction=0))):
+        wanted = wanted.clamp_min(1 / 255) if name == "std" else wanted
+        assert max(abs(a - b) for a, b in zip(card["spec"][name], wanted.tolist(), strict=True)) < 1e-4
+    model = load_model(tmp_path / "out" / "plain.json")
+    assert (model.spec.size, model.spec.mean) == (24, tuple(card["spec"]["mean"]))
+    assert done.folder.settings["settings"]["spec"]["mean"] == card["spec"]["mean"]
+    assert configure(TrainConfig, recipe="cifar10-plain", data="x").spec.mean == (0.4914, 0.4822, 0.4465)
+
+
+def test_a_network_of_one_size_is_built_for_the_pictures(tmp_path: Path) -> None:
+    data = tmp_path / "small"
+    data.mkdir()
+    for split, seed in (("train", 1), ("test", 2)):
+        write_pictures(data / f"{split}.parquet", seed, side=16)
+    recipe = RECIPE.replace('builder = "resnet"\nchannels = [8, 8]\nblocks = [0, 1]', ATTENTION)
+    (tmp_path / "attention.toml").write_text(recipe)
+    work = begun(tmp_path / "attention.toml", data, tmp_path / "out")
+    assert work.planned.config.network["size"] == 16
+    assert work.planned.network(torch.zeros(2, 3, 16, 16)).shape == (2, 10)
+    refused("cannot train", tmp_path / "attention.toml", data, tmp_path / "other", **{"network.size": 32})
 
 
 def test_a_card_draws_and_judges(trained: Path) -> None:
@@ -197,8 +250,6 @@ def test_bad_data_is_refused(place: Path, tmp_path: Path) -> None:
     refused("train.parquet and test.parquet", recipe, str(data), tmp_path / "out")
     write_pictures(data / "test.parquet", 1)
     refused("metadata", recipe, str(data), tmp_path / "out")
-    write_pictures(data / "train.parquet", 1, side=24)
-    refused("32x32", recipe, str(data), tmp_path / "out")
     (data / "train.parquet").write_bytes(b"PAR1")
     refused("not a parquet file", recipe, str(data), tmp_path / "out")
 

@@ -15,6 +15,13 @@ class SmoothingConfig(Config):
     label_smoothing: float = setting(0.0, "share of the target spread over all classes", ge=0, lt=1)
 
 
+class InputConfig(Config):
+    """What a picture goes through before the network: (picture - mean) / std."""
+
+    mean: tuple[float, float, float] | None = setting(None, "of each channel; none for that of the training pictures")
+    std: tuple[float, float, float] | None = setting(None, "of each channel; none for that of the training pictures")
+
+
 @register("task", "train", help="Train a network of the catalogue.")
 class TrainConfig(Config):
     """Train a network of the catalogue on labelled pictures: a classifier that draws, or judges drawings.
@@ -33,6 +40,7 @@ class TrainConfig(Config):
     data: Live = setting(..., "A folder with train.parquet and test.parquet")
     network: dict[str, Any] = setting({}, "builder: resnet, plain or attention, and its options")
     seed: int = setting(0, "of the first weights, the order and augmentation", ge=0, common=True)
+    spec: InputConfig = InputConfig()
     holdout: HoldoutConfig = HoldoutConfig()
     augmentation: AugmentationConfig = AugmentationConfig()
     loss: SmoothingConfig = SmoothingConfig()

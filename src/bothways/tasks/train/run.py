@@ -99,7 +99,7 @@ def prepare(config: TrainConfig, where: Where) -> TrainWork:
         )
     planned = plan_of(config)
     config = planned.config
-    state, loss = FitState(planned.network, config.fit), classification(config.loss.label_smoothing)
+    state, loss = FitState(planned.network, config.fit), classification(config.spec, config.loss.label_smoothing)
     training = Training(state, config.fit, config.run, loss, planned.batch, config.seed)
     own = tuple(f"{planned.name}{suffix}" for suffix in SUFFIXES)
     experiment = training.begin("train", planned.tables(), own=own, **where.as_options())
@@ -129,19 +129,20 @@ def statistics_of(model: Adapter, train: ImageSet, test: ImageSet) -> dict[str, 
 def card_of(planned: ClassifierTraining, test: tuple[int, int], validation: tuple[int, int]) -> dict[str, Any]:
     """What NAME.json holds. test, validation: how many are right, of how many."""
     spec, options = asdict(planned.spec), dict(planned.config.network)
+    (height, width), data = planned.size, planned.config.data
     low, high = wilson_interval(*test)
     return {
         "name": planned.name,
         "network": {"name": options.pop("builder"), "classes": planned.spec.count, **options},
         "spec": {key: spec[key] for key in CARD_FACTS},
         "parameters": planned.parameters,
-        "data": "CIFAR-10, each picture re-encoded as JPEG (50,000 for training, of which "
-        f"{len(planned.held)} were held out for validation)",
+        "data": f"{data}: {len(planned.train)} pictures for training, {len(planned.held)} held out",
         "accuracy": round(test[0] / test[1], 4),
         "accuracy_interval": [round(low, 4), round(high, 4)],
-        "accuracy_on": f"{test[1]} test pictures, re-encoded as JPEG; not comparable with the lossless set",
+        "accuracy_on": f"{test[1]} test pictures of {data}",
         "validation_accuracy": round(validation[0] / validation[1], 4),
-        "reference": f"{REFERENCE_PICTURES} test pictures of the same data",
-        "limits": "32 x 32 pixels and ten classes; for looking into methods, not for use on photographs",
+        "reference": f"{min(REFERENCE_PICTURES, test[1])} test pictures of the same data",
+        "limits": f"{height} x {width} pixels and {planned.spec.count} classes; for looking into methods, not for use "
+        "on photographs",
         "recipe": planned.settings(),
     }
