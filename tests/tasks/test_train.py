@@ -18,6 +18,7 @@ from bothways import UserError, generate, load_images, load_model, train
 from bothways.cli import main
 from bothways.numerics.draws import generator
 from bothways.numerics.intervals import wilson_interval
+from bothways.report import write_report
 from bothways.runs import RunFolder
 from bothways.tasks.recipes import configure
 from bothways.tasks.shelf import work_of
@@ -163,6 +164,16 @@ def test_a_card_of_other_data_states_those_and_their_colours(tmp_path: Path) -> 
     assert (model.spec.size, model.spec.mean) == (24, tuple(card["spec"]["mean"]))
     assert done.folder.settings["settings"]["spec"]["mean"] == card["spec"]["mean"]
     assert configure(TrainConfig, recipe="cifar10-plain", data="x").spec.mean == (0.4914, 0.4822, 0.4465)
+
+
+def test_the_report_says_what_was_trained_and_reached(trained: Path, tmp_path: Path) -> None:
+    page = write_report([trained], tmp_path / "page.html").read_text().split("<script>")[0]
+    assert "trained the classifier tiny for 10 steps in" in page
+    assert "The classifier in numbers" in page
+    assert "While it was training" in page
+    assert "drew" not in page
+    both = write_report([trained, trained], tmp_path / "both.html").read_text()
+    assert "Parameters" in both
 
 
 def test_a_network_of_one_size_is_built_for_the_pictures(tmp_path: Path) -> None:

@@ -70,7 +70,8 @@ class ClassifierTraining:
     def tables(self) -> dict[str, Any]:
         """What recipe.toml holds."""
         data = {"source": str(self.config.data), "pictures": len(self.train), "held_out": len(self.held)}
-        return {"settings": self.settings(), "data": data}
+        model = {"name": self.name, "size": list(self.size), "classes": self.spec.count, "parameters": self.parameters}
+        return {"settings": self.settings(), "data": data, "model": model}
 
 
 def plan_of(config: TrainConfig) -> ClassifierTraining:
