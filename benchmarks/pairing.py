@@ -36,7 +36,8 @@ from bothways.representation.couplings import coupling_of
 from bothways.representation.couplings.ot import ot
 from bothways.representation.flow_matching import flow_matching
 from bothways.representation.paths.linear import linear
-from bothways.training.fit import FitSettings, FitState, fit
+from bothways.training.config import FitConfig
+from bothways.training.fit import FitState, fit
 from bothways.training.pairs import pairs
 from bothways.types import Frame, ModelSpec
 
@@ -73,7 +74,7 @@ def steps_of(data: ImageSet, size: int, coupling: str, workers: int, waits: list
         flow = Flow(UNet(**NETWORK), SPEC)
     drawn = batches(data, size, 0, Augmentation(crop=0, flip=True))
     paired = pairs(drawn, Flow(nn.Identity(), SPEC).code, coupling_of(coupling), 0)
-    settings = FitSettings(count, "adamw", 1e-4, weight_decay=0.0, average=0.999)
+    settings = FitConfig(steps=count, optimizer="adamw", rate=1e-4, warmup=0.2, schedule="linear", clip=0.0)
     return fit(FitState(flow, settings), loss, timed(ahead(paired, 0, count, workers), waits), settings)
 
 

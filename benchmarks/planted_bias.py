@@ -45,8 +45,9 @@ from bothways.data.sources import ImageSet, load_images
 from bothways.models.adapter import Adapter
 from bothways.runs import RunFolder
 from bothways.runs.files import replace_file
-from bothways.tasks.recipes import read_recipe
-from bothways.tasks.train.run import CIFAR10_MEAN, CIFAR10_STD, built_training, classification
+from bothways.tasks.recipes import configure
+from bothways.tasks.train.config import TrainConfig
+from bothways.tasks.train.plan import built_network, classification
 from bothways.training.fit import FitState, fit
 
 RESULTS = Path(__file__).parent / "results" / "planted_bias.csv"
@@ -122,26 +123,26 @@ def planted(images: Tensor, plant: str, corner: int, source: torch.Generator) ->
 
 def train_planted(plant: str, seed: int, train: ImageSet, card: Path) -> None:
     """Train the bundled architecture on planted pictures, and write its weights and card."""
-    tables, source = read_recipe("cifar10-resnet", "train"), torch.Generator().manual_seed(seed)
-    tables["seed"], tables["fit"]["epochs"] = seed, EPOCHS
+    source = torch.Generator().manual_seed(seed)
+    config = configure(TrainConfig, recipe="cifar10-resnet", data="planted", seed=seed, epochs=EPOCHS)
     images = train.images.clone()
     if plant != "clean":
         mine = (train.labels == planted_class(seed)).nonzero()[:, 0]
         mine = mine[torch.rand(len(mine), generator=source) < SHARE]
         images[mine] = planted(images[mine], plant, seed % 5, source)
     data = ImageSet(images, train.labels, train.classes)
-    settings, network = built_training(tables, data)
-    state, size = FitState(network, settings), tables["fit"]["batch"]
-    drawn = batches(data, size, seed, Augmentation(**tables["augmentation"]))
-    loss = classification(tables["fit"]["label_smoothing"])
-    for frame in fit(state, loss, ahead(drawn, 0, settings.steps, 0), settings):
+    settings = config.fit.resolved(len(data))
+    state = FitState(built_network(config, len(data.classes)), settings)
+    drawn = batches(data, settings.batch, seed, Augmentation(**config.augmentation.model_dump()))
+    loss = classification(config.spec, config.loss.label_smoothing)
+    for frame in fit(state, loss, ahead(drawn, 0, settings.total, 0), settings):
         if frame.step % 100 == 0:
             print(f"{plant} {seed}: step {frame.step} of {settings.steps}, {frame.stats}", flush=True)
     card.parent.mkdir(parents=True, exist_ok=True)
     weights = {key: value.contiguous() for key, value in state.result.state_dict().items()}
     replace_file(card.with_suffix(".safetensors"), save(weights))
-    own = {key: value for key, value in tables["network"].items() if key != "builder"}
-    spec = {"size": 32, "mean": CIFAR10_MEAN, "std": CIFAR10_STD, "classes": train.classes, "feature_layer": "pool"}
+    own = {key: value for key, value in config.network.items() if key != "builder"}
+    spec = {"size": 32, **config.spec.model_dump(), "classes": train.classes, "feature_layer": "pool"}
     facts = {"name": card.stem, "network": {"name": "resnet", "classes": 10, **own}, "spec": spec}
     replace_file(card, json.dumps(facts, indent=2).encode())
 

@@ -37,8 +37,10 @@ from bothways.data.augmentations import StrongAugmentation
 from bothways.data.images import batches
 from bothways.models.adapter import Adapter
 from bothways.models.nets.plain import PlainNet
-from bothways.tasks.finetune.plan import Finetuning, prepare_finetuning
-from bothways.training.fit import FitSettings, FitState, fit
+from bothways.tasks.finetune.config import FinetuneConfig
+from bothways.tasks.finetune.plan import Finetuning, plan_of
+from bothways.tasks.recipes import configure
+from bothways.training.fit import FitState, fit
 from bothways.types import ModelSpec
 from prg_page import reached, write_page
 
@@ -123,7 +125,8 @@ def measured(arm: str, how: dict[str, Any], labels: int, seed: int, asked: argpa
     chosen = {**settings(labels), **how, "labels": None if labels == ALL else labels, "seed": seed}
     losses: dict[str, Any] = {}
     if arm == "plain cnn":
-        plan = prepare_finetuning(FLOW, asked.data, "prg-small", **chosen, kind="pixels", beta=0.0)
+        given = {"flow": FLOW, "data": asked.data, "recipe": "prg-small", "kind": "pixels", "beta": 0.0}
+        plan = plan_of(configure(FinetuneConfig, **given, **chosen))
         model, seconds, parameters = plain(plan)
         address: Any = model
     else:
@@ -148,23 +151,21 @@ def measured(arm: str, how: dict[str, Any], labels: int, seed: int, asked: argpa
 
 def plain(plan: Finetuning) -> tuple[Adapter, float, int]:
     """A plain convolutional network trained as the arms are."""
-    chosen = plan.settings
+    chosen = plan.config
     with torch.random.fork_rng():
         torch.random.manual_seed(chosen.seed)
         network = PlainNet(**CNN).to(memory_format=torch.channels_last)  # type: ignore[arg-type, call-overload]
-    how = FitSettings(**{**vars(plan.fit), "rate": 1e-3})
+    how = chosen.fit.model_copy(update={"rate": 1e-3})
     state = FitState(network, how)
-    augmentation = StrongAugmentation(
-        **{"crop": 0, "flip": False, "strength": 0.0, "erase": 0.0, **chosen.augmentation}
-    )
-    draw = batches(plan.train, chosen.batch, chosen.seed, augmentation)
+    augmentation = StrongAugmentation(**chosen.augmentation.model_dump())
+    draw = batches(plan.train, how.batch, chosen.seed, augmentation)
 
     def loss(net: nn.Module, batch: tuple[Tensor, ...]) -> tuple[Tensor, dict[str, Tensor]]:
         logits = net(2 * batch[0] - 1)
-        return F.cross_entropy(logits.float(), batch[1], label_smoothing=chosen.label_smoothing), {}
+        return F.cross_entropy(logits.float(), batch[1], label_smoothing=chosen.loss.label_smoothing), {}
 
     began = time.process_time()
-    for _ in fit(state, loss, draw, how):
+    for _ in fit(state, loss, draw, how, seed=chosen.seed):
         pass
     seconds = time.process_time() - began
     spec = ModelSpec(32, (0.5,) * 3, (0.5,) * 3, plan.classes)

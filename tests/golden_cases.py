@@ -43,17 +43,26 @@ seed = 3
 builder = "resnet"
 channels = [8, 8]
 blocks = [0, 1]
-[data]
+[spec]
+mean = [0.4914, 0.4822, 0.4465]
+std = [0.2470, 0.2435, 0.2616]
+[holdout]
 validation = 4
 [augmentation]
 crop = 2
+flip = true
 noise = 0.2
 [fit]
 epochs = 2
 batch = 8
 optimizer = "sgd"
 rate = 0.05
+weight_decay = 5e-4
+warmup = 0.2
+schedule = "linear"
 average = 0.8
+clip = 0.0
+[loss]
 label_smoothing = 0.05
 """
 

@@ -19,6 +19,7 @@ Synthesis
     scorecard       which label-free quantities of a model mean anything -> Scorecard
 
 Classification
+    train           a classifier of the catalogue, trained on labelled pictures -> Trained
     evaluate        how often a classifier is right, clean and corrupted, and whether its confidence can be believed
     predict         the most probable classes of pictures
     curves          what finetune wrote, asked in other steps and at other depths
@@ -54,9 +55,9 @@ if TYPE_CHECKING:
     from bothways.numerics.spectra import Spectrum
     from bothways.synthesis.dsf.score import dsf, dsf_score
     from bothways.tasks.features.result import FeatureTables
-    from bothways.tasks.finetune.run import Finetuned, finetune
+    from bothways.tasks.finetune.result import Finetuned
     from bothways.tasks.pictures import Result
-    from bothways.tasks.pretrain.run import Pretrained, pretrain
+    from bothways.tasks.pretrain.result import Pretrained
     from bothways.tasks.recipes import recipes
     from bothways.tasks.scorecard.result import Scorecard
     from bothways.tasks.statistics.result import Statistics
@@ -70,10 +71,8 @@ _SHELF = {
     "decode": "models.encoding",
     "encode": "models.encoding",
     "FeatureTables": "tasks.features.result",
-    "Finetuned": "tasks.finetune.run",
-    "finetune": "tasks.finetune.run",
-    "Pretrained": "tasks.pretrain.run",
-    "pretrain": "tasks.pretrain.run",
+    "Finetuned": "tasks.finetune.result",
+    "Pretrained": "tasks.pretrain.result",
     "Result": "tasks.pictures",
     "Scorecard": "tasks.scorecard.result",
     "recipes": "tasks.recipes",
@@ -129,6 +128,7 @@ __all__ = [
     "spectrum",
     "statistics",
     "style",
+    "train",
     "walk",
 ]
 

@@ -81,10 +81,10 @@ def test_numbers_far_apart_do_not_crowd(tmp_path: Path, values: list[Any], kind:
 
 
 def test_more_labels_may_take_more_steps_but_nothing_else(tmp_path: Path) -> None:
-    few = tuned(tmp_path / "few", 0.5, pictures=500, labels=500, train_steps=84)
-    all_of_them = tuned(tmp_path / "all", 0.75, pictures=5000, train_steps=234)
+    few = tuned(tmp_path / "few", 0.5, pictures=500, labels=500, fit={"steps": 84})
+    all_of_them = tuned(tmp_path / "all", 0.75, pictures=5000, fit={"steps": 234})
     assert charts_of(few, all_of_them)[0].figure["data"][1]["x"] == [500, 5000]
-    other = tuned(tmp_path / "other", 0.75, pictures=5000, train_steps=234, batch=128)
+    other = tuned(tmp_path / "other", 0.75, pictures=5000, fit={"steps": 234, "batch": 128})
     assert charts_of(few, other)[0].figure["data"][0]["type"] == "bar"
 
 

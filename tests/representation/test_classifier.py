@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,11 +15,14 @@ from torch import Tensor, nn
 from bothways import ModelSpec, UserError
 from bothways.models.velocity import Flow
 from bothways.numerics.draws import generator
-from bothways.representation.classifier import FlowClassifier, Head, classifier_loss, hold_the_unreached, layer_rates
+from bothways.representation.classifier import FlowClassifier, classifier_loss, hold_the_unreached, layer_rates
 from bothways.representation.encode import Walk
 from bothways.representation.features import KINDS, Features, pooled
+from bothways.representation.heads import head_of, last_matrix
+from bothways.representation.heads.prg import PRGHead
 from bothways.representation.paths.linear import linear
-from bothways.training.fit import FitSettings, FitState, fit
+from bothways.training.config import FitConfig
+from bothways.training.fit import FitState, fit
 from small_flow import small_unet
 
 SHAPE = (3, 4, 4)
@@ -31,7 +35,7 @@ def classifier(kind: str = "walked", *, frozen: bool = False, gradient: str = "e
     with torch.random.fork_rng():
         torch.manual_seed(1)
         flow = Flow(small_unet(), SPEC).double()
-        return FlowClassifier(flow, linear, SHAPE, 5, how, frozen=frozen, width=6)
+        return FlowClassifier(flow, linear, SHAPE, 5, how, frozen=frozen, head=partial(PRGHead, width=6))
 
 
 def batch() -> tuple[Tensor, ...]:
@@ -126,11 +130,12 @@ def test_noised_activations_of_a_picture_do_not_depend_on_those_beside_it() -> N
     assert "noise" not in model.state_dict()
 
 
-def settings(**others: Any) -> FitSettings:
-    return FitSettings(**{"steps": 3, "optimizer": "adamw", "rate": 1e-2, "schedule": "constant", **others})
+def settings(**others: Any) -> FitConfig:
+    own = {"steps": 3, "optimizer": "adamw", "rate": 1e-2, "weight_decay": 5e-4, "warmup": 0.2, "schedule": "constant"}
+    return FitConfig(**{**own, "average": 0.0, "clip": 0.0, **others})
 
 
-def trained(model: FlowClassifier, beta: float, chosen: FitSettings, factor: Any = None) -> FitState:
+def trained(model: FlowClassifier, beta: float, chosen: FitConfig, factor: Any = None) -> FitState:
     state = FitState(model, chosen, factor)
     list(fit(state, lambda net, given: classifier_loss(net, given, beta, 0.1), lambda step: batch(), chosen))
     return state
@@ -202,8 +207,20 @@ def test_what_the_logits_do_not_depend_on_is_held() -> None:
 
 
 def test_the_head_has_the_sizes_of_the_paper() -> None:
-    head = Head(3 * 16 * 16, 10)
+    head = head_of("prg")(3 * 16 * 16, 10)
     assert [tuple(p.shape) for p in head.parameters()] == [(768,), (768,), (768, 768), (768,), (10, 768)]
+
+
+def test_any_function_of_two_widths_is_a_head() -> None:
+    def deep(width_in: int, classes: int) -> nn.Module:
+        return nn.Sequential(nn.Linear(width_in, 4), nn.ReLU(), nn.Linear(4, classes), nn.Identity())
+
+    x, how = batch()[0], Features("pixels")
+    for given, matrix in ((deep, "2"), (head_of("linear"), ""), (head_of("prg"), "out")):
+        model = FlowClassifier(Flow(small_unet(), SPEC).double(), linear, SHAPE, 5, how, head=given)
+        assert model(x).shape == (4, 5)
+        assert last_matrix(model.head) == matrix
+    assert head_of(deep) is deep
 
 
 def test_in_bfloat16_the_loss_is_near_and_single() -> None:

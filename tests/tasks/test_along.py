@@ -16,9 +16,9 @@ from bothways.numerics.draws import generator, picture_seed
 from bothways.report import render
 from bothways.representation.information import Information, mutual_information_indicator
 from bothways.runs import RunFolder
-from bothways.tasks.finetune.plan import prepare_finetuning
-from bothways.tasks.finetune.run import begin_finetuning, conclude_finetuning
-from bothways.tasks.pretrain.run import begin, prepare_pretraining
+from bothways.tasks.pretrain.run import PretrainWork
+from bothways.tasks.shelf import work_of
+from bothways.tasks.training import TrainingWork
 from bothways.training.along import DEPTHS
 from command import refused
 from small_flow import OPTIONS, write_small_flow
@@ -42,7 +42,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def tuned(place: Path, **others: Any) -> dict[str, Any]:
     asked = {"flow": place / "flow", "data": place / "colours", "seed": 3, "validation": 5, "batch": 5, "steps": 1}
-    return {**asked, "train_steps": 6, "rate": 1e-2, "augmentation": {}, "average": 0.5, "information": N, **others}
+    plain = {"crop": 0, "flip": False}
+    fit = {"train_steps": 6, "rate": 1e-2, "average": 0.5, "workers": 0, "save_every": 4}
+    return {**asked, **fit, **plain, "information": N, **others}
 
 
 def pretrained(place: Path, **others: Any) -> dict[str, Any]:
@@ -53,13 +55,19 @@ def pretrained(place: Path, **others: Any) -> dict[str, Any]:
         "validation": 5,
         "batch": 5,
     }
-    return {**asked, "steps": 4, "average": 0.5, "information": N, **others}
+    return {**asked, "steps": 4, "average": 0.5, "workers": 0, "information": N, **others}
+
+
+def begun(task: str, asked: dict[str, Any], out: Path) -> TrainingWork:
+    work = work_of(task, **asked, out=out)
+    assert isinstance(work, TrainingWork)
+    return work
 
 
 @pytest.fixture(scope="module")
 def whole(place: Path) -> Path:
     """A fine-tuning that was not stopped."""
-    finetune(**tuned(place), out=place / "whole", workers=0, save_every=4)
+    finetune(**tuned(place), out=place / "whole")
     return place / "whole"
 
 
@@ -118,37 +126,38 @@ def test_the_loss_beside_it_is_of_the_same_pictures(place: Path, whole: Path) ->
 
 
 def test_a_pretraining_has_its_lines_too(place: Path, tmp_path: Path) -> None:
-    pretrain(**pretrained(place), out=tmp_path / "out", workers=0, save_every=2)
+    pretrain(**pretrained(place, save_every=2), out=tmp_path / "out")
     found = lines(tmp_path / "out")
     assert [line["step"] for line in found] == [0, 2, 4]
     agrees(found[-1]["information"], directly(load_flow(tmp_path / "out"), place, 0))
-    agrees(found[0]["information"], directly(prepare_pretraining(**pretrained(place)).flow.eval(), place, 0))
+    work = begun("pretrain", pretrained(place), tmp_path / "first")
+    assert isinstance(work, PretrainWork)
+    agrees(found[0]["information"], directly(work.planned.flow.eval(), place, 0))
 
 
 def test_to_measure_changes_nothing_of_the_training(place: Path, whole: Path, tmp_path: Path) -> None:
-    done = finetune(**tuned(place, information=None), out=tmp_path / "out", workers=0, save_every=4)
+    done = finetune(**tuned(place, information=None), out=tmp_path / "out")
     for name in ("classifier.safetensors", "frames.jsonl"):
         assert (tmp_path / "out" / name).read_bytes() == (whole / name).read_bytes()
     assert not (tmp_path / "out" / "along.jsonl").exists()
-    assert done.folder.settings["settings"]["information"] == 0
+    assert done.folder.settings["settings"]["holdout"]["information"] == 0
 
 
 # ---- stopped and resumed -------------------------------------------------------------------------------------------
 
 
 def test_a_stop_adds_no_line_and_a_resume_none_twice(place: Path, whole: Path, tmp_path: Path) -> None:
-    training = begin_finetuning(prepare_finetuning(**tuned(place)), tmp_path / "out", workers=0, save_every=4)
-    frames = training.run()
+    frames = begun("finetune", tuned(place), tmp_path / "out").run()
     for _ in range(5):
         next(frames)
     frames.close()  # at step 5, where a checkpoint is written that was not planned
     assert [line["step"] for line in lines(tmp_path / "out")] == [0, 4]
     assert "Mutual information on pictures held out" in render([RunFolder.open(tmp_path / "out")])
-    finetune(**tuned(place), out=tmp_path / "out", workers=0, save_every=4, resume=True)
+    finetune(**tuned(place), out=tmp_path / "out", resume=True)
     assert (tmp_path / "out" / "along.jsonl").read_bytes() == (whole / "along.jsonl").read_bytes()
-    with pytest.raises(UserError, match=r"settings\.information was 3"):
-        finetune(**tuned(place, information=2), out=tmp_path / "out", workers=0, save_every=4, resume=True)
-    finetune(**tuned(place), out=tmp_path / "out", workers=0, save_every=4, resume=True)  # complete, it stays as it is
+    with pytest.raises(UserError, match=r"settings\.holdout\.information was 3"):
+        finetune(**tuned(place, information=2), out=tmp_path / "out", resume=True)
+    finetune(**tuned(place), out=tmp_path / "out", resume=True)  # complete, it stays as it is
     assert (tmp_path / "out" / "along.jsonl").read_bytes() == (whole / "along.jsonl").read_bytes()
 
 
@@ -157,27 +166,25 @@ def test_after_a_kill_the_lines_are_made_again_to_the_bit(
     place: Path, whole: Path, tmp_path: Path, until: int, left: bytes
 ) -> None:
     """Killed before the first checkpoint, while the first line was written; and after it, with a later line there."""
-    training = begin_finetuning(prepare_finetuning(**tuned(place)), tmp_path / "out", workers=0, save_every=4)
-    frames = training.run()
+    work = begun("finetune", tuned(place), tmp_path / "out")
+    frames = work.run()
     for _ in range(until):
         next(frames)
-    training.saved = training.state.step  # so that closing writes no checkpoint
+    work.training.saved = work.done  # so that closing writes no checkpoint
     frames.close()
     file = tmp_path / "out" / "along.jsonl"
     file.write_bytes(left if until == 3 else file.read_bytes() + left)
-    plan = prepare_finetuning(**tuned(place))
-    again = begin_finetuning(plan, tmp_path / "out", workers=0, save_every=4, resume=True)
-    assert again.state.step == (0 if until == 3 else 4)
+    again = begun("finetune", tuned(place, resume=True), tmp_path / "out")
+    assert again.done == (0 if until == 3 else 4)
     list(again.run())
-    conclude_finetuning(plan, again)
+    again.finish()
     assert file.read_bytes() == (whole / "along.jsonl").read_bytes()
 
 
 def test_overwriting_removes_the_lines(place: Path, tmp_path: Path) -> None:
-    plan = prepare_pretraining(**pretrained(place, steps=1))
-    list(begin(plan, tmp_path / "out", workers=0).run())
+    list(begun("pretrain", pretrained(place, steps=1), tmp_path / "out").run())
     assert len(lines(tmp_path / "out")) == 2
-    begin(prepare_pretraining(**pretrained(place, information=None)), tmp_path / "out", overwrite=True)
+    begun("pretrain", pretrained(place, information=None, overwrite=True), tmp_path / "out")
     assert not (tmp_path / "out" / "along.jsonl").exists()
 
 

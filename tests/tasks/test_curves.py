@@ -44,7 +44,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         file = folder / "colours" / COLOURS[index % 3] / f"{index:02d}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray((255 * pixels.clamp(0, 1)).byte().numpy()).save(file)
-    quick: dict[str, Any] = {"validation": 6, "batch": 8, "rate": 1e-2, "augmentation": {}, "workers": 0}
+    quick: dict[str, Any] = {"validation": 6, "batch": 8, "rate": 1e-2, "crop": 0, "flip": False, "workers": 0}
     for kind, steps in (("walked", 6), ("both", 2), ("activations", 2)):
         depths = {"depth": 0.2} if kind == "activations" else {"depth": DEPTH, "steps": OWN}
         finetune(

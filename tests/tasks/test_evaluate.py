@@ -291,7 +291,7 @@ def finetuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("finetuned")
     data = pictures(place / "data", ("coal", "dusk", "milk"), each=5)
     flow = write_small_flow(place / "flow", size=SIDE)
-    quick = {"train_steps": 2, "batch": 6, "validation": 3, "augmentation": {}, "workers": 0}
+    quick = {"train_steps": 2, "batch": 6, "validation": 3, "crop": 0, "flip": False, "workers": 0}
     finetune(flow, data, out=place / "run", kind="both", depth=0.3, steps=2, coupling="ot", **quick)
     return place / "run"
 

@@ -178,7 +178,7 @@ def test_float16_is_the_float32_rounded(flow: Flow, data: Path, tmp_path: Path) 
 
 def test_a_finetuned_flow_is_read_by_its_run(data: Path, tmp_path: Path) -> None:
     small = write_small_flow(tmp_path / "flow", size=SIDE)
-    quick = {"train_steps": 2, "batch": 6, "validation": 3, "augmentation": {}, "workers": 0}
+    quick = {"train_steps": 2, "batch": 6, "validation": 3, "crop": 0, "flip": False, "workers": 0}
     finetune(small, data, out=tmp_path / "tuned", kind="walked", depth=0.5, steps=2, **quick)
     made = features(tmp_path / "tuned", data, 0.5, steps=2, splits="test", out=tmp_path / "run", **QUICK)
     tuned = flow_in(load_classifier(tmp_path / "tuned"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,11 +14,16 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from bothways import UserError, generate, load_images, load_model
+from bothways import UserError, generate, load_images, load_model, train
 from bothways.cli import main
+from bothways.numerics.draws import generator
 from bothways.numerics.intervals import wilson_interval
+from bothways.report import write_report
 from bothways.runs import RunFolder
-from bothways.tasks.train.run import prepare_training
+from bothways.tasks.recipes import configure
+from bothways.tasks.shelf import work_of
+from bothways.tasks.train.config import TrainConfig
+from bothways.tasks.train.run import TrainWork
 
 NAMES = [f"colour {k}" for k in range(10)]
 RECIPE = """# Trains next to nothing
@@ -27,10 +33,11 @@ seed = 3
 builder = "resnet"
 channels = [8, 8]
 blocks = [0, 1]
-[data]
+[holdout]
 validation = 10
 [augmentation]
 crop = 2
+flip = true
 noise = 0.2
 [fit]
 epochs = 2
@@ -38,20 +45,28 @@ batch = 10
 optimizer = "sgd"
 rate = 0.05
 average = 0.8
+[loss]
 label_smoothing = 0.05
 """
 STEPS = 10
+ATTENTION = 'builder = "attention"\nwidth = 8\ndepth = 1\nheads = 2\nstem = 4'
 
 
 def write_pictures(path: Path, seed: int, *, names: list[str] | None = NAMES, side: int = 32) -> None:
     """60 pictures, six of each class: its own colour under noise."""
     source = torch.Generator().manual_seed(seed)
     colours = torch.rand(10, 3, generator=torch.Generator().manual_seed(0))
-    rows, labels = [], [k % 10 for k in range(60)]
-    for label in labels:
-        pixels = (colours[label] + 0.2 * torch.randn(side, side, 3, generator=source)).clamp(0, 1)
+    labels = [k % 10 for k in range(60)]
+    pixels = [(colours[k] + 0.2 * torch.randn(side, side, 3, generator=source)).clamp(0, 1) for k in labels]
+    write_table(path, [(255 * picture).to(torch.uint8) for picture in pixels], labels, names)
+
+
+def write_table(path: Path, pictures: list[torch.Tensor], labels: list[int], names: list[str] | None) -> None:
+    """Pictures (H,W,3) uint8 with their labels, as the hub keeps them."""
+    rows = []
+    for picture in pictures:
         buffer = io.BytesIO()
-        Image.fromarray((255 * pixels).to(torch.uint8).numpy()).save(buffer, format="PNG")
+        Image.fromarray(picture.numpy()).save(buffer, format="PNG")
         rows.append({"bytes": buffer.getvalue(), "path": ""})
     table = pa.table({"image": rows, "label": labels})
     if names is not None:
@@ -71,6 +86,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def begun(recipe: Path, data: Path, out: Path, **others: Any) -> TrainWork:
+    work = work_of("train", recipe, data, out=out, workers=0, **others)
+    assert isinstance(work, TrainWork)
+    return work
+
+
 @pytest.fixture(scope="module")
 def trained(place: Path) -> Path:
     """The folder that the command line left."""
@@ -83,7 +104,7 @@ def trained(place: Path) -> Path:
 def test_the_files_and_the_truth_of_the_card(place: Path, trained: Path) -> None:
     written = {path.name for path in trained.iterdir()}
     files = {"tiny.json", "tiny.safetensors", "tiny.statistics.safetensors"}
-    assert written == files | {"recipe.toml", "status.json", "frames.jsonl", "checkpoint.pt", "images"}
+    assert written == files | {"recipe.toml", "status.json", "frames.jsonl", "checkpoint.pt", "images", "measures.json"}
     assert RunFolder.open(trained).status["state"] == "complete"
     assert [frame["step"] for frame in RunFolder.open(trained).frames] == list(range(1, STEPS + 1))
     card = json.loads((trained / "tiny.json").read_text())
@@ -103,17 +124,69 @@ def pairs(data) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def test_the_card_loads_what_was_measured(place: Path, trained: Path) -> None:
-    training = prepare_training(str(place / "tiny.toml"), str(place / "data"), trained, resume=True)
-    assert training.state.step == STEPS
-    assert list(training.run()) == []
-    half = {k: v.half() if v.is_floating_point() else v for k, v in training.state.result.state_dict().items()}
-    training.state.result.load_state_dict(half)
+    work = begun(place / "tiny.toml", place / "data", trained, resume=True)
+    assert work.done == STEPS
+    assert list(work.run()) == []
+    result = work.finish().model.module
     images = torch.rand(5, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     loaded = load_model(trained / "tiny.json")
     for key, value in loaded.module.state_dict().items():
-        assert torch.equal(value, training.state.result.state_dict()[key])
+        assert torch.equal(value, result.state_dict()[key])
     with torch.no_grad():  # the memory layouts differ, and with them the order of some sums
-        assert (loaded.outputs(images) - training.adapter().outputs(images)).abs().max() < 1e-5
+        assert (loaded.outputs(images) - work.model.outputs(images)).abs().max() < 1e-5
+
+
+def test_a_card_of_other_data_states_those_and_their_colours(tmp_path: Path) -> None:
+    """24 pixels, three classes, mostly red, one channel of a single value: nothing of CIFAR-10 is on the card."""
+    source, data = torch.Generator().manual_seed(3), tmp_path / "other"
+    data.mkdir()
+    pixels = 0.2 * torch.rand(24, 24, 24, 3, generator=source)
+    pixels[..., 0] += 0.7
+    pixels[..., 2] = 0.5
+    images = (255 * pixels).byte()
+    for split in ("train", "test"):
+        write_table(data / f"{split}.parquet", list(images), [k % 3 for k in range(24)], ["a", "b", "c"])
+    (tmp_path / "plain.toml").write_text(RECIPE.replace("validation = 10", "validation = 4"))
+    done = train(tmp_path / "plain.toml", data, out=tmp_path / "out", epochs=1, workers=0)
+    card = done.card
+    assert card["data"] == f"{data}: 20 pictures for training, 4 held out"
+    assert card["accuracy_on"] == f"24 test pictures of {data}"
+    assert card["reference"] == "24 test pictures of the same data"
+    assert card["limits"].startswith("24 x 24 pixels and 3 classes")
+    assert "CIFAR" not in json.dumps(card)
+    assert "JPEG" not in json.dumps(card)
+    held = torch.randperm(24, generator=generator(3, 0, "validation"))[:4].tolist()
+    seen = images[[k for k in range(24) if k not in held]].double() / 255
+    for name, wanted in (("mean", seen.mean((0, 1, 2))), ("std", seen.flatten(0, 2).std(0, correction=0))):
+        wanted = wanted.clamp_min(1 / 255) if name == "std" else wanted
+        assert max(abs(a - b) for a, b in zip(card["spec"][name], wanted.tolist(), strict=True)) < 1e-4
+    model = load_model(tmp_path / "out" / "plain.json")
+    assert (model.spec.size, model.spec.mean) == (24, tuple(card["spec"]["mean"]))
+    assert done.folder.settings["settings"]["spec"]["mean"] == card["spec"]["mean"]
+    assert configure(TrainConfig, recipe="cifar10-plain", data="x").spec.mean == (0.4914, 0.4822, 0.4465)
+
+
+def test_the_report_says_what_was_trained_and_reached(trained: Path, tmp_path: Path) -> None:
+    page = write_report([trained], tmp_path / "page.html").read_text().split("<script>")[0]
+    assert "trained the classifier tiny for 10 steps in" in page
+    assert "The classifier in numbers" in page
+    assert "While it was training" in page
+    assert "drew" not in page
+    both = write_report([trained, trained], tmp_path / "both.html").read_text()
+    assert "Parameters" in both
+
+
+def test_a_network_of_one_size_is_built_for_the_pictures(tmp_path: Path) -> None:
+    data = tmp_path / "small"
+    data.mkdir()
+    for split, seed in (("train", 1), ("test", 2)):
+        write_pictures(data / f"{split}.parquet", seed, side=16)
+    recipe = RECIPE.replace('builder = "resnet"\nchannels = [8, 8]\nblocks = [0, 1]', ATTENTION)
+    (tmp_path / "attention.toml").write_text(recipe)
+    work = begun(tmp_path / "attention.toml", data, tmp_path / "out")
+    assert work.planned.config.network["size"] == 16
+    assert work.planned.network(torch.zeros(2, 3, 16, 16)).shape == (2, 10)
+    refused("cannot train", tmp_path / "attention.toml", data, tmp_path / "other", **{"network.size": 32})
 
 
 def test_a_card_draws_and_judges(trained: Path) -> None:
@@ -129,16 +202,16 @@ def test_a_card_draws_and_judges(trained: Path) -> None:
 
 def test_a_resume_equals_the_uninterrupted_run(place: Path, trained: Path) -> None:
     out = place / "resumed"
-    asked = (str(place / "tiny.toml"), str(place / "data"), out)
-    steps = prepare_training(*asked, save_every=4).run()
+    asked = (place / "tiny.toml", place / "data", out)
+    steps = begun(*asked, save_every=4).run()
     assert [next(steps).step for _ in range(6)] == [1, 2, 3, 4, 5, 6]
     steps.close()
     assert RunFolder.open(out).status["state"] == "stopped"
-    assert prepare_training(*asked, resume=True).state.step == 6
-    killed = prepare_training(*asked, resume=True, save_every=100)
+    assert begun(*asked, resume=True).done == 6
+    killed = begun(*asked, resume=True, save_every=100)
     kept = killed.run()
     assert next(kept).step == 7  # and no more: what a kill loses is made again
-    again = prepare_training(*asked, resume=True)
+    again = begun(*asked, resume=True)
     assert [frame.step for frame in again.run()] == [7, 8, 9, 10]
     again.finish()
     for name in ("tiny.json", "tiny.safetensors", "tiny.statistics.safetensors", "frames.jsonl"):
@@ -147,7 +220,7 @@ def test_a_resume_equals_the_uninterrupted_run(place: Path, trained: Path) -> No
 
 def test_initial_weights_leave_the_callers_random_state_alone(place: Path, tmp_path: Path) -> None:
     before = torch.random.get_rng_state()
-    prepare_training(str(place / "tiny.toml"), str(place / "data"), tmp_path / "out")
+    begun(place / "tiny.toml", place / "data", tmp_path / "out")
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
@@ -159,7 +232,7 @@ def test_initial_weights_leave_the_callers_random_state_alone(place: Path, tmp_p
         ("epochs = 2", "", "epochs"),
         ("rate = 0.05", "speed = 0.05", "speed"),
         ("crop = 2", "crops = 2", "crops"),
-        ("seed = 3", "", "seed"),
+        ("seed = 3", "seed = -1", "seed=-1"),
         ("validation = 10", "validation = 0", "validation"),
         ("validation = 10", "validation = 60", "validation"),
         ("batch = 10", "batch = 51", "51 at a time"),
@@ -188,8 +261,6 @@ def test_bad_data_is_refused(place: Path, tmp_path: Path) -> None:
     refused("train.parquet and test.parquet", recipe, str(data), tmp_path / "out")
     write_pictures(data / "test.parquet", 1)
     refused("metadata", recipe, str(data), tmp_path / "out")
-    write_pictures(data / "train.parquet", 1, side=24)
-    refused("32x32", recipe, str(data), tmp_path / "out")
     (data / "train.parquet").write_bytes(b"PAR1")
     refused("not a parquet file", recipe, str(data), tmp_path / "out")
 
@@ -206,6 +277,6 @@ def test_a_bad_out_is_refused(place: Path, trained: Path, tmp_path: Path) -> Non
 
 def refused(says: str, *arguments, **keywords) -> None:
     with pytest.raises(UserError) as error:
-        prepare_training(*arguments, **keywords)
+        begun(*arguments, **keywords)
     assert says in str(error.value)
     assert "\n" not in str(error.value)

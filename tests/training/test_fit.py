@@ -12,10 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bothways.configs import validated
 from bothways.models.nets.attention import AttentionNet
 from bothways.models.nets.resnet import ResNet
 from bothways.numerics.draws import generator
-from bothways.training.fit import FitSettings, FitState, build_optimizers, fit, rate_at
+from bothways.training.config import FitConfig
+from bothways.training.fit import FitState, build_optimizers, fit, rates
 from bothways.types import RunError, UserError
 
 Batch = tuple[Tensor, ...]
@@ -43,9 +45,14 @@ def loss(net: nn.Module, given: Batch) -> tuple[Tensor, dict[str, Tensor]]:
     return F.cross_entropy(logits, given[1]), {"accuracy": (logits.argmax(1) == given[1]).float().mean()}
 
 
-def settings(optimizer: str = "sgd", **others: Any) -> FitSettings:
+def settings(optimizer: str = "sgd", **others: Any) -> FitConfig:
     rate = {"sgd": 0.1, "adamw": 0.01, "muon": 0.05}.get(optimizer, 0.1)
-    return FitSettings(**{"steps": 40, "optimizer": optimizer, "rate": rate, **others})
+    own = {"steps": 40, "optimizer": optimizer, "rate": rate, "weight_decay": 5e-4, "warmup": 0.2, "schedule": "linear"}
+    return validated(FitConfig, {**own, "average": 0.0, "clip": 0.0, **others})
+
+
+def rate_at(step: int, chosen: FitConfig) -> float:
+    return rates(chosen)(step)
 
 
 @every_optimizer
@@ -136,7 +143,7 @@ def test_the_average_of_a_short_training_is_not_of_its_first_weights() -> None:
 
 
 def test_the_rate_rises_to_its_peak_and_falls_to_zero() -> None:
-    chosen = FitSettings(steps=100, rate=0.5, warmup=0.2)
+    chosen = settings(steps=100, rate=0.5, warmup=0.2)
     rates = [rate_at(step, chosen) for step in range(100)]
     assert abs(rates[0] - 0.5 / 20) < 1e-15
     assert abs(rates[9] - 0.25) < 1e-15
@@ -145,22 +152,33 @@ def test_the_rate_rises_to_its_peak_and_falls_to_zero() -> None:
     assert abs(rates[99] - 0.5 / 80) < 1e-15
     assert rate_at(100, chosen) == 0
     for warmup in (0.0, 1.0):
-        assert all(0 < rate_at(step, FitSettings(7, warmup=warmup)) <= 0.1 for step in range(7))
+        assert all(0 < rate_at(step, settings(steps=7, warmup=warmup)) <= 0.1 for step in range(7))
 
 
 def test_a_cosine_is_torchs_own_and_constant_stays() -> None:
-    chosen = FitSettings(steps=100, rate=0.5, warmup=0.2, schedule="cosine")
+    chosen = settings(steps=100, rate=0.5, warmup=0.2, schedule="cosine")
     walker = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.5)
     torchs = torch.optim.lr_scheduler.CosineAnnealingLR(walker, T_max=80)
     for step in range(20, 100):
         assert abs(rate_at(step, chosen) - torchs.get_last_lr()[0]) < 1e-12
         walker.step()
         torchs.step()
-    linear = FitSettings(steps=100, rate=0.5, warmup=0.2)
-    flat = FitSettings(steps=100, rate=0.5, warmup=0.2, schedule="constant")
+    linear = settings(steps=100, rate=0.5, warmup=0.2)
+    flat = settings(steps=100, rate=0.5, warmup=0.2, schedule="constant")
     assert [rate_at(k, chosen) for k in range(20)] == [rate_at(k, linear) for k in range(20)]
     assert [rate_at(k, flat) for k in range(20)] == [rate_at(k, linear) for k in range(20)]
     assert {rate_at(k, flat) for k in range(20, 100)} == {0.5}
+
+
+def test_a_schedule_of_ones_own_takes_the_rate_on() -> None:
+    def falls_twice_as_fast(place: float) -> float:
+        return max(0.0, 1 - 2 * place)
+
+    chosen = settings(steps=100, rate=0.5, schedule=falls_twice_as_fast)
+    assert rate_at(10, chosen) == rate_at(10, settings(steps=100, rate=0.5))
+    assert abs(rate_at(40, chosen) - 0.25) < 1e-12
+    assert rate_at(80, chosen) == 0
+    assert chosen.model_dump()["schedule"] == "falls_twice_as_fast"
 
 
 def test_batches_may_come_from_an_iterator() -> None:
@@ -179,10 +197,10 @@ def test_dropout_is_a_function_of_the_step_and_leaves_the_callers_random_state_a
         net[3] = nn.Sequential(nn.SiLU(), nn.Dropout(0.5))
         return net
 
-    chosen = settings(steps=8, seed=4)
+    chosen = settings(steps=8)
     whole, saved = FitState(with_dropout(), chosen), {}
     torch_state, wanted = torch.random.get_rng_state(), []
-    for frame in fit(whole, loss, batch, chosen):
+    for frame in fit(whole, loss, batch, chosen, seed=4):
         wanted.append(frame.stats["loss"])
         if frame.step == 3:
             saved = copy.deepcopy(whole.state_dict())
@@ -190,9 +208,9 @@ def test_dropout_is_a_function_of_the_step_and_leaves_the_callers_random_state_a
     resumed = FitState(with_dropout(), chosen)
     resumed.load_state_dict(saved)
     torch.rand(5)  # another process has drawn other numbers by now
-    assert [frame.stats["loss"] for frame in fit(resumed, loss, batch, chosen)] == wanted[3:]
-    other = settings(steps=8, seed=5)
-    assert [f.stats["loss"] for f in fit(FitState(with_dropout(), other), loss, batch, other)] != wanted
+    assert [frame.stats["loss"] for frame in fit(resumed, loss, batch, chosen, seed=4)] == wanted[3:]
+    other = fit(FitState(with_dropout(), chosen), loss, batch, chosen, seed=5)
+    assert [f.stats["loss"] for f in other] != wanted
 
 
 def test_frames_report_the_rate_that_was_used() -> None:
@@ -222,7 +240,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_step(bad: float, optimizer: 
 
 
 def test_the_gradient_is_clipped_to_its_norm() -> None:
-    chosen = FitSettings(steps=1, rate=1.0, weight_decay=0.0, warmup=0.0, clip=1e-3)
+    chosen = settings(steps=1, rate=1.0, weight_decay=0.0, warmup=0.0, clip=1e-3)
     state, before = FitState(network(), chosen), network()
     list(fit(state, loss, batch, chosen))
     moved = [p - q for p, q in zip(state.network.parameters(), before.parameters(), strict=True)]
@@ -255,10 +273,10 @@ def test_frozen_parameters_stay(optimizer: str) -> None:
 
 
 def test_optimisers_that_do_not_exist_or_do_not_fit() -> None:
-    with pytest.raises(UserError, match="sgd, adamw, muon"):
+    with pytest.raises(UserError, match="'sgd', 'adamw' or 'muon'"):
         settings("adam")
-    with pytest.raises(UserError, match="linear, cosine, constant"):
-        settings(schedule="step")
+    with pytest.raises(UserError, match="type linear"):
+        settings(schedule="linar")
     with pytest.raises(UserError, match='type "adamw"'):
         FitState(ResNet(3, (4,), (0,)), settings("muon"))
 

@@ -1,8 +1,6 @@
 """The command line: parses, calls ``recipe``, shows progress. Exit code 2 for a mistake, 1 for a failure."""
 
 from bothways.cli import (  # each adds its commands to app; --help lists them in this order
-    classify,
-    flow,
     lists,
     make,
     studio,
@@ -11,8 +9,6 @@ from bothways.cli.entry import app, main, repeated
 
 __all__ = [
     "app",
-    "classify",
-    "flow",
     "lists",
     "main",
     "make",

@@ -103,9 +103,11 @@ def _fields(config: type[Config]) -> list[Parameter]:
 
 def _shortcuts(config: type[Config]) -> list[Parameter]:
     """The flags of settings deep in the tables, such as views.roll.reach."""
-    found = []
+    found, fields = [], {place for place, _ in leaves(config)}
     for name, short in config.shortcuts.items():
         place = tuple(short.place.split("."))
+        if place in fields:  # which has its own flag
+            continue
         text = _escaped(f"{short.description}. [default: {_defaults(config, place, None)}]")
         option = typer.Option(f"--{name}", help=text, show_default=False, rich_help_panel=place[0].capitalize())
         kind: Any = Annotated[short.kind | None, option]

@@ -30,7 +30,7 @@ from bothways.models.catalogue import (
     load_weights,
     spec_from,
 )
-from bothways.models.classifiers import FEATURE_LAYER, PictureClassifier, count_of, features_of
+from bothways.models.classifiers import PictureClassifier, card_head, count_of, feature_layer, features_of
 from bothways.models.libraries.diffusers_flows import from_diffusers
 from bothways.models.libraries.hub import Loaded
 from bothways.models.libraries.open_clip_models import from_open_clip
@@ -90,24 +90,31 @@ def _pretrained(address: str, spec: ModelSpec | None, fresh: bool) -> Loaded:
 
 
 def _finetuned(address: str, spec: ModelSpec | None, fresh: bool) -> Loaded:
-    """The classifier of a run of ``finetune``, on which its flow is walked with a graph through all steps."""
     if spec is not None or fresh:
         raise UserError(f"model {address!r} holds its own facts and weights; leave spec= and weights= out")
-    path = find_classifier(address)
-    assert path is not None
+    return read_classifier(address)
+
+
+def read_classifier(address: str, head: Any = None, path: Any = None) -> Loaded:
+    """The classifier of a run of ``finetune``, on which its flow is walked with a graph through all steps.
+
+    head, path: those of the run, where they were Python functions.
+    """
+    file = find_classifier(address)
+    assert file is not None
     try:
-        facts = json.loads(path.read_text())
+        facts = json.loads(file.read_text())
         how, classes = features_of(facts["features"], gradient="direct"), facts["classes"]
-        flow = flow_of(facts["flow"])
-        classifier = FlowClassifier(flow, flow.path, flow.shape, count_of(classes), how, width=facts["width"])
+        flow, own = flow_of(facts["flow"], path=path), card_head(address, facts["head"], head)
+        classifier = FlowClassifier(flow, flow.path, flow.shape, count_of(classes), how, head=own)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, UserError):
             raise
-        raise UserError(f"classifier {str(path)!r} cannot be used: {type(error).__name__}: {error}") from error
-    load_weights(classifier, path.with_suffix(".safetensors"))
+        raise UserError(f"classifier {str(file)!r} cannot be used: {type(error).__name__}: {error}") from error
+    load_weights(classifier, file.with_suffix(".safetensors"))
     seen: dict[str, Any] = {"size": flow.spec.size, "mean": (0.0,) * 3, "std": (1.0,) * 3, "classes": classes}
-    told: dict[str, Any] = {"feature_layer": FEATURE_LAYER, "source": flow.spec.source, "licence": flow.spec.licence}
-    return Loaded(PictureClassifier(classifier), ModelSpec(**seen, **told))
+    told = {"source": flow.spec.source, "licence": flow.spec.licence}
+    return Loaded(PictureClassifier(classifier), ModelSpec(**seen, feature_layer=feature_layer(classifier), **told))
 
 
 def _in_finetuned(address: str, spec: ModelSpec | None, fresh: bool) -> Loaded:
@@ -130,10 +137,11 @@ def _in_finetuned(address: str, spec: ModelSpec | None, fresh: bool) -> Loaded:
     return _laid_out(Loaded(network, facts, path=walked))
 
 
-def flow_of(origin: Mapping[str, Any], seed: int | None = None) -> Flow:
+def flow_of(origin: Mapping[str, Any], seed: int | None = None, path: Any = None) -> Flow:
     """A flow of the same network, with weights that are yet to be loaded, or the first ones of a seed.
 
-    origin: as ``classifiers.origin_of`` gives it. Raises UserError for first weights of a network that is not ours.
+    origin: as ``classifiers.origin_of`` gives it. path: in place of the one that the facts name.
+    Raises UserError for first weights of a network that is not ours.
     """
     spec = spec_from(dict(origin["spec"]))
     if "address" not in origin:
@@ -141,13 +149,14 @@ def flow_of(origin: Mapping[str, Any], seed: int | None = None) -> Flow:
         with torch.random.fork_rng():  # the first weights are the seed's, the caller's random state is its own
             torch.random.manual_seed(seed or 0)
             network = build_network(options.pop("name"), **options)
-        return check_flow(Flow(_laid_out(Loaded(network, spec)).module, spec, type(network).__name__).eval())
+        module, name = _laid_out(Loaded(network, spec)).module, type(network).__name__
+        return check_flow(Flow(module, spec, name, path=path).eval())
     if seed is not None:
         raise UserError(
             f"flow {origin['address']!r} has no first weights, its network is not one of ours; leave --fresh out"
         )
     found = read_flow(origin["address"], None, False)
-    return check_flow(Flow(found.module, spec, origin["address"], path=found.path).eval())
+    return check_flow(Flow(found.module, spec, origin["address"], path=path or found.path).eval())
 
 
 def _complete(scheme: str, read: Callable[[str], Loaded]) -> Reader:

@@ -23,13 +23,14 @@ from bothways.models.catalogue import BUNDLED, FLOW_CARD, find_classifier
 from bothways.models.libraries.torchcfm_flows import SIZE as TORCHCFM_SIZE
 from bothways.models.nets.unet import SIZES
 from bothways.models.velocity import Flow
+from bothways.registry import is_address
 from bothways.representation.classifier import FlowClassifier
 from bothways.representation.encode import Walk
 from bothways.representation.features import Features
+from bothways.representation.heads import HeadFactory, head_of, last_matrix
 from bothways.types import UserError
 
 CLASSIFIER_WEIGHTS = "classifier.safetensors"
-FEATURE_LAYER = "classifier.head.out:input"  # what the last matrix of the head reads
 
 
 @final
@@ -49,13 +50,28 @@ class PictureClassifier(nn.Module):
         return self.classifier.flow
 
 
+def feature_layer(classifier: FlowClassifier) -> str:
+    """The layer of a ``PictureClassifier`` whose input is the features of a picture: the last matrix of its head."""
+    return ".".join(filter(None, ("classifier.head", last_matrix(classifier.head)))) + ":input"
+
+
+def card_head(run: str, name: str, given: Any = None) -> HeadFactory:
+    """What makes the head of a card, or the one that is given. Raises UserError for a name that is not known."""
+    try:
+        return head_of(name if given is None else given)
+    except UserError as error:
+        own = f"; if it was a Python function, type load_classifier({run!r}, head={name})"
+        raise UserError(f"classifier {run!r}: {error}{'' if is_address(name) else own}") from error
+
+
 def finetuned_facts(address: str) -> dict[str, Any]:
     """What a run that asks one of ``finetune`` states of it: its flow's path, kind and coupling; of others nothing."""
     file = find_classifier(address)
     if file is None:
         return {}
     facts = json.loads(file.read_text())
-    return {"path": facts["flow"]["spec"]["path"], **{key: facts["recipe"][key] for key in ("kind", "coupling")}}
+    coupling = facts["recipe"]["loss"]["coupling"]
+    return {"path": facts["flow"]["spec"]["path"], "kind": facts["features"]["kind"], "coupling": coupling}
 
 
 def flow_in(model: Adapter) -> Flow:
@@ -84,14 +100,17 @@ def reading(model: Adapter, how: Features) -> Adapter:
 
 
 def classifier_card(
-    classifier: FlowClassifier, origin: Mapping[str, Any], classes: tuple[str, ...] | int, **told: Any
+    classifier: FlowClassifier, origin: Mapping[str, Any], classes: tuple[str, ...] | int, head: str, **told: Any
 ) -> dict[str, Any]:
-    """What classifier.json holds. origin: what ``origin_of`` the flow is; told: what is written for a reader."""
+    """What classifier.json holds. origin: what ``origin_of`` the flow is; told: what is written for a reader.
+
+    head: its name or address.
+    """
     walk = classifier.how.walk
     return {
         "flow": dict(origin),
         "features": {**asdict(classifier.how), "walk": {"steps": walk.steps, "solver": walk.solver}},
-        "width": classifier.head.hidden.out_features,
+        "head": head,
         "classes": classes,
         "frozen": classifier.frozen,
         "parameters": sum(p.numel() for p in classifier.parameters()),
@@ -142,3 +161,9 @@ def card_of_flow(address: str) -> dict[str, Any] | None:
     elif path.is_dir():
         path = path / FLOW_CARD
     return json.loads(path.read_text()) if path.suffix == ".json" and path.is_file() else None
+
+
+def coupling_of_card(address: str) -> str | None:
+    """The coupling that a flow was trained with, where its card has it."""
+    recipe = (card_of_flow(address) or {}).get("recipe", {})
+    return recipe.get("coupling") or recipe.get("loss", {}).get("coupling")

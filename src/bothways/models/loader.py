@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
 from bothways.models.adapter import SPEC_LINES, Adapter
-from bothways.models.addresses import LOAD_FLOW, read_flow, read_model
+from bothways.models.addresses import LOAD_FLOW, read_classifier, read_flow, read_model
 from bothways.models.catalogue import check_device, find_classifier, load_weights
 from bothways.models.libraries.hub import Loaded
 from bothways.models.velocity import Flow, check_flow
@@ -50,18 +51,25 @@ def load_model(
     return Adapter(found.module, spec or found.spec, name=name, device=device, dtype=dtype, text=found.text)
 
 
-def load_classifier(run: str | Path, *, device: str = "cpu", dtype: str = "float32") -> Adapter:
+def load_classifier(
+    run: str | Path, *, head: Any = None, path: Any = None, device: str = "cpu", dtype: str = "float32"
+) -> Adapter:
     """The classifier that ``finetune`` wrote, as a model.
 
         outputs(image) = head(features(code(image))),   image (B,3,H,W) in [0,1] -> (B,K)
 
     run: the folder, the classifier.json in it, or "bundled:cifar10-prg". dtype: "float32", "bf16" or "float16", by
-    autocast. Its flow is ``.module.flow``. ``load_model`` takes it too, beside all other addresses.
+    autocast. head, path: those of the run, where they were Python functions and not names or addresses.
+    Its flow is ``.module.flow``. ``load_model`` takes it too, beside all other addresses.
     Raises UserError where there is no such thing, or a part of it is missing or does not fit.
     """
     if find_classifier(run) is None:
         raise UserError(f"classifier {str(run)!r} does not exist; type the folder that bothways finetune wrote")
-    return load_model(run, device=device, dtype=dtype)
+    if head is None and path is None:
+        return load_model(run, device=device, dtype=dtype)
+    check_device(device)
+    found = read_classifier(str(run), head, path)
+    return Adapter(found.module, found.spec, name=str(run), device=device, dtype=dtype)
 
 
 def load_flow(
@@ -69,6 +77,7 @@ def load_flow(
     spec: ModelSpec | None = None,
     *,
     weights: str | Path | None = None,
+    path: Any = None,
     device: str = "cpu",
     dtype: str = "float32",
 ) -> Flow:
@@ -79,12 +88,13 @@ def load_flow(
     flow: a run of ``pretrain`` or ``finetune``, "bundled:NAME", "PATH.py:FUNCTION", "diffusers:REPO_OR_FOLDER",
         "torchcfm:FILE.pt", or an ``nn.Module`` of (x (B,C,H,W), time (B,)) with ``spec``; a Flow is handed back as it
         is, where it is. spec: the facts, in place of those found; it names the path.
-    weights: a safetensors file that is loaded into the network. dtype: "float32", "bf16" or "float16" (autocast).
+    weights: a safetensors file that is loaded into the network. path: that of the run, where it was a Python function.
+    dtype: "float32", "bf16" or "float16" (autocast).
     Raises UserError where the address, the facts or the weights do not fit, and for a classifier.
     """
     if isinstance(flow, Flow):
-        if spec is not None or weights is not None:
-            raise UserError(f"flow {flow.name!r} is loaded already; leave spec= and weights= out")
+        if spec is not None or weights is not None or path is not None:
+            raise UserError(f"flow {flow.name!r} is loaded already; leave spec=, weights= and path= out")
         return flow
     if isinstance(flow, nn.Module):
         name = type(flow).__name__
@@ -102,6 +112,6 @@ def load_flow(
     check_device(device)
     if weights is not None:
         load_weights(found.module, weights)
-    loaded = Flow(found.module, facts, name, dtype=dtype, path=found.path).to(device).eval()
+    loaded = Flow(found.module, facts, name, dtype=dtype, path=path or found.path).to(device).eval()
     check_flow(loaded)
     return loaded

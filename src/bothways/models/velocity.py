@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bothways.models.adapter import DTYPES
+from bothways.registry import is_address
 from bothways.representation.paths import path_of
 from bothways.types import ModelSpec, Path, RunError, UserError
 
@@ -48,8 +49,18 @@ class Flow(nn.Module):
 
     @property
     def path(self) -> Path:
-        """t -> the coefficients of the path that the network was trained on. Raises UserError where none is stated."""
-        return self._path or path_of(self.spec.path or "")
+        """t -> the coefficients of the path that the network was trained on.
+
+        Raises UserError where none is stated, or for a name that is not known, as that of a Python function is.
+        """
+        if self._path is None:  # once: a user's own file is run anew each time
+            named = self.spec.path or ""
+            try:
+                self._path = path_of(named)
+            except UserError as error:
+                own = "" if not named or is_address(named) else f"; if it was a Python function, give it: path={named}"
+                raise UserError(f"flow {self.name!r}: {error}{own}") from error
+        return self._path
 
     @property
     def shape(self) -> tuple[int, int, int]:

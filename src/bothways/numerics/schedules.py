@@ -24,7 +24,7 @@ def linear(place: float) -> float:
 
 @register("schedule", "cosine", help="falls as half a cosine")
 def cosine(place: float) -> float:
-    return 0.5 + 0.5 * math.cos(math.pi * place)
+    return (1 - math.cos(math.pi * (1 - place))) / 2
 
 
 def schedule_of(name: Any) -> Schedule:

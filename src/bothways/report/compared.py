@@ -28,7 +28,8 @@ Facts = Mapping[str, Any]
 WIDE = 10  # from the least positive value to the greatest: a linear axis would crowd the small ones
 WHISKER = "93,102,110"  # red, green, blue: seen on a bar, and on either ground
 TICKED = 8  # values at most that have a tick each
-NAMED = {"steps": "steps of the walk", "activation_depth": "depth of the activations", "train_steps": "training steps"}
+LENGTH = "fit.steps"  # of a training
+NAMED = {"steps": "steps of the walk", "activation_depth": "depth of the activations", LENGTH: "training steps"}
 SEED = "seed"  # a number, but no choice
 
 
@@ -43,7 +44,7 @@ def choice_of(points: Sequence[Facts]) -> str | None:
     keys = dict.fromkeys(key for point in points for key in point["settings"])
     differing = [key for key in keys if len({repr(point["settings"].get(key)) for point in points}) > 1]
     if "labels" in map(_last, differing):
-        differing = [key for key in differing if _last(key) != "train_steps"]
+        differing = [key for key in differing if key != LENGTH]
     if len(differing) != 1 or _last(differing[0]) == SEED:
         return None
     values = [point["settings"].get(differing[0]) for point in points]
@@ -164,7 +165,7 @@ def _plain(value: float) -> str:
 
 
 def _word(choice: str) -> str:
-    return NAMED.get(_last(choice), _last(choice).replace("_", " "))
+    return NAMED.get(choice) or NAMED.get(_last(choice), _last(choice).replace("_", " "))
 
 
 def _last(choice: str) -> str:

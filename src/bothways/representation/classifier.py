@@ -1,12 +1,12 @@
 """A flow as a classifier: a small head reads where a picture has come to on its way to noise, or what the flow thinks.
 
-logits = W2 tanh(W1 LayerNorm(f(x)) + b1)                                      f: see representation/features.py
+logits = head(f(x))                               f: see representation/features.py, head: representation/heads
 loss   = cross-entropy(logits) + beta L_FM(theta),  so that the flow stays a flow
 
-PRG, Xue et al. 2024, arXiv 2412.01787, eq. 3; the head is that of its code: pooled to 16 x 16, flattened, 768 wide, no
-bias at the end. Departures: the gradient of a walk is that of its discrete steps (numerics/discrete_adjoint.py), where
-the code's is a continuous adjoint, off by O(h); beta L_FM, which the code leaves out, is there; a network's own
-activations may be read, and pixels, since a number for the one says nothing without the others.
+PRG, Xue et al. 2024, arXiv 2412.01787, eq. 3. Departures: the gradient of a walk is that of its discrete steps
+(numerics/discrete_adjoint.py), where the code's is a continuous adjoint, off by O(h); beta L_FM, which the code leaves
+out, is there; a network's own activations may be read, and pixels, since a number for the one says nothing without the
+others.
 """
 
 from __future__ import annotations
@@ -23,25 +23,14 @@ from bothways.numerics.discrete_adjoint import leaves_of
 from bothways.numerics.draws import Draws
 from bothways.representation.features import Features, features
 from bothways.representation.flow_matching import flow_matching
+from bothways.representation.heads import HeadFactory
+from bothways.representation.heads.prg import PRGHead
 from bothways.types import Path
 
-WIDTH = 768  # of the head's hidden layer
 NOISE_SEED = 0  # of the one noise that noised activations are read with
 
 Pairs = tuple[Tensor, Tensor, Tensor]
 """x, noise, both (B,C,H,W) and paired, t (B,), as training/pairs.py makes them"""
-
-
-class Head(nn.Module):
-    """(B,D) -> (B,classes): layer normalisation, a layer of ``width``, tanh, and a matrix without bias."""
-
-    def __init__(self, entering: int, classes: int, width: int = WIDTH) -> None:
-        super().__init__()
-        self.norm, self.hidden, self.tanh = nn.LayerNorm(entering), nn.Linear(entering, width), nn.Tanh()
-        self.out = nn.Linear(width, classes, bias=False)
-
-    def forward(self, features: Tensor) -> Tensor:
-        return self.out(self.tanh(self.hidden(self.norm(features))))
 
 
 @final
@@ -50,7 +39,8 @@ class FlowClassifier(nn.Module):
 
     Called with pairs too it gives (logits, L_FM (B,)): one call of one module, which many processes need.
     flow: a velocity network, called as (x, t); it becomes a part of this. path: that it was trained on. shape: (C,H,W)
-    of a picture. frozen: only the head learns; the flow keeps its bits, and draws no dropout.
+    of a picture. head: what makes the head of (D, classes). frozen: only the head learns; the flow keeps its bits, and
+    draws no dropout.
     Raises UserError for a layer that the flow does not have.
     """
 
@@ -65,7 +55,7 @@ class FlowClassifier(nn.Module):
         how: Features,
         *,
         frozen: bool = False,
-        width: int = WIDTH,
+        head: HeadFactory = PRGHead,
     ) -> None:
         super().__init__()
         how.check(flow)
@@ -76,7 +66,7 @@ class FlowClassifier(nn.Module):
         like = next((p for p in flow.parameters() if p.is_floating_point()), torch.zeros(()))
         with torch.no_grad():
             entering = self.features(like.new_zeros(1, *shape)).shape[1]
-        self.head = Head(entering, classes, width).to(like)
+        self.head = head(entering, classes).to(like)
 
     def features(self, x: Tensor) -> Tensor:
         """(B,D): what the head reads."""

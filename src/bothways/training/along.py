@@ -9,19 +9,25 @@ not of PRG's paper (see representation/information.py).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from bothways.data.images import Batch
+from bothways.data.sources import ImageSet
 from bothways.models.velocity import Flow
 from bothways.numerics.draws import picture_seed
+from bothways.representation.flow_matching import flow_matching
 from bothways.representation.information import at_depths, mutual_information_indicator
 from bothways.runs import ALONG
 from bothways.runs.files import append_lines, json_line, read_lines, replace_file
+from bothways.training.processes import Batches
 from bothways.types import UserError
 
 DEPTHS = (0.1, 0.25, 0.5, 0.75, 0.9)
@@ -55,6 +61,23 @@ def check_information(pictures: int, held: int) -> None:
     """Raise UserError where fewer pictures are held out than are to be measured on."""
     if pictures > held:
         raise UserError(f"information={pictures} is more than the {held} pictures held out; type --information {held}")
+
+
+@torch.no_grad()
+def losses_of(flow: Flow, held: ImageSet, pairs: Callable[[Callable[[int], Batch], int], Batches], size: int) -> Tensor:
+    """(N,): L_FM of each picture held out, at noise and times that are the same for every run.
+
+    pairs: (step -> pictures, seed) -> (step -> x, noise, t). size: pictures that are looked at together.
+    """
+    size = min(size, len(held))
+    batch, device = pairs(partial(_part, held, size), VALIDATION_SEED), flow.mean.device
+    parts = (batch(part) for part in range(math.ceil(len(held) / size)))
+    return torch.cat([flow_matching(flow, flow.path, *(v.to(device) for v in part)).cpu() for part in parts])
+
+
+def _part(data: ImageSet, size: int, part: int) -> Batch:
+    chosen = data.subset(torch.arange(part * size, min(len(data), (part + 1) * size)))
+    return chosen.images.float() / 255, chosen.labels
 
 
 @torch.no_grad()

@@ -17,87 +17,93 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol, final
+from typing import Any, final
 
 import torch
-from torch import Tensor, nn
 
 from bothways.data.loader import ahead
 from bothways.runs import ALONG, RunFolder
-from bothways.runs.experiment import STOPPED
-from bothways.runs.files import replace_file, write_json
-from bothways.runs.provenance import peak_memory
+from bothways.runs.experiment import Experiment
+from bothways.runs.files import replace_file
 from bothways.training.along import Along
-from bothways.training.fit import FitSettings, FitState, Loss, fit
+from bothways.training.config import FitConfig, RunConfig
+from bothways.training.fit import FitState, Loss, fit
 from bothways.training.processes import Batches, Processes
 from bothways.types import Frame, RunError, UserError
 
 CHECKPOINT = "checkpoint.pt"
 TENSORBOARD = "tensorboard"
-SAVE_EVERY = 500  # steps
 SPEED = "images/s"  # shown while it runs, and kept out of frames.jsonl: it differs from run to run
 SMOOTHED = 0.9  # share of the former speed in the one that is shown
-
-
-def training_folder(
-    path: str | Path,
-    tables: Mapping[str, Any],
-    processes: Processes,
-    *,
-    own: tuple[str, ...] = (),
-    overwrite: bool = False,
-    resume: bool = False,
-) -> RunFolder:
-    """The run folder of a training, made by the first process. Raises UserError as ``RunFolder.create`` does.
-
-    own: patterns of the files that this kind of training writes, removed with the run that ``overwrite`` replaces.
-    """
-
-    written = (CHECKPOINT, ALONG, f"{TENSORBOARD}/events.*", *own)
-
-    def make() -> None:
-        RunFolder.create(path, tables, own=written, overwrite=overwrite, resume=resume)
-
-    processes.by_the_first(make)
-    return RunFolder.open(path)
 
 
 @final
 @dataclass
 class Training:
-    """A training run. ``run`` yields a frame after every step; the checkpoint in ``folder`` is taken up by ``resume``.
+    """A training and its checkpoints. ``begin`` gives it its run, ``frames`` yields a frame after every step.
 
-    batch: step -> the tensors of the whole batch of ``pictures``, whatever the number of processes.
-    at_checkpoint: what else is written then. workers: processes that make batches ahead of the steps.
-    along: what is measured before the first step and at the checkpoints that are planned, not where the run is stopped.
+    batch: step -> the tensors of the whole batch, whatever the number of processes. seed: of dropout.
+    write_weights: the weights of now into a run folder, at every checkpoint. measure_along: what a line of along.jsonl
+    holds, before the first step and at the checkpoints that are planned, not where the run is stopped; None for none.
     """
 
-    folder: RunFolder
     state: FitState
-    settings: FitSettings
+    fit: FitConfig
+    run: RunConfig
     loss: Loss
     batch: Batches
-    pictures: int
-    at_checkpoint: Callable[[], None] = lambda: None
-    save_every: int = SAVE_EVERY
-    workers: int = 1
-    tensorboard: bool = False
+    seed: int
+    write_weights: Callable[[RunFolder], None] = lambda folder: None
+    measure_along: Callable[[], dict[str, Any]] | None = None
     processes: Processes = Processes()  # noqa: RUF009 - frozen
-    along: Along | None = None
+    experiment: Experiment = field(default_factory=Experiment)
     saved: int | None = None  # the step of the last checkpoint
 
-    @property
-    def frames(self) -> list[Frame]:
-        """Of every step so far, as the folder keeps them."""
-        return [Frame(line["step"], line["t"], None, line["stats"]) for line in self.folder.frames]
+    def begin(
+        self,
+        task: str,
+        tables: Mapping[str, Any],
+        out: str | Path | None,
+        *,
+        own: tuple[str, ...] = (),
+        overwrite: bool = False,
+        resume: bool = False,
+    ) -> Experiment:
+        """The run of a task, begun by the first process; the others leave writing to it.
+
+        tables: what recipe.toml holds. own: patterns of the files that the task writes besides. With ``resume`` the
+        training is at the last checkpoint. Raises UserError for what cannot be, before anything is written.
+        """
+        if self.run.tensorboard:
+            tensorboard_writer()
+        device, written = self.processes.device, (CHECKPOINT, ALONG, f"{TENSORBOARD}/events.*", *own)
+
+        def begin() -> None:
+            self.experiment = Experiment.begin(
+                task, tables, out, own=written, overwrite=overwrite, resume=resume, device=device
+            )
+
+        self.processes.by_the_first(begin)
+        if not self.processes.first:
+            folder = None if out is None else RunFolder.open(out)
+            self.experiment = Experiment(folder, device, silent=True)
+        if resume and out is not None:
+            self.resume()
+        return self.experiment
 
     @property
-    def cost(self) -> dict[str, float]:
-        """Seconds and megabytes of the steps, as the folder keeps them."""
-        return {key: self.folder.status[key] for key in ("seconds", "peak_mb")}
+    def folder(self) -> RunFolder:
+        """The run folder. Raises RunError where the run was begun in none."""
+        if self.experiment.folder is None:
+            raise RunError("a training needs a run folder; give out=FOLDER")
+        return self.experiment.folder
+
+    @property
+    def made(self) -> list[Frame]:
+        """The frames of every step so far, as the folder keeps them."""
+        return [Frame(line["step"], line["t"], None, line["stats"]) for line in self.folder.frames]
 
     def resume(self) -> None:
         """Take up the checkpoint of the folder, where there is one."""
@@ -115,42 +121,47 @@ class Training:
         """Write the checkpoint, unless the last one is of this very step."""
         if not self.processes.first or self.saved == self.state.step:
             return
-        self.at_checkpoint()  # first: a kill in between must not leave a last checkpoint beside older weights
+        self.write_weights(
+            self.folder
+        )  # first: a kill in between must not leave a last checkpoint beside older weights
         content = io.BytesIO()
         torch.save(self.state.state_dict(), content)
         replace_file(self.folder.path / CHECKPOINT, content.getvalue())
         self.saved = self.state.step
 
-    def run(self) -> Generator[Frame, None, None]:
-        """Yield a frame after every step, with the speed in ``images/s``. However it ends, the folder is left whole.
+    def frames(self) -> Generator[Frame, None, None]:
+        """Yield a frame after every step, with the speed in ``images/s``.
 
         Raises RunError where the loss is not finite; the last checkpoint is kept, and the line names it.
         """
-        began, before = time.monotonic(), float(self.folder.status["seconds"])
-        state, message = "stopped", STOPPED
+        facts = self.experiment.facts
+        facts |= {"step": self.state.step, "steps": self.fit.total}
         if self.processes.first:
             self.folder.drop_frames_after(0, self.state.step)
         try:
-            if self.along is not None and self.processes.first:
+            if self.along is not None:
                 self.along.begin(self.state.step)
             with closing(self._steps()) as steps:
                 yield from steps
-            state, message = "running", ""  # what follows the steps says when all is complete
         except Exception as error:
-            state, message = "failed", self._told(error)
             # torch raises the second one anywhere
             if isinstance(error, (RunError, torch.OutOfMemoryError)) or "DataLoader worker" in str(error):
-                raise RunError(message) from error
+                raise RunError(self._told(error)) from error
             raise
         finally:
-            if self.processes.first:
-                facts = {"seconds": before + time.monotonic() - began, "peak_mb": peak_memory(self.processes.device)}
-                self.folder.finish(state, message, **facts, step=self.state.step, steps=self.settings.steps)
+            facts["step"] = self.state.step
+
+    @property
+    def along(self) -> Along | None:
+        """The measures along the way, which the first process makes."""
+        if self.measure_along is None or not self.processes.first:
+            return None
+        return Along(self.folder.path, self.measure_along)
 
     def _steps(self) -> Generator[Frame, None, None]:
-        share = self.processes.share(self.batch, self.pictures)
-        source = ahead(share, self.state.step, self.settings.steps, self.workers)
-        frames = fit(self.state, self.loss, source, self.settings, self.processes)
+        share = self.processes.share(self.batch, self.fit.batch)
+        source = ahead(share, self.state.step, self.fit.total, self.run.workers)
+        frames = fit(self.state, self.loss, source, self.fit, seed=self.seed, processes=self.processes)
         with closing(frames), closing(source), self._board() as board:
             seconds, last = 0.0, time.monotonic()
             while True:
@@ -166,7 +177,7 @@ class Training:
                 now = time.monotonic()
                 seconds = SMOOTHED * seconds + (1 - SMOOTHED) * (now - last) if seconds else now - last
                 last = now
-                shown = replace(frame, stats={**frame.stats, SPEED: self.pictures / seconds})
+                shown = replace(frame, stats={**frame.stats, SPEED: self.fit.batch / seconds})
                 board(shown)
                 try:
                     yield shown
@@ -177,15 +188,15 @@ class Training:
     def _keep(self, frame: Frame) -> None:
         if self.processes.first:
             self.folder.append_frame(frame, 0)
-        if frame.step % self.save_every == 0 or frame.step == self.settings.steps:
-            if self.along is not None and self.processes.first:  # before the checkpoint, as the weights are
+        if frame.step % self.run.save_every == 0 or frame.step == self.fit.total:
+            if self.along is not None:  # before the checkpoint, as the weights are
                 self.along.add(frame.step)
             self.save()
 
     def _told(self, error: Exception) -> str:
         text = str(error).splitlines()[0].strip() if str(error) else type(error).__name__
         if isinstance(error, torch.OutOfMemoryError):
-            text = f"no memory is left for {self.pictures} pictures a step; type a smaller --batch"
+            text = f"no memory is left for {self.fit.batch} pictures a step; type a smaller --batch"
         if self.saved is None:
             return f"{text}; there is no checkpoint yet"
         return f"{text}; the checkpoint of step {self.saved} is kept in {self.folder.path / CHECKPOINT}"
@@ -193,7 +204,7 @@ class Training:
     @contextmanager
     def _board(self) -> Iterator[Callable[[Frame], object]]:
         """What writes a frame for TensorBoard; nothing where that was not asked for."""
-        if not (self.tensorboard and self.processes.first):
+        if not (self.run.tensorboard and self.processes.first):
             yield lambda frame: None
             return
         writer = tensorboard_writer()(str(self.folder.path / TENSORBOARD), purge_step=self.state.step + 1)
@@ -201,63 +212,6 @@ class Training:
             yield lambda frame: [writer.add_scalar(name, value, frame.step) for name, value in frame.stats.items()]
         finally:
             writer.close()
-
-
-class Plan(Protocol):
-    """What ``begin_training`` asks of a plan: how to fit, by what loss, and what the run folder is told."""
-
-    @property
-    def settings(self) -> Any: ...
-
-    @property
-    def processes(self) -> Processes: ...
-
-    @property
-    def fit(self) -> FitSettings: ...
-
-    def loss(self, network: nn.Module, batch: tuple[Tensor, ...]) -> tuple[Tensor, dict[str, Tensor]]: ...
-
-    def tables(self) -> dict[str, Any]: ...
-
-    def card(self) -> dict[str, Any]: ...
-
-
-def begin_training(
-    plan: Plan,
-    out: str | Path,
-    state: FitState,
-    batch: Batches,
-    write_weights: Callable[[RunFolder, FitState], None],
-    files: tuple[str, str],
-    measure: Callable[[], dict[str, Any]],
-    *,
-    overwrite: bool = False,
-    resume: bool = False,
-    workers: int = 1,
-    save_every: int = SAVE_EVERY,
-    tensorboard: bool = False,
-) -> Training:
-    """The training of a plan in its run folder, at the last checkpoint where it is resumed.
-
-    files: the names of the card, which is written here, and of the weights, which ``write_weights`` writes at every
-    checkpoint. measure: of a line of along.jsonl, where the settings ask for ``information``.
-    Raises UserError for what cannot be, before anything is written.
-    """
-    if workers < 0 or save_every < 1:
-        raise UserError(f"--workers {workers}, --save-every {save_every}: the least are 0 and 1")
-    if tensorboard:
-        tensorboard_writer()
-    folder = training_folder(out, plan.tables(), plan.processes, own=files, overwrite=overwrite, resume=resume)
-    training = Training(
-        folder, state, plan.fit, plan.loss, batch, plan.settings.batch, partial(write_weights, folder, state),
-        save_every, workers, tensorboard, plan.processes,
-        Along(folder.path, measure) if plan.settings.information else None,
-    )  # fmt: skip
-    if resume:
-        training.resume()
-    if plan.processes.first:
-        write_json(folder.path / files[0], plan.card())
-    return training
 
 
 def tensorboard_writer() -> Any:

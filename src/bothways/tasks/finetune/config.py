@@ -1,89 +1,45 @@
-"""Every choice of a fine-tuning in one frozen, validated record; recipes are TOML files that fill it in."""
+"""The settings of ``finetune``."""
 
 from __future__ import annotations
 
-from functools import cache
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import model_validator
 
-from bothways.tasks.generate.config import validated, worded
-from bothways.tasks.recipes import read_recipe, recipes
+from bothways.configs import Config, Live, Shortcut, chosen, merged, setting
+from bothways.registry import register
+from bothways.training.config import FitConfig, FlowHoldoutConfig, RunConfig, one_of
 from bothways.types import UserError
 
-DEFAULT_FINETUNING = "prg-small"
-TABLES = ("features", "data", "fit")  # of a recipe, whose names say nothing
+DEFAULT = "prg-small"
 
 
-class FinetuneSettings(BaseModel):
-    """How a flow is made a classifier."""
+class FeaturesConfig(Config):
+    """What the head reads of a picture, and the head."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    recipe: str = Field(DEFAULT_FINETUNING, description="the recipe these settings started from")
-    seed: int = Field(0, ge=0, description="of the head's first weights, the order, augmentation, noise and times")
-
-    kind: Literal["walked", "activations", "both", "pixels"] = Field(
+    kind: Literal["walked", "activations", "both", "pixels"] = setting(
         "walked",
-        description="what the head reads: walked (the picture walked to a depth), activations (of a layer of the "
-        "flow), both, or pixels, the control that asks no flow",
+        "what the head reads: walked (the picture walked to a depth), activations (of a layer of the flow), both, or "
+        "pixels, the control that asks no flow",
+        common=True,
     )
-    depth: float | None = Field(
-        None, ge=0, le=1, description="how far from the picture, 1 is noise; none for .5 of a walk, .1 of activations"
+    depth: float | None = setting(
+        None, "how far from the picture, 1 is noise; none for .5 of a walk, .1 of activations", ge=0, le=1, common=True
     )
-    steps: int = Field(5, ge=1, description="of the walk")
-    solver: Literal["euler", "midpoint", "heun", "rk4", "reversible-heun"] = Field(
-        "euler", description="of the walk: euler, midpoint, heun, rk4, reversible-heun"
+    steps: int = setting(5, "of the walk", ge=1, common=True)
+    solver: chosen("solver") = setting("euler", "of the walk")  # type: ignore[valid-type]
+    gradient: Literal["exact", "direct", "adjoint"] = setting(
+        "exact", "of the walk: exact, in little memory; direct, the same in much; adjoint, torchdiffeq's"
     )
-    gradient: Literal["exact", "direct", "adjoint"] = Field(
-        "exact", description="of the walk: exact, in little memory; direct, the same in much; adjoint, torchdiffeq's"
+    layer: str | None = setting(None, "whose activations are read; none for the middle of our U-Net")
+    activation_depth: float | None = setting(
+        None, "of the activations, where a walk has another depth; none for .1", ge=0, le=1
     )
-    layer: str | None = Field(None, description="whose activations are read; none for the middle of our U-Net")
-    activation_depth: float | None = Field(
-        None, ge=0, le=1, description="of the activations, where a walk has another depth; none for .1"
+    noised: bool = setting(
+        False, "activations are those of the picture with the noise of its depth", flags=("--noised/--clean",)
     )
-    noised: bool = Field(False, description="activations are those of the picture with the noise of its depth")
-
-    frozen: bool = Field(False, description="train the head alone")
-    fresh: bool = Field(False, description="begin with random weights: the control without pretraining")
-    beta: float | None = Field(
-        None, ge=0, description="weight of the flow-matching loss; none for 1, and 0 where the flow is frozen"
-    )
-    flow_batch: int | None = Field(
-        None, ge=1, description="pictures of a step that the flow-matching loss sees; none for as many as the batch"
-    )
-    coupling: Literal["independent", "ot", "sinkhorn"] | None = Field(
-        None, description="of noise in that loss: independent, ot, sinkhorn; none for that of the flow's own training"
-    )
-    label_smoothing: float = Field(0.1, ge=0, lt=1, description="share of the target spread over all classes")
-
-    labels: int | None = Field(None, ge=1, description="train on so many labelled pictures, as many of each class")
-    validation: int = Field(500, ge=1, description="pictures held out of the training ones")
-    information: int = Field(
-        0,
-        ge=0,
-        description="pictures held out on which mutual information is measured at every checkpoint; 0 for none",
-    )
-    augmentation: dict[str, Any] = Field(
-        {}, description="what a picture goes through: crop, flip, strength, operations, erase"
-    )
-
-    train_steps: int | None = Field(None, ge=1, description="training steps; or --epochs")
-    epochs: int | None = Field(None, ge=1, description="times every picture is seen, in place of --train-steps")
-    batch: int = Field(128, ge=1, description="pictures of a step, over all processes")
-    optimizer: Literal["sgd", "adamw", "muon"] = Field("adamw", description="sgd, adamw, muon")
-    rate: float = Field(1e-3, gt=0, description="peak learning rate, of the head")
-    layer_decay: float = Field(
-        1.0, gt=0, le=1, description="what the rate is multiplied by from a block of the flow to the one below it"
-    )
-    betas: tuple[float, float] = Field((0.9, 0.999), description="of AdamW")
-    weight_decay: float = Field(0.05, ge=0, description="of the optimiser")
-    warmup: float = Field(0.05, ge=0, le=1, description="share of the steps in which the rate rises")
-    schedule: Literal["linear", "cosine", "constant"] = Field("cosine", description="how the rate falls then")
-    average: float = Field(0.99, ge=0, lt=1, description="decay of the average of the weights that is kept; 0 for none")
-    clip: float = Field(1.0, ge=0, description="largest norm of the gradient; 0 for any")
-    bf16: bool = Field(False, description="the network computes in bfloat16")
-    half: bool = Field(False, description="keep the weights in half precision")
+    head: chosen("head") = setting("prg", "what makes logits of the features")  # type: ignore[valid-type]
 
     @property
     def reads_activations(self) -> bool:
@@ -100,56 +56,127 @@ class FinetuneSettings(BaseModel):
         return 0.1 if own is None else own
 
 
-def finetune_settings(recipe: str = DEFAULT_FINETUNING, **changes: Any) -> FinetuneSettings:
-    """A recipe for fine-tuning with changes on top; of train_steps and epochs a change rules.
+class ClassifierLossConfig(Config):
+    """Cross-entropy, and the flow's own loss beside it."""
 
-    Raises UserError in one line for what is not known, and for choices that contradict each other.
+    label_smoothing: float = setting(0.0, "share of the target spread over all classes", ge=0, lt=1)
+    beta: float | None = setting(
+        None, "weight of the flow-matching loss; none for 1, and 0 where the flow is frozen", ge=0, common=True
+    )
+    flow_batch: int | None = setting(
+        None, "pictures of a step that the flow-matching loss sees; none for as many as the batch", ge=1
+    )
+    coupling: chosen("coupling") | None = setting(  # type: ignore[valid-type]
+        None, "of noise in that loss; none for that of the flow's own training"
+    )
+
+
+class StrongAugmentationConfig(Config):
+    """What a training picture goes through, and nothing besides."""
+
+    crop: int = setting(0, "pixels of padding before a crop")
+    flip: bool = setting(False, "mirror half of the pictures", flags=("--flip/--no-flip",))
+    strength: float = setting(0.0, "of RandAugment, 0 to 10; 0 for none")
+    operations: int = setting(2, "of RandAugment, one after another")
+    erase: float = setting(0.0, "chance of a rectangle of noise")
+
+
+class FinetuneFitConfig(FitConfig):
+    """How long and how fast, block by block of the flow."""
+
+    steps: int | None = setting(None, "training steps; or --epochs", ge=1, flags=("--train-steps",), common=True)
+    layer_decay: float = setting(
+        1.0, "what the rate is multiplied by from a block of the flow to the one below it", gt=0, le=1
+    )
+    strict_batch: bool = setting(
+        False, "refuse a batch of more pictures than there are; that of a recipe gives way", live=True, exclude=True
+    )
+    half: bool = setting(False, "keep the weights in half precision", flags=("--half/--no-half",))
+
+
+class LabelledHoldoutConfig(FlowHoldoutConfig):
+    """The pictures that are not trained on, and how many of the others are."""
+
+    labels: int | None = setting(None, "train on so many labelled pictures, as many of each class", ge=1, common=True)
+
+
+@register("task", "finetune", help="Make a flow a classifier: a head on walked pictures or on activations.")
+class FinetuneConfig(Config):
+    """Make a flow a classifier: a head reads pictures walked towards noise, or the flow's own activations.
+
+    loss = cross-entropy(head(f(x)), label) + beta L_FM,   f: x walked to a depth, the flow's activations, or both
+
+    It leaves classifier.json and classifier.safetensors, the loss of every step, the accuracy on pictures held out, and
+    report.html. In Python bothways.load_classifier(RUN) is a model like any other.
+
+    Source: PRG, Xue et al. 2024, arXiv 2412.01787, eq. 3.
+
+    Examples
+    bothways finetune runs/digits --data digits --depth 0.5 --steps 5
+    bothways finetune runs/flow --data path/to/pictures --kind activations --labels 500 --batch 50
+    bothways finetune runs/flow --data path/to/pictures --fresh --out runs/control
+    bothways finetune runs/flow --data path/to/pictures --head my.py:deep
     """
-    values, changes = _finetuning(recipe), {k: v for k, v in changes.items() if v is not None}
-    if "train_steps" in changes and "epochs" in changes:
-        given = f"train_steps={changes['train_steps']!r} and epochs={changes['epochs']!r}"
-        raise UserError(f"{given} contradict each other; give one")
-    if "train_steps" in changes or "epochs" in changes:
-        values = {key: value for key, value in values.items() if key not in ("train_steps", "epochs")}
-    kinds = (values.get("kind", "walked"), changes.get("kind", values.get("kind", "walked")))
-    if (kinds[0] == "activations") != (kinds[1] == "activations"):
-        values.pop("depth", None)  # a recipe's depth of a walk is none of activations
-    values |= changes
-    if "train_steps" not in values and "epochs" not in values:
-        raise UserError(f"recipe {recipe!r} says neither how many steps nor epochs; type --epochs 20")
-    settings = validated(FinetuneSettings, {**values, "recipe": recipe})
-    held = settings.frozen or settings.kind == "pixels"
-    if held and changes.get("beta"):
-        raise UserError(
-            f"beta={settings.beta:g} trains the flow, which "
-            + ("is frozen" if settings.frozen else "kind 'pixels' does not ask")
-            + "; leave --beta out, or type --beta 0"
-        )
-    if settings.layer is not None and not settings.reads_activations:
-        raise UserError(f"layer={settings.layer!r} is not read by kind {settings.kind!r}; type --kind activations")
-    beta = 0.0 if held else 1.0 if settings.beta is None else settings.beta
-    return settings.model_copy(update={"frozen": held, "beta": beta})
 
+    recipe_task: ClassVar[str] = "finetune"
+    writes: ClassVar[bool] = True
+    processes: ClassVar[bool] = True
+    shortcuts: ClassVar[Mapping[str, Shortcut]] = {
+        "steps": Shortcut("features.steps", int, "of the walk"),
+        "train_steps": Shortcut("fit.steps", int, "training steps"),
+    }
 
-def _finetuning(recipe: str) -> dict[str, Any]:
-    """The settings of a recipe out of their tables."""
-    tables = read_recipe(recipe, "finetune")
-    for part in TABLES:
-        if not isinstance(tables.get(part, {}), dict):
+    flow: Live = setting(..., "A run of bothways pretrain, or a flow's address.", argument=True, metavar="FLOW")
+    data: Live = setting(..., "Labelled pictures (see bothways pretrain)")
+    recipe: str = setting(DEFAULT, "prg-small, prg-activations, prg-paper, or a .toml file", common=True)
+    frozen: bool = setting(False, "train the head alone", flags=("--frozen/--no-frozen",), common=True)
+    fresh: bool = setting(
+        False, "begin with random weights: the control without pretraining", flags=("--fresh/--no-fresh",), common=True
+    )
+    seed: int = setting(0, "of the head's first weights, the order, augmentation, noise and times", ge=0, common=True)
+    features: FeaturesConfig = FeaturesConfig()
+    loss: ClassifierLossConfig = ClassifierLossConfig()
+    holdout: LabelledHoldoutConfig = LabelledHoldoutConfig()
+    augmentation: StrongAugmentationConfig = StrongAugmentationConfig()
+    fit: FinetuneFitConfig = FinetuneFitConfig()
+    run: RunConfig = RunConfig()
+
+    @classmethod
+    def default_recipe(cls, given: Mapping[str, Any]) -> str:
+        return DEFAULT
+
+    @classmethod
+    def merged(cls, recipe: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+        """What is given replaces what the recipe has, and what of the recipe no longer fits is left out."""
+        recipe = one_of(recipe, changes, "fit", "steps", "epochs")
+        if "batch" in changes.get("fit", {}):
+            changes = merged({"fit": {"strict_batch": True}}, changes)
+        whole = merged(recipe, changes)
+        features, given = whole.get("features", {}), changes.get("features", {})
+        if not all(isinstance(table, Mapping) for table in (features, given, whole.get("loss", {}))):
+            return whole  # refused when it is validated
+        before, now = (table.get("features", {}).get("kind", "walked") for table in (recipe, whole))
+        if (before == "activations") != (now == "activations") and "depth" not in given:
+            whole["features"] = {**features, "depth": None}  # a recipe's depth of a walk is none of activations
+        if (whole.get("frozen") or now == "pixels") and "beta" not in changes.get("loss", {}):
+            whole["loss"] = {**whole.get("loss", {}), "beta": None}
+        return whole
+
+    @property
+    def holds_flow(self) -> bool:
+        """Whether the head alone learns."""
+        return self.frozen or self.features.kind == "pixels"
+
+    @model_validator(mode="after")
+    def _agrees(self) -> FinetuneConfig:
+        if self.holds_flow and self.loss.beta:
             raise UserError(
-                f"recipe {recipe!r}: {part} = {tables[part]!r} is no table; type [{part}] and its lines below"
+                f"beta={self.loss.beta:g} trains the flow, which "
+                + ("is frozen" if self.frozen else "kind 'pixels' does not ask")
+                + "; leave --beta out, or type --beta 0"
             )
-    spread = {key: value for part in TABLES for key, value in tables.pop(part, {}).items()}
-    return tables | spread
-
-
-@cache
-def _finetuning_recipes() -> dict[str, dict[str, Any]]:
-    return {recipe: _finetuning(recipe) for recipe in recipes("finetune")}
-
-
-def described_finetuning(name: str) -> str:
-    """What a setting of a fine-tuning is, and what it is in the recipes."""
-    field = FinetuneSettings.model_fields[name]
-    values = {recipe: table.get(name, field.default) for recipe, table in _finetuning_recipes().items()}
-    return worded(name, field, values)
+        if self.features.layer is not None and not self.features.reads_activations:
+            raise UserError(
+                f"layer={self.features.layer!r} is not read by kind {self.features.kind!r}; type --kind activations"
+            )
+        return self

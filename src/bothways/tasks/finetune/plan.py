@@ -7,11 +7,9 @@ of the batch as they are, since the flow is to stay one of pictures and not of w
 from __future__ import annotations
 
 import copy
-import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,27 +18,29 @@ from torch import Tensor, nn
 from bothways.data.augmentations import StrongAugmentation
 from bothways.data.images import Augmentation, Batch, batches
 from bothways.data.sources import ImageSet, load_images
+from bothways.data.splits import holdout, stratified
 from bothways.models.addresses import flow_of
 from bothways.models.catalogue import check_device
-from bothways.models.classifiers import card_of_flow, classifier_card, count_of, origin_of
+from bothways.models.classifiers import classifier_card, count_of, coupling_of_card, origin_of
 from bothways.models.loader import load_flow
 from bothways.models.velocity import Flow
 from bothways.numerics.draws import generator
+from bothways.registry import name_of
 from bothways.representation.activations import middle
 from bothways.representation.classifier import FlowClassifier, classifier_loss, hold_the_unreached, layer_rates
 from bothways.representation.couplings import coupling_of
 from bothways.representation.encode import Walk
 from bothways.representation.features import Features
-from bothways.runs.provenance import flow_tables
-from bothways.tasks.finetune.config import DEFAULT_FINETUNING, FinetuneSettings, finetune_settings
+from bothways.representation.heads import head_of
+from bothways.runs.provenance import flow_facts
+from bothways.tasks.finetune.config import FeaturesConfig, FinetuneConfig, LabelledHoldoutConfig
 from bothways.training.along import check_information
-from bothways.training.fit import Factor, FitSettings
+from bothways.training.fit import Factor
 from bothways.training.pairs import pairs
 from bothways.training.processes import Batches, Processes, join_processes
 from bothways.types import UserError
 
 PLAIN = Augmentation(crop=0, flip=False)
-NONE: dict[str, Any] = {"crop": 0, "flip": False, "strength": 0.0, "erase": 0.0}  # what a recipe does not name
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,7 @@ class Finetuning:
     training leaves alone; classifier: a copy of it, with a head; origin: what builds its network again.
     """
 
-    settings: FinetuneSettings
-    data: str
+    config: FinetuneConfig
     train: ImageSet
     held: ImageSet
     classes: tuple[str, ...] | int
@@ -62,28 +61,22 @@ class Finetuning:
     processes: Processes
 
     @property
-    def fit(self) -> FitSettings:
-        values = self.settings.model_dump() | {"steps": self.settings.train_steps}
-        return FitSettings(**{f.name: values[f.name] for f in dataclasses.fields(FitSettings)})
-
-    @property
     def factor(self) -> Factor | None:
         """Of the rate, by the name of a parameter."""
-        decay = self.settings.layer_decay
-        return None if decay == 1 or self.settings.frozen else layer_rates(self.classifier, decay, self.before.shape)
+        decay = self.config.fit.layer_decay
+        return None if decay == 1 or self.config.frozen else layer_rates(self.classifier, decay, self.before.shape)
 
     def batch(self) -> Batches:
-        """step -> (pictures in the flow's units, labels), then (x, noise, t) where the flow's own loss is wanted."""
-        settings = self.settings
-        augmentation = StrongAugmentation(**{**NONE, **settings.augmentation})
-        drawn = batches(self.train, settings.batch, settings.seed, augmentation)
-        plain = batches(self.train, settings.flow_batch or settings.batch, settings.seed, PLAIN)
-        return partial(_batch, drawn, self.pairs(plain, settings.seed) if settings.beta else None, self._code)
+        """step -> (pictures in the flow's units, labels), then (x, noise, t) where the flow's own loss is there."""
+        config, size = self.config, self.config.fit.batch
+        augmentation = StrongAugmentation(**config.augmentation.model_dump())
+        drawn = batches(self.train, size, config.seed, augmentation)
+        plain = batches(self.train, config.loss.flow_batch or size, config.seed, PLAIN)
+        return partial(_batch, drawn, self.pairs(plain, config.seed) if config.loss.beta else None, self._code)
 
     def pairs(self, batch: Callable[[int], Batch], seed: int) -> Batches:
         """step -> (x, noise, t)."""
-        coupling = coupling_of(self.settings.coupling or "independent")
-        return pairs(batch, self._code, coupling, seed, self.before.spec.levels)
+        return pairs(batch, self._code, coupling_of(self.config.loss.coupling), seed, self.before.spec.levels)
 
     @property
     def _code(self) -> Callable[[Tensor], Tensor]:
@@ -91,25 +84,38 @@ class Finetuning:
         return Flow(nn.Identity(), self.before.spec).code
 
     def loss(self, network: nn.Module, batch: tuple[Tensor, ...]) -> tuple[Tensor, dict[str, Tensor]]:
-        return classifier_loss(network, batch, self.settings.beta or 0.0, self.settings.label_smoothing)
+        return classifier_loss(network, batch, self.config.loss.beta or 0.0, self.config.loss.label_smoothing)
 
     @property
     def trained(self) -> int:
         """How many parameters learn."""
         return sum(p.numel() for p in self.classifier.parameters() if p.requires_grad)
 
+    def settings(self) -> dict[str, Any]:
+        """Those that say what is learnt, by name."""
+        return self.config.model_dump(exclude={"flow", "data", "run"})
+
     def tables(self) -> dict[str, Any]:
         """What recipe.toml holds."""
-        data = {"source": self.data, "pictures": len(self.train), "held_out": len(self.held)}
-        return {**flow_tables(self.before, {"command": "finetune", **self.settings.model_dump()}), "data": data}
+        data = {"source": str(self.config.data), "pictures": len(self.train), "held_out": len(self.held)}
+        return {"settings": self.settings(), "model": flow_facts(self.before), "data": data}
 
     def card(self) -> dict[str, Any]:
         """The facts with which classifier.safetensors becomes a classifier again."""
-        told = f"{self.data}: {len(self.train)} pictures for training, {len(self.held)} held out"
+        told = f"{self.config.data}: {len(self.train)} pictures for training, {len(self.held)} held out"
         return classifier_card(
-            self.classifier, self.origin, self.classes, name=self.before.name, data=told,
-            recipe=self.settings.model_dump(),
+            self.classifier, self.origin, self.classes, name_of(self.config.features.head), name=self.before.name,
+            data=told, recipe=self.settings(),
         )  # fmt: skip
+
+    def line(self) -> str:
+        """What would be done, for a dry run."""
+        fit, layer = self.config.fit, self.config.features.layer
+        read = f", reading {layer}" if layer else ""
+        return (
+            f"{self.trained:,} parameters would be trained on {len(self.train)} pictures, {fit.steps} steps of "
+            f"{fit.batch}{read}"
+        )
 
 
 def _batch(
@@ -119,33 +125,29 @@ def _batch(
     return code(images), labels, *(paired(step) if paired is not None else ())
 
 
-def prepare_finetuning(
-    flow: str | Path | Flow, data: str | Path, recipe: str = DEFAULT_FINETUNING, *, device: str = "cpu", **changes: Any
-) -> Finetuning:
+def plan_of(config: FinetuneConfig) -> Finetuning:
     """Everything of ``finetune`` that can be refused, before a run folder is touched."""
-    settings = finetune_settings(recipe, **changes)
-    check_device(device)
-    processes = join_processes(device)
-    given = load_flow(flow)
+    check_device(config.run.device)
+    processes = join_processes(config.run.device)
+    given = load_flow(config.flow)
     origin = origin_of(given)
-    before = flow_of(origin, settings.seed) if settings.fresh else copy.deepcopy(given)
+    before = flow_of(origin, config.seed, given.path) if config.fresh else copy.deepcopy(given)
     before.eval().requires_grad_(False).to(processes.device).name = given.name
-    settings = settings.model_copy(update={"layer": _layer(settings, before), "coupling": _coupling(settings, given)})
     spec = before.spec
-    everything = load_images(data, size=(spec.height, spec.width))
-    held, train = divided(everything, settings, str(data))
-    check_information(settings.information, len(held))
-    settings = _settled(settings, len(train), "batch" in changes and changes["batch"] is not None, processes)
+    everything = load_images(config.data, size=(spec.height, spec.width))
+    held, train = divided(everything, config.holdout, config.seed, str(config.data))
+    check_information(config.holdout.information, len(held))
+    config = _settled(config, before, len(train), processes)
     classes = classes_of(everything)
-    classifier = _built(settings, before, classes).to(processes.device)
-    plan = Finetuning(settings, str(data), train, held, classes, before, classifier, origin, processes)
-    if not settings.beta:
+    classifier = _built(config, before, classes).to(processes.device)
+    planned = Finetuning(config, train, held, classes, before, classifier, origin, processes)
+    if not config.loss.beta:
         hold_the_unreached(classifier, before.shape)
-    _checked_augmentation(plan)
-    return plan
+    _checked_augmentation(planned)
+    return planned
 
 
-def divided(everything: ImageSet, settings: FinetuneSettings, data: str) -> tuple[ImageSet, ImageSet]:
+def divided(everything: ImageSet, chosen: LabelledHoldoutConfig, seed: int, data: str) -> tuple[ImageSet, ImageSet]:
     """The pictures held out, and those to train on; the former are those that ``pretrain`` holds out of the same data.
 
     Raises UserError for pictures without classes, and where they are too few.
@@ -157,23 +159,21 @@ def divided(everything: ImageSet, settings: FinetuneSettings, data: str) -> tupl
     classes = count_of(classes_of(everything))
     if classes < 2:
         raise UserError(f"data {data!r} has one class and there is nothing to tell apart; type data of two or more")
-    left = len(everything) - settings.validation
+    left = len(everything) - chosen.validation
     if left < classes:
         raise UserError(
-            f"validation={settings.validation} leaves {max(0, left)} of {len(everything)} pictures to train on; "
+            f"validation={chosen.validation} leaves {max(0, left)} of {len(everything)} pictures to train on; "
             "type a smaller --validation"
         )
-    order = torch.randperm(len(everything), generator=generator(settings.seed, 0, "validation"))
-    held, train = everything.subset(order[: settings.validation]), everything.subset(order[settings.validation :])
-    if settings.labels is None:
+    held, train = holdout(everything, chosen.validation, seed)
+    if chosen.labels is None:
         return held, train
-    if not classes <= settings.labels <= len(train):
+    if not classes <= chosen.labels <= len(train):
         raise UserError(
-            f"labels={settings.labels}: there are {classes} classes and {len(train)} pictures to choose from; "
+            f"labels={chosen.labels}: there are {classes} classes and {len(train)} pictures to choose from; "
             f"type --labels {classes} to {len(train)}"
         )
-    chosen = stratified(train.labels, settings.labels, generator(settings.seed, 0, "labels"))
-    return held, train.subset(chosen)
+    return held, train.subset(stratified(train.labels, chosen.labels, generator(seed, 0, "labels")))
 
 
 def classes_of(data: ImageSet) -> tuple[str, ...] | int:
@@ -181,76 +181,58 @@ def classes_of(data: ImageSet) -> tuple[str, ...] | int:
     return data.classes or int(data.labels.max()) + 1
 
 
-def stratified(labels: Tensor, count: int, source: torch.Generator) -> Tensor:
-    """(count,): places of as many pictures of each class as there can be, drawn at random.
+def _settled(config: FinetuneConfig, flow: Flow, pictures: int, processes: Processes) -> FinetuneConfig:
+    """The settings with what they leave open: layer, coupling, beta, steps; a batch is made to fit few pictures."""
+    if config.fit.strict_batch and (given := config.fit.batch) > pictures:
+        raise UserError(f"batch={given} is more than the {pictures} pictures to train on; type --batch {pictures}")
+    batch = min(config.fit.batch, max(1, pictures // processes.count) * processes.count)
+    flow_batch = None if config.loss.flow_batch is None else min(config.loss.flow_batch, batch)
+    for size in (batch, flow_batch or batch):
+        processes.share(lambda step: (), size)
+    features = config.features.model_copy(update={"layer": _layer(config.features, flow)})
+    beta = 0.0 if config.holds_flow else 1.0 if config.loss.beta is None else config.loss.beta
+    coupling = config.loss.coupling or coupling_of_card(flow.name) or "independent"
+    loss = config.loss.model_copy(update={"beta": beta, "flow_batch": flow_batch, "coupling": coupling})
+    fit = config.fit.resolved(pictures, batch)
+    return config.model_copy(update={"frozen": config.holds_flow, "features": features, "loss": loss, "fit": fit})
 
-    Round by round one of every class, in an order that is drawn too, so that more pictures are fewer and some others.
-    """
-    order = torch.randperm(len(labels), generator=source)
-    mixed = labels[order]
-    by_class = torch.argsort(mixed, stable=True)
-    sizes = torch.bincount(mixed)
-    first = (sizes.cumsum(0) - sizes)[mixed[by_class]]
-    turn = torch.empty_like(order)
-    turn[by_class] = torch.arange(len(labels)) - first
-    place = torch.randperm(len(sizes), generator=source)[mixed]
-    return order[torch.argsort(turn * len(sizes) + place)[:count]]
 
-
-def _layer(settings: FinetuneSettings, flow: Flow) -> str | None:
-    if not settings.reads_activations or settings.layer is not None:
-        return settings.layer
+def _layer(config: FeaturesConfig, flow: Flow) -> str | None:
+    if not config.reads_activations or config.layer is not None:
+        return config.layer
     try:
         return middle(flow)
     except UserError as error:
         raise UserError(f"{error}, as --layer NAME") from error
 
 
-def _coupling(settings: FinetuneSettings, flow: Flow) -> str:
-    """That of the flow's own training, where its card says."""
-    told = (card_of_flow(flow.name) or {}).get("recipe", {}).get("coupling")
-    return settings.coupling or told or "independent"
-
-
-def _settled(settings: FinetuneSettings, pictures: int, stated: bool, processes: Processes) -> FinetuneSettings:
-    """The settings with the number of steps; a recipe's batch is made to fit few pictures, a stated one is not."""
-    batch = settings.batch
-    if batch > pictures:
-        if stated:
-            raise UserError(f"batch={batch} is more than the {pictures} pictures to train on; type --batch {pictures}")
-        batch = max(1, pictures // processes.count) * processes.count
-    flow_batch = None if settings.flow_batch is None else min(settings.flow_batch, batch)
-    for size in (batch, flow_batch or batch):
-        processes.share(lambda step: (), size)
-    steps = settings.train_steps or (settings.epochs or 0) * (pictures // batch)
-    return settings.model_copy(update={"train_steps": steps, "epochs": None, "batch": batch, "flow_batch": flow_batch})
-
-
-def _built(settings: FinetuneSettings, before: Flow, classes: tuple[str, ...] | int) -> FlowClassifier:
+def _built(config: FinetuneConfig, before: Flow, classes: tuple[str, ...] | int) -> FlowClassifier:
+    read = config.features
     how = Features(
-        settings.kind,
-        settings.walk_depth,
-        Walk(steps=settings.steps, solver=settings.solver, gradient=settings.gradient),
-        (settings.layer,) if settings.layer else (),
-        settings.read_depth,
-        settings.noised,
+        read.kind,
+        read.walk_depth,
+        Walk(steps=read.steps, solver=read.solver, gradient=read.gradient),
+        (read.layer,) if read.layer else (),
+        read.read_depth,
+        read.noised,
     )
     with torch.random.fork_rng():  # the head's first weights are the seed's, the caller's random state is its own
-        torch.random.manual_seed(settings.seed)
+        torch.random.manual_seed(config.seed)
         return FlowClassifier(
-            copy.deepcopy(before), before.path, before.shape, count_of(classes), how, frozen=settings.frozen
-        )
+            copy.deepcopy(before), before.path, before.shape, count_of(classes), how, frozen=config.frozen,
+            head=head_of(read.head),
+        )  # fmt: skip
 
 
-def _checked_augmentation(plan: Finetuning) -> None:
+def _checked_augmentation(planned: Finetuning) -> None:
     """Make the first batch, so that what the recipe asks of a picture is refused now."""
-    side = min(plan.before.shape[1:])
+    side = min(planned.before.shape[1:])
     try:
-        if plan.settings.augmentation.get("crop", 0) >= side:
-            raise ValueError(f"crop = {plan.settings.augmentation['crop']} is no less than the {side} pixels of a side")
-        plan.batch()(0)
+        if (crop := planned.config.augmentation.crop) >= side:
+            raise ValueError(f"crop = {crop} is no less than the {side} pixels of a side")
+        planned.batch()(0)
     except UserError:
         raise
     except (TypeError, ValueError, RuntimeError) as error:
-        said = str(error).splitlines()[0].removeprefix("StrongAugmentation.__init__() ")
-        raise UserError(f"recipe {plan.settings.recipe!r} cannot train: [augmentation] {said}") from error
+        said = str(error).splitlines()[0]
+        raise UserError(f"recipe {planned.config.recipe!r} cannot train: [augmentation] {said}") from error

@@ -2,25 +2,24 @@
 
 classifier.json          the card: how to build it; written before the first step
 classifier.safetensors   the averaged weights of flow and head, at every checkpoint
-measures.json            "classifier": what it knows of the pictures held out, and its flow-matching loss beside that of
-                         the flow before
+measures.json            "classifier": what it reaches on the pictures held out, and its flow-matching loss beside that
+                         of the flow before
 along.jsonl              where it is asked for, the mutual information on some of them at every checkpoint
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save
-from torch import Tensor
 
-from bothways.data.images import Batch
 from bothways.data.sources import ImageSet
 from bothways.models.adapter import Adapter
 from bothways.models.catalogue import CLASSIFIER_CARD
@@ -28,119 +27,115 @@ from bothways.models.classifiers import CLASSIFIER_WEIGHTS, flow_in
 from bothways.models.loader import load_classifier
 from bothways.models.velocity import Flow
 from bothways.numerics.intervals import wilson_interval
+from bothways.registry import names
 from bothways.representation.classifier import FlowClassifier
-from bothways.representation.flow_matching import flow_matching
 from bothways.runs import RunFolder
-from bothways.runs.citations import run_citations
-from bothways.runs.experiment import measuring
-from bothways.runs.files import replace_file
-from bothways.tasks.finetune.config import DEFAULT_FINETUNING
-from bothways.tasks.finetune.plan import Finetuning, prepare_finetuning
-from bothways.training.along import VALIDATION_SEED, measured_along
-from bothways.training.checkpoint import SAVE_EVERY, Training, begin_training
+from bothways.runs.citations import flow_citations, reference_of
+from bothways.runs.experiment import Experiment
+from bothways.runs.files import replace_file, write_json
+from bothways.tasks.finetune.config import FinetuneConfig
+from bothways.tasks.finetune.plan import Finetuning, plan_of
+from bothways.tasks.finetune.result import Finetuned, FinetuneMeasures
+from bothways.tasks.training import TrainingWork, weights_of
+from bothways.tasks.work import Grid, Where
+from bothways.training.along import losses_of, measured_along
+from bothways.training.checkpoint import Training
 from bothways.training.fit import FitState
-from bothways.types import Frame
 
 AT_ONCE = 100  # pictures that are looked at together
 
 
-@dataclass(frozen=True)
-class Finetuned:
-    """A finished fine-tuning. model: with the averaged weights; frames: one a step; folder: its run folder."""
+@final
+@dataclass
+class FinetuneWork(TrainingWork):
+    """A flow with a head in training. planned: its data, classifier and loss."""
 
-    model: Adapter
-    frames: list[Frame]
-    folder: RunFolder
+    planned: Finetuning
+    training: Training
+    experiment: Experiment
 
+    def measured(self) -> dict[str, Any]:
+        """What the classifier reaches, as it is kept in the run folder."""
+        planned, config = self.planned, self.planned.config
+        write_weights(self.training.state, config.fit.half, self.training.folder)
+        facts = classifier_facts(planned, self._kept())
+        read = ["activations"] if config.features.reads_activations else []
+        read.append(reference_of("head", config.features.head))
+        named, before = planned.before.spec.path, planned.before.path
+        path = named if named in names("path") else before
+        cited = flow_citations(*read, path=path, coupling=config.loss.coupling)
+        return FinetuneMeasures(classifier=facts, citations=cited).model_dump()  # type: ignore[arg-type]
 
-def finetune(
-    flow: str | Path | Flow,
-    data: str | Path,
-    recipe: str = DEFAULT_FINETUNING,
-    *,
-    out: str | Path = "runs/classifier",
-    overwrite: bool = False,
-    resume: bool = False,
-    device: str = "cpu",
-    workers: int = 1,
-    save_every: int = SAVE_EVERY,
-    tensorboard: bool = False,
-    **changes: Any,
-) -> Finetuned:
-    """Train a head on what a flow makes of pictures, and the flow with it.
+    def _kept(self) -> Adapter:
+        """The classifier of the run folder."""
+        planned = self.planned
+        return load_classifier(
+            self.training.folder.path, head=planned.config.features.head, path=planned.before.path,
+            device=planned.processes.device,
+        )  # fmt: skip
 
-        loss = cross-entropy(head(f(x)), label) + beta L_FM,   f: x walked to a depth, the flow's activations, or both
+    def trained(self) -> Finetuned:
+        return Finetuned(self._kept(), self.training.made, self.training.folder)
 
-    flow: a run of ``pretrain``, an address, or what ``load_flow`` gave of one; it is left as it is. data: labelled
-    pictures, as ``load_images`` takes them. recipe: "prg-small", "prg-activations", "prg-paper" or a .toml file.
-    changes: any setting of a recipe, such as kind, depth, steps (of the walk), frozen, fresh, beta, labels,
-    train_steps, epochs, batch, rate, layer_decay or seed. workers: processes that make batches ahead.
-    Raises UserError for what cannot be, before anything is written; RunError where the loss is not finite.
-    Source: PRG, Xue et al. 2024, arXiv 2412.01787, eq. 3.
-    """
-    plan = prepare_finetuning(flow, data, recipe, device=device, **changes)
-    training = begin_finetuning(
-        plan, out, overwrite=overwrite, resume=resume, workers=workers, save_every=save_every, tensorboard=tensorboard
-    )
-    for _ in training.run():
-        pass
-    return conclude_finetuning(plan, training)
+    def plan(self) -> str:
+        return self.planned.line()
 
-
-def begin_finetuning(plan: Finetuning, out: str | Path, **how: Any) -> Training:
-    """The training of a plan in its run folder; ``how`` as ``begin_training`` has it."""
-    state, write = FitState(plan.classifier, plan.fit, plan.factor), partial(write_weights, half=plan.settings.half)
-    files, along = (CLASSIFIER_CARD, CLASSIFIER_WEIGHTS), partial(_along, plan, state)
-    return begin_training(plan, out, state, plan.batch(), write, files, along, **how)
+    def summary(self, result: Finetuned, out: Path | None) -> Iterator[str | Grid]:
+        facts = result.measures["classifier"]
+        reached = f"{facts['accuracy']:.1%} ({facts['low']:.1%} to {facts['high']:.1%})"
+        yield f"accuracy {reached} on {facts['n']} pictures held out"
+        now, before = facts["flow_matching"], facts["flow_matching_before"]
+        yield f"the flow's own loss on them is {now:.4g}; before, {before:.4g}"
+        if out is not None:
+            yield f"the classifier is {out / CLASSIFIER_CARD}"
 
 
-def write_weights(folder: RunFolder, state: FitState, half: bool = False) -> None:
+def prepare(config: FinetuneConfig, where: Where) -> FinetuneWork:
+    """Everything of ``finetune`` that can be refused, before the first step."""
+    planned = plan_of(config)
+    config = planned.config
+    state = FitState(planned.classifier, config.fit, planned.factor)
+    training = Training(
+        state, config.fit, config.run, planned.loss, planned.batch(), config.seed,
+        partial(write_weights, state, config.fit.half),
+        partial(_along, planned, state) if config.holdout.information else None, planned.processes,
+    )  # fmt: skip
+    own = (CLASSIFIER_CARD, CLASSIFIER_WEIGHTS)
+    experiment = training.begin("finetune", planned.tables(), own=own, **where.as_options())
+    if experiment.folder is not None and planned.processes.first:
+        write_json(experiment.folder.path / CLASSIFIER_CARD, planned.card())
+    return FinetuneWork(planned, training, experiment)
+
+
+def write_weights(state: FitState, half: bool, folder: RunFolder) -> None:
     """Replace classifier.safetensors by the averaged weights of now."""
-    kept = {key: value.detach().cpu().contiguous() for key, value in state.result.state_dict().items()}
-    if half:
-        kept = {key: value.half() if value.is_floating_point() else value for key, value in kept.items()}
-    replace_file(folder.path / CLASSIFIER_WEIGHTS, save(kept))
+    replace_file(folder.path / CLASSIFIER_WEIGHTS, save(weights_of(state.result, half=half)))
 
 
-def _along(plan: Finetuning, state: FitState) -> dict[str, Any]:
+def _along(planned: Finetuning, state: FitState) -> dict[str, Any]:
     """Of the averaged flow of now, on the first pictures held out."""
     classifier = state.result.eval()
     assert isinstance(classifier, FlowClassifier)
     assert isinstance(classifier.flow, Flow)
-    few = replace(plan, held=plan.held.subset(torch.arange(plan.settings.information)))
-    return measured_along(classifier.flow, few.held.images, flow_losses(few, classifier.flow))
+    few = planned.held.subset(torch.arange(planned.config.holdout.information))
+    return measured_along(classifier.flow, few.images, _losses(planned, classifier.flow, few))
 
 
-def conclude_finetuning(plan: Finetuning, training: Training) -> Finetuned:
-    """The classifier as it was kept, and what it knows of the pictures held out, in the run folder."""
-    folder = training.folder
-    plan.processes.by_the_first(partial(_measure, plan, training))
-    frames = training.frames
-    plan.processes.end()
-    return Finetuned(load_classifier(folder.path, device=plan.processes.device), frames, folder)
-
-
-def _measure(plan: Finetuning, training: Training) -> None:
-    folder = training.folder
-    with measuring(folder):
-        write_weights(folder, training.state, plan.settings.half)
-        facts = classifier_facts(plan, load_classifier(folder.path, device=plan.processes.device))
-        cited = run_citations(folder.settings, {})
-        folder.write_measures({"classifier": facts, "cost": training.cost, "citations": cited})
-        folder.finish("complete")
+def _losses(planned: Finetuning, flow: Flow, held: ImageSet) -> torch.Tensor:
+    return losses_of(flow, held, planned.pairs, AT_ONCE)
 
 
 @torch.no_grad()
-def classifier_facts(plan: Finetuning, model: Adapter) -> dict[str, Any]:
+def classifier_facts(planned: Finetuning, model: Adapter) -> dict[str, Any]:
     """measures["classifier"]: accuracy with its interval, cross-entropy, and L_FM of the flow now and before."""
-    settings, held = plan.settings, plan.held
+    config, held = planned.config, planned.held
     logits = torch.cat(
         [model.outputs((part.float() / 255).to(model.device)).cpu() for part in held.images.split(AT_ONCE)]
     )
     right = int((logits.argmax(1) == held.labels).sum())
     low, high = wilson_interval(right, len(held))
-    now, before = (flow_losses(plan, flow) for flow in (flow_in(model), plan.before))
-    change = now - before
+    now, before = (_losses(planned, flow, held) for flow in (flow_in(model), planned.before))
+    change, read = now - before, config.features
     return {
         "accuracy": right / len(held),
         "low": low,
@@ -151,27 +146,13 @@ def classifier_facts(plan: Finetuning, model: Adapter) -> dict[str, Any]:
         "flow_matching_before": before.mean().item(),
         "flow_matching_change_error": (change.std() / math.sqrt(len(change))).item() if len(change) > 1 else None,
         "classes": model.spec.count,
-        "pictures": len(plan.train),
-        "kind": settings.kind,
-        "depth": settings.walk_depth if settings.kind in ("walked", "both") else None,
-        "activation_depth": settings.read_depth if settings.reads_activations else None,
-        "layer": settings.layer,
-        "beta": settings.beta,
-        "frozen": settings.frozen,
-        "pretrained": not settings.fresh,
-        "trained": plan.trained,
+        "pictures": len(planned.train),
+        "kind": read.kind,
+        "depth": read.walk_depth if read.kind in ("walked", "both") else None,
+        "activation_depth": read.read_depth if read.reads_activations else None,
+        "layer": read.layer,
+        "beta": config.loss.beta,
+        "frozen": config.frozen,
+        "pretrained": not config.fresh,
+        "trained": planned.trained,
     }
-
-
-@torch.no_grad()
-def flow_losses(plan: Finetuning, flow: Flow) -> Tensor:
-    """(N,): L_FM of each picture held out, at noise and times that are the same for every run."""
-    size = min(AT_ONCE, len(plan.held))
-    batch = plan.pairs(partial(_part, plan.held, size), VALIDATION_SEED)
-    parts = (batch(part) for part in range(math.ceil(len(plan.held) / size)))
-    return torch.cat([flow_matching(flow, flow.path, *(v.to(flow.mean.device) for v in part)).cpu() for part in parts])
-
-
-def _part(data: ImageSet, size: int, part: int) -> Batch:
-    chosen = data.subset(torch.arange(part * size, min(len(data), (part + 1) * size)))
-    return chosen.images.float() / 255, chosen.labels

@@ -10,167 +10,101 @@ What it leaves in the run folder is what ``models/bundled`` holds of each model:
 from __future__ import annotations
 
 import json
-from collections.abc import Generator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import torch
-import torch.nn.functional as F
 from safetensors.torch import save
-from torch import Tensor, nn
+from torch import Tensor
 
-from bothways.data.images import Augmentation, batches
 from bothways.data.sources import ImageSet, load_images
 from bothways.judging.verdicts import penultimate
 from bothways.models.adapter import Adapter
-from bothways.models.catalogue import build_network
-from bothways.numerics.draws import generator
 from bothways.numerics.intervals import wilson_interval
+from bothways.runs.experiment import Experiment
 from bothways.runs.files import replace_file
-from bothways.tasks.recipes import read_recipe
 from bothways.tasks.statistics.config import PICTURES
 from bothways.tasks.statistics.files import as_tensors, in_eight_bits, space_of
-from bothways.training.checkpoint import SAVE_EVERY, Training, training_folder
-from bothways.training.fit import FitSettings, FitState, Loss
-from bothways.training.processes import Processes, join_processes
-from bothways.types import Frame, ModelSpec, UserError
+from bothways.tasks.train.config import TrainConfig
+from bothways.tasks.train.plan import ClassifierTraining, classification, plan_of
+from bothways.tasks.train.result import Trained, TrainMeasures
+from bothways.tasks.training import TrainingWork, weights_of
+from bothways.tasks.work import Grid, Where
+from bothways.training.checkpoint import Training
+from bothways.training.fit import FitState
+from bothways.training.processes import join_processes
+from bothways.types import UserError
 
-CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
-SIDE = 32  # pixels of a side of a training picture
-EXAMPLE = "recipes/cifar10-resnet.toml"
 REFERENCE_PICTURES = 500  # of the test file, kept as feature vectors
 KEPT_RANK = 40  # directions of the statistics that are kept: the bundled files stay small
+SUFFIXES = (".safetensors", ".json", ".statistics.safetensors")
+CARD_FACTS = ("size", "mean", "std", "classes", "feature_layer", "licence", "source")
 
 
+@final
 @dataclass
-class ClassifierTraining:
-    """A classifier in training. ``run`` yields frames; ``finish`` writes the files."""
+class TrainWork(TrainingWork):
+    """A classifier in training. planned: its data, network and loss."""
 
-    name: str
-    tables: dict[str, Any]
-    data: str
-    train: ImageSet
-    validation: ImageSet
+    planned: ClassifierTraining
     training: Training
+    experiment: Experiment
 
     @property
-    def state(self) -> FitState:
-        return self.training.state
+    def model(self) -> Adapter:
+        """With the averaged weights of now."""
+        return Adapter(self.training.state.result, self.planned.spec, name=self.planned.name)
 
-    def run(self) -> Generator[Frame, None, None]:
-        return self.training.run()
+    def measured(self) -> dict[str, Any]:
+        """Weights, card and statistics are written; the test file is read here, once."""
+        planned, result, out = self.planned, self.training.state.result, self.training.folder.path
+        half = weights_of(result, half=True)  # what is measured is what is kept
+        result.load_state_dict(half)
+        model, test = self.model, load_images(planned.config.data, split="test")
+        counted = accuracy(model, test), accuracy(model, planned.held)
+        facts = card_of(planned, *counted)
+        replace_file(out / f"{planned.name}.safetensors", save(half))
+        replace_file(out / f"{planned.name}.statistics.safetensors", save(statistics_of(model, planned.train, test)))
+        replace_file(out / f"{planned.name}.json", (json.dumps(facts, indent=2) + "\n").encode())
+        low, high = wilson_interval(*counted[0])
+        right, held = (hits / count for hits, count in counted)
+        found = {"accuracy": right, "low": low, "high": high, "n": len(test), "validation_accuracy": held}
+        return TrainMeasures(network={**found, "parameters": planned.parameters}).model_dump()  # type: ignore[arg-type]
 
-    def adapter(self) -> Adapter:
-        spec = ModelSpec(
-            size=SIDE,
-            mean=CIFAR10_MEAN,
-            std=CIFAR10_STD,
-            classes=self.train.classes,
-            feature_layer="pool",
-            licence="Apache-2.0",
+    def trained(self) -> Trained:
+        folder = self.training.folder
+        card = json.loads((folder.path / f"{self.planned.name}.json").read_text())
+        return Trained(self.model, card, self.training.made, folder)
+
+    def plan(self) -> str:
+        fit, planned = self.planned.config.fit, self.planned
+        return (
+            f"{planned.parameters:,} parameters would be trained on {len(planned.train)} pictures, {fit.steps} steps "
+            f"of {fit.batch}"
         )
-        return Adapter(self.state.result, spec, name=self.name)
 
-    def finish(self) -> dict[str, Any]:
-        """Write weights, card and statistics; the test file is looked at here, once."""
-        # what is measured is what is kept: half precision
-        half = {key: v.half() if v.is_floating_point() else v for key, v in self.state.result.state_dict().items()}
-        self.state.result.load_state_dict(half)
-        model = self.adapter()
-        test = load_images(self.data, split="test")
-        facts = card_of(self, accuracy(model, test), accuracy(model, self.validation))
-        out = self.training.folder.path
-        replace_file(out / f"{self.name}.safetensors", save({k: v.contiguous() for k, v in half.items()}))
-        replace_file(out / f"{self.name}.statistics.safetensors", save(statistics_of(model, self.train, test)))
-        replace_file(out / f"{self.name}.json", (json.dumps(facts, indent=2) + "\n").encode())
-        self.training.folder.finish("complete")
-        return facts
+    def summary(self, result: Trained, out: Path | None) -> Iterator[str | Grid]:
+        yield f"accuracy {result.card['accuracy']:.2%} on {result.card['accuracy_on']}; files in {out}"
+
+    def page(self, out: Path | None) -> Path | None:
+        return None
 
 
-def prepare_training(
-    recipe: str,
-    data: str,
-    out: str | Path,
-    *,
-    overwrite: bool = False,
-    resume: bool = False,
-    save_every: int = SAVE_EVERY,
-    workers: int = 1,
-) -> ClassifierTraining:
-    """Everything that can be refused, before the first step. With ``resume``, goes on from the checkpoint."""
-    tables, name = read_recipe(recipe, "train"), Path(recipe).stem
+def prepare(config: TrainConfig, where: Where) -> TrainWork:
+    """Everything of ``train`` that can be refused, before the first step."""
     if join_processes("cpu").count > 1:
         raise UserError(
             "bothways train is for one process: its networks normalise over a batch; type it without torchrun"
         )
-    validation, train = _divided(recipe, tables, data)
-    try:
-        settings, network = built_training(tables, train)
-        state = FitState(network, settings)
-        size = tables["fit"]["batch"]
-        drawn = batches(train, size, tables["seed"], Augmentation(**tables.get("augmentation", {})))
-    except UserError:
-        raise
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"recipe {recipe!r} cannot train: {type(error).__name__}: {error}; compare {EXAMPLE}"
-        ) from error
-    own = tuple(f"{name}{suffix}" for suffix in (".safetensors", ".json", ".statistics.safetensors"))
-    told = {"settings": {"recipe": recipe, **tables}, "data": {"source": data}}
-    folder = training_folder(out, told, Processes(), own=own, overwrite=overwrite, resume=resume)
-    loss = classification(tables["fit"].get("label_smoothing", 0.0))
-    training = Training(folder, state, settings, loss, drawn, size, save_every=save_every, workers=workers)
-    if resume:
-        training.resume()
-    return ClassifierTraining(name, tables, data, train, validation, training)
-
-
-def classification(smoothing: float) -> Loss:
-    """Cross-entropy with label smoothing, and the accuracy beside it."""
-
-    def loss(network: nn.Module, batch: tuple[Tensor, ...]) -> tuple[Tensor, dict[str, Tensor]]:
-        images, labels = batch
-        logits = network(standardized(images)).float()
-        accuracy = (logits.argmax(1) == labels).float().mean()
-        return F.cross_entropy(logits, labels, label_smoothing=smoothing), {"accuracy": accuracy}
-
-    return loss
-
-
-def _divided(recipe: str, tables: dict[str, Any], data: str) -> tuple[ImageSet, ImageSet]:
-    """The held-out part of the training file, and the rest."""
-    if not all((Path(data) / f"{split}.parquet").is_file() for split in ("train", "test")):
-        raise UserError(f"data {data!r} does not hold train.parquet and test.parquet; type the folder that holds both")
-    everything = load_images(data, split="train")
-    if not everything.classes or tuple(everything.images.shape[-2:]) != (SIDE, SIDE):
-        raise UserError(
-            f"data {data!r}: training takes {SIDE}x{SIDE} pictures of named classes (Hugging Face metadata)"
-        )
-    held, batch = (tables.get(part, {}).get(key, 0) for part, key in (("data", "validation"), ("fit", "batch")))
-    if held < 1 or batch < 1 or len(everything) < held + batch:
-        raise UserError(
-            f"recipe {recipe!r} holds {held} pictures out for validation and trains on {batch} at a time, of the "
-            f"{len(everything)} in {data!r}; both must be 1 or more, and together no more than there are"
-        )
-    order = torch.randperm(len(everything), generator=generator(tables.get("seed", 0), 0, "validation"))
-    return everything.subset(order[:held]), everything.subset(order[held:])
-
-
-def built_training(tables: dict[str, Any], train: ImageSet) -> tuple[FitSettings, nn.Module]:
-    options = dict(tables["fit"])
-    epochs, batch = options.pop("epochs"), options.pop("batch")
-    options.pop("label_smoothing", None)
-    settings = FitSettings(steps=epochs * (len(train) // batch), **options)
-    with torch.random.fork_rng():  # the initial weights are the recipe's, the caller's random state is its own
-        torch.random.manual_seed(tables["seed"])
-        network = build_network(tables["network"]["builder"], classes=len(train.classes), **_options(tables["network"]))
-    return settings, network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-
-def standardized(images: Tensor) -> Tensor:
-    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (CIFAR10_MEAN, CIFAR10_STD))
-    return ((images - mean) / std).to(memory_format=torch.channels_last)
+    planned = plan_of(config)
+    config = planned.config
+    state, loss = FitState(planned.network, config.fit), classification(config.spec, config.loss.label_smoothing)
+    training = Training(state, config.fit, config.run, loss, planned.batch, config.seed)
+    own = tuple(f"{planned.name}{suffix}" for suffix in SUFFIXES)
+    experiment = training.begin("train", planned.tables(), own=own, **where.as_options())
+    return TrainWork(planned, training, experiment)
 
 
 @torch.no_grad()
@@ -184,7 +118,7 @@ def accuracy(model: Adapter, data: ImageSet) -> tuple[int, int]:
 
 
 def statistics_of(model: Adapter, train: ImageSet, test: ImageSet) -> dict[str, Tensor]:
-    """Features and labels of test pictures, and what the model measures of training ones (see recipe/statistics)."""
+    """Features and labels of test pictures, and what the model measures of training ones (see tasks/statistics)."""
     shown = test.subset(torch.arange(min(REFERENCE_PICTURES, len(test))))
     features, _ = penultimate(model, shown.images.float() / 255)
     assert features is not None
@@ -193,33 +127,23 @@ def statistics_of(model: Adapter, train: ImageSet, test: ImageSet) -> dict[str, 
     return {**in_eight_bits("features", features), "labels": shown.labels.half(), **kept}
 
 
-def card_of(training: ClassifierTraining, test: tuple[int, int], validation: tuple[int, int]) -> dict[str, Any]:
-    spec, network = training.adapter().spec, training.tables["network"]
+def card_of(planned: ClassifierTraining, test: tuple[int, int], validation: tuple[int, int]) -> dict[str, Any]:
+    """What NAME.json holds. test, validation: how many are right, of how many."""
+    spec, options = asdict(planned.spec), dict(planned.config.network)
+    (height, width), data = planned.size, planned.config.data
     low, high = wilson_interval(*test)
     return {
-        "name": training.name,
-        "network": {"name": network["builder"], "classes": spec.count, **_options(network)},
-        "spec": {
-            "size": spec.size,
-            "mean": spec.mean,
-            "std": spec.std,
-            "classes": spec.classes,
-            "feature_layer": spec.feature_layer,
-            "licence": spec.licence,
-            "source": f"trained by recipes/{training.name}.toml",
-        },
-        "parameters": sum(p.numel() for p in training.state.result.parameters()),
-        "data": "CIFAR-10, each picture re-encoded as JPEG (50,000 for training, of which "
-        f"{len(training.validation)} were held out for validation)",
+        "name": planned.name,
+        "network": {"name": options.pop("builder"), "classes": planned.spec.count, **options},
+        "spec": {key: spec[key] for key in CARD_FACTS},
+        "parameters": planned.parameters,
+        "data": f"{data}: {len(planned.train)} pictures for training, {len(planned.held)} held out",
         "accuracy": round(test[0] / test[1], 4),
         "accuracy_interval": [round(low, 4), round(high, 4)],
-        "accuracy_on": f"{test[1]} test pictures, re-encoded as JPEG; not comparable with the lossless set",
+        "accuracy_on": f"{test[1]} test pictures of {data}",
         "validation_accuracy": round(validation[0] / validation[1], 4),
-        "reference": f"{REFERENCE_PICTURES} test pictures of the same data",
-        "limits": "32 x 32 pixels and ten classes; for looking into methods, not for use on photographs",
-        "recipe": training.tables,
+        "reference": f"{min(REFERENCE_PICTURES, test[1])} test pictures of the same data",
+        "limits": f"{height} x {width} pixels and {planned.spec.count} classes; for looking into methods, not for use "
+        "on photographs",
+        "recipe": planned.settings(),
     }
-
-
-def _options(network: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in network.items() if key != "builder"}

@@ -1,0 +1,57 @@
+"""What ``finetune`` gives and what its measures.json holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from bothways.configs import Config
+from bothways.models.adapter import Adapter
+from bothways.runs import RunFolder
+from bothways.types import Frame
+
+
+class ClassifierMeasures(Config):
+    """measures["classifier"]: what it reaches on pictures held out, and the flow's loss now and before.
+
+    low, high: the ends of a 95 % interval of the accuracy.
+    """
+
+    accuracy: float
+    low: float
+    high: float
+    n: int
+    cross_entropy: float
+    flow_matching: float
+    flow_matching_before: float
+    flow_matching_change_error: float | None
+    classes: int
+    pictures: int
+    kind: str
+    depth: float | None
+    activation_depth: float | None
+    layer: str | None
+    beta: float | None
+    frozen: bool
+    pretrained: bool
+    trained: int
+
+
+class FinetuneMeasures(Config):
+    """measures.json of a fine-tuning, besides its cost."""
+
+    classifier: ClassifierMeasures
+    citations: list[str]
+
+
+@dataclass(frozen=True)
+class Finetuned:
+    """A finished fine-tuning. model: with the averaged weights; frames: one a step; folder: its run folder."""
+
+    model: Adapter
+    frames: list[Frame]
+    folder: RunFolder
+
+    @property
+    def measures(self) -> dict[str, Any]:
+        return self.folder.measures

@@ -1,0 +1,44 @@
+"""What ``pretrain`` gives and what its measures.json holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from bothways.configs import Config
+from bothways.models.velocity import Flow
+from bothways.runs import RunFolder
+from bothways.types import Frame
+
+
+class FlowMeasures(Config):
+    """measures["flow"]: the loss of a finished flow on pictures held out, with its standard error."""
+
+    validation_loss: float
+    validation_error: float
+    validation_pictures: int
+    training_loss: float
+    path: str
+    coupling: str
+    steps: int
+    parameters: int
+
+
+class PretrainMeasures(Config):
+    """measures.json of a pretraining, besides its cost."""
+
+    flow: FlowMeasures
+    citations: list[str]
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A finished pretraining. flow: with the averaged weights; frames: one a step; folder: its run folder."""
+
+    flow: Flow
+    frames: list[Frame]
+    folder: RunFolder
+
+    @property
+    def measures(self) -> dict[str, Any]:
+        return self.folder.measures

@@ -1,0 +1,163 @@
+"""What ``train`` trains: recipe and data -> pictures, network, loss; refused before a run folder is touched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bothways.data.images import Augmentation, batches
+from bothways.data.sources import ImageSet, load_images
+from bothways.data.splits import holdout
+from bothways.models.catalogue import BUILDERS, build_network
+from bothways.tasks.train.config import InputConfig, TrainConfig
+from bothways.training.fit import Loss
+from bothways.training.processes import Batches
+from bothways.types import ModelSpec, UserError
+
+EXAMPLE = "recipes/cifar10-resnet.toml"
+
+
+@dataclass(frozen=True)
+class ClassifierTraining:
+    """A classifier that can be trained. train, held: pictures; network: with its first weights.
+
+    config: with mean and std, which a recipe may leave to be those of the training pictures.
+    """
+
+    config: TrainConfig
+    train: ImageSet
+    held: ImageSet
+    network: nn.Module
+    batch: Batches
+
+    @property
+    def name(self) -> str:
+        return Path(self.config.recipe).stem
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the pictures."""
+        height, width = self.train.images.shape[-2:]
+        return height, width
+
+    @property
+    def spec(self) -> ModelSpec:
+        return ModelSpec(
+            size=self.size[0] if self.size[0] == self.size[1] else self.size,
+            mean=self.config.spec.mean or (),
+            std=self.config.spec.std or (),
+            classes=self.train.classes,
+            feature_layer="pool",
+            licence="Apache-2.0",
+            source=f"trained by recipes/{self.name}.toml",
+        )
+
+    @property
+    def parameters(self) -> int:
+        return sum(p.numel() for p in self.network.parameters())
+
+    def settings(self) -> dict[str, Any]:
+        """Those that say what is learnt, by name."""
+        return self.config.model_dump(exclude={"data", "run"})
+
+    def tables(self) -> dict[str, Any]:
+        """What recipe.toml holds."""
+        data = {"source": str(self.config.data), "pictures": len(self.train), "held_out": len(self.held)}
+        model = {"name": self.name, "size": list(self.size), "classes": self.spec.count, "parameters": self.parameters}
+        return {"settings": self.settings(), "data": data, "model": model}
+
+
+def plan_of(config: TrainConfig) -> ClassifierTraining:
+    """Everything of ``train`` that can be refused."""
+    held, train = _divided(config)
+    options = {**_sized(config.network, train), **config.network}
+    config = config.model_copy(
+        update={"fit": config.fit.resolved(len(train)), "spec": resolved(config.spec, train.images), "network": options}
+    )
+    try:
+        network = built_network(config, len(train.classes))
+        _check_pictures(network, config, train)
+        batch = batches(train, config.fit.batch, config.seed, Augmentation(**config.augmentation.model_dump()))
+    except UserError:
+        raise
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        told = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        raise UserError(f"recipe {config.recipe!r} cannot train: {told}; compare {EXAMPLE}") from error
+    return ClassifierTraining(config, train, held, network, batch)
+
+
+def _divided(config: TrainConfig) -> tuple[ImageSet, ImageSet]:
+    """The held-out part of the training file, and the rest."""
+    data = str(config.data)
+    if not all((Path(data) / f"{split}.parquet").is_file() for split in ("train", "test")):
+        raise UserError(f"data {data!r} does not hold train.parquet and test.parquet; type the folder that holds both")
+    everything = load_images(data, split="train")
+    if not everything.classes:
+        raise UserError(f"data {data!r}: training takes pictures of named classes (Hugging Face metadata)")
+    held, batch = config.holdout.validation, config.fit.batch
+    if len(everything) < held + batch:
+        raise UserError(
+            f"recipe {config.recipe!r} holds {held} pictures out for validation and trains on {batch} at a time, of "
+            f"the {len(everything)} in {data!r}; together they must be no more than there are"
+        )
+    return holdout(everything, held, config.seed)
+
+
+def _sized(options: Mapping[str, Any], data: ImageSet) -> dict[str, Any]:
+    """{"size": a side of the pictures} for a network that is built for one size, and is not of it by itself."""
+    build = BUILDERS.get(options.get("builder", ""))
+    fixed = None if build is None else signature(build).parameters.get("size")
+    side = data.images.shape[-1]
+    return {} if fixed is None or fixed.default == side else {"size": side}
+
+
+def resolved(spec: InputConfig, images: Tensor) -> InputConfig:
+    """These facts, with mean and std of pictures (N,3,H,W) uint8 where they are left open."""
+    if spec.mean is not None and spec.std is not None:
+        return spec
+    values = torch.arange(256, dtype=torch.float64) / 255
+    counts = torch.stack([images[:, channel].flatten().bincount(minlength=256) for channel in range(3)]).double()
+    shares = counts / counts.sum(1, keepdim=True)
+    mean = shares @ values
+    std = (shares * (values - mean[:, None]).square()).sum(1).sqrt().clamp_min(1 / 255)  # one colour has no spread
+    found = {"mean": tuple(round(v, 4) for v in mean.tolist()), "std": tuple(round(v, 4) for v in std.tolist())}
+    return spec.model_copy(update={key: getattr(spec, key) or value for key, value in found.items()})
+
+
+@torch.no_grad()
+def _check_pictures(network: nn.Module, config: TrainConfig, train: ImageSet) -> None:
+    """Raise ValueError or RuntimeError where the network or the augmentation does not take pictures of this size."""
+    height, width = train.images.shape[-2:]
+    if config.augmentation.crop >= min(height, width):
+        raise ValueError(f"[augmentation] crop = {config.augmentation.crop} is no less than the size")
+    network.eval()(torch.zeros(1, 3, height, width))
+
+
+def built_network(config: TrainConfig, classes: int) -> nn.Module:
+    """The network of a recipe with the seed's first weights; the caller's random state is its own."""
+    options = dict(config.network)
+    with torch.random.fork_rng():
+        torch.random.manual_seed(config.seed)
+        network = build_network(options.pop("builder", ""), classes=classes, **options)
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def classification(spec: InputConfig, smoothing: float) -> Loss:
+    """Cross-entropy with label smoothing, and the accuracy beside it. spec: with mean and std."""
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (spec.mean, spec.std))
+
+    def loss(network: nn.Module, batch: tuple[Tensor, ...]) -> tuple[Tensor, dict[str, Tensor]]:
+        images, labels = batch
+        shown = ((images - mean.to(images)) / std.to(images)).to(memory_format=torch.channels_last)
+        logits = network(shown).float()
+        accuracy = (logits.argmax(1) == labels).float().mean()
+        return F.cross_entropy(logits, labels, label_smoothing=smoothing), {"accuracy": accuracy}
+
+    return loss

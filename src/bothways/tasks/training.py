@@ -1,0 +1,61 @@
+"""What pretrain, finetune and train have in common: prepare -> frames and checkpoints -> measures -> result."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from typing import Any, final
+
+from torch import Tensor, nn
+
+from bothways.tasks.work import Work
+from bothways.training.checkpoint import Training
+from bothways.types import Frame
+
+
+class TrainingWork(Work):
+    """A training as a task: the first of its processes measures and writes, each has the result."""
+
+    training: Training
+    doing = "training"
+    done_word = "trained"
+
+    @property
+    @final
+    def steps(self) -> int:
+        return self.training.fit.total
+
+    @property
+    @final
+    def done(self) -> int:
+        return self.training.state.step
+
+    @final
+    def frames(self) -> Iterator[Frame]:
+        return self.training.frames()
+
+    @final
+    def measures(self) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        self.training.processes.by_the_first(lambda: found.update(self.measured()))
+        return found
+
+    @abstractmethod
+    def measured(self) -> dict[str, Any]:
+        """What measures.json holds besides the cost; asked of the first process alone."""
+
+    @final
+    def result(self, measures: dict[str, Any]) -> Any:
+        done = self.trained()
+        self.training.processes.end()
+        return done
+
+    @abstractmethod
+    def trained(self) -> Any:
+        """What a caller in Python gets."""
+
+
+def weights_of(network: nn.Module, *, half: bool = False) -> dict[str, Tensor]:
+    """The state of a network as it is kept: on the CPU, in half precision if so."""
+    kept = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
+    return {key: value.half() if half and value.is_floating_point() else value for key, value in kept.items()}
