@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bothways import UserError, registry
-from bothways.cli.commands import described
+from bothways.cli.wording import described, recipe_values
 from bothways.configs import leaves, placed, spoken_changes
 from bothways.runs.citations import PAPERS, reference_of
 from bothways.synthesis.parameterizations import canvas_settings

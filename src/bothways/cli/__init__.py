@@ -1,4 +1,4 @@
-"""The command line: parses, calls ``recipe``, shows progress. Exit code 2 for a mistake, 1 for a failure."""
+"""The command line: parses, runs a task, shows progress. Exit code 2 for a mistake, 1 for a failure."""
 
 from bothways.cli import (  # each adds its commands to app; --help lists them in this order
     classify,
@@ -12,7 +12,7 @@ from bothways.cli import (  # each adds its commands to app; --help lists them i
     measure,
     studio,
 )
-from bothways.cli.entry import app, main, repeated
+from bothways.cli.entry import app, main
 
 __all__ = [
     "app",
@@ -26,6 +26,5 @@ __all__ = [
     "main",
     "make",
     "measure",
-    "repeated",
     "studio",
 ]
