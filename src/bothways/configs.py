@@ -263,6 +263,9 @@ def spoken_changes(config: type[Config], pairs: list[str]) -> dict[str, Any]:
         if name == "recipe":
             raise UserError(f"--set {pair!r}: type --recipe {value}")
         place = place_of(config, name)
+        field = config.model_fields[place[0]]
+        if told(field, "argument"):
+            raise UserError(f"--set {pair!r}: {name} is no flag; type {value} alone")
         found[name] = value.split(",") if "," in value or _takes_list(config, place) else value
     return found
 

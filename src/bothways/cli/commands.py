@@ -77,7 +77,8 @@ def _of_the_run(task: str, config: type[Config]) -> list[Parameter]:
     found: list[tuple[str, Any, Any, Any]] = []
 
     def add(name: str, kind: Any, default: Any, flag: str, text: str, metavar: str | None = None) -> None:
-        option = typer.Option(flag, help=text, show_default=False, metavar=metavar)
+        panel = None if flag in ("--set", "--out") else "Run"
+        option = typer.Option(flag, help=text, show_default=False, metavar=metavar, rich_help_panel=panel)
         found.append((name, kind, option, default))
 
     if config.recipe_task or any(len(place) > 1 for place, _ in leaves(config)):
