@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -276,6 +277,18 @@ def test_cite_prints_bibtex(runs: list[Path], capsys: pytest.CaptureFixture[str]
     entries = re.findall(r"^@\w+\{(\w+),$", said, re.MULTILINE)
     assert "fort2025direct" in entries
     assert len(entries) == len(set(entries)) == said.count("\n}")
+
+
+def test_a_run_that_has_not_ended_cites_nothing(
+    runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(runs[0], tmp_path / "run")
+    RunFolder.open(tmp_path / "run").write_status("stopped", "")
+    assert run("cite", tmp_path / "run") == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "is stopped" in err
+    assert err.count("\n") == 1
 
 
 def test_the_demo_is_prepared_from_its_recipes(tmp_path: Path) -> None:

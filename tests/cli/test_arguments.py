@@ -28,7 +28,7 @@ from command import refused, run
         ("generate --prompt a --prompt b M", "generate --prompt a --prompt b M"),
         ("generate --score A --class a M", "generate --score A --class a M"),
         # no model is missing where other models score and condition
-        ("generate --score A B --condition C --class e f", "generate --score A --score B --condition C --class e --class f"),
+        ("generate --score A B --condition C --class e", "generate --score A --score B --condition C --class e"),
         ("generate --score=A --condition=C --class e f", "generate --score=A --condition=C --class e --class f"),
         # a flag keeps one value
         ("generate --class frog", "generate --class frog"),
