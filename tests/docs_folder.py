@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -10,10 +11,12 @@ import pyarrow.parquet as pq
 import torch
 from safetensors.torch import save_file
 
+import bothways
 from bothways.numerics.draws import Draws
 from bothways.runs import to_png
 from command import run
 
+BUNDLED = Path(bothways.__file__).parent / "models/bundled"
 CIFAR = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 MODEL_FILE = '''
 import torch
@@ -71,8 +74,7 @@ def write_folder(folder: Path) -> Path:
     (folder / "hole.png").write_bytes(to_png(hole))
     for place, names, count, side in (
         ("photos", ("tench", "goldfish", "great white shark"), 8, 32),
-        ("path/to/pictures", CIFAR[:4], 16, 8),
-        ("path/to/CIFAR-10-C", (), 0, 0),
+        ("path/to/pictures", "0123456789", 8, 8),
     ):
         for name in names:
             (folder / place / name).mkdir(parents=True)
@@ -82,8 +84,13 @@ def write_folder(folder: Path) -> Path:
         place = folder / "path/to/cifar10" / f"{split}.parquet"
         place.parent.mkdir(parents=True, exist_ok=True)
         encoded = [{"bytes": to_png(picture)} for picture in _pictures(count, 32)]
-        table = {"image": encoded, "label": [k % 10 for k in range(count)]}
-        pq.write_table(pa.table(table), place)
+        table = pa.table({"image": encoded, "label": [k % 10 for k in range(count)]})
+        features = {"image": {"_type": "Image"}, "label": {"_type": "ClassLabel", "names": CIFAR}}
+        facts = json.dumps({"info": {"features": features}})
+        pq.write_table(table.replace_schema_metadata({"huggingface": facts}), place)
+    (folder / "runs/resnet").mkdir(parents=True)
+    for file in ("cifar10-resnet.json", "cifar10-resnet.safetensors"):  # as bothways train would have left them
+        shutil.copy(BUNDLED / file, folder / "runs/resnet")
     return folder
 
 
@@ -105,9 +112,7 @@ def write_runs(folder: Path) -> None:
 
 def write_weights(folder: Path) -> None:
     """weights.safetensors for my.py:build."""
-    from bothways import load_model
-
-    state = load_model(f"{folder / 'my.py'}:build").module.state_dict()
+    state = bothways.load_model(f"{folder / 'my.py'}:build").module.state_dict()
     save_file({key: value.contiguous() for key, value in state.items()}, folder / "weights.safetensors")
 
 
