@@ -33,7 +33,7 @@ TINY = dict.fromkeys(("generate", "edit", "inpaint", "style", "invert", "accentu
     "features": "--steps 1 --limit 20 --test-limit 10 --workers 0",
     "pretrain": "--steps 1 --batch 8 --workers 0 --validation 16 --save-every 1 --information 0",
     "finetune": "--train-steps 1 --batch 8 --workers 0 --validation 16 --save-every 1 --information 0",
-    "train": "--steps 1 --batch 8",
+    "train": "--steps 1 --batch 8 --workers 0 --validation 8 --save-every 1",
     "evaluate": "--limit 2",
     "curves": "--limit 2 --limit-long 1 --steps 2",
     "explain": "--n 1 --real 4 --steps 1",

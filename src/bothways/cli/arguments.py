@@ -48,8 +48,8 @@ def _read(command: Any, arguments: list[str]) -> Iterator[Word]:
             values = list(takewhile(lambda word: not _is_flag(word), arguments[place:]))
             yield from (Word(value, (text, place)) for value in values) if values else [Word(text)]
         else:
-            alone = option is None or getattr(option, "is_flag", False)
-            values = arguments[place : place + (0 if alone else option.nargs)]
+            count = 0 if getattr(option, "is_flag", False) else getattr(option, "nargs", 0)  # an unknown flag takes none
+            values = arguments[place : place + count]
             yield from map(Word, [text, *values])
         place += len(values)
 
