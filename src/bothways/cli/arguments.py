@@ -48,7 +48,7 @@ def _read(command: Any, arguments: list[str]) -> Iterator[Word]:
             values = list(takewhile(lambda word: not _is_flag(word), arguments[place:]))
             yield from (Word(value, (text, place)) for value in values) if values else [Word(text)]
         else:
-            count = 0 if getattr(option, "is_flag", False) else getattr(option, "nargs", 0)  # an unknown flag takes none
+            count = 0 if getattr(option, "is_flag", False) else getattr(option, "nargs", 0)
             values = arguments[place : place + count]
             yield from map(Word, [text, *values])
         place += len(values)

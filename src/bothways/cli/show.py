@@ -36,19 +36,6 @@ def draw(drawing: Any, title: str = "drawing") -> Any:
     return conclude(drawing)
 
 
-def finish(drawing: Any, out: Path, dry_run: bool) -> None:
-    """Draw, judge and report a prepared run; with ``dry_run``, print what it would do."""
-    if dry_run:
-        parts = drawing.batches()
-        console.print_json(data=drawing.settings.model_dump())
-        say(f"{sum(map(len, parts))} pictures in {len(parts)} batches would be written to {out}")
-        return
-    result = draw(drawing)
-    page = write_page([out], out / "report.html")
-    show_verdicts({out.name: result.measures})
-    say(f"{len(result)} pictures in {out}/images, the report in {page}")
-
-
 SECONDS_BETWEEN_LINES = 10.0  # of a log, where there is no terminal to draw a bar on
 
 
