@@ -51,7 +51,7 @@ MAY_IMPORT["__init__"] = set(MAY_IMPORT)  # the public shelf
 # The tasks that a task may import. What two of them share stands in ``tasks/`` or below it; here is what is left.
 ALLOWED: dict[str, set[str]] = {
     "curves": {"evaluate"},  # an evaluation whose conditions have their own models
-    "demo": {"diagnose", "evaluate", "generate", "predict"},  # a page of several tasks
+    "demo": {"diagnose", "generate", "predict"},  # a page of several tasks
     "explain": {"generate"},  # portraits are drawn
     "generate": {"spectrum", "statistics"},  # files that these write are read
     "photos": {"generate"},  # a drawing with a recipe of its own
