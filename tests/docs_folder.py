@@ -107,6 +107,9 @@ def write_runs(folder: Path) -> None:
     for name in ("a", "latest"):
         assert run(*drawn, "--out", f"runs/{name}") == 0
     shutil.copytree(folder / "runs/a", folder / "runs/b")
+    few = ["--steps", 1, "--limit", 8, "--test-limit", 4, "--workers", 0]
+    data = ["--data", "path/to/cifar10", "--depth", 0.1, 0.5]
+    assert run("features", "bundled:cifar10-flow", *data, *few, "--out", "runs/features") == 0
     assert run("spectrum", "--data", "photos/", "--size", 16, "--out", "photos.safetensors") == 0
 
 
