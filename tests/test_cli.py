@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bothways import __version__, load_model
-from bothways.cli import repeated
 from bothways.models.catalogue import bundled_names
 from bothways.numerics.draws import Draws
 from bothways.runs import RunFolder, to_png
-from bothways.tasks.generate.config import TASKS
 from command import run
 
 TOY = f"{Path(__file__).resolve().parent / 'toy_model.py'}:build"
 QUICK = ["--recipe", "das", "--steps", "2", "--n", "1"]
 COMMANDS = ["generate", "demo", "models", "recipes", "train", "report", "cite", "scorecard", "statistics", "spectrum"]
-COMMANDS += ["features", "pretrain", "sample", "likelihood", "diagnose", *TASKS]
+COMMANDS += ["features", "pretrain", "sample", "likelihood", "diagnose", "edit", "inpaint"]
+COMMANDS += ["style", "invert", "accentuate", "walk", "finetune", "evaluate", "curves", "predict", "explain", "studio"]
+COMMANDS += ["registry"]
 OTHER = TOY.replace(":build", ":other")
 
 
@@ -37,19 +39,11 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_shows_an_example_or_the_defaults(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_shows_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(command, "--help") == 0
     said = capsys.readouterr().out
-    options = [line for line in said.splitlines() if re.match(r"\W+--(?!help)\w", line)]
-    takes_something = bool(options) or "Arguments" in said
-    assert not takes_something or "[default: " in said or f"bothways {command} " in said
-    if command not in ("demo", "models", "recipes"):
+    if command not in ("models", "recipes"):
         assert f"bothways {command} " in said
-    if command in ("generate", "demo"):
-        for line in options:
-            given_or_off = ("[default: ", "[required]", "--class", "--set", "--weights", "--data", "--only", "<bool>")
-            given_or_off += ("--prompt", "--layer", "--channel")
-            assert any(word in line for word in given_or_off), line
 
 
 def test_help_of_the_whole_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -83,30 +77,19 @@ def test_bundled_models_are_what_their_cards_say() -> None:
 # ---- drawing -------------------------------------------------------------------------------------------------------
 
 
-def test_several_classes_after_one_option() -> None:
-    assert repeated(["--class", "a", "b", "-n", "2"]) == ["--class", "a", "--class", "b", "-n", "2"]
-    assert repeated(["m", "--class", "a", "--only", "1", "2"]) == ["m", "--class", "a", "--only", "1", "--only", "2"]
-    roles = repeated(["--score", "a", "b", "--condition", "c", "--class", "e", "f"])
-    assert roles == ["--score", "a", "--score", "b", "--condition", "c", "--class", "e", "--class", "f"]
-    assert repeated(["report", "a", "b"]) == ["report", "a", "b"]
-    moved = ["curves", "r", "--depth-offsets", "-.2", "0", "--steps", "2", "5"]
-    spread = ["--depth-offsets", "-.2", "--depth-offsets", "0", "--steps", "2", "--steps", "5"]
-    assert repeated(moved) == ["curves", "r", *spread]
-    assert repeated(["sample", "--steps", "2", "flow"]) == ["sample", "--steps", "2", "flow"]
-    assert repeated(["--class=a", "--steps", "-1"]) == ["--class=a", "--steps", "-1"]
-
-
 def test_a_run_is_written_and_its_place_told(
     runs: list[Path], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     folder = RunFolder.open(runs[0])
     assert folder.status["state"] == "complete"
     assert [record["class"] for record in folder.pictures] == ["anchor", "dragon"]
-    assert folder.settings["drawn"] == {"classes": ["anchor", "dragon"]}
+    assert folder.settings["drawn"]["classes"] == ["anchor", "dragon"]
     assert (runs[0] / "report.html").read_text().startswith("<!doctype html>")
     long = tmp_path / ("a rather long name of a folder " * 4).strip() / "[run]"
     assert run("generate", TOY, "--class", "3", *QUICK, "--out", long) == 0
-    assert f"1 pictures in {long}/images, the report in {long}/report.html" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"1 pictures in {long}/images\n" in said
+    assert f"the report is {long}/report.html\n" in said
 
 
 def test_only_some_pictures(runs: list[Path], tmp_path: Path) -> None:
@@ -115,16 +98,22 @@ def test_only_some_pictures(runs: list[Path], tmp_path: Path) -> None:
     assert [record["index"] for record in RunFolder.open(tmp_path / "one").pictures] == [1]
 
 
+def placed_in(whole: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
+    """The values of ``whole`` at the places of ``part``."""
+    return {k: placed_in(whole[k], v) if isinstance(v, dict) else whole[k] for k, v in part.items()}
+
+
 def test_options_and_set_reach_the_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     more = ["--size", "20", "--copies", "3", "--jitter", "2", "--noise", "0.3", "--seed", "9", "--batch", "1"]
-    changes = ["--set", "levels=1,5,20", "--set", "optimizer=momentum", "--set", "final=0.5"]
+    changes = ["--set", "canvas.levels=1,5,20", "--set", "optimizer=momentum", "--set", "final=0.5"]
     out = tmp_path / "never"
     assert run("generate", TOY, "--class", "0", *QUICK, *more, *changes, "--dry-run", "--out", out) == 0
     said = capsys.readouterr().out
     settings = json.loads(said[: said.rindex("}") + 1])
-    wanted = {"n": 1, "steps": 2, "size": 20, "copies": 3, "jitter": 2.0, "noise": 0.3, "seed": 9, "batch": 1}
-    wanted |= {"levels": [1, 5, 20], "optimizer": "momentum", "final": 0.5, "recipe": "das"}
-    assert {key: settings[key] for key in wanted} == wanted
+    wanted = {"n": 1, "seed": 9, "batch": 1, "recipe": "das"}
+    wanted |= {"canvas": {"size": 20, "levels": ["1", "5", "20"]}, "ascent": {"steps": 2, "final": 0.5}}
+    wanted |= {"views": {"copies": 3, "roll": {"reach": 2.0}, "noise": {"level": 0.3}}}
+    assert placed_in(settings, wanted) == wanted
     assert "1 pictures in 1 batches" in said
     assert list(tmp_path.iterdir()) == []
 
@@ -207,7 +196,7 @@ def test_without_a_recipe_features_are_sampled_and_what_is_missing_is_noted(
         (["--unconditional"], "no model was given"),
         ([TOY, "--unconditional", "--condition", OTHER], "type --class NAME too"),
         ([TOY, "--unconditional", "--score", OTHER], "has no part"),
-        ([TOY, "--unconditional", "--recipe", "das"], "wants nothing of a picture without a class"),
+        ([TOY, "--unconditional", "--recipe", "das"], "no objective for a picture without a class"),
         ([TOY, "--unconditional", "--recipe", "sampled", "--data", "nowhere.safetensors"], "does not exist"),
     ],
 )
@@ -224,7 +213,8 @@ def test_one_model_scores_and_another_names_the_class(tmp_path: Path) -> None:
     roles = ["--score", OTHER, "--condition", TOY, "--class", "dragon"]
     assert run("generate", *roles, "--recipe", "dsf", "--steps", "1", "--n", "1", "--out", tmp_path / "run") == 0
     folder = RunFolder.open(tmp_path / "run")
-    assert folder.settings["drawn"] == {"classes": ["dragon"], "score": [OTHER], "condition": [TOY]}
+    drawn = {"classes": ["dragon"], "score": [OTHER], "condition": [TOY]}
+    assert folder.settings["drawn"].items() >= drawn.items()
     assert {"dsf norm", "log probability"} <= set(folder.frames[0]["stats"])
 
 
@@ -242,7 +232,7 @@ def test_statistics_are_measured_once_and_drawn_from(
     assert run(*arguments, "--overwrite") == 0
     quick = ["--steps", "1", "--n", "1"]
     assert run("generate", TOY, "--unconditional", "--data", file, *quick, "--out", tmp_path / "run") == 0
-    assert RunFolder.open(tmp_path / "run").settings["settings"]["statistics"] == "sampled"
+    assert RunFolder.open(tmp_path / "run").settings["settings"]["terms"]["statistics"]["form"] == "sampled"
     assert "note:" not in capsys.readouterr().err
     for bad in (["--limit", "1"], ["--rank", "0"], ["--out", tmp_path / "toy.bin"], ["--data", file]):
         assert run("statistics", TOY, "--data", photos, "--out", tmp_path / "new.safetensors", *bad) == 2
@@ -267,3 +257,15 @@ def test_cite_prints_bibtex(runs: list[Path], capsys: pytest.CaptureFixture[str]
     entries = re.findall(r"^@\w+\{(\w+),$", said, re.MULTILINE)
     assert "fort2025direct" in entries
     assert len(entries) == len(set(entries)) == said.count("\n}")
+
+
+def test_a_run_that_has_not_ended_cites_nothing(
+    runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(runs[0], tmp_path / "run")
+    RunFolder.open(tmp_path / "run").write_status("stopped", "")
+    assert run("cite", tmp_path / "run") == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "is stopped" in err
+    assert err.count("\n") == 1

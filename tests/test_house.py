@@ -1,4 +1,4 @@
-"""The rules of the house: who imports whom, how long a page is, which words no page says.
+"""The rules of the house: who imports whom, how long a page is, what stands in one place, which words no page says.
 
 Each rule takes {path below src/bothways: source text} and returns what breaks it, one line each. The second half shows
 on small bad pages that every rule can fail, and on good ones that it does not fail without cause.
@@ -9,38 +9,58 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path, PurePosixPath
 
 import pytest
 
+import bothways
+from bothways import registry
+from bothways.cli.entry import app
+
 ROOT = Path(__file__).resolve().parents[1]
 Pages = Mapping[str, str]
 
 LONGEST_FILE = 300  # lines
 LONGEST_FUNCTION = 60  # lines, from def to the last, docstring included
+FULLEST_FOLDER = 12  # files of Python, __init__ aside; a folder of entries of the registry may grow
 
-# Room -> the rooms it may import besides itself, from the bottom of the house to its doors.
-MAY_IMPORT: dict[str, set[str]] = {
-    "types": set(),
-    "version": set(),
-    "numerics": {"types"},
-    "data": {"types", "numerics"},
-    "models": {"types", "numerics"},
-    "synthesis": {"types", "numerics"},
-    "representation": {"types", "numerics"},
-    "loops": {"types", "numerics"},  # handed fields, losses and models
-    "runs": {"types"},
+# From the ground of the house to its doors: a room may import those before it, but for those that it does not know.
+ROOMS = ["types", "version", "registry", "configs", "numerics", "synthesis", "representation", "data", "models"]
+ROOMS += ["runs", "training", "judging", "report", "tasks", "studio", "cli", "__main__"]
+KNOWS_NOT: dict[str, set[str]] = {
+    "representation": {"synthesis"},
+    "data": {"synthesis", "representation"},
+    "models": {"synthesis"},
+    "runs": {"numerics", "synthesis", "representation", "data", "models"},
+    "report": {
+        "numerics",
+        "synthesis",
+        "representation",
+        "data",
+        "models",
+        "training",
+        "judging",
+    },  # it sees runs alone
 }
-MAY_IMPORT["recipe"] = set(MAY_IMPORT)  # the one room that knows every room below it
-MAY_IMPORT |= {
-    "report": {"runs", "types", "version"},
-    "studio": {"recipe", "runs", "report", "types", "version"},
-    "cli": {"recipe", "runs", "report", "studio", "types", "version"},
-    "__main__": {"cli"},
-}
+MAY_IMPORT = {room: set(ROOMS[:place]) - KNOWS_NOT.get(room, set()) for place, room in enumerate(ROOMS)}
 MAY_IMPORT["__init__"] = set(MAY_IMPORT)  # the public shelf
+
+# The tasks that a task may import. What two of them share stands in ``tasks/`` or below it; here is what is left.
+ALLOWED: dict[str, set[str]] = {
+    "curves": {"evaluate"},  # an evaluation whose conditions have their own models
+    "demo": {"diagnose", "generate", "predict"},  # a page of several tasks
+    "explain": {"generate"},  # portraits are drawn
+    "generate": {"spectrum", "statistics"},  # files that these write are read
+    "photos": {"generate"},  # a drawing with a recipe of its own
+    "sample": {"generate"},  # the section of pictures
+    "scorecard": {"generate", "statistics"},
+    "train": {"statistics"},  # kept beside the weights
+    "walk": {"generate"},  # photos are read in one way
+}
+BY_HAND = {"models", "recipes", "registry", "report", "cite", "studio"}  # commands that are no task
 SHELF = "__init__.py"
 
 ROOMS_WITHOUT_A_SUBJECT = re.compile(r"_*(utils?|misc|helpers?|commons?)")
@@ -120,6 +140,72 @@ def imports_that_point_up(pages: Pages) -> list[str]:
             if top == "bothways" and target != room and target not in MAY_IMPORT[room]:
                 found.append(f"{path}:{line}: {room} imports {target} ({name})")
     return found
+
+
+def imports_of_other_tasks(pages: Pages) -> list[str]:
+    """A task imports another along ``ALLOWED`` alone; that list is no longer than what is used."""
+    tasks = {path.split("/")[1] for path in pages if re.fullmatch(r"tasks/\w+/\w+\.py", path)}
+    found, used = [], set()
+    for path, text in pages.items():
+        own = path.split("/")[1] if path.startswith("tasks/") else ""
+        for line, name in imported(path, ast.walk(ast.parse(text))) if own in tasks else ():
+            other = name.removeprefix("bothways.tasks.").split(".")[0] if name.startswith("bothways.tasks.") else own
+            used.add((own, other))
+            if other in tasks and other != own and other not in ALLOWED.get(own, set()):
+                found.append(f"{path}:{line}: task {own} imports task {other} ({name})")
+    idle = [(own, other) for own, others in ALLOWED.items() for other in others if own in tasks]
+    return found + [f"ALLOWED: task {own} does not import {other}" for own, other in idle if (own, other) not in used]
+
+
+def tasks_without_parts(pages: Pages) -> list[str]:
+    folders = {"/".join(path.split("/")[:2]) for path in pages if re.fullmatch(r"tasks/\w+/\w+\.py", path)}
+    return [f"{folder}: {part} is missing" for folder in sorted(folders) for part in ("config.py", "run.py")
+            if f"{folder}/{part}" not in pages]  # fmt: skip
+
+
+def configs_that_wait_for_torch(pages: Pages) -> list[str]:
+    """A config.py imports no room that needs torch, so that a help page does not wait for it."""
+    light = re.compile(r"bothways\.(types|version|registry|configs|tasks\.recipes|[\w.]*config)\b")
+    return [
+        f"{path}:{line}: imports {name}"
+        for path, text in pages.items()
+        for line, name in (imported(path, ast.walk(ast.parse(text))) if path.endswith("/config.py") else ())
+        if name.split(".")[0] in ("torch", "bothways") and not light.match(name)
+    ]
+
+
+def literals_of_the_registry(pages: Pages) -> list[str]:
+    """A Literal whose values are all names of one kind repeats what the registry holds; ``chosen(kind)`` does not."""
+    kinds = {kind: set(registry.names(kind)) for kind in registry.PLACES}
+    found = []
+    for path, text in pages.items():
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.Subscript) and dotted(node.value).split(".")[-1] == "Literal":
+                values = {value.value for value in ast.walk(node.slice) if isinstance(value, ast.Constant)}
+                same = [kind for kind, names in kinds.items() if len(values) > 1 and values <= names]
+                found += [f"{path}:{node.lineno}: {ast.unparse(node)} repeats names of kind {kind}" for kind in same]
+    return found
+
+
+def facts_in_two_places(pages: Pages) -> list[str]:
+    """What one place alone may do: define FitConfig, write how a run stands, bring a run folder about."""
+    found = []
+    for path, text in pages.items():
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.ClassDef) and node.name == "FitConfig" and path != "training/config.py":
+                found.append(f"{path}:{node.lineno}: FitConfig is defined in training/config.py")
+            name = dotted(node.func).split(".")[-1] if isinstance(node, ast.Call) else ""
+            if name == "write_status" and path not in ("runs/experiment.py", "runs/folder.py"):
+                found.append(f"{path}:{node.lineno}: only runs/experiment.py writes how a run stands")
+    return found
+
+
+def full_folders(pages: Pages) -> list[str]:
+    held = {place.rpartition("/")[0] for place in registry.PLACES.values()}
+    files = [PurePosixPath(path) for path in pages if not path.endswith("__init__.py")]
+    count = Counter(str(file.parent) for file in files)
+    full = {folder: n for folder, n in count.items() if n > FULLEST_FOLDER and folder not in held}
+    return [f"{folder}: {n} files, at most {FULLEST_FOLDER}" for folder, n in full.items()]
 
 
 def import_circles(pages: Pages) -> list[str]:
@@ -220,7 +306,9 @@ def words_of_a_workplace(texts: Pages) -> list[str]:
 
 # ---- the house as it stands ---------------------------------------------------------------------------------------
 
-RULES = [imports_that_point_up, import_circles, long_pages, forbidden_constructs, definitions_on_the_shelf]
+RULES = [imports_that_point_up, imports_of_other_tasks, import_circles, long_pages, full_folders, forbidden_constructs]
+RULES += [definitions_on_the_shelf, tasks_without_parts, configs_that_wait_for_torch, literals_of_the_registry]
+RULES += [facts_in_two_places]
 
 
 @pytest.fixture(scope="module")
@@ -233,6 +321,23 @@ def pages() -> dict[str, str]:
 def test_the_house_keeps(rule, pages) -> None:
     assert "types.py" in pages
     assert rule(pages) == []
+
+
+def test_what_is_no_task_is_all_that_is_typed_by_hand() -> None:
+    assert {command.name or command.callback.__name__ for command in app.registered_commands} == BY_HAND
+
+
+@pytest.mark.parametrize("task", registry.names("task"))
+def test_a_task_is_everywhere(task: str, pages) -> None:
+    """A function of its name, a section of the report, and a place in the docs."""
+    assert task in bothways.__all__
+    assert task in bothways.__doc__.replace(",", " ").split()
+    assert registry.entries("task")[task].help
+    folder = registry.entries("task")[task].module.split(".")[2]
+    config = registry.find("task", task).factory
+    assert f"tasks/{folder}/section.py" in pages or not config.reports
+    docs = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    assert any(f"bothways {task} " in page.read_text("utf-8") for page in docs)
 
 
 def test_no_file_speaks_of_a_workplace() -> None:
@@ -251,42 +356,76 @@ def test_no_file_speaks_of_a_workplace() -> None:
 
 BAD = [
     (imports_that_point_up, {"synthesis/a.py": "def f():\n    import bothways.representation.encode"}),
-    (imports_that_point_up, {"loops/__init__.py": "from ..data import sources"}),
-    (imports_that_point_up, {"report/a.py": "import importlib\nimportlib.import_module('bothways.recipe')"}),
-    (imports_that_point_up, {"cli/draw.py": "from bothways.models import catalogue"}),
+    (imports_that_point_up, {"training/__init__.py": "from ..judging import judges"}),
+    (imports_that_point_up, {"report/a.py": "import importlib\nimportlib.import_module('bothways.tasks')"}),
+    (imports_that_point_up, {"tasks/a/run.py": "from bothways.cli import show"}),
     (imports_that_point_up, {"runs/a.py": "from bothways import __version__"}),
     (imports_that_point_up, {"attic/a.py": "import math"}),
+    (imports_that_point_up, {"synthesis/a.py": "from bothways.representation import encode"}),
+    (imports_that_point_up, {"representation/a.py": "from bothways.synthesis import ascent"}),
+    (imports_that_point_up, {"representation/a.py": "from bothways.models.loader import load_flow"}),
+    (imports_that_point_up, {"data/a.py": "from bothways.representation import encode"}),
+    (imports_that_point_up, {"runs/a.py": "from bothways.tasks.generate.config import checked"}),
+    (imports_that_point_up, {"report/a.py": "from bothways.models import loader"}),
+    (imports_that_point_up, {"registry.py": "from bothways.configs import Config"}),
+    (imports_of_other_tasks, {"tasks/a/run.py": "from bothways.tasks.b.run import x", "tasks/b/run.py": ""}),
+    (imports_of_other_tasks, {"tasks/a/run.py": "from ..b import run", "tasks/b/run.py": ""}),
+    (imports_of_other_tasks, {"tasks/train/run.py": "", "tasks/statistics/run.py": ""}),
+    (full_folders, {f"data/{n}.py": "" for n in range(13)}),
+    (tasks_without_parts, {"tasks/a/run.py": ""}),
+    (tasks_without_parts, {"tasks/a/config.py": "", "tasks/a/section.py": ""}),
+    (configs_that_wait_for_torch, {"tasks/a/config.py": "import torch"}),
+    (configs_that_wait_for_torch, {"tasks/a/config.py": "from bothways.numerics.solvers import euler"}),
+    (literals_of_the_registry, {"data/a.py": "x: Literal['euler', 'heun']"}),
+    (literals_of_the_registry, {"data/a.py": "def f(x: typing.Literal['ot', 'independent', 'sinkhorn'] | None): ..."}),
+    (facts_in_two_places, {"tasks/a/config.py": "class FitConfig(Config): ..."}),
+    (facts_in_two_places, {"tasks/a/run.py": "folder.write_status('complete')"}),
+    (facts_in_two_places, {"runs/files.py": "def f():\n    write_status('complete')"}),
     (import_circles, {"data/a.py": "if X:\n    from . import b", "data/b.py": "from bothways.data.a import x"}),
     (import_circles, {"data/__init__.py": "from .a import x", "data/a.py": "from bothways.data import y"}),
     (long_pages, {"data/a.py": "\n" * 301}),
     (long_pages, {"data/a.py": "class A:\n    async def f(self):\n" + "        x = 1\n" * 60}),
-    (forbidden_constructs, {"loops/fit.py": "print('step')"}),
+    (forbidden_constructs, {"training/fit.py": "print('step')"}),
     (forbidden_constructs, {"report/cli.py": "print('a room, not a name')"}),
-    (forbidden_constructs, {"loops/fit.py": "torch.manual_seed(0)"}),
-    (forbidden_constructs, {"loops/fit.py": "frame = locals()"}),
+    (forbidden_constructs, {"training/fit.py": "torch.manual_seed(0)"}),
+    (forbidden_constructs, {"training/fit.py": "frame = locals()"}),
     (forbidden_constructs, {"runs/a.py": "torch.load(p, weights_only=False)"}),
     (forbidden_constructs, {"runs/a.py": "def f():\n    from pickle import load"}),
     (forbidden_constructs, {"data/a.py": "np.load(p, allow_pickle=True)"}),
-    (forbidden_constructs, {"loops/a.py": "with torch.random.fork_rng():\n    np.random.seed(0)"}),
+    (forbidden_constructs, {"training/a.py": "with torch.random.fork_rng():\n    np.random.seed(0)"}),
     (forbidden_constructs, {"data/_utils.py": ""}),
-    (forbidden_constructs, {"loops/a.py": "class Trainer: ..."}),
+    (forbidden_constructs, {"training/a.py": "class Trainer: ..."}),
     (definitions_on_the_shelf, {SHELF: "'''Shelf.'''\ndef draw(): ..."}),
     (definitions_on_the_shelf, {SHELF: "SIZE = 3"}),
     (words_of_a_workplace, {"a.toml": "out = '/" + "tmp/run'"}),
     (words_of_a_workplace, {"a.txt": "https://pypi" + ".org/simple"}),
 ]
 GOOD = [
-    (imports_that_point_up, {"recipe/a.py": "from ..synthesis.dsf import dsf\nimport bothways.synthesis.ascent"}),
-    (imports_that_point_up, {"cli/draw.py": "from bothways import recipe\nfrom bothways.runs import read"}),
+    (imports_that_point_up, {"tasks/a.py": "from ..synthesis.dsf import dsf\nimport bothways.synthesis.ascent"}),
+    (imports_that_point_up, {"cli/draw.py": "from bothways import tasks\nfrom bothways.runs import read"}),
     (imports_that_point_up, {"data/a.py": "from .images import x\nfrom ..types import Frame\nimport typing"}),
     (import_circles, {"data/a.py": "from .b import x", "data/b.py": "def f():\n    from .a import y"}),
     (long_pages, {"data/a.py": "def f():\n" + "    x = 1\n" * 59 + "\n" * 240}),
     (forbidden_constructs, {"cli/show.py": "print('done')"}),
     (forbidden_constructs, {"runs/a.py": "torch.load(p, weights_only=True)"}),
     (forbidden_constructs, {"numerics/a.py": "torch.Generator().manual_seed(3)\ngenerator.manual_seed(3)"}),
-    (forbidden_constructs, {"recipe/a.py": "with torch.random.fork_rng():\n    torch.random.manual_seed(3)"}),
+    (forbidden_constructs, {"tasks/a.py": "with torch.random.fork_rng():\n    torch.random.manual_seed(3)"}),
     (definitions_on_the_shelf, {SHELF: "'''Shelf.'''\nfrom .types import Frame\n__all__ = ['Frame']\n"}),
     (definitions_on_the_shelf, {SHELF: "_ROOM = {'dsf': 'synthesis'}\ndef __getattr__(name): ..."}),
+    (imports_that_point_up, {"models/a.py": "from bothways.representation.readings import walks"}),
+    (
+        imports_of_other_tasks,
+        {"tasks/train/run.py": "from bothways.tasks.statistics.run import x", "tasks/statistics/run.py": ""},
+    ),
+    (imports_of_other_tasks, {"tasks/a/run.py": "from bothways.tasks.work import Work\nfrom .config import AConfig"}),
+    (full_folders, {f"synthesis/objectives/{n}.py": "" for n in range(20)}),
+    (full_folders, {f"data/{n}.py": "" for n in range(12)} | {"data/__init__.py": ""}),
+    (tasks_without_parts, {"tasks/a/run.py": "", "tasks/a/config.py": "", "tasks/work.py": ""}),
+    (configs_that_wait_for_torch, {"tasks/a/config.py": "from bothways.configs import Config\nimport pydantic"}),
+    (configs_that_wait_for_torch, {"tasks/a/config.py": "from bothways.training.config import FitConfig"}),
+    (literals_of_the_registry, {"data/a.py": "x: Literal['euler', 'none']\ny: Literal['noise']"}),
+    (facts_in_two_places, {"training/config.py": "class FitConfig(Config): ..."}),
+    (facts_in_two_places, {"runs/experiment.py": "folder.write_status('complete')"}),
     (words_of_a_workplace, {"a.md": "https://example.org/work/page and ../shared/tmp/x"}),
 ]
 

@@ -69,6 +69,25 @@ def test_help_waits_for_no_torch() -> None:
     assert attempts == []
 
 
+def test_help_of_every_task_waits_for_no_torch() -> None:
+    loaded, attempts = watch(
+        "from bothways import registry\nfrom bothways.cli.commands import command_of\n"
+        "[command_of(task) for task in registry.names('task')]"
+    )
+    assert "bothways.tasks.sample.config" in loaded
+    assert sorted(loaded.intersection((*HEAVY, "torch"))) == []
+    assert attempts == []
+
+
+@pytest.mark.parametrize("module", ["bothways", "bothways.cli"])
+def test_the_package_is_the_command(module: str) -> None:
+    command = [sys.executable, "-m", module, "--show-completion", "bash"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "_BOTHWAYS_COMPLETE=complete_bash" in done.stdout
+    assert "complete -o" in done.stdout
+
+
 @pytest.mark.parametrize(
     "statement",
     [

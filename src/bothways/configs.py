@@ -78,14 +78,17 @@ def setting(
     live: bool = False,
     flags: tuple[str, ...] = (),
     metavar: str = "",
+    unless: tuple[str, ...] = (),
     **limits: Any,
 ) -> Any:
     """A field of a Config. ``...`` as default means required.
 
     common: shown first in the help. argument: given without a flag. live: from Python alone, such as a tensor or a
-    module. flags: on the command line, in place of the field's name. limits: as ``pydantic.Field`` has them.
+    module. flags: on the command line, in place of the field's name. unless: of an argument, the settings that
+    make it needless where all of them are given. limits: as ``pydantic.Field`` has them.
     """
-    told: Any = {"common": common, "argument": argument, "live": live, "flags": flags, "metavar": metavar}
+    told: Any = {"common": common, "argument": argument, "live": live, "unless": unless}
+    told |= {"flags": flags, "metavar": metavar}
     return Field(default, description=description, json_schema_extra=told, **limits)
 
 
@@ -261,6 +264,9 @@ def spoken_changes(config: type[Config], pairs: list[str]) -> dict[str, Any]:
         if name == "recipe":
             raise UserError(f"--set {pair!r}: type --recipe {value}")
         place = place_of(config, name)
+        field = config.model_fields[place[0]]
+        if told(field, "argument"):
+            raise UserError(f"--set {pair!r}: {name} is no flag; type {value} alone")
         found[name] = value.split(",") if "," in value or _takes_list(config, place) else value
     return found
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bothways import UserError, registry
-from bothways.cli.commands import described
+from bothways.cli.wording import described
 from bothways.configs import leaves, placed, spoken_changes
 from bothways.runs.citations import PAPERS, reference_of
 from bothways.synthesis.parameterizations import canvas_settings
@@ -223,9 +223,11 @@ def test_an_objective_as_it_is_typed() -> None:
 def test_the_help_of_a_setting_names_the_value_of_each_recipe() -> None:
     fields = {".".join(place): (place, field) for place, field in leaves(GenerateConfig)}
     assert described(GenerateConfig, *fields["seed"]).endswith("[default: 0]")
-    values = {name: read_recipe(name)["ascent"]["steps"] for name in recipes()}
-    told = described(GenerateConfig, *fields["ascent.steps"])
-    assert all(f"{name} {steps}" in told for name, steps in values.items() if steps != 50)
+    values = {name: read_recipe(name)["ascent"].get("rms") for name in set(recipes()) - set(registry.names("task"))}
+    told = described(GenerateConfig, *fields["ascent.rms"])
+    assert told.endswith("; else 0.03]")
+    assert all(f"{name} {rms}" in told for name, rms in values.items() if rms not in (None, 0.03))
+    assert described(GenerateConfig, *fields["ascent.steps"]).endswith("[default: the recipe's]")
     assert all(described(GenerateConfig, place, field) for place, field in leaves(GenerateConfig))
 
 

@@ -1,17 +1,16 @@
-"""The command line: parses, calls ``recipe``, shows progress. Exit code 2 for a mistake, 1 for a failure."""
+"""The command line: parses, runs a task, shows progress. Exit code 2 for a mistake, 1 for a failure."""
 
 from bothways.cli import (  # each adds its commands to app; --help lists them in this order
     lists,
     make,
     studio,
 )
-from bothways.cli.entry import app, main, repeated
+from bothways.cli.entry import app, main
 
 __all__ = [
     "app",
     "lists",
     "main",
     "make",
-    "repeated",
     "studio",
 ]

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
-from inspect import Parameter, Signature, cleandoc
+from inspect import Parameter, Signature
 from pathlib import Path
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any
 
 import typer
-from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
 from typer.main import get_command_from_info
 from typer.models import CommandInfo
 
 from bothways import registry
-from bothways.configs import Config, bare, holds_list, kind_of, leaves, spoken_changes, told
-from bothways.tasks.recipes import read_recipe, recipes
+from bothways.cli.flags import flags_of, parameters_of
+from bothways.cli.wording import help_of
+from bothways.configs import Config, leaves, spoken_changes, told
 from bothways.types import UserError
 
-MORE = "Other settings"
 HELP_FLAGS = {"help_option_names": ["-h", "--help"]}
 SWITCHES = {  # of every run that writes a folder
     "overwrite": ("--overwrite", "Replace the run that is there."),
@@ -50,7 +47,7 @@ def config_of(task: str) -> type[Config]:
 def command_of(task: str) -> Any:
     """The command of a task, for the group of all."""
     config = config_of(task)
-    parameters = [*_fields(config), *_of_the_run(task, config)]
+    parameters = [*parameters_of(config), *_of_the_run(task, config)]
 
     def command(**typed: Any) -> None:
         from bothways.cli.run import run_task
@@ -59,177 +56,18 @@ def command_of(task: str) -> Any:
 
     command.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in parameters}
-    (text, more), short = _help_of(config), registry.entries("task")[task].help
+    (text, more), short = help_of(config), registry.entries("task")[task].help
     info = CommandInfo(task, callback=command, help=text, epilog=more, short_help=short, context_settings=HELP_FLAGS)
-    return get_command_from_info(info, pretty_exceptions_short=False, rich_markup_mode="rich")
+    made: Any = get_command_from_info(info, pretty_exceptions_short=False, rich_markup_mode="rich")
+    made.unless = _unless(config)
+    return made
 
 
-def list_flags(task: str) -> tuple[str, ...]:
-    """The flags of a task that take several values, as people type them: ``--class frog ship``."""
-    config = config_of(task)
-    return tuple(
-        flag
-        for place, field in leaves(config)
-        if holds_list(field.annotation) and not told(field, "argument") and not told(field, "live")
-        for flag in _flags(config, place, field)
-    )
-
-
-def single_flags(task: str) -> tuple[str, ...]:
-    """The flags of a task that take one value."""
-    config, several = config_of(task), list_flags(task)
-    fields = [(place, field) for place, field in leaves(config) if not told(field, "live")]
-    found = [flag for place, field in fields if _typed(field) is not bool for flag in _flags(config, place, field)]
-    return (*(flag for flag in found if flag not in several), *(f"--{name}" for name in config.shortcuts), "--out")
-
-
-def needed_positionals(task: str, words: Sequence[str]) -> int:
-    """How many positional arguments must be there; a model, where no other flags name all the models."""
-    config = config_of(task)
-    arguments = [field for field in config.model_fields.values() if told(field, "argument")]
-    optional = sum(not field.is_required() for field in arguments)
-    named = {"--score", "--condition"} <= set(words)
-    return len(arguments) - (optional if named else 0)
-
-
-# ---- fields -> flags -----------------------------------------------------------------------------------------------
-
-
-def _fields(config: type[Config]) -> list[Parameter]:
-    shown = [(place, field) for place, field in leaves(config) if not told(field, "live") and _typed(field) is not None]
-    ranked = sorted(shown, key=lambda both: (not told(both[1], "argument"), not told(both[1], "common")))
-    return [*(_parameter(config, place, field) for place, field in ranked), *_shortcuts(config)]
-
-
-def _shortcuts(config: type[Config]) -> list[Parameter]:
-    """The flags of settings deep in the tables, such as views.roll.reach."""
-    found, fields = [], {place for place, _ in leaves(config)}
-    for name, short in config.shortcuts.items():
-        place = tuple(short.place.split("."))
-        if place in fields:  # which has its own flag
-            continue
-        text = _escaped(f"{short.description}. [default: {_defaults(config, place, None)}]")
-        option = typer.Option(f"--{name}", help=text, show_default=False, rich_help_panel=place[0].capitalize())
-        kind: Any = Annotated[short.kind | None, option]
-        found.append(Parameter("__".join(place), Parameter.KEYWORD_ONLY, default=None, annotation=kind))
-    return found
-
-
-def _parameter(config: type[Config], place: tuple[str, ...], field: FieldInfo) -> Parameter:
-    name, kind = "__".join(place), _typed(field)
-    text = described(config, place, field).replace("[", r"\[")
-    needed = field.is_required()
-    if told(field, "argument"):
-        note: Any = typer.Argument(help=text, show_default=False, metavar=told(field, "metavar") or None)
-    else:
-        panel = None if told(field, "common") or needed else _panel(config, place)
-        note = typer.Option(
-            *_flags(config, place, field), help=text, show_default=False, rich_help_panel=panel,
-            metavar=told(field, "metavar") or None,
-        )  # fmt: skip
-    annotation: Any = Annotated[kind if needed else kind | None, note]
-    default = Parameter.empty if needed else None
-    return Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-
-
-def _panel(config: type[Config], place: tuple[str, ...]) -> str:
-    return MORE if len(place) == 1 else place[0].capitalize()
-
-
-def _flags(config: type[Config], place: tuple[str, ...], field: FieldInfo) -> tuple[str, ...]:
-    """Those that it was told, else one of its name; a boolean has a negative."""
-    own = told(field, "flags")
-    if own:
-        return tuple(own)
-    name = place[-1].replace("_", "-")
-    if _typed(field) is bool and field.default is not False:
-        return (f"--{name}/--no-{name}",)
-    return (f"--{name}",)
-
-
-def _typed(field: FieldInfo) -> Any:
-    """The type that a command line gives a field; None for one that only --set and recipes can give."""
-    if kind_of(field):
-        return str
-    kind = bare(field.annotation)
-    if get_origin(kind) is Union or type(kind).__name__ == "UnionType":
-        inner = [k for k in get_args(kind) if k is not type(None)]
-        kind = (float if float in inner else int) if all(k in (int, float) for k in inner) else str
-    origin = get_origin(kind)
-    if origin is list:
-        return list[get_args(kind)[0] if get_args(kind)[0] in (int, float, str, Path) else str]  # type: ignore[misc]
-    if origin is tuple:
-        parts = get_args(kind)
-        return list[parts[0]] if parts[-1] is Ellipsis else kind  # type: ignore[valid-type]
-    if origin is dict or kind is dict:
-        return None
-    return kind if kind in (int, float, bool, str, Path) else str
-
-
-# ---- help ----------------------------------------------------------------------------------------------------------
-
-
-def _help_of(config: type[Config]) -> tuple[str, str]:
-    """The docstring of a Config as (what stands before the options, what stands after them: entries, examples)."""
-    text, _, examples = cleandoc(config.__doc__ or "").partition("\nExamples\n")
-    paragraphs = [" ".join(part.split()) for part in text.strip().split("\n\n")]
-    sections = []
-    for kind, how in config.listed_kinds.items():
-        entries = registry.entries(kind).items()
-        sections.append([_escaped(how), *(f"  {name:14} {_escaped(entry.help)}" for name, entry in entries)])
-    given = [f"  {_escaped(line.strip())}" for line in examples.strip().splitlines() if line.strip()]
-    sections += [["Examples", *given]] if given else []
-    more = "\n\n".join("\n".join([f"[bold]{head}[/bold]", *lines]) for head, *lines in sections)
-    return _escaped("\n\n".join(paragraphs)), more
-
-
-def _escaped(text: str) -> str:
-    return text.replace("[", r"\[")
-
-
-def described(config: type[Config], place: tuple[str, ...], field: FieldInfo) -> str:
-    """What a setting is, what may be chosen, and what it is when it is left out."""
-    text = (field.description or place[-1]).strip()
-    text = text[:1].upper() + text[1:].rstrip(".")
-    kind = kind_of(field)
-    if kind:
-        text += f": {', '.join(registry.names(kind))}, or PATH.py:NAME"
-    if field.is_required() or told(field, "argument"):
-        return text + "."
-    default = _defaults(config, place, field)
-    if told(field, "common") and ":" in default:  # the first screen has no room for every recipe's
-        default = "the recipe's"
-    return f"{text}. [default: {default}]" if default != "none" else f"{text}."
-
-
-def _defaults(config: type[Config], place: tuple[str, ...], field: FieldInfo | None) -> str:
-    """The value of the Config, then those of the recipes that have another."""
-    own = None if field is None else field.get_default(call_default_factory=True)
-    own = None if own is PydanticUndefined else own
-    others = {}
-    for recipe, tables in _recipes_of(config.recipe_task).items():
-        if recipe in registry.entries("task") and recipe != config.default_recipe({}):
-            continue  # the recipe of another task
-        value: Any = tables
-        for part in place:
-            value = value.get(part) if isinstance(value, Mapping) else None
-        if value is not None and value != own and not isinstance(value, Mapping):
-            others[recipe] = value
-    if not others:
-        return _spoken(own)
-    told_of = ", ".join(f"{recipe} {_spoken(value)}" for recipe, value in others.items())
-    return f"the recipe's: {told_of}; else {_spoken(own)}"
-
-
-def _spoken(value: Any) -> str:
-    if value in (None, (), [], {}):
-        return "none"
-    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-
-
-@cache
-def _recipes_of(task: str) -> dict[str, dict[str, Any]]:
-    return {name: read_recipe(name, task) for name in recipes(task)} if task else {}
+def _unless(config: type[Config]) -> dict[str, list[str]]:
+    """{a positional argument that may be left out: the flags that must then all be there}."""
+    flags = flags_of(config)
+    fields = ((name, told(field, "unless") or ()) for name, field in config.model_fields.items())
+    return {name: [flags[(other,)][0] for other in others] for name, others in fields if others}
 
 
 # ---- what is asked of the run itself -------------------------------------------------------------------------------
@@ -239,7 +77,8 @@ def _of_the_run(task: str, config: type[Config]) -> list[Parameter]:
     found: list[tuple[str, Any, Any, Any]] = []
 
     def add(name: str, kind: Any, default: Any, flag: str, text: str, metavar: str | None = None) -> None:
-        option = typer.Option(flag, help=text, show_default=False, metavar=metavar)
+        panel = None if flag in ("--set", "--out") else "Run"
+        option = typer.Option(flag, help=text, show_default=False, metavar=metavar, rich_help_panel=panel)
         found.append((name, kind, option, default))
 
     if config.recipe_task or any(len(place) > 1 for place, _ in leaves(config)):
@@ -250,7 +89,8 @@ def _of_the_run(task: str, config: type[Config]) -> list[Parameter]:
             add(key, bool, False, flag, text)
         add("dry_run", bool, False, "--dry-run", "Check, print the settings, and stop.")
     if config.file:
-        add("out", Path | None, None, "--out", f"The {Path(config.file).suffix} file. \\[default: {config.file}]")
+        text = f"The {Path(config.file).suffix} file. \\[default: {config.file}]"
+        add("out", Path | None, None, "--out", text)
         add("overwrite", bool, False, "--overwrite", "Replace the file that is there.")
     add("as_json", bool, False, "--json", "Print the measures as JSON alone.")
     return [Parameter(n, Parameter.KEYWORD_ONLY, default=d, annotation=Annotated[k, o]) for n, k, o, d in found]

@@ -8,9 +8,11 @@ from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
+from typer.main import get_command
 
 from bothways import registry
-from bothways.cli.commands import command_of, list_flags, needed_positionals, single_flags
+from bothways.cli.arguments import repeated
+from bothways.cli.commands import command_of
 from bothways.cli.show import complain
 from bothways.types import RunError, UserError
 from bothways.version import __version__
@@ -46,45 +48,11 @@ def version(show: Annotated[bool, typer.Option("--version", help="Print the vers
         raise typer.Exit
 
 
-def repeated(arguments: list[str]) -> list[str]:
-    """``--class a b c`` -> ``--class a --class b --class c``, as people type it.
-
-    Values follow a flag that takes several up to the next flag. Where a positional argument is then missing, the last
-    of those values is it: ``generate --class frog MODEL`` draws frogs with MODEL. ``--`` ends the values of a flag.
-    """
-    task = arguments[0] if arguments else ""
-    if task not in registry.entries("task"):
-        return arguments
-    lists, single = list_flags(task), single_flags(task)
-    spread, taken, many, positional = [task], [], "", 0
-    words = iter(arguments[1:])
-    for word in words:
-        if word == "--":
-            many = ""
-        elif word.startswith("-") and not _is_number(word):
-            many = word if word in lists else ""
-            if not many:
-                spread.append(word)
-            if word in single:
-                spread += [value for value in [next(words, None)] if value is not None]
-        elif many:
-            taken.append(len(spread))
-            spread += [many, word]
-        else:
-            positional += 1
-            spread.append(word)
-    if taken and positional < needed_positionals(task, spread):
-        place = taken[-1]  # a flag and its value
-        spread[place : place + 2] = spread[place + 1 : place + 2]
-    return spread
-
-
-def _is_number(argument: str) -> bool:
-    try:
-        float(argument)
-    except ValueError:
-        return False
-    return True
+def spread(arguments: list[str]) -> list[str]:
+    """The arguments with a flag before each of its values, where the first of them is a command."""
+    group: Any = get_command(app)
+    command = group.get_command(None, arguments[0]) if arguments else None
+    return arguments if command is None else [arguments[0], *repeated(command, arguments[1:])]
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -92,7 +60,7 @@ def main(arguments: list[str] | None = None) -> None:
     code = 0
     with warnings.catch_warnings(record=True) as caught:
         try:
-            app(args=repeated(sys.argv[1:] if arguments is None else arguments))
+            app(args=spread(sys.argv[1:] if arguments is None else arguments), prog_name="bothways")
         except (UserError, RunError) as error:
             complain(f"bothways: {error}")
             code = error.exit_code

@@ -24,8 +24,10 @@ def report(
 @app.command(help="BibTeX for the parts that a run used.\n\nExample:\n\n  bothways cite runs/latest >> references.bib")
 def cite(run: Annotated[Path, typer.Argument(help="A run folder.", show_default=False)]) -> None:
     from bothways.runs import RunFolder
-    from bothways.runs.citations import run_citations
 
     folder = RunFolder.open(run)
-    for entry in run_citations(folder.settings, folder.measures):
+    state = folder.status["state"]
+    if state != "complete":
+        raise RunError(f"{run} is {state}, and the papers are noted at the end; type the same command with --resume")
+    for entry in folder.measures.get("citations", ()):
         typer.echo(entry + "\n")

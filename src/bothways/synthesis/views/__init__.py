@@ -8,6 +8,7 @@ arXiv 2502.07753, sec. 3). A view is a frozen dataclass, or a function, of one c
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
@@ -56,6 +57,8 @@ def view_of(given: Any, settings: Mapping[str, Any], side: int) -> View:
         if known and name not in known:
             raise UserError(f"view {entry.name!r} has no setting {name!r}; {registry.nearest(name, known)}")
     lengths = getattr(made, "lengths", ())
+    if not all(math.isfinite(v) for v in map(_number, settings.values()) if isinstance(v, float)):
+        raise UserError(f"view {entry.name!r} with {dict(settings)}: type finite numbers")
     try:
         return made(**{k: pixels(float(v), side) if k in lengths else _number(v) for k, v in settings.items()})
     except (TypeError, ValueError) as error:

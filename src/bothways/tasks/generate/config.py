@@ -54,7 +54,7 @@ class DrawingConfig(Config):
     listed_kinds: ClassVar[Mapping[str, str]] = {
         "objective": "Objectives (--objective NAME:WEIGHT, --set terms.NAME.weight=2)",
         "view": "Views (--set views.NAME.SETTING=VALUE)",
-        "canvas": "Canvases (--kind NAME, --set canvas.SETTING=VALUE)",
+        "canvas": "Canvases (--canvas NAME, --set canvas.SETTING=VALUE)",
     }
     shortcuts: ClassVar[Mapping[str, Shortcut]] = {
         "jitter": Shortcut("views.roll.reach", float, "Reach of a random roll (share or pixels)"),
@@ -63,7 +63,9 @@ class DrawingConfig(Config):
         "statistics": Shortcut("terms.statistics.form", str, "Channel statistics as a prior: spread, batch, sampled"),
     }
 
-    model: Live = setting(None, "The model's address (see bothways models).", argument=True)
+    model: Live = setting(
+        None, "The model's address (see bothways models).", argument=True, unless=("score", "condition")
+    )
     classes: Several | None = setting(None, "names or numbers of classes", flags=("--class",), common=True)
     n: int = setting(4, "pictures of each class", ge=1, flags=("--n", "-n"), common=True)
     recipe: str = setting("icons", "a name (bothways recipes) or .toml file", common=True)

@@ -1,0 +1,129 @@
+"""The fields of a Config as the flags and arguments of a command."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from inspect import Parameter
+from pathlib import Path
+from typing import Annotated, Any, Union, get_args, get_origin
+
+import typer
+from pydantic.fields import FieldInfo
+
+from bothways import registry
+from bothways.cli.wording import choices_of, default_of, described, escaped, recipe_values
+from bothways.configs import Config, Shortcut, bare, kind_of, leaves, told
+from bothways.tasks.recipes import recipes
+
+Place = tuple[str, ...]
+MORE = "Other settings"
+
+
+def parameters_of(config: type[Config]) -> list[Parameter]:
+    """Positional arguments first, then what is common, then the rest by its table."""
+    flags = flags_of(config)
+    ranked = sorted(_typed_fields(config), key=lambda both: (not told(both[1], "argument"), not _first(both[1])))
+    own = [_parameter(config, place, field, flags.get(place, ())) for place, field in ranked]
+    return own + [_shortcut(config, name, short) for name, short in _shortcuts(config).items()]
+
+
+def flags_of(config: type[Config]) -> dict[Place, tuple[str, ...]]:
+    """{the place of a setting: its flags}: those that its field names, or one of its own name.
+
+    What is chosen in a table has the table's name, ``--canvas`` for canvas.kind where the choice is the registry's. A
+    name that stands in several tables is the flag of the outermost; the others say their table, ``--fit-steps``.
+    """
+    found: dict[Place, tuple[str, ...]] = {}
+    fields = [(place, field) for place, field in _typed_fields(config) if not told(field, "argument")]
+    taken = {flag for _, field in fields for flag in told(field, "flags") or ()}
+    taken |= {f"--{name}" for name in _shortcuts(config)}
+    for place, field in sorted(fields, key=lambda both: len(both[0])):
+        chosen_here = len(place) > 1 and place[-1] == "kind" and kind_of(field)
+        last = place[-2] if chosen_here else place[-1]
+        short, long = (f"--{name.replace('_', '-')}" for name in (last, "-".join(place)))
+        flag = long if short in taken else short
+        taken.add(flag)
+        own = tuple(told(field, "flags") or ())
+        found[place] = own or ((f"{flag}/--no-{flag[2:]}",) if _negates(config, place, field) else (flag,))
+    return found
+
+
+def _typed_fields(config: type[Config]) -> list[tuple[Place, FieldInfo]]:
+    return [(place, field) for place, field in leaves(config) if not told(field, "live") and typed_as(field)]
+
+
+def _first(field: FieldInfo) -> bool:
+    return bool(told(field, "common")) or field.is_required()
+
+
+def _negates(config: type[Config], place: Place, field: FieldInfo) -> bool:
+    """Whether a boolean can be true without its flag, by its default or a recipe."""
+    return typed_as(field) is bool and (field.default is not False or True in recipe_values(config, place).values())
+
+
+def _parameter(config: type[Config], place: Place, field: FieldInfo, flags: tuple[str, ...]) -> Parameter:
+    text, needed = escaped(described(config, place, field)), field.is_required()
+    metavar = told(field, "metavar") or None
+    if told(field, "argument"):
+        note: Any = typer.Argument(help=text, show_default=False, metavar=metavar)
+    else:
+        table = MORE if len(place) == 1 else place[0].capitalize()
+        note = typer.Option(
+            *flags, help=text, show_default=False, metavar=metavar, autocompletion=_completion(config, place, field),
+            rich_help_panel=None if _first(field) else table,
+        )  # fmt: skip
+    kind = typed_as(field)
+    annotation: Any = Annotated[kind if needed else kind | None, note]
+    default = Parameter.empty if needed else None
+    return Parameter("__".join(place), Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _shortcuts(config: type[Config]) -> dict[str, Shortcut]:
+    """Those for what no field is, such as views.roll.reach: a field has its own flag."""
+    fields = {".".join(place) for place, _ in leaves(config)}
+    return {name: short for name, short in config.shortcuts.items() if short.place not in fields}
+
+
+def _shortcut(config: type[Config], name: str, short: Shortcut) -> Parameter:
+    place = tuple(short.place.split("."))
+    default = default_of(config, place, None)
+    text = escaped(short.description + ("." if default == "none" else f". [default: {default}]"))
+    flag = f"--{name.replace('_', '-')}"
+    option = typer.Option(flag, help=text, show_default=False, rich_help_panel=place[0].capitalize())
+    annotation: Any = Annotated[short.kind | None, option]
+    return Parameter("__".join(place), Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def _completion(config: type[Config], place: Place, field: FieldInfo) -> Callable[[str], list[tuple[str, str]]] | None:
+    """What a shell offers for a setting that is chosen by name, with a line on each."""
+    kind, choices = kind_of(field), choices_of(field)
+    if not choices and not (place == ("recipe",) and config.recipe_task):
+        return None
+
+    def offered(incomplete: str) -> list[tuple[str, str]]:
+        if kind:
+            known = {name: entry.help for name, entry in registry.entries(kind).items()}
+        else:
+            known = dict.fromkeys(choices, "") or recipes(config.recipe_task)
+        return [(name, text) for name, text in known.items() if name.startswith(incomplete)]
+
+    return offered
+
+
+def typed_as(field: FieldInfo) -> Any:
+    """The type that a command line gives a field; None for one that only --set and recipes can give."""
+    if kind_of(field):
+        return str
+    kind = bare(field.annotation)
+    if get_origin(kind) is Union or type(kind).__name__ == "UnionType":
+        inner = [k for k in get_args(kind) if k is not type(None)]
+        kind = (float if float in inner else int) if all(k in (int, float) for k in inner) else str
+    origin = get_origin(kind)
+    if origin is list:
+        return list[get_args(kind)[0] if get_args(kind)[0] in (int, float, str, Path) else str]  # type: ignore[misc]
+    if origin is tuple:
+        parts = get_args(kind)
+        return list[parts[0]] if parts[-1] is Ellipsis else kind  # type: ignore[valid-type]
+    if origin is dict or kind is dict:
+        return None
+    return kind if kind in (int, float, bool, str, Path) else str

@@ -1,0 +1,37 @@
+"""What there is: entries of the registry, recipes and their files."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from bothways import registry
+from command import refused, run
+
+
+@pytest.mark.parametrize("kind", registry.PLACES)
+def test_every_entry_is_listed_with_its_file(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("registry", kind) == 0
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in capsys.readouterr().out.splitlines()]
+    listed = {row[0]: row[1:] for row in rows if row}
+    assert set(listed) == set(registry.names(kind))
+    for name, entry in registry.entries(kind).items():
+        text, paper, module = listed[name]
+        assert text == entry.help
+        assert paper == entry.reference
+        assert f"bothways.{module}" == entry.module
+
+
+def test_all_kinds_are_listed_together(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("registry") == 0
+    said = capsys.readouterr().out
+    assert all(f" {name} " in said for kind in registry.PLACES for name in registry.names(kind))
+    assert "type solver" in refused(capsys, "registry", "solvr")
+
+
+def test_a_recipe_is_printed_as_its_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert run("recipes", "das") == 0
+    assert tomllib.loads(capsys.readouterr().out)["ascent"]["steps"] == 60
+    assert "type dsf, das" in refused(capsys, "recipes", "dsa")

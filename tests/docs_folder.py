@@ -1,0 +1,123 @@
+"""A folder in which the command lines of the docs can be run: small stand-ins for what they name."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from safetensors.torch import save_file
+
+import bothways
+from bothways.numerics.draws import Draws
+from bothways.runs import to_png
+from command import run
+
+BUNDLED = Path(bothways.__file__).parent / "models/bundled"
+CIFAR = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+MODEL_FILE = '''
+import torch
+from torch import nn
+
+import bothways
+
+NAMES = ("tench", "goldfish", "great white shark", *(f"class {k}" for k in range(3, 140)))
+
+
+class Net(nn.Module):
+    """(B,3,H,W) -> (B,140)."""
+
+    def __init__(self):
+        super().__init__()
+        self.features = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU())
+        self.head = nn.Linear(8, len(NAMES))
+
+    def forward(self, x):
+        return self.head(self.features(x).mean((2, 3)))
+
+
+def build():
+    with torch.random.fork_rng():
+        torch.random.manual_seed(3)
+        module = Net()
+    facts = bothways.ModelSpec(size=16, mean=(0.5,) * 3, std=(0.25,) * 3, classes=NAMES, feature_layer="features")
+    return module, facts
+
+
+def symmetry(images):
+    return -(images - images.flip(-1)).square().mean((1, 2, 3))
+
+
+def sine(t):
+    a, s = torch.sin(torch.pi * t / 2), torch.cos(torch.pi * t / 2)
+    return a, s, torch.pi / 2 * s, -torch.pi / 2 * a
+
+
+def deep(width, classes):
+    return nn.Sequential(nn.Linear(width, 8), nn.ReLU(), nn.Linear(8, classes))
+'''
+
+
+def write_folder(folder: Path) -> Path:
+    """FOLDER with pictures, models and weights; runs are added by ``write_runs``. Returns the folder."""
+    for name in ("my.py", "other.py", "examples/squeezenet.py"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(MODEL_FILE)
+    for name in ("photo.png", "photo.jpg", "painting.jpg", "cat.png"):
+        (folder / name).write_bytes(to_png(_pictures(1, 32)[0]))
+    (folder / "digit.png").write_bytes(to_png(_pictures(1, 8)[0]))
+    hole = torch.zeros(3, 32, 32)
+    hole[:, 8:16, 8:16] = 1
+    (folder / "hole.png").write_bytes(to_png(hole))
+    for place, names, count, side in (
+        ("photos", ("tench", "goldfish", "great white shark"), 8, 32),
+        ("path/to/pictures", "0123456789", 8, 8),
+    ):
+        for name in names:
+            (folder / place / name).mkdir(parents=True)
+            for k, picture in enumerate(_pictures(count, side)):
+                (folder / place / name / f"{k}.png").write_bytes(to_png(picture))
+    for split, count in (("train", 40), ("test", 20)):
+        place = folder / "path/to/cifar10" / f"{split}.parquet"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        encoded = [{"bytes": to_png(picture)} for picture in _pictures(count, 32)]
+        table = pa.table({"image": encoded, "label": [k % 10 for k in range(count)]})
+        features = {"image": {"_type": "Image"}, "label": {"_type": "ClassLabel", "names": CIFAR}}
+        facts = json.dumps({"info": {"features": features}})
+        pq.write_table(table.replace_schema_metadata({"huggingface": facts}), place)
+    (folder / "runs/resnet").mkdir(parents=True)
+    for file in ("cifar10-resnet.json", "cifar10-resnet.safetensors"):  # as bothways train would have left them
+        shutil.copy(BUNDLED / file, folder / "runs/resnet")
+    return folder
+
+
+def write_runs(folder: Path) -> None:
+    """The runs that the docs go on from. The folder is the present one."""
+    quick = ["--steps", 1, "--batch", 8, "--workers", 0, "--validation", 16]
+    assert run("pretrain", "--data", "digits", *quick, "--out", "runs/digits") == 0
+    assert run("pretrain", "--data", "path/to/pictures", *quick, "--out", "runs/flow") == 0
+    head = ["--steps", 1, "--train-steps", 1, "--batch", 8, "--workers", 0, "--validation", 16]
+    assert run("finetune", "runs/digits", "--data", "digits", *head, "--out", "runs/walked") == 0
+    for name in ("finetuned", "activations", "control", "classifier"):
+        shutil.copytree(folder / "runs/walked", folder / "runs" / name)
+    drawn = ["generate", "bundled:cifar10-resnet", "--class", "frog", "--steps", 1, "--n", 1]
+    for name in ("a", "latest"):
+        assert run(*drawn, "--out", f"runs/{name}") == 0
+    shutil.copytree(folder / "runs/a", folder / "runs/b")
+    few = ["--steps", 1, "--limit", 8, "--test-limit", 4, "--workers", 0]
+    data = ["--data", "path/to/cifar10", "--depth", 0.1, 0.5]
+    assert run("features", "bundled:cifar10-flow", *data, *few, "--out", "runs/features") == 0
+    assert run("spectrum", "--data", "photos/", "--size", 16, "--out", "photos.safetensors") == 0
+
+
+def write_weights(folder: Path) -> None:
+    """weights.safetensors for my.py:build."""
+    state = bothways.load_model(f"{folder / 'my.py'}:build").module.state_dict()
+    save_file({key: value.contiguous() for key, value in state.items()}, folder / "weights.safetensors")
+
+
+def _pictures(count: int, side: int) -> torch.Tensor:
+    return Draws(range(count)).uniform((3, side, side))
