@@ -9,6 +9,7 @@ import typer
 
 from bothways.cli.entry import app
 from bothways.cli.show import say, write_page
+from bothways.types import RunError
 
 
 @app.command(
