@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from bothways import registry
@@ -184,44 +184,3 @@ def flow_citations(*used: str, path: Any = None, coupling: Any = None) -> list[s
 def registry_citations(chosen: Iterable[tuple[str, Any]]) -> list[str]:
     """The papers behind choices from the registry: (kind, name, address or object) each."""
     return cited(*(reference_of(kind, given) for kind, given in chosen))
-
-
-# ---- of tasks that have not moved yet -------------------------------------------------------------------------------
-
-
-def _checked(settings: Any) -> Any:
-    from bothways.tasks.generate.config import checked
-
-    return checked({k: v for k, v in settings.items() if k != "command"})
-
-
-def run_citations(tables: Mapping[str, Any], measures: Mapping[str, Any]) -> list[str]:
-    """The papers behind a run: those that its measures name, else those of its recipe.toml. tables: of recipe.toml."""
-    settings, model = tables.get("settings", {}), tables.get("model", {})
-    if measures.get("citations"):
-        return list(measures["citations"])
-    command = tables.get("task") or settings.get("command")
-    evaluated = command == "evaluate"
-    asked = {"calibration": evaluated, "corruptions": evaluated and settings.get("corruptions")}
-    found = [PAPERS[key] for key, wanted in asked.items() if wanted]
-    if isinstance(model, Mapping) and "path" in model:  # a flow's, or a classifier's that was one
-        trained = model if command in ("evaluate", "curves") else settings
-        read = ["activations"] if trained.get("kind") in ("activations", "both") else []
-        return found + flow_citations(*read, path=model["path"], coupling=trained.get("coupling"))
-    return found or citations(_checked(settings))
-
-
-def citations(settings: Any) -> list[str]:
-    """The papers behind these settings and behind the measures, as BibTeX entries."""
-    used = {
-        "das": settings.parameterization == "stack" or settings.copies > 1,
-        "dsf": settings.dsf_weight != 0,
-        "statistics": settings.statistics != "none",
-        # total variation, and feature inversion
-        "variation": settings.variation_weight != 0 or settings.feature_weight != 0,
-        "fourier": settings.parameterization == "fourier",
-        "maco": settings.parameterization == "maco" or settings.alpha,
-        "frechet": True,
-        "kernel": True,
-    }
-    return [PAPERS[key] for key, wanted in used.items() if wanted]

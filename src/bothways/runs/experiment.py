@@ -9,7 +9,7 @@ was closed, "failed" with the message of an exception, and "running" between the
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -106,35 +106,3 @@ class Experiment:
     def _write(self, state: str, message: str) -> None:
         if self.folder is not None and not self.silent:
             self.folder.write_status(state, message, **self.cost, **self.facts)
-
-
-# ---- of tasks that have not moved yet -------------------------------------------------------------------------------
-
-
-@contextmanager
-def ending(folder: RunFolder | None, facts: Callable[[], dict[str, Any]]) -> Iterator[None]:
-    """Inside, the steps of a run; however it ends, its folder says how, with ``facts`` of that moment.
-
-    A run whose steps are all made stays "running": what follows them says when it is complete.
-    """
-    state, message = "stopped", STOPPED
-    try:
-        yield
-        state, message = "running", ""
-    except Exception as error:
-        state, message = "failed", str(error)
-        raise
-    finally:
-        if folder is not None:
-            folder.write_status(state, message, **facts())
-
-
-@contextmanager
-def measuring(folder: RunFolder) -> Iterator[None]:
-    """Inside, what is measured of a finished training; where that fails or is stopped, its folder says so."""
-    try:
-        yield
-    except BaseException as error:
-        state = "failed" if isinstance(error, Exception) else "stopped"
-        folder.write_status(state, f"trained but not measured ({error}); type --resume to go on")
-        raise

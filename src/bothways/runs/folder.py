@@ -275,8 +275,6 @@ class RunFolder:
         status = {**self.status, "pictures": len(self.pictures), **facts, "state": state, "message": message}
         write_json(self.path / "status.json", status)
 
-    finish = write_status  # for tasks that have not moved yet
-
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")

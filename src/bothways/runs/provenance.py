@@ -69,9 +69,3 @@ def peak_memory(device: str) -> float:
         return torch.cuda.max_memory_allocated() / 2**20
     unit = 2**20 if sys.platform == "darwin" else 2**10
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
-
-
-def flow_tables(flow: Flow, settings: Any, data: Any = None) -> dict[str, Any]:
-    """Of tasks that have not moved yet."""
-    given = {} if data is None else {"data": str(data)}
-    return {"settings": {**settings, **given}, "model": flow_facts(flow), "versions": versions()}

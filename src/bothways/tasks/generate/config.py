@@ -175,13 +175,3 @@ class GenerateConfig(DrawingConfig):
                 "type --class NAME (one or several), --prompt TEXT or --layer NAME for pictures of these, "
                 "or --unconditional for any; not both"
             )
-
-
-# ---- of tasks that have not moved yet --------------------------------------------------------------------------------
-
-from bothways.configs import validated  # noqa: E402, F401
-from bothways.tasks.recipes import read_recipe, recipes  # noqa: E402, F401
-
-
-def worded(name: str, field: Any, values: dict[str, Any]) -> str:
-    return field.description or name
