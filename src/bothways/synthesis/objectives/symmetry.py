@@ -1,0 +1,25 @@
+"""Mirror symmetry of the picture."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import Tensor
+
+from bothways.registry import register
+from bothways.synthesis.objectives.base import Binding, Objective, Role
+from bothways.synthesis.objectives.terms import IMAGE, Activations, Term
+
+
+@register("objective", "symmetry", help="mirror symmetry: the left half like the right")
+class Symmetry(Objective):
+    """-mean (x - mirrored x)^2, of the picture itself."""
+
+    role: ClassVar[Role] = "image"
+
+    def terms(self, to: Binding) -> list[Term]:
+        def measure(seen: Activations, pictures: int) -> Tensor:
+            image = seen[IMAGE]
+            return -(image - image.flip(-1)).square().mean((1, 2, 3))
+
+        return [Term("symmetry", measure)]
