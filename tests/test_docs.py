@@ -36,7 +36,7 @@ TINY = dict.fromkeys(("generate", "edit", "inpaint", "style", "invert", "accentu
     "train": "--steps 1 --batch 8 --workers 0 --validation 8 --save-every 1",
     "evaluate": "--limit 2",
     "curves": "--limit 2 --limit-long 1 --steps 2",
-    "explain": "--n 1 --real 4 --steps 1",
+    "explain": "--n 2 --real 10 --steps 1",
     "scorecard": "--n 4 --no-draw",
     "statistics": "--limit 8 --rank 2",
     "spectrum": "--limit 4",
@@ -189,7 +189,7 @@ def test_a_line_runs(
 # ---- Python --------------------------------------------------------------------------------------------------------
 
 
-MOST = {"n": 1, "steps": 1, "limit": 20, "real": 4}  # of a setting of a function
+MOST = {"n": 4, "steps": 1, "limit": 20, "real": 10}  # of a setting of a function
 
 
 def quickly(function: Callable[..., Any], config: type[Config] | None) -> Callable[..., Any]:

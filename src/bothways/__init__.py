@@ -16,6 +16,7 @@ Synthesis
     statistics      what a model measures of real pictures, for drawing without a class
     spectrum        the mean amplitude spectrum of pictures, for the recipe maco -> Spectrum
     explain         an audit: what portraits of a class share and real pictures do not, and what else is in them
+    demo            the tour of the bundled models: two recipes, a walk and an evaluation on one page
     scorecard       which label-free quantities of a model mean anything -> Scorecard
 
 Classification
@@ -102,6 +103,7 @@ __all__ = [
     "accentuate",
     "curves",
     "decode",
+    "demo",
     "diagnose",
     "dsf",
     "dsf_score",

@@ -8,11 +8,15 @@ from pathlib import Path
 import pytest
 
 from bothways import registry
+from bothways.cli.show import console
 from command import refused, run
 
 
 @pytest.mark.parametrize("kind", registry.PLACES)
-def test_every_entry_is_listed_with_its_file(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_entry_is_listed_with_its_file(
+    kind: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "width", 250)  # so that no cell is broken
     assert run("registry", kind) == 0
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in capsys.readouterr().out.splitlines()]
     listed = {row[0]: row[1:] for row in rows if row}

@@ -72,5 +72,5 @@ def test_interpolate_stands_on_the_path_and_keeps_precision() -> None:
 
 
 def test_an_unknown_path_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(UserError, match="type .*gvp, linear, vp"):
+    with pytest.raises(UserError, match=r"type .*gvp, linear, vp"):
         path_of("straight")

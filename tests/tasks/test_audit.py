@@ -20,8 +20,9 @@ from bothways.models.adapter import Adapter
 from bothways.models.nets.plain import PlainNet
 from bothways.numerics.draws import generator
 from bothways.runs import RunFolder, to_png
+from bothways.tasks.explain.config import read_limits
 from bothways.tasks.explain.entanglement import _columns, _same, viewers
-from bothways.tasks.explain.limits import beyond, read_limits
+from bothways.tasks.explain.limits import beyond
 from bothways.tasks.explain.measures import Compared, Shown, as_map, audit_layers, features_of, nearest
 from bothways.tasks.shelf import work_of
 

@@ -100,8 +100,8 @@ def test_a_finetuned_run_says_what_it_sees(flow: Path, tmp_path: Path) -> None:
     inner, how = load_flow(flow), Features(depth=0.3, walk=Walk(steps=2))
     with torch.random.fork_rng():
         torch.manual_seed(4)
-        made = FlowClassifier(inner, inner.path, inner.shape, 3, how, width=8)
-    write_json(tmp_path / CLASSIFIER_CARD, classifier_card(made, origin_of(inner), ("red", "green", "blue")))
+        made = FlowClassifier(inner, inner.path, inner.shape, 3, how)
+    write_json(tmp_path / CLASSIFIER_CARD, classifier_card(made, origin_of(inner), ("red", "green", "blue"), "prg"))
     save_file({key: value.contiguous() for key, value in made.state_dict().items()}, tmp_path / CLASSIFIER_WEIGHTS)
     walk(tmp_path, photo(), steps=4, out=tmp_path / "out")
     run, reader = RunFolder.open(tmp_path / "out"), load_classifier(tmp_path)

@@ -84,7 +84,8 @@ def list_registry(
     if kind is not None and kind not in registry.PLACES:
         raise UserError(f"kind {kind!r} is not known; {registry.nearest(kind, registry.PLACES)}")
     for one in [kind] if kind else registry.PLACES:
-        table = Table("name", "what it is", "paper", "declared in", title=one, title_justify="left")
+        names, files = Column("name", no_wrap=True), Column("declared in", overflow="fold")
+        table = Table(names, "what it is", "paper", files, title=one, title_justify="left")
         for name, entry in registry.entries(one).items():
             table.add_row(name, escape(entry.help), entry.reference, entry.module.removeprefix("bothways."))
         console.print(table)

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+
 from pydantic import field_validator
 
 from bothways.configs import Config, Live, Several, setting
 from bothways.registry import register
-from bothways.tasks.explain.limits import read_limits
+from bothways.types import UserError
 
 REAL_AT_LEAST = 10  # real pictures of a class, for a mean and a variance
+LIMIT = re.compile(r"(consistency|entanglement)>(\d+\.?\d*|\.\d+)")
+
+
+def read_limits(texts: Sequence[str]) -> list[tuple[str, float]]:
+    """["consistency>2"] -> [("consistency", 2.0)]. Raises UserError for anything else."""
+    found = []
+    for text in texts:
+        match = LIMIT.fullmatch(text.replace(" ", ""))
+        if match is None:
+            raise UserError(f"--fail-on {text!r}: type consistency>X or entanglement>X, such as 'consistency>2'")
+        found.append((match[1], float(match[2])))
+    return found
 
 
 @register("task", "explain", help="Audit a classifier: what its portraits of a class share that real pictures do not.")

@@ -2,24 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
-
-from bothways.types import UserError
-
-LIMIT = re.compile(r"(consistency|entanglement)>(\d+\.?\d*|\.\d+)")
-
-
-def read_limits(texts: Sequence[str]) -> list[tuple[str, float]]:
-    """["consistency>2"] -> [("consistency", 2.0)]. Raises UserError for anything else."""
-    found = []
-    for text in texts:
-        match = LIMIT.fullmatch(text.replace(" ", ""))
-        if match is None:
-            raise UserError(f"--fail-on {text!r}: type consistency>X or entanglement>X, such as 'consistency>2'")
-        found.append((match[1], float(match[2])))
-    return found
 
 
 def beyond(found: dict[str, Any], limits: Sequence[tuple[str, float]]) -> list[str]:

@@ -24,9 +24,9 @@ from bothways.runs.experiment import Experiment
 from bothways.runs.files import plain, replace_file
 from bothways.runs.provenance import model_facts
 from bothways.tasks.explain import measures as measure
-from bothways.tasks.explain.config import ExplainConfig
+from bothways.tasks.explain.config import ExplainConfig, read_limits
 from bothways.tasks.explain.entanglement import entanglement, viewers
-from bothways.tasks.explain.limits import beyond, read_limits
+from bothways.tasks.explain.limits import beyond
 from bothways.tasks.explain.real import real_pictures
 from bothways.tasks.explain.result import Audit
 from bothways.tasks.generate.drawing import Drawing
