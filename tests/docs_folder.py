@@ -73,14 +73,14 @@ def write_folder(folder: Path) -> Path:
     hole[:, 8:16, 8:16] = 1
     (folder / "hole.png").write_bytes(to_png(hole))
     for place, names, count, side in (
-        ("photos", ("tench", "goldfish", "great white shark"), 8, 32),
+        ("photos", ("tench", "goldfish", "great white shark"), 12, 32),
         ("path/to/pictures", "0123456789", 8, 8),
     ):
         for name in names:
             (folder / place / name).mkdir(parents=True)
             for k, picture in enumerate(_pictures(count, side)):
                 (folder / place / name / f"{k}.png").write_bytes(to_png(picture))
-    for split, count in (("train", 40), ("test", 20)):
+    for split, count in (("train", 100), ("test", 100)):
         place = folder / "path/to/cifar10" / f"{split}.parquet"
         place.parent.mkdir(parents=True, exist_ok=True)
         encoded = [{"bytes": to_png(picture)} for picture in _pictures(count, 32)]
