@@ -58,7 +58,7 @@ def folder(tmp_path) -> Path:
             (run.path / f"das/images/{i}-{name}.png").write_bytes(to_png(image))
         (run.path / f"real/{i}.png").write_bytes(to_png(torch.rand(3, 8, 8, generator=generator(i, purpose="real"))))
     run.write_measures({"audit": facts})
-    run.finish("complete")
+    run.write_status("complete")
     return run.path
 
 

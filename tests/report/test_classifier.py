@@ -19,7 +19,7 @@ def run(path: Path, **changes: Any) -> RunFolder:
     tables = {"task": "finetune", "settings": {"recipe": "prg-small"}, "model": {"address": "runs/digits"}}
     folder = RunFolder.create(path, tables)
     folder.write_measures({"classifier": {**FACTS, **changes}, "cost": {"seconds": 3.0}})
-    folder.finish("complete", seconds=3.0)
+    folder.write_status("complete", seconds=3.0)
     return folder
 
 
@@ -50,9 +50,9 @@ def test_side_by_side_each_says_what_it_reads(tmp_path: Path) -> None:
 def test_one_that_was_stopped_or_stands_beside_an_evaluation_is_no_drawing(tmp_path: Path) -> None:
     model = {"address": "runs/digits"}
     stopped = RunFolder.create(tmp_path / "b", {"task": "finetune", "settings": {}, "model": model})
-    stopped.finish("stopped", "stopped before the end")
+    stopped.write_status("stopped", "stopped before the end")
     evaluated = RunFolder.create(tmp_path / "c", {"task": "evaluate", "settings": {}, "model": model})
-    evaluated.finish("complete")
+    evaluated.write_status("complete")
     page = render([run(tmp_path / "a"), stopped, evaluated])
     for said in ("finetune trained runs/digits", "evaluate asked runs/digits", "of the evaluation alone"):
         assert said in page, said

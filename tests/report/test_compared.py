@@ -30,7 +30,7 @@ def tuned(path: Path, accuracy: float, loss: float = 0.25, pictures: int = 400, 
     facts = {"accuracy": accuracy, "low": accuracy - 0.125, "high": accuracy + 0.0625, "kind": "walked", "beta": beta}
     losses = {"flow_matching": loss, "flow_matching_before": 0.125, "depth": settings["depth"], "pictures": pictures}
     folder.write_measures({"classifier": {**facts, **losses}})
-    folder.finish("complete")
+    folder.write_status("complete")
     return folder
 
 
@@ -42,7 +42,7 @@ def asked(path: Path, model: RunFolder, clean: float, corrupted: float) -> RunFo
         "corruptions": {"mean": {"value": corrupted, **share}},
     }
     folder.write_measures({"evaluation": {"model": str(model.path), **found}})
-    folder.finish("complete")
+    folder.write_status("complete")
     return folder
 
 

@@ -37,7 +37,7 @@ def found() -> dict[str, Any]:
 def run_of(path: Path, facts: dict[str, Any]) -> RunFolder:
     folder = RunFolder.create(path, {"task": "curves", "settings": {}, "model": {"address": "runs/digits"}})
     folder.write_measures({"curves": facts, "cost": {"seconds": 61.0, "peak_mb": 300.0}})
-    folder.finish("complete", seconds=61.0, started="2026-05-03T10:00:00+00:00")
+    folder.write_status("complete", seconds=61.0, started="2026-05-03T10:00:00+00:00")
     return folder
 
 
@@ -82,7 +82,7 @@ def test_what_is_missing_or_broken_does_not_break_the_page(tmp_path: Path) -> No
         assert "In other steps" not in html
         assert "None" not in html.split("<script")[0]
     stopped = RunFolder.create(tmp_path / "stopped", {"task": "curves", "settings": {}, "model": {"address": "r"}})
-    stopped.finish("stopped", "stopped before the end")
+    stopped.write_status("stopped", "stopped before the end")
     assert "curves asked r" in render([stopped])
 
 

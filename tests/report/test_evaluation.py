@@ -51,7 +51,7 @@ def found(classes: int = 3) -> dict:
 def run_of(path: Path, facts: dict) -> RunFolder:
     folder = RunFolder.create(path, {"task": "evaluate", "settings": {}, "model": {"address": "bundled:small"}})
     folder.write_measures({"evaluation": facts, "cost": {"seconds": 61.0, "peak_mb": 300.0}})
-    folder.finish("complete", seconds=61.0, started="2026-05-03T10:00:00+00:00")
+    folder.write_status("complete", seconds=61.0, started="2026-05-03T10:00:00+00:00")
     return folder
 
 
@@ -115,7 +115,7 @@ def test_two_classifiers_stand_side_by_side(tmp_path: Path) -> None:
 
 def test_a_run_that_was_stopped_says_what_it_asked(tmp_path: Path) -> None:
     folder = RunFolder.create(tmp_path, {"task": "evaluate", "settings": {}, "model": {"address": "bundled:small"}})
-    folder.finish("stopped", "stopped before the end")
+    folder.write_status("stopped", "stopped before the end")
     html = render([folder])
     assert "evaluate asked bundled:small" in html
     assert "drew" not in html.split("<script")[0]

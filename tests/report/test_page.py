@@ -96,7 +96,7 @@ def make_run(path: Path, recipe: str, count: int = 20, side: int = 32, shift: fl
         "citations": ["@article{one,\n  title = {Drawn & <judged>}\n}"],
     }
     folder.write_measures(measures)
-    folder.finish("complete", seconds=75.4, of=count, peak_mb=900.0, started="2026-05-03T10:00:00+00:00")
+    folder.write_status("complete", seconds=75.4, of=count, peak_mb=900.0, started="2026-05-03T10:00:00+00:00")
     return folder
 
 
@@ -180,7 +180,7 @@ def test_one_run_has_no_comparison_and_two_have(html: str, pair: list[RunFolder]
 
 def test_what_was_not_measured_is_said(tmp_path: Path) -> None:
     bare = RunFolder.create(tmp_path / "bare", {"task": "generate", "settings": {"recipe": "das"}})
-    bare.finish("stopped", "Ctrl-C", of=4)
+    bare.write_status("stopped", "Ctrl-C", of=4)
     text = Page(render([bare])).words
     assert text.count("not measured") >= 4
     assert "no picture finished" in text

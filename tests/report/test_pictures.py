@@ -50,7 +50,7 @@ def large_run(path: Path, count: int, side: int = 224) -> RunFolder:
     folder.write_measures({"judges": [judge]})
     for step in range(1, 513):
         folder.append_frame(Frame(step, step / 512, None, {"score": 1 / step, "log probability": -1 / step}), 0)
-    folder.finish("complete")
+    folder.write_status("complete")
     return folder
 
 

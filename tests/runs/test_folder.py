@@ -39,7 +39,7 @@ def test_every_kind_of_fact_is_read_back(tmp_path: Path) -> None:
     images = torch.rand(2, 3, 5, 4, generator=torch.Generator().manual_seed(0))
     written = folder.save_pictures(images, _records(0, 2))
     folder.write_measures({"hit": math.inf, "n": np.int64(3), "rate": torch.tensor([0.5])})
-    folder.finish("complete", "done", seconds=1.5, of=2, peak_mb=math.nan)
+    folder.write_status("complete", "done", seconds=1.5, of=2, peak_mb=math.nan)
 
     read = RunFolder.open(str(tmp_path / "a" / "run"))
     assert read.settings["settings"] == {"recipe": "icons", "lr": 0.1, "classes": [0, 1]}

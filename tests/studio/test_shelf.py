@@ -31,7 +31,7 @@ def made(path: Path, age: int = 0, name: str = "frog") -> RunFolder:
     """A run of two pictures that ended ``age`` seconds ago."""
     folder = RunFolder.create(path, {"task": "generate", "settings": {"recipe": "das", "seed": age}})
     folder.save_pictures(torch.rand(2, 3, 4, 4), [{"index": i, "class": name, "seed": i} for i in range(2)])
-    folder.finish("complete")
+    folder.write_status("complete")
     now = path.stat().st_mtime
     os.utime(path / "recipe.toml", (now - age, now - age))
     return folder

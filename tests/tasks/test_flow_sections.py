@@ -63,7 +63,7 @@ def flow_run(path: Path, variance: float = 0.5) -> RunFolder:
     settings = {"task": "diagnose", "settings": {"steps": 40}, "model": {"name": "unet-tiny"}}
     folder = RunFolder.create(path, settings)
     folder.write_measures({"flow": measured(folder, variance), "cost": {"seconds": 75.4, "peak_mb": 900.0}})
-    folder.finish("complete", seconds=75.4, started="2026-05-03T10:00:00+00:00")
+    folder.write_status("complete", seconds=75.4, started="2026-05-03T10:00:00+00:00")
     return folder
 
 

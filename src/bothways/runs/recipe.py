@@ -15,7 +15,8 @@ from bothways.types import UserError
 
 def as_toml(tables: Mapping[str, Any]) -> str:
     """The text of these tables; what is None is left out."""
-    return tomli_w.dumps(_value(tables))
+    task = tables.get("settings", {}).get("command", "generate")
+    return tomli_w.dumps(_value({"task": task, **tables}))
 
 
 def read_tables(folder: Path) -> dict[str, Any]:
