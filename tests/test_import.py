@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import subprocess
 import sys
 
@@ -81,8 +82,9 @@ def test_help_of_every_task_waits_for_no_torch() -> None:
 
 @pytest.mark.parametrize("module", ["bothways", "bothways.cli"])
 def test_the_package_is_the_command(module: str) -> None:
-    command = [sys.executable, "-m", module, "--show-completion", "bash"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", module, "--show-completion", "bash"]  # typer's switch: bash, whatever calls us
+    settings = {**os.environ, "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=settings)
     assert done.returncode == 0, done.stderr
     assert "_BOTHWAYS_COMPLETE=complete_bash" in done.stdout
     assert "complete -o" in done.stdout
