@@ -9,16 +9,21 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
+import typing
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
+from importlib import import_module
 from pathlib import Path, PurePosixPath
 
 import pytest
+from typer.main import get_command
 
 import bothways
 from bothways import registry
 from bothways.cli.entry import app
+from bothways.tasks.measures import Measures
+from bothways.tasks.work import Work
 
 ROOT = Path(__file__).resolve().parents[1]
 Pages = Mapping[str, str]
@@ -323,21 +328,62 @@ def test_the_house_keeps(rule, pages) -> None:
     assert rule(pages) == []
 
 
+def commands_by_hand(commands: Iterable[str]) -> list[str]:
+    """Commands that are written by hand and stand in no list, and those of the list that are not there."""
+    return sorted(BY_HAND ^ set(commands))
+
+
+def tasks_that_are_missing(tasks: Iterable[str], places: Mapping[str, Iterable[str]]) -> list[str]:
+    """places: {a list of tasks: the names in it}."""
+    held = {place: set(names) for place, names in places.items()}
+    return [f"{task}: not in {place}" for task in tasks for place, names in held.items() if task not in names]
+
+
 def test_what_is_no_task_is_all_that_is_typed_by_hand() -> None:
-    assert {command.name or command.callback.__name__ for command in app.registered_commands} == BY_HAND
+    assert commands_by_hand(command.name or command.callback.__name__ for command in app.registered_commands) == []
+    assert commands_by_hand([*BY_HAND, "draw"]) == ["draw"]
+    assert commands_by_hand(BY_HAND - {"cite"}) == ["cite"]
+
+
+def test_a_task_is_everywhere(pages) -> None:
+    """A command, a function of its name, a section of the report, and a place in the docs."""
+    docs = "".join(page.read_text("utf-8") for page in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")))
+    entries = registry.entries("task")
+    sections = [
+        task
+        for task, entry in entries.items()
+        if f"tasks/{entry.module.split('.')[2]}/section.py" in pages or not registry.find("task", task).factory.reports
+    ]
+    places = {
+        "the commands": get_command(app).list_commands(None),
+        "the public shelf": bothways.__all__,
+        "the docstring of the package": bothways.__doc__.replace(",", " ").split(),
+        "the report": sections,
+        "the docs": re.findall(r"bothways (\w+)", docs),
+        "the help": [task for task, entry in entries.items() if entry.help],
+    }
+    assert tasks_that_are_missing(registry.names("task"), places) == []
+    without = {**places, "the docs": set(places["the docs"]) - {"walk"}}
+    assert tasks_that_are_missing(registry.names("task"), without) == ["walk: not in the docs"]
+
+
+WRITES_NO_RUN = {"demo", "predict", "spectrum", "statistics"}  # demo: a run a part
+
+
+def work_of(task: str) -> type[Work]:
+    """The class of a task's runs."""
+    module = import_module(registry.entries("task")[task].module.removesuffix(".config") + ".run")
+    returned = typing.get_type_hints(module.prepare)["return"]
+    assert issubclass(returned, Work)
+    return returned
 
 
 @pytest.mark.parametrize("task", registry.names("task"))
-def test_a_task_is_everywhere(task: str, pages) -> None:
-    """A function of its name, a section of the report, and a place in the docs."""
-    assert task in bothways.__all__
-    assert task in bothways.__doc__.replace(",", " ").split()
-    assert registry.entries("task")[task].help
-    folder = registry.entries("task")[task].module.split(".")[2]
-    config = registry.find("task", task).factory
-    assert f"tasks/{folder}/section.py" in pages or not config.reports
-    docs = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
-    assert any(re.search(rf"bothways {task}\b", page.read_text("utf-8")) for page in docs)
+def test_measures_have_a_schema(task: str) -> None:
+    """A run's measures.json is validated before it is written (see tests/tasks/test_work.py)."""
+    schema = work_of(task).schema
+    assert (schema is None) == (task in WRITES_NO_RUN)
+    assert schema is None or issubclass(schema, Measures)
 
 
 def test_no_file_speaks_of_a_workplace() -> None:

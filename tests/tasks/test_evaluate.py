@@ -338,6 +338,13 @@ def test_the_papers_of_a_classifier_and_of_what_it_was_asked_are_cited(
     assert run(*asked, tmp_path / "both", "--corruptions", "offline") == 0
     both = ["guo2017calibration", "hendrycks2019benchmarking", *of_flow]
     assert cited(tmp_path / "both") == both
+    (tmp_path / "both" / "measures.json").unlink()
+    capsys.readouterr()
+    assert run("cite", tmp_path / "both") == 1
+    assert "measures.json is missing" in capsys.readouterr().err
+    again = ["evaluate", finetuned, "--data", finetuned.parent / "data", "--limit", 3, "--corruptions", "offline"]
+    assert run(*again, "--resume", "--out", tmp_path / "both") == 0
+    assert cited(tmp_path / "both") == both
 
 
 # ---- the command lines ---------------------------------------------------------------------------------------------

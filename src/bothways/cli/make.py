@@ -30,5 +30,8 @@ def cite(run: Annotated[Path, typer.Argument(help="A run folder.", show_default=
     state = folder.status["state"]
     if state != "complete":
         raise RunError(f"{run} is {state}, and the papers are noted at the end; type the same command with --resume")
-    for entry in folder.measures.get("citations", ()):
+    measures = folder.measures
+    if "citations" not in measures:
+        raise RunError(f"{run}: measures.json is missing; type the command of the run again with --resume")
+    for entry in measures["citations"]:
         typer.echo(entry + "\n")

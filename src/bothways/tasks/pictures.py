@@ -12,8 +12,16 @@ from torch import Tensor
 
 from bothways.runs import to_png
 from bothways.runs.experiment import Experiment
+from bothways.tasks.measures import Measures
 from bothways.tasks.work import Grid
 from bothways.types import Frame
+
+
+class PictureMeasures(Measures):
+    """measures.json of a run of pictures. judges: a verdict each (judging/verdicts.py); images: what needs no judge."""
+
+    judges: list[dict[str, Any]]
+    images: dict[str, Any]
 
 
 @dataclass(frozen=True)

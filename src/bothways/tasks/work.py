@@ -15,10 +15,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, final
 
+from pydantic import BaseModel
+
 from bothways import registry
 from bothways.configs import Config, spoken
 from bothways.runs.experiment import Experiment
-from bothways.runs.files import reason, replace_file
+from bothways.runs.files import plain, reason, replace_file
 from bothways.types import Frame, UserError
 
 
@@ -59,10 +61,12 @@ class Grid:
 class Work(ABC):
     """One run. A task's run.py has a final class of it and ``prepare(config, where)``, which gives one.
 
+    schema: what measures.json validates as; None for a task that writes no run folder.
     doing, done_word: "walking" and "drawn", for the progress bar and for the message where measuring fails.
     """
 
     experiment: Experiment
+    schema: type[BaseModel] | None = None
     doing = "working"
     done_word = "made"
 
@@ -127,6 +131,8 @@ class Work(ABC):
         with self.experiment.measuring(self.done_word):
             found = self.measures()
             found["cost"] = self.cost()
+            if self.schema is not None and not self.experiment.silent:
+                self.schema.model_validate(plain(found))
         self.experiment.complete(found)
         return self.result(found)
 

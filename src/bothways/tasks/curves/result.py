@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from bothways.tasks.evaluate.result import Facts, Share, Source
+from bothways.tasks.evaluate.result import Share, Source
+from bothways.tasks.measures import Facts, Measures
 
 
 class Point(Share):
@@ -36,3 +37,9 @@ class Curves(Facts):
     steps: list[Point]
     depth: list[Point]
     skipped: dict[str, Any]
+
+
+class CurvesMeasures(Measures):
+    """measures.json of the curves of a classifier."""
+
+    curves: Curves

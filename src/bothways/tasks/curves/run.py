@@ -23,7 +23,7 @@ from bothways.models.loader import load_classifier
 from bothways.representation.features import Features
 from bothways.runs.provenance import fingerprint
 from bothways.tasks.curves.config import CurvesConfig
-from bothways.tasks.curves.result import Curves
+from bothways.tasks.curves.result import CurvesMeasures
 from bothways.tasks.evaluate.conditions import CLEAN, Condition, ConditionsWork, begun, clean_condition, flow_papers
 from bothways.tasks.evaluate.run import percent_of
 from bothways.tasks.work import Grid, Where
@@ -34,6 +34,7 @@ MANY_STEPS = 100  # of a walk, beyond which the limit of long ones holds
 
 @final
 class CurvesWork(ConditionsWork):
+    schema = CurvesMeasures
     """``finish`` gives measures["curves"] (result.py)."""
 
     def measures(self) -> dict[str, Any]:
@@ -44,7 +45,6 @@ class CurvesWork(ConditionsWork):
         facts = self.facts
         rows = {name: [scored(row) for row in facts[name]] for name in ("steps", "depth")}
         found = {**facts, "trained": scored(facts["trained"]), **rows, "skipped": self.skipped}
-        Curves.model_validate(found)
         return {"curves": found, "citations": flow_papers(self.model)}
 
     def result(self, measures: dict[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from bothways.tasks.measures import Facts, Measures
+
 
 class Demo(BaseModel):
     """drawn: the measures of each recipe. source: where the ten pictures are from; round_trip: how far from themselves
@@ -21,3 +23,9 @@ class Demo(BaseModel):
     named_right: int
     tested: dict[str, Any] | None
     stated: dict[str, Any]
+
+
+class TenMeasures(Measures):
+    """measures.json of the ten pictures that are walked."""
+
+    flow: Facts

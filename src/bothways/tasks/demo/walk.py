@@ -17,6 +17,7 @@ from bothways.representation.diagnostics import round_trip
 from bothways.runs.citations import flow_citations
 from bothways.runs.experiment import Experiment
 from bothways.runs.provenance import flow_facts
+from bothways.tasks.demo.result import TenMeasures
 from bothways.tasks.diagnose.run import strip_files
 from bothways.tasks.parts import Part, PartedWork, kept_parts, merged
 from bothways.tasks.pictures import Result
@@ -69,6 +70,7 @@ class TenWalked(PartedWork):
     flow: Flow
     experiment: Experiment
     kept: dict[str, Any] = field(default_factory=dict)
+    schema = TenMeasures
 
     @property
     def parts(self) -> list[Part]:

@@ -7,6 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from bothways.tasks.measures import Measures
+
 Rows = list[dict[str, Any]]
 
 
@@ -33,3 +35,9 @@ class Diagnosis(BaseModel):
     def of(cls, measures: Mapping[str, Any]) -> Diagnosis:
         """The validated result of the measures of a run."""
         return cls(**measures["flow"], measures=dict(measures))
+
+
+class DiagnoseMeasures(Measures):
+    """measures.json of a diagnosis."""
+
+    flow: Diagnosis

@@ -21,7 +21,7 @@ from bothways.runs.experiment import Experiment
 from bothways.runs.files import replace_file
 from bothways.runs.provenance import flow_facts
 from bothways.tasks.diagnose.config import DiagnoseConfig
-from bothways.tasks.diagnose.result import Diagnosis
+from bothways.tasks.diagnose.result import DiagnoseMeasures, Diagnosis
 from bothways.tasks.held_out import held_out_pictures
 from bothways.tasks.parts import Part, PartedWork, kept_parts, merged
 from bothways.tasks.work import Grid, Where
@@ -42,6 +42,7 @@ class DiagnoseWork(PartedWork):
     codes: Tensor
     experiment: Experiment
     kept: dict[str, Any] = field(default_factory=dict)
+    schema = DiagnoseMeasures
 
     @property
     def seeds(self) -> list[int]:

@@ -8,13 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
-
-
-class Facts(BaseModel):
-    """A part of measures.json, which may hold more than is named here."""
-
-    model_config = ConfigDict(extra="allow")
+from bothways.tasks.measures import Facts, Measures
 
 
 class Share(Facts):
@@ -77,3 +71,9 @@ class Evaluation(Facts):
     clean: Scores
     corruptions: Corruptions | None = None
     skipped: dict[str, Any]
+
+
+class EvaluationMeasures(Measures):
+    """measures.json of an evaluation."""
+
+    evaluation: Evaluation

@@ -24,7 +24,7 @@ from bothways.tasks.evaluate.conditions import (
     offline_conditions,
 )
 from bothways.tasks.evaluate.config import EvaluateConfig
-from bothways.tasks.evaluate.result import Evaluation
+from bothways.tasks.evaluate.result import EvaluationMeasures
 from bothways.tasks.work import Grid, Where
 
 OFFLINE = "offline"
@@ -37,6 +37,7 @@ NAMED = 5  # skipped pictures that a terminal names
 
 @final
 class EvaluateWork(ConditionsWork):
+    schema = EvaluationMeasures
     """``finish`` gives measures["evaluation"] (result.py)."""
 
     def measures(self) -> dict[str, Any]:
@@ -44,7 +45,6 @@ class EvaluateWork(ConditionsWork):
         corrupted = len(self.conditions) > 1
         if corrupted:
             found["corruptions"] = {**self.facts["corruptions"], **self._corrupted()}
-        Evaluation.model_validate(found)
         papers = [*cited("calibration", "corruptions" if corrupted else ""), *flow_papers(self.model)]
         return {"evaluation": found, "citations": papers}
 

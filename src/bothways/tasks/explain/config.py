@@ -37,7 +37,7 @@ class ExplainConfig(Config):
     Examples
     bothways explain bundled:cifar10-resnet --data path/to/cifar10
     bothways explain my.py:build --classes tench 'great white shark' goldfish --data photos/ --n 4 --out runs/fish
-    bothways explain my.py:build --data photos/ --json --fail-on 'consistency>2' > audit.json
+    bothways explain bundled:cifar10-resnet --data path/to/cifar10 --json --fail-on 'consistency>2' > audit.json
     """
 
     model: Live = setting(..., "The model's address.", argument=True)

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-
-class Facts(BaseModel):
-    """A part of measures.json, which may hold more than is named here."""
-
-    model_config = ConfigDict(extra="allow")
+from bothways.tasks.measures import Facts, Measures
 
 
 class Consistency(Facts):
@@ -70,3 +66,9 @@ class Audit(Facts):
     control: float
     classes: list[AuditedClass]
     entanglement: list[Viewer]
+
+
+class AuditMeasures(Measures):
+    """measures.json of an audit."""
+
+    audit: Audit

@@ -28,7 +28,7 @@ from bothways.tasks.explain.config import ExplainConfig, read_limits
 from bothways.tasks.explain.entanglement import entanglement, viewers
 from bothways.tasks.explain.limits import beyond
 from bothways.tasks.explain.real import real_pictures
-from bothways.tasks.explain.result import Audit
+from bothways.tasks.explain.result import AuditMeasures
 from bothways.tasks.generate.drawing import Drawing
 from bothways.tasks.generate.roles import find_classes
 from bothways.tasks.pictures import Result
@@ -60,6 +60,7 @@ class AuditWork(Work):
     facts: dict[str, Any]
     experiment: Experiment
     drawn: dict[str, Result] = field(default_factory=dict)
+    schema = AuditMeasures
     doing = "drawing"
     done_word = "drawn"
 
@@ -79,7 +80,6 @@ class AuditWork(Work):
 
     def measures(self) -> dict[str, Any]:
         found = plain({**self.facts, **self._measured()})
-        Audit.model_validate(found)
         papers = [entry for result in self.drawn.values() for entry in result.measures["citations"]]
         return {"audit": found, "citations": list(dict.fromkeys(papers))}
 

@@ -26,7 +26,7 @@ from bothways.runs.experiment import Experiment
 from bothways.tasks.features.config import FeaturesConfig
 from bothways.tasks.features.files import FeatureFile, Made, column_of, facts_in, facts_of_pictures
 from bothways.tasks.features.plan import Extractor, Split
-from bothways.tasks.features.result import FeatureFacts, FeatureTables
+from bothways.tasks.features.result import FeatureFacts, FeatureMeasures, FeatureTables
 from bothways.tasks.work import Grid, Work
 from bothways.types import Frame, RunError
 
@@ -50,6 +50,7 @@ class Extraction(Work):
     experiment: Experiment
     rows: list[dict[str, Any]] = field(default_factory=list)
     remove: Callable[[], object] | None = None
+    schema = FeatureMeasures
     doing = "reading"
     done_word = "read"
 
@@ -160,7 +161,6 @@ class Extraction(Work):
         }
         if not facts["unprobed"]:
             facts["chance"] = self._chance()
-        FeatureFacts(**facts)
         used = [key for key, wanted in {"activations": readings.depths, "knn": "knn" in self.probes}.items() if wanted]
         return {"features": facts, "citations": flow_citations(*used, path=self.extractor.flow.spec.path)}
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from bothways.tasks.features.files import column_of
+from bothways.tasks.measures import Measures
 from bothways.types import UserError
 
 Row = dict[str, Any]
@@ -30,6 +31,12 @@ class FeatureFacts(BaseModel):
     unprobed: str
     skipped: dict[str, dict[str, str]]
     chance: Row | None = None
+
+
+class FeatureMeasures(Measures):
+    """measures.json of an extraction."""
+
+    features: FeatureFacts
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Any
 from bothways.configs import Config
 from bothways.models.adapter import Adapter
 from bothways.runs import RunFolder
+from bothways.tasks.measures import Measures
 from bothways.types import Frame
 
 
@@ -37,11 +38,10 @@ class ClassifierMeasures(Config):
     trained: int
 
 
-class FinetuneMeasures(Config):
-    """measures.json of a fine-tuning, besides its cost."""
+class FinetuneMeasures(Measures):
+    """measures.json of a fine-tuning."""
 
     classifier: ClassifierMeasures
-    citations: list[str]
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,7 @@ class FinetuneWork(TrainingWork):
     planned: Finetuning
     training: Training
     experiment: Experiment
+    schema = FinetuneMeasures
 
     def measured(self) -> dict[str, Any]:
         """What the classifier reaches, as it is kept in the run folder."""
@@ -64,7 +65,7 @@ class FinetuneWork(TrainingWork):
         named, before = planned.before.spec.path, planned.before.path
         path = named if named in names("path") else before
         cited = flow_citations(*read, path=path, coupling=config.loss.coupling)
-        return FinetuneMeasures(classifier=facts, citations=cited).model_dump()  # type: ignore[arg-type]
+        return {"classifier": facts, "citations": cited}
 
     def _kept(self) -> Adapter:
         """The classifier of the run folder."""

@@ -25,7 +25,7 @@ from bothways.tasks.generate.problem import Problem, Setup
 from bothways.tasks.generate.request import Request
 from bothways.tasks.generate.result import measured
 from bothways.tasks.generate.scene import keep_scene
-from bothways.tasks.pictures import Result, told_of_pictures
+from bothways.tasks.pictures import PictureMeasures, Result, told_of_pictures
 from bothways.tasks.work import Grid, Where, Work
 from bothways.types import Frame
 
@@ -55,6 +55,7 @@ class Drawing(Work):
     alphas: dict[int, Tensor] = field(default_factory=dict)
     records: dict[int, dict[str, Any]] = field(default_factory=dict)
     kept: list[Frame] = field(default_factory=list)
+    schema = PictureMeasures
     doing = "drawing"
     done_word = "drawn"
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict
 
 from bothways.judging.measures import image_measures
 from bothways.judging.verdicts import Reference, judge
@@ -23,23 +22,13 @@ from bothways.tasks.pictures import Result
 NULL_PIXELS = 2 * 224 * 224  # pictures of the null: enough for a slope, cheap beside the run
 
 
-class DrawingMeasures(BaseModel):
-    """measures.json of a task that draws. judges: a verdict each (judging/verdicts.py); images: what needs no judge."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    judges: list[dict[str, Any]]
-    images: dict[str, Any]
-    citations: list[str]
-
-
 def measured(
     result: Result, setup: Setup, jury: Sequence[Adapter], references: Mapping[str, Reference]
 ) -> dict[str, Any]:
     """What measures.json holds; without verdicts, where there is no picture or the config leaves them out."""
     wanted = len(result) > 0 and setup.config.judging.verdicts
     found = judged(result, setup, jury, references) if wanted else {"judges": [], "images": {}}
-    return DrawingMeasures(**found, citations=citations(setup)).model_dump()
+    return {**found, "citations": citations(setup)}
 
 
 def judged(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from bothways.tasks.measures import Measures, Number
 
 
 class Likelihood(BaseModel):
@@ -18,8 +20,8 @@ class Likelihood(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow")
 
     bits_per_dim: float
-    low: float
-    high: float
+    low: Number
+    high: Number
     solver: str
     steps: int | None
     divergence: str
@@ -34,3 +36,9 @@ class Likelihood(BaseModel):
     def of(cls, measures: Mapping[str, Any]) -> Likelihood:
         """The validated result of the measures of a run."""
         return cls(**measures["flow"]["likelihood"], measures=dict(measures))
+
+
+class LikelihoodMeasures(Measures):
+    """measures.json of a likelihood."""
+
+    flow: dict[Literal["likelihood"], Likelihood]

@@ -23,7 +23,7 @@ from bothways.runs.experiment import Experiment
 from bothways.runs.provenance import flow_facts
 from bothways.tasks.held_out import held_out_pictures
 from bothways.tasks.likelihood.config import LikelihoodConfig
-from bothways.tasks.likelihood.result import Likelihood
+from bothways.tasks.likelihood.result import Likelihood, LikelihoodMeasures
 from bothways.tasks.parts import Part, PartedWork, kept_parts
 from bothways.tasks.work import Grid, Where
 
@@ -39,6 +39,7 @@ class LikelihoodWork(PartedWork):
     how: Integration
     experiment: Experiment
     kept: dict[str, Any] = field(default_factory=dict)
+    schema = LikelihoodMeasures
 
     @property
     def parts(self) -> list[Part]:

@@ -8,6 +8,7 @@ from typing import Any
 from bothways.configs import Config
 from bothways.models.velocity import Flow
 from bothways.runs import RunFolder
+from bothways.tasks.measures import Measures
 from bothways.types import Frame
 
 
@@ -24,11 +25,10 @@ class FlowMeasures(Config):
     parameters: int
 
 
-class PretrainMeasures(Config):
-    """measures.json of a pretraining, besides its cost."""
+class PretrainMeasures(Measures):
+    """measures.json of a pretraining."""
 
     flow: FlowMeasures
-    citations: list[str]
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,7 @@ class PretrainWork(TrainingWork):
     planned: Pretraining
     training: Training
     experiment: Experiment
+    schema = PretrainMeasures
 
     @property
     def flow(self) -> Flow:
@@ -79,8 +80,7 @@ class PretrainWork(TrainingWork):
             "steps": config.fit.total,
             "parameters": planned.parameters,
         }
-        cited = flow_citations(path=config.path, coupling=config.coupling)
-        return PretrainMeasures(flow=facts, citations=cited).model_dump()  # type: ignore[arg-type]
+        return {"flow": facts, "citations": flow_citations(path=config.path, coupling=config.coupling)}
 
     def trained(self) -> Pretrained:
         return Pretrained(self.flow, self.training.made, self.training.folder)

@@ -27,7 +27,7 @@ from bothways.representation.encode import image_time
 from bothways.runs.citations import flow_citations
 from bothways.runs.experiment import Experiment
 from bothways.runs.provenance import flow_facts
-from bothways.tasks.pictures import Result, told_of_pictures
+from bothways.tasks.pictures import PictureMeasures, Result, told_of_pictures
 from bothways.tasks.sample.config import SampleConfig
 from bothways.tasks.work import Grid, Where, Work
 from bothways.types import Frame, UserError
@@ -47,6 +47,7 @@ class Sampling(Work):
     own_measures: list[Entry]
     experiment: Experiment
     images: dict[int, Tensor] = field(default_factory=dict)
+    schema = PictureMeasures
     doing = "walking"
     done_word = "drawn"
 

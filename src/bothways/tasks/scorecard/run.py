@@ -27,6 +27,7 @@ from bothways.runs.experiment import Experiment
 from bothways.runs.files import plain, read_json, write_json
 from bothways.runs.provenance import model_facts, versions
 from bothways.synthesis.statistics import Spread, measure_spread
+from bothways.tasks.measures import Measures
 from bothways.tasks.scorecard.attempts import ATTEMPTS, SHEETS, Attempt, Source, attempted, how_many
 from bothways.tasks.scorecard.config import ScorecardConfig
 from bothways.tasks.scorecard.quantities import CONTROL, Condition, Quantity, chunks, label_free, score_quantity
@@ -112,6 +113,7 @@ class Scoring(Work):
     experiment: Experiment
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)
     drawn: dict[str, dict[str, Any]] = field(default_factory=dict)
+    schema = Measures
     doing = "measuring"
     done_word = "measured"
 

@@ -8,6 +8,7 @@ from typing import Any
 from bothways.configs import Config
 from bothways.models.adapter import Adapter
 from bothways.runs import RunFolder
+from bothways.tasks.measures import Measures
 from bothways.types import Frame
 
 
@@ -22,8 +23,8 @@ class NetworkMeasures(Config):
     parameters: int
 
 
-class TrainMeasures(Config):
-    """measures.json of a training, besides its cost."""
+class TrainMeasures(Measures):
+    """measures.json of a training."""
 
     network: NetworkMeasures
 

@@ -51,6 +51,7 @@ class TrainWork(TrainingWork):
     planned: ClassifierTraining
     training: Training
     experiment: Experiment
+    schema = TrainMeasures
 
     @property
     def model(self) -> Adapter:
@@ -71,7 +72,7 @@ class TrainWork(TrainingWork):
         low, high = wilson_interval(*counted[0])
         right, held = (hits / count for hits, count in counted)
         found = {"accuracy": right, "low": low, "high": high, "n": len(test), "validation_accuracy": held}
-        return TrainMeasures(network={**found, "parameters": planned.parameters}).model_dump()  # type: ignore[arg-type]
+        return {"network": {**found, "parameters": planned.parameters}, "citations": []}
 
     def trained(self) -> Trained:
         folder = self.training.folder

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from bothways.runs import to_png
+from bothways.tasks.measures import Measures
 
 WAYS = ("there", "back")
 Calls = list[list[tuple[str, float]]]  # of each depth: (class, probability), the most probable first
@@ -22,23 +23,37 @@ class Near(BaseModel):
     distance: float
 
 
-class Walked(BaseModel):
-    """A picture on its way from depth 0 to noise, and back.
+class WalkFacts(BaseModel):
+    """measures["walk"]. lost: the root of the mean squared difference of the picture and what came back.
 
-    there, back: (K,3,H,W) in [0,1], each from the picture to noise, at ``depths``. lost: the root of the mean squared
-    difference of the picture and what came back. nearest: at each depth, the nearest first. called_there, called_back:
-    of a classifier. measures: what measures.json holds.
+    nearest: at each depth, the nearest first. called_there, called_back: of a classifier.
     """
 
-    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
-    there: Tensor = Field(repr=False)
-    back: Tensor = Field(repr=False)
     depths: list[float]
     lost: float
     nearest: list[list[Near]]
     called_there: Calls | None = None
     called_back: Calls | None = None
+
+
+class WalkMeasures(Measures):
+    """measures.json of a walk."""
+
+    walk: WalkFacts
+
+
+class Walked(WalkFacts):
+    """A picture on its way from depth 0 to noise, and back.
+
+    there, back: (K,3,H,W) in [0,1], each from the picture to noise, at ``depths``. measures: what measures.json holds.
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    there: Tensor = Field(repr=False)
+    back: Tensor = Field(repr=False)
     measures: dict[str, Any] = Field(default_factory=dict, repr=False)
 
     @classmethod

@@ -33,7 +33,7 @@ from bothways.runs.files import replace_file
 from bothways.runs.provenance import flow_facts
 from bothways.tasks.generate.scene import read_photos
 from bothways.tasks.walk.config import WalkConfig
-from bothways.tasks.walk.result import WAYS, Walked
+from bothways.tasks.walk.result import WAYS, Walked, WalkMeasures
 from bothways.tasks.work import Grid, Where, Work
 from bothways.types import Frame
 
@@ -59,6 +59,7 @@ class Walking(Work):
     experiment: Experiment
     seen: dict[str, list[Tensor]] = field(default_factory=lambda: {way: [] for way in WAYS})
     nearest: list[list[tuple[int, float]]] = field(default_factory=list)
+    schema = WalkMeasures
     doing = "walking"
     done_word = "walked"
 

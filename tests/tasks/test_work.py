@@ -1,0 +1,68 @@
+"""How a run ends: its measures are validated before they are written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, final
+
+import pytest
+from pydantic import ValidationError
+
+from bothways.runs import RunFolder
+from bothways.runs.experiment import Experiment
+from bothways.tasks.likelihood.result import Likelihood
+from bothways.tasks.measures import Facts, Measures
+from bothways.tasks.work import Work, perform
+from bothways.types import Frame
+
+
+class CountMeasures(Measures):
+    count: int
+    more: Facts
+
+
+@final
+class Counting(Work):
+    schema = CountMeasures
+    steps = 1
+
+    def __init__(self, out: Path | None, measures: dict[str, Any], **options: Any) -> None:
+        self.experiment = Experiment.begin("count", {}, out, **options)
+        self.told = measures
+
+    def frames(self) -> Iterator[Frame]:
+        yield Frame(0, 1.0, None, {})
+
+    def measures(self) -> dict[str, Any]:
+        return dict(self.told)
+
+
+GOOD = {"count": 3, "more": {"anything": float("nan")}, "citations": []}
+
+
+def test_measures_are_written_as_they_were_given(tmp_path: Path) -> None:
+    perform(Counting(tmp_path / "run", GOOD))
+    measures = RunFolder.open(tmp_path / "run").measures
+    assert {**measures, "cost": {}} == {"count": 3, "more": {"anything": None}, "citations": [], "cost": {}}
+    CountMeasures.model_validate(measures)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [({"count": "three"}, "count"), ({"other": 1}, "other"), ({"citations": None}, "citations"), ({"more": 1}, "more")],
+)
+def test_measures_that_are_not_valid_are_not_written(tmp_path: Path, change: dict[str, Any], says: str) -> None:
+    for out in (tmp_path / "run", None):
+        with pytest.raises(ValidationError, match=says):
+            perform(Counting(out, {**GOOD, **change}))
+    folder = RunFolder.open(tmp_path / "run")
+    assert folder.status["state"] == "failed"
+    assert folder.measures == {}
+
+
+def test_a_number_that_is_not_finite_is_read_back() -> None:
+    """The interval of a single picture is NaN in Python, null in the file."""
+    facts = {"bits_per_dim": 3.0, "low": None, "high": None, "solver": "euler", "steps": 1, "divergence": "exact"}
+    read = Likelihood(**facts, dims=3, calls=1, draws=1, n=1, bits=[3.0])
+    assert read.low != read.low
