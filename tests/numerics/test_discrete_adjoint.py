@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations, parametrize
 
 from bothways.numerics.discrete_adjoint import integrate_exact, leaves_of, module_of
 from bothways.numerics.solvers import State, fixed_names, grid, solver_of, walked
@@ -153,10 +154,31 @@ def test_a_leaf_of_early_steps_alone_is_never_lost() -> None:
         gradients.append([early.grad])
     assert gap(*gradients) < 1e-12
 
-    (end,) = exact(v, (start().requires_grad_(),), TIMES)
-    with pytest.raises(RunError, match=r'make it a parameter of the velocity.*gradient="direct"') as said:
-        end.sum().backward()
-    assert "\n" not in str(said.value)
+    for keep in (1, 3):
+        assert gap(*(results(walker, v, [early], keep=keep) for walker in (exact, direct))) < 1e-12
+
+
+@pytest.mark.parametrize("inside", [True, False])
+@pytest.mark.parametrize("keep", [1, 3])
+def test_what_is_computed_once_for_all_steps_has_its_gradient(keep, inside) -> None:
+    """A parameter made of others, kept by ``parametrize.cached``: the backward pass is made inside of it, or after."""
+    v = Field().double()
+    parametrizations.weight_norm(v.first)
+    parametrizations.orthogonal(v.second)
+    leaves = list(v.parameters())
+    wanted = results(direct, v, leaves, keep=keep)
+
+    def cached(*given) -> State:
+        with parametrize.cached():
+            return exact(*given)
+
+    if inside:
+        with parametrize.cached():
+            found = results(exact, v, leaves, keep=keep)
+    else:
+        found = results(cached, v, leaves, keep=keep)
+    assert gap(found, wanted) < 1e-12
+    assert sum(float(g.abs().max()) > 1e-3 for g in wanted[1:]) >= 5
 
 
 def test_a_leaf_of_late_steps_alone_needs_no_early_ones() -> None:

@@ -45,12 +45,11 @@ def integrate_exact(v: VectorField, state: State, times: Sequence[float], solver
     Gradients reach the state and every leaf that v uses: a module's parameters, and what a callable captures. Of a
     captured tensor that was itself computed they reach the leaves it was made of: ask for theirs, not for its own.
     Where nothing requires a gradient no state is stored. Statistics that v keeps of its inputs see each step twice.
-    What v computes from a leaf in one step and keeps for later ones (``parametrize.cached()``) is without gradient,
-    and nothing raises: compute it before the walk, or in every step.
+    What v computes from a leaf in one step and keeps for later ones (``parametrize.cached()``) has its gradient.
     Under DistributedDataParallel, wrap one module whose forward walks.
 
-    Raises UserError for keep < 1; in the backward pass RunError where a leaf was changed since the walk, or where an
-    early step uses a leaf that is no parameter and that the last steps do not use. torch refuses a second derivative.
+    Raises UserError for keep < 1; in the backward pass RunError where a leaf was changed since the walk. torch refuses
+    a second derivative.
     """
     if keep < 1:
         raise UserError(f"keep={keep}; type 1 or more, of how many steps the graph is kept")
@@ -65,15 +64,16 @@ def integrate_exact(v: VectorField, state: State, times: Sequence[float], solver
     here, states = _detached(state), []
     for place in range(early):
         piece = _Piece(times[place : place + 2], _random(here))
-        with torch.set_grad_enabled(not needed):  # as long as nothing needs a gradient, a step may show that it does
-            after = _last(v, here, piece.times, solver)
-        if not needed:
-            record.add(leaves_of(after))
-            needed = bool(record.leaves)
+        # With a graph, though it is dropped: it shows the leaves of this step, and what v computes now and keeps for
+        # later steps (``parametrize.cached()``, autocast's casts) must be differentiable there.
+        after = _last(v, here, piece.times, solver)
+        record.add(leaves_of(after))
+        needed = needed or bool(record.leaves)
         if needed:
             record.pieces.append(piece)
             states.append(here)
         here = _detached(after)
+        del after  # the graph goes before the next is made
     if not needed:
         return _last(v, here, times[early:], solver)
     record.run_tail(here, times[early:])
@@ -133,8 +133,6 @@ class _Record:
 
     def run_tail(self, state: State, times: list[float]) -> None:
         """Make the last steps with their graph."""
-        if torch.is_autocast_enabled(state[0].device.type):
-            torch.clear_autocast_cache()  # parameters cast without gradient must not serve where one is needed
         self.pieces.append(_Piece(times, _random(state)))
         inputs = tuple(x.requires_grad_() for x in _detached(state))
         outputs = _last(self.v, inputs, times, self.solver)
@@ -148,11 +146,6 @@ class _Record:
         inputs = tuple(x.requires_grad_(want) for x, want in zip(_detached(state), wanted, strict=True))
         with torch.enable_grad():
             outputs = _last(self.v, inputs, piece.times, self.solver)
-        if _others(leaves_of(outputs), [*inputs, *self.leaves]):
-            raise RunError(
-                "walk: an early step uses a tensor that requires a gradient and that the last steps do not use; make "
-                'it a parameter of the velocity, an nn.Module, or type gradient="direct"'
-            )
         return inputs, outputs
 
     def pulled(self, inputs: State, outputs: State, gradients: Gradients) -> Gradients:
