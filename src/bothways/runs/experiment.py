@@ -9,7 +9,7 @@ was closed, "failed" with the message of an exception, and "running" between the
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,7 +43,6 @@ class Experiment:
         tables: Mapping[str, Any],
         out: str | Path | None,
         *,
-        own: Sequence[str] = (),
         overwrite: bool = False,
         resume: bool = False,
         device: str = "cpu",
@@ -51,12 +50,12 @@ class Experiment:
     ) -> Experiment:
         """The run of a task in the folder ``out``, or in none. tables: what its recipe.toml holds.
 
-        own: patterns of the files that it writes besides. Raises UserError as ``RunFolder.create`` does.
+        Raises UserError as ``RunFolder.create`` does.
         """
         if out is None:
             return cls(None, device, facts=facts)
         told = {"task": task, **tables, "versions": versions()}
-        folder = RunFolder.create(out, told, own, overwrite=overwrite, resume=resume)
+        folder = RunFolder.create(out, told, overwrite=overwrite, resume=resume)
         return cls(folder, device, facts=facts, before=float(folder.status["seconds"]))
 
     @property
@@ -106,3 +105,5 @@ class Experiment:
     def _write(self, state: str, message: str) -> None:
         if self.folder is not None and not self.silent:
             self.folder.write_status(state, message, **self.cost, **self.facts)
+            if state != "running":
+                self.folder.release()

@@ -20,6 +20,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from bothways.runs.inventory import note
 from bothways.types import RunError, UserError
 
 PARTIAL = ".partial"  # the suffix of a temporary sibling; what a kill leaves of it counts as nothing
@@ -61,6 +62,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
+            if not path.exists():
+                note(path)
             partial.replace(path)
         except BaseException:
             with contextlib.suppress(OSError):
@@ -126,6 +129,8 @@ def append_lines(path: Path, values: Iterable[Any]) -> None:
     content = b"".join(json_line(value) for value in values)
     if not content:
         return
+    if not path.exists():
+        note(path)
     with _kept(path), path.open("ab") as file:
         before = file.seek(0, os.SEEK_END)
         try:

@@ -13,7 +13,7 @@ import contextlib
 import math
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,10 @@ from typing import Any
 import safetensors
 import safetensors.torch
 import torch
+from filelock import FileLock
 from torch import Tensor
 
+from bothways.runs import inventory
 from bothways.runs.files import (
     PARTIAL,
     append_lines,
@@ -41,7 +43,7 @@ from bothways.types import Frame, RunError, UserError
 
 STATES = ("running", "stopped", "failed", "complete")
 NEW_STATUS = {"state": "running", "message": "", "seconds": 0.0, "peak_mb": 0.0, "pictures": 0, "of": 0}
-OWN_FILES = ("report.html", "status.json", "frames.jsonl", "pictures.jsonl", "measures.json", "recipe.toml")  # last
+RECIPE = "recipe.toml"  # what makes a folder a run folder
 
 
 def _slug(name: str) -> str:
@@ -49,17 +51,9 @@ def _slug(name: str) -> str:
 
 
 def _is_empty(path: Path) -> bool:
-    return not path.exists() or all(entry.name.endswith(PARTIAL) for entry in path.iterdir())
-
-
-def _remove_run(path: Path, own: Sequence[str] = ()) -> None:
-    """Remove what a run wrote and nothing else: a file of the user's beside it stays."""
-    patterns = ("images/*.png", "state/state*", *own, *OWN_FILES)
-    for file in [file for pattern in patterns for file in path.glob(pattern)]:
-        file.unlink(missing_ok=True)
-    for folder in ("images", "state", *{name.split("/")[0] for name in own if "/" in name}):
-        with contextlib.suppress(OSError):  # not empty: it holds something of the user's
-            (path / folder).rmdir()
+    """Whether there is nothing but what a run leaves that was killed before it began."""
+    before = (inventory.FILES, inventory.LOCK)
+    return not path.exists() or all(e.name.endswith(PARTIAL) or e.name in before for e in path.iterdir())
 
 
 class RunFolder:
@@ -67,30 +61,34 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._lock: FileLock | None = None
 
     @classmethod
     def create(
-        cls, path: str | Path, settings: Mapping[str, Any], own: Sequence[str] = (), *, overwrite: bool = False,
-        resume: bool = False,
-    ) -> RunFolder:  # fmt: skip
+        cls, path: str | Path, settings: Mapping[str, Any], *, overwrite: bool = False, resume: bool = False
+    ) -> RunFolder:
         """A folder for a new run, or with ``resume`` the one of a run that was cut short.
 
         settings: the tables of recipe.toml ("settings", "model", "versions"); None values are left out.
-        overwrite: remove the run that is there (only what a run wrote, only beside a recipe.toml).
-        own: patterns of what this kind of run writes besides, which goes with the run that is removed.
+        overwrite: remove the run that is there: the files that it wrote itself, and no link.
         resume: go on with the run that is there; its saved settings must equal these. Begins where none is.
-        Raises UserError where the path is taken, is no run folder, cannot be written, or settings differ.
+        It is locked against other processes until ``release``.
+        Raises UserError where the path is taken, is no run folder, cannot be written, is written by another process, or
+        settings differ.
         """
         folder = cls(Path(path))
         text = as_toml(settings)
         if overwrite and resume:
             raise UserError(f"{path}: --overwrite and --resume contradict each other; type one of them")
         try:
-            if folder._begins(own, overwrite=overwrite, resume=resume):
-                folder._begin(text)
-            else:
-                require_equal(folder.path, folder.settings, tomllib.loads(text))
-                folder._go_on()
+            folder._begins(overwrite=overwrite, resume=resume)  # refuses before anything is made
+            folder.path.mkdir(parents=True, exist_ok=True)
+            with folder._locked():
+                if folder._begins(overwrite=overwrite, resume=resume):
+                    folder._begin(text)
+                else:
+                    require_equal(folder.path, folder.settings, tomllib.loads(text))
+                    folder._go_on()
         except RunError as error:
             raise UserError(str(error).split(";")[0] + "; choose a folder that can be written") from error
         except OSError as error:
@@ -108,7 +106,22 @@ class RunFolder:
         read_tables(folder.path)  # refuses a run of another layout
         return folder
 
-    def _begins(self, own: Sequence[str], *, overwrite: bool, resume: bool) -> bool:
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """The lock is taken, and kept but where it ends by an error."""
+        self._lock = inventory.lock(self.path)
+        try:
+            yield
+        except BaseException:
+            self.release()
+            raise
+
+    def release(self) -> None:
+        """Let other processes write the folder: the run has ended."""
+        if self._lock is not None:
+            self._lock.release()
+
+    def _begins(self, *, overwrite: bool, resume: bool) -> bool:
         """Whether a new run begins here (else one goes on); refuses a place that is not ours to take."""
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"{self.path}: a file is in the way; type another folder")
@@ -116,19 +129,20 @@ class RunFolder:
             return True
         if not (overwrite or resume):
             raise UserError(f"{self.path}: is not empty; type --resume to go on, --overwrite to begin again")
-        if not (self.path / "recipe.toml").is_file():
-            raise UserError(f"{self.path}: is not empty and not a run folder (no recipe.toml); type another folder")
-        if overwrite:
-            _remove_run(self.path, own)
+        for name in (RECIPE, *([inventory.FILES] if overwrite else [])):
+            if not (self.path / name).is_file():
+                raise UserError(f"{self.path}: is not empty and not a run folder (no {name}); type another folder")
         return overwrite
 
     def _begin(self, recipe: str) -> None:
-        self.path.mkdir(parents=True, exist_ok=True)
-        replace_file(self.path / "recipe.toml", recipe.encode())
+        inventory.remove(self.path, RECIPE)
+        inventory.begin(self.path)
+        replace_file(self.path / RECIPE, recipe.encode())
         write_json(self.path / "status.json", {**NEW_STATUS, "started": _now()})
         (self.path / "images").mkdir(exist_ok=True)
 
     def _go_on(self) -> None:
+        inventory.begin(self.path)
         for name in ("frames.jsonl", "pictures.jsonl"):
             cut_torn_line(self.path / name)
         (self.path / "images").mkdir(exist_ok=True)

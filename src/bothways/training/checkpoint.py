@@ -24,9 +24,10 @@ from typing import Any, final
 import torch
 
 from bothways.data.loader import ahead
-from bothways.runs import ALONG, RunFolder
+from bothways.runs import RunFolder
 from bothways.runs.experiment import Experiment
 from bothways.runs.files import replace_file
+from bothways.runs.inventory import note
 from bothways.training.along import Along
 from bothways.training.config import FitConfig, RunConfig
 from bothways.training.fit import FitState, Loss, fit
@@ -67,23 +68,20 @@ class Training:
         tables: Mapping[str, Any],
         out: str | Path | None,
         *,
-        own: tuple[str, ...] = (),
         overwrite: bool = False,
         resume: bool = False,
     ) -> Experiment:
         """The run of a task, begun by the first process; the others leave writing to it.
 
-        tables: what recipe.toml holds. own: patterns of the files that the task writes besides. With ``resume`` the
+        tables: what recipe.toml holds. With ``resume`` the
         training is at the last checkpoint. Raises UserError for what cannot be, before anything is written.
         """
         if self.run.tensorboard:
             tensorboard_writer()
-        device, written = self.processes.device, (CHECKPOINT, ALONG, f"{TENSORBOARD}/events.*", *own)
+        device = self.processes.device
 
         def begin() -> None:
-            self.experiment = Experiment.begin(
-                task, tables, out, own=written, overwrite=overwrite, resume=resume, device=device
-            )
+            self.experiment = Experiment.begin(task, tables, out, overwrite=overwrite, resume=resume, device=device)
 
         self.processes.by_the_first(begin)
         if not self.processes.first:
@@ -212,6 +210,8 @@ class Training:
             yield lambda frame: [writer.add_scalar(name, value, frame.step) for name, value in frame.stats.items()]
         finally:
             writer.close()
+            for file in (self.folder.path / TENSORBOARD).glob("events.*"):
+                note(file)
 
 
 def tensorboard_writer() -> Any:

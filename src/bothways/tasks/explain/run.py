@@ -42,7 +42,6 @@ DAS_OF_SMALL: dict[str, Any] = {"ascent.steps": 40, "ascent.rms": 0.08, "views.c
 CLASSES_AT_MOST = 20  # that are audited where none is named
 CLASSES_AT_LEAST = 3  # a class is held to the median of the others
 REAL_FOLDER, TRAIT_FOLDER = "real", "traits"
-OWN = (f"{REAL_FOLDER}/*.png", f"{TRAIT_FOLDER}/*.png", "audit.html")
 PAIRS_SHOWN = 8
 
 
@@ -208,7 +207,7 @@ def prepare(config: ExplainConfig, where: Where) -> AuditWork:
     settings |= {"device": model.device, "dtype": model.dtype}
     drawings = {recipe: portraits(config, model, labels, recipe) for recipe in RECIPES}
     tables = {"settings": settings, "model": model_facts(model)}
-    experiment = Experiment.begin("explain", tables, own=OWN, **where.as_options(), device=model.device)
+    experiment = Experiment.begin("explain", tables, **where.as_options(), device=model.device)
     if where.out is not None:
         for recipe, drawing in drawings.items():
             drawing.begin(Where(Path(where.out) / recipe, where.overwrite, where.resume))

@@ -23,7 +23,6 @@ from bothways.runs.files import PARTIAL, reason, replacing
 from bothways.types import UserError
 
 KEY = b"bothways"
-OWN = ("features-*.parquet", "parts/*.parquet")  # what a run of features writes besides
 NUMBERS = {"float32": torch.float32, "float16": torch.float16}
 Made = tuple[Decoded, Mapping[str, Tensor]]  # a batch without its images, and its columns
 

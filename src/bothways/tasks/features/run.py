@@ -26,7 +26,7 @@ from bothways.runs.experiment import Experiment
 from bothways.runs.provenance import flow_facts, versions
 from bothways.tasks.features.config import FeaturesConfig
 from bothways.tasks.features.extraction import Extraction
-from bothways.tasks.features.files import OWN, FeatureFile
+from bothways.tasks.features.files import FeatureFile
 from bothways.tasks.features.plan import extractor_of, probes_of, splits_of
 from bothways.tasks.work import Where
 
@@ -47,7 +47,7 @@ def prepare(config: FeaturesConfig, where: Where) -> Extraction:
     tables = {"settings": settings, "model": flow_facts(flow)}
     place = mkdtemp(prefix="bothways-") if where.out is None else None
     options = where.as_options() | ({} if place is None else {"out": Path(place) / "run"})
-    experiment = Experiment.begin("features", tables, own=OWN, device=str(flow.mean.device), **options)
+    experiment = Experiment.begin("features", tables, device=str(flow.mean.device), **options)
     folder = experiment.folder
     assert folder is not None
     facts = file_facts(config, flow, extractor.readings, splits[0].classes, tables["model"])

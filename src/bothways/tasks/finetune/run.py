@@ -101,8 +101,7 @@ def prepare(config: FinetuneConfig, where: Where) -> FinetuneWork:
         partial(write_weights, state, config.fit.half),
         partial(_along, planned, state) if config.holdout.information else None, planned.processes,
     )  # fmt: skip
-    own = (CLASSIFIER_CARD, CLASSIFIER_WEIGHTS)
-    experiment = training.begin("finetune", planned.tables(), own=own, **where.as_options())
+    experiment = training.begin("finetune", planned.tables(), **where.as_options())
     if experiment.folder is not None and planned.processes.first:
         write_json(experiment.folder.path / CLASSIFIER_CARD, planned.card())
     return FinetuneWork(planned, training, experiment)

@@ -107,7 +107,7 @@ def prepare(config: PretrainConfig, where: Where) -> PretrainWork:
         partial(write_weights, state), partial(_along, planned, state) if config.holdout.information else None,
         planned.processes,
     )  # fmt: skip
-    experiment = training.begin("pretrain", planned.tables(), own=(CARD, WEIGHTS), **where.as_options())
+    experiment = training.begin("pretrain", planned.tables(), **where.as_options())
     if experiment.folder is not None and planned.processes.first:
         write_json(experiment.folder.path / CARD, planned.card())
     return PretrainWork(planned, training, experiment)

@@ -28,7 +28,7 @@ from bothways.runs.files import plain, read_json, write_json
 from bothways.runs.provenance import model_facts, versions
 from bothways.synthesis.statistics import Spread, measure_spread
 from bothways.tasks.measures import Measures
-from bothways.tasks.scorecard.attempts import ATTEMPTS, SHEETS, Attempt, Source, attempted, how_many
+from bothways.tasks.scorecard.attempts import ATTEMPTS, Attempt, Source, attempted, how_many
 from bothways.tasks.scorecard.config import ScorecardConfig
 from bothways.tasks.scorecard.quantities import CONTROL, Condition, Quantity, chunks, label_free, score_quantity
 from bothways.tasks.scorecard.result import Scorecard
@@ -37,7 +37,6 @@ from bothways.tasks.work import Grid, Where, Work
 from bothways.types import Frame, RunError, UserError
 
 FILE = "scorecard.json"
-OWN = (FILE, "scorecard.html", f"{SHEETS}/*.png")
 LEVELS = (0.05, 0.1, 0.2, 0.3, 0.5)  # of Gaussian noise, in units of the [0, 1] image
 SPREAD_PICTURES = 2000  # other real ones that channel statistics are measured on
 DAMAGE = {"blur 1.5": ("blur", 1.5), "grey": ("grey", 1.0), "shuffled": ("shuffled", 1.0)}
@@ -225,7 +224,7 @@ def prepare(config: ScorecardConfig, where: Where) -> Scoring:
     }
     settings = config.model_dump(exclude={"model", "spec", "draw"}) | {"drawings": source.n, "device": model.device}
     tables = {"settings": settings, "data": facts["data"], "model": model_facts(model) | facts["model"]}
-    experiment = Experiment.begin("scorecard", tables, own=OWN, **where.as_options(), device=model.device)
+    experiment = Experiment.begin("scorecard", tables, **where.as_options(), device=model.device)
     attempts = ATTEMPTS if config.draw else ()
     scoring = Scoring(pictures.images.to(model.device), quantities, attempts, source, facts, experiment)
     if (folder := experiment.folder) is not None:

@@ -39,7 +39,6 @@ from bothways.types import UserError
 
 REFERENCE_PICTURES = 500  # of the test file, kept as feature vectors
 KEPT_RANK = 40  # directions of the statistics that are kept: the bundled files stay small
-SUFFIXES = (".safetensors", ".json", ".statistics.safetensors")
 CARD_FACTS = ("size", "mean", "std", "classes", "feature_layer", "licence", "source")
 
 
@@ -103,8 +102,7 @@ def prepare(config: TrainConfig, where: Where) -> TrainWork:
     config = planned.config
     state, loss = FitState(planned.network, config.fit), classification(config.spec, config.loss.label_smoothing)
     training = Training(state, config.fit, config.run, loss, planned.batch, config.seed)
-    own = tuple(f"{planned.name}{suffix}" for suffix in SUFFIXES)
-    experiment = training.begin("train", planned.tables(), own=own, **where.as_options())
+    experiment = training.begin("train", planned.tables(), **where.as_options())
     return TrainWork(planned, training, experiment)
 
 

@@ -38,7 +38,6 @@ from bothways.tasks.work import Grid, Where, Work
 from bothways.types import Frame
 
 NEAREST = 6
-OWN = (f"{PHOTOS}/photo-*.png", f"{PHOTOS}/near-*.png")  # what a walk writes besides
 CALLS, CALLED_AT_ONCE = 3, 32  # classes that are named at a depth, the most probable; pictures at a time
 
 
@@ -172,7 +171,7 @@ def prepare(config: WalkConfig, where: Where) -> Walking:
     others = photo[:0] if found is None else found.images.float() / 255
     tables = {"settings": config.model_dump(exclude={"flow"}), "model": flow_facts(flow)}
     device = str(flow.mean.device)
-    experiment = Experiment.begin("walk", tables, own=OWN, **where.as_options(), device=device, of=2 * (how.steps + 1))
+    experiment = Experiment.begin("walk", tables, **where.as_options(), device=device, of=2 * (how.steps + 1))
     if (folder := experiment.folder) is not None:
         (folder.path / PHOTOS).mkdir(exist_ok=True)
         replace_file(folder.path / PHOTOS / "photo-0000.png", to_png(photo[0]))

@@ -1,0 +1,76 @@
+"""Which files of a folder are a run's own, and which process writes it.
+
+    files.txt   the name of every file that the run wrote, one a line, noted before the file is there
+    .lock       locked by the process that writes; the system unlocks it when that process ends, however it ends
+
+So --overwrite removes what the run wrote and nothing else, and two processes cannot mix their files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path, PurePosixPath
+
+from filelock import FileLock, Timeout
+
+from bothways.types import UserError
+
+FILES, LOCK = "files.txt", ".lock"
+DEEPEST = 2  # folders between a run folder and a file of it
+
+
+def begin(folder: Path) -> None:
+    """An empty list of files; from now on every file that is written in the folder is noted in it."""
+    (folder / FILES).touch()
+
+
+def note(file: Path) -> None:
+    """Note that the run in whose folder the file lies writes it; a file elsewhere is not noted."""
+    for folder in list(file.parents)[:DEEPEST]:
+        if (folder / FILES).is_file():
+            with (folder / FILES).open("a", encoding="utf-8") as names:
+                names.write(f"{file.relative_to(folder).as_posix()}\n")
+            return
+
+
+def noted(folder: Path) -> list[Path]:
+    """The files that the run wrote and that are still there.
+
+    A link is left out, and what only a link leads to: it belongs to somebody else.
+    """
+    try:
+        names = dict.fromkeys((folder / FILES).read_text(encoding="utf-8").splitlines())
+    except OSError:
+        return []
+    return [folder / name for name in names if _is_own(folder, PurePosixPath(name))]
+
+
+def _is_own(folder: Path, name: PurePosixPath) -> bool:
+    file, below = folder / name, not name.is_absolute() and ".." not in name.parts
+    straight = below and file.parent.resolve() == folder.resolve() / name.parent  # through no link
+    return straight and file.is_file() and not file.is_symlink()
+
+
+def remove(folder: Path, last: str) -> None:
+    """Remove every noted file, the one called ``last`` at the end, then the list, and the folders that are now empty.
+
+    A kill on the way leaves a folder that can be overwritten again.
+    """
+    files = noted(folder)
+    for file in sorted(files, key=lambda file: file == folder / last):
+        file.unlink(missing_ok=True)
+    for place in {file.parent for file in files} - {folder} | {folder / "images", folder / "state"}:
+        with contextlib.suppress(OSError):  # not empty: it holds something of the user's
+            if not place.is_symlink():
+                place.rmdir()
+    (folder / FILES).unlink(missing_ok=True)
+
+
+def lock(folder: Path) -> FileLock:
+    """The folder, locked for this process until the lock is released. Raises UserError where another one writes it."""
+    held = FileLock(folder / LOCK)
+    try:
+        held.acquire(timeout=0)
+    except Timeout as error:
+        raise UserError(f"{folder}: another run writes there; wait until it ends, or type another folder") from error
+    return held
