@@ -31,7 +31,7 @@ WORDED = ("reference", "source")
 # Times and memory differ from run to run. Left out wherever they stand.
 MEASURED_ANEW = re.compile(r"seconds|seconds_per_picture|peak_mb|\w+/s")
 # How a run goes on after a kill, not what it found: neither listed nor read.
-UNLISTED = ("state",)
+UNLISTED = {"state", "files.txt", ".lock"}
 # Listed, and not read: settings, progress, pages, the state of an optimiser, and the cards of models (other .json).
 READ_JSON = ("measures.json", "scorecard.json", "printed.json")
 
@@ -144,7 +144,7 @@ def of_file(path: Path) -> Value:
 
 def of_folder(folder: Path) -> dict[str, Value]:
     files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
-    return {name: of_file(path) for name, path in sorted(files.items()) if name.split("/")[0] not in UNLISTED}
+    return {name: of_file(path) for name, path in sorted(files.items()) if UNLISTED.isdisjoint(name.split("/"))}
 
 
 # ---- beside what was recorded ----------------------------------------------------------------------------------------

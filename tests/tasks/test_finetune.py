@@ -113,7 +113,15 @@ def pictures(count: int = 5) -> Tensor:
 
 
 def test_the_files_and_the_numbers_are_true(place: Path, whole: Path) -> None:
-    own = {"classifier.json", "classifier.safetensors", CHECKPOINT, "frames.jsonl", "measures.json"}
+    own = {
+        "files.txt",
+        ".lock",
+        "classifier.json",
+        "classifier.safetensors",
+        CHECKPOINT,
+        "frames.jsonl",
+        "measures.json",
+    }
     assert {p.name for p in whole.iterdir()} == {*own, "recipe.toml", "status.json", "images", "report.html"}
     folder = RunFolder.open(whole)
     assert folder.status["state"] == "complete"

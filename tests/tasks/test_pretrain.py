@@ -140,7 +140,7 @@ def rebuilt(folder: Path) -> UNet:
 
 def test_the_files_and_the_truth_of_the_card(place: Path, whole: Path) -> None:
     written = {path.name for path in whole.iterdir()}
-    assert written == {"recipe.toml", "status.json", "images", "report.html", CHECKPOINT, *FILES}
+    assert written == {"recipe.toml", "files.txt", ".lock", "status.json", "images", "report.html", CHECKPOINT, *FILES}
     card, run = json.loads((whole / "flow.json").read_text()), RunFolder.open(whole)
     spec = spec_from(card["spec"])
     assert (spec.size, spec.path, spec.time_scale, spec.channel_order, spec.count) == (8, "linear", 1000.0, "grey", 0)
@@ -363,7 +363,7 @@ def test_overwriting_leaves_no_checkpoint_for_another_recipe(
     monkeypatch.setattr(RunFolder, "_begin", killed)
     with pytest.raises(KeyboardInterrupt):
         begun(place, tmp_path / "out", steps=5, overwrite=True)
-    assert list((tmp_path / "out").iterdir()) == []
+    assert [file.name for file in (tmp_path / "out").iterdir()] == [".lock"]
 
 
 def test_no_memory_is_one_line_that_says_what_to_type(place: Path, tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ def trained(place: Path) -> Path:
 
 def test_the_files_and_the_truth_of_the_card(place: Path, trained: Path) -> None:
     written = {path.name for path in trained.iterdir()}
-    files = {"tiny.json", "tiny.safetensors", "tiny.statistics.safetensors"}
+    files = {"files.txt", ".lock", "tiny.json", "tiny.safetensors", "tiny.statistics.safetensors"}
     assert written == files | {"recipe.toml", "status.json", "frames.jsonl", "checkpoint.pt", "images", "measures.json"}
     assert RunFolder.open(trained).status["state"] == "complete"
     assert [frame["step"] for frame in RunFolder.open(trained).frames] == list(range(1, STEPS + 1))
@@ -211,6 +211,7 @@ def test_a_resume_equals_the_uninterrupted_run(place: Path, trained: Path) -> No
     killed = begun(*asked, resume=True, save_every=100)
     kept = killed.run()
     assert next(kept).step == 7  # and no more: what a kill loses is made again
+    killed.experiment.folder.release()  # as the system does when a process is killed
     again = begun(*asked, resume=True)
     assert [frame.step for frame in again.run()] == [7, 8, 9, 10]
     again.finish()

@@ -85,6 +85,7 @@ class RunFolder:
             folder.path.mkdir(parents=True, exist_ok=True)
             with folder._locked():
                 if folder._begins(overwrite=overwrite, resume=resume):
+                    inventory.remove(folder.path, RECIPE)
                     folder._begin(text)
                 else:
                     require_equal(folder.path, folder.settings, tomllib.loads(text))
@@ -135,7 +136,6 @@ class RunFolder:
         return overwrite
 
     def _begin(self, recipe: str) -> None:
-        inventory.remove(self.path, RECIPE)
         inventory.begin(self.path)
         replace_file(self.path / RECIPE, recipe.encode())
         write_json(self.path / "status.json", {**NEW_STATUS, "started": _now()})
