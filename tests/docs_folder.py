@@ -19,10 +19,15 @@ from command import run
 BUNDLED = Path(bothways.__file__).parent / "models/bundled"
 CIFAR = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 MODEL_FILE = '''
+from dataclasses import dataclass
+
 import torch
 from torch import nn
 
 import bothways
+from bothways.numerics.solvers import at_time, fixed_grid
+from bothways.synthesis.parameterizations import Canvas
+from bothways.synthesis.parameterizations.pixels import Pixels
 
 NAMES = ("tench", "goldfish", "great white shark", *(f"class {k}" for k in range(3, 140)))
 
@@ -58,6 +63,37 @@ def sine(t):
 
 def deep(width, classes):
     return nn.Sequential(nn.Linear(width, 8), nn.ReLU(), nn.Linear(8, classes))
+
+
+@dataclass(frozen=True)
+class Dim:
+    by: float = 0.5
+
+    def __call__(self, seen, draws, t):
+        return self.by * seen
+
+
+class Free(Canvas):
+    def build(self, start, place):
+        return Pixels(start, place.squash)
+
+
+def stepped(place):
+    return 1.0 if place < 0.5 else 0.1
+
+
+@fixed_grid(calls=1, order=1)
+def plain(v, state, t, h):
+    (x,) = state
+    return (x + h * v(x, at_time(x, t)),)
+
+
+def reversed_pairs(images, noise):
+    return torch.arange(len(images)).flip(0)
+
+
+def sharpness(images):
+    return {"sharpness": float((images[..., 1:] - images[..., :-1]).abs().mean())}
 '''
 
 
