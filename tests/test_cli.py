@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from bothways import __version__, load_model
 from bothways.models.catalogue import bundled_names
@@ -247,8 +250,44 @@ def test_a_report_of_two_runs(runs: list[Path], tmp_path: Path, capsys: pytest.C
     assert run("report", *runs, "--out", page) == 0
     assert f"Open {page}" in capsys.readouterr().out
     assert page.read_text().count("data:image/png;base64,") >= 4
+    assert run("report", *runs) == 0  # each keeps its own page
+    both = runs[0].parent / f"comparison-{runs[0].name}-{runs[1].name}.html"
+    assert f"Open {both}" in capsys.readouterr().out
+    assert both.is_file()
     assert run("report", runs[1]) == 0
     assert f"Open {runs[1] / 'report.html'}" in capsys.readouterr().out
+
+
+def test_a_report_replaces_nothing_but_a_report(
+    runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page, thesis, link, pipe = (tmp_path / name for name in ("page.html", "thesis.txt", "link.html", "pipe.html"))
+    assert run("report", runs[0], "--out", page) == run("report", runs[0], "--out", page) == 0
+    thesis.write_text("mine")
+    link.symlink_to(page)
+    os.mkfifo(pipe)
+    for place in (thesis, link, pipe, Path(os.devnull)):
+        capsys.readouterr()
+        assert run("report", runs[0], "--out", place) == 2
+        said = capsys.readouterr().err
+        assert "type" in said
+        assert "\n" not in said.strip()
+    assert thesis.read_text() == "mine"
+
+
+def test_a_file_that_bothways_did_not_write_is_not_overwritten(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = tmp_path / "weights.safetensors"
+    save_file({"layer.weight": torch.ones(3)}, weights)
+    before = weights.read_bytes()
+    for arguments in (["statistics", TOY], ["spectrum"]):
+        asked = [*arguments, "--data", photos, "--limit", "8", "--out"]
+        assert run(*asked, weights, "--overwrite") == 2
+        assert "bothways did not write it" in capsys.readouterr().err
+        own = tmp_path / f"{arguments[0]}.safetensors"
+        assert run(*asked, own) == run(*asked, own, "--overwrite") == 0
+    assert weights.read_bytes() == before
 
 
 def test_cite_prints_bibtex(runs: list[Path], capsys: pytest.CaptureFixture[str]) -> None:

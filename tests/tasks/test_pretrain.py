@@ -261,23 +261,26 @@ def test_a_run_closed_between_two_steps_goes_on_to_the_same_flow(place: Path, wh
     same(run.path, whole)
 
 
-def test_an_interrupt_in_the_middle_of_a_step_waits_for_its_end(place: Path, whole: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_in_the_middle_of_a_step_waits_for_its_end(
+    place: Path, whole: Path, tmp_path: Path, by: signal.Signals
+) -> None:
     work = begun(place, tmp_path / "out", save_every=100)
 
     def interrupted(network: Any, batch: Any) -> Any:
         if work.training.state.step == 2:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(by)
         return work.planned.loss(network, batch)
 
     work.training.loss = interrupted
 
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
+    before = signal.signal(by, signal.default_int_handler)  # a shell's background job ignores it
     try:
         with pytest.raises(KeyboardInterrupt):
             list(work.run())
-        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        assert signal.getsignal(by) is signal.default_int_handler
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(by, before)
     run = RunFolder.open(tmp_path / "out")
     assert run.status["state"] == "stopped"
     assert torch.load(run.path / CHECKPOINT, weights_only=True)["step"] == 3

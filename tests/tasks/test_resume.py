@@ -106,9 +106,12 @@ def test_a_killed_run_goes_on_to_the_same_end(whole: Path, tmp_path: Path) -> No
     assert_same(out, whole)
 
 
-def test_an_interrupted_run_is_whole_and_goes_on_to_the_same_end(whole: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_is_whole_and_goes_on_to_the_same_end(
+    whole: Path, tmp_path: Path, by: signal.Signals
+) -> None:
     out = tmp_path / "run"
-    code, said = end_by(signal.SIGINT, out, frames=STEPS + 3)
+    code, said = end_by(by, out, frames=STEPS + 3)
     assert code == 130
     assert "Traceback" not in said
     assert "--resume" in said

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 import warnings
 from typing import Annotated, Any
 
@@ -58,6 +60,8 @@ def spread(arguments: list[str]) -> list[str]:
 def main(arguments: list[str] | None = None) -> None:
     """The entry point: one line for a mistake or a failure, never a traceback for a user's mistake."""
     code = 0
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the run is left whole, to be resumed
     with warnings.catch_warnings(record=True) as caught:
         try:
             app(args=spread(sys.argv[1:] if arguments is None else arguments), prog_name="bothways")

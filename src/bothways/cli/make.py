@@ -11,15 +11,26 @@ from bothways.cli.entry import app
 from bothways.cli.show import say, write_page
 from bothways.types import RunError
 
+PAGE = r"The page. \[default: report.html in the folder; of several, comparison-NAMES.html beside the first]"
+LONGEST_NAME = 100  # characters
+
 
 @app.command(
     help="One self-contained HTML page from one or several runs.\n\nExample:\n\n  bothways report runs/a runs/b"
 )
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Run folders.", show_default=False)],
-    out: Annotated[Path | None, typer.Option(help=r"The page. \[default: report.html in the first folder]")] = None,
+    out: Annotated[Path | None, typer.Option(help=PAGE)] = None,
 ) -> None:
-    say(f"Open {write_page(runs, out or runs[0] / 'report.html')}")
+    say(f"Open {write_page(runs, out or _page_of(runs))}")
+
+
+def _page_of(runs: list[Path]) -> Path:
+    """Of one run, beside it; of several a page of its own, since each has its own already."""
+    if len(runs) == 1:
+        return runs[0] / "report.html"
+    names = "-".join(run.resolve().name for run in runs)
+    return runs[0].resolve().parent / f"comparison-{names[:LONGEST_NAME]}.html"
 
 
 @app.command(help="BibTeX for the parts that a run used.\n\nExample:\n\n  bothways cite runs/latest >> references.bib")

@@ -15,10 +15,9 @@ from bothways.report.charts import Chart
 from bothways.report.parts import Facts, strip_size
 from bothways.report.pictures import Album, album
 from bothways.report.sections import Run
-from bothways.report.template import HERE, filled
+from bothways.report.template import HERE, check_page, filled, write_page
 from bothways.runs import PHOTOS, RunFolder
-from bothways.runs.files import reason, replace_file
-from bothways.types import RunError, UserError
+from bothways.types import UserError
 
 GIVEN_AT_MOST = 50  # photos shown beside what was made of them
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -27,18 +26,10 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 def write_report(paths: Sequence[Path], out: Path) -> Path:
     """Write the page of the run folders at ``paths`` to ``out`` and return it.
 
-    Raises UserError for a path that is no run folder, and for an ``out`` that cannot be written.
+    Raises UserError for a path that is no run folder, and for an ``out`` that cannot be written or is no page of ours.
     """
-    page = render([RunFolder.open(path) for path in paths])
-    if out.is_dir():
-        raise UserError(f"{out}: is a folder; type the file to write, for example {out / 'report.html'}")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(out, page.encode())
-    except OSError as error:
-        raise UserError(f"{out}: {reason(error)}; choose a place that can be written") from error
-    except RunError as error:
-        raise UserError(str(error).split(";")[0] + "; choose a place that can be written") from error
+    check_page(out)
+    write_page(out, render([RunFolder.open(path) for path in paths]))
     return out
 
 

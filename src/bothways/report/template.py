@@ -7,6 +7,7 @@ import json
 import zlib
 from functools import cache
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
@@ -15,8 +16,11 @@ from plotly.offline import get_plotlyjs
 
 from bothways.report import tables
 from bothways.report.charts import TEMPLATE
+from bothways.runs.files import check_output, reason, replace_file
+from bothways.types import RunError, UserError
 
 HERE = "bothways.report"
+TITLED = b"bothways</title>"  # in the head of every page of ours
 TEMPLATE_MARK = "{/* report/charts.py */}"  # in page.js, where the template of the charts goes
 
 
@@ -51,3 +55,22 @@ def filled(package: str, template: str, *, charted: bool, **values: Any) -> str:
     """A template of a package with its values. charted: whether it has charts."""
     plotly = Markup(packed_plotly()) if charted else ""
     return templates().get_template(f"{package}/{template}").render(plotly=plotly, **values)
+
+
+def check_page(out: Path) -> None:
+    """Raise UserError where ``out`` is no place for a page: a folder, a device, or a file that is no page of ours."""
+    if out.is_dir():
+        raise UserError(f"{out}: is a folder; type the file to write, for example {out / 'report.html'}")
+    check_output(out, TITLED)
+
+
+def write_page(out: Path, page: str) -> None:
+    """Write a page whole or not at all. Raises UserError where ``out`` cannot be written."""
+    check_page(out)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(out, page.encode())
+    except OSError as error:
+        raise UserError(f"{out}: {reason(error)}; choose a place that can be written") from error
+    except RunError as error:
+        raise UserError(str(error).split(";")[0] + "; choose a place that can be written") from error

@@ -78,6 +78,19 @@ def replace_file(path: Path, content: bytes) -> None:
         file.write(content)
 
 
+def check_output(path: Path, mark: bytes) -> None:
+    """Refuse to replace a file that is not one of ours. mark: what its first megabyte holds if it is.
+
+    Raises UserError for a folder, a link or a device, and for a file without the mark.
+    """
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise UserError(f"{path}: is no ordinary file; type the name of another to write")
+    if path.exists():
+        with path.open("rb") as file:
+            if mark not in file.read(2**20):
+                raise UserError(f"{path}: is there, and bothways did not write it; type another name, or remove it")
+
+
 def plain(value: Any) -> Any:
     """The JSON form of ``value``: arrays become lists, NaN and infinities None, anything unknown its str."""
     if isinstance(value, Mapping):

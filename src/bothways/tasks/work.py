@@ -20,7 +20,7 @@ from pydantic import BaseModel
 from bothways import registry
 from bothways.configs import Config, spoken
 from bothways.runs.experiment import Experiment
-from bothways.runs.files import plain, reason, replace_file
+from bothways.runs.files import check_output, plain, reason, replace_file
 from bothways.types import Frame, UserError
 
 
@@ -36,8 +36,11 @@ class Where:
         """The keywords of ``Experiment.begin``."""
         return {"out": self.out, "overwrite": self.overwrite, "resume": self.resume}
 
-    def file(self, suffix: str) -> Path | None:
-        """The place of a task that writes one file, or None. Raises UserError where it cannot be, or is there."""
+    def file(self, suffix: str, mark: bytes) -> Path | None:
+        """The place of a task that writes one file, or None. mark: what every such file holds.
+
+        Raises UserError where it cannot be, or where a file is there that is not to be replaced.
+        """
         if self.out is None:
             return None
         path = Path(self.out)
@@ -45,6 +48,7 @@ class Where:
             raise UserError(f"--out {path}: type the name of a {suffix} file")
         if path.exists() and not self.overwrite:
             raise UserError(f"--out {path} is there already; type --overwrite, or another name")
+        check_output(path, mark)
         return path
 
 

@@ -225,20 +225,22 @@ def tensorboard_writer() -> Any:
 
 @contextmanager
 def held_back() -> Iterator[list[int]]:
-    """Ctrl-C is noted in the list and not raised, so that no step is half made; a second one is raised at once."""
+    """Ctrl-C and SIGTERM are noted in the list and not raised, so that no step is half made; a second one is raised."""
     noted: list[int] = []
-    former = signal.getsignal(signal.SIGINT)
+    former = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    heeded = [number for number, handler in former.items() if callable(handler)]
 
     def note(number: int, stack: Any) -> None:
         if noted:
             raise KeyboardInterrupt
         noted.append(number)
 
-    if threading.current_thread() is not threading.main_thread() or not callable(former):
-        yield noted
-        return
-    signal.signal(signal.SIGINT, note)
+    if threading.current_thread() is not threading.main_thread():
+        heeded = []  # only the main thread may set handlers
+    for number in heeded:
+        signal.signal(number, note)
     try:
         yield noted
     finally:
-        signal.signal(signal.SIGINT, former)
+        for number in heeded:
+            signal.signal(number, former[number])

@@ -8,9 +8,8 @@ from typing import Any
 
 from bothways.report.pictures import Album, Size, album
 from bothways.report.tables import Cell, Table, name, number, settings_tables, significant
-from bothways.report.template import filled
+from bothways.report.template import filled, write_page
 from bothways.runs import RunFolder
-from bothways.runs.files import replace_file
 from bothways.tasks.explain.charts import (
     consistency_chart,
     entanglement_charts,
@@ -218,5 +217,5 @@ def write_audit(folder: str | Path, *, hide_data: bool = False) -> Path:
     """Write ``audit.html`` beside the measures of an audit, and return its path."""
     found = RunFolder.open(folder)
     page = found.path / PAGE
-    replace_file(page, render_audit(found, hide_data=hide_data).encode())
+    write_page(page, render_audit(found, hide_data=hide_data))
     return page

@@ -10,9 +10,9 @@ from typing import Any
 from bothways.report.charts import ACCENT, Chart, base_layout, heatmap
 from bothways.report.pictures import png_size
 from bothways.report.tables import settings_tables
-from bothways.report.template import filled
+from bothways.report.template import filled, write_page
 from bothways.runs import RunFolder
-from bothways.runs.files import read_json, reason, replace_file
+from bothways.runs.files import read_json, reason
 from bothways.tasks.scorecard.tables import (
     Row,
     as_markdown,
@@ -175,5 +175,5 @@ def render_scorecard(folder: Path) -> str:
 def write_scorecard(folder: str | Path) -> Path:
     """Write ``scorecard.html`` beside the ``scorecard.json`` of a folder, and return its path."""
     page = Path(folder) / PAGE
-    replace_file(page, render_scorecard(Path(folder)).encode())
+    write_page(page, render_scorecard(Path(folder)))
     return page

@@ -104,6 +104,6 @@ def prepare(config: SpectrumConfig, where: Where) -> SpectrumWork:
     """Everything of ``spectrum`` that can be refused before pictures are read."""
     if config.size is not None and config.size < SMALLEST:
         raise UserError(f"--size {config.size}: {SMALLEST} pixels are the least; type --size {SMALLEST} or more")
-    path = where.file(SUFFIX)
+    path = where.file(SUFFIX, b'"magnitude"')
     found = find_images(config.data, limit=config.limit)
     return SpectrumWork(str(config.data), found.count, found.entries, config.size, path)

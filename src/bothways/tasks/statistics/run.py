@@ -78,7 +78,7 @@ class StatisticsWork(Work):
 
 def prepare(config: StatisticsConfig, where: Where) -> StatisticsWork:
     """Everything of ``statistics`` that can be refused, before the first picture is measured."""
-    path = where.file(STATISTICS)
+    path = where.file(STATISTICS, b'"factor"')
     if is_statistics(config.data):
         raise UserError(
             f"data {str(config.data)!r} is a file of statistics already; type real pictures, a parquet or a folder"
