@@ -97,7 +97,7 @@ def test_a_solver_of_ones_own_samples(address: str, tmp_path: Path) -> None:
 
 def test_what_is_no_solver_is_refused_in_one_line(address: str, images: Tensor, tmp_path: Path) -> None:
     (tmp_path / "plain.py").write_text("def step(v, state, t, h):\n    return state\n")
-    with pytest.raises(UserError, match="make it one with @fixed_grid"):
+    with pytest.raises(UserError, match="decorate it with @fixed_grid"):
         encode(address, images, solver=f"{tmp_path / 'plain.py'}:step")
     with pytest.raises(UserError, match="has no function 'stepp'"):
         encode(address, images, solver=f"{tmp_path / 'plain.py'}:stepp")

@@ -22,7 +22,7 @@ from bothways.models.catalogue import build_network
 from bothways.models.libraries import hub
 from bothways.models.nets.unet import UNet
 from bothways.numerics.draws import generator
-from bothways.numerics.solvers import grid, solver_of, walked
+from bothways.numerics.solvers import grid, solver_of, solver_states
 from zoo import need, seeded
 
 HALF = (0.5, 0.5, 0.5)
@@ -239,7 +239,7 @@ def test_walking_approaches_ddim_as_steps_grow(saved: Callable[..., Any]) -> Non
             for k in sampler.timesteps:
                 theirs = sampler.step(network(theirs, k).sample, int(k), theirs).prev_sample
             times = grid(1 - first / 999, 1.0, len(sampler.timesteps) - 1)
-            *_, (ours,) = walked(flow, (start,), times, solver_of("euler"))
+            *_, (ours,) = solver_states(flow, (start,), times, solver_of("euler"))
         apart.append((ours - theirs).abs().max().item() / theirs.abs().max().item())
     assert apart[1] < 0.6 * apart[0]
     assert apart[2] < 0.6 * apart[1]

@@ -278,7 +278,7 @@ def test_tasks_ask_for_what_they_need(toy: Adapter) -> None:
     for refused, said in (
         (lambda: edit(toy, photo), "type --class"),
         (lambda: inpaint(toy, photo), "type --mask"),
-        (lambda: invert(toy, None), "photo is needed"),
+        (lambda: invert(toy, None), "photo is required"),
         (lambda: generate(toy, 0, box=BOX), "no PHOTO was given"),
         (lambda: generate(toy, channels=[1], classes=0), "type --layer"),
     ):

@@ -44,7 +44,7 @@ def test_what_the_first_may_not_do_is_said_by_it() -> None:
         raise UserError("no place")
 
     with pytest.raises(UserError, match="no place"):
-        Processes().by_the_first(refused)
+        Processes().on_first(refused)
 
 
 def test_without_accelerate_the_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

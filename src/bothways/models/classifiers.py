@@ -27,7 +27,7 @@ from bothways.registry import is_address
 from bothways.representation.classifier import FlowClassifier
 from bothways.representation.encode import Walk
 from bothways.representation.features import Features
-from bothways.representation.heads import HeadFactory, head_of, last_matrix
+from bothways.representation.heads import HeadFactory, head_of, last_linear
 from bothways.types import UserError
 
 CLASSIFIER_WEIGHTS = "classifier.safetensors"
@@ -52,7 +52,7 @@ class PictureClassifier(nn.Module):
 
 def feature_layer(classifier: FlowClassifier) -> str:
     """The layer of a ``PictureClassifier`` whose input is the features of a picture: the last matrix of its head."""
-    return ".".join(filter(None, ("classifier.head", last_matrix(classifier.head)))) + ":input"
+    return ".".join(filter(None, ("classifier.head", last_linear(classifier.head)))) + ":input"
 
 
 def card_head(run: str, name: str, given: Any = None) -> HeadFactory:
@@ -80,7 +80,7 @@ def flow_in(model: Adapter) -> Flow:
     return model.module.flow
 
 
-def how_of(model: Adapter) -> Features:
+def features_config(model: Adapter) -> Features:
     """How what ``load_classifier`` gave reads a picture."""
     assert isinstance(model.module, PictureClassifier)
     return model.module.classifier.how

@@ -48,16 +48,16 @@ def activations(
     missing = [layer for layer in layers if layer not in seen]
     if missing:
         raise UserError(f"layer {missing[0]!r}: no tensor of a picture passes through it; type another")
-    return {layer: vector(seen[layer]) if pooled else seen[layer] for layer in layers}
+    return {layer: spatial_mean(seen[layer]) if pooled else seen[layer] for layer in layers}
 
 
-def middle(flow: nn.Module) -> str:
+def middle_layer(flow: nn.Module) -> str:
     """The layer in the middle of a flow whose network is our U-Net. Raises UserError, with names, for any other."""
-    found(flow, MIDDLE)
+    layer_module(flow, MIDDLE)
     return MIDDLE
 
 
-def found(flow: nn.Module, layer: str) -> nn.Module:
+def layer_module(flow: nn.Module, layer: str) -> nn.Module:
     """The module of a name. Raises UserError with the nearest names where there is none."""
     modules = dict(flow.named_modules())
     if layer not in modules or not layer:
@@ -68,7 +68,7 @@ def found(flow: nn.Module, layer: str) -> nn.Module:
     return module[-1] if isinstance(module, nn.ModuleList) and len(module) else module
 
 
-def vector(seen: Tensor) -> Tensor:
+def spatial_mean(seen: Tensor) -> Tensor:
     """(B,D): the mean over space of a map (B,D,H,W), over tokens of (B,N,D); a vector as it is."""
     if seen.ndim == 4:
         return seen.mean((2, 3))
@@ -93,7 +93,7 @@ def _recorded(flow: nn.Module, x: Tensor, t: Tensor, layers: Sequence[str]) -> M
                 if len(seen) == len(set(layers)):
                     raise _Enough
 
-            hooks.callback(found(flow, layer).register_forward_hook(keep).remove)
+            hooks.callback(layer_module(flow, layer).register_forward_hook(keep).remove)
         with suppress(_Enough):
             flow(x, t)
     return seen

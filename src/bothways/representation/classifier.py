@@ -104,7 +104,7 @@ def classifier_loss(
     return loss + beta * losses.mean(), {**told, "flow_matching": losses.mean()}
 
 
-def hold_the_unreached(classifier: FlowClassifier, shape: Sequence[int]) -> int:
+def freeze_unused(classifier: FlowClassifier, shape: Sequence[int]) -> int:
     """Let what the logits do not depend on stay as it is, such as a U-Net's way up when its middle is read -> how many.
 
     For a training without L_FM: several processes wait for the gradient of everything that learns.

@@ -23,7 +23,7 @@ from torch.utils.checkpoint import checkpoint
 
 from bothways.numerics.draws import Draws
 from bothways.numerics.intervals import Estimate, mean_interval
-from bothways.numerics.solvers import Solver, grid, solver_of, walked
+from bothways.numerics.solvers import Solver, grid, solver_of, solver_states
 from bothways.registry import name_of
 from bothways.representation.encode import image_time
 from bothways.types import Flow, UserError, VectorField
@@ -34,7 +34,7 @@ BATCH = 64  # pictures at a time
 def _steps(v: VectorField, x: Tensor, times: list[float], solver: Solver) -> Iterator[Tensor]:
     """x and what it becomes after each step."""
     yield x
-    for state in walked(v, solver.start(v, x, times[0]), times, solver):
+    for state in solver_states(v, solver.start(v, x, times[0]), times, solver):
         yield state[0]
 
 

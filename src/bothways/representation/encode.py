@@ -20,7 +20,7 @@ from torch import Tensor
 
 from bothways import registry
 from bothways.numerics.discrete_adjoint import KEEP, integrate_exact, leaves_of, module_of
-from bothways.numerics.solvers import Adaptive, Solver, State, any_solver, grid, solver_of, walked
+from bothways.numerics.solvers import Adaptive, Solver, State, any_solver, grid, solver_of, solver_states
 from bothways.representation.paths import least_depth, path_of
 from bothways.types import Flow, RunError, UserError, VectorField
 
@@ -64,7 +64,7 @@ class Walk:
         found = any_solver(self.solver)
         if self.gradient not in GRADIENTS:
             raise UserError(f"gradient {self.gradient!r} is not known; type one of {', '.join(GRADIENTS)}")
-        if self.gradient == "adjoint" and not isinstance(found, Adaptive) and not found.same_as:
+        if self.gradient == "adjoint" and not isinstance(found, Adaptive) and not found.torchdiffeq_name:
             raise UserError(f'solver {self.name!r} has no gradient="adjoint"; type gradient="exact", or solver="euler"')
         if self.steps < 1 or self.keep < 1:
             raise UserError(f"steps={self.steps}, keep={self.keep}; a walk takes 1 step or more, and keeps 1 or more")
@@ -97,7 +97,7 @@ def walk_state(v: VectorField, state: State, start: float, end: float, how: Walk
     state = _started(v, state, start, how)
     if how.gradient == "exact":
         return integrate_exact(v, state, times, solver, how.keep)
-    for after in walked(v, state, times, solver):
+    for after in solver_states(v, state, times, solver):
         state = after
     return state
 
@@ -233,7 +233,7 @@ def _alone(state: State, how: Walk) -> Tensor:
 
 def _started(v: VectorField, state: State, start: float, how: Walk) -> State:
     solver = solver_of(how.solver)
-    whole = len(state) > 1 and len(state) == solver.holds
+    whole = len(state) > 1 and len(state) == solver.state_size
     return state if whole else solver.start(v, _alone(state, how), start)
 
 
@@ -245,7 +245,7 @@ def _moments(v: VectorField, state: State, times: list[float], how: Walk) -> Ite
             state = (_by_torchdiffeq(v, state[0], t, following, how),)
             yield following, state[0]
         return
-    steps = walked(v, _started(v, state, times[0], how), times, solver_of(how.solver))
+    steps = solver_states(v, _started(v, state, times[0], how), times, solver_of(how.solver))
     for t, state in zip(times[1:], steps, strict=True):
         yield t, state[0]
 
@@ -286,7 +286,7 @@ def _by_torchdiffeq(v: VectorField, x: Tensor, start: float, end: float, how: Wa
 def _method(how: Walk) -> str:
     """The solver's name in torchdiffeq."""
     found = any_solver(how.solver)
-    return found.method if isinstance(found, Adaptive) else found.same_as
+    return found.method if isinstance(found, Adaptive) else found.torchdiffeq_name
 
 
 def _trained(v: VectorField, x: Tensor, start: float) -> list[Tensor]:

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bothways.numerics.solvers import solver_of
-from bothways.representation.activations import activations, found
+from bothways.representation.activations import activations, layer_module
 from bothways.representation.encode import Walk, image_time, walk
 from bothways.types import Path, UserError
 
@@ -68,7 +68,7 @@ class Features:
     def check(self, flow: nn.Module) -> None:
         """Raise UserError, with the nearest names, for a layer that the flow does not have."""
         for layer in self.layers if self.reads_activations else ():
-            found(flow, layer)
+            layer_module(flow, layer)
 
 
 def features(flow: nn.Module, path: Path, x: Tensor, how: Features, noise: Tensor | None = None) -> Tensor:

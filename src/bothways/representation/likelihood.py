@@ -25,7 +25,7 @@ from torch import Tensor
 from bothways import registry
 from bothways.numerics.draws import Draws
 from bothways.numerics.intervals import Estimate, mean_interval
-from bothways.numerics.solvers import Adaptive, Solver, any_solver, grid, solver_of, walked
+from bothways.numerics.solvers import Adaptive, Solver, any_solver, grid, solver_of, solver_states
 from bothways.representation.encode import image_time
 from bothways.types import Flow, ModelSpec, RunError, UserError, VectorField
 
@@ -189,7 +189,7 @@ def _directions(x: Tensor, draws: Draws, how: Integration, purpose: str) -> Call
 
 def _on_grid(field: _Augmented, state: Tensor, how: Integration) -> Tensor:
     solver, times = solver_of(how.solver), grid(image_time(field), 0.0, how.steps)
-    *_, last = walked(field, solver.start(field, state, times[0]), times, solver)
+    *_, last = solver_states(field, solver.start(field, state, times[0]), times, solver)
     return last[0]
 
 

@@ -81,7 +81,7 @@ def _part(data: ImageSet, size: int, part: int) -> Batch:
 
 
 @torch.no_grad()
-def measured_along(flow: Flow, images: Tensor, losses: Tensor) -> dict[str, Any]:
+def held_out_measures(flow: Flow, images: Tensor, losses: Tensor) -> dict[str, Any]:
     """What a line holds beside its step.
 
     images: (N,3,H,W) uint8, each with the noise of its place, whatever the seed of the run. losses: (N,) L_FM of them.

@@ -23,7 +23,7 @@ from typing import Any, final
 
 import torch
 
-from bothways.data.loader import ahead
+from bothways.data.loader import prefetch
 from bothways.runs import ALONG, RunFolder
 from bothways.runs.experiment import Experiment
 from bothways.runs.files import replace_file
@@ -85,7 +85,7 @@ class Training:
                 task, tables, out, own=written, overwrite=overwrite, resume=resume, device=device
             )
 
-        self.processes.by_the_first(begin)
+        self.processes.on_first(begin)
         if not self.processes.first:
             folder = None if out is None else RunFolder.open(out)
             self.experiment = Experiment(folder, device, silent=True)
@@ -101,7 +101,7 @@ class Training:
         return self.experiment.folder
 
     @property
-    def made(self) -> list[Frame]:
+    def recorded_frames(self) -> list[Frame]:
         """The frames of every step so far, as the folder keeps them."""
         return [Frame(line["step"], line["t"], None, line["stats"]) for line in self.folder.frames]
 
@@ -160,12 +160,12 @@ class Training:
 
     def _steps(self) -> Generator[Frame, None, None]:
         share = self.processes.share(self.batch, self.fit.batch)
-        source = ahead(share, self.state.step, self.fit.total, self.run.workers)
+        source = prefetch(share, self.state.step, self.fit.total, self.run.workers)
         frames = fit(self.state, self.loss, source, self.fit, seed=self.seed, processes=self.processes)
         with closing(frames), closing(source), self._board() as board:
             seconds, last = 0.0, time.monotonic()
             while True:
-                with held_back() as interrupts:
+                with deferred_interrupts() as interrupts:
                     frame = next(frames, None)
                     if frame is not None:
                         self._keep(frame)
@@ -224,7 +224,7 @@ def tensorboard_writer() -> Any:
 
 
 @contextmanager
-def held_back() -> Iterator[list[int]]:
+def deferred_interrupts() -> Iterator[list[int]]:
     """Ctrl-C is noted in the list and not raised, so that no step is half made; a second one is raised at once."""
     noted: list[int] = []
     former = signal.getsignal(signal.SIGINT)

@@ -90,7 +90,9 @@ class AugmentationConfig(Config):
     erase: int = setting(0, "side of a grey square in pixels, 0 for none")
 
 
-def one_of(recipe: Mapping[str, Any], changes: Mapping[str, Any], table: str, one: str, other: str) -> dict[str, Any]:
+def drop_alternative(
+    recipe: Mapping[str, Any], changes: Mapping[str, Any], table: str, one: str, other: str
+) -> dict[str, Any]:
     """The recipe without both of two settings of a table ("" for the top) where one of them is given.
 
     Raises UserError where both are.

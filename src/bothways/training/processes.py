@@ -53,7 +53,7 @@ class Processes:
             raise UserError(f"--batch {size} cannot be shared by {self.count} processes; type --batch {near}")
         return batch if self.count == 1 else partial(_share, batch, self.rank, self.count)
 
-    def by_the_first(self, make: Callable[[], None]) -> None:
+    def on_first(self, make: Callable[[], None]) -> None:
         """Let the first process do what only one may; its UserError is raised in all."""
         said = ""
         if self.first:

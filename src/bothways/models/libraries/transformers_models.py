@@ -16,7 +16,7 @@ from torch import Tensor
 
 from bothways.models.adapter import SPEC_LINES, head_of
 from bothways.models.libraries.hub import Loaded, Text, folder, library, reading
-from bothways.models.nets.heads import FEATURES, TOWERS, Answer, Head, head_for
+from bothways.models.nets.heads import FEATURES, TOWERS, Head, SingleOutput, head_for
 from bothways.types import ModelSpec, UserError
 
 CLIP_NAMES = {
@@ -63,16 +63,16 @@ def from_transformers(name: str, spec: ModelSpec | None, fresh: bool) -> Loaded:
             ignore_mismatched_sizes=True,  # they are in the report, and refused below in one line
         )
     _check_whole(name, architecture, report)
-    module, text = Answer(net, head), None
+    module, text = SingleOutput(net, head), None
     if head is TOWERS:  # the text tower has no part in what is asked of a picture
         if not hasattr(net, "vision_model"):
             raise UserError(_other_kind(name, architecture))
-        module = Answer(net.vision_model, head, getattr(net, "visual_projection", None))
+        module = SingleOutput(net.vision_model, head, getattr(net, "visual_projection", None))
         text = _text(net, name, config.text_config.max_position_embeddings)
     return Loaded(module, spec or _described(seen, module, head, config, name), text)
 
 
-def _described(seen: dict[str, Any], module: Answer, head: Head, config: Any, name: str) -> ModelSpec:
+def _described(seen: dict[str, Any], module: SingleOutput, head: Head, config: Any, name: str) -> ModelSpec:
     """The spec: what the preprocessor states, with the classes of the config and the layer of the features."""
     classes = [config.id2label[index] for index in range(config.num_labels)] if head.classes else []
     found = head_of(module, len(classes)) if classes else (FEATURES, None)

@@ -49,7 +49,7 @@ def head_for(architecture: type) -> Head | None:
     return next((head for head in HEADS if architecture.__name__.endswith(head.ending)), None)
 
 
-class Answer(nn.Module):
+class SingleOutput(nn.Module):
     """(B,3,H,W) -> (B,K): the answer of a transformers model; its last hidden state passes through ``features``."""
 
     def __init__(self, net: nn.Module, head: Head, projection: nn.Module | None = None) -> None:

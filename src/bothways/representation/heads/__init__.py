@@ -22,6 +22,6 @@ def head_of(name: Any) -> HeadFactory:
     return registry.find("head", name).factory
 
 
-def last_matrix(head: nn.Module) -> str:
+def last_linear(head: nn.Module) -> str:
     """The name of the last linear layer inside a head; "" for the head itself, where it is one or has none."""
     return next((name for name, part in reversed(list(head.named_modules())) if isinstance(part, nn.Linear)), "")

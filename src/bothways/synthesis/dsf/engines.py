@@ -24,17 +24,17 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from bothways.synthesis.dsf.second_order import NORMS, REVERSE_OVER_FORWARD, REVERSE_OVER_REVERSE, Instead
-from bothways.synthesis.dsf.surrogates import SMALL, Loss, Named, length_of
+from bothways.synthesis.dsf.second_order import NORMS, REVERSE_OVER_FORWARD, REVERSE_OVER_REVERSE, ReplacedFunctions
+from bothways.synthesis.dsf.surrogates import SMALL, Loss, Named, global_norm
 from bothways.types import UserError
 
 EPSILON = 2e-4  # of ||theta||: 1e-5 is better on smooth models, 3e-4 on ReLU and in bf16, 1e-3 worse on all measured
 OUT_OF_REACH = "dsf: the chosen parameters do not reach the surrogate; choose some before its layer"
-Found = tuple[Tensor, Tensor, Tensor]
+Slopes = tuple[Tensor, Tensor, Tensor]
 """The gradients of <g, v> in the live pictures and in the answer of the stopped branch, and ||g||."""
 
 
-def double_backward(loss: Loss, live: Tensor, answer: Tensor, each: bool) -> Found:
+def double_backward(loss: Loss, live: Tensor, answer: Tensor, each: bool) -> Slopes:
     """Through the backward pass of the gradient."""
 
     def slopes(live: Tensor, answer: Tensor) -> tuple[Named, Named, Tensor, Tensor]:
@@ -46,14 +46,14 @@ def double_backward(loss: Loss, live: Tensor, answer: Tensor, each: bool) -> Fou
     return in_live, in_answer, norm
 
 
-def jvp(loss: Loss, live: Tensor, answer: Tensor, each: bool) -> Found:
+def jvp(loss: Loss, live: Tensor, answer: Tensor, each: bool) -> Slopes:
     """Through the slope in forward mode; the gradient that it runs along needs no second derivative."""
 
     def slope(live: Tensor, answer: Tensor, u: Named) -> Tensor:
         return torch.func.jvp(lambda theta: loss(theta, live, answer), (loss.theta,), (u,))[1]
 
     u, scale, norm = _direction(loss, live, answer, each)
-    with Instead(REVERSE_OVER_FORWARD):
+    with ReplacedFunctions(REVERSE_OVER_FORWARD):
         rise = over(each, slope)(live, answer, u)
     in_live, in_answer = _along([(rise, torch.ones_like(rise))], scale, (live, answer))
     return in_live, in_answer, norm
@@ -68,10 +68,10 @@ def _along(pairs: Sequence[tuple[Tensor, Tensor]], scale: Tensor, at: Sequence[T
     return [_beside(scale, part) * part for part in found]
 
 
-def difference(loss: Loss, live: Tensor, answer: Tensor, each: bool, epsilon: float = EPSILON) -> Found:
+def difference(loss: Loss, live: Tensor, answer: Tensor, each: bool, epsilon: float = EPSILON) -> Slopes:
     """Both sides of theta along v, one after the other."""
     u, scale, norm = _direction(loss, live, answer, each)
-    step = epsilon * length_of(loss.theta) / over(each, length_of)(u).clamp_min(SMALL)
+    step = epsilon * global_norm(loss.theta) / over(each, global_norm)(u).clamp_min(SMALL)
     moved = _owned(u)  # changed in place, since it is all parameters for every picture
     for name, value in loss.theta.items():
         torch.addcmul(value, _beside(step, moved[name]), moved[name], out=moved[name])
@@ -133,7 +133,7 @@ def _beside(scale: Tensor, part: Tensor) -> Tensor:
 @contextmanager
 def _in_reverse(alone: bool) -> Iterator[None]:
     """Every layer twice differentiable; our convolution pays for many pictures."""
-    with _unfused(alone), Instead(NORMS if alone else REVERSE_OVER_REVERSE):
+    with _unfused(alone), ReplacedFunctions(NORMS if alone else REVERSE_OVER_REVERSE):
         yield
 
 
@@ -146,7 +146,7 @@ def _unfused(_: bool) -> AbstractContextManager[None]:
 class Engine:
     """One way to grad_x <g, v>, what it makes of the model (for one picture alone?), the pixels of a pass on a CPU."""
 
-    way: Callable[..., Found]
+    way: Callable[..., Slopes]
     model: Callable[[bool], AbstractContextManager[Any]] = nullcontext
     pixels: int = 16 * 32 * 32
     thrifty: bool = False  # reads the stopped branch of large pictures once more in place of keeping its graph

@@ -32,7 +32,7 @@ from torch import Tensor
 
 from bothways.numerics.draws import Draws
 from bothways.synthesis.dsf.engines import ENGINES, Engine, difference, gradients, over
-from bothways.synthesis.dsf.surrogates import DISTANCES, SURROGATES, Loss, loss_of, one_of, views
+from bothways.synthesis.dsf.surrogates import DISTANCES, SURROGATES, Loss, check_choice, loss_of, views
 from bothways.synthesis.fields import Field
 from bothways.synthesis.views import View
 from bothways.types import RunError, TrainedModel, UserError
@@ -163,11 +163,11 @@ def dsf_score(
 def _check(
     surrogate: str, engine: str, per: str, live: str, distance: str, chunk: int | None, epsilon: float | None
 ) -> None:
-    one_of("surrogate", surrogate, SURROGATES)
-    one_of("engine", engine, ENGINES)
-    one_of("per", per, ("image", "batch"))
-    one_of("live", live, ("augmented", "original"))
-    one_of("distance", distance, DISTANCES)
+    check_choice("surrogate", surrogate, SURROGATES)
+    check_choice("engine", engine, ENGINES)
+    check_choice("per", per, ("image", "batch"))
+    check_choice("live", live, ("augmented", "original"))
+    check_choice("distance", distance, DISTANCES)
     if chunk is not None and chunk < 1:
         raise UserError(f"dsf: chunk={chunk}; type how many pictures share a pass, 1 or more")
     if epsilon is not None and (engine != "difference" or not epsilon > 0):
@@ -197,5 +197,5 @@ def dsf(model: TrainedModel, draws: Draws, **options: Any) -> Dsf:
     """
     known = [name for name in inspect.signature(dsf_score).parameters if name not in ("model", "images", "draws", "t")]
     for name in options:
-        one_of("option", name, known)
+        check_choice("option", name, known)
     return Dsf(model, draws, options)

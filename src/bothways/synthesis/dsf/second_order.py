@@ -147,8 +147,8 @@ REVERSE_OVER_REVERSE = {**NORMS, torch.conv2d: conv2d}
 REVERSE_OVER_FORWARD = {**NORMS, F.group_norm: group_norm, torch.group_norm: group_norm}
 
 
-class Instead(TorchFunctionMode):
-    """``with Instead({function: ours}): ...``; nothing is changed outside of it."""
+class ReplacedFunctions(TorchFunctionMode):
+    """``with ReplacedFunctions({function: ours}): ...``; nothing is changed outside of it."""
 
     def __init__(self, ours: Mapping[Any, Callable[..., Tensor]]) -> None:
         super().__init__()

@@ -88,11 +88,11 @@ class Loss:
         The scale is kept apart since v has as many numbers as there are parameters, for every picture.
         """
         g = {name: value.detach() for name, value in gradient.items()}
-        norm = length_of(g)
+        norm = global_norm(g)
         squared = norm.square() + SMALL
         if self.distance != "angle":
             return g, 1 / squared.sqrt() if self.distance == "norm" else 1 / squared, norm
-        weight = 1 / length_of(self.theta).clamp_min(SMALL)
+        weight = 1 / global_norm(self.theta).clamp_min(SMALL)
         back = weight * inner(g, self.theta) / squared
         return (
             {name: weight * self.theta[name] - back * g[name] for name in g},
@@ -101,7 +101,7 @@ class Loss:
         )
 
 
-def length_of(parts: Named) -> Tensor:
+def global_norm(parts: Named) -> Tensor:
     """The L2 norm of all of them together."""
     return torch.stack([torch.linalg.vector_norm(part) for part in parts.values()]).norm()
 
@@ -160,7 +160,7 @@ def views(image: Tensor, augmentation: str | View | Sequence[str | View], draws:
         raise UserError('dsf: augmentation is empty; type augmentation="flip"')
     for each in some:
         if isinstance(each, str):
-            one_of("augmentation", each, registry.names("view"))
+            check_choice("augmentation", each, registry.names("view"))
     side = min(image.shape[-2:])
     made = [usual_view(each, side) if isinstance(each, str) else each for each in some]
     seen = [augment(image[:, None], draws, t)[:, 0] for augment in made]
@@ -170,7 +170,7 @@ def views(image: Tensor, augmentation: str | View | Sequence[str | View], draws:
     return torch.stack(seen, 1)
 
 
-def one_of(option: str, value: Any, allowed: Sequence[str] | Mapping[str, Any]) -> None:
+def check_choice(option: str, value: Any, allowed: Sequence[str] | Mapping[str, Any]) -> None:
     """Raise UserError where an option's value is not among those allowed."""
     if value not in allowed:
         near = get_close_matches(str(value), list(allowed), n=1, cutoff=0.3)

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from bothways import registry
-from bothways.configs import Config, Live, in_one_line, validated
+from bothways.configs import Config, Live, as_user_error, validated
 from bothways.numerics.draws import Draws
 from bothways.synthesis.fields import Field
 from bothways.synthesis.inpainting import Prediction
@@ -76,7 +76,7 @@ class Binding:
     own_label: Callable[[Any, str | int], int] = lambda model, name: int(name)
     own_labels: Callable[[Any, Tensor], Tensor] = lambda model, labels: labels
 
-    def given(self, what: Literal["photos", "style"]) -> Tensor:
+    def required(self, what: Literal["photos", "style"]) -> Tensor:
         """The photos or the styles, on the model's device. Raises UserError where there are none."""
         pictures = getattr(self, what)
         if pictures is None:
@@ -100,7 +100,7 @@ class Objective(Config):
         try:
             super().__init__(**dict(zip(type(self).model_fields, positional, strict=False)), **settings)
         except ValidationError as error:
-            raise in_one_line(type(self), error) from error
+            raise as_user_error(type(self), error) from error
 
     @property
     def needs(self) -> str:
@@ -113,7 +113,7 @@ class Objective(Config):
         return False
 
     @property
-    def looks(self) -> bool:
+    def needs_probe(self) -> bool:
         """Whether only a look along the gradient shows that a model can do it, such as a second derivative."""
         return False
 

@@ -42,7 +42,7 @@ class Likeness(Objective):
     likeness: ClassVar[bool] = True
 
     @property
-    def looks(self) -> bool:
+    def needs_probe(self) -> bool:
         return True
 
 
@@ -54,7 +54,7 @@ class Embedding(Likeness):
 
     def terms(self, to: Binding) -> list[Term]:
         layer = self.layer or to.model.spec.feature_layer or "outputs"
-        picture = to.given("photos") if to.style is None else to.given("style")
+        picture = to.required("photos") if to.style is None else to.required("style")
         return [direction(to.seen, layer, vectors(_seen(to.model, picture, layer), layer), "embedding")]
 
 
@@ -71,7 +71,7 @@ class Content(Likeness):
                 "type --set views.roll.reach=0 views.shift.reach=0 views.flip.chance=0, or terms.content.weight=0"
             )
         layer = self.layer or middle_layer(to.model)
-        return [content(to.seen, layer, _seen(to.model, to.given("photos"), layer))]
+        return [content(to.seen, layer, _seen(to.model, to.required("photos"), layer))]
 
 
 @register("objective", "style", help="channel statistics of another picture")
@@ -80,7 +80,7 @@ class Style(Likeness):
 
     def terms(self, to: Binding) -> list[Term]:
         layers = tuple(to.model.statistics_layers())
-        return [style(to.seen, style_statistics(Resized(to.model), to.given("style"), layers))]
+        return [style(to.seen, style_statistics(Resized(to.model), to.required("style"), layers))]
 
 
 @register("objective", "nearness", help="a pull back to the photo")

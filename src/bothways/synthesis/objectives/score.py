@@ -29,7 +29,7 @@ class DiscriminativeScore(Objective):
         return self.per == "batch"
 
     @property
-    def looks(self) -> bool:
+    def needs_probe(self) -> bool:
         return True
 
     def fields(self, to: Binding) -> list[tuple[Field, bool]]:

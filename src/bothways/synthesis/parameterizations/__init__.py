@@ -22,7 +22,7 @@ from bothways.types import Parameterization, UserError
 
 
 @dataclass(frozen=True)
-class Place:
+class CanvasContext:
     """Where a canvas is built: its squash, pixels of the shorter side of the picture in it, and who reads spectra."""
 
     squash: Squash
@@ -35,7 +35,7 @@ class Canvas(Config):
 
     start_for_grey: ClassVar[str] = "grey"
 
-    def build(self, start: Tensor, place: Place) -> Parameterization:
+    def build(self, start: Tensor, place: CanvasContext) -> Parameterization:
         """The parameterization of pictures that start at ``start``, (B,3,H,W) in [0,1]."""
         raise NotImplementedError
 
@@ -50,7 +50,7 @@ def canvas_settings(kind: Any, settings: Mapping[str, Any]) -> Canvas | None:
     return None
 
 
-def built(kind: Any, settings: Mapping[str, Any], start: Tensor, place: Place) -> Parameterization:
+def build_canvas(kind: Any, settings: Mapping[str, Any], start: Tensor, place: CanvasContext) -> Parameterization:
     """A canvas with its settings at a start."""
     canvas = canvas_settings(kind, settings)
     return registry.find("canvas", kind).factory(start) if canvas is None else canvas.build(start, place)

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from bothways.registry import register
-from bothways.synthesis.parameterizations import Canvas, Place
-from bothways.synthesis.parameterizations.squash import Squash, canvas_of, squash, zeros_beside
+from bothways.synthesis.parameterizations import Canvas, CanvasContext
+from bothways.synthesis.parameterizations.squash import Squash, squash, start_canvas, zero_leaf
 from bothways.types import Parameterization
 
 LUCID_GAIN = 1 / 4  # lucid divides its canvas by 4 so that its learning rates suit
@@ -25,7 +25,7 @@ LUCID_COLOUR = ((0.26, 0.09, 0.02), (0.27, 0.00, -0.05), (0.27, -0.09, 0.03))  #
 class FourierCanvas(Canvas):
     """The coefficients of a real Fourier transform, low frequencies first, in decorrelated colours."""
 
-    def build(self, start: Tensor, place: Place) -> Parameterization:
+    def build(self, start: Tensor, place: CanvasContext) -> Parameterization:
         return Fourier(start, squash=place.squash)
 
 
@@ -48,14 +48,14 @@ class Fourier:
         self, start_image: Tensor, decay: float = 1.0, squash: Squash = "tanh", decorrelate: bool = True
     ) -> None:
         self.squash = squash
-        self.start = canvas_of(start_image, squash)  # (B,3,H,W), before the squash
+        self.start = start_canvas(start_image, squash)  # (B,3,H,W), before the squash
         H, W = self.start.shape[-2:]
         kind: dict[str, Any] = {"dtype": self.start.dtype, "device": self.start.device}
         f = torch.hypot(torch.fft.fftfreq(H, **kind)[:, None], torch.fft.rfftfreq(W, **kind))
         self.scale = f.clamp_min(1 / max(H, W)) ** -decay  # (H, W//2+1)
         root = torch.tensor(LUCID_COLOUR, **kind)
         self.colour = root / root.norm(dim=0).max() if decorrelate else torch.eye(3, **kind)
-        self.coefficients = zeros_beside(self.start, 3, H, W // 2 + 1, 2)
+        self.coefficients = zero_leaf(self.start, 3, H, W // 2 + 1, 2)
 
     def parameters(self) -> list[Tensor]:
         return [self.coefficients]

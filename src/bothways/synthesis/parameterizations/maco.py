@@ -23,8 +23,8 @@ from torch import Tensor
 from bothways.configs import setting
 from bothways.numerics.spectra import Spectrum, decorrelated, recorrelated
 from bothways.registry import register
-from bothways.synthesis.parameterizations import Canvas, Place
-from bothways.synthesis.parameterizations.squash import Squash, canvas_of, squash, unsquash
+from bothways.synthesis.parameterizations import Canvas, CanvasContext
+from bothways.synthesis.parameterizations.squash import Squash, squash, start_canvas, unsquash
 from bothways.types import Parameterization
 
 SLOPE = {"tanh": 2.0, "clamp": 1.0}  # of the canvas in the picture, at mid grey
@@ -38,7 +38,7 @@ class MaCoCanvas(Canvas):
     start_for_grey: ClassVar[str] = "noise"  # grey has no phases, noise has all of them
     spectrum: str | None = setting(None, "magnitudes: a file of bothways spectrum; none for the bundled one")
 
-    def build(self, start: Tensor, place: Place) -> Parameterization:
+    def build(self, start: Tensor, place: CanvasContext) -> Parameterization:
         return MaCo(start, place.spectrum(self.spectrum), place.squash, place.side)
 
 
@@ -62,7 +62,7 @@ class MaCo:
         self, start_image: Tensor, spectrum: Spectrum, squash: Squash = "tanh", side: int | None = None
     ) -> None:
         self.squash = squash
-        canvas = canvas_of(start_image, squash)
+        canvas = start_canvas(start_image, squash)
         high, wide = canvas.shape[-2:]
         kind: dict[str, Any] = {"dtype": canvas.dtype, "device": canvas.device}
         self.magnitude = SLOPE[squash] * spectrum.at(high, wide, side).to(**kind)  # (3,H,W//2+1)

@@ -8,8 +8,8 @@ from typing import final
 from torch import Tensor
 
 from bothways.registry import register
-from bothways.synthesis.parameterizations import Canvas, Place
-from bothways.synthesis.parameterizations.squash import Squash, canvas_of, squash, zeros_beside
+from bothways.synthesis.parameterizations import Canvas, CanvasContext
+from bothways.synthesis.parameterizations.squash import Squash, squash, start_canvas, zero_leaf
 from bothways.types import Parameterization
 
 
@@ -17,7 +17,7 @@ from bothways.types import Parameterization
 class PixelCanvas(Canvas):
     """Free pixels."""
 
-    def build(self, start: Tensor, place: Place) -> Parameterization:
+    def build(self, start: Tensor, place: CanvasContext) -> Parameterization:
         return Pixels(start, place.squash)
 
 
@@ -34,8 +34,8 @@ class Pixels:
 
     def __init__(self, start_image: Tensor, squash: Squash = "clamp") -> None:
         self.squash = squash
-        self.start = canvas_of(start_image, squash)  # (B,3,H,W), before the squash
-        self.raw = zeros_beside(self.start, *self.start.shape[1:])
+        self.start = start_canvas(start_image, squash)  # (B,3,H,W), before the squash
+        self.raw = zero_leaf(self.start, *self.start.shape[1:])
 
     def parameters(self) -> list[Tensor]:
         return [self.raw]

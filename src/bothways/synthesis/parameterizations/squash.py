@@ -72,7 +72,7 @@ def _squashes(name: str) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor],
     return SQUASHES[name]
 
 
-def canvas_of(start_image: Tensor, name: Squash) -> Tensor:
+def start_canvas(start_image: Tensor, name: Squash) -> Tensor:
     """The start of a canvas, detached, or a UserError where the picture breaks the promise about images."""
     if start_image.ndim != 4 or start_image.shape[1] != 3 or not start_image.is_floating_point():
         raise UserError(
@@ -84,6 +84,6 @@ def canvas_of(start_image: Tensor, name: Squash) -> Tensor:
     return unsquash(start_image.detach(), name)
 
 
-def zeros_beside(start: Tensor, *shape: int) -> Tensor:
+def zero_leaf(start: Tensor, *shape: int) -> Tensor:
     """A leaf of zeros (B, *shape) beside ``start``."""
     return start.new_zeros(len(start), *shape).requires_grad_()

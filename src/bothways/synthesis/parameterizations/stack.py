@@ -25,8 +25,8 @@ from bothways.numerics.pyramid import (
     stack_operator,
 )
 from bothways.registry import register
-from bothways.synthesis.parameterizations import Canvas, Place
-from bothways.synthesis.parameterizations.squash import Squash, canvas_of, squash, zeros_beside
+from bothways.synthesis.parameterizations import Canvas, CanvasContext
+from bothways.synthesis.parameterizations.squash import Squash, squash, start_canvas, zero_leaf
 from bothways.types import Parameterization, UserError
 
 Engine = Literal["operator", "explicit"]
@@ -43,7 +43,7 @@ class StackCanvas(Canvas):
     )
     level_power: float | None = setting(None, "weight of a level (size/r)^p; none for the spacing of the levels")
 
-    def build(self, start: Tensor, place: Place) -> Parameterization:
+    def build(self, start: Tensor, place: CanvasContext) -> Parameterization:
         levels, weights = self.weighted_levels(start.shape[-2])
         return ImageStack(start, levels, weights, engine=self.engine, squash=place.squash)
 
@@ -105,16 +105,16 @@ class ImageStack:
         if engine not in ("operator", "explicit"):
             raise UserError(f'ImageStack: engine={engine!r}; type "operator" or "explicit"')
         self.squash = squash
-        self.start = canvas_of(start_image, squash)  # (B,3,H,W), before the squash
+        self.start = start_canvas(start_image, squash)  # (B,3,H,W), before the squash
         self.operator: StackOperator | None = None
         H, W = self.start.shape[-2:]
         if engine == "operator":
             kind: dict[str, Any] = {"dtype": self.start.dtype, "device": self.start.device}
             self.operator = stack_operator(H, W, levels, weights, tolerance=tolerance, side=side, **kind)
-            self.held = [zeros_beside(self.start, 3, H, W)]
+            self.held = [zero_leaf(self.start, 3, H, W)]
         else:
             self.gains = [w**0.5 for w in checked_weights(weights, len(levels))]
-            self.held = [zeros_beside(self.start, 3, h, w) for h, w in level_shapes(levels, H, W, side)]
+            self.held = [zero_leaf(self.start, 3, h, w) for h, w in level_shapes(levels, H, W, side)]
 
     @property
     def linear_only(self) -> bool:
