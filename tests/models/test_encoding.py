@@ -48,7 +48,7 @@ def test_encode_takes_an_address_a_flow_or_a_callable(address: str, images: Tens
     for given in (address, Path(address), Path(address) / "flow.json", flow):
         assert (encode(given, images, steps=4) - truth).abs().max() < 1e-6
     assert (encode(lambda x, t: flow(x, t), flow.code(images), steps=4) - truth).abs().max() < 1e-6
-    whole = encode(address, images.double(), steps=4, solver="reversible-heun", whole=True, dtype=torch.float64)
+    whole = encode(address, images.double(), steps=4, solver="reversible-heun", full_state=True, dtype=torch.float64)
     back = decode(address, whole, steps=4, solver="reversible-heun", dtype=torch.float64)
     assert (back - images.double().mean(1, keepdim=True)).abs().max() < 1e-12
     with pytest.raises(UserError, match="depth"):

@@ -101,7 +101,7 @@ def test_tokens_and_vectors() -> None:
         ({"layers": [""]}, "type one that it has"),
         ({"depth": 1.5}, "depth=1.5; type a number from 0"),
         ({"noise": torch.zeros(1, 3, 4, 4)}, "give path= too"),
-        ({"layers": ["network.middle.1.nothing"]}, "no tensor of a picture passes"),
+        ({"layers": ["network.middle.1.nothing"]}, "returns no tensor"),
     ],
 )
 def test_what_cannot_be_is_one_line(options: dict, says: str) -> None:

@@ -440,7 +440,7 @@ def test_what_a_longer_run_would_change_is_refused_and_overwriting_forgets(place
     assert not (tmp_path / "out" / "flow.safetensors").exists()
     assert begun(place, tmp_path / "out", steps=5, resume=True).done == 0
     (tmp_path / "out" / CHECKPOINT).write_bytes(b"no checkpoint")
-    with pytest.raises(UserError, match="cannot be taken up") as said:
+    with pytest.raises(UserError, match="cannot be loaded") as said:
         begun(place, tmp_path / "out", steps=5, resume=True)
     assert "\n" not in str(said.value)
 

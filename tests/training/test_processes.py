@@ -35,7 +35,7 @@ def test_one_process_takes_all_and_changes_nothing() -> None:
 
 
 def test_a_batch_that_cannot_be_shared_names_one_that_can() -> None:
-    with pytest.raises(UserError, match="--batch 13 cannot be shared by 4 processes; type --batch 12"):
+    with pytest.raises(UserError, match="--batch 13 is not divisible by 4 processes; type --batch 12"):
         Processes(rank=1, count=4).share(batch, 13)
 
 
