@@ -263,7 +263,7 @@ def test_channels_and_layers_are_excited(toy: Adapter) -> None:
         ({"photo": 2 * photos_of(1)}, "in \\[0, 1\\]"),
         ({"photo": torch.zeros(1, 3, 8, 2000)}, "type --size"),
         ({"photo": "nowhere.png"}, "does not exist"),
-        ({"terms.content.weight": 1.0}, "roll, shift or flip"),
+        ({"terms.content.weight": 1.0}, "which roll, shift and flip would change"),
         ({"terms.style.weight": 1.0}, "none was given"),
     ],
 )

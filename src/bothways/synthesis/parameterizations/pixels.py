@@ -1,4 +1,4 @@
-"""One number per pixel and channel."""
+"""Pixel parameterization."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from bothways.synthesis.parameterizations.squash import Squash, squash, start_ca
 from bothways.types import Parameterization
 
 
-@register("canvas", "pixels", help="free pixels, the naive baseline")
+@register("canvas", "pixels", help="pixel values, the naive baseline")
 class PixelCanvas(Canvas):
-    """Free pixels."""
+    """Settings of the pixel parameterization (none)."""
 
     def build(self, start: Tensor, place: CanvasContext) -> Parameterization:
         return Pixels(start, place.squash)
@@ -23,7 +23,7 @@ class PixelCanvas(Canvas):
 
 @final
 class Pixels:
-    """One number per pixel and channel.
+    """Pixel parameterization: one parameter per pixel and channel.
 
         image = squash(start + raw),   raw (B,3,H,W)
 
