@@ -73,7 +73,7 @@ def test_the_folder_of_a_pretrained_flow_and_its_card(tmp_path: Path) -> None:
     assert "bothways pretrain" in refused(tmp_path / "none")
     assert "has no flow.json" in refused(tmp_path)
     assert "is the address of a flow; type load_flow" in refused(tmp_path / "run", load=load_model)
-    assert "states a path; type load_flow" in refused(tmp_path / "run" / "flow.json", load=load_model)
+    assert "its spec has a path; type load_flow" in refused(tmp_path / "run" / "flow.json", load=load_model)
 
 
 def test_a_bundled_flow_is_no_classifier_and_the_reverse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

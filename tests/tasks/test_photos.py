@@ -264,7 +264,7 @@ def test_channels_and_layers_are_excited(toy: Adapter) -> None:
         ({"photo": torch.zeros(1, 3, 8, 2000)}, "type --size"),
         ({"photo": "nowhere.png"}, "does not exist"),
         ({"terms.content.weight": 1.0}, "which roll, shift and flip would change"),
-        ({"terms.style.weight": 1.0}, "none was given"),
+        ({"terms.style.weight": 1.0}, "needs a style to compare with"),
     ],
 )
 def test_what_cannot_be_is_said_in_one_line(toy: Adapter, options: dict, said: str) -> None:

@@ -63,14 +63,14 @@ def _loaded(name: str, config: str | None, split: str) -> Any:
     try:
         return datasets.load_dataset(name, config, split=split)
     except Exception as error:  # the library, the network and the files of a data set raise exceptions of any class
-        said = shorten(str(error) or type(error).__name__, 200, placeholder=" ...").rstrip(".")
+        reason = shorten(str(error) or type(error).__name__, 200, placeholder=" ...").rstrip(".")
         unreached = isinstance(error, ConnectionError | FileNotFoundError)
         if unreached and not Path(name).expanduser().is_dir():
             raise UserError(
                 f"data 'hub:{name}': {split!r} of {name!r} is neither in the cache {datasets.config.HF_DATASETS_CACHE} "
-                f"nor available from the hub ({said}); type hf download {name} --repo-type dataset on a machine with a "
-                "network, or a local folder in place of hub:"
+                f"nor available from the hub ({reason}); type hf download {name} --repo-type dataset on a machine with "
+                "a network, or a local folder in place of hub:"
             ) from error
         raise UserError(
-            f"data 'hub:{name}' cannot be loaded as {split!r}: {said}; type hub:OWNER/NAME or hub:OWNER/NAME:CONFIG"
+            f"data 'hub:{name}' cannot be loaded as {split!r}: {reason}; type hub:OWNER/NAME or hub:OWNER/NAME:CONFIG"
         ) from error

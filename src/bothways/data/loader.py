@@ -34,7 +34,7 @@ def prefetch(
             try:
                 found = batch(step)
             except Exception as error:
-                raise RunError(_told(error, step)) from error
+                raise RunError(_message(error, step)) from error
             yield found
         return
     loader: DataLoader[Any] = DataLoader(
@@ -67,10 +67,10 @@ def _made(batch: Callable[[int], Any], step: int) -> Any:
     try:
         return batch(step)
     except Exception as error:  # returned as one line, since the loader would send the whole traceback
-        return _told(error, step)
+        return _message(error, step)
 
 
-def _told(error: Exception, step: int) -> str:
+def _message(error: Exception, step: int) -> str:
     return f"the batch of step {step + 1} could not be made: {type(error).__name__}: {' '.join(str(error).split())}"
 
 

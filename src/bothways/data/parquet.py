@@ -59,10 +59,10 @@ def find_shards(folder: Path, split: str) -> list[Path] | None:
 
 def _check_all_there(shards: Sequence[Path]) -> None:
     numbered = [shard for path in shards if (shard := SHARD.fullmatch(path.stem))]
-    wanted = {int(shard["count"]) for shard in numbered}
-    if numbered and (len(wanted) > 1 or len(numbered) < len(shards) or len(shards) != max(wanted)):
+    totals = {int(shard["count"]) for shard in numbered}
+    if numbered and (len(totals) > 1 or len(numbered) < len(shards) or len(shards) != max(totals)):
         raise UserError(
-            f"data {str(shards[0])!r}: {len(shards)} files are there of {max(wanted)}; give the folder with all shards"
+            f"data {str(shards[0])!r}: {len(shards)} files are there of {max(totals)}; give the folder with all shards"
         )
 
 
@@ -89,7 +89,7 @@ def _opened(path: Path) -> Any:
     try:
         return pyarrow.parquet.ParquetFile(path)
     except (OSError, ValueError) as error:
-        raise UserError(f"data {str(path)!r} is not a readable parquet file: {_said(error)}") from error
+        raise UserError(f"data {str(path)!r} is not a readable parquet file: {_reason(error)}") from error
 
 
 def _columns(path: Path, schema: Any) -> Columns:
@@ -111,10 +111,10 @@ def _columns(path: Path, schema: Any) -> Columns:
     return Columns(image, label, tuple(features.get(label, {}).get("names", [])))
 
 
-def _rows(path: Path, columns: Columns, wanted: Sequence[int]) -> Entries:
+def _rows(path: Path, columns: Columns, rows: Sequence[int]) -> Entries:
     """Selected rows of one file, in order."""
     names = [columns.image] + ([columns.label] if columns.label else [])
-    rest, begin = list(reversed(wanted)), 0
+    rest, begin = list(reversed(rows)), 0
     try:
         for batch in _opened(path).iter_batches(ROWS, columns=names):
             while rest and rest[-1] < begin + len(batch):
@@ -128,8 +128,8 @@ def _rows(path: Path, columns: Columns, wanted: Sequence[int]) -> Entries:
             if not rest:
                 return
     except (OSError, ValueError) as error:
-        raise UserError(f"data {str(path)!r} is damaged after row {begin}: {_said(error)}") from error
+        raise UserError(f"data {str(path)!r} is damaged after row {begin}: {_reason(error)}") from error
 
 
-def _said(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     return shorten(str(error), 200, placeholder=" ...")

@@ -155,14 +155,14 @@ class Adapter:
             ) from error
         except (RuntimeError, ValueError, TypeError, AssertionError) as error:
             height, width = image.shape[-2:]
-            said, size = (str(error).strip() or type(error).__name__).splitlines()[0], f"{height}x{width}"
+            reason, size = (str(error).strip() or type(error).__name__).splitlines()[0], f"{height}x{width}"
             if (height, width) != (spec.height, spec.width):
                 raise UserError(
-                    f"model {self.name!r} cannot take {size} pictures ({said}); "
+                    f"model {self.name!r} cannot take {size} pictures ({reason}); "
                     f"its spec has {spec.height}x{spec.width}: leave --size out, or type --size {spec.height}"
                 ) from error
             raise UserError(
-                f"model {self.name!r} fails on RGB pictures (3 channels) of {size}, the size in its spec: {said}; "
+                f"model {self.name!r} fails on RGB pictures (3 channels) of {size}, the size in its spec: {reason}; "
                 "give a module that takes (B,3,H,W), and correct ModelSpec.size"
             ) from error
         if not isinstance(result, Tensor) or result.ndim < 2:

@@ -108,9 +108,9 @@ def check_flow(flow: Flow) -> Flow:
     except (UserError, RunError):
         raise
     except (RuntimeError, ValueError, TypeError, AssertionError) as error:
-        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
-            f"flow {flow.name!r} fails on x {tuple(x.shape)} and time (1,), the shapes of its spec: {said}; "
+            f"flow {flow.name!r} fails on x {tuple(x.shape)} and time (1,), the shapes of its spec: {reason}; "
             'give a module of (x, time), and correct ModelSpec.size or channel_order ("grey" for one channel)'
         ) from error
     return flow

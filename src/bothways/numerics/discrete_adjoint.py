@@ -142,10 +142,10 @@ class _Record:
         self.tail.append((inputs, outputs))
         self.versions = [leaf._version for leaf in self.leaves]
 
-    def run_again(self, piece: _Piece, state: State, wanted: Sequence[bool]) -> tuple[State, State]:
+    def run_again(self, piece: _Piece, state: State, needs_grad: Sequence[bool]) -> tuple[State, State]:
         """Recompute a piece with its graph and its random numbers -> (inputs, outputs)."""
         _set_random(piece.random, state)
-        inputs = tuple(x.requires_grad_(want) for x, want in zip(_detached(state), wanted, strict=True))
+        inputs = tuple(x.requires_grad_(need) for x, need in zip(_detached(state), needs_grad, strict=True))
         with torch.enable_grad():
             outputs = _last(self.v, inputs, piece.times, self.solver)
         if _others(leaves_of(outputs), [*inputs, *self.leaves]):
@@ -159,13 +159,13 @@ class _Record:
         """Vector-Jacobian product of a piece: gradients at its outputs -> those at its inputs, then at the leaves."""
         known = [(x, g) for x, g in zip(outputs, gradients, strict=True) if x.requires_grad and g is not None]
         places = [*inputs, *self.leaves]
-        asked = [x for x in places if x.requires_grad]
-        if not known or not asked:
+        targets = [x for x in places if x.requires_grad]
+        if not known or not targets:
             return [None] * len(places)
         roots, pushed = zip(*known, strict=True)
         # retain_graph: a tensor that v captured from before the walk is traversed again by the next piece
-        found = iter(torch.autograd.grad(roots, asked, pushed, retain_graph=True, allow_unused=True))
-        return [next(found) if x.requires_grad else None for x in places]
+        results = iter(torch.autograd.grad(roots, targets, pushed, retain_graph=True, allow_unused=True))
+        return [next(results) if x.requires_grad else None for x in places]
 
 
 class _Steps(torch.autograd.Function):
@@ -192,9 +192,9 @@ class _Steps(torch.autograd.Function):
             stack.enter_context(torch.autocast(**ctx.autocast))
             for place in range(last, -1, -1):
                 state = saved[place * width : (place + 1) * width]
-                wanted = ctx.needs_input_grad[2 : 2 + width] if place == 0 else [True] * width
+                needs_grad = ctx.needs_input_grad[2 : 2 + width] if place == 0 else [True] * width
                 kept = record.tail.pop() if place == last and record.tail else None
-                inputs, outputs = kept or record.run_again(record.pieces[place], state, wanted)
+                inputs, outputs = kept or record.run_again(record.pieces[place], state, needs_grad)
                 pulled = record.pulled(inputs, outputs, pulled[:width])
                 total.add(pulled[width:])
                 del kept, inputs, outputs  # free this graph before the next one is built

@@ -60,7 +60,7 @@ def linear(train: Tensor, labels: Tensor, test: Tensor, seed: int = 0) -> Linear
         raise UserError("a linear probe needs two classes or more, and the training pictures are of one; give more")
     mean, spread = train.mean(0), train.std(0)
     spread = torch.where(spread > 0, spread, torch.ones_like(spread))
-    z, asked = (train - mean) / spread, ((test - mean) / spread).numpy()
+    z, z_test = (train - mean) / spread, ((test - mean) / spread).numpy()
     order = torch.randperm(len(z), generator=generator(seed, purpose="probe"))
     choosing, fitting = order[: len(z) // HELD_OUT], order[len(z) // HELD_OUT :]
     right = [0.0] * len(L2)
@@ -69,7 +69,7 @@ def linear(train: Tensor, labels: Tensor, test: Tensor, seed: int = 0) -> Linear
             right[place] = float((torch.from_numpy(model.predict(z[choosing].numpy())) == labels[choosing]).sum())
     l2 = L2[right.index(max(right))]
     (fitted,) = _path(z, labels, (l2,))
-    return Linear(torch.from_numpy(fitted.predict(asked)), l2)
+    return Linear(torch.from_numpy(fitted.predict(z_test)), l2)
 
 
 def _path(z: Tensor, labels: Tensor, l2s: tuple[float, ...]) -> Any:

@@ -274,8 +274,8 @@ def _by_torchdiffeq(v: VectorField, x: Tensor, start: float, end: float, how: Wa
         else:
             result = odeint(field, x, times.to(x.device), **options)[-1]
     except AssertionError as error:  # torchdiffeq asserts on step underflow and on values that are not finite
-        said = str(error).splitlines()[0][:80] if str(error) else "it stopped"
-        raise RunError(f"solver {how.name!r}: {said}; raise rtol and atol, or type dtype=torch.float64") from error
+        reason = str(error).splitlines()[0][:80] if str(error) else "it stopped"
+        raise RunError(f"solver {how.name!r}: {reason}; raise rtol and atol, or type dtype=torch.float64") from error
     if exact and result.requires_grad:
         raise refusal
     return result

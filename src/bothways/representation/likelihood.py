@@ -205,8 +205,8 @@ def _adaptive(field: _Augmented, state: Tensor, how: Integration) -> Tensor:
     try:
         return odeint(lambda t, z: field(z, t.expand(len(z))), state, times, method=solver.method, **tolerance)[-1]
     except AssertionError as error:  # torchdiffeq asserts on step underflow and on values that are not finite
-        said = str(error).splitlines()[0][:80] if str(error) else "it stopped"
-        raise RunError(f"solver {how.name!r}: {said}; raise the tolerance ({how.tolerance:g})") from error
+        reason = str(error).splitlines()[0][:80] if str(error) else "it stopped"
+        raise RunError(f"solver {how.name!r}: {reason}; raise the tolerance ({how.tolerance:g})") from error
 
 
 def bits_per_dim(

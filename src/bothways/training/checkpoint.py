@@ -113,8 +113,8 @@ class Training:
         try:
             self.state.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
         except Exception as error:  # torch raises exceptions of many classes for other files
-            said = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise UserError(f"{path} cannot be loaded ({said}); type --overwrite to start again") from error
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise UserError(f"{path} cannot be loaded ({reason}); type --overwrite to start again") from error
         self.saved = self.state.step
 
     def save(self) -> None:
@@ -145,7 +145,7 @@ class Training:
         except Exception as error:
             # OutOfMemoryError can come from any torch call
             if isinstance(error, (RunError, torch.OutOfMemoryError)) or "DataLoader worker" in str(error):
-                raise RunError(self._told(error)) from error
+                raise RunError(self._message(error)) from error
             raise
         finally:
             facts["step"] = self.state.step
@@ -192,7 +192,7 @@ class Training:
                 self.along.add(frame.step)
             self.save()
 
-    def _told(self, error: Exception) -> str:
+    def _message(self, error: Exception) -> str:
         text = str(error).splitlines()[0].strip() if str(error) else type(error).__name__
         if isinstance(error, torch.OutOfMemoryError):
             text = f"out of memory with {self.fit.batch} pictures per step; type a smaller --batch"

@@ -55,18 +55,18 @@ class Processes:
 
     def on_first(self, make: Callable[[], None]) -> None:
         """Run a function in the main process only; its UserError is raised in all."""
-        said = ""
+        reason = ""
         if self.first:
             try:
                 make()
             except UserError as error:
-                said = str(error)
+                reason = str(error)
         if self.accelerator is not None:
             from accelerate.utils import broadcast_object_list
 
-            said = broadcast_object_list([said])[0]
-        if said:
-            raise UserError(said)
+            reason = broadcast_object_list([reason])[0]
+        if reason:
+            raise UserError(reason)
 
     def end(self) -> None:
         """End the distributed training."""

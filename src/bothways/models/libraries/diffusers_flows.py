@@ -89,9 +89,9 @@ def _fetched(name: str) -> FilePath:
     """Download the needed files of a repository -> its folder in the hub's cache."""
     from huggingface_hub import snapshot_download
 
-    wanted = [CONFIG, WEIGHTS, SCHEDULER, *PIPELINE]
+    patterns = [CONFIG, WEIGHTS, SCHEDULER, *PIPELINE]
     with reading("diffusers", name, CONFIG):
-        return FilePath(snapshot_download(name, allow_patterns=wanted))
+        return FilePath(snapshot_download(name, allow_patterns=patterns))
 
 
 def _check_network(name: str, config: dict[str, Any], parts: dict[str, Any]) -> None:

@@ -84,7 +84,7 @@ def library(scheme: str) -> Any:
             raise UserError(
                 f"the {kind.noun}'s address needs {kind.package}, which is not installed; type {kind.install}"
             ) from error
-        raise UserError(_torchvision() or f"{kind.package} cannot be imported: {_said(error)}") from error
+        raise UserError(_torchvision() or f"{kind.package} cannot be imported: {_reason(error)}") from error
 
 
 @contextmanager
@@ -123,12 +123,12 @@ def _line(scheme: str, name: str, file: str, error: Exception) -> str:
     if Path(name).is_dir() and not (Path(name) / file).exists():
         return f"{what}: no {file} in the folder {name}; give a folder saved by {_kind(scheme).package}"
     if Path(name).is_dir() or not isinstance(error.__cause__ or error.__context__ or error, OSError):
-        return _torchvision() or f"{what} cannot be loaded ({file}; {type(error).__name__}: {_said(error)})"
+        return _torchvision() or f"{what} cannot be loaded ({file}; {type(error).__name__}: {_reason(error)})"
     from huggingface_hub.constants import HF_HUB_CACHE
 
     return (
         f"{what}: {file} of {name!r} is neither in the cache {HF_HUB_CACHE} nor available from the hub "
-        f"({_said(error)}); type hf download {name} on a machine with a network, or {scheme}:FOLDER for a local folder"
+        f"({_reason(error)}); type hf download {name} with a network, or {scheme}:FOLDER for a local folder"
     )
 
 
@@ -141,11 +141,11 @@ def _torchvision() -> str:
     except Exception as error:
         version = metadata.version("torchvision")
         return (
-            f"torchvision {version} does not fit torch {torch.__version__} ({_said(error)}); "
+            f"torchvision {version} does not fit torch {torch.__version__} ({_reason(error)}); "
             "type pip install --force-reinstall torch torchvision, both of one release and from one index"
         )
     return ""
 
 
-def _said(error: BaseException) -> str:
+def _reason(error: BaseException) -> str:
     return shorten((str(error).strip() or type(error).__name__).splitlines()[0].rstrip("."), 160, placeholder=" ...")

@@ -40,9 +40,9 @@ def from_torchcfm(name: str) -> Loaded:
     shapes = [key for key, own in keys.items() if key in found and found[key].numel() != expected[own].numel()]
     if missing or extra or shapes:
         parts = (("missing", missing), ("not in it", extra), ("of another shape", shapes))
-        said = "; ".join(f"{what}: {', '.join(odd[:3])}" for what, odd in parts if odd)
+        reason = "; ".join(f"{what}: {', '.join(odd[:3])}" for what, odd in parts if odd)
         raise UserError(
-            f"flow 'torchcfm:{name}' is not {SIZE}, the network of torchcfm's CIFAR-10 example ({said}); "
+            f"flow 'torchcfm:{name}' is not {SIZE}, the network of torchcfm's CIFAR-10 example ({reason}); "
             "build yours in PATH.py:FUNCTION"
         )
     # their attention projections are 1-d convolutions of width one: the same weights with one more dimension
@@ -59,9 +59,9 @@ def _weights(path: Path) -> dict[str, Tensor]:
     try:
         held: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged or unsafe files raise exceptions of any class
-        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
-            f"flow 'torchcfm:{path}' cannot be read by torch.load(weights_only=True): {said}; "
+            f"flow 'torchcfm:{path}' cannot be read by torch.load(weights_only=True): {reason}; "
             "type a checkpoint of torchcfm's CIFAR-10 example"
         ) from error
     found = held.get(AVERAGED) if isinstance(held, dict) else None

@@ -100,9 +100,9 @@ def _in_one_line(loss: Loss, image: Tensor, engine: str) -> Iterator[None]:
         with torch.no_grad():
             loss.read({}, image[:1, None])
         advice = "chunk=1" if engine == "difference" else 'engine="difference"'
-        said = (str(cause).strip() or type(cause).__name__).splitlines()[0]
+        reason = (str(cause).strip() or type(cause).__name__).splitlines()[0]
         raise UserError(
-            f"dsf: engine={engine!r} cannot differentiate model {loss.model.name!r} ({said}); type {advice}"
+            f"dsf: engine={engine!r} cannot differentiate model {loss.model.name!r} ({reason}); type {advice}"
         ) from error
 
 

@@ -114,8 +114,8 @@ def direction(model: VisionModel, layer: str, targets: Tensor, name: str = "dire
 
     def measure(seen: Activations, pictures: int) -> Tensor:
         found = vectors(seen[layer], layer)
-        wanted = _for_copies(targets.expand(pictures, -1), found)
-        return per_picture(torch.cosine_similarity(found, wanted, dim=1), pictures)
+        target_rows = _for_copies(targets.expand(pictures, -1), found)
+        return per_picture(torch.cosine_similarity(found, target_rows, dim=1), pictures)
 
     return Term(name, measure, model, (layer,))
 
@@ -128,8 +128,8 @@ def content(model: VisionModel, layer: str, targets: Tensor) -> Term:
 
     def measure(seen: Activations, pictures: int) -> Tensor:
         found = seen[layer]
-        wanted = _for_copies(targets, found)
-        far = (found - wanted).square().flatten(1).sum(1) / (wanted.square().flatten(1).sum(1) + SMALL)
+        target_rows = _for_copies(targets, found)
+        far = (found - target_rows).square().flatten(1).sum(1) / (target_rows.square().flatten(1).sum(1) + SMALL)
         return -per_picture(far, pictures)
 
     return Term("content", measure, model, (layer,))
@@ -142,10 +142,10 @@ def style(model: VisionModel, targets: Mapping[str, Tensor]) -> Term:
         total = []
         for layer, target in targets.items():
             mean, log_std = channel_statistics(seen[layer])
-            wanted = _for_copies(target.expand(pictures, -1), mean)
-            mean_wanted, log_wanted = wanted.chunk(2, dim=1)
-            moved = (mean - mean_wanted) * (-log_wanted).exp()
-            total.append((moved.square() + (log_std - log_wanted).square()).mean(1) / 2)
+            target_rows = _for_copies(target.expand(pictures, -1), mean)
+            target_mean, target_log = target_rows.chunk(2, dim=1)
+            moved = (mean - target_mean) * (-target_log).exp()
+            total.append((moved.square() + (log_std - target_log).square()).mean(1) / 2)
         return -per_picture(torch.stack(total).mean(0), pictures)
 
     return Term("style", measure, model, tuple(targets))
