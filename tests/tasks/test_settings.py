@@ -11,7 +11,7 @@ import pytest
 
 from bothways import UserError, registry
 from bothways.cli.wording import described
-from bothways.configs import leaves, placed, spoken_changes
+from bothways.configs import leaves, nested, parsed_changes
 from bothways.runs.citations import PAPERS, reference_of
 from bothways.synthesis.parameterizations import canvas_settings
 from bothways.synthesis.views import view_of
@@ -200,15 +200,15 @@ def test_unknown_names_bring_the_nearest() -> None:
 
 def test_changes_as_they_are_typed() -> None:
     pairs = ["rms=0.02", "canvas.levels=1,2,4", "views.flip.chance=0.5"]
-    config = drawing(**spoken_changes(GenerateConfig, pairs))
+    config = drawing(**parsed_changes(GenerateConfig, pairs))
     assert config.ascent.rms == 0.02
     assert canvas_settings("stack", config.canvas.own).levels == [1, 2, 4]
-    assert placed(GenerateConfig, {"jitter": 3}) == {"views": {"roll": {"reach": 3}}}
-    assert "NAME=VALUE" in refused(spoken_changes, GenerateConfig, ["rms"])
-    assert "ascent.rms" in refused(spoken_changes, GenerateConfig, ["rm=1"])
-    assert "--recipe das" in refused(spoken_changes, GenerateConfig, ["recipe=das"])
+    assert nested(GenerateConfig, {"jitter": 3}) == {"views": {"roll": {"reach": 3}}}
+    assert "NAME=VALUE" in refused(parsed_changes, GenerateConfig, ["rms"])
+    assert "ascent.rms" in refused(parsed_changes, GenerateConfig, ["rm=1"])
+    assert "--recipe das" in refused(parsed_changes, GenerateConfig, ["recipe=das"])
     for name in ("out", "overwrite", "="):
-        assert "no setting" in refused(spoken_changes, GenerateConfig, [f"{name}=1"])
+        assert "no setting" in refused(parsed_changes, GenerateConfig, [f"{name}=1"])
     assert "levels" in refused(canvas_settings, "stack", {"levels": ["1", "two"]})
 
 

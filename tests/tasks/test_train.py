@@ -262,7 +262,7 @@ def test_bad_data_is_refused(place: Path, tmp_path: Path) -> None:
     write_pictures(data / "test.parquet", 1)
     refused("metadata", recipe, str(data), tmp_path / "out")
     (data / "train.parquet").write_bytes(b"PAR1")
-    refused("not a parquet file", recipe, str(data), tmp_path / "out")
+    refused("not a readable parquet file", recipe, str(data), tmp_path / "out")
 
 
 def test_a_bad_out_is_refused(place: Path, trained: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from typer.models import CommandInfo
 from bothways import registry
 from bothways.cli.flags import flags_of, parameters_of
 from bothways.cli.wording import help_of
-from bothways.configs import Config, leaves, spoken_changes, told
+from bothways.configs import Config, leaves, option_of, parsed_changes
 from bothways.types import UserError
 
 HELP_FLAGS = {"help_option_names": ["-h", "--help"]}
@@ -66,7 +66,7 @@ def command_of(task: str) -> Any:
 def _unless(config: type[Config]) -> dict[str, list[str]]:
     """{a positional argument that may be left out: the flags that must then all be there}."""
     flags = flags_of(config)
-    fields = ((name, told(field, "unless") or ()) for name, field in config.model_fields.items())
+    fields = ((name, option_of(field, "unless") or ()) for name, field in config.model_fields.items())
     return {name: [flags[(other,)][0] for other in others] for name, others in fields if others}
 
 
@@ -101,7 +101,7 @@ def _given(task: str, config: type[Config], typed: dict[str, Any]) -> Given:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not config.processes:
         raise UserError(f"bothways {task} is for one process; type it without torchrun")
     run = {key: typed.pop(key) for key in ("out", "overwrite", "resume", "dry_run", "as_json") if key in typed}
-    changes = spoken_changes(config, typed.pop("set_", None) or [])
+    changes = parsed_changes(config, typed.pop("set_", None) or [])
     values = {".".join(name.split("__")): _value(value) for name, value in typed.items()} | changes
     if (config.writes or config.reports or config.file) and run.get("out") is None:
         run["out"] = Path(config.file or f"runs/{task}")

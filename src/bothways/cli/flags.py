@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 
 from bothways import registry
 from bothways.cli.wording import choices_of, default_of, described, escaped, recipe_values
-from bothways.configs import Config, Shortcut, bare, kind_of, leaves, told
+from bothways.configs import Config, Shortcut, bare, kind_of, leaves, option_of
 from bothways.tasks.recipes import recipes
 
 Place = tuple[str, ...]
@@ -22,7 +22,7 @@ MORE = "Other settings"
 def parameters_of(config: type[Config]) -> list[Parameter]:
     """Positional arguments first, then what is common, then the rest by its table."""
     flags = flags_of(config)
-    ranked = sorted(_typed_fields(config), key=lambda both: (not told(both[1], "argument"), not _first(both[1])))
+    ranked = sorted(_typed_fields(config), key=lambda both: (not option_of(both[1], "argument"), not _first(both[1])))
     own = [_parameter(config, place, field, flags.get(place, ())) for place, field in ranked]
     return own + [_shortcut(config, name, short) for name, short in _shortcuts(config).items()]
 
@@ -34,8 +34,8 @@ def flags_of(config: type[Config]) -> dict[Place, tuple[str, ...]]:
     name that stands in several tables is the flag of the outermost; the others say their table, ``--fit-steps``.
     """
     found: dict[Place, tuple[str, ...]] = {}
-    fields = [(place, field) for place, field in _typed_fields(config) if not told(field, "argument")]
-    taken = {flag for _, field in fields for flag in told(field, "flags") or ()}
+    fields = [(place, field) for place, field in _typed_fields(config) if not option_of(field, "argument")]
+    taken = {flag for _, field in fields for flag in option_of(field, "flags") or ()}
     taken |= {f"--{name}" for name in _shortcuts(config)}
     for place, field in sorted(fields, key=lambda both: len(both[0])):
         chosen_here = len(place) > 1 and place[-1] == "kind" and kind_of(field)
@@ -43,17 +43,17 @@ def flags_of(config: type[Config]) -> dict[Place, tuple[str, ...]]:
         short, long = (f"--{name.replace('_', '-')}" for name in (last, "-".join(place)))
         flag = long if short in taken else short
         taken.add(flag)
-        own = tuple(told(field, "flags") or ())
+        own = tuple(option_of(field, "flags") or ())
         found[place] = own or ((f"{flag}/--no-{flag[2:]}",) if _negates(config, place, field) else (flag,))
     return found
 
 
 def _typed_fields(config: type[Config]) -> list[tuple[Place, FieldInfo]]:
-    return [(place, field) for place, field in leaves(config) if not told(field, "live") and typed_as(field)]
+    return [(place, field) for place, field in leaves(config) if not option_of(field, "live") and typed_as(field)]
 
 
 def _first(field: FieldInfo) -> bool:
-    return bool(told(field, "common")) or field.is_required()
+    return bool(option_of(field, "common")) or field.is_required()
 
 
 def _negates(config: type[Config], place: Place, field: FieldInfo) -> bool:
@@ -63,8 +63,8 @@ def _negates(config: type[Config], place: Place, field: FieldInfo) -> bool:
 
 def _parameter(config: type[Config], place: Place, field: FieldInfo, flags: tuple[str, ...]) -> Parameter:
     text, needed = escaped(described(config, place, field)), field.is_required()
-    metavar = told(field, "metavar") or None
-    if told(field, "argument"):
+    metavar = option_of(field, "metavar") or None
+    if option_of(field, "argument"):
         note: Any = typer.Argument(help=text, show_default=False, metavar=metavar)
     else:
         table = MORE if len(place) == 1 else place[0].capitalize()

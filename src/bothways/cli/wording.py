@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from bothways import registry
-from bothways.configs import Config, bare, kind_of, told
+from bothways.configs import Config, bare, kind_of, option_of
 from bothways.tasks.recipes import read_recipe, recipes
 
 
@@ -54,10 +54,10 @@ def described(config: type[Config], place: tuple[str, ...], field: FieldInfo) ->
         text += "" if listed else f": {', '.join(choices)}, or PATH.py:NAME"
     elif any(choice not in text for choice in choices):
         text += f": {', '.join(choices)}"
-    if field.is_required() or told(field, "argument"):
+    if field.is_required() or option_of(field, "argument"):
         return text + "."
     default = default_of(config, place, field)
-    if told(field, "common") and ":" in default:  # the first screen has no room for every recipe's
+    if option_of(field, "common") and ":" in default:  # the first screen has no room for every recipe's
         default = "the recipe's"
     return f"{text}. [default: {default}]" if default != "none" else f"{text}."
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bothways import registry
-from bothways.configs import Config, leaves, spoken_changes, told
+from bothways.configs import Config, leaves, option_of, parsed_changes
 from bothways.numerics.draws import picture_seed
 from bothways.tasks.generate.drawing import Drawing
 from bothways.tasks.photos.config import PhotoConfig
@@ -74,7 +74,7 @@ def photo_tasks() -> dict[str, str]:
 def takes(task: str, name: str) -> bool:
     """Whether a task on a photo is told of this setting: it is no leftover of the tasks beside it."""
     config = config_of(task)
-    typed = not told(config.model_fields[name], "live")
+    typed = not option_of(config.model_fields[name], "live")
     return typed and (name != "classes" or "classes" in config.positional or takes(task, "mask"))
 
 
@@ -124,7 +124,7 @@ def _checked(
 def read_changes(task: str, text: str | None) -> dict[str, Any]:
     """Lines of NAME=VALUE -> settings by name. Raises UserError."""
     pairs = [[part.strip() for part in line.partition("=")] for line in read_lines(text)]
-    spoken = spoken_changes(config_of(task), ["".join(pair) for pair in pairs])
+    spoken = parsed_changes(config_of(task), ["".join(pair) for pair in pairs])
     if "seed" in spoken:
         raise UserError("the seed has a field of its own; leave it out of the other settings")
     return spoken

@@ -37,7 +37,7 @@ class TrainingWork(Work):
     @final
     def measures(self) -> dict[str, Any]:
         found: dict[str, Any] = {}
-        self.training.processes.by_the_first(lambda: found.update(self.measured()))
+        self.training.processes.on_first(lambda: found.update(self.measured()))
         return found
 
     @abstractmethod

@@ -9,7 +9,7 @@ from pydantic import model_validator
 
 from bothways.configs import Config, Live, Shortcut, chosen, merged, setting
 from bothways.registry import register
-from bothways.training.config import FitConfig, FlowHoldoutConfig, RunConfig, one_of
+from bothways.training.config import FitConfig, FlowHoldoutConfig, RunConfig, drop_alternative
 from bothways.types import UserError
 
 DEFAULT = "prg-small"
@@ -148,7 +148,7 @@ class FinetuneConfig(Config):
     @classmethod
     def merged(cls, recipe: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
         """What is given replaces what the recipe has, and what of the recipe no longer fits is left out."""
-        recipe = one_of(recipe, changes, "fit", "steps", "epochs")
+        recipe = drop_alternative(recipe, changes, "fit", "steps", "epochs")
         if "batch" in changes.get("fit", {}):
             changes = merged({"fit": {"strict_batch": True}}, changes)
         whole = merged(recipe, changes)

@@ -38,7 +38,7 @@ from bothways.tasks.finetune.plan import Finetuning, plan_of
 from bothways.tasks.finetune.result import Finetuned, FinetuneMeasures
 from bothways.tasks.training import TrainingWork, weights_of
 from bothways.tasks.work import Grid, Where
-from bothways.training.along import losses_of, measured_along
+from bothways.training.along import held_out_measures, losses_of
 from bothways.training.checkpoint import Training
 from bothways.training.fit import FitState
 
@@ -76,7 +76,7 @@ class FinetuneWork(TrainingWork):
         )  # fmt: skip
 
     def trained(self) -> Finetuned:
-        return Finetuned(self._kept(), self.training.made, self.training.folder)
+        return Finetuned(self._kept(), self.training.recorded_frames, self.training.folder)
 
     def plan(self) -> str:
         return self.planned.line()
@@ -119,7 +119,7 @@ def _along(planned: Finetuning, state: FitState) -> dict[str, Any]:
     assert isinstance(classifier, FlowClassifier)
     assert isinstance(classifier.flow, Flow)
     few = planned.held.subset(torch.arange(planned.config.holdout.information))
-    return measured_along(classifier.flow, few.images, _losses(planned, classifier.flow, few))
+    return held_out_measures(classifier.flow, few.images, _losses(planned, classifier.flow, few))
 
 
 def _losses(planned: Finetuning, flow: Flow, held: ImageSet) -> torch.Tensor:

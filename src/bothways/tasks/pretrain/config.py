@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from bothways.configs import Config, Live, chosen, merged, setting
 from bothways.registry import register
-from bothways.training.config import AugmentationConfig, FitConfig, FlowHoldoutConfig, RunConfig, one_of
+from bothways.training.config import AugmentationConfig, FitConfig, FlowHoldoutConfig, RunConfig, drop_alternative
 
 DEFAULT = "otcfm"
 
@@ -66,5 +66,5 @@ class PretrainConfig(Config):
     @classmethod
     def merged(cls, recipe: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
         """Of steps and epochs, and of net and network, what is given replaces what the recipe has."""
-        recipe = one_of(recipe, changes, "fit", "steps", "epochs")
-        return merged(one_of(recipe, changes, "", "net", "network"), changes)
+        recipe = drop_alternative(recipe, changes, "fit", "steps", "epochs")
+        return merged(drop_alternative(recipe, changes, "", "net", "network"), changes)

@@ -35,7 +35,7 @@ from bothways.tasks.pretrain.plan import Pretraining, plan_of
 from bothways.tasks.pretrain.result import Pretrained, PretrainMeasures
 from bothways.tasks.training import TrainingWork, weights_of
 from bothways.tasks.work import Grid, Where
-from bothways.training.along import losses_of, measured_along
+from bothways.training.along import held_out_measures, losses_of
 from bothways.training.checkpoint import Training
 from bothways.training.fit import FitState
 
@@ -83,7 +83,7 @@ class PretrainWork(TrainingWork):
         return {"flow": facts, "citations": flow_citations(path=config.path, coupling=config.coupling)}
 
     def trained(self) -> Pretrained:
-        return Pretrained(self.flow, self.training.made, self.training.folder)
+        return Pretrained(self.flow, self.training.recorded_frames, self.training.folder)
 
     def plan(self) -> str:
         return self.planned.line()
@@ -125,7 +125,7 @@ def _along(planned: Pretraining, state: FitState) -> dict[str, Any]:
     flow = state.result.eval()
     assert isinstance(flow, Flow)
     few = planned.held.subset(torch.arange(planned.config.holdout.information))
-    return measured_along(flow, few.images, held_losses(planned, flow, few))
+    return held_out_measures(flow, few.images, held_losses(planned, flow, few))
 
 
 @torch.no_grad()

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from bothways.configs import Config, Live, merged, setting
 from bothways.registry import register
-from bothways.training.config import AugmentationConfig, FitConfig, HoldoutConfig, RunConfig, one_of
+from bothways.training.config import AugmentationConfig, FitConfig, HoldoutConfig, RunConfig, drop_alternative
 
 
 class SmoothingConfig(Config):
@@ -50,4 +50,4 @@ class TrainConfig(Config):
     @classmethod
     def merged(cls, recipe: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
         """Of steps and epochs, what is given replaces what the recipe has."""
-        return merged(one_of(recipe, changes, "fit", "steps", "epochs"), changes)
+        return merged(drop_alternative(recipe, changes, "fit", "steps", "epochs"), changes)

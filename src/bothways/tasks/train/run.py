@@ -77,7 +77,7 @@ class TrainWork(TrainingWork):
     def trained(self) -> Trained:
         folder = self.training.folder
         card = json.loads((folder.path / f"{self.planned.name}.json").read_text())
-        return Trained(self.model, card, self.training.made, folder)
+        return Trained(self.model, card, self.training.recorded_frames, folder)
 
     def plan(self) -> str:
         fit, planned = self.planned.config.fit, self.planned
