@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from bothways.configs import Config, chosen, setting
+from bothways.configs import Config, chosen, merged, setting
 from bothways.types import UserError
 
 
@@ -88,6 +88,17 @@ class AugmentationConfig(Config):
     noise: float = setting(0.0, "share of the pictures that noise is put on")
     noise_level: float = setting(0.1, "largest standard deviation of that noise")
     erase: int = setting(0, "side of a grey square in pixels, 0 for none")
+
+
+class TrainingConfig(Config):
+    """What the settings of all tasks that train have in common."""
+
+    writes: ClassVar[bool] = True
+
+    @classmethod
+    def merged(cls, recipe: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+        """Of steps and epochs, what is given replaces what the recipe has."""
+        return merged(one_of(recipe, changes, "fit", "steps", "epochs"), changes)
 
 
 def one_of(recipe: Mapping[str, Any], changes: Mapping[str, Any], table: str, one: str, other: str) -> dict[str, Any]:
