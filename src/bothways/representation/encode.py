@@ -119,23 +119,22 @@ def encode(
     solver: str | Solver | Adaptive = "euler",
     gradient: str = "exact",
     *,
-    keep: int = KEEP,
-    dtype: torch.dtype | None = None,
     batch: int | None = None,
-    rtol: float = 1e-5,
-    atol: float = 1e-5,
     whole: bool = False,
+    **options: Any,
 ) -> Any:
     """Pictures walked from t = 1 to t = 1 - depth: x(1 - depth) where x(1) = flow.code(images), in the flow's units.
 
     flow: a ``types.Flow``, whose images are (B,3,H,W) in [0,1]; or any velocity v(x, t), whose images are the state as
-    they are, (B,...). The other options are those of ``Walk``. batch: how many pictures are walked at once where no
-    gradient is needed (64 where None); where one is, all are. whole: the whole state instead of its first tensor, to be
-    given to ``decode`` with the same depth and steps: by reversible Heun that round trip is exact but for rounding.
+    they are, (B,...). ``bothways.encode`` and ``bothways.decode`` take what ``load_flow`` does too: a run, an address.
+    depth: 0 the picture, 1 noise. steps, solver, gradient, keep, dtype, rtol, atol: as ``Walk`` has them.
+    batch: how many pictures are walked at once where no gradient is needed (64 where None); where one is, all are.
+    whole: the whole state instead of its first tensor, to be given to ``decode`` with the same depth and steps: by
+    reversible Heun that round trip is exact but for rounding.
 
     Raises UserError for a depth outside [0,1], pictures of another shape, and as ``Walk`` and ``walk_state`` do.
     """
-    how = Walk(steps, solver, gradient, keep, dtype, rtol, atol)
+    how = Walk(steps, solver, gradient, **options)
     if isinstance(flow, Flow):
         if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
             raise UserError(
@@ -154,18 +153,15 @@ def decode(
     solver: str | Solver | Adaptive = "euler",
     gradient: str = "exact",
     *,
-    keep: int = KEEP,
-    dtype: torch.dtype | None = None,
     batch: int | None = None,
-    rtol: float = 1e-5,
-    atol: float = 1e-5,
+    **options: Any,
 ) -> Tensor:
     """What ``encode`` gave, walked back from t = 1 - depth to t = 1.
 
     Of a ``types.Flow`` the pictures flow.picture(x(1)), (B,3,H,W), not clamped; of any other velocity x(1).
     walked: (B,...) at that depth, noise at depth 1; or the whole state. The options and errors are those of ``encode``.
     """
-    how = Walk(steps, solver, gradient, keep, dtype, rtol, atol)
+    how = Walk(steps, solver, gradient, **options)
     state = (walked,) if isinstance(walked, Tensor) else tuple(walked)
     x = _in_parts(flow, state, 1.0 - _checked(depth), 1.0, how, batch)[0]
     return flow.picture(x) if isinstance(flow, Flow) else x
