@@ -41,6 +41,7 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
 
     recipe_task: ClassVar[str] = ""
+    own_recipe: ClassVar[str] = ""  # the one that does where none is named
     shortcuts: ClassVar[Mapping[str, Shortcut]] = {}
     positional: ClassVar[tuple[str, ...]] = ()
     listed_kinds: ClassVar[Mapping[str, str]] = {}
@@ -52,7 +53,7 @@ class Config(BaseModel):
     @classmethod
     def default_recipe(cls, given: Mapping[str, Any]) -> str:
         """Name of the default recipe. given: the values set by the caller."""
-        return ""
+        return cls.own_recipe
 
     @classmethod
     def merged(cls, recipe: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

@@ -117,23 +117,22 @@ def encode(
     solver: str | Solver | Adaptive = "euler",
     gradient: str = "exact",
     *,
-    keep: int = KEEP,
-    dtype: torch.dtype | None = None,
     batch: int | None = None,
-    rtol: float = 1e-5,
-    atol: float = 1e-5,
     full_state: bool = False,
+    **options: Any,
 ) -> Any:
     """Encode images: integrate x(1) = flow.code(images) to x(1 - depth), in the flow's units.
 
     flow: a ``types.Flow``, with images (B,3,H,W) in [0,1]; or any velocity v(x, t), with images (B,...) as its state.
-    The other options are those of ``Walk``. batch: pictures per pass where no gradient is needed (64 if None); with
-    gradients all are walked together. full_state: return the whole solver state instead of x, for ``decode`` with the
-    same depth and steps: with reversible Heun that round trip is exact but for rounding.
+    ``bothways.encode`` and ``bothways.decode`` also take the address of a flow, or a run folder.
+    depth: 0 the image, 1 noise. steps, solver, gradient, keep, dtype, rtol, atol: those of ``Walk``. batch: images per
+    pass where no gradient is needed (64 if None); with gradients all are walked together. full_state: return the whole
+    solver state instead of x, for ``decode`` with the same depth and steps: with reversible Heun that round trip is
+    exact but for rounding.
 
     Raises UserError for a depth outside [0,1], images of another shape, and as ``Walk`` and ``walk_state`` do.
     """
-    how = Walk(steps, solver, gradient, keep, dtype, rtol, atol)
+    how = Walk(steps, solver, gradient, **options)
     if isinstance(flow, Flow):
         if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
             raise UserError(
@@ -152,18 +151,15 @@ def decode(
     solver: str | Solver | Adaptive = "euler",
     gradient: str = "exact",
     *,
-    keep: int = KEEP,
-    dtype: torch.dtype | None = None,
     batch: int | None = None,
-    rtol: float = 1e-5,
-    atol: float = 1e-5,
+    **options: Any,
 ) -> Tensor:
     """Decode: integrate an encoded state from t = 1 - depth to t = 1.
 
     Returns images flow.picture(x(1)), (B,3,H,W), not clamped, for a ``types.Flow``; x(1) for any other velocity.
     encoded: (B,...) at that depth, noise at depth 1; or the whole state. Options and errors are those of ``encode``.
     """
-    how = Walk(steps, solver, gradient, keep, dtype, rtol, atol)
+    how = Walk(steps, solver, gradient, **options)
     state = (encoded,) if isinstance(encoded, Tensor) else tuple(encoded)
     x = _in_parts(flow, state, 1.0 - _checked(depth), 1.0, how, batch)[0]
     return flow.picture(x) if isinstance(flow, Flow) else x

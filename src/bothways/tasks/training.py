@@ -8,7 +8,9 @@ from typing import Any, final
 
 from torch import Tensor, nn
 
-from bothways.tasks.work import Work
+from bothways.runs.experiment import Experiment
+from bothways.runs.files import write_json
+from bothways.tasks.work import Where, Work
 from bothways.training.checkpoint import Training
 from bothways.types import Frame
 
@@ -53,6 +55,14 @@ class TrainingWork(Work):
     @abstractmethod
     def trained(self) -> Any:
         """What a caller in Python gets."""
+
+
+def begin_with_card(task: str, training: Training, planned: Any, own: tuple[str, str], where: Where) -> Experiment:
+    """Begin the run of a training. own: the names of its card, which is written now, and of its weights."""
+    experiment = training.begin(task, planned.tables(), own=own, **where.as_options())
+    if experiment.folder is not None and training.processes.first:
+        write_json(experiment.folder.path / own[0], planned.card())
+    return experiment
 
 
 def weights_of(network: nn.Module, *, half: bool = False) -> dict[str, Tensor]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from bothways.configs import Config, chosen, setting
+from bothways.configs import Config, chosen, merged, setting
 from bothways.types import UserError
 
 
@@ -86,6 +86,17 @@ class AugmentationConfig(Config):
     noise: float = setting(0.0, "share of the pictures with Gaussian noise")
     noise_level: float = setting(0.1, "largest standard deviation of that noise")
     erase: int = setting(0, "side of a grey square in pixels, 0 for none")
+
+
+class TrainingConfig(Config):
+    """Settings shared by all tasks that train."""
+
+    writes: ClassVar[bool] = True
+
+    @classmethod
+    def merged(cls, recipe: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+        """Merge changes into a recipe; a changed number of steps replaces epochs, and the other way round."""
+        return merged(drop_alternative(recipe, changes, "fit", "steps", "epochs"), changes)
 
 
 def drop_alternative(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ from bothways.runs import RunFolder
 from bothways.studio import fragments
 from bothways.studio.jobs import Job, Jobs
 from bothways.studio.models import MODEL, about, bundled
-from bothways.studio.pane import QUIET, Pane, build_pane
+from bothways.studio.pane import QUIET, Pane, Render, build_pane
 from bothways.studio.requests import Request, description, draw_request
 from bothways.studio.shelf import Form
 from bothways.tasks.recipes import recipes
@@ -138,16 +139,27 @@ def refilled(form: Form) -> list[Any]:
     return [form.model, classes, text, form.recipe, form.n, form.steps, form.seed, form.data, form.changes]
 
 
-def build_tab(page: gr.Blocks, jobs: Jobs) -> tuple[Fields, Pane]:
-    """Lay the tab out and wire it."""
+def build_drawing(
+    page: gr.Blocks, jobs: Jobs, kind: str, word: str, form: Callable[[], Any], ask: Callable[..., Request],
+    render: Render, js: str | None = None,
+) -> tuple[Any, Pane]:  # fmt: skip
+    """Lay out and wire a form of a drawing with the button that starts it, and the pane beside it.
+
+    word: on the button. js: what the page does to the form's values before they are sent.
+    """
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
-            fields = build_form()
-            draw = gr.Button("Draw", variant="primary", elem_id="generate-start")
+            fields = form()
+            start = gr.Button(word, variant="primary", elem_id=f"{kind}-start")
         with gr.Column(scale=3, min_width=300):
-            pane = build_pane(jobs, "generate", drawn)
+            pane = build_pane(jobs, kind, render)
 
-    pane.wire(page, "generate", fields.seed)
+    pane.wire(page, kind, fields.seed)
     fields.model.input(learned, fields.model, [fields.classes, fields.prompts, fields.trouble], **QUIET)
-    draw.click(lambda *values: pane.start(lambda: ask(*values)), fields.all, pane.parts, **QUIET)
+    start.click(lambda *values: pane.start(lambda: ask(*values)), fields.all, pane.parts, js=js, **QUIET)
     return fields, pane
+
+
+def build_tab(page: gr.Blocks, jobs: Jobs) -> tuple[Fields, Pane]:
+    """Lay the tab out and wire it."""
+    return build_drawing(page, jobs, "generate", "Draw", build_form, ask, drawn)

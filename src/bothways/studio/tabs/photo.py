@@ -14,10 +14,10 @@ from torch import Tensor
 from bothways.runs import PHOTOS, RunFolder, from_png
 from bothways.studio import fragments
 from bothways.studio.jobs import Job, Jobs
-from bothways.studio.pane import QUIET, Pane, build_pane
+from bothways.studio.pane import QUIET, Pane
 from bothways.studio.requests import Request, description, photo_request, photo_tasks, read_box, takes
 from bothways.studio.shelf import Form
-from bothways.studio.tabs.generate import CHANGES_INFO, build_model, build_numbers, described, learned, refilled
+from bothways.studio.tabs.generate import CHANGES_INFO, build_drawing, build_model, build_numbers, described, refilled
 from bothways.studio.uploads import FORMATS, read_mask, read_upload
 from bothways.types import UserError
 
@@ -137,20 +137,11 @@ def loaded(form: Form, folder: RunFolder) -> list[Any]:
 
 def build_tab(page: gr.Blocks, jobs: Jobs) -> tuple[Fields, Pane]:
     """Lay the tab out and wire it."""
-    with gr.Row():
-        with gr.Column(scale=2, min_width=300):
-            fields = build_form()
-            start = gr.Button("Start", variant="primary", elem_id="photo-start")
-        with gr.Column(scale=3, min_width=300):
-            pane = build_pane(jobs, "photo", drawn)
-
-    pane.wire(page, "photo", fields.seed)
+    fields, pane = build_drawing(page, jobs, "photo", "Start", build_form, ask, drawn, js=WITH_MASK)
     for file, kept, shown, show in (
         (fields.file, fields.photo, fields.ground, fragments.painter),
         (fields.painting, fields.style, fields.painted, fragments.single),
     ):
         file.upload(partial(taken, show), file, [kept, shown, file], **QUIET)
     fields.task.change(shaped, fields.task, [fields.classes, fields.painting, fields.box], **QUIET)
-    fields.model.input(learned, fields.model, [fields.classes, fields.prompts, fields.trouble], **QUIET)
-    start.click(lambda *values: pane.start(lambda: ask(*values)), fields.all, pane.parts, js=WITH_MASK, **QUIET)
     return fields, pane

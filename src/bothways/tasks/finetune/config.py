@@ -9,10 +9,8 @@ from pydantic import model_validator
 
 from bothways.configs import Config, Live, Shortcut, chosen, merged, setting
 from bothways.registry import register
-from bothways.training.config import FitConfig, FlowHoldoutConfig, RunConfig, drop_alternative
+from bothways.training.config import FitConfig, FlowHoldoutConfig, RunConfig, TrainingConfig
 from bothways.types import UserError
-
-DEFAULT = "prg-small"
 
 
 class FeaturesConfig(Config):
@@ -101,7 +99,7 @@ class LabelledHoldoutConfig(FlowHoldoutConfig):
 
 
 @register("task", "finetune", help="Make a flow a classifier: a head on walked pictures or on activations.")
-class FinetuneConfig(Config):
+class FinetuneConfig(TrainingConfig):
     """Make a flow a classifier: a head reads pictures walked towards noise, or the flow's own activations.
 
     loss = cross-entropy(head(f(x)), label) + beta L_FM,   f: x walked to a depth, the flow's activations, or both
@@ -119,7 +117,7 @@ class FinetuneConfig(Config):
     """
 
     recipe_task: ClassVar[str] = "finetune"
-    writes: ClassVar[bool] = True
+    own_recipe: ClassVar[str] = "prg-small"
     processes: ClassVar[bool] = True
     shortcuts: ClassVar[Mapping[str, Shortcut]] = {
         "steps": Shortcut("features.steps", int, "of the walk"),
@@ -128,7 +126,7 @@ class FinetuneConfig(Config):
 
     flow: Live = setting(..., "A run of bothways pretrain, or a flow's address.", argument=True, metavar="FLOW")
     data: Live = setting(..., "Labelled pictures (see bothways pretrain)")
-    recipe: str = setting(DEFAULT, "prg-small, prg-activations, prg-paper, or a .toml file", common=True)
+    recipe: str = setting(own_recipe, "prg-small, prg-activations, prg-paper, or a .toml file", common=True)
     frozen: bool = setting(False, "train the head alone", flags=("--frozen/--no-frozen",), common=True)
     fresh: bool = setting(
         False, "begin with random weights: the control without pretraining", flags=("--fresh/--no-fresh",), common=True
@@ -142,16 +140,11 @@ class FinetuneConfig(Config):
     run: RunConfig = RunConfig()
 
     @classmethod
-    def default_recipe(cls, given: Mapping[str, Any]) -> str:
-        return DEFAULT
-
-    @classmethod
     def merged(cls, recipe: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
         """What is given replaces what the recipe has, and what of the recipe no longer fits is left out."""
-        recipe = drop_alternative(recipe, changes, "fit", "steps", "epochs")
         if "batch" in changes.get("fit", {}):
             changes = merged({"fit": {"strict_batch": True}}, changes)
-        whole = merged(recipe, changes)
+        whole = super().merged(recipe, changes)
         features, given = whole.get("features", {}), changes.get("features", {})
         if not all(isinstance(table, Mapping) for table in (features, given, whole.get("loss", {}))):
             return whole  # refused when it is validated

@@ -32,11 +32,11 @@ from bothways.representation.classifier import FlowClassifier
 from bothways.runs import RunFolder
 from bothways.runs.citations import flow_citations, reference_of
 from bothways.runs.experiment import Experiment
-from bothways.runs.files import replace_file, write_json
+from bothways.runs.files import replace_file
 from bothways.tasks.finetune.config import FinetuneConfig
 from bothways.tasks.finetune.plan import Finetuning, plan_of
 from bothways.tasks.finetune.result import Finetuned, FinetuneMeasures
-from bothways.tasks.training import TrainingWork, weights_of
+from bothways.tasks.training import TrainingWork, begin_with_card, weights_of
 from bothways.tasks.work import Grid, Where
 from bothways.training.along import held_out_measures, losses_of
 from bothways.training.checkpoint import Training
@@ -102,10 +102,7 @@ def prepare(config: FinetuneConfig, where: Where) -> FinetuneWork:
         partial(_along, planned, state) if config.holdout.information else None, planned.processes,
     )  # fmt: skip
     own = (CLASSIFIER_CARD, CLASSIFIER_WEIGHTS)
-    experiment = training.begin("finetune", planned.tables(), own=own, **where.as_options())
-    if experiment.folder is not None and planned.processes.first:
-        write_json(experiment.folder.path / CLASSIFIER_CARD, planned.card())
-    return FinetuneWork(planned, training, experiment)
+    return FinetuneWork(planned, training, begin_with_card("finetune", training, planned, own, where))
 
 
 def write_weights(state: FitState, half: bool, folder: RunFolder) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from bothways.configs import Live, setting
 from bothways.registry import register
@@ -19,15 +18,10 @@ LEFT_TOP = "LEFT TOP RIGHT BOTTOM"
 class PhotoConfig(DrawingConfig):
     """What every task on a photo is told. What a mask or a box keeps comes back bit for bit."""
 
-    own_recipe: ClassVar[str] = ""
     positional: ClassVar[tuple[str, ...]] = ("model", "photo")
 
     model: Live = setting(..., "The model's address.", argument=True)
     photo: Live = setting(..., PHOTO, argument=True)
-
-    @classmethod
-    def default_recipe(cls, given: Mapping[str, Any]) -> str:
-        return cls.own_recipe
 
 
 @register("task", "edit", help="Change a photo towards a class or words.")

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from bothways.configs import Config, Live, chosen, merged, setting
+from bothways.configs import Live, chosen, setting
 from bothways.registry import register
-from bothways.training.config import AugmentationConfig, FitConfig, FlowHoldoutConfig, RunConfig, drop_alternative
-
-DEFAULT = "otcfm"
+from bothways.training.config import (
+    AugmentationConfig,
+    FitConfig,
+    FlowHoldoutConfig,
+    RunConfig,
+    TrainingConfig,
+    drop_alternative,
+)
 
 
 @register("task", "pretrain", help="Train a flow between noise and pictures.")
-class PretrainConfig(Config):
+class PretrainConfig(TrainingConfig):
     """Train a flow between noise and pictures: the network learns the velocity of the paths from one to the other.
 
     loss = mean over x, z, t of 1/2 ||v(x_t, t) - (a' x + s' z)||^2
@@ -34,12 +38,12 @@ class PretrainConfig(Config):
     """
 
     recipe_task: ClassVar[str] = "pretrain"
-    writes: ClassVar[bool] = True
+    own_recipe: ClassVar[str] = "otcfm"
     processes: ClassVar[bool] = True
 
     data: Live = setting(..., "Pictures to learn from: digits, swiss-roll, a path, hub:NAME")
     recipe: str = setting(
-        DEFAULT, "icfm, otcfm, gvp, cifar10-flow, or a .toml file (see bothways recipes)", argument=True
+        own_recipe, "icfm, otcfm, gvp, cifar10-flow, or a .toml file (see bothways recipes)", argument=True
     )
     path: chosen("path") = setting("linear", "from noise to a picture", common=True)  # type: ignore[valid-type]
     coupling: chosen("coupling") = setting(  # type: ignore[valid-type]
@@ -60,11 +64,6 @@ class PretrainConfig(Config):
     run: RunConfig = RunConfig()
 
     @classmethod
-    def default_recipe(cls, given: Mapping[str, Any]) -> str:
-        return DEFAULT
-
-    @classmethod
     def merged(cls, recipe: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
         """Of steps and epochs, and of net and network, what is given replaces what the recipe has."""
-        recipe = drop_alternative(recipe, changes, "fit", "steps", "epochs")
-        return merged(drop_alternative(recipe, changes, "", "net", "network"), changes)
+        return super().merged(drop_alternative(recipe, changes, "", "net", "network"), changes)

@@ -29,11 +29,11 @@ from bothways.representation.encode import decode
 from bothways.runs import RunFolder
 from bothways.runs.citations import flow_citations
 from bothways.runs.experiment import Experiment
-from bothways.runs.files import replace_file, write_json
+from bothways.runs.files import replace_file
 from bothways.tasks.pretrain.config import PretrainConfig
 from bothways.tasks.pretrain.plan import Pretraining, plan_of
 from bothways.tasks.pretrain.result import Pretrained, PretrainMeasures
-from bothways.tasks.training import TrainingWork, weights_of
+from bothways.tasks.training import TrainingWork, begin_with_card, weights_of
 from bothways.tasks.work import Grid, Where
 from bothways.training.along import held_out_measures, losses_of
 from bothways.training.checkpoint import Training
@@ -107,10 +107,7 @@ def prepare(config: PretrainConfig, where: Where) -> PretrainWork:
         partial(write_weights, state), partial(_along, planned, state) if config.holdout.information else None,
         planned.processes,
     )  # fmt: skip
-    experiment = training.begin("pretrain", planned.tables(), own=(CARD, WEIGHTS), **where.as_options())
-    if experiment.folder is not None and planned.processes.first:
-        write_json(experiment.folder.path / CARD, planned.card())
-    return PretrainWork(planned, training, experiment)
+    return PretrainWork(planned, training, begin_with_card("pretrain", training, planned, (CARD, WEIGHTS), where))
 
 
 def write_weights(state: FitState, folder: RunFolder) -> None:

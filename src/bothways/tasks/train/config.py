@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from bothways.configs import Config, Live, merged, setting
+from bothways.configs import Config, Live, setting
 from bothways.registry import register
-from bothways.training.config import AugmentationConfig, FitConfig, HoldoutConfig, RunConfig, drop_alternative
+from bothways.training.config import AugmentationConfig, FitConfig, HoldoutConfig, RunConfig, TrainingConfig
 
 
 class SmoothingConfig(Config):
@@ -23,7 +23,7 @@ class InputConfig(Config):
 
 
 @register("task", "train", help="Train a network of the catalogue.")
-class TrainConfig(Config):
+class TrainConfig(TrainingConfig):
     """Train a network of the catalogue on labelled pictures: a classifier that draws, or judges drawings.
 
     It leaves NAME.safetensors, the card NAME.json, and NAME.statistics.safetensors with what the network measures of
@@ -34,7 +34,6 @@ class TrainConfig(Config):
     """
 
     recipe_task: ClassVar[str] = "train"
-    writes: ClassVar[bool] = True
 
     recipe: str = setting(..., "A training recipe (see bothways recipes) or a .toml file", argument=True)
     data: Live = setting(..., "A folder with train.parquet and test.parquet")
@@ -46,8 +45,3 @@ class TrainConfig(Config):
     loss: SmoothingConfig = SmoothingConfig()
     fit: FitConfig = FitConfig()
     run: RunConfig = RunConfig()
-
-    @classmethod
-    def merged(cls, recipe: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-        """Of steps and epochs, what is given replaces what the recipe has."""
-        return merged(drop_alternative(recipe, changes, "fit", "steps", "epochs"), changes)
