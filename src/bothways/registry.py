@@ -56,6 +56,11 @@ class Entry:
     module: str = ""
     factory: Any = None
 
+    @property
+    def paper(self) -> str:
+        """The key of the reference, of a BibTeX entry too; "" for none."""
+        return self.reference.partition("{")[2].partition(",")[0].strip() or self.reference
+
 
 _DECLARED: dict[tuple[str, str], Entry] = {}
 

@@ -87,5 +87,5 @@ def list_registry(
         names, files = Column("name", no_wrap=True), Column("declared in", overflow="fold")
         table = Table(names, "what it is", "paper", files, title=one, title_justify="left")
         for name, entry in registry.entries(one).items():
-            table.add_row(name, escape(entry.help), entry.reference, entry.module.removeprefix("bothways."))
+            table.add_row(name, escape(entry.help), escape(entry.paper), entry.module.removeprefix("bothways."))
         console.print(table)
