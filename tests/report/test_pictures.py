@@ -74,7 +74,7 @@ def test_two_hundred_of_224_pixels_go_into_an_email(tmp_path: Path) -> None:
         assert np.abs(apart).mean() < 0.025
         assert abs(apart.mean()) < 0.002
     assert re.search(r"To keep this page small the pictures are embedded as JPEG of quality \d\d;", html)
-    assert "the full files are in run/images" in html
+    assert "the original files are in run/images" in html
 
 
 def test_small_pictures_stay_as_they_are(tmp_path: Path) -> None:
