@@ -399,7 +399,7 @@ def test_a_run_that_was_stopped_is_shown_as_a_training(place: Path, tmp_path: Pa
         next(frames)
     page = write_report([tmp_path / "out"], tmp_path / "page.html").read_text().split("<script>")[0]
     assert "trained tiny for 1 step in" in page
-    assert "While it was training" in page
+    assert "Statistics during training" in page
     assert "drew" not in page
 
 

@@ -1,4 +1,4 @@
-"""Commands that make something of runs: ``report`` and ``cite``."""
+"""Commands on finished runs: ``report`` and ``cite``."""
 
 from __future__ import annotations
 
@@ -13,23 +13,28 @@ from bothways.types import RunError
 
 
 @app.command(
-    help="One self-contained HTML page from one or several runs.\n\nExample:\n\n  bothways report runs/a runs/b"
+    help="Write a self-contained HTML report of one or several runs.\n\nExample:\n\n  bothways report runs/a runs/b"
 )
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Run folders.", show_default=False)],
-    out: Annotated[Path | None, typer.Option(help=r"The page. \[default: report.html in the first folder]")] = None,
+    out: Annotated[Path | None, typer.Option(help=r"Output file. \[default: report.html in the first folder]")] = None,
 ) -> None:
     say(f"Open {write_page(runs, out or runs[0] / 'report.html')}")
 
 
-@app.command(help="BibTeX for the parts that a run used.\n\nExample:\n\n  bothways cite runs/latest >> references.bib")
-def cite(run: Annotated[Path, typer.Argument(help="A run folder.", show_default=False)]) -> None:
+CITE_HELP = "Print the BibTeX entries of the methods that a run used."
+
+
+@app.command(help=f"{CITE_HELP}\n\nExample:\n\n  bothways cite runs/latest >> references.bib")
+def cite(run: Annotated[Path, typer.Argument(help="Run folder.", show_default=False)]) -> None:
     from bothways.runs import RunFolder
 
     folder = RunFolder.open(run)
     state = folder.status["state"]
     if state != "complete":
-        raise RunError(f"{run} is {state}, and the papers are noted at the end; type the same command with --resume")
+        raise RunError(
+            f"{run} is {state}, and citations are written when a run completes; type the same command with --resume"
+        )
     measures = folder.measures
     if "citations" not in measures:
         raise RunError(f"{run}: measures.json is missing; type the command of the run again with --resume")

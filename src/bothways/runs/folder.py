@@ -1,10 +1,10 @@
-"""The run folder: every setting, frame, picture and number of one run, and the place to go on after a kill.
+"""The run folder: settings, frames, pictures, measures and checkpoint of one run.
 
     recipe.toml     every setting           frames.jsonl    one line per step       images/   8-bit PNG
-    status.json     how far the run is      pictures.jsonl  one line per picture    state/    the unfinished batch
-    measures.json   what the judges said
+    status.json     state and progress       pictures.jsonl  one line per picture    state/    the unfinished batch
+    measures.json   results, such as judge metrics
 
-A kill at any moment loses at most the steps since the last ``save_state``.
+A process killed at any moment loses at most the steps since the last ``save_state``.
 """
 
 from __future__ import annotations
@@ -53,17 +53,17 @@ def _is_empty(path: Path) -> bool:
 
 
 def _remove_run(path: Path, own: Sequence[str] = ()) -> None:
-    """Remove what a run wrote and nothing else: a file of the user's beside it stays."""
+    """Remove the files of a run; other files in the folder are kept."""
     patterns = ("images/*.png", "state/state*", *own, *OWN_FILES)
     for file in [file for pattern in patterns for file in path.glob(pattern)]:
         file.unlink(missing_ok=True)
     for folder in ("images", "state", *{name.split("/")[0] for name in own if "/" in name}):
-        with contextlib.suppress(OSError):  # not empty: it holds something of the user's
+        with contextlib.suppress(OSError):  # not empty: it holds files of the user
             (path / folder).rmdir()
 
 
 class RunFolder:
-    """One run on disk. Made by :meth:`create` or :meth:`open`; ``path`` is the folder."""
+    """A run on disk, from :meth:`create` or :meth:`open`. path: the folder."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -73,13 +73,13 @@ class RunFolder:
         cls, path: str | Path, settings: Mapping[str, Any], own: Sequence[str] = (), *, overwrite: bool = False,
         resume: bool = False,
     ) -> RunFolder:  # fmt: skip
-        """A folder for a new run, or with ``resume`` the one of a run that was cut short.
+        """Create the folder of a new run, or with ``resume`` open that of an unfinished one.
 
-        settings: the tables of recipe.toml ("settings", "model", "versions"); None values are left out.
-        overwrite: remove the run that is there (only what a run wrote, only beside a recipe.toml).
-        own: patterns of what this kind of run writes besides, which goes with the run that is removed.
-        resume: go on with the run that is there; its saved settings must equal these. Begins where none is.
-        Raises UserError where the path is taken, is no run folder, cannot be written, or settings differ.
+        settings: the tables of recipe.toml ("settings", "model", "versions"); None values are omitted.
+        overwrite: remove an existing run (only files that a run wrote, only if there is a recipe.toml).
+        own: patterns of further files of this kind of run, which are removed too.
+        resume: continue an existing run, whose settings must equal these; begin one if there is none.
+        Raises UserError if the path is taken, is not a run folder, cannot be written, or the settings differ.
         """
         folder = cls(Path(path))
         text = as_toml(settings)
@@ -99,23 +99,23 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: str | Path) -> RunFolder:
-        """The run folder at ``path``, to read. Raises UserError that says what is missing."""
+        """Open a run folder for reading. Raises UserError if it is missing or not a run folder."""
         folder = cls(Path(path))
         if not folder.path.is_dir():
             raise UserError(f"{path}: no such folder; type the folder that a run wrote")
         if not (folder.path / "recipe.toml").is_file():
             raise UserError(f"{path}: not a run folder, recipe.toml is missing; type the folder that a run wrote")
-        read_tables(folder.path)  # refuses a run of another layout
+        read_tables(folder.path)  # raises UserError for a run of another layout
         return folder
 
     def _begins(self, own: Sequence[str], *, overwrite: bool, resume: bool) -> bool:
-        """Whether a new run begins here (else one goes on); refuses a place that is not ours to take."""
+        """Whether to begin a new run instead of resuming one. Raises UserError if the place must not be used."""
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"{self.path}: a file is in the way; type another folder")
         if _is_empty(self.path):
             return True
         if not (overwrite or resume):
-            raise UserError(f"{self.path}: is not empty; type --resume to go on, --overwrite to begin again")
+            raise UserError(f"{self.path}: is not empty; type --resume to continue, --overwrite to start again")
         if not (self.path / "recipe.toml").is_file():
             raise UserError(f"{self.path}: is not empty and not a run folder (no recipe.toml); type another folder")
         if overwrite:
@@ -136,31 +136,31 @@ class RunFolder:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The tables of recipe.toml. Raises UserError where it cannot be read, or is of another layout."""
+        """The tables of recipe.toml. Raises UserError if it cannot be read or has another layout."""
         return read_tables(self.path)
 
     @property
     def frames(self) -> list[dict[str, Any]]:
-        """{"batch", "step", "t", "stats"} of every step so far."""
+        """The frames so far: {"batch", "step", "t", "stats"} of every step."""
         return read_lines(self.path / "frames.jsonl")
 
     @property
     def pictures(self) -> list[dict[str, Any]]:
-        """The record of every finished picture."""
+        """The records of the finished pictures."""
         return read_lines(self.path / "pictures.jsonl")
 
     @property
     def measures(self) -> dict[str, Any]:
-        """What :meth:`write_measures` was given; empty before."""
+        """The measures written by :meth:`write_measures`; {} before."""
         return read_json(self.path / "measures.json")
 
     @property
     def status(self) -> dict[str, Any]:
-        """{"state", "message", "seconds", "peak_mb", "pictures", "of", "started", ...}."""
+        """The status: {"state", "message", "seconds", "peak_mb", "pictures", "of", "started", ...}."""
         return {**NEW_STATUS, **read_json(self.path / "status.json")}
 
     def append_frame(self, frame: Frame, batch: int | None = None) -> None:
-        """Add one step to frames.jsonl; the image of the frame is not kept."""
+        """Append a frame to frames.jsonl, without its image."""
         line = {
             "batch": frame.batch if batch is None else batch,
             "step": frame.step,
@@ -170,14 +170,14 @@ class RunFolder:
         append_lines(self.path / "frames.jsonl", [line])
 
     def drop_frames_after(self, batch: int, step: float = math.inf) -> None:
-        """Cut the frames later than ``step`` of ``batch``: those that a resumed run will make again."""
+        """Remove the frames after ``step`` of ``batch``, which a resumed run will make again."""
         frames = self.frames
         kept = [frame for frame in frames if (frame["batch"], frame["step"]) <= (batch, step)]
         if len(kept) < len(frames):
             replace_file(self.path / "frames.jsonl", b"".join(json_line(frame) for frame in kept))
 
     def image_path(self, record: Mapping[str, Any]) -> Path:
-        """Where the picture of a record lies. Raises UserError for a name that leads out of the folder."""
+        """The path of the picture of a record. Raises UserError for a path outside the folder."""
         return self._inside(str(record.get("file", "")))
 
     def _inside(self, file: str) -> Path:
@@ -187,18 +187,18 @@ class RunFolder:
         return path
 
     def read_picture(self, record: Mapping[str, Any]) -> Tensor:
-        """The picture of a record, (3,H,W) in [0,1]. Raises UserError where it is missing or broken."""
+        """Read the picture of a record: (3,H,W) in [0,1]. Raises UserError if it is missing or damaged."""
         return self._read(self.image_path(record))
 
     def read_alpha(self, record: Mapping[str, Any]) -> Tensor | None:
-        """How opaque the picture of a record is, (1,H,W) in [0,1], or None where that was not kept."""
+        """Read the alpha channel of the picture of a record: (1,H,W) in [0,1]; None if it has none."""
         return self._read(self._inside(record["alpha"]), "RGBA")[3:] if "alpha" in record else None
 
     def _read(self, path: Path, mode: str = "RGB") -> Tensor:
         try:
             return from_png(path.read_bytes(), mode)
         except (OSError, ValueError) as error:
-            raise UserError(f"{path}: cannot be read ({error}); type --overwrite to begin again") from error
+            raise UserError(f"{path}: cannot be read ({error}); type --overwrite to start again") from error
 
     def save_pictures(
         self,
@@ -206,11 +206,11 @@ class RunFolder:
         records: Sequence[Mapping[str, Any]],
         alphas: Tensor | Sequence[Tensor] | None = None,
     ) -> list[dict[str, Any]]:
-        """Write finished pictures, then their lines; a picture saved before under the same index is replaced.
+        """Write finished pictures, then their records; a picture with the same index is replaced.
 
         images: (B,3,H,W) in [0,1]. records: B, each with "index"; "file" is made from index and "class" if absent.
-        alphas: (B,1,H,W) in [0,1], how opaque; a second file, "alpha", then holds the picture with it, as RGBA.
-        Returns the records as written. Raises ValueError where B differs, RunError where the disk refuses.
+        alphas: (B,1,H,W) in [0,1]; a second file, "alpha", then holds the picture as RGBA.
+        Returns the records as written. Raises ValueError if B differs, RunError if a file cannot be written.
         """
         done: dict[int, dict[str, Any]] = {}
         (self.path / "images").mkdir(exist_ok=True)
@@ -231,11 +231,11 @@ class RunFolder:
         return list(done.values())
 
     def write_measures(self, measures: Mapping[str, Any]) -> None:
-        """Replace measures.json; NaN and infinities become null."""
+        """Write measures.json; NaN and infinities become null."""
         write_json(self.path / "measures.json", measures)
 
     def save_state(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-        """Replace the checkpoint. The JSON is written last and names its tensors, so the pair is always one."""
+        """Replace the checkpoint. The JSON names the tensor file and is written last, so the two always match."""
         folder = self.path / "state"
         folder.mkdir(exist_ok=True)
         serial = int(read_json(folder / "state.json").get("serial", 0)) + 1
@@ -248,7 +248,7 @@ class RunFolder:
                 file.unlink(missing_ok=True)
 
     def load_state(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """The tensors (on the CPU) and facts of the last checkpoint, or None where there is none."""
+        """The tensors (on the CPU) and facts of the last checkpoint; None if there is none."""
         saved = read_json(self.path / "state" / "state.json")
         if not saved:
             return None
@@ -256,19 +256,19 @@ class RunFolder:
         try:
             return safetensors.torch.load(path.read_bytes()), saved["facts"]
         except (OSError, safetensors.SafetensorError) as error:
-            raise UserError(f"{path}: the checkpoint is broken ({error}); type --overwrite to begin again") from error
+            raise UserError(f"{path}: the checkpoint is damaged ({error}); type --overwrite to start again") from error
 
     def clear_state(self) -> None:
-        """Remove the checkpoint, its JSON first: the batch is finished."""
+        """Remove the checkpoint of a finished batch, its JSON first."""
         folder = self.path / "state"
         (folder / "state.json").unlink(missing_ok=True)
         for file in folder.glob("state-*.safetensors"):
             file.unlink(missing_ok=True)
 
     def write_status(self, state: str, message: str = "", **facts: Any) -> None:
-        """Write status.json: ``state``, ``message`` and ``facts`` (seconds, peak_mb, of, ...) over what it said.
+        """Update status.json with ``state``, ``message`` and ``facts`` (seconds, peak_mb, of, ...).
 
-        For ``runs/experiment.py`` alone, which knows how a run ended.
+        For ``runs/experiment.py`` only, which tracks how a run ended.
         """
         if state not in STATES:
             raise ValueError(f"write_status: state={state!r}; one of {', '.join(STATES)}")

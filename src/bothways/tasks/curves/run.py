@@ -69,7 +69,7 @@ def _cells(point: str, row: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def prepare(config: CurvesConfig, where: Where) -> CurvesWork:
-    """Everything of ``curves`` that can be refused, before the first batch."""
+    """Prepare a run of ``curves``. Raises UserError for invalid input, before the first batch."""
     model = load_classifier(config.run, device=config.device, dtype=config.dtype)
     own, split, run = features_config(model), evaluation_split(config.data), str(config.run)
     over_steps = _by_steps(own, config.steps, "steps" in config.model_fields_set, run)

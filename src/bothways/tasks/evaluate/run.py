@@ -106,7 +106,7 @@ def percent_of(share: Mapping[str, Any]) -> str:
 
 
 def prepare(config: EvaluateConfig, where: Where) -> EvaluateWork:
-    """Everything of ``evaluate`` that can be refused, before the first batch."""
+    """Prepare a run of ``evaluate``. Raises UserError for invalid input, before the first batch."""
     model = load_with_classes(
         config.model, config.spec, weights=config.weights, device=config.device, dtype=config.dtype
     )

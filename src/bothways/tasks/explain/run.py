@@ -190,7 +190,7 @@ def told_of_audit(found: dict[str, Any]) -> Iterator[str | Grid]:
 
 
 def prepare(config: ExplainConfig, where: Where) -> AuditWork:
-    """Everything of ``explain`` that can be refused, before a run folder is touched."""
+    """Prepare a run of ``explain``. Raises UserError for invalid input, before a run folder is written."""
     model = config.model
     if not isinstance(model, Adapter):
         model = load_model(model, config.spec, weights=config.weights, device=config.device, dtype=config.dtype)

@@ -32,7 +32,7 @@ from bothways.tasks.work import Where
 
 
 def prepare(config: FeaturesConfig, where: Where) -> Extraction:
-    """Everything of ``features`` that can be refused, before the first picture.
+    """Prepare a run of ``features``. Raises UserError for invalid input, before the first picture.
 
     Without a run folder the files lie in a temporary one until they are read into memory.
     """

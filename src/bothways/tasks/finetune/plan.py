@@ -126,7 +126,7 @@ def _batch(
 
 
 def plan_of(config: FinetuneConfig) -> Finetuning:
-    """Everything of ``finetune`` that can be refused, before a run folder is touched."""
+    """Plan a run of ``finetune``. Raises UserError for invalid input, before a run folder is written."""
     check_device(config.run.device)
     processes = join_processes(config.run.device)
     given = load_flow(config.flow)

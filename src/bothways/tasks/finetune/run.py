@@ -92,7 +92,7 @@ class FinetuneWork(TrainingWork):
 
 
 def prepare(config: FinetuneConfig, where: Where) -> FinetuneWork:
-    """Everything of ``finetune`` that can be refused, before the first step."""
+    """Prepare a run of ``finetune``. Raises UserError for invalid input, before the first step."""
     planned = plan_of(config)
     config = planned.config
     state = FitState(planned.classifier, config.fit, planned.factor)

@@ -78,7 +78,7 @@ class PredictWork(Work):
 
 
 def prepare(config: PredictConfig, where: Where) -> PredictWork:
-    """Everything of ``predict`` that can be refused, before the first picture."""
+    """Prepare a run of ``predict``. Raises UserError for invalid input, before the first picture."""
     images = _tensor_of(config.images) if _are_tensors(config.images) else image_files(config.images)
     model = load_with_classes(
         config.model, config.spec, weights=config.weights, device=config.device, dtype=config.dtype

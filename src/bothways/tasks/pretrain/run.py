@@ -97,7 +97,7 @@ class PretrainWork(TrainingWork):
 
 
 def prepare(config: PretrainConfig, where: Where) -> PretrainWork:
-    """Everything of ``pretrain`` that can be refused, before the first step."""
+    """Prepare a run of ``pretrain``. Raises UserError for invalid input, before the first step."""
     planned = plan_of(config)
     config = planned.config
     state = FitState(planned.flow, config.fit)

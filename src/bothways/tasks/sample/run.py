@@ -116,7 +116,7 @@ class Sampling(Work):
 
 
 def prepare(config: SampleConfig, where: Where) -> Sampling:
-    """Everything of ``sample`` that can be refused, before the first step."""
+    """Prepare a run of ``sample``. Raises UserError for invalid input, before the first step."""
     flow = load_flow(config.flow, device=config.device, dtype=config.dtype)
     solver = solver_of(config.solver)
     times = grid(0.0, image_time(flow), config.steps)

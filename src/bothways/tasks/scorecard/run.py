@@ -207,7 +207,7 @@ def quantity_grid(card: Scorecard) -> Grid:
 
 
 def prepare(config: ScorecardConfig, where: Where) -> Scoring:
-    """Everything of ``scorecard`` that can be refused, and the spread, before the first quantity is measured."""
+    """Prepare a run of ``scorecard`` and measure the spread. Raises UserError for invalid input."""
     model = config.model
     if not isinstance(model, Adapter):
         model = load_model(model, config.spec, weights=config.weights, device=config.device)

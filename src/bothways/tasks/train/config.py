@@ -10,24 +10,24 @@ from bothways.training.config import AugmentationConfig, FitConfig, HoldoutConfi
 
 
 class SmoothingConfig(Config):
-    """Cross-entropy."""
+    """The loss: cross-entropy with label smoothing."""
 
-    label_smoothing: float = setting(0.0, "share of the target spread over all classes", ge=0, lt=1)
+    label_smoothing: float = setting(0.0, "label smoothing: share of the target spread over all classes", ge=0, lt=1)
 
 
 class InputConfig(Config):
-    """What a picture goes through before the network: (picture - mean) / std."""
+    """The input normalisation of the network: (picture - mean) / std."""
 
-    mean: tuple[float, float, float] | None = setting(None, "of each channel; none for that of the training pictures")
-    std: tuple[float, float, float] | None = setting(None, "of each channel; none for that of the training pictures")
+    mean: tuple[float, float, float] | None = setting(None, "mean per channel; if unset, of the training pictures")
+    std: tuple[float, float, float] | None = setting(None, "std per channel; if unset, of the training pictures")
 
 
-@register("task", "train", help="Train a network of the catalogue.")
+@register("task", "train", help="Train a classifier of the catalogue.")
 class TrainConfig(TrainingConfig):
-    """Train a network of the catalogue on labelled pictures: a classifier that draws, or judges drawings.
+    """Train a classifier of the catalogue on labelled pictures, to draw with or to judge drawings.
 
-    It leaves NAME.safetensors, the card NAME.json, and NAME.statistics.safetensors with what the network measures of
-    real pictures; NAME is the recipe's.
+    The run folder holds NAME.safetensors, the card NAME.json, and NAME.statistics.safetensors with the image-prior
+    statistics; NAME is that of the recipe.
 
     Examples
     bothways train cifar10-resnet --data path/to/cifar10
@@ -35,10 +35,10 @@ class TrainConfig(TrainingConfig):
 
     recipe_task: ClassVar[str] = "train"
 
-    recipe: str = setting(..., "A training recipe (see bothways recipes) or a .toml file", argument=True)
-    data: Live = setting(..., "A folder with train.parquet and test.parquet")
-    network: dict[str, Any] = setting({}, "builder: resnet, plain or attention, and its options")
-    seed: int = setting(0, "of the first weights, the order and augmentation", ge=0, common=True)
+    recipe: str = setting(..., "Recipe: a name (see bothways recipes) or a .toml file", argument=True)
+    data: Live = setting(..., "folder with train.parquet and test.parquet")
+    network: dict[str, Any] = setting({}, "network: builder (resnet, plain or attention) and its options")
+    seed: int = setting(0, "random seed of the initial weights, data order and augmentation", ge=0, common=True)
     spec: InputConfig = InputConfig()
     holdout: HoldoutConfig = HoldoutConfig()
     augmentation: AugmentationConfig = AugmentationConfig()

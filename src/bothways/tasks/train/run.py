@@ -94,7 +94,7 @@ class TrainWork(TrainingWork):
 
 
 def prepare(config: TrainConfig, where: Where) -> TrainWork:
-    """Everything of ``train`` that can be refused, before the first step."""
+    """Prepare a run of ``train``. Raises UserError for invalid input, before the first step."""
     if join_processes("cpu").count > 1:
         raise UserError(
             "bothways train is for one process: its networks normalise over a batch; type it without torchrun"
