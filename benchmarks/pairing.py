@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from bothways.data.images import Augmentation, Batch, batches
-from bothways.data.loader import ahead
+from bothways.data.loader import prefetch
 from bothways.data.sources import ImageSet, load_images
 from bothways.models.nets.unet import UNet
 from bothways.models.velocity import Flow
@@ -75,7 +75,7 @@ def steps_of(data: ImageSet, size: int, coupling: str, workers: int, waits: list
     drawn = batches(data, size, 0, Augmentation(crop=0, flip=True))
     paired = pairs(drawn, Flow(nn.Identity(), SPEC).code, coupling_of(coupling), 0)
     settings = FitConfig(steps=count, optimizer="adamw", rate=1e-4, warmup=0.2, schedule="linear", clip=0.0)
-    return fit(FitState(flow, settings), loss, timed(ahead(paired, 0, count, workers), waits), settings)
+    return fit(FitState(flow, settings), loss, timed(prefetch(paired, 0, count, workers), waits), settings)
 
 
 def own_time(data: ImageSet, size: int, rounds: int = 7) -> float:

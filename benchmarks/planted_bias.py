@@ -40,7 +40,7 @@ from torch import Tensor
 
 import bothways
 from bothways.data.images import Augmentation, batches
-from bothways.data.loader import ahead
+from bothways.data.loader import prefetch
 from bothways.data.sources import ImageSet, load_images
 from bothways.models.adapter import Adapter
 from bothways.runs import RunFolder
@@ -135,7 +135,7 @@ def train_planted(plant: str, seed: int, train: ImageSet, card: Path) -> None:
     state = FitState(built_network(config, len(data.classes)), settings)
     drawn = batches(data, settings.batch, seed, Augmentation(**config.augmentation.model_dump()))
     loss = classification(config.spec, config.loss.label_smoothing)
-    for frame in fit(state, loss, ahead(drawn, 0, settings.total, 0), settings):
+    for frame in fit(state, loss, prefetch(drawn, 0, settings.total, 0), settings):
         if frame.step % 100 == 0:
             print(f"{plant} {seed}: step {frame.step} of {settings.steps}, {frame.stats}", flush=True)
     card.parent.mkdir(parents=True, exist_ok=True)

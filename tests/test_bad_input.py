@@ -76,7 +76,7 @@ def test_a_model_that_cannot_be(capsys, out: Path, model: str, says: str) -> Non
         (["--set", "rmss=1"], "type one of ascent.rms"),
         (["--set", "rms=0"], "rms='0'"),
         (["--set", "recipe=das"], "--recipe das"),
-        (["--set", "model=x"], "is no flag; type x alone"),
+        (["--set", "model=x"], "is a positional argument; type x alone"),
         (["--set", "canvas.levels=1,x"], "levels"),
         (["--set", "canvas.levels=0,4"], "level"),
         (["--set", "canvas.levels=4,99"], "level"),

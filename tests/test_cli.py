@@ -194,8 +194,8 @@ def test_without_a_recipe_features_are_sampled_and_what_is_missing_is_noted(
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ([TOY], "or --unconditional for any; not both"),
-        ([TOY, "--class", "anchor", "--unconditional"], "or --unconditional for any; not both"),
+        ([TOY], "or --unconditional for none; not both"),
+        ([TOY, "--class", "anchor", "--unconditional"], "or --unconditional for none; not both"),
         (["--unconditional"], "no model was given"),
         ([TOY, "--unconditional", "--condition", OTHER], "type --class NAME too"),
         ([TOY, "--unconditional", "--score", OTHER], "has no part"),

@@ -13,7 +13,7 @@ from typer.main import get_command
 
 import bothways
 from bothways import registry
-from bothways.cli.arguments import repeated
+from bothways.cli.arguments import repeat_flags
 from bothways.cli.entry import app
 from bothways.configs import Config
 from command import run
@@ -109,7 +109,7 @@ def parse(line: str) -> None:
     command = GROUP.get_command(None, name)
     assert command is not None, f"bothways has no command {name}"
     if rest:  # `bothways train` in a sentence only names it
-        command.make_context(name, repeated(command, rest))
+        command.make_context(name, repeat_flags(command, rest))
 
 
 def run_with(line: str) -> str:

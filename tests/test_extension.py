@@ -175,7 +175,7 @@ def test_what_an_objective_of_ones_own_does_wrong_is_one_line(mine: str, capsys:
     quick = ["--steps", 1, "--n", 1, "--recipe", "das", "--dry-run"]
     said = refused(capsys, "generate", TOY, "--class", "anchor", "--objective", f"{mine}:no_such", *quick)
     assert "has no function 'no_such'" in said
-    with pytest.raises(UserError, match=r"gave \(\) for 1 pictures; return one number a picture"):
+    with pytest.raises(UserError, match=r"gave \(\) for 1 pictures; return one number per picture"):
         generate(TOY, "anchor", objectives=[f"{mine}:crooked"], **QUICK)
     with pytest.raises(UserError, match="is a function and has no setting 'power'"):
         generate(TOY, "anchor", terms={"s": {"kind": f"{mine}:symmetry", "power": 2}}, **QUICK)

@@ -1,46 +1,46 @@
-"""Read a vision model both ways: a classifier draws what it knows, a generative flow classifies.
+"""Draw pictures from discriminative vision models; use generative flows as feature extractors and classifiers.
 
 Models and data
-    ModelSpec       the facts about a model that its weights do not hold
-    load_model      an address or a live module -> a model that can be read
-    load_flow       an address or a live module -> a velocity between noise and pictures
+    ModelSpec       input size, normalisation and classes of a model
+    load_model      an address or a live module -> a model
+    load_flow       an address or a live module -> a flow: a velocity field from noise to pictures
     load_images     the name of a data set, a parquet file or a folder -> labelled pictures
 
 Synthesis
-    generate        pictures of classes, or of none, from an unmodified discriminative model -> Result
-    edit, inpaint, style, invert, accentuate        what is done to a photo; a mask keeps pixels bit for bit
+    generate        class-conditional or unconditional pictures from an unmodified discriminative model -> Result
+    edit, inpaint, style, invert, accentuate        tasks on a photo; masked-out pixels stay bit for bit
     Result          pictures, labels, frames, measures; ``save(folder)``
-    recipes         the names of the recipes and what they are
-    dsf_score       the discriminative score function of pictures, by one of three engines -> score, norm
-    dsf             the same as a field of ascent
-    statistics      what a model measures of real pictures, for drawing without a class
+    recipes         the names and descriptions of the recipes
+    dsf_score       the discriminative score function (DSF) of pictures, by one of three engines -> score, norm
+    dsf             the DSF as a gradient field for the ascent
+    statistics      image-prior statistics of a model on real pictures, for unconditional drawing
     spectrum        the mean amplitude spectrum of pictures, for the recipe maco -> Spectrum
-    explain         an audit: what portraits of a class share and real pictures do not, and what else is in them
-    demo            the tour of the bundled models: two recipes, a walk and an evaluation on one page
-    scorecard       which label-free quantities of a model mean anything -> Scorecard
+    explain         shortcut audit of a classifier: what its portraits of a class share and real pictures lack
+    demo            runs the bundled models: two recipes, a walk and an evaluation on one page
+    scorecard       tests which label-free quantities of a model separate real from corrupted pictures -> Scorecard
 
 Classification
-    train           a classifier of the catalogue, trained on labelled pictures -> Trained
-    evaluate        how often a classifier is right, clean and corrupted, and whether its confidence can be believed
+    train           trains a classifier of the catalogue on labelled pictures -> Trained
+    evaluate        accuracy and calibration of a classifier on clean and corrupted pictures
     predict         the most probable classes of pictures
-    curves          what finetune wrote, asked in other steps and at other depths
+    curves          accuracy of a fine-tuned flow classifier over the number of steps and the depth of its walk
 
 Representation
-    finetune        a flow made a classifier: a head on walked pictures or the flow's activations -> Finetuned
-    load_classifier what finetune wrote -> a model that can be read like any other
-    pretrain        a flow between noise and pictures, trained on pictures -> Pretrained
-    features        what a flow makes of pictures, as a table, and what probes tell by it -> FeatureTables
-    encode, decode  pictures walked to noise and back; exact gradients in flat memory
-    sample          pictures of a flow -> Result
+    finetune        trains a classifier head on walked pictures or a flow's activations, with the flow -> Finetuned
+    load_classifier a run of finetune -> a model
+    pretrain        trains a flow between noise and pictures by flow matching -> Pretrained
+    features        extracts features of pictures with a flow, and fits probes on them -> FeatureTables
+    encode, decode  integrate the flow from pictures to noise and back; exact gradients in constant memory
+    sample          samples pictures from a flow -> Result
     likelihood      bits per dimension of pictures under a flow
-    walk            one picture to noise and back, what it is called on the way, and its nearest -> Walked
-    diagnose        how straight a flow is, what is lost there and back, how it stretches, what noise leaves
+    walk            one picture to noise and back, with predicted classes and nearest pictures on the way -> Walked
+    diagnose        straightness, round-trip error, gain and mutual information of a flow
 
 Errors
-    UserError       a mistake in what was asked, in one line
-    RunError        something that failed while running
+    UserError       an invalid argument or input, in one line
+    RunError        a failure during a run
 
-A name is imported when it is first used, so that ``import bothways`` does not wait for torch.
+Names are imported on first use, so that ``import bothways`` does not load torch.
 """
 
 from importlib import import_module
@@ -147,5 +147,5 @@ def __getattr__(name: str) -> Any:
     if name not in _SHELF:
         raise AttributeError(f"bothways has no {name!r}; it has {', '.join(_SHELF)}")
     value = getattr(import_module(f"bothways.{_SHELF[name]}"), name)
-    globals()[name] = value  # found at once the next time
+    globals()[name] = value  # __getattr__ is not called for it again
     return value

@@ -1,13 +1,13 @@
-"""One mechanism for all that a user may swap: a kind and a name -> what makes it, a line of help, a reference.
+"""Plug-in registry: (kind, name) -> factory, a line of help and a reference.
 
-An entry is declared where it is written, and nowhere else:
+An entry is declared where it is defined, and nowhere else:
 
     @register("path", "cosine", help="a = 1 - cos(pi t / 2), s = cos(pi t / 2)", reference="nichol2021improved")
     def cosine(t): ...
 
-``PLACES`` says in which files each kind stands. Names and help are read from the text of these files, so that a help
-page imports none of them and does not wait for torch; ``find`` imports the one that is needed. A user's own file gives
-an entry of any kind by its address, ``my.py:cosine``, and a Python object stands for itself.
+``PLACES`` lists the files of each kind. Names and help are parsed from the source of these files, so that a help page
+imports none of them and does not wait for torch; ``find`` imports the one that is needed. A user's own file provides
+an entry of any kind by its address, ``my.py:cosine``, and a Python object can be passed directly.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ PLACES: dict[str, str] = {  # kind -> the files that may hold entries of it, bel
 
 @dataclass(frozen=True)
 class Entry:
-    """One thing that can be chosen by name.
+    """A registry entry.
 
-    factory: what makes it; its form is the kind's, as the docstring of the kind's package says. help: one line.
-    reference: the key of a paper in ``runs/citations.py``, or a BibTeX entry, "" for none. module: where it stands.
+    factory: the registered object; the kind's package documents its signature. help: one line.
+    reference: the key of a paper in ``runs/citations.py``, or a BibTeX entry, "" for none. module: its dotted path.
     """
 
     kind: str
@@ -56,12 +56,17 @@ class Entry:
     module: str = ""
     factory: Any = None
 
+    @property
+    def paper(self) -> str:
+        """The key of the reference, of a BibTeX entry too; "" for none."""
+        return self.reference.partition("{")[2].partition(",")[0].strip() or self.reference
+
 
 _DECLARED: dict[tuple[str, str], Entry] = {}
 
 
 def register(kind: str, name: str, *, help: str, reference: str = "") -> Callable[[Made], Made]:
-    """Declare what follows as the entry ``name`` of ``kind``. All four are literals: they are read from the text."""
+    """Decorator that registers an object under (kind, name). All arguments are literals: the source is parsed."""
 
     def declare(made: Made) -> Made:
         _DECLARED[kind, name] = Entry(kind, name, help, reference, getattr(made, "__module__", ""), made)
@@ -72,7 +77,7 @@ def register(kind: str, name: str, *, help: str, reference: str = "") -> Callabl
 
 @cache
 def entries(kind: str) -> dict[str, Entry]:
-    """{name: entry} of the package's own entries of a kind, in the order of files and lines; nothing is imported."""
+    """{name: entry} of the package's entries of a kind, in the order of files and lines; nothing is imported."""
     found: dict[str, Entry] = {}
     for file in sorted(PACKAGE.glob(PLACES[kind])):
         module = ".".join(("bothways", *file.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
@@ -81,12 +86,12 @@ def entries(kind: str) -> dict[str, Entry]:
 
 
 def names(kind: str) -> list[str]:
-    """The names of the package's own entries of a kind."""
+    """Names of the package's entries of a kind."""
     return list(entries(kind))
 
 
 def declared_in(file: Path) -> Iterator[Entry]:
-    """The entries that a file declares, from its text."""
+    """Entries declared in a file, parsed from its source."""
     text = file.read_text(encoding="utf-8")
     if "register(" not in text:
         return
@@ -98,9 +103,9 @@ def declared_in(file: Path) -> Iterator[Entry]:
 
 
 def find(kind: str, given: Any) -> Entry:
-    """The entry of a name, of the address of a user's own file (``PATH.py:NAME``), or of a Python object itself.
+    """The entry for a name, an address in a user's file (``PATH.py:NAME``), or a Python object.
 
-    Raises UserError for a name that is not known, with the nearest, and for a file that holds no such thing.
+    Raises UserError for an unknown name, with the nearest ones, and for an address that cannot be loaded.
     """
     if isinstance(given, Entry):
         return given
@@ -115,12 +120,12 @@ def find(kind: str, given: Any) -> Entry:
 
 
 def _declared_as(kind: str, made: Any) -> Entry | None:
-    """The entry whose factory this is."""
+    """The registered entry whose factory is ``made``, or None."""
     return next((e for e in _DECLARED.values() if e.kind == kind and e.factory is made), None)
 
 
 def check(kind: str, given: Any) -> Any:
-    """``given``, where it may name an entry of a kind or is a callable; nothing is imported. Raises UserError."""
+    """Validate a choice of a kind and return it; nothing is imported. Raises UserError for an unknown name."""
     if callable(given) or isinstance(given, Entry):
         return given
     if not isinstance(given, str):
@@ -135,12 +140,12 @@ def check(kind: str, given: Any) -> Any:
 
 
 def name_of(given: Any) -> str:
-    """What a choice is called in a recipe: its name, its address, or the name of the object."""
+    """The string that stands for a choice in a recipe: its name, its address, or the object's name."""
     return given if isinstance(given, str) else _name_of(given)
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """What to type instead: the nearest names, or all."""
+    """Advice for an error message: "type" and the nearest names, or all."""
     near = get_close_matches(word, list(known), n=3, cutoff=0.4) or list(known)
     return f"type {', '.join(near)}" if near else "there is none"
 
@@ -149,18 +154,18 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def is_address(given: str) -> bool:
-    """Whether a text is ``PATH.py:NAME``."""
+    """Whether a string has the form ``PATH.py:NAME``."""
     return ".py:" in given
 
 
 def address_parts(address: str) -> tuple[str, str]:
-    """``PATH.py:NAME`` -> PATH.py and NAME."""
+    """Split ``PATH.py:NAME`` into PATH.py and NAME."""
     place, _, name = address.rpartition(":")
     return place, name
 
 
 def load_attribute(address: str, what: str) -> Any:
-    """What ``PATH.py:NAME`` names. what: the noun for messages. Raises UserError where it is not there, or fails."""
+    """Import the object at ``PATH.py:NAME``. what: the noun in error messages. Raises UserError if it fails."""
     place, name = address_parts(address)
     path = Path(place).expanduser()
     if not path.is_file():

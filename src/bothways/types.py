@@ -1,6 +1,6 @@
-"""The few words that every room shares, and the promise about images.
+"""Types and protocols shared by the whole package, and its image and time conventions.
 
-Inside the package every image is RGB, NCHW, float, in [0, 1]. Size, mean, std and channel order are facts of
+Inside the package every image is RGB, NCHW, float, in [0, 1]. Size, mean, std and channel order belong to
 one model: they stand in its :class:`ModelSpec` and are applied in the adapter alone.
 
 Time: t = 0 is noise (or the start of an ascent), t = 1 is an image (or its end).
@@ -12,38 +12,38 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, runtime_checkable
 
-if TYPE_CHECKING:  # so that a help page or a mistake does not wait for torch
+if TYPE_CHECKING:  # help pages and error messages must not wait for the import of torch
     from torch import Tensor
 
 
 class UserError(ValueError):
-    """A mistake in what was asked: one line that says what, where and what to type. Exit code 2."""
+    """Invalid input: a one-line message with the cause, the place and what to type. Exit code 2."""
 
     exit_code = 2
 
 
 class RunError(RuntimeError):
-    """Something failed while running, and the line says what was kept. Exit code 1."""
+    """A failure during a run: a one-line message that names what was kept. Exit code 1."""
 
     exit_code = 1
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """The facts about a model that cannot be read from its weights.
+    """Preprocessing and output facts of a model that its weights do not hold.
 
     A model sees ``(image[channel_order] - mean) / std`` for an image in [0, 1], so weights trained on 0..255
     with a mean of 104 and no division state ``mean=104/255, std=1/255``.
 
     size: pixels, an int or (height, width).
     mean, std: one number per channel, in the model's own channel order and in units of the [0, 1] image.
-    classes: how many, or their names in order; 0 for an encoder.
+    classes: their number, or their names in order; 0 for an encoder.
     channel_order: "RGB" or "BGR"; "grey" for a flow that sees one channel, the mean of the three.
-    feature_layer: the module whose output, averaged over space, is the picture's feature vector (penultimate); its
-        name followed by ``:input`` for what enters it, such as a head's.
-    time_scale: what t is multiplied by before a velocity network sees it; None for a model without time.
-    path: of a flow, the name of the path that it was trained on (representation/paths).
-    levels: how many values a channel of the data can take, for the likelihood of what was rounded.
+    feature_layer: the module whose output, averaged over space, is the image's feature vector (penultimate); its
+        name followed by ``:input`` for the module's input, such as a head's.
+    time_scale: factor of t at the input of a velocity network; None for a model without time.
+    path: of a flow, the name of the probability path that it was trained on (representation/paths).
+    levels: number of values that a channel of the data can take, for dequantisation and bits per dimension.
     """
 
     size: int | tuple[int, int]
@@ -85,7 +85,7 @@ class ModelSpec:
 
     @property
     def count(self) -> int:
-        """How many classes."""
+        """Number of classes, 0 for an encoder."""
         return self.classes if isinstance(self.classes, int) else len(self.classes)
 
     def class_name(self, index: int) -> str:
@@ -95,7 +95,7 @@ class ModelSpec:
 
 @runtime_checkable
 class VisionModel(Protocol):
-    """What synthesis may ask of a model; ``models/adapter.py`` is the one answer.
+    """The interface of a model in synthesis, implemented by ``models/adapter.py``.
 
     ``outputs``: (B,3,H,W) in [0,1] -> (B,K) logits, an embedding, or a detector's outputs flattened.
     ``features``: one forward pass -> {layer: activation}. A layer is the dotted name of a module (its output),
@@ -112,10 +112,10 @@ class VisionModel(Protocol):
 
 @runtime_checkable
 class TrainedModel(VisionModel, Protocol):
-    """A model that may be asked what it would say with other parameters; it has its own back afterwards.
+    """A vision model with a functional call: a forward pass with replaced parameters.
 
     ``parameters``: {name: value}, detached. ``features_with``: ``features`` with some of them replaced for one call,
-    differentiable in the replaced ones.
+    differentiable in the replaced ones; the model's own parameters are unchanged afterwards.
     """
 
     def parameters(self) -> Mapping[str, Tensor]: ...
@@ -127,10 +127,10 @@ class TrainedModel(VisionModel, Protocol):
 
 @runtime_checkable
 class TextModel(VisionModel, Protocol):
-    """A model that reads text too.
+    """A vision-language model with a text encoder, such as CLIP.
 
     ``text``: P prompts -> (P,D), rows of unit norm, no gradient, in the space of ``outputs``, whose rows may have any
-    length: the cosine of the two says how well they fit. Raises UserError where the model reads no text.
+    norm: the two are compared by their cosine. Raises UserError for a model without a text encoder.
     """
 
     def text(self, prompts: Sequence[str]) -> Tensor: ...
@@ -141,7 +141,7 @@ VectorField = Callable[["Tensor", "Tensor"], "Tensor"]
 
 
 class PathWeights(NamedTuple):
-    """x_t = a image + s noise, and its velocity a' image + s' noise; each like t."""
+    """Coefficients of x_t = a image + s noise and of its velocity a' image + s' noise, each shaped like t."""
 
     a: Tensor
     s: Tensor
@@ -158,7 +158,7 @@ Coupling = Callable[["Tensor", "Tensor"], "Tensor"]
 
 @runtime_checkable
 class Flow(Protocol):
-    """A velocity field between noise and pictures, with the facts it needs; ``models/velocity.py`` is the one answer.
+    """A velocity field from noise to images with its preprocessing, implemented by ``models/velocity.py``.
 
     It is called as a ``VectorField``: (x, t) -> dx/dt, x (B,C,H,W) in its own units, of noise N(0, 1) at t = 0.
     ``code``: (B,3,H,W) in [0,1] -> (B,C,H,W) in those units. ``picture``: the inverse, not clamped, differentiable.
@@ -175,20 +175,20 @@ class Flow(Protocol):
 
 
 Objective = Callable[["Tensor"], "Tensor"]
-"""image (B,3,H,W) -> how much it is wanted (B,)."""
+"""image (B,3,H,W) -> the value to maximise (B,)."""
 
 
 class Parameterization(Protocol):
-    """How the pictures are held: a map to a canvas, linear or smooth, then a squash into [0, 1]."""
+    """An image parameterization: a linear or smooth map from parameters to a canvas, then a squash into [0, 1]."""
 
     def parameters(self) -> list[Tensor]:
-        """The leaf tensors that an optimiser moves; the first dimension counts pictures."""
+        """The leaf tensors that the optimiser updates; the first dimension is the batch."""
 
     def canvas(self, change: Sequence[Tensor]) -> Tensor:
-        """(B,3,H,W): what a change of the parameters adds to the canvas, before the squash. Linear in the change.
+        """(B,3,H,W): the change of the canvas before the squash for a change of the parameters; linear in the latter.
 
-        A linear map adds the same wherever it stands; of another (MaCo) it is the differential where it stands now,
-        and a long step may go less far.
+        For a map that is not linear (MaCo) it is the differential at the present parameters, so a long step may move
+        the canvas less.
         """
 
     def image(self) -> Tensor:
@@ -197,9 +197,9 @@ class Parameterization(Protocol):
 
 @dataclass(frozen=True)
 class Frame:
-    """One step of a loop, yielded after the step: the pictures (or None) and the mean of each measured value.
+    """The state after one step of a loop: step, t, the images (or None) and the batch mean of each statistic.
 
-    batch: the number of the batch whose step it is, of a run that goes batch by batch.
+    batch: index of the batch, in a run of several batches.
     """
 
     step: int

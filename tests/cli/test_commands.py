@@ -13,7 +13,7 @@ import pytest
 
 from bothways import UserError, registry
 from bothways.cli import run as running
-from bothways.cli.commands import Given, command_of
+from bothways.cli.commands import ParsedCommand, command_of
 from bothways.cli.entry import app
 from bothways.configs import Config, Live, chosen, setting
 from bothways.tasks.recipes import configure, read_recipe
@@ -65,7 +65,7 @@ class ToyWork:
 
     steps, done, doing = 2, 0, "toying"
 
-    def __init__(self, config: OuterConfig, given: Given) -> None:
+    def __init__(self, config: OuterConfig, given: ParsedCommand) -> None:
         self.config, self.given = config, given
 
     def run(self) -> Iterator[Any]:
@@ -180,7 +180,7 @@ def test_a_dry_run_prints_the_settings(made: list[OuterConfig], capsys: pytest.C
     assert toy("--dry-run", "--n", 3) == 0
     said = capsys.readouterr().out
     assert json.loads(said[: said.rindex("}") + 1])["n"] == 3
-    assert said.strip().endswith("2 steps would be made; runs/toy is not touched")
+    assert said.strip().endswith("2 steps would be made; runs/toy is not written")
 
 
 def test_several_processes_are_refused(

@@ -26,7 +26,7 @@ def photos(tmp_path: Path) -> Path:
 def test_help_shows_examples(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("spectrum", "--help") == 0
     said = capsys.readouterr().out
-    for word in ("bothways spectrum --data photos/", "--size", "--limit", "--overwrite", "else all"):
+    for word in ("bothways spectrum --data photos/", "--size", "--limit", "--overwrite", "if unset, all"):
         assert word in said
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from bothways.data import corrupted
 from bothways.data.corrupted import batched, clean_pictures, find_corrupted
-from bothways.data.entries import spaced
+from bothways.data.entries import evenly_spaced
 from bothways.types import UserError
 
 PER_SEVERITY = 4
@@ -57,7 +57,7 @@ def test_arrays_are_read_by_severity_and_row(tmp_path: Path) -> None:
 
 def test_a_limit_takes_the_same_pictures_of_every_corruption(tmp_path: Path) -> None:
     held = arrays(tmp_path)
-    rows = spaced(PER_SEVERITY, 2)
+    rows = evenly_spaced(PER_SEVERITY, 2)
     for kind in ("fog", "snow"):
         found = list(find_corrupted(tmp_path).pictures(kind, 2, 2))
         assert [picture.place for picture in found] == [0, 1]
@@ -170,7 +170,7 @@ def test_other_layouts_are_refused_in_one_line(tmp_path: Path) -> None:
     folders(tmp_path / "short")
     (tmp_path / "short" / "fog" / "3" / "n01443537" / "val_0.JPEG").unlink()
     for name, says in [
-        ("nowhere", "is no folder"),
+        ("nowhere", "is not a folder"),
         ("empty", "neither labels.npy"),
         ("shape", "holds uint8 (7, 32, 32, 3) beside 20 labels"),
         ("kind", "holds float32"),

@@ -76,8 +76,8 @@ def test_mistakes_say_what_to_type() -> None:
     x = pictures(2)
     for kind, level, seeds, said in [
         ("blurr", 1.0, 2, "type blur"),
-        ("grey", 1.5, 2, "level 1.5 cannot be"),
-        ("noise", -0.1, 2, "level -0.1 cannot be"),
+        ("grey", 1.5, 2, "level 1.5 is invalid"),
+        ("noise", -0.1, 2, "level -0.1 is invalid"),
         ("noise", 0.1, 3, "one seed a picture"),
     ]:
         with pytest.raises(UserError, match=said):

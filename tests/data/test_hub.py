@@ -129,7 +129,7 @@ def test_a_torn_parquet_file_is_said_in_a_line(tmp_path: Path) -> None:
     data = bytearray((tmp_path / "x.parquet").read_bytes())
     data[4 : len(data) // 2] = bytes(len(data) // 2 - 4)
     (tmp_path / "x.parquet").write_bytes(data)
-    assert "x.parquet' is torn after row 0" in refused(tmp_path / "x.parquet")
+    assert "x.parquet' is damaged after row 0" in refused(tmp_path / "x.parquet")
 
 
 def test_image_files_through_the_library(tmp_path: Path, offline: Any) -> None:
@@ -163,7 +163,7 @@ def test_data_of_the_hub_that_are_not_at_hand(tmp_path: Path, offline: Any, monk
     assert "type hub:OWNER/NAME" in refused("hub:")
     (tmp_path / "words").mkdir()
     pyarrow.parquet.write_table(pyarrow.table({"text": ["a"]}), tmp_path / "words" / "train-00000-of-00001.parquet")
-    assert "no feature of pictures; it has text" in refused(f"hub:{tmp_path / 'words'}")
+    assert "no image column; it has text" in refused(f"hub:{tmp_path / 'words'}")
     monkeypatch.setitem(sys.modules, "datasets", None)
     assert 'type pip install "bothways[datasets]"' in refused("hub:nobody/nothing")
 

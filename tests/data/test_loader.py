@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from bothways.data.images import Augmentation, batches
-from bothways.data.loader import ahead
+from bothways.data.loader import prefetch
 from bothways.data.sources import ImageSet
 from bothways.models.velocity import Flow
 from bothways.representation.couplings.ot import ot
@@ -47,23 +47,23 @@ def dying(step: int) -> tuple[Tensor, ...]:
 @pytest.mark.parametrize("workers", [0, 1, 2])
 def test_batches_are_those_made_in_line_from_any_step_on(workers: int) -> None:
     batch, state = paired(), torch.random.get_rng_state()
-    found = list(ahead(batch, 3, 9, workers=workers))
+    found = list(prefetch(batch, 3, 9, workers=workers))
     assert len(found) == 6
     for step, made in enumerate(found, start=3):
         assert all(torch.equal(one, other) for one, other in zip(made, batch(step), strict=True))
     assert torch.equal(torch.random.get_rng_state(), state)
-    assert list(ahead(batch, 4, 4, workers=workers)) == []
+    assert list(prefetch(batch, 4, 4, workers=workers)) == []
 
 
 def test_another_process_of_one_thread_makes_them() -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        found = [made[0].tolist() for made in ahead(facts, 0, 5)]
+        found = [made[0].tolist() for made in prefetch(facts, 0, 5)]
         assert [step for step, _, _ in found] == list(range(5))
         assert {threads for _, _, threads in found} == {1}
         assert len({pid for _, pid, _ in found} | {os.getpid()}) == 2
-        assert {pid for _, pid, _ in (made[0].tolist() for made in ahead(facts, 0, 5, workers=0))} == {os.getpid()}
+        assert {pid for _, pid, _ in (made[0].tolist() for made in prefetch(facts, 0, 5, workers=0))} == {os.getpid()}
     finally:
         torch.set_num_threads(threads)
 
@@ -79,14 +79,14 @@ def _spawning() -> Iterator[None]:
 @pytest.mark.usefixtures("_spawning")
 def test_they_can_be_made_by_a_process_that_shares_no_memory() -> None:
     batch = paired()
-    (made,) = ahead(batch, 5, 6)
+    (made,) = prefetch(batch, 5, 6)
     assert all(torch.equal(one, other) for one, other in zip(made, batch(5), strict=True))
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("error", [ValueError("two\nlines"), UserError("no picture"), RuntimeError("odd")])
 def test_a_batch_that_cannot_be_made_is_one_line(error: Exception, workers: int) -> None:
-    with closing(ahead(partial(failing, error), 0, 9, workers=workers)) as made:
+    with closing(prefetch(partial(failing, error), 0, 9, workers=workers)) as made:
         next(made), next(made)
         with pytest.raises(RunError) as said:
             next(made)
@@ -96,13 +96,13 @@ def test_a_batch_that_cannot_be_made_is_one_line(error: Exception, workers: int)
 
 def test_a_worker_that_is_killed_is_one_line() -> None:
     with pytest.raises((RunError, RuntimeError)) as said:
-        list(ahead(dying, 0, 9))
+        list(prefetch(dying, 0, 9))
     assert "\n" not in str(said.value).strip()
     assert "DataLoader worker" in str(said.value)
 
 
 def test_stopping_ends_the_worker() -> None:
-    made = ahead(facts, 0, 100)
+    made = prefetch(facts, 0, 100)
     pid = next(made)[0][1].item()
     made.close()
     with pytest.raises(ProcessLookupError):

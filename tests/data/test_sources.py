@@ -90,8 +90,8 @@ def test_a_missing_split_names_those_there_are(tmp_path: Path) -> None:
     [
         ({"picture": [b""], "label": [0]}, "no column 'image'; it has picture, label"),
         ({"image": [b""], "label": ["cat"]}, "not whole numbers"),
-        ({"image": [b"", None], "label": [0, 1]}, r"no picture that can be read \(2 unreadable\)"),
-        ({"image": ["cat.png"], "label": [0]}, r"no picture that can be read \(1 unreadable\)"),
+        ({"image": [b"", None], "label": [0, 1]}, r"no readable picture \(2 unreadable\)"),
+        ({"image": ["cat.png"], "label": [0]}, r"no readable picture \(1 unreadable\)"),
     ],
 )
 def test_parquet_files_that_hold_something_else(tmp_path: Path, table: dict[str, list[object]], said: str) -> None:
@@ -103,10 +103,10 @@ def test_parquet_files_that_hold_something_else(tmp_path: Path, table: dict[str,
 def test_addresses_that_are_nothing(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="does not exist"):
         load_images(tmp_path / "none")
-    with pytest.raises(UserError, match=r"no picture that can be read \(0 unreadable\)"):
+    with pytest.raises(UserError, match=r"no readable picture \(0 unreadable\)"):
         load_images(tmp_path)
     (tmp_path / "x.parquet").write_text("not at all")
-    with pytest.raises(UserError, match="not a parquet file"):
+    with pytest.raises(UserError, match="not a readable parquet file"):
         load_images(tmp_path / "x.parquet")
 
 

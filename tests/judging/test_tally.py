@@ -49,7 +49,7 @@ def test_batches_add_up_to_the_whole() -> None:
     for label, answer in zip(labels.tolist(), answers.tolist(), strict=True):
         matrix[label, answer] += 1
     found = torch.zeros(CLASSES, CLASSES)
-    for (label, answer), count in tally.called.items():
+    for (label, answer), count in tally.confusion.items():
         found[label, answer] = count
     assert torch.equal(found, matrix)
     assert torch.equal(tally.hits.bool(), right)

@@ -100,11 +100,11 @@ def test_a_function_in_a_users_file(user_file: Path) -> None:
     [
         ("biuld", "no function 'biuld'; type build"),
         ("number", "no function 'number'"),
-        ("bare", "without a spec is refused"),
+        ("bare", "must return (module, spec)"),
         ("swapped", "must return (module, spec)"),
         ("typo", "NameError"),
         ("careful", "weights of mine are missing"),
-        ("spec", "must return (module, spec)"),
+        ("spec", "must return (module, spec); state its facts"),
     ],
 )
 def test_a_function_that_is_no_model(user_file: Path, function: str, said: str) -> None:

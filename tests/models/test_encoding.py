@@ -48,7 +48,7 @@ def test_encode_takes_an_address_a_flow_or_a_callable(address: str, images: Tens
     for given in (address, Path(address), Path(address) / "flow.json", flow):
         assert (encode(given, images, steps=4) - truth).abs().max() < 1e-6
     assert (encode(lambda x, t: flow(x, t), flow.code(images), steps=4) - truth).abs().max() < 1e-6
-    whole = encode(address, images.double(), steps=4, solver="reversible-heun", whole=True, dtype=torch.float64)
+    whole = encode(address, images.double(), steps=4, solver="reversible-heun", full_state=True, dtype=torch.float64)
     back = decode(address, whole, steps=4, solver="reversible-heun", dtype=torch.float64)
     assert (back - images.double().mean(1, keepdim=True)).abs().max() < 1e-12
     with pytest.raises(UserError, match="depth"):
@@ -97,7 +97,7 @@ def test_a_solver_of_ones_own_samples(address: str, tmp_path: Path) -> None:
 
 def test_what_is_no_solver_is_refused_in_one_line(address: str, images: Tensor, tmp_path: Path) -> None:
     (tmp_path / "plain.py").write_text("def step(v, state, t, h):\n    return state\n")
-    with pytest.raises(UserError, match="make it one with @fixed_grid"):
+    with pytest.raises(UserError, match="decorate it with @fixed_grid"):
         encode(address, images, solver=f"{tmp_path / 'plain.py'}:step")
     with pytest.raises(UserError, match="has no function 'stepp'"):
         encode(address, images, solver=f"{tmp_path / 'plain.py'}:stepp")

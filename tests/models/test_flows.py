@@ -22,7 +22,7 @@ from bothways.models.catalogue import build_network
 from bothways.models.libraries import hub
 from bothways.models.nets.unet import UNet
 from bothways.numerics.draws import generator
-from bothways.numerics.solvers import grid, solver_of, walked
+from bothways.numerics.solvers import grid, solver_of, solver_states
 from zoo import need, seeded
 
 HALF = (0.5, 0.5, 0.5)
@@ -71,9 +71,9 @@ def test_the_folder_of_a_pretrained_flow_and_its_card(tmp_path: Path) -> None:
     assert "weights" in refused(tmp_path / "other")
     assert load_flow(tmp_path / "other", weights=tmp_path / "zero.safetensors")(x, t).abs().max() == 0
     assert "bothways pretrain" in refused(tmp_path / "none")
-    assert "holds no flow.json" in refused(tmp_path)
+    assert "has no flow.json" in refused(tmp_path)
     assert "is the address of a flow; type load_flow" in refused(tmp_path / "run", load=load_model)
-    assert "states a path; type load_flow" in refused(tmp_path / "run" / "flow.json", load=load_model)
+    assert "its spec has a path; type load_flow" in refused(tmp_path / "run" / "flow.json", load=load_model)
 
 
 def test_a_bundled_flow_is_no_classifier_and_the_reverse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,7 +239,7 @@ def test_walking_approaches_ddim_as_steps_grow(saved: Callable[..., Any]) -> Non
             for k in sampler.timesteps:
                 theirs = sampler.step(network(theirs, k).sample, int(k), theirs).prev_sample
             times = grid(1 - first / 999, 1.0, len(sampler.timesteps) - 1)
-            *_, (ours,) = walked(flow, (start,), times, solver_of("euler"))
+            *_, (ours,) = solver_states(flow, (start,), times, solver_of("euler"))
         apart.append((ours - theirs).abs().max().item() / theirs.abs().max().item())
     assert apart[1] < 0.6 * apart[0]
     assert apart[2] < 0.6 * apart[1]
@@ -265,13 +265,13 @@ def test_grey_half_weights_bf16_and_a_checkpoint_of_two_channels(saved: Callable
     ("file", "changes", "said"),
     [
         ("unet/config.json", {"_class_name": "UNet2DConditionModel"}, "is a UNet2DConditionModel"),
-        ("unet/config.json", {"num_class_embeds": 10}, "asks for a class"),
-        ("unet/config.json", {"time_embedding_type": "fourier"}, "sees time as fourier"),
-        ("unet/config.json", {"sample_size": None}, "states no sample_size"),
+        ("unet/config.json", {"num_class_embeds": 10}, "is class-conditional"),
+        ("unet/config.json", {"time_embedding_type": "fourier"}, "has a fourier time embedding"),
+        ("unet/config.json", {"sample_size": None}, "has no sample_size"),
         ("scheduler/scheduler_config.json", {"prediction_type": "flow"}, "predicts 'flow'"),
         ("scheduler/scheduler_config.json", {"_class_name": "ScoreSdeVeScheduler"}, "no levels of noise (ScoreSdeVe"),
         ("scheduler/scheduler_config.json", {"_class_name": "Mine"}, "no levels of noise (Mine)"),
-        ("scheduler/scheduler_config.json", {"trained_betas": [0.1, 1.0]}, "is noise alone"),
+        ("scheduler/scheduler_config.json", {"trained_betas": [0.1, 1.0]}, "is pure noise"),
         ("model_index.json", {"vqvae": ["diffusers", "VQModel"]}, "codes of an autoencoder"),
     ],
 )
@@ -299,7 +299,7 @@ def test_files_of_diffusers_that_are_missing_or_torn(saved: Callable[..., Any], 
     (place / "scheduler" / "scheduler_config.json").unlink()
     assert "no scheduler_config.json in the folder" in refused(f"diffusers:{place}")
     assert "folder './none' does not exist" in refused("diffusers:./none")
-    assert "ends with its colon" in refused("diffusers:")
+    assert "has no name after the colon" in refused("diffusers:")
 
 
 def test_a_repository_of_the_hub_is_read_from_the_cache(

@@ -25,7 +25,7 @@ SMALL: dict[str, dict[str, Any]] = {
 
 def test_pictures_that_do_not_go_in_are_one_line() -> None:
     net = UNet(**SMALL["patch"])
-    with pytest.raises(UserError, match="10x8 pixels do not go into this U-Net; give sides that are multiples of 4"):
+    with pytest.raises(UserError, match="cannot take pictures of 10x8 pixels; give sides that are multiples of 4"):
         net(torch.zeros(1, 3, 10, 8), torch.zeros(1))
 
 

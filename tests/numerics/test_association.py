@@ -109,7 +109,7 @@ def test_what_cannot_be_had_is_not_a_number() -> None:
 
 
 def test_mistakes_say_what_to_give() -> None:
-    with pytest.raises(UserError, match="a row a picture"):
+    with pytest.raises(UserError, match="one row per picture"):
         spearman([1.0, 2.0, 3.0], [1.0, 2.0])
     with pytest.raises(UserError, match="leave paired out"):
         auroc([1.0, 2.0, 3.0], [1.0, 2.0], paired=True)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
 
 from bothways.numerics.discrete_adjoint import integrate_exact, leaves_of, module_of
-from bothways.numerics.solvers import State, fixed_names, grid, solver_of, walked
+from bothways.numerics.solvers import State, fixed_names, grid, solver_of, solver_states
 from bothways.types import RunError, UserError, VectorField
 
 TIMES = grid(1.0, 0.3, 6)
@@ -44,7 +44,7 @@ def start(dtype: torch.dtype = torch.float64) -> Tensor:
 
 
 def direct(v: VectorField, state: State, times: list[float], name: str = "euler", keep: int = 1) -> State:
-    *_, state = walked(v, state, times, solver_of(name))
+    *_, state = solver_states(v, state, times, solver_of(name))
     return state
 
 

@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 import torch
 
-from bothways.numerics.intervals import mean_interval, resampled, wilson_interval
+from bothways.numerics.intervals import bootstrap_indices, mean_interval, wilson_interval
 from bothways.types import UserError
 
 
@@ -33,7 +33,7 @@ def test_the_interval_of_a_mean_is_students():
 
 
 def test_resamples_are_those_of_the_seed():
-    first, again, other = (resampled(9, 50, seed) for seed in (3, 3, 4))
+    first, again, other = (bootstrap_indices(9, 50, seed) for seed in (3, 3, 4))
     assert first.shape == (50, 9)
     assert set(first.unique().tolist()) == set(range(9))
     assert torch.equal(first, again)

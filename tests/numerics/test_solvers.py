@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bothways.numerics.solvers import State, fixed_names, grid, solver_of, walked
+from bothways.numerics.solvers import State, fixed_names, grid, solver_of, solver_states
 from bothways.types import UserError, VectorField
 
 torchdiffeq = pytest.importorskip("torchdiffeq")
@@ -23,7 +23,7 @@ def bent(x: Tensor, t: Tensor) -> Tensor:
 
 def last(v: VectorField, x: Tensor, times: list[float], name: str) -> State:
     solver = solver_of(name)
-    *_, state = walked(v, solver.start(v, x, times[0]), times, solver)
+    *_, state = solver_states(v, solver.start(v, x, times[0]), times, solver)
     return state
 
 
@@ -42,7 +42,7 @@ def test_the_steps_are_those_of_torchdiffeq(name, theirs, ends) -> None:
     field = torch.tensor(times, dtype=torch.float64)
     expected = torchdiffeq.odeint(lambda t, x: bent(x, t.expand(len(x))), start(), field, method=theirs)
     solver = solver_of(name)
-    states = list(walked(bent, (start(),), times, solver))
+    states = list(solver_states(bent, (start(),), times, solver))
     assert len(states) == 7
     assert max(gap(state[0], wanted) for state, wanted in zip(states, expected[1:], strict=True)) < 1e-12
 
@@ -79,15 +79,15 @@ def test_the_network_is_called_as_often_as_is_stated(name) -> None:
     solver = solver_of(name)
     state = solver.start(counted, start(), 1.0)
     calls.clear()
-    list(walked(counted, state, grid(1.0, 0.0, 3), solver))
+    list(solver_states(counted, state, grid(1.0, 0.0, 3), solver))
     assert len(calls) == 3 * solver.calls
 
 
 def test_reversible_heun_goes_back_to_where_it_came_from() -> None:
     solver, times = solver_of("reversible-heun"), grid(1.0, 0.0, 9)
     begun = solver.start(bent, start(), 1.0)
-    *_, there = walked(bent, begun, times, solver)
-    *_, back = walked(bent, there, times[::-1], solver)
+    *_, there = solver_states(bent, begun, times, solver)
+    *_, back = solver_states(bent, there, times[::-1], solver)
     assert gap(there[0], begun[0]) > 0.1
     assert max(gap(a, b) for a, b in zip(back, begun, strict=True)) < 1e-13
 

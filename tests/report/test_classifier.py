@@ -57,4 +57,4 @@ def test_one_that_was_stopped_or_stands_beside_an_evaluation_is_no_drawing(tmp_p
     for said in ("finetune trained runs/digits", "evaluate asked runs/digits", "of the evaluation alone"):
         assert said in page, said
     assert "no picture finished" not in page
-    assert page.count("While it was training") == 2
+    assert page.count("Statistics during training") == 2

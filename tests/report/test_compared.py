@@ -65,7 +65,7 @@ def test_runs_that_differ_in_one_number_are_curves_over_it(tmp_path: Path) -> No
     assert accuracy.words == "From 37.5 % at 0.25 to 62.5 % at 0.5; the shade is the 95 % interval."
     assert loss.figure["data"][0]["y"] == [0.25, 0.375, 0.5]
     assert [loss.figure["layout"]["shapes"][0][key] for key in ("y0", "y1")] == [0.125, 0.125]
-    assert loss.words == "From 0.250 at 0.25 to 0.500 at 0.75; the dotted line is 0.125, before."
+    assert loss.words == "From 0.250 at 0.25 to 0.500 at 0.75; the dotted line is the loss before, 0.125."
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ def test_the_page_says_what_was_asked_and_shows_both_curves(tmp_path: Path) -> N
     assert said in html
     for title in ("The classifier as it was trained", "In other steps", "At other depths"):
         assert f"<h3>{title}</h3>" in html, title
-    for absent in ("no picture finished", "What the judges", "While it was", "nan", "None", "Depth of activations"):
+    for absent in ("no picture finished", "Judge metrics", "Statistics during", "nan", "None", "Depth of activations"):
         assert absent not in html.split("<script")[0], absent
     for value in (0.8125, 0.5, 0.75, 0.625, 1000, -0.2, 40, 20):
         assert f'data-csv="{value}"' in html, value
@@ -121,6 +121,6 @@ def test_a_line_a_depth_over_the_steps(tmp_path: Path) -> None:
     assert nats.figure["data"][2]["y"] == [1.1 / (1 + step) for step in (0, 4, 9)]
     assert [note["text"] for note in nats.figure["layout"]["annotations"]] == ["depth 0.1", "depth 0.5", "depth 0.9"]
     assert loss.figure["data"][0]["y"] == [1.0, 0.2, 0.1]
-    assert "While it was training" in render([folder])
+    assert "Statistics during training" in render([folder])
     (folder.path / "along.jsonl").write_text(json.dumps({"step": 0, "information": [{"depth": 0.1}]}) + "\n")
     assert along(folder) == []

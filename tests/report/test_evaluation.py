@@ -63,7 +63,7 @@ def test_the_page_says_what_was_asked_and_shows_every_part(tmp_path: Path) -> No
     assert said in html
     for title in ("The classifier in numbers", "Corrupted pictures", "What its confidence is worth", "Class by class"):
         assert f"<h3>{title}</h3>" in html, title
-    for absent in ("no picture finished", "Wanted and called", "What the judges", "While it was", "nan", "None"):
+    for absent in ("no picture finished", "Confusion matrices", "Judge metrics", "Statistics during", "nan", "None"):
         assert absent not in html.split("<script")[0], absent
     for value in (0.731, 0.1125, 0.4712, 0.8125, 0.59, 0.45):
         assert f'data-csv="{value}"' in html, value

@@ -214,7 +214,8 @@ def test_charts_are_valid_plotly_and_count_right() -> None:
     trace = chart.figure["data"][0]
     assert trace["x"] == ["plane", "car", "bird", "dog"]
     assert trace["z"] == [[1, 1, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]]
-    assert chart.words.startswith("2 of 4 called what was wanted; most often mistaken: plane for car (1)")
+    words = "2 of 4 predicted as their target class; most frequent error: plane predicted as car (1)"
+    assert chart.words.startswith(words)
     by_number = confusion({**judge, "called_names": None}, pictures)
     assert by_number is not None
     assert by_number.figure["data"][0]["z"] == trace["z"]
@@ -356,5 +357,5 @@ def test_the_page_in_a_browser_and_on_paper(tmp_path: Path, pair: list[RunFolder
             "Spectrum against its null",
             "Wanted and called",
         )
-        for title in (*titles, "While it was drawing", "How to repeat it", "Settings", "Citations"):
+        for title in (*titles, "Statistics during drawing", "Reproducibility", "Settings", "Citations"):
             assert title in words, title

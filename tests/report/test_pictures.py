@@ -73,8 +73,8 @@ def test_two_hundred_of_224_pixels_go_into_an_email(tmp_path: Path) -> None:
         assert apart.shape == (224, 224, 3)
         assert np.abs(apart).mean() < 0.025
         assert abs(apart.mean()) < 0.002
-    assert re.search(r"To keep this page small they are JPEG of quality \d\d here", html)
-    assert "the full files are in run/images" in html
+    assert re.search(r"To keep this page small the pictures are embedded as JPEG of quality \d\d;", html)
+    assert "the original files are in run/images" in html
 
 
 def test_small_pictures_stay_as_they_are(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_the_best_quality_that_fits_is_taken(tmp_path: Path) -> None:
 def test_a_picture_that_is_cut_is_named(tmp_path: Path) -> None:
     path = tmp_path / "cut.png"
     path.write_bytes(to_png(noise(1, 128)[0])[:900])
-    with pytest.raises(UserError, match=r"cut\.png: no PNG that can be read; restore the picture"):
+    with pytest.raises(UserError, match=r"cut\.png: cannot be read as a PNG; restore the picture"):
         album([path], 10)
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from bothways import ModelSpec, UserError
 from bothways.models.velocity import Flow
 from bothways.numerics.draws import generator
-from bothways.representation.activations import activations, middle, vector
+from bothways.representation.activations import activations, middle_layer, spatial_mean
 from bothways.representation.paths.gvp import gvp
 from small_flow import small_unet
 
@@ -37,7 +37,7 @@ def written_out(network: nn.Module, x: Tensor, time: float) -> Tensor:
 
 def test_the_middle_is_what_the_network_has_there_at_that_time() -> None:
     one, x = flow(), pictures()
-    assert middle(one) == "network.middle"
+    assert middle_layer(one) == "network.middle"
     wanted = written_out(one.network, x, 900.0)
     seen = activations(one, x, 0.1, ["network.middle"], pooled=False)["network.middle"]
     assert (seen - wanted).abs().max() < 1e-12
@@ -59,7 +59,7 @@ def test_gradients_reach_the_picture_and_the_parameters() -> None:
     one, x = flow(), pictures().requires_grad_()
     weight = torch.randn(16, generator=generator(4), dtype=torch.float64)
     parameters = [one.network.stem.weight, one.network.middle[1].residual.conv1.weight, x]
-    found = (activations(one, x, 0.1, [middle(one)])[middle(one)] @ weight).sum()
+    found = (activations(one, x, 0.1, [middle_layer(one)])[middle_layer(one)] @ weight).sum()
     wanted = (written_out(one.network, x, 900.0).mean((2, 3)) @ weight).sum()
     pairs = zip(*(torch.autograd.grad(value, parameters) for value in (found, wanted)), strict=True)
     assert max((a - b).abs().max().item() for a, b in pairs) < 1e-10
@@ -90,8 +90,8 @@ def test_in_half_precision_what_comes_out_is_single() -> None:
 
 def test_tokens_and_vectors() -> None:
     x = torch.randn(2, 5, 7, generator=generator(1))
-    assert torch.equal(vector(x), x.mean(1))
-    assert torch.equal(vector(x[:, 0]), x[:, 0])
+    assert torch.equal(spatial_mean(x), x.mean(1))
+    assert torch.equal(spatial_mean(x[:, 0]), x[:, 0])
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_tokens_and_vectors() -> None:
         ({"layers": [""]}, "type one that it has"),
         ({"depth": 1.5}, "depth=1.5; type a number from 0"),
         ({"noise": torch.zeros(1, 3, 4, 4)}, "give path= too"),
-        ({"layers": ["network.middle.1.nothing"]}, "no tensor of a picture passes"),
+        ({"layers": ["network.middle.1.nothing"]}, "returns no tensor"),
     ],
 )
 def test_what_cannot_be_is_one_line(options: dict, says: str) -> None:
@@ -116,4 +116,4 @@ def test_what_cannot_be_is_one_line(options: dict, says: str) -> None:
 def test_the_middle_of_another_network_is_not_guessed() -> None:
     other = nn.ModuleDict({"network": nn.ModuleDict({"mid_block": nn.Conv2d(3, 3, 1), "head": nn.Conv2d(3, 3, 1)})})
     with pytest.raises(UserError, match=r"no layer 'network.middle'; type one that it has: network.mid_block"):
-        middle(other)
+        middle_layer(other)

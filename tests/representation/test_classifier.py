@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from bothways import ModelSpec, UserError
 from bothways.models.velocity import Flow
 from bothways.numerics.draws import generator
-from bothways.representation.classifier import FlowClassifier, classifier_loss, hold_the_unreached, layer_rates
+from bothways.representation.classifier import FlowClassifier, classifier_loss, freeze_unused, layer_rates
 from bothways.representation.encode import Walk
 from bothways.representation.features import KINDS, Features, pooled
-from bothways.representation.heads import head_of, last_matrix
+from bothways.representation.heads import head_of, last_linear
 from bothways.representation.heads.prg import PRGHead
 from bothways.representation.paths.linear import linear
 from bothways.training.config import FitConfig
@@ -196,14 +196,14 @@ def test_a_step_of_each_block_is_as_long_as_its_rate() -> None:
 
 def test_what_the_logits_do_not_depend_on_is_held() -> None:
     model = classifier("activations")
-    held = hold_the_unreached(model, SHAPE)
+    held = freeze_unused(model, SHAPE)
     after = [name for name, p in model.named_parameters() if not p.requires_grad]
     assert held == sum(p.numel() for p in (*model.flow.network.up.parameters(), *model.flow.network.head.parameters()))
     assert all(name.startswith(("flow.network.up.", "flow.network.head.")) for name in after)
     loss, _ = classifier_loss(model, batch(), 0.0)
     loss.backward()
     assert all((p.grad is not None) == p.requires_grad for p in model.parameters())
-    assert hold_the_unreached(classifier(), SHAPE) == 0
+    assert freeze_unused(classifier(), SHAPE) == 0
 
 
 def test_the_head_has_the_sizes_of_the_paper() -> None:
@@ -219,7 +219,7 @@ def test_any_function_of_two_widths_is_a_head() -> None:
     for given, matrix in ((deep, "2"), (head_of("linear"), ""), (head_of("prg"), "out")):
         model = FlowClassifier(Flow(small_unet(), SPEC).double(), linear, SHAPE, 5, how, head=given)
         assert model(x).shape == (4, 5)
-        assert last_matrix(model.head) == matrix
+        assert last_linear(model.head) == matrix
     assert head_of(deep) is deep
 
 

@@ -85,5 +85,5 @@ def test_sinkhorn_lies_between_independent_and_optimal_and_repeats() -> None:
 
 
 def test_an_unknown_coupling_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(UserError, match="independent, ot, sinkhorn"):
-        coupling_of("emd")
+    with pytest.raises(UserError, match=f"type {', '.join(registry.names('coupling'))}, or"):
+        coupling_of("???")  # near to none

@@ -104,7 +104,7 @@ def test_there_and_back(solver) -> None:
 def test_reversible_heun_comes_back_exactly(dtype, rounding) -> None:
     v, x = Small().requires_grad_(False).to(dtype), images() - 0.5
     options = {"depth": 0.9, "steps": 10, "solver": "reversible-heun", "dtype": dtype}
-    state = encode(v, x, whole=True, **options)
+    state = encode(v, x, full_state=True, **options)
     assert [part.dtype for part in state] == [dtype] * 3
     assert gap(state[0], encode(v, x, **options)) == 0
     assert gap(state[0], x) > 0.1
@@ -112,7 +112,7 @@ def test_reversible_heun_comes_back_exactly(dtype, rounding) -> None:
     assert back.dtype == dtype
     assert gap(back, x) < rounding
     assert gap(decode(v, state[0], **options), x) > 10 * rounding  # which the picture alone does not
-    assert gap(decode(flow(), encode(flow(), images(), whole=True, **options), **options), images()) < max(
+    assert gap(decode(flow(), encode(flow(), images(), full_state=True, **options), **options), images()) < max(
         rounding, 1e-6
     )
 
@@ -275,9 +275,9 @@ def test_pictures_and_states_that_do_not_fit() -> None:
         encode(flow(), images()[:, :1])
     with pytest.raises(UserError, match="float in"):
         encode(flow(), torch.zeros(1, 3, 8, 8, dtype=torch.uint8))
-    state = encode(flow(), images(), solver="reversible-heun", whole=True)
+    state = encode(flow(), images(), solver="reversible-heun", full_state=True)
     for solver in ("euler", "dopri5"):
-        with pytest.raises(UserError, match=r'holds 3 tensors.*type solver="reversible-heun"'):
+        with pytest.raises(UserError, match=r'has 3 tensors.*type solver="reversible-heun"'):
             decode(flow(), state, solver=solver)
     assert len(walk_state(flow(), (images(),), 1.0, 0.5, Walk(2))) == 1
 

@@ -219,7 +219,7 @@ def test_a_walk_goes_there_and_back(jobs: Jobs, tmp_path: Path) -> None:
         (lambda: drawn(TOY, steps=-1), "steps=-1"),
         (lambda: changed("edit", torch.zeros(3, 8, 8)), "edit needs a target"),
         (lambda: changed("inpaint", torch.zeros(3, 8, 8)), "fills a hole"),
-        (lambda: changed("style", torch.zeros(3, 8, 8)), "style of another picture"),
+        (lambda: changed("style", torch.zeros(3, 8, 8)), "no style picture was given"),
     ],
 )
 def test_a_mistake_is_refused_before_it_waits(ask: Callable[[], Request], says: str) -> None:
@@ -254,5 +254,5 @@ def test_fields_are_read() -> None:
             read_box(text)
     with pytest.raises(UserError, match="no setting 'rmss'"):
         read_changes("generate", "rmss=1")
-    with pytest.raises(UserError, match="field of its own"):
+    with pytest.raises(UserError, match="seed has its own field"):
         read_changes("generate", "seed=1")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bothways.models.loader import load_model
-from bothways.studio.models import _told_apart, about, bundled
+from bothways.studio.models import _unique_names, about, bundled
 from bothways.types import UserError
 
 TOY = f"{Path(__file__).resolve().parents[1] / 'toy_model.py'}:build"
@@ -36,4 +36,4 @@ def test_what_is_no_model_is_refused() -> None:
 
 
 def test_two_classes_of_one_name_have_numbers() -> None:
-    assert _told_apart(["crane", "dog", "crane"]) == ("0", "dog", "2")
+    assert _unique_names(["crane", "dog", "crane"]) == ("0", "dog", "2")

@@ -101,7 +101,7 @@ def test_the_form_of_a_run_asks_the_same_again(tmp_path: Path) -> None:
         form.model, form.classes, "", form.recipe, form.n, form.steps, form.seed, form.data, form.changes
     )
     assert torch.equal(perform(again.prepare(tmp_path / "b")).images, result.images)
-    with pytest.raises(UserError, match="no drawing"):
+    with pytest.raises(UserError, match="is not a drawing"):
         form_of({"task": "pretrain", "settings": {}})
 
 
@@ -172,13 +172,13 @@ import socket, sys
 from pathlib import Path
 from bothways.studio.server import serve
 
-def told(address):
+def on_start(address):
     host, port = address.removeprefix("http://").rstrip("/").split(":")
     with socket.create_connection((host, int(port)), timeout=60):
         print("came")
     raise KeyboardInterrupt
 
-serve(Path(sys.argv[1]), 0, opened=False, told=told)
+serve(Path(sys.argv[1]), 0, opened=False, on_start=on_start)
 """
 
 
@@ -191,5 +191,5 @@ def test_who_comes_as_soon_as_it_says_where_it_is_waits(tmp_path: Path) -> None:
 def test_without_gradio_it_says_what_to_type(monkeypatch, tmp_path: Path, capsys) -> None:
     monkeypatch.setitem(sys.modules, "gradio", None)
     with pytest.raises(UserError, match="bothways\\[studio\\]"):
-        serve(tmp_path, 0, opened=False, told=lambda _: None)
+        serve(tmp_path, 0, opened=False, on_start=lambda _: None)
     assert 'type pip install "bothways[studio]"' in refused(capsys, "studio", "--no-open", "--runs", tmp_path)

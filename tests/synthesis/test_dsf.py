@@ -18,7 +18,7 @@ from bothways.models.loader import load_model
 from bothways.numerics.draws import Draws
 from bothways.synthesis.das import toward
 from bothways.synthesis.dsf.score import dsf, dsf_score
-from bothways.synthesis.dsf.second_order import REVERSE_OVER_FORWARD, REVERSE_OVER_REVERSE, Instead
+from bothways.synthesis.dsf.second_order import REVERSE_OVER_FORWARD, REVERSE_OVER_REVERSE, ReplacedFunctions
 from bothways.synthesis.objectives.variation import total_variation
 from bothways.synthesis.views.crop import RandomCrop
 from bothways.synthesis.views.noise import Noise
@@ -296,7 +296,7 @@ def test_layers_by_formula_are_the_layers(module: nn.Module, shape: tuple[int, .
     module, x = module.double(), torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     x.requires_grad_()
     for table in (REVERSE_OVER_FORWARD, REVERSE_OVER_REVERSE):
-        with Instead(table):
+        with ReplacedFunctions(table):
             found = module(x)
         at = [x, *module.parameters()]
         pairs = [torch.autograd.grad(y.sin().sum(), at, create_graph=True) for y in (module(x), found)]

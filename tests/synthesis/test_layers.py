@@ -94,5 +94,5 @@ def test_mistakes_are_told(model: Adapter) -> None:
     with pytest.raises(UserError, match=r"'maps' has 4 channels and none is number 4; type 0 to 3"):
         channel_activation(model, "maps", torch.tensor([0, 4, 1]))(image)
     for bad in (torch.tensor([0, -1, 2]), torch.tensor([0.0, 1, 2]), torch.tensor([[0, 1]])):
-        with pytest.raises(UserError, match="one whole number from 0 for each picture"):
+        with pytest.raises(UserError, match="one integer from 0 per picture"):
             channel_activation(model, "maps", bad)

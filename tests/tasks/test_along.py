@@ -152,7 +152,7 @@ def test_a_stop_adds_no_line_and_a_resume_none_twice(place: Path, whole: Path, t
         next(frames)
     frames.close()  # at step 5, where a checkpoint is written that was not planned
     assert [line["step"] for line in lines(tmp_path / "out")] == [0, 4]
-    assert "Mutual information on pictures held out" in render([RunFolder.open(tmp_path / "out")])
+    assert "Mutual information on held-out pictures" in render([RunFolder.open(tmp_path / "out")])
     finetune(**tuned(place), out=tmp_path / "out", resume=True)
     assert (tmp_path / "out" / "along.jsonl").read_bytes() == (whole / "along.jsonl").read_bytes()
     with pytest.raises(UserError, match=r"settings\.holdout\.information was 3"):
@@ -193,8 +193,8 @@ def test_overwriting_removes_the_lines(place: Path, tmp_path: Path) -> None:
 
 def test_the_page_shows_them(whole: Path) -> None:
     page = render([RunFolder.open(whole)])
-    assert "Mutual information on pictures held out" in page
-    assert "loss on pictures held out" in page
+    assert "Mutual information on held-out pictures" in page
+    assert "loss on held-out pictures" in page
     assert "depth 0.75" in page
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from bothways import UserError, curves, evaluate, finetune, load_classifier, load_images
-from bothways.models.classifiers import how_of, reading
+from bothways.models.classifiers import features_config, reading
 from bothways.numerics.draws import generator
 from bothways.numerics.intervals import wilson_interval
 from bothways.numerics.solvers import fixed_names
@@ -111,7 +111,7 @@ def test_the_trained_point_is_what_evaluate_says_of_the_run(place: Path) -> None
 def test_another_walk_changes_the_logits_and_not_the_model_it_came_from(place: Path) -> None:
     images, _ = pictures(place)
     model = load_classifier(place / "both")
-    before, own = model.outputs(images), how_of(model)
+    before, own = model.outputs(images), features_config(model)
     classifier = model.module.classifier
     for how in (
         replace(own, walk=Walk(20, "euler", "direct")),
@@ -122,7 +122,7 @@ def test_another_walk_changes_the_logits_and_not_the_model_it_came_from(place: P
         assert (other.outputs(images) - wanted).abs().max() < 1e-5
         assert (other.outputs(images) - before).abs().max() > 1e-4
     assert torch.equal(model.outputs(images), before)
-    assert how_of(model) == own
+    assert features_config(model) == own
 
 
 def test_both_depths_move_together(place: Path) -> None:
@@ -133,7 +133,7 @@ def test_both_depths_move_together(place: Path) -> None:
     ]
     images, labels = pictures(place)
     model = load_classifier(place / "both")
-    how = replace(how_of(model), depth=0.4 * 1.5, activation_depth=0.1 * 1.5)
+    how = replace(features_config(model), depth=0.4 * 1.5, activation_depth=0.1 * 1.5)
     classifier = model.module.classifier
     with torch.no_grad():
         logits = classifier.head(features(classifier.flow, classifier.flow.path, 2 * images - 1, how))

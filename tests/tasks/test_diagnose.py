@@ -64,7 +64,7 @@ def test_the_round_trip_is_that_of_the_solver(address: str, tmp_path: Path) -> N
     ("arguments", "said"),
     [
         (["--n", "0"], "n=0"),
-        (["--solver", "dopri5"], "chooses its own steps"),
+        (["--solver", "dopri5"], "is adaptive; type one with fixed steps"),
         (["--depths", "0"], "depths=(0.0,)"),
         (["--trip-steps", "0"], "trip_steps=(0,)"),
     ],
@@ -77,5 +77,5 @@ def test_what_cannot_be_is_one_line(
 
 
 def test_data_must_be_given(address: str) -> None:
-    with pytest.raises(UserError, match="data is needed"):
+    with pytest.raises(UserError, match="data is required"):
         diagnose(address)

@@ -317,7 +317,7 @@ def test_a_finetuned_run_is_asked_for_what_it_is(tmp_path: Path, finetuned: Path
 
 
 def test_what_a_finetuned_run_holds_itself_is_not_asked_for(finetuned: Path) -> None:
-    with pytest.raises(UserError, match="holds its own facts and weights"):
+    with pytest.raises(UserError, match="has its own spec and weights"):
         predict(finetuned, torch.zeros(1, 3, SIDE, SIDE), weights="other.safetensors")
 
 

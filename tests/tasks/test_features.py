@@ -295,7 +295,7 @@ def test_broken_pictures_are_named_and_left_out(flow: Flow, data: Path, tmp_path
     for file in files[1:]:
         file.write_bytes(b"")
     files[0].write_bytes(files[0].read_bytes()[:60])
-    with pytest.raises(UserError, match="holds no picture that can be read"):
+    with pytest.raises(UserError, match="has no readable picture"):
         features(flow, data, 0.5, splits="train", **QUICK)
 
 
@@ -374,8 +374,8 @@ def test_the_linear_probe_is_the_optimum_of_its_loss() -> None:
     top = scores.topk(2, 1).values
     sure = top[:, 0] - top[:, 1] > 1e-2  # a picture between two classes may be called either
     assert int(sure.sum()) > 285
-    assert found.answers[sure].tolist() == scores.argmax(1)[sure].tolist()
-    assert 0.6 < float((found.answers == wanted).double().mean()) < 0.9
+    assert found.predictions[sure].tolist() == scores.argmax(1)[sure].tolist()
+    assert 0.6 < float((found.predictions == wanted).double().mean()) < 0.9
 
 
 def test_l2_is_chosen_by_training_pictures_alone() -> None:
@@ -385,7 +385,7 @@ def test_l2_is_chosen_by_training_pictures_alone() -> None:
     assert found.l2 >= 0.1  # of few pictures in many dimensions
     assert linear(x, y, z[:3]).l2 == found.l2
     assert linear(*clouds(3000, 3, 6), z[:, :3]).l2 <= 0.1
-    right = float((found.answers == wanted).double().mean())
+    right = float((found.predictions == wanted).double().mean())
     assert right > 0.4
     with pytest.raises(UserError, match="are of one"):
         linear(x, torch.zeros_like(y), z)

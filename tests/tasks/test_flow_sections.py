@@ -141,7 +141,7 @@ def test_the_page_of_a_training_says_how_long_and_shows_the_loss_over_the_steps(
     page = render([folder])
     assert "otcfm trained unet-tiny for 40 steps on " in page
     assert "0.402–0.598" in page
-    assert "While it was training" in page
+    assert "Statistics during training" in page
     assert "of the training alone" in page
     assert page.count('role="img"') == 2  # the loss and the rate
 

@@ -117,7 +117,7 @@ def test_what_the_flow_does_not_see_of_the_pictures_is_said(address: str, tmp_pa
     page = (tmp_path / "run" / "report.html").read_text().split("<script>")[0]
     assert "likelihood measured " in page
     assert "trained" not in page.split("</header>")[0]
-    assert "While it was" not in page
+    assert "Statistics during" not in page
 
 
 def test_a_tolerance_that_cannot_be_kept_is_one_line(address: str, tmp_path: Path, capsys: Any) -> None:

@@ -263,8 +263,8 @@ def test_channels_and_layers_are_excited(toy: Adapter) -> None:
         ({"photo": 2 * photos_of(1)}, "in \\[0, 1\\]"),
         ({"photo": torch.zeros(1, 3, 8, 2000)}, "type --size"),
         ({"photo": "nowhere.png"}, "does not exist"),
-        ({"terms.content.weight": 1.0}, "roll, shift or flip"),
-        ({"terms.style.weight": 1.0}, "none was given"),
+        ({"terms.content.weight": 1.0}, "which roll, shift and flip would change"),
+        ({"terms.style.weight": 1.0}, "needs a style to compare with"),
     ],
 )
 def test_what_cannot_be_is_said_in_one_line(toy: Adapter, options: dict, said: str) -> None:
@@ -278,7 +278,7 @@ def test_tasks_ask_for_what_they_need(toy: Adapter) -> None:
     for refused, said in (
         (lambda: edit(toy, photo), "type --class"),
         (lambda: inpaint(toy, photo), "type --mask"),
-        (lambda: invert(toy, None), "photo is needed"),
+        (lambda: invert(toy, None), "photo is required"),
         (lambda: generate(toy, 0, box=BOX), "no PHOTO was given"),
         (lambda: generate(toy, channels=[1], classes=0), "type --layer"),
     ):

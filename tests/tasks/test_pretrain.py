@@ -387,7 +387,7 @@ def test_a_flow_without_weights_yet_says_so_and_another_run_is_refused(
 ) -> None:
     begun(place, tmp_path / "begun")
     RunFolder.create(tmp_path / "drawn", {"task": "generate", "settings": {"recipe": "das"}})
-    for name, says in (("begun", "has no weights yet"), ("drawn", "holds no flow.json")):
+    for name, says in (("begun", "has no weights yet"), ("drawn", "has no flow.json")):
         with pytest.raises(SystemExit) as end:
             main(["sample", str(tmp_path / name), "--out", str(tmp_path / "out")])
         said = capsys.readouterr().err
@@ -402,7 +402,7 @@ def test_a_run_that_was_stopped_is_shown_as_a_training(place: Path, tmp_path: Pa
         next(frames)
     page = write_report([tmp_path / "out"], tmp_path / "page.html").read_text().split("<script>")[0]
     assert "trained tiny for 1 step in" in page
-    assert "While it was training" in page
+    assert "Statistics during training" in page
     assert "drew" not in page
 
 
@@ -443,7 +443,7 @@ def test_what_a_longer_run_would_change_is_refused_and_overwriting_forgets(place
     assert not (tmp_path / "out" / "flow.safetensors").exists()
     assert begun(place, tmp_path / "out", steps=5, resume=True).done == 0
     (tmp_path / "out" / CHECKPOINT).write_bytes(b"no checkpoint")
-    with pytest.raises(UserError, match="cannot be taken up") as said:
+    with pytest.raises(UserError, match="cannot be loaded") as said:
         begun(place, tmp_path / "out", steps=5, resume=True)
     assert "\n" not in str(said.value)
 
@@ -513,7 +513,7 @@ def test_functions_give_the_flow_of_the_path_that_they_are(place: Path, tmp_path
     """The same weights as by the package's gvp, whose path this is, with a worker that pairs too."""
     own = pretrain(**asked(place, path=sine, coupling=turned, workers=1, steps=2), out=tmp_path / "own")
     assert own.folder.settings["settings"]["coupling"] == "turned"
-    with pytest.raises(UserError, match=r"'sine' is not known.*give it: path=sine") as said:
+    with pytest.raises(UserError, match=r"'sine' is not known.*give path=sine") as said:
         load_flow(tmp_path / "own")
     assert "\n" not in str(said.value)
     x, t = torch.randn(2, 1, 8, 8), torch.rand(2)

@@ -93,7 +93,7 @@ def test_two_processes_give_the_losses_and_the_average_of_one(place: Path, tmp_p
 def test_a_mistake_is_told_by_the_first_alone(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("bothways.cli.run.SECONDS_TO_SPEAK", 0)
+    monkeypatch.setattr("bothways.cli.run.SECONDS_TO_PRINT", 0)
     arguments = ["pretrain", str(place / "tiny.toml"), "--data", str(place / "pictures"), "--batch", "21"]
     for rank, lines in (("1", 0), ("0", 1)):
         monkeypatch.setenv("RANK", rank)

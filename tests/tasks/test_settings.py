@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from bothways import UserError, registry
-from bothways.cli.wording import described
-from bothways.configs import leaves, placed, spoken_changes
+from bothways.cli.wording import setting_help
+from bothways.configs import leaves, nested, parsed_changes
 from bothways.runs.citations import PAPERS, reference_of
 from bothways.synthesis.parameterizations import canvas_settings
 from bothways.synthesis.views import view_of
@@ -200,15 +200,15 @@ def test_unknown_names_bring_the_nearest() -> None:
 
 def test_changes_as_they_are_typed() -> None:
     pairs = ["rms=0.02", "canvas.levels=1,2,4", "views.flip.chance=0.5"]
-    config = drawing(**spoken_changes(GenerateConfig, pairs))
+    config = drawing(**parsed_changes(GenerateConfig, pairs))
     assert config.ascent.rms == 0.02
     assert canvas_settings("stack", config.canvas.own).levels == [1, 2, 4]
-    assert placed(GenerateConfig, {"jitter": 3}) == {"views": {"roll": {"reach": 3}}}
-    assert "NAME=VALUE" in refused(spoken_changes, GenerateConfig, ["rms"])
-    assert "ascent.rms" in refused(spoken_changes, GenerateConfig, ["rm=1"])
-    assert "--recipe das" in refused(spoken_changes, GenerateConfig, ["recipe=das"])
+    assert nested(GenerateConfig, {"jitter": 3}) == {"views": {"roll": {"reach": 3}}}
+    assert "NAME=VALUE" in refused(parsed_changes, GenerateConfig, ["rms"])
+    assert "ascent.rms" in refused(parsed_changes, GenerateConfig, ["rm=1"])
+    assert "--recipe das" in refused(parsed_changes, GenerateConfig, ["recipe=das"])
     for name in ("out", "overwrite", "="):
-        assert "no setting" in refused(spoken_changes, GenerateConfig, [f"{name}=1"])
+        assert "no setting" in refused(parsed_changes, GenerateConfig, [f"{name}=1"])
     assert "levels" in refused(canvas_settings, "stack", {"levels": ["1", "two"]})
 
 
@@ -222,13 +222,13 @@ def test_an_objective_as_it_is_typed() -> None:
 
 def test_the_help_of_a_setting_names_the_value_of_each_recipe() -> None:
     fields = {".".join(place): (place, field) for place, field in leaves(GenerateConfig)}
-    assert described(GenerateConfig, *fields["seed"]).endswith("[default: 0]")
+    assert setting_help(GenerateConfig, *fields["seed"]).endswith("[default: 0]")
     values = {name: read_recipe(name)["ascent"].get("rms") for name in set(recipes()) - set(registry.names("task"))}
-    told = described(GenerateConfig, *fields["ascent.rms"])
-    assert told.endswith("; else 0.03]")
+    told = setting_help(GenerateConfig, *fields["ascent.rms"])
+    assert "[default: 0.03; by recipe: " in told
     assert all(f"{name} {rms}" in told for name, rms in values.items() if rms not in (None, 0.03))
-    assert described(GenerateConfig, *fields["ascent.steps"]).endswith("[default: the recipe's]")
-    assert all(described(GenerateConfig, place, field) for place, field in leaves(GenerateConfig))
+    assert setting_help(GenerateConfig, *fields["ascent.steps"]).endswith("[default: set by the recipe]")
+    assert all(setting_help(GenerateConfig, place, field) for place, field in leaves(GenerateConfig))
 
 
 def test_references_are_papers_or_bibtex() -> None:

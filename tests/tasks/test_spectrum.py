@@ -97,7 +97,7 @@ def test_pictures_of_several_sizes_and_earlier_files_are_refused(photos: Path, t
     with pytest.raises(UserError, match=r"picture of 18x20.*type --size 224"):
         bothways.spectrum(tmp_path)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="holds no picture"):
+    with pytest.raises(UserError, match="has no readable picture"):
         bothways.spectrum(tmp_path / "empty")
     file = tmp_path / "a.safetensors"
     first = bothways.spectrum(photos, limit=2, out=file)

@@ -170,7 +170,7 @@ def test_the_report_says_what_was_trained_and_reached(trained: Path, tmp_path: P
     page = write_report([trained], tmp_path / "page.html").read_text().split("<script>")[0]
     assert "trained the classifier tiny for 10 steps in" in page
     assert "The classifier in numbers" in page
-    assert "While it was training" in page
+    assert "Statistics during training" in page
     assert "drew" not in page
     both = write_report([trained, trained], tmp_path / "both.html").read_text()
     assert "Parameters" in both
@@ -263,7 +263,7 @@ def test_bad_data_is_refused(place: Path, tmp_path: Path) -> None:
     write_pictures(data / "test.parquet", 1)
     refused("metadata", recipe, str(data), tmp_path / "out")
     (data / "train.parquet").write_bytes(b"PAR1")
-    refused("not a parquet file", recipe, str(data), tmp_path / "out")
+    refused("not a readable parquet file", recipe, str(data), tmp_path / "out")
 
 
 def test_a_bad_out_is_refused(place: Path, trained: Path, tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def test_one_process_takes_all_and_changes_nothing() -> None:
 
 
 def test_a_batch_that_cannot_be_shared_names_one_that_can() -> None:
-    with pytest.raises(UserError, match="--batch 13 cannot be shared by 4 processes; type --batch 12"):
+    with pytest.raises(UserError, match="--batch 13 is not divisible by 4 processes; type --batch 12"):
         Processes(rank=1, count=4).share(batch, 13)
 
 
@@ -44,7 +44,7 @@ def test_what_the_first_may_not_do_is_said_by_it() -> None:
         raise UserError("no place")
 
     with pytest.raises(UserError, match="no place"):
-        Processes().by_the_first(refused)
+        Processes().on_first(refused)
 
 
 def test_without_accelerate_the_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,6 @@
-"""The command line: parses, runs a task, shows progress. Exit code 2 for a mistake, 1 for a failure."""
+"""The command line interface. Exit codes: 2 for invalid input (UserError), 1 for a failed run (RunError)."""
 
-from bothways.cli import (  # each adds its commands to app; --help lists them in this order
+from bothways.cli import (  # imported for their side effect: each registers its commands on app
     lists,
     make,
     studio,

@@ -1,4 +1,4 @@
-"""``python -m bothways.cli`` is the command ``bothways``."""
+"""Run the command ``bothways`` by ``python -m bothways.cli``."""
 
 from bothways.cli import main
 

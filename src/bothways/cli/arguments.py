@@ -1,4 +1,4 @@
-"""Arguments as people type them -> as the parser reads them: several values after one flag."""
+"""Preprocess command lines so that one flag can take several values."""
 
 from __future__ import annotations
 
@@ -10,19 +10,24 @@ from typing import Any
 
 @dataclass
 class Word:
-    """A word of the command line. several: which flag, and the how-manieth time, took it as one of its values."""
+    """A word of the command line.
+
+    several: (flag, index of the flag in the command line) if the word is a value of a flag that takes several.
+    positional: whether it is a positional argument.
+    """
 
     text: str
     several: tuple[str, int] | None = None
     positional: bool = False
 
 
-def repeated(command: Any, arguments: list[str]) -> list[str]:
-    """``--class a b c`` -> ``--class a --class b --class c``. arguments: what follows the name of the command.
+def repeat_flags(command: Any, arguments: list[str]) -> list[str]:
+    """Repeat a flag before each of its values: ``--class a b c`` -> ``--class a --class b --class c``.
 
-    Values follow a flag that takes several up to the next flag. Where a positional argument that the command needs is
-    then missing, it is the last value of the last such flag that has more than one: ``generate --class frog MODEL``
-    draws frogs with MODEL, and ``edit --class frog MODEL PHOTO`` changes PHOTO. After ``--`` every word is positional.
+    arguments: the words after the name of the command. The values of a flag that takes several extend to the next
+    flag. If a required positional argument is then missing, the last value of the last such flag with more than one
+    value is used: ``generate --class frog MODEL`` draws frogs with MODEL, and ``edit --class frog MODEL PHOTO`` changes
+    PHOTO. After ``--`` every word is positional.
     """
     words = list(_read(command, arguments))
     for _ in range(_needed(command, arguments) - sum(word.positional for word in words)):
@@ -31,7 +36,7 @@ def repeated(command: Any, arguments: list[str]) -> list[str]:
 
 
 def _read(command: Any, arguments: list[str]) -> Iterator[Word]:
-    """Each word with what it is. A flag that takes several values stands before each of them, not for itself."""
+    """Classify each word. A flag that takes several values is not yielded itself; its values carry it."""
     takes = {flag: option for option in command.params for flag in (*option.opts, *option.secondary_opts)}
     place = 0
     while place < len(arguments):
@@ -55,7 +60,7 @@ def _read(command: Any, arguments: list[str]) -> Iterator[Word]:
 
 
 def _needed(command: Any, arguments: list[str]) -> int:
-    """How many positional arguments must be there. One that some flags make needless is, unless all of them are."""
+    """Count the required positional arguments; one with ``unless`` is not required if all of those flags are set."""
     unless = getattr(command, "unless", {})
     typed = {word.partition("=")[0] for word in arguments}
     own = [param for param in command.params if param.param_type_name == "argument"]
@@ -63,7 +68,7 @@ def _needed(command: Any, arguments: list[str]) -> int:
 
 
 def _give_back(words: list[Word]) -> None:
-    """Make a positional argument of the last value of the last flag that has more than one."""
+    """Turn the last value of the last flag that has more than one value into a positional argument."""
     for word in reversed(words):
         if word.several and sum(other.several == word.several for other in words) > 1:
             word.several, word.positional = None, True
@@ -71,7 +76,7 @@ def _give_back(words: list[Word]) -> None:
 
 
 def _is_flag(text: str) -> bool:
-    """Whether a word is a flag, and no negative number."""
+    """Whether a word is a flag rather than a value or a negative number."""
     try:
         float(text)
     except ValueError:

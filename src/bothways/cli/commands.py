@@ -1,4 +1,4 @@
-"""The commands of the tasks, each built from its Config: a flag for each field, with its help and its choices."""
+"""Build the command of each task from its Config."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from typer.models import CommandInfo
 from bothways import registry
 from bothways.cli.flags import flags_of, parameters_of
 from bothways.cli.wording import help_of
-from bothways.configs import Config, leaves, spoken_changes, told
+from bothways.configs import Config, leaves, option_of, parsed_changes
 from bothways.types import UserError
 
 HELP_FLAGS = {"help_option_names": ["-h", "--help"]}
-SWITCHES = {  # of every run that writes a folder
-    "overwrite": ("--overwrite", "Replace the run that is there."),
-    "resume": ("--resume", "Go on with the run that is there."),
+SWITCHES = {  # of every command that writes a run folder
+    "overwrite": ("--overwrite", "Replace an existing run."),
+    "resume": ("--resume", "Continue an existing run; its settings must be the same."),
 }
 
 
 @dataclass(frozen=True)
-class Given:
-    """What was typed for a task: its values by name, and what is asked of the run itself."""
+class ParsedCommand:
+    """A parsed command line: the settings of a task by dotted name, and the options of the run."""
 
     task: str
     values: Mapping[str, Any]
@@ -45,14 +45,14 @@ def config_of(task: str) -> type[Config]:
 
 
 def command_of(task: str) -> Any:
-    """The command of a task, for the group of all."""
+    """The click command of a task."""
     config = config_of(task)
-    parameters = [*parameters_of(config), *_of_the_run(task, config)]
+    parameters = [*parameters_of(config), *_run_options(task, config)]
 
     def command(**typed: Any) -> None:
         from bothways.cli.run import run_task
 
-        run_task(_given(task, config, typed))
+        run_task(_parsed(task, config, typed))
 
     command.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in parameters}
@@ -64,16 +64,16 @@ def command_of(task: str) -> Any:
 
 
 def _unless(config: type[Config]) -> dict[str, list[str]]:
-    """{a positional argument that may be left out: the flags that must then all be there}."""
+    """{optional positional argument: the flags that together make it unnecessary}."""
     flags = flags_of(config)
-    fields = ((name, told(field, "unless") or ()) for name, field in config.model_fields.items())
+    fields = ((name, option_of(field, "unless") or ()) for name, field in config.model_fields.items())
     return {name: [flags[(other,)][0] for other in others] for name, others in fields if others}
 
 
-# ---- what is asked of the run itself -------------------------------------------------------------------------------
+# ---- options of the run --------------------------------------------------------------------------------------------
 
 
-def _of_the_run(task: str, config: type[Config]) -> list[Parameter]:
+def _run_options(task: str, config: type[Config]) -> list[Parameter]:
     found: list[tuple[str, Any, Any, Any]] = []
 
     def add(name: str, kind: Any, default: Any, flag: str, text: str, metavar: str | None = None) -> None:
@@ -82,32 +82,32 @@ def _of_the_run(task: str, config: type[Config]) -> list[Parameter]:
         found.append((name, kind, option, default))
 
     if config.recipe_task or any(len(place) > 1 for place, _ in leaves(config)):
-        add("set_", list[str] | None, None, "--set", "Any setting by its name; --dry-run shows all.", "NAME=VALUE")
+        add("set_", list[str] | None, None, "--set", "Any setting by its dotted name (see --dry-run).", "NAME=VALUE")
     if config.writes or config.reports:
-        add("out", Path | None, None, "--out", f"The run folder. \\[default: runs/{task}]")
+        add("out", Path | None, None, "--out", f"Run folder. \\[default: runs/{task}]")
         for key, (flag, text) in SWITCHES.items():
             add(key, bool, False, flag, text)
-        add("dry_run", bool, False, "--dry-run", "Check, print the settings, and stop.")
+        add("dry_run", bool, False, "--dry-run", "Validate the command, print all settings, and exit.")
     if config.file:
-        text = f"The {Path(config.file).suffix} file. \\[default: {config.file}]"
+        text = f"Output file ({Path(config.file).suffix}). \\[default: {config.file}]"
         add("out", Path | None, None, "--out", text)
-        add("overwrite", bool, False, "--overwrite", "Replace the file that is there.")
-    add("as_json", bool, False, "--json", "Print the measures as JSON alone.")
+        add("overwrite", bool, False, "--overwrite", "Replace an existing file.")
+    add("as_json", bool, False, "--json", "Print the measures as JSON and nothing else.")
     return [Parameter(n, Parameter.KEYWORD_ONLY, default=d, annotation=Annotated[k, o]) for n, k, o, d in found]
 
 
-def _given(task: str, config: type[Config], typed: dict[str, Any]) -> Given:
-    """What was typed, by dotted names. Raises UserError for a run of several processes that the task does not know."""
+def _parsed(task: str, config: type[Config], typed: dict[str, Any]) -> ParsedCommand:
+    """The parsed command line. Raises UserError if torchrun starts a task that does not support several processes."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not config.processes:
-        raise UserError(f"bothways {task} is for one process; type it without torchrun")
+        raise UserError(f"bothways {task} runs in one process; type it without torchrun")
     run = {key: typed.pop(key) for key in ("out", "overwrite", "resume", "dry_run", "as_json") if key in typed}
-    changes = spoken_changes(config, typed.pop("set_", None) or [])
+    changes = parsed_changes(config, typed.pop("set_", None) or [])
     values = {".".join(name.split("__")): _value(value) for name, value in typed.items()} | changes
     if (config.writes or config.reports or config.file) and run.get("out") is None:
         run["out"] = Path(config.file or f"runs/{task}")
-    return Given(task, values, **run)
+    return ParsedCommand(task, values, **run)
 
 
 def _value(value: Any) -> Any:
-    """A list that nobody typed is none."""
+    """A parsed value; None for an empty list, which the parser gives for a flag that was not set."""
     return None if value in ([], ()) else value

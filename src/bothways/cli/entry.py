@@ -1,4 +1,4 @@
-"""The entry point and the app that the commands join."""
+"""The entry point and the Typer app."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from bothways import registry
-from bothways.cli.arguments import repeated
+from bothways.cli.arguments import repeat_flags
 from bothways.cli.commands import command_of
-from bothways.cli.show import complain
+from bothways.cli.show import print_error
 from bothways.types import RunError, UserError
 from bothways.version import __version__
 
 
 class Commands(TyperGroup):
-    """The commands of the tasks, each built from its Config when it is asked for, before the others."""
+    """The command group: the commands of the tasks, built from their Configs on demand, then the others."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         return [*registry.names("task"), *super().list_commands(ctx)]
@@ -39,39 +39,39 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Read a vision model both ways: a classifier draws what it knows, a flow walks pictures to noise and back.",
+    help="Draw pictures from discriminative vision models; use generative flows as feature extractors and classifiers.",
 )
 
 
 @app.callback(invoke_without_command=True)
-def version(show: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False) -> None:
+def version(show: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
     if show:
         typer.echo(f"bothways {__version__}")
         raise typer.Exit
 
 
-def spread(arguments: list[str]) -> list[str]:
-    """The arguments with a flag before each of its values, where the first of them is a command."""
+def expand_flags(arguments: list[str]) -> list[str]:
+    """The arguments with a flag before each of its values; unchanged if the first is not a command."""
     group: Any = get_command(app)
     command = group.get_command(None, arguments[0]) if arguments else None
-    return arguments if command is None else [arguments[0], *repeated(command, arguments[1:])]
+    return arguments if command is None else [arguments[0], *repeat_flags(command, arguments[1:])]
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The entry point: one line for a mistake or a failure, never a traceback for a user's mistake."""
+    """Run a command and exit. UserError and RunError are printed as one line, without a traceback."""
     code = 0
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the run is left whole, to be resumed
     with warnings.catch_warnings(record=True) as caught:
         try:
-            app(args=spread(sys.argv[1:] if arguments is None else arguments), prog_name="bothways")
+            app(args=expand_flags(sys.argv[1:] if arguments is None else arguments), prog_name="bothways")
         except (UserError, RunError) as error:
-            complain(f"bothways: {error}")
+            print_error(f"bothways: {error}")
             code = error.exit_code
-        except SystemExit as end:  # typer ends every command by it, an interrupt too
+        except SystemExit as end:  # Typer raises it at the end of every command and after an interrupt
             code = end.code if isinstance(end.code, int) else int(end.code is not None)
         if code == 130:
-            complain("bothways: stopped; what was drawn or trained is kept, type --resume to go on")
+            print_error("bothways: stopped; work so far is saved, type --resume to continue")
     for warning in caught:
-        complain(f"note: {warning.message}")
+        print_error(f"note: {warning.message}")
     sys.exit(code)

@@ -1,4 +1,4 @@
-"""The fields of a Config as the flags and arguments of a command."""
+"""Convert the fields of a Config to flags and arguments of a command."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import typer
 from pydantic.fields import FieldInfo
 
 from bothways import registry
-from bothways.cli.wording import choices_of, default_of, described, escaped, recipe_values
-from bothways.configs import Config, Shortcut, bare, kind_of, leaves, told
+from bothways.cli.wording import choices_of, default_of, escaped, recipe_values, setting_help
+from bothways.configs import Config, Shortcut, bare, kind_of, leaves, option_of
 from bothways.tasks.recipes import recipes
 
 Place = tuple[str, ...]
@@ -20,22 +20,22 @@ MORE = "Other settings"
 
 
 def parameters_of(config: type[Config]) -> list[Parameter]:
-    """Positional arguments first, then what is common, then the rest by its table."""
+    """The parameters of a command: positional arguments, common and required options, then the rest by table."""
     flags = flags_of(config)
-    ranked = sorted(_typed_fields(config), key=lambda both: (not told(both[1], "argument"), not _first(both[1])))
+    ranked = sorted(_typed_fields(config), key=lambda both: (not option_of(both[1], "argument"), not _first(both[1])))
     own = [_parameter(config, place, field, flags.get(place, ())) for place, field in ranked]
     return own + [_shortcut(config, name, short) for name, short in _shortcuts(config).items()]
 
 
 def flags_of(config: type[Config]) -> dict[Place, tuple[str, ...]]:
-    """{the place of a setting: its flags}: those that its field names, or one of its own name.
+    """{path of a setting: its flags}: the flags declared by its field, else one made from its name.
 
-    What is chosen in a table has the table's name, ``--canvas`` for canvas.kind where the choice is the registry's. A
-    name that stands in several tables is the flag of the outermost; the others say their table, ``--fit-steps``.
+    A registry choice named ``kind`` takes the name of its table: ``--canvas`` for canvas.kind. If several tables have a
+    setting of one name, the outermost gets the short flag and the others are prefixed by their table: ``--fit-steps``.
     """
     found: dict[Place, tuple[str, ...]] = {}
-    fields = [(place, field) for place, field in _typed_fields(config) if not told(field, "argument")]
-    taken = {flag for _, field in fields for flag in told(field, "flags") or ()}
+    fields = [(place, field) for place, field in _typed_fields(config) if not option_of(field, "argument")]
+    taken = {flag for _, field in fields for flag in option_of(field, "flags") or ()}
     taken |= {f"--{name}" for name in _shortcuts(config)}
     for place, field in sorted(fields, key=lambda both: len(both[0])):
         chosen_here = len(place) > 1 and place[-1] == "kind" and kind_of(field)
@@ -43,28 +43,28 @@ def flags_of(config: type[Config]) -> dict[Place, tuple[str, ...]]:
         short, long = (f"--{name.replace('_', '-')}" for name in (last, "-".join(place)))
         flag = long if short in taken else short
         taken.add(flag)
-        own = tuple(told(field, "flags") or ())
+        own = tuple(option_of(field, "flags") or ())
         found[place] = own or ((f"{flag}/--no-{flag[2:]}",) if _negates(config, place, field) else (flag,))
     return found
 
 
 def _typed_fields(config: type[Config]) -> list[tuple[Place, FieldInfo]]:
-    return [(place, field) for place, field in leaves(config) if not told(field, "live") and typed_as(field)]
+    return [(place, field) for place, field in leaves(config) if not option_of(field, "live") and cli_type(field)]
 
 
 def _first(field: FieldInfo) -> bool:
-    return bool(told(field, "common")) or field.is_required()
+    return bool(option_of(field, "common")) or field.is_required()
 
 
 def _negates(config: type[Config], place: Place, field: FieldInfo) -> bool:
-    """Whether a boolean can be true without its flag, by its default or a recipe."""
-    return typed_as(field) is bool and (field.default is not False or True in recipe_values(config, place).values())
+    """Whether a boolean needs a ``--no-`` flag: it is true by default or in a recipe."""
+    return cli_type(field) is bool and (field.default is not False or True in recipe_values(config, place).values())
 
 
 def _parameter(config: type[Config], place: Place, field: FieldInfo, flags: tuple[str, ...]) -> Parameter:
-    text, needed = escaped(described(config, place, field)), field.is_required()
-    metavar = told(field, "metavar") or None
-    if told(field, "argument"):
+    text, needed = escaped(setting_help(config, place, field)), field.is_required()
+    metavar = option_of(field, "metavar") or None
+    if option_of(field, "argument"):
         note: Any = typer.Argument(help=text, show_default=False, metavar=metavar)
     else:
         table = MORE if len(place) == 1 else place[0].capitalize()
@@ -72,14 +72,14 @@ def _parameter(config: type[Config], place: Place, field: FieldInfo, flags: tupl
             *flags, help=text, show_default=False, metavar=metavar, autocompletion=_completion(config, place, field),
             rich_help_panel=None if _first(field) else table,
         )  # fmt: skip
-    kind = typed_as(field)
+    kind = cli_type(field)
     annotation: Any = Annotated[kind if needed else kind | None, note]
     default = Parameter.empty if needed else None
     return Parameter("__".join(place), Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
 def _shortcuts(config: type[Config]) -> dict[str, Shortcut]:
-    """Those for what no field is, such as views.roll.reach: a field has its own flag."""
+    """The shortcuts to settings that are not fields, such as views.roll.reach; a field has its own flag."""
     fields = {".".join(place) for place, _ in leaves(config)}
     return {name: short for name, short in config.shortcuts.items() if short.place not in fields}
 
@@ -95,7 +95,7 @@ def _shortcut(config: type[Config], name: str, short: Shortcut) -> Parameter:
 
 
 def _completion(config: type[Config], place: Place, field: FieldInfo) -> Callable[[str], list[tuple[str, str]]] | None:
-    """What a shell offers for a setting that is chosen by name, with a line on each."""
+    """The shell completion of a setting with named choices, with a description of each."""
     kind, choices = kind_of(field), choices_of(field)
     if not choices and not (place == ("recipe",) and config.recipe_task):
         return None
@@ -110,8 +110,8 @@ def _completion(config: type[Config], place: Place, field: FieldInfo) -> Callabl
     return offered
 
 
-def typed_as(field: FieldInfo) -> Any:
-    """The type that a command line gives a field; None for one that only --set and recipes can give."""
+def cli_type(field: FieldInfo) -> Any:
+    """The type of a field on the command line; None if only --set and recipes can set it."""
     if kind_of(field):
         return str
     kind = bare(field.annotation)

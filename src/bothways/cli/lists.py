@@ -1,4 +1,4 @@
-"""Commands that say what there is: ``models``, ``recipes`` and ``registry``."""
+"""Commands that list what is available: ``models``, ``recipes`` and ``registry``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bothways.tasks.recipes import read_recipe, recipe_folder, recipes
 from bothways.types import UserError
 
 
-@app.command(help="The bundled models and flows, what they reached, the sizes of U-Nets, and the kinds of address.")
+@app.command(help="List the bundled models and flows with their accuracy, the U-Net sizes, and the kinds of address.")
 def models() -> None:
     from bothways.models.listing import addresses, cards, classifier_cards, flow_addresses, flow_cards, unets
 
@@ -29,7 +29,7 @@ def models() -> None:
         table.caption = f"{facts['accuracy_on']}; {facts['spec']['licence']}"
     console.print(table)
     made = Table(
-        Column("flow made a classifier", no_wrap=True), "reads", "parameters", Column("accuracy (95 %)", no_wrap=True)
+        Column("flow classifier", no_wrap=True), "reads", "parameters", Column("accuracy (95 %)", no_wrap=True)
     )
     for facts in classifier_cards():
         low, high = facts["accuracy_interval"]
@@ -43,7 +43,7 @@ def models() -> None:
         flows.add_row(f"bundled:{facts['name']}", str(spec["size"]), spec["path"], f"{facts['parameters']:,}")
     if flows.rows:
         console.print(flows)
-    sizes = Table(Column("U-Net of a flow", no_wrap=True), Column("million parameters", justify="right"), "what it is")
+    sizes = Table(Column("U-Net of a flow", no_wrap=True), Column("million parameters", justify="right"), "description")
     for name, count, what in unets():
         sizes.add_row(name, f"{count / 1e6:.2f}", what)
     console.print(sizes)
@@ -53,39 +53,39 @@ def models() -> None:
             say(f"  {example:36}  {what}{install and f'; first type: {install}'}")
 
 
-@app.command("recipes", help="The recipes for drawing and for training; of one by its name, all its settings.")
+@app.command("recipes", help="List the recipes for drawing and training, or print one of them.")
 def list_recipes(
-    name: Annotated[str | None, typer.Argument(help="A recipe, to print its file.", show_default=False)] = None,
+    name: Annotated[str | None, typer.Argument(help="The recipe to print.", show_default=False)] = None,
 ) -> None:
     tasks = {config_of(task).recipe_task: task for task in reversed(registry.names("task"))}
     if name is not None:
         task = next((task for task in tasks if task and name in recipes(task)), "generate")
-        read_recipe(name, task)  # an unknown name is refused with the nearest
+        read_recipe(name, task)  # raises UserError with the nearest name if unknown
         say((recipe_folder() / f"{name}.toml").read_text(encoding="utf-8").rstrip())
         return
     for task in (task for task in tasks if task):
-        table = Table("name", "what it is", title=f"bothways {task}", title_justify="left")
+        table = Table("name", "description", title=f"bothways {task}", title_justify="left")
         for recipe, text in recipes(task).items():
             table.add_row(recipe, text)
         console.print(table)
 
 
 REGISTRY_HELP = """
-What can be chosen by name: objectives, views, canvases, schedules, solvers, paths, couplings, heads, judges and tasks.
+List the registry: objectives, views, canvases, schedules, solvers, paths, couplings, heads, judges and tasks.
 
-One of your own stands beside them by its file, PATH.py:NAME, or as a Python object.
+Wherever a name is accepted, PATH.py:NAME or a Python object of your own is accepted too.
 """
 
 
 @app.command("registry", help=REGISTRY_HELP + "\n\nExample:\n\n  bothways registry objective")
 def list_registry(
-    kind: Annotated[str | None, typer.Argument(help="One kind; all where it is left out.", show_default=False)] = None,
+    kind: Annotated[str | None, typer.Argument(help="The kind to list; default all.", show_default=False)] = None,
 ) -> None:
     if kind is not None and kind not in registry.PLACES:
-        raise UserError(f"kind {kind!r} is not known; {registry.nearest(kind, registry.PLACES)}")
+        raise UserError(f"unknown kind {kind!r}; {registry.nearest(kind, registry.PLACES)}")
     for one in [kind] if kind else registry.PLACES:
         names, files = Column("name", no_wrap=True), Column("declared in", overflow="fold")
-        table = Table(names, "what it is", "paper", files, title=one, title_justify="left")
+        table = Table(names, "description", "paper", files, title=one, title_justify="left")
         for name, entry in registry.entries(one).items():
-            table.add_row(name, escape(entry.help), entry.reference, entry.module.removeprefix("bothways."))
+            table.add_row(name, escape(entry.help), escape(entry.paper), entry.module.removeprefix("bothways."))
         console.print(table)

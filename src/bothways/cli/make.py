@@ -1,4 +1,4 @@
-"""Commands that make something of runs: ``report`` and ``cite``."""
+"""Commands on finished runs: ``report`` and ``cite``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LONGEST_NAME = 100  # characters
 
 
 @app.command(
-    help="One self-contained HTML page from one or several runs.\n\nExample:\n\n  bothways report runs/a runs/b"
+    help="Write a self-contained HTML report of one or several runs.\n\nExample:\n\n  bothways report runs/a runs/b"
 )
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Run folders.", show_default=False)],
@@ -33,14 +33,19 @@ def _page_of(runs: list[Path]) -> Path:
     return runs[0].resolve().parent / f"comparison-{names[:LONGEST_NAME]}.html"
 
 
-@app.command(help="BibTeX for the parts that a run used.\n\nExample:\n\n  bothways cite runs/latest >> references.bib")
-def cite(run: Annotated[Path, typer.Argument(help="A run folder.", show_default=False)]) -> None:
+CITE_HELP = "Print the BibTeX entries of the methods that a run used."
+
+
+@app.command(help=f"{CITE_HELP}\n\nExample:\n\n  bothways cite runs/latest >> references.bib")
+def cite(run: Annotated[Path, typer.Argument(help="Run folder.", show_default=False)]) -> None:
     from bothways.runs import RunFolder
 
     folder = RunFolder.open(run)
     state = folder.status["state"]
     if state != "complete":
-        raise RunError(f"{run} is {state}, and the papers are noted at the end; type the same command with --resume")
+        raise RunError(
+            f"{run} is {state}, and citations are written when a run completes; type the same command with --resume"
+        )
     measures = folder.measures
     if "citations" not in measures:
         raise RunError(f"{run}: measures.json is missing; type the command of the run again with --resume")

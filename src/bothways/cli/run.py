@@ -1,4 +1,4 @@
-"""Run what was typed for a task: a progress bar while it goes on, then what it found, then its report."""
+"""Run the command of a task: show progress, print the results, write the report."""
 
 from __future__ import annotations
 
@@ -14,37 +14,37 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from bothways.cli.commands import Given, config_of
+from bothways.cli.commands import ParsedCommand, config_of
 from bothways.cli.show import console, errors, follow, say
 from bothways.runs.files import plain
 from bothways.tasks.recipes import configure
 from bothways.tasks.work import Grid, Where, Work, prepare
 from bothways.types import UserError
 
-SECONDS_TO_SPEAK = 3.0
+SECONDS_TO_PRINT = 3.0
 
 
-def run_task(given: Given) -> None:
-    """Everything from the Config to the last line."""
-    with first_alone_speaks():
+def run_task(given: ParsedCommand) -> None:
+    """Validate the Config, run the task and print its results."""
+    with only_rank_zero_prints():
         kind = config_of(given.task)
         kind.check_typed(given.values)
         config = configure(kind, **given.values)
         work = prepare(config, Where(None if given.dry_run else given.out, given.overwrite, given.resume))
     if given.dry_run:
         console.print_json(data=plain(config.model_dump()))
-        say(f"{work.plan()}; {given.out} is not touched")
+        say(f"{work.plan()}; {given.out} is not written")
         return
     with closing(work.run()) as frames:
-        aside = given.as_json or given.out is None  # what is told is then for another program to read
+        aside = given.as_json or given.out is None  # stdout is then for other programs, so progress goes to stderr
         follow(frames, work.steps, work.doing, work.done, errors if aside else console)
     result = work.finish()
     if not console.quiet:
-        tell(work, result, given)
+        print_result(work, result, given)
 
 
-def tell(work: Work, result: Any, given: Given) -> None:
-    """What was found, and where its page is; or all of it as JSON."""
+def print_result(work: Work, result: Any, given: ParsedCommand) -> None:
+    """Print the summary and the path of the report, or the measures as JSON."""
     page = work.page(given.out)
     if given.as_json:
         typer.echo(json.dumps(plain(work.as_json(result)), ensure_ascii=False, indent=1))
@@ -54,7 +54,7 @@ def tell(work: Work, result: Any, given: Given) -> None:
 
 
 def show(lines: Iterator[str | Grid], page: Path | None) -> None:
-    """Lines and tables as they come, the place of the page last."""
+    """Print lines and tables as they come, the path of the report last."""
     for line in lines:
         if isinstance(line, Grid):
             table = Table(*line.columns, title=line.title or None, caption=line.caption or None, title_justify="left")
@@ -68,13 +68,13 @@ def show(lines: Iterator[str | Grid], page: Path | None) -> None:
 
 
 @contextmanager
-def first_alone_speaks() -> Iterator[None]:
-    """Of the processes that torchrun started only the first prints, and tells of a mistake, which all of them find."""
+def only_rank_zero_prints() -> Iterator[None]:
+    """Under torchrun, print output and errors from rank 0 alone, since every process raises the same UserError."""
     console.quiet = errors.quiet = os.environ.get("RANK", "0") != "0"
     try:
         yield
     except UserError:
         if errors.quiet:
-            time.sleep(SECONDS_TO_SPEAK)  # torchrun ends the first as soon as another has ended
+            time.sleep(SECONDS_TO_PRINT)  # torchrun kills rank 0 as soon as another process exits
         raise
     errors.quiet = False

@@ -1,4 +1,4 @@
-"""What a command shows: lines, a progress bar, a page."""
+"""Output of a command: lines, progress, reports."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ errors = Console(stderr=True)
 
 
 def say(text: str) -> None:
-    """One line as it is: a path in it is neither broken nor read as markup."""
+    """Print a line verbatim: no markup, no wrapping, so that paths stay whole."""
     console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
-def complain(text: str) -> None:
+def print_error(text: str) -> None:
     errors.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
-SECONDS_BETWEEN_LINES = 10.0  # of a log, where there is no terminal to draw a bar on
+SECONDS_BETWEEN_LINES = 10.0  # of the log that replaces the progress bar without a terminal
 
 
 def follow(frames: Iterable[Any], total: int, title: str, done: int = 0, to: Console = console) -> None:
-    """Progress with time left and the last measured values: a bar on a terminal, elsewhere a line now and then."""
+    """Iterate over frames, showing progress, time left and current values: a bar on a terminal, else log lines."""
     if not to.is_terminal:
         _log(frames, total, title, done, to)
         return

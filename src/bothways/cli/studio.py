@@ -1,4 +1,4 @@
-"""The command that looks rather than reads: ``studio``."""
+"""The command ``studio``."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from bothways.cli.entry import app
 from bothways.cli.show import say
 
 STUDIO_HELP = """
-A page in the browser: draw, change photos, walk to noise and back, and look at runs side by side.
+Open a web interface: draw, edit photos, walk to noise and back, and compare runs.
 
-It is served on this machine alone (127.0.0.1), asks nothing of any other, and keeps every run in a folder of its own.
+It listens on 127.0.0.1 only, makes no requests to other hosts, and writes every run to a folder of its own.
 
 [bold]Examples[/bold]
 
@@ -24,10 +24,10 @@ It is served on this machine alone (127.0.0.1), asks nothing of any other, and k
 
 @app.command(help=STUDIO_HELP)
 def studio(
-    runs: Annotated[Path, typer.Option(help="The folder of run folders, old and new.")] = Path("runs"),
-    port: Annotated[int, typer.Option(help="Of the page; 0 takes a free one.", min=0, max=65535)] = 7860,
+    runs: Annotated[Path, typer.Option(help="Folder of the run folders.")] = Path("runs"),
+    port: Annotated[int, typer.Option(help="Port; 0 for any free one.", min=0, max=65535)] = 7860,
     opened: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in the browser.")] = True,
 ) -> None:
     from bothways.studio.server import serve
 
-    serve(runs, port, opened=opened, told=lambda address: say(f"Open {address}   (Ctrl-C ends it)"))
+    serve(runs, port, opened=opened, on_start=lambda address: say(f"Open {address}   (Ctrl-C to stop)"))

@@ -1,4 +1,4 @@
-"""The help of a task's command: what its Config's docstring and descriptions say, and what is chosen by default."""
+"""Build the help of a task's command from its Config: docstring, descriptions, choices and defaults."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from bothways import registry
-from bothways.configs import Config, bare, kind_of, told
+from bothways.configs import Config, bare, kind_of, option_of
 from bothways.tasks.recipes import read_recipe, recipes
 
 
 def help_of(config: type[Config]) -> tuple[str, str]:
-    """The docstring of a Config as (what stands before the options, what stands after them: entries, examples)."""
+    """Split the docstring of a Config into (text before the options, text after: registry entries and examples)."""
     text, _, examples = cleandoc(config.__doc__ or "").partition("\nExamples\n")
     paragraphs = [" ".join(part.split()) for part in text.strip().split("\n\n")]
     sections = []
@@ -30,12 +30,12 @@ def help_of(config: type[Config]) -> tuple[str, str]:
 
 
 def escaped(text: str) -> str:
-    """A text in which rich finds no markup."""
+    """The text with rich markup escaped."""
     return text.replace("[", r"\[")
 
 
 def choices_of(field: FieldInfo) -> list[str]:
-    """What may be typed for a field that has few values: entries of the registry, or those of a Literal."""
+    """The values of a field with named choices: registry names or the values of a Literal; else []."""
     kind = kind_of(field)
     if kind:
         return registry.names(kind)
@@ -43,8 +43,8 @@ def choices_of(field: FieldInfo) -> list[str]:
     return [str(value) for value in get_args(annotation)] if get_origin(annotation) is Literal else []
 
 
-def described(config: type[Config], place: tuple[str, ...], field: FieldInfo) -> str:
-    """What a setting is, what may be chosen, and what it is when it is left out."""
+def setting_help(config: type[Config], place: tuple[str, ...], field: FieldInfo) -> str:
+    """The help of a setting: its description, choices and default."""
     text = (field.description or place[-1]).strip().rstrip(".")
     kind, choices = kind_of(field), choices_of(field)
     if not _begins_with_a_value(text, field, choices):
@@ -54,34 +54,34 @@ def described(config: type[Config], place: tuple[str, ...], field: FieldInfo) ->
         text += "" if listed else f": {', '.join(choices)}, or PATH.py:NAME"
     elif any(choice not in text for choice in choices):
         text += f": {', '.join(choices)}"
-    if field.is_required() or told(field, "argument"):
+    if field.is_required() or option_of(field, "argument"):
         return text + "."
     default = default_of(config, place, field)
-    if told(field, "common") and ":" in default:  # the first screen has no room for every recipe's
-        default = "the recipe's"
+    if option_of(field, "common") and ":" in default:  # kept short: the common options make up the first screen
+        default = "set by the recipe"
     return f"{text}. [default: {default}]" if default != "none" else f"{text}."
 
 
 def _begins_with_a_value(text: str, field: FieldInfo, choices: list[str]) -> bool:
-    """Whether the first word is something to type, which is written as it is typed."""
+    """Whether the first word is a literal value, which is not capitalised."""
     default = field.get_default(call_default_factory=True)
     values = default if isinstance(default, list | tuple) else [default]
     return text.split(" ")[0].rstrip(",:") in {*map(str, values), *choices}
 
 
 def default_of(config: type[Config], place: tuple[str, ...], field: FieldInfo | None) -> str:
-    """The value of the Config, and those of the recipes that have another."""
+    """The default of the Config as text, with the recipes that set another value."""
     own = None if field is None else field.get_default(call_default_factory=True)
     own = None if own is PydanticUndefined else own
     others = {recipe: value for recipe, value in recipe_values(config, place).items() if value not in (None, own)}
     if not others:
         return _spoken(own)
-    told_of = ", ".join(f"{recipe} {_spoken(value)}" for recipe, value in others.items())
-    return f"the recipe's: {told_of}; else {_spoken(own)}"
+    by_recipe = ", ".join(f"{recipe} {_spoken(value)}" for recipe, value in others.items())
+    return f"{_spoken(own)}; by recipe: {by_recipe}"
 
 
 def recipe_values(config: type[Config], place: tuple[str, ...]) -> dict[str, Any]:
-    """{recipe: its value of a setting}, None where it has none; recipes that belong to another task are left out."""
+    """{recipe: its value of a setting, None if unset}, without the recipes that are commands of their own."""
     found = {}
     for recipe, tables in _recipes_of(config.recipe_task).items():
         if recipe in registry.entries("task") and recipe != config.default_recipe({}):

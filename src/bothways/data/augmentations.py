@@ -1,14 +1,14 @@
-"""Strong augmentation for training classifiers: RandAugment and random erasing, each picture by its own draws.
+"""Strong augmentation for training classifiers: RandAugment and random erasing, drawn per image.
 
-    x <- op_n(.. op_1(x)),  each op drawn evenly from ``OPERATIONS``, done with chance 1/2, its strength m + N(0, 1/2)
+    x <- op_n(.. op_1(x)),  each op uniform over ``OPERATIONS``, applied with probability 1/2, magnitude m + N(0, 1/2)
                                                   RandAugment, Cubuk et al. 2019, arXiv 1909.13719; n = 2, m of 0..10
-    x <- noise inside a rectangle of 2 to 33 % of the picture, with chance p
+    x <- noise inside a rectangle of 2 to 33 % of the picture, with probability p
                                                   Zhong et al. 2017, arXiv 1708.04896
 
-The operations and what a strength means are those of timm's "rand-m9-mstd0.5-inc1", in which more is always stronger,
-the recipe of PRG (arXiv 2412.01787, app. B); those of colour are PIL's, on whole numbers 0..255. Departures: what comes
-in from outside is grey, not the mean of a data set; posterising keeps one bit or more; the rectangle is filled with
-U[0, 1), so that pictures stay in [0, 1].
+The operations and the scale of the magnitude are those of timm's "rand-m9-mstd0.5-inc1" (increasing severity), the
+recipe of PRG (arXiv 2412.01787, app. B); colour operations are PIL's, on integers 0..255. Departures: pixels from
+outside the picture are grey, not the mean of a data set; posterising keeps at least one bit; the rectangle is filled
+with U[0, 1), so that pictures stay in [0, 1].
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from bothways.types import UserError
 
 STRONGEST = 10.0
 SPREAD = 0.5  # of the strength, standard deviation
-CHANCE = 0.5  # of an operation that was drawn
+CHANCE = 0.5  # probability that a drawn operation is applied
 GREY = (0.299, 0.587, 0.114)  # of R, G, B (ITU-R BT.601), as PIL has it
 ERASED = (0.02, 1 / 3)  # share of the picture that a rectangle takes
 ASPECT = 0.3  # least ratio of a rectangle's sides
 
 Operation = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""pictures (n,3,H,W) in whole numbers 0..255, strength (n,) in 0..1, sign (n,) -> the same shape"""
+"""images (n,3,H,W) of integers 0..255, strength (n,) in 0..1, sign (n,) -> the same shape"""
 
 
 @dataclass(frozen=True)
 class StrongAugmentation:
-    """Crop, flip, RandAugment, then erasing; each is left out at 0 or False.
+    """Crop, flip, RandAugment, then random erasing; each is disabled by 0 or False.
 
-    crop: pixels of padding. flip: mirror half of the pictures. strength: of RandAugment, up to 10. operations: of
-    it, in a row. erase: chance of a rectangle. What is returned is in [0, 1].
-    Raises UserError for a strength outside 0..10 and a chance outside 0..1.
+    crop: pixels of padding. flip: mirror half of the pictures. strength: magnitude m of RandAugment, up to 10.
+    operations: number n of RandAugment. erase: probability of a rectangle. The result is in [0, 1].
+    Raises UserError for a strength outside 0..10 and a probability outside 0..1.
     """
 
     crop: int = 4
@@ -54,11 +54,11 @@ class StrongAugmentation:
         if not (0 <= self.strength <= STRONGEST and 0 <= self.erase <= 1 and self.operations >= 0 and self.crop >= 0):
             raise UserError(
                 f"augmentation: strength={self.strength}, operations={self.operations}, erase={self.erase}, "
-                f"crop={self.crop}; type a strength of 0 to 10, a chance of 0 to 1, and no negative number"
+                f"crop={self.crop}; type a strength of 0 to 10, an erase of 0 to 1, and no negative number"
             )
 
     def __call__(self, images: Tensor, source: torch.Generator) -> Tensor:
-        """(B,3,H,W) float in [0,1] -> the same shape and range."""
+        """Augment a batch, (B,3,H,W) float in [0,1] -> the same shape and range."""
         images = Augmentation(crop=self.crop, flip=self.flip)(images, source)
         if self.strength:
             images = rand_augment(images, self.strength, self.operations, source)
@@ -66,7 +66,7 @@ class StrongAugmentation:
 
 
 def rand_augment(images: Tensor, strength: float, operations: int, source: torch.Generator) -> Tensor:
-    """(B,3,H,W) in [0,1] -> the same: ``operations`` of ``OPERATIONS`` in a row, drawn for each picture."""
+    """RandAugment: ``operations`` random ``OPERATIONS`` in sequence per image, (B,3,H,W) in [0,1] -> the same."""
     batch, changed = len(images), (images * 255).round()
     for _ in range(operations):
         drawn = torch.randint(len(OPERATIONS), (batch,), generator=source)
@@ -83,7 +83,7 @@ def rand_augment(images: Tensor, strength: float, operations: int, source: torch
 
 
 def random_erase(images: Tensor, chance: float, source: torch.Generator) -> Tensor:
-    """(B,3,H,W) -> the same, a rectangle of noise U[0, 1) in each with this chance."""
+    """Random erasing: a rectangle of noise U[0, 1) in each image with probability ``chance``, (B,3,H,W) -> the same."""
     batch, _, height, width = images.shape
     done = torch.rand(batch, 1, 1, 1, generator=source) < chance
     least, most = ERASED
@@ -98,7 +98,7 @@ def random_erase(images: Tensor, chance: float, source: torch.Generator) -> Tens
     return torch.where(inside & done, torch.rand(images.shape, generator=source), images)
 
 
-# ---- the operations: whole numbers 0..255 in and, once rounded, out -----------------------------------------------
+# ---- operations on images of integers 0..255; results are rounded by the caller ------------------------------------
 
 
 def _by(value: Tensor) -> Tensor:
@@ -128,7 +128,7 @@ def brightness(images: Tensor, level: Tensor, sign: Tensor) -> Tensor:
 
 
 def sharpness(images: Tensor, level: Tensor, sign: Tensor) -> Tensor:
-    """Against a 3 x 3 mean whose centre counts five times; the border stays."""
+    """Blend with a 3 x 3 smoothing whose centre has weight 5; the border is unchanged."""
     kernel = images.new_ones(3, 1, 3, 3)
     kernel[:, :, 1, 1] = 5
     smooth = images.clone()
@@ -144,12 +144,12 @@ def posterize(images: Tensor, level: Tensor, sign: Tensor) -> Tensor:
 
 
 def solarize(images: Tensor, level: Tensor, sign: Tensor) -> Tensor:
-    """Invert what is not below 256 - 256 level."""
+    """Invert values of at least 256 - 256 level."""
     return torch.where(images < _by(256 - (256 * level).floor()), images, 255 - images)
 
 
 def solarize_add(images: Tensor, level: Tensor, sign: Tensor) -> Tensor:
-    """Add up to 110 to what is below 128."""
+    """Add up to 110 to values below 128."""
     return torch.where(images < 128, (images + _by((110 * level).floor())).clamp_max(255), images)
 
 
@@ -158,14 +158,14 @@ def invert(images: Tensor, level: Tensor, sign: Tensor) -> Tensor:
 
 
 def autocontrast(images: Tensor, level: Tensor, sign: Tensor) -> Tensor:
-    """Each channel stretched from 0 to 255; one of a single value stays."""
+    """Stretch each channel to 0..255; a constant channel is unchanged."""
     low, high = (f(images, (2, 3), keepdim=True) for f in (torch.amin, torch.amax))
     stretched = ((images - low) * (255 / (high - low).clamp_min(1))).floor()
     return torch.where(high > low, stretched, images)
 
 
 def equalize(images: Tensor, level: Tensor, sign: Tensor) -> Tensor:
-    """Each channel's values spread so that all are equally frequent, by PIL's table."""
+    """Histogram equalisation of each channel, by PIL's lookup table."""
     flat = images.flatten(2).long()
     counts = torch.zeros(*flat.shape[:2], 256, dtype=torch.long).scatter_add_(2, flat, torch.ones_like(flat))
     last = flat.amax(2, keepdim=True)
@@ -176,9 +176,9 @@ def equalize(images: Tensor, level: Tensor, sign: Tensor) -> Tensor:
 
 
 def _moved(images: Tensor, matrix: Tensor) -> Tensor:
-    """matrix (n,2,3): a pixel of the result -> where it is taken from, in pixels from the centre; outside is grey."""
+    """Affine warp by matrix (n,2,3): output pixel -> source position, in pixels from the centre; outside is grey."""
     height, width = images.shape[-2:]
-    unit = images.new_tensor([width / 2, height / 2])  # affine_grid counts from -1 to 1
+    unit = images.new_tensor([width / 2, height / 2])  # affine_grid uses coordinates in [-1, 1]
     scaled = torch.cat([matrix[..., :2] * unit / unit[:, None], matrix[..., 2:] / unit[:, None]], 2)
     grid = F.affine_grid(scaled, list(images.shape), align_corners=False)
     return F.grid_sample(images - 128, grid, align_corners=False) + 128
@@ -189,13 +189,13 @@ def _matrix(a: Tensor, b: Tensor, c: Tensor, d: Tensor, e: Tensor, f: Tensor) ->
 
 
 def rotate(images: Tensor, level: Tensor, sign: Tensor) -> Tensor:
-    """By up to 30 degrees about the centre."""
+    """Rotate by up to 30 degrees about the centre."""
     angle, zero = sign * level * math.radians(30), torch.zeros_like(level)
     return _moved(images, _matrix(angle.cos(), -angle.sin(), zero, angle.sin(), angle.cos(), zero))
 
 
 def shear_x(images: Tensor, level: Tensor, sign: Tensor) -> Tensor:
-    """x taken from x + s y, s up to 0.3, about the upper left corner."""
+    """Shear: x is sampled at x + s y, s up to 0.3, about the upper left corner."""
     zero, one, shear = torch.zeros_like(level), torch.ones_like(level), 0.3 * level * sign
     return _moved(images, _matrix(one, shear, shear * images.shape[-2] / 2, zero, one, zero))
 
@@ -206,7 +206,7 @@ def shear_y(images: Tensor, level: Tensor, sign: Tensor) -> Tensor:
 
 
 def translate_x(images: Tensor, level: Tensor, sign: Tensor) -> Tensor:
-    """By up to 45 % of the width."""
+    """Translate by up to 45 % of the width."""
     zero, one = torch.zeros_like(level), torch.ones_like(level)
     return _moved(images, _matrix(one, zero, 0.45 * level * sign * images.shape[-1], zero, one, zero))
 

@@ -1,10 +1,10 @@
-"""Pictures one after the other, for an evaluation: clean ones, and sets of corrupted ones that lie in a folder.
+"""Streams of clean and corrupted images for evaluation, including CIFAR-10-C and Tiny-ImageNet-C on disk.
 
     CIFAR-10-C         NAME.npy (5 n, H, W, 3) uint8, the n pictures of severity 1 first, and labels.npy (5 n,)
     Tiny-ImageNet-C    NAME/SEVERITY/CLASS/*.JPEG
 
 Source: Hendrycks & Dietterich 2019, arXiv 1903.12261; the sets are Zenodo records 2535967 and 2536630. Arrays are
-mapped, not read, and one that holds objects is refused, since reading it would run code.
+memory-mapped, and object arrays are refused, since unpickling them could run code.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from bothways.data.entries import spaced
+from bothways.data.entries import evenly_spaced
 from bothways.data.sources import SUFFIXES, decode_image, find_images, fitted
 from bothways.types import UserError
 
@@ -31,7 +31,7 @@ EXTRA = (
     "saturate",
     "spatter",
     "speckle_noise",
-)  # the authors' own for validation, no part of the mean
+)  # the authors' extra corruptions for validation, not included in the mean
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 CIFAR10_C_BYTES = 153_600_128  # of each array: a header of 128 bytes and 50,000 pictures
 CIFAR10_C_MD5 = {
@@ -61,7 +61,7 @@ LAYOUTS = "it holds neither labels.npy with arrays beside it (CIFAR-10-C) nor NA
 
 
 class Picture(NamedTuple):
-    """place: its number, the same in every corruption of it. content: encoded, a file, or (H,W,3) uint8."""
+    """One image. place: its index, shared by all its corruptions. content: encoded, a file, or (H,W,3) uint8."""
 
     place: int
     name: str
@@ -70,7 +70,7 @@ class Picture(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """images (B,3,H,W) in [0,1], labels (B,), places (B,): the numbers of the pictures."""
+    """A batch: images (B,3,H,W) in [0,1], labels (B,), places (B,), the indices of the images."""
 
     images: Tensor
     labels: Tensor
@@ -79,9 +79,9 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class CorruptedSet:
-    """name, checked: what it is, and how that was verified. classes: their names, () where labels are numbers only.
+    """A corrupted benchmark on disk. checked: how its identity was verified. classes: names, () for numeric labels.
 
-    kinds: the corruptions. count: pictures of one corruption at one severity. read: (kind, severity, rows) -> pictures.
+    kinds: the corruptions. count: images per corruption and severity. read: (kind, severity, rows) -> images.
     """
 
     name: str
@@ -92,24 +92,24 @@ class CorruptedSet:
     read: Callable[[str, int, list[int]], Iterator[Picture]]
 
     def pictures(self, kind: str, severity: int, limit: int | None = None) -> Iterator[Picture]:
-        """Those of one corruption at one severity; at most ``limit``, evenly spaced, the same of every corruption."""
-        found = self.read(kind, severity, spaced(self.count, limit))
+        """Images of one corruption and severity; at most ``limit``, evenly spaced, the same for every corruption."""
+        found = self.read(kind, severity, evenly_spaced(self.count, limit))
         return (picture._replace(place=place) for place, picture in enumerate(found))
 
 
 def clean_pictures(
     address: str | Path, split: str, limit: int | None
 ) -> tuple[tuple[str, ...], int, Iterator[Picture]]:
-    """The class names, how many, and the pictures at an address of ``load_images``, read when they are needed."""
+    """Class names, count and a lazy stream of the images at an address of ``load_images``."""
     found = find_images(address, split=split, limit=limit)
     return found.classes, found.count, (Picture(place, *entry) for place, entry in enumerate(found.entries))
 
 
 def find_corrupted(address: str | Path) -> CorruptedSet:
-    """The set of corrupted pictures in a folder. Raises UserError for another layout, and for what does not fit it."""
+    """Detect the corrupted set in a folder. Raises UserError for an unknown or inconsistent layout."""
     folder = Path(address).expanduser()
     if not folder.is_dir():
-        raise UserError(f"corruptions {str(address)!r} is no folder; type offline, or the folder of CIFAR-10-C")
+        raise UserError(f"corruptions {str(address)!r} is not a folder; type offline, or the folder of CIFAR-10-C")
     if (folder / f"{LABELS}.npy").is_file():
         return _arrays(folder)
     kinds = sorted(path.name for path in folder.iterdir() if (path / "1").is_dir())
@@ -118,7 +118,7 @@ def find_corrupted(address: str | Path) -> CorruptedSet:
     raise UserError(f"corruptions {str(address)!r}: {LAYOUTS}; type offline, or the folder that holds them")
 
 
-# ---- arrays, as CIFAR-10-C has them --------------------------------------------------------------------------------
+# ---- arrays in the layout of CIFAR-10-C ----------------------------------------------------------------------------
 
 
 def _arrays(folder: Path) -> CorruptedSet:
@@ -150,12 +150,12 @@ def _arrays(folder: Path) -> CorruptedSet:
 
 
 def _mapped(path: Path) -> np.ndarray:
-    """An array of a .npy file, mapped. Raises UserError for what is none, or holds objects: a pickle is never read."""
+    """Memory-map a .npy file. Raises UserError for another format and for object arrays: a pickle is never read."""
     try:
         found = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
         raise UserError(
-            f"{path} is not an array of numbers that can be mapped ({str(error).splitlines()[0]}), and a pickle is "
+            f"{path} is not a numeric array that can be memory-mapped ({str(error).splitlines()[0]}), and a pickle is "
             "never read, since it can run code; download it again"
         ) from error
     if not isinstance(found, np.ndarray):
@@ -165,7 +165,7 @@ def _mapped(path: Path) -> np.ndarray:
 
 
 def _known(folder: Path, kinds: tuple[str, ...]) -> tuple[str, str]:
-    """The name of the set, and what its files were compared with."""
+    """The name of the set, and how its files were verified."""
     own = [name for name in (*kinds, LABELS) if not _is_published(folder, name)]
     if not own:
         return "CIFAR-10-C", f"each of the {len(kinds) + 1} files has the MD5 of CIFAR-10-C"
@@ -183,7 +183,7 @@ def _is_published(folder: Path, name: str) -> bool:
     return digest.hexdigest() == CIFAR10_C_MD5[name]
 
 
-# ---- folders, as Tiny-ImageNet-C has them --------------------------------------------------------------------------
+# ---- folders in the layout of Tiny-ImageNet-C ----------------------------------------------------------------------
 
 
 def _folders(folder: Path, kinds: list[str]) -> CorruptedSet:
@@ -202,9 +202,7 @@ def _folders(folder: Path, kinds: list[str]) -> CorruptedSet:
         for place in places:
             path = files[place]
             if path.parent.name not in classes:
-                raise UserError(
-                    f"{path.parent} is of a class that {folder / kinds[0] / '1'} has not; restore the folders"
-                )
+                raise UserError(f"{path.parent} is a class missing in {folder / kinds[0] / '1'}; restore the folders")
             yield Picture(place, str(path.relative_to(folder)), path, classes.index(path.parent.name))
 
     whole = count == TINY_IMAGENET_C_PICTURES and len(classes) == 200
@@ -221,9 +219,9 @@ def _files(folder: Path) -> list[Path]:
 
 
 def batched(pictures: Iterator[Picture], size: tuple[int, int], batch: int, skipped: dict[str, str]) -> Iterator[Batch]:
-    """Batches of at most ``batch`` pictures of one size; one that cannot be read goes to ``skipped``, {name: why}.
+    """Batches of at most ``batch`` images of one size; unreadable ones go to ``skipped``, {name: reason}.
 
-    size: (height, width) in pixels; the shorter side of each is resized to it and the centre cut out.
+    size: (height, width) in pixels; the shorter side of each image is resized to it, then a centre crop.
     """
     images: list[np.ndarray] = []
     facts: list[tuple[int, int]] = []
@@ -231,7 +229,7 @@ def batched(pictures: Iterator[Picture], size: tuple[int, int], batch: int, skip
         try:
             images.append(as_pixels(content, size))
         except (OSError, ValueError) as error:
-            skipped[name] = unread(error)
+            skipped[name] = unreadable_because(error)
             continue
         facts.append((label, place))
         if len(images) == batch:
@@ -242,14 +240,14 @@ def batched(pictures: Iterator[Picture], size: tuple[int, int], batch: int, skip
 
 
 def as_pixels(content: bytes | Path | np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """(height, width, 3) uint8. Raises OSError or ValueError for what is not a picture."""
+    """Decode to (height, width, 3) uint8. Raises OSError or ValueError for content that is not an image."""
     if isinstance(content, np.ndarray):
         return content if content.shape[:2] == size else fitted(Image.fromarray(content), size)
     return decode_image(content.read_bytes() if isinstance(content, Path) else content, size)
 
 
-def unread(error: OSError | ValueError) -> str:
-    """Why a picture cannot be read, in a few words without what differs from run to run."""
+def unreadable_because(error: OSError | ValueError) -> str:
+    """A short reason why an image is unreadable, without parts that differ between runs."""
     words = error.strerror if isinstance(error, OSError) else None
     return (words.lower() if words else str(error)).splitlines()[0]
 

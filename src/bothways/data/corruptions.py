@@ -1,19 +1,19 @@
-"""Ways to take a picture away from the real ones, by a stated amount: a table of kinds.
+"""Image corruptions with a level, and five CIFAR-10-C severities of six of them.
 
     noise       x + level * N(0, 1)                                level in units of the [0, 1] image
     blur        x * Gaussian of standard deviation level           level in pixels at 32 pixels, scaled with the picture
     grey        (1 - level) x + level / 2                          level 1: constant grey, below it: less contrast
-    shuffled    a share ``level`` of the positions is permuted     level 1: every pixel elsewhere, the same colours
+    shuffled    a share ``level`` of the positions is permuted     level 1: all pixels permuted, the same colours
     brightness  x v' / v,  v' = min(v + level, 1)                  v: the largest channel of a pixel, the V of HSV
     contrast    (1 - level) x + level m                            m: the mean of each channel of the picture
     pixelate    to (1 - level) of its sides and back, by boxes     in 8 bits
-    jpeg        written at quality 100 (1 - level) and read        in 8 bits
+    jpeg        JPEG at quality 100 (1 - level)                    in 8 bits
 
-A picture's draws are its own: the same noise at every level, and the same in any batch.
+Random draws belong to the picture: the same noise at every level and in any batch.
 
-``SEVERITIES`` are five levels of six kinds, those of CIFAR-10-C. What ``corrupt`` makes with them of pictures at hand
-is NOT CIFAR-10-C: it lacks 13 of that set's 19 corruptions and has noise of its own; it compares models with each
-other on the same pictures, and with no published number.
+``SEVERITIES`` are five levels of six kinds, those of CIFAR-10-C. Pictures corrupted with them are NOT CIFAR-10-C: 13 of
+its 19 corruptions are missing and the noise differs, so the numbers compare models on the same pictures and are not
+comparable with published ones.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from torch import Tensor
 from bothways.numerics.draws import Draws
 from bothways.types import UserError
 
-BLUR_SIDE = 32  # pixels of the shorter side that the level of a blur is stated for
+BLUR_SIDE = 32  # pixels of the shorter side at which the level of a blur is defined
 BLUR_REACH = 4.0  # standard deviations after which the Gaussian is cut, as scipy.ndimage does
 
 
@@ -69,7 +69,7 @@ def _shuffled(images: Tensor, level: float, draws: Draws) -> Tensor:
 def _brightness(images: Tensor, level: float, _draws: Draws) -> Tensor:
     value = images.amax(1, keepdim=True)
     brighter = (value + level).clamp(max=1)
-    # black has no hue: it becomes grey
+    # black has no hue: all channels are raised alike, to grey
     return torch.where(value > 0, images * (brighter / value.clamp_min(1e-12)), brighter)
 
 
@@ -95,7 +95,7 @@ def _jpeg(images: Tensor, level: float, _draws: Draws) -> Tensor:
 
 
 def _each(images: Tensor, level: float, change: Callable[[Image.Image], Image.Image]) -> Tensor:
-    """Every picture changed in 8 bits; at level 0 they stay as they are."""
+    """Apply a PIL operation to each picture in 8 bits; level 0 is the identity."""
     if level == 0:
         return images
     pixels = (255 * images.clamp(0, 1)).round().byte().permute(0, 2, 3, 1).cpu().numpy()
@@ -128,16 +128,16 @@ SEVERITIES: dict[str, tuple[float, ...]] = {
 
 
 def corrupt(images: Tensor, kind: str, level: float, draws: Draws, *, clip: bool = True) -> Tensor:
-    """(B,3,H,W) -> the same shape, corrupted by a kind of ``KINDS``.
+    """Corrupt images by a kind of ``KINDS`` at a level, (B,3,H,W) -> the same shape.
 
-    draws: one seed a picture. clip: keep the result in [0, 1]; without it noise stays Gaussian.
-    Raises UserError for an unknown kind, a level that cannot be, or a wrong number of seeds.
+    draws: one seed per picture. clip: clamp the result to [0, 1]; without it noise stays Gaussian.
+    Raises UserError for an unknown kind, an invalid level, or a wrong number of seeds.
     """
     if kind not in KINDS:
         near = get_close_matches(kind, KINDS, n=3, cutoff=0.4) or list(KINDS)
         raise UserError(f"corruption {kind!r} is not known; type {', '.join(near)}")
     if not 0 <= level <= (1 if kind in SHARES else math.inf):
-        raise UserError(f"corruption {kind!r}: level {level} cannot be; type 0 or more, and at most 1 for a share")
+        raise UserError(f"corruption {kind!r}: level {level} is invalid; type 0 or more, and at most 1 for a share")
     if len(draws) != len(images):
         raise UserError(f"corruption {kind!r}: {len(images)} pictures and {len(draws)} seeds; give one seed a picture")
     found = KINDS[kind](images, level, draws)

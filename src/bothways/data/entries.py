@@ -1,4 +1,4 @@
-"""What every source of pictures gives: encoded pictures with their labels, one by one."""
+"""The common form of image sources: a stream of encoded images with labels."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ Entries = Iterator[Entry]
 
 
 @dataclass(frozen=True)
-class Found:
-    """The pictures of a split. classes: their names; count: of pictures; levels: values that a channel can take."""
+class SplitEntries:
+    """The images of a split. classes: names; count: of images; levels: number of values that a channel can take."""
 
     classes: tuple[str, ...]
     count: int
@@ -25,7 +25,7 @@ class Found:
 
 
 def bytes_of(file: Path) -> bytes:
-    """A file's bytes; none where it cannot be opened, so that it is named and skipped with the damaged ones."""
+    """A file's bytes; empty if it cannot be opened, so that it is reported and skipped like a damaged one."""
     try:
         return file.read_bytes()
     except OSError:
@@ -33,14 +33,14 @@ def bytes_of(file: Path) -> bytes:
 
 
 def as_png(pixels: np.ndarray) -> bytes:
-    """(H,W) or (H,W,3) uint8 as an encoded picture."""
+    """Encode (H,W) or (H,W,3) uint8 as PNG."""
     out = io.BytesIO()
     Image.fromarray(pixels).save(out, "PNG")
     return out.getvalue()
 
 
-def spaced(count: int, limit: int | None) -> list[int]:
-    """At most ``limit`` of 0..count-1, evenly spaced."""
+def evenly_spaced(count: int, limit: int | None) -> list[int]:
+    """At most ``limit`` evenly spaced indices of 0..count-1."""
     if limit is None or limit >= count:
         return list(range(count))
     return [round(i * (count - 1) / max(1, limit - 1)) for i in range(limit)]

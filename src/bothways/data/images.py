@@ -1,4 +1,4 @@
-"""Batches for training: shuffled, augmented, and a pure function of the step, so that a resume needs no loader state.
+"""Shuffled and augmented training batches as a pure function of the step, so that a resume needs no loader state.
 
 The order of epoch e is a permutation drawn from (seed, e); the augmentation of step k is drawn from (seed, k).
 """
@@ -19,15 +19,15 @@ from bothways.types import UserError
 
 Batch = tuple[Tensor, Tensor]
 Augment = Callable[[Tensor, torch.Generator], Tensor]
-"""(B,3,H,W) float in [0,1] -> the same shape and range, by the generator of a step."""
+"""(B,3,H,W) float in [0,1] -> the same shape and range, with the random generator of a step."""
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What a training picture goes through: crop after reflection padding, flip, and light damage.
+    """Standard augmentation: crop after reflection padding, flip, blur, noise and a grey square.
 
-    crop: pixels of padding. flip: mirror half of the pictures. blur, noise: share of the pictures that a 3x3 mean,
-    or Gaussian noise of at most ``noise_level``, is put on. erase: side of a grey square, 0 for none.
+    crop: pixels of padding. flip: mirror half of the pictures. blur, noise: share of the pictures with a 3x3 mean, or
+    with Gaussian noise of at most ``noise_level``. erase: side of a grey square, 0 for none.
     """
 
     crop: int = 4
@@ -38,7 +38,7 @@ class Augmentation:
     erase: int = 0
 
     def __call__(self, images: Tensor, source: torch.Generator) -> Tensor:
-        """(B,3,H,W) float in [0,1] -> the same shape."""
+        """Augment a batch, (B,3,H,W) float in [0,1] -> the same shape."""
         if self.crop:
             images = _random_crop(images, self.crop, source)
         if self.flip:
@@ -56,12 +56,12 @@ class Augmentation:
 
 
 def batches(data: ImageSet, size: int, seed: int, augmentation: Augment) -> Callable[[int], Batch]:
-    """step -> (images (B,3,H,W) in [0,1], labels (B,)). Every epoch uses each picture once; a short tail is dropped.
+    """Batch function step -> (images (B,3,H,W) in [0,1], labels (B,)); a last partial batch of an epoch is dropped.
 
-    What is returned can be sent to another process. Raises UserError where the data do not fill one batch.
+    The function is picklable. Raises UserError if the data do not fill one batch.
     """
     if size > len(data):
-        raise UserError(f"a batch of {size} is more than the {len(data)} pictures there are; give a smaller batch")
+        raise UserError(f"a batch of {size} is more than the {len(data)} pictures of the data; give a smaller batch")
 
     return partial(_batch, data, size, seed, augmentation)
 

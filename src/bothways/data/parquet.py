@@ -1,4 +1,4 @@
-"""Pictures in parquet files: one file, a file a split, or a split in shards as the hub lays them out.
+"""Images in parquet files: a single file, one file per split, or shards in the layout of the hub.
 
     FOLDER/SPLIT.parquet      FOLDER/data/SPLIT-00000-of-00002.parquet      FOLDER/CONFIG/SPLIT-00000-of-00001.parquet
 
@@ -17,7 +17,7 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
-from bothways.data.entries import Entries, Found, spaced
+from bothways.data.entries import Entries, SplitEntries, evenly_spaced
 from bothways.types import UserError
 
 SHARD = re.compile(r"(?P<split>.+)-(?P<number>\d+)-of-(?P<count>\d+)")
@@ -26,7 +26,7 @@ ROWS = 256  # of a file that are held at a time
 
 @dataclass(frozen=True)
 class Columns:
-    """Where the pictures and the labels of a file are."""
+    """Names of the image and label columns of a file, and the class names."""
 
     image: str
     label: str | None
@@ -34,9 +34,9 @@ class Columns:
 
 
 def find_shards(folder: Path, split: str) -> list[Path] | None:
-    """The parquet files of a split below a folder, in order; None where it holds no parquet file.
+    """Parquet files of a split in a folder, in order; None if the folder holds no parquet file.
 
-    Raises UserError where the split or one of its shards is missing, or several sets of files lie side by side.
+    Raises UserError if the split or one of its shards is missing, or if there are several sets of files.
     """
     places = [p for p in (folder, folder / "data") if any(p.glob("*.parquet"))]
     if not places:
@@ -59,28 +59,28 @@ def find_shards(folder: Path, split: str) -> list[Path] | None:
 
 def _check_all_there(shards: Sequence[Path]) -> None:
     numbered = [shard for path in shards if (shard := SHARD.fullmatch(path.stem))]
-    wanted = {int(shard["count"]) for shard in numbered}
-    if numbered and (len(wanted) > 1 or len(numbered) < len(shards) or len(shards) != max(wanted)):
+    totals = {int(shard["count"]) for shard in numbered}
+    if numbered and (len(totals) > 1 or len(numbered) < len(shards) or len(shards) != max(totals)):
         raise UserError(
-            f"data {str(shards[0])!r}: {len(shards)} files are there of {max(wanted)}; give the folder with all shards"
+            f"data {str(shards[0])!r}: {len(shards)} files are there of {max(totals)}; give the folder with all shards"
         )
 
 
-def from_parquet(files: Sequence[Path], limit: int | None) -> Found:
-    """The pictures of some files with the same columns, read a few rows at a time."""
+def from_parquet(files: Sequence[Path], limit: int | None) -> SplitEntries:
+    """The images of files with the same columns, read a few rows at a time."""
     opened = [_opened(path) for path in files]
     columns = [_columns(path, file.schema_arrow) for path, file in zip(files, opened, strict=True)]
     if len({(found.image, found.label) for found in columns}) > 1:
         raise UserError(f"data {str(files[0])!r} and its shards differ in their columns; give files of one data set")
     counts = [file.metadata.num_rows for file in opened]
-    chosen = spaced(sum(counts), limit)
+    chosen = evenly_spaced(sum(counts), limit)
 
     def entries() -> Entries:
         begins = [0, *accumulate(counts)]
         for path, begin, end in zip(files, begins, begins[1:], strict=False):
             yield from _rows(path, columns[0], [place - begin for place in chosen if begin <= place < end])
 
-    return Found(columns[0].classes, len(chosen), entries())
+    return SplitEntries(columns[0].classes, len(chosen), entries())
 
 
 def _opened(path: Path) -> Any:
@@ -89,7 +89,7 @@ def _opened(path: Path) -> Any:
     try:
         return pyarrow.parquet.ParquetFile(path)
     except (OSError, ValueError) as error:
-        raise UserError(f"data {str(path)!r} is not a parquet file that can be read: {_said(error)}") from error
+        raise UserError(f"data {str(path)!r} is not a readable parquet file: {_reason(error)}") from error
 
 
 def _columns(path: Path, schema: Any) -> Columns:
@@ -111,25 +111,25 @@ def _columns(path: Path, schema: Any) -> Columns:
     return Columns(image, label, tuple(features.get(label, {}).get("names", [])))
 
 
-def _rows(path: Path, columns: Columns, wanted: Sequence[int]) -> Entries:
-    """The rows of one file, in order."""
+def _rows(path: Path, columns: Columns, rows: Sequence[int]) -> Entries:
+    """Selected rows of one file, in order."""
     names = [columns.image] + ([columns.label] if columns.label else [])
-    rest, begin = list(reversed(wanted)), 0
+    rest, begin = list(reversed(rows)), 0
     try:
         for batch in _opened(path).iter_batches(ROWS, columns=names):
             while rest and rest[-1] < begin + len(batch):
                 row = rest.pop()
                 image = batch.column(columns.image)[row - begin].as_py()
                 label = batch.column(columns.label)[row - begin].as_py() if columns.label else None
-                # the hub wraps the bytes, others do not
+                # the hub stores a struct with the bytes, other writers the bytes themselves
                 data = image.get("bytes") if isinstance(image, dict) else image
                 yield f"{path.name} row {row}", data if isinstance(data, bytes) else b"", -1 if label is None else label
             begin += len(batch)
             if not rest:
                 return
     except (OSError, ValueError) as error:
-        raise UserError(f"data {str(path)!r} is torn after row {begin}: {_said(error)}") from error
+        raise UserError(f"data {str(path)!r} is damaged after row {begin}: {_reason(error)}") from error
 
 
-def _said(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     return shorten(str(error), 200, placeholder=" ...")

@@ -1,8 +1,8 @@
-"""Batches of pictures by number, read and decoded when they are needed: what ``data.loader.ahead`` makes ahead.
+"""Batches of a split by index, read and decoded on demand, for ``data.loader.prefetch``.
 
-    batch k = pictures k B .. min((k + 1) B, N) - 1, but for those that cannot be read, which are named
+    batch k = pictures k B .. min((k + 1) B, N) - 1, without the unreadable ones, which are reported
 
-So a batch is the same whoever asks for it, after a resume too, and no more than one is held.
+So a batch does not depend on the worker or on a resume, and at most one is held in memory.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bothways.data.corrupted import Picture, as_pixels, clean_pictures, unread
+from bothways.data.corrupted import Picture, as_pixels, clean_pictures, unreadable_because
 from bothways.types import UserError
 
 
 class Decoded(NamedTuple):
-    """images (n,3,H,W) uint8, and of each its place in the split, its name and its label (-1: unknown).
+    """A decoded batch: images (n,3,H,W) uint8, and their indices in the split, names and labels (-1: unknown).
 
-    skipped: {the name of one that cannot be read: why}.
+    skipped: {name of an unreadable image: reason}.
     """
 
     images: Tensor
@@ -35,12 +35,12 @@ class Decoded(NamedTuple):
 
 @dataclass
 class Reader:
-    """step -> ``Decoded``, of at most ``batch`` pictures of a split, of one size.
+    """Batch function step -> ``Decoded``, of at most ``batch`` images of a split, all of one size.
 
-    address, split, limit: as for ``load_images``. size: (height, width) in pixels; the shorter side of each picture is
-    resized to it and the centre cut out. Asked in order it reads every picture once; what lies between two steps is
-    read over without being decoded, so that several workers may share the steps.
-    Raises UserError where the data has fewer pictures than before.
+    address, split, limit: as for ``load_images``. size: (height, width) in pixels; the shorter side of each image is
+    resized to it, then a centre crop. Called in order it reads every image once; images between two steps are skipped
+    without decoding, so that several workers can share the steps.
+    Raises UserError if the data has become shorter.
     """
 
     address: str
@@ -58,7 +58,7 @@ class Reader:
         pictures = list(islice(self._open, over, over + self.batch))
         self._next = step + 1
         if not pictures:
-            raise UserError(f"data {self.address!r} has no picture {step * self.batch + 1} any more; restore it")
+            raise UserError(f"data {self.address!r} no longer has picture {step * self.batch + 1}; restore it")
         images: list[np.ndarray] = []
         read: list[Picture] = []
         skipped: dict[str, str] = {}
@@ -67,7 +67,7 @@ class Reader:
                 images.append(as_pixels(picture.content, self.size))
                 read.append(picture)
             except (OSError, ValueError) as error:
-                skipped[picture.name] = unread(error)
+                skipped[picture.name] = unreadable_because(error)
         stacked = np.stack(images) if images else np.zeros((0, *self.size, 3), np.uint8)
         return Decoded(
             torch.from_numpy(stacked).permute(0, 3, 1, 2),

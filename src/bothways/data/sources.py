@@ -1,6 +1,6 @@
-"""Labelled pictures by address: a name, the hub, a parquet file, a folder of parquet files, a folder of image folders.
+"""Loading of labelled images by address: a built-in name, the hub, parquet files, or a folder of images.
 
-A picture that cannot be read is named and skipped, with a count; it never stops a run.
+An unreadable image is reported and skipped; it never stops a run.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from bothways.data.builtin import DIGITS, DIGITS_SHAPE, SWISS_ROLL, from_digits, from_swiss_roll
-from bothways.data.entries import Entries, Found, bytes_of, spaced
+from bothways.data.entries import Entries, SplitEntries, bytes_of, evenly_spaced
 from bothways.data.hub import SCHEME, from_hub
 from bothways.data.parquet import find_shards, from_parquet
 from bothways.types import UserError
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
-NAMED = (DIGITS, SWISS_ROLL)  # before a folder of the same name
-PIXELS_AT_MOST = 64_000_000  # a larger picture is taken for a decompression bomb
+NAMED = (DIGITS, SWISS_ROLL)  # take precedence over a folder of the same name
+PIXELS_AT_MOST = 64_000_000  # a larger image is refused as a decompression bomb
 
 
 @dataclass(frozen=True)
 class ImageSet:
-    """images (N,3,H,W) uint8, labels (N,) int64 (-1: unknown), class names, and the names of unreadable files.
+    """An image set in memory: images (N,3,H,W) uint8, labels (N,) int64 (-1: unknown), classes, unreadable files.
 
-    levels: how many values a channel of the data can take, for the likelihood of what was rounded.
+    levels: number of values that a channel of the data can take, for dequantisation.
     """
 
     images: Tensor
@@ -47,7 +47,7 @@ class ImageSet:
 
     @cached_property
     def channels(self) -> int:
-        """1 where every picture is grey, else 3; the pictures have three either way."""
+        """1 if every image is grey, else 3; the tensor has three channels either way."""
         return 1 if bool((self.images == self.images[:, :1]).all()) else 3
 
     def subset(self, indices: Tensor) -> ImageSet:
@@ -62,23 +62,23 @@ def load_images(
     limit: int | None = None,
     first: int | None = None,
 ) -> ImageSet:
-    """Read every picture at an address into memory.
+    """Load the images at an address into memory.
 
     address: ``digits``; ``swiss-roll``; ``hub:OWNER/NAME``; ``FILE.parquet``; a folder that holds ``SPLIT.parquet`` or
         the shards of a split in the hub's layout; or a folder with one sub-folder of image files a class (or just
         image files, or such a folder a split).
-    size: pixels, an int or (height, width); the shorter side is resized to it and the centre cut out. Needed
-        where the pictures differ in size.
+    size: pixels, an int or (height, width); the shorter side is resized to it, then a centre crop. Required if the
+        images differ in size.
     limit: read only so many, evenly spaced, so that a folder sorted by class is not cut to its first classes.
-    first: read only so many from the start.
-    Raises UserError where nothing can be read.
+    first: read only the first so many.
+    Raises UserError if no image can be read.
     """
     found = find_images(address, split=split, limit=limit)
     return _read(replace(found, entries=islice(found.entries, first)), size, str(address))
 
 
-def find_images(address: str | Path, *, split: str = "train", limit: int | None = None) -> Found:
-    """What ``load_images`` reads, one by one: the class names, how many pictures, and (name, bytes, label) of each."""
+def find_images(address: str | Path, *, split: str = "train", limit: int | None = None) -> SplitEntries:
+    """The images at an address as a stream of (name, bytes, label), with class names and count; see ``load_images``."""
     if str(address) == DIGITS:
         return from_digits(split, limit)
     if str(address) == SWISS_ROLL:
@@ -98,22 +98,22 @@ def find_images(address: str | Path, *, split: str = "train", limit: int | None 
 
 
 def first_size(address: str | Path, split: str) -> tuple[int, int]:
-    """(height, width) of the first picture that can be read. Raises UserError where there is none."""
+    """Size (height, width) of the first readable image. Raises UserError if there is none."""
     image, _ = next(decoded(find_images(address, split=split).entries, None, str(address), []))
     return image.shape[0], image.shape[1]
 
 
 def split_folder(path: Path, split: str) -> Path:
-    """PATH/SPLIT where it holds a folder a class, else PATH itself."""
+    """PATH/SPLIT if it holds class folders, else PATH itself."""
     splits = {p.name for p in path.iterdir() if p.is_dir() and any(inner.is_dir() for inner in p.iterdir())}
     if split in splits:
         return path / split
-    if splits & {"train", "test"}:  # else the splits would be taken for classes
+    if splits & {"train", "test"}:  # otherwise the splits would be read as classes
         raise UserError(f"data {str(path)!r} has no split {split!r}; it has {', '.join(sorted(splits))}")
     return path
 
 
-def _folder_entries(path: Path, limit: int | None) -> Found:
+def _folder_entries(path: Path, limit: int | None) -> SplitEntries:
     names = tuple(sorted(p.name for p in path.iterdir() if p.is_dir() and not p.name.startswith(".")))
     folders = [(label, path / name) for label, name in enumerate(names)] or [(-1, path)]
 
@@ -123,21 +123,21 @@ def _folder_entries(path: Path, limit: int | None) -> Found:
         for file in sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
     ]
 
-    chosen = [files[place] for place in spaced(len(files), limit)]
+    chosen = [files[place] for place in evenly_spaced(len(files), limit)]
 
     def entries() -> Entries:
         for file, label in chosen:
             yield str(file.relative_to(path)), bytes_of(file), label
 
-    return Found(names, len(chosen), entries())
+    return SplitEntries(names, len(chosen), entries())
 
 
 def decoded(
     entries: Entries, size: int | tuple[int, int] | None, address: str, skipped: list[str]
 ) -> Iterator[tuple[np.ndarray, int]]:
-    """((H,W,3) uint8, label) of each picture that can be read; the others are named in ``skipped``, with a warning.
+    """Decode a stream: ((H,W,3) uint8, label) of each readable image; the others go to ``skipped``, with a warning.
 
-    Raises UserError where none can be read.
+    Raises UserError if no image can be read.
     """
     count = 0
     for name, data, label in entries:
@@ -149,12 +149,12 @@ def decoded(
         count += 1
         yield image, label
     if not count:
-        raise UserError(f"data {address!r} holds no picture that can be read ({len(skipped)} unreadable)")
+        raise UserError(f"data {address!r} has no readable picture ({len(skipped)} unreadable)")
     if skipped:
         warnings.warn(f"{len(skipped)} unreadable pictures skipped, the first: {skipped[0]}", stacklevel=4)
 
 
-def _read(found: Found, size: int | tuple[int, int] | None, address: str) -> ImageSet:
+def _read(found: SplitEntries, size: int | tuple[int, int] | None, address: str) -> ImageSet:
     skipped: list[str] = []
     images, labels = zip(*decoded(found.entries, size, address, skipped), strict=True)
     shapes = {image.shape for image in images}
@@ -163,15 +163,15 @@ def _read(found: Found, size: int | tuple[int, int] | None, address: str) -> Ima
             f"data {address!r} holds pictures of {len(shapes)} sizes; give one size, such as --size 32 (size=32)"
         )
     stacked = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
-    # what is resized takes any of 256 values
+    # resizing interpolates, so resized data have 256 levels
     levels = found.levels if size is None or stacked.shape[-2:] == DIGITS_SHAPE else 256
     return ImageSet(stacked, torch.tensor(labels), found.classes, tuple(skipped), levels)
 
 
 def decode_image(data: bytes, size: int | tuple[int, int] | None = None) -> np.ndarray:
-    """Encoded bytes -> (H,W,3) uint8 RGB; with a size, the shorter side is resized to it and the centre cut out.
+    """Decode an image to (H,W,3) uint8 RGB; with a size, the shorter side is resized to it, then a centre crop.
 
-    Raises ValueError for what is not a picture, and for more than PIXELS_AT_MOST.
+    Raises ValueError for bytes that are not an image, and for more than PIXELS_AT_MOST pixels.
     """
     try:
         with warnings.catch_warnings():
@@ -180,15 +180,15 @@ def decode_image(data: bytes, size: int | tuple[int, int] | None = None) -> np.n
                 if opened.width * opened.height > PIXELS_AT_MOST:
                     raise ValueError(f"{opened.width} x {opened.height} pixels are more than {PIXELS_AT_MOST}")
                 picture = opened.convert("RGB")
-    except UnidentifiedImageError as error:  # whose own words are the address of a buffer
+    except UnidentifiedImageError as error:  # PIL's own message is the repr of a buffer
         raise ValueError("no image that can be read") from error
-    except Exception as error:  # a damaged file makes its decoder raise anything
+    except Exception as error:  # decoders raise exceptions of any class for damaged files
         raise ValueError(str(error) or type(error).__name__) from error
     return np.asarray(picture) if size is None else fitted(picture, size)
 
 
 def fitted(picture: Image.Image, size: int | tuple[int, int]) -> np.ndarray:
-    """(height, width, 3) uint8: the shorter side resized to the size where it differs, and the centre cut out."""
+    """Resize the shorter side to the size and crop the centre -> (height, width, 3) uint8."""
     height, width = (size, size) if isinstance(size, int) else size
     scale = max(height / picture.height, width / picture.width)
     wide, high = max(width, round(picture.width * scale)), max(height, round(picture.height * scale))

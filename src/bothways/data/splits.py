@@ -1,4 +1,4 @@
-"""Which pictures of a data set are for what: the split to train on, the test split, and the holdout of a training."""
+"""Train and test splits of a data set, and the holdout of a training."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from bothways.data.sources import NAMED, ImageSet, split_folder
 from bothways.numerics.draws import generator
 from bothways.types import UserError
 
-STATISTICS = ".safetensors"  # the suffix of a file that bothways statistics wrote
+STATISTICS = ".safetensors"  # suffix of the files of bothways statistics
 
 
 def is_statistics(data: str | Path | None) -> bool:
-    """Whether ``data`` names a file that ``bothways statistics`` wrote, not pictures."""
+    """Whether ``data`` is a file of ``bothways statistics`` and not a set of images."""
     return data is not None and str(data).endswith(STATISTICS)
 
 
 def is_split(address: str | Path, split: str) -> bool:
-    """Whether ``split`` is a part of the data, and not all of it, as of a single file or a folder without splits.
+    """Whether the data has splits; False for a single file or a folder without splits, where the split is all of it.
 
-    Raises UserError for a split that is not among those that are there.
+    Raises UserError for a split that the data does not have.
     """
     path = Path(address).expanduser()
     if str(address) in NAMED or not path.exists():
@@ -32,7 +32,7 @@ def is_split(address: str | Path, split: str) -> bool:
 
 
 def training_split(address: str | Path) -> str:
-    """The split that is measured beforehand: "train", or "test" of data that have no other."""
+    """The split for statistics and fits: "train", or "test" for data without a training split."""
     try:
         is_split(address, "train")
     except UserError:
@@ -40,23 +40,23 @@ def training_split(address: str | Path) -> str:
     return "train"
 
 
-def held_out(data: str | Path) -> str:
-    """The split to compare with: the test pictures where there are any, as of every data set that is no path."""
+def evaluation_split(data: str | Path) -> str:
+    """The split for evaluation: "test" if the data has one or its address is not a local path, else "train"."""
     path = Path(data)
     found = [path / "test.parquet", path / "test", *path.glob("test-*.parquet"), *path.glob("*/test-*.parquet")]
     return "test" if str(data) in NAMED or not path.exists() or any(place.exists() for place in found) else "train"
 
 
 def holdout(data: ImageSet, count: int, seed: int) -> tuple[ImageSet, ImageSet]:
-    """(pictures held out of a training, the rest): ``count`` drawn at random, the same for every task of one seed."""
+    """Random split into (holdout of ``count`` images, the rest), the same for every task with one seed."""
     order = torch.randperm(len(data), generator=generator(seed, 0, "validation"))
     return data.subset(order[:count]), data.subset(order[count:])
 
 
 def stratified(labels: Tensor, count: int, source: torch.Generator) -> Tensor:
-    """(count,): places of as many pictures of each class as there can be, drawn at random.
+    """Indices (count,) of a random subset, as balanced over classes as possible.
 
-    Round by round one of every class, in an order that is drawn too, so that more pictures are fewer and some others.
+    One of every class per round, in random order, so that a smaller subset is a prefix of a larger one.
     """
     order = torch.randperm(len(labels), generator=source)
     mixed = labels[order]

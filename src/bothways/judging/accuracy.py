@@ -1,4 +1,4 @@
-"""Accuracy and calibration of one condition, and over several, as measures["evaluation"] has them."""
+"""Accuracy and calibration of one condition and over several, in the form of measures["evaluation"]."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from bothways.types import ModelSpec
 
 
 def accuracy_of_pictures(hits: Tensor) -> dict[str, Any]:
-    """The mean accuracy over conditions, with its 95 % interval over pictures: a picture's conditions go together.
+    """Mean accuracy over conditions with a 95 % interval over pictures, clustered by picture.
 
-    m_i = mean of the conditions that picture i was seen in,  mean m +- t s / sqrt(n);  where all m_i are alike, which
-    has no width, the Wilson interval of as many trials as pictures. hits: (pictures, conditions), 1, 0, or UNSEEN.
+    m_i = mean over the conditions in which picture i was evaluated,  mean m +- t s / sqrt(n);  if all m_i are equal
+    (s = 0), the Wilson interval with as many trials as pictures. hits: (pictures, conditions), 1, 0, or UNSEEN.
     """
     seen = hits != UNSEEN
     kept = seen.any(1)
@@ -35,8 +35,8 @@ def share(hits: int, n: int) -> dict[str, Any]:
     return {"value": hits / n, "low": low, "high": high}
 
 
-def scores(tally: Tally, spec: ModelSpec, whole: bool) -> dict[str, Any]:
-    """The facts of one condition; those of the clean pictures are told class by class."""
+def scores(tally: Tally, spec: ModelSpec, per_class: bool) -> dict[str, Any]:
+    """Metrics of one condition; with ``per_class`` also accuracy per class and the confusion matrix."""
     trust = calibration(tally.sums)
     wide = 1 / len(trust.bins)
     bins = [
@@ -58,14 +58,14 @@ def scores(tally: Tally, spec: ModelSpec, whole: bool) -> dict[str, Any]:
         "mce": trust.mce,
         "bins": bins,
     }
-    if not whole:
+    if not per_class:
         return found
     pictures: Counter[int] = Counter()
-    for (label, _), n in tally.called.items():
+    for (label, _), n in tally.confusion.items():
         pictures[label] += n
     name = spec.class_name
-    rows = [{"class": name(k), "n": n, **share(tally.called[k, k], n)} for k, n in sorted(pictures.items())]
-    counts = [[name(label), name(answer), n] for (label, answer), n in sorted(tally.called.items())]
+    rows = [{"class": name(k), "n": n, **share(tally.confusion[k, k], n)} for k, n in sorted(pictures.items())]
+    counts = [[name(label), name(answer), n] for (label, answer), n in sorted(tally.confusion.items())]
     return {**found, "per_class": rows, "confusion": counts}
 
 

@@ -1,4 +1,4 @@
-"""The classifier of an evaluation, and which of its outputs a label of the data is."""
+"""Loading of a classifier for evaluation, and the map from labels of a data set to its outputs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bothways.models.loader import load_model
 from bothways.types import ModelSpec, UserError, VisionModel
 
 
-def load_classified(
+def load_with_classes(
     model: str | Path | nn.Module | VisionModel,
     spec: ModelSpec | None = None,
     *,
@@ -21,9 +21,9 @@ def load_classified(
     device: str = "cpu",
     dtype: str = "float32",
 ) -> VisionModel:
-    """A model with classes: an address of ``load_model``, a run of ``finetune``, a module with ``spec``, or itself.
+    """Load a classifier: an address of ``load_model``, a run of ``finetune``, a module with ``spec``, or a VisionModel.
 
-    Raises UserError for a model that has none.
+    Raises UserError for a model without classes.
     """
     if isinstance(model, VisionModel):
         found = model
@@ -35,11 +35,11 @@ def load_classified(
 
 
 def outputs_of_labels(spec: ModelSpec, model: str, classes: Sequence[str], data: str) -> tuple[Tensor, str]:
-    """(L,) which output each label of the data is, and whether that goes by "name" or "number".
+    """Output index of each label of the data, (L,), and whether classes were matched by "name" or "number".
 
-    By name where data and model have names (models/class_names.py), else by number. classes: the names of the data, ()
-    where labels are numbers only. model, data: for the message.
-    Raises UserError where a class of the data is none of the model's.
+    By name if data and model have names (models/class_names.py), else by number. classes: the names of the data, ()
+    for labels that are numbers only. model, data: names for error messages.
+    Raises UserError for a class of the data that the model does not have.
     """
     if isinstance(spec.classes, int) or not classes:
         if classes and len(classes) != spec.count:
@@ -50,13 +50,13 @@ def outputs_of_labels(spec: ModelSpec, model: str, classes: Sequence[str], data:
         return torch.arange(spec.count), "number"
     known = spec.classes
     if len(known) == len(classes) and all(same(a, b) for a, b in zip(known, classes, strict=True)):
-        return torch.arange(len(known)), "name"  # in the same order, so that two classes of one name are told apart
+        return torch.arange(len(known)), "name"  # the same order, which also distinguishes two classes of one name
     found = [matches(known, name) for name in classes]
     missing = [name for name, places in zip(classes, found, strict=True) if len(places) != 1]
     if missing:
         shown = ", ".join(map(repr, missing[:3])) + (", ..." if len(missing) > 3 else "")
         raise UserError(
-            f"{len(missing)} of {len(classes)} classes of data {data!r} are none of model {model!r} ({shown}); its "
-            f"classes are {', '.join(map(repr, known[:3]))}, ...: rename the folders, or mend ModelSpec.classes"
+            f"{len(missing)} of {len(classes)} classes of data {data!r} are not classes of model {model!r} ({shown}), "
+            f"which has {', '.join(map(repr, known[:3]))}, ...; rename the folders, or correct ModelSpec.classes"
         )
     return torch.tensor(found).flatten(), "name"

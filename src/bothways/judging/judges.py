@@ -1,4 +1,4 @@
-"""Who judges: models that gave no gradient, the bundled ones of the same classes by default, and a user's functions."""
+"""Selection of judges: independent models, by default the bundled ones with the same classes, and user metrics."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from bothways.types import ModelSpec, UserError, VisionModel
 
 
 def split_judges(given: Sequence[Any] | None) -> tuple[list[Any] | None, list[Entry]]:
-    """(models and their addresses, functions that measure pictures without a model). None stays None: the defaults.
+    """Split judges into (models or their addresses, model-free image metrics); None stays None, for the defaults.
 
-    A function of a user, given itself or as ``PATH.py:NAME``, measures pictures where it needs an argument; one that
-    needs none builds a model. Raises UserError for a file that is not there.
+    A user's function, passed directly or as ``PATH.py:NAME``, is an image metric if it has a required argument; one
+    without builds a model. Raises UserError for a missing file.
     """
     if given is None:
         return None, []
@@ -40,7 +40,7 @@ def _is_address(judge: Any) -> bool:
 
 
 def _measures(made: Any) -> bool:
-    """Whether it is a function of pictures, and neither a model nor what builds one."""
+    """Whether an object is an image metric, and neither a model nor a function that builds one."""
     if not callable(made) or isinstance(made, nn.Module | VisionModel | type):
         return False
     by_place = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
@@ -48,7 +48,7 @@ def _measures(made: Any) -> bool:
 
 
 def default_judges(model: Adapter) -> list[str]:
-    """The bundled models that know the same classes by name."""
+    """The other bundled models with the same class names."""
     if isinstance(model.spec.classes, int):
         return []
     own = model.name.removeprefix("bundled:")
@@ -56,15 +56,15 @@ def default_judges(model: Adapter) -> list[str]:
     return [f"bundled:{name}" for name in alike]
 
 
-def alike_in_size(spec: ModelSpec) -> list[str]:
-    """The bundled models that see pictures of a flow's size."""
+def judges_of_size(spec: ModelSpec) -> list[str]:
+    """The bundled models whose input has a flow's size."""
     size = [spec.height, spec.width]
     cards = {name: card(name)["spec"] for name in bundled_names()}
-    return [f"bundled:{n}" for n, told in cards.items() if not told.get("path") and told["size"] in (size, size[0])]
+    return [f"bundled:{n}" for n, own in cards.items() if not own.get("path") and own["size"] in (size, size[0])]
 
 
 def load_judges(judges: Iterable[Any], device: str) -> list[Adapter]:
-    """Each by its address, or as it is. Raises UserError that names the judge."""
+    """Load judges from their addresses; loaded ones pass through. Raises UserError with the judge's name."""
     found = []
     for given in judges:
         try:

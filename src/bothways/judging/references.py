@@ -1,4 +1,4 @@
-"""Real pictures as each judge sees them: what drawn ones are held to."""
+"""Reference features of real images for each judge."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bothways.data.sources import load_images
-from bothways.data.splits import held_out, is_statistics
+from bothways.data.splits import evaluation_split, is_statistics
 from bothways.judging.verdicts import Reference, penultimate
 from bothways.models.adapter import Adapter
 from bothways.models.catalogue import kept_statistics
@@ -15,15 +15,15 @@ REFERENCE_AT_MOST = 2000
 
 
 def find_references(jury: Sequence[Adapter], data: str | Path | None) -> dict[str, Reference]:
-    """Real pictures as each judge sees them, where there are any."""
+    """Reference features of real images, by judge name, for the judges that have any."""
     return {judge.name: found for judge in jury if (found := reference(judge, data)) is not None}
 
 
 def reference(model: Adapter, data: str | Path | None) -> Reference | None:
-    """Real pictures as this judge sees them: those of ``data``, or what comes with a bundled model."""
+    """Reference features of ``data`` under a judge, or those stored with a bundled model; None without either."""
     if data is not None and not is_statistics(data):
         size = (model.spec.height, model.spec.width)
-        chosen = load_images(data, split=held_out(data), size=size, first=REFERENCE_AT_MOST)
+        chosen = load_images(data, split=evaluation_split(data), size=size, first=REFERENCE_AT_MOST)
         features, _ = penultimate(model, (chosen.images.float() / 255).to(model.device))
         return None if features is None else Reference(features, chosen.labels, str(data))
     kept = kept_statistics(model.name)

@@ -1,8 +1,8 @@
-"""A classifier on labelled pictures, a batch at a time: pictures + labels -> frames, and what they add up to.
+"""Streaming evaluation of a classifier on labelled pictures: top-1, top-5, NLL, calibration and confusion.
 
     top-1 = mean [y = argmax_k f_k(x)],   top-5 = mean [y among the 5 largest],   NLL = -mean log softmax(f(x))_y
 
-All of it adds over batches, so that the memory held does not grow with the pictures but for a byte each.
+All sums are additive over batches, so memory grows by one byte per picture only.
 """
 
 from __future__ import annotations
@@ -21,32 +21,32 @@ UNSEEN = -1
 
 
 class Tally:
-    """What was seen so far.
+    """Running totals of an evaluation.
 
-    called: {(label, answer): pictures}. top: right among the TOP largest. nll: summed, in nats.
+    confusion: {(label, prediction): pictures}. top: label among the TOP largest. nll: summed, in nats.
     sums: (B,3), see ``calibration_sums``. hits: (pictures,) int8, 1 right, 0 wrong, UNSEEN.
     """
 
     def __init__(self, pictures: int) -> None:
-        self.called: Counter[tuple[int, int]] = Counter()
+        self.confusion: Counter[tuple[int, int]] = Counter()
         self.top, self.nll = 0, 0.0
         self.sums = torch.zeros(CALIBRATION_BINS, 3, dtype=torch.float64)
         self.hits = torch.full((pictures,), UNSEEN, dtype=torch.int8)
 
     @property
     def n(self) -> int:
-        return self.called.total()
+        return self.confusion.total()
 
     @property
     def right(self) -> int:
-        return sum(count for (label, answer), count in self.called.items() if label == answer)
+        return sum(count for (label, answer), count in self.confusion.items() if label == answer)
 
     def add(self, outputs: Tensor, labels: Tensor, places: Tensor) -> None:
-        """Count one batch: outputs (B,K) logits, labels (B,), places (B,) the numbers of its pictures."""
+        """Add one batch: outputs (B,K) logits, labels (B,), places (B,) the indices of its pictures."""
         log_p = outputs.detach().cpu().double().log_softmax(1)
         confidence, answers = log_p.max(1)
         hit = answers == labels
-        self.called.update(zip(labels.tolist(), answers.tolist(), strict=True))
+        self.confusion.update(zip(labels.tolist(), answers.tolist(), strict=True))
         largest = log_p.topk(min(TOP, log_p.shape[1]), 1).indices
         self.top += int((largest == labels[:, None]).any(1).sum())
         self.nll -= float(log_p.gather(1, labels[:, None]).sum())
@@ -57,10 +57,10 @@ class Tally:
 def evaluate(
     model: VisionModel, batches: Iterable[tuple[Tensor, Tensor, Tensor]], tally: Tally
 ) -> Generator[Frame, None, None]:
-    """Yield a frame after every batch, with the accuracy and the negative log-likelihood so far; ``tally`` adds up.
+    """Evaluate a model batch by batch; yields a frame with the running accuracy and NLL, totals in ``tally``.
 
-    batches: images (B,3,H,W) in [0,1], labels (B,) that are numbers of the model's outputs, places (B,) in the tally.
-    Raises RunError where an output is not finite.
+    batches: images (B,3,H,W) in [0,1], labels (B,) as indices of the model's outputs, places (B,) in the tally.
+    Raises RunError if an output is not finite.
     """
     device = getattr(model, "device", "cpu")
     for step, (images, labels, places) in enumerate(batches, start=1):

@@ -1,12 +1,12 @@
-"""What other models see in drawn pictures: hits with intervals, distances to real images with their own null, measures.
+"""Evaluation of generated images by independent models: hit rates, and feature distances with a real-vs-real baseline.
 
-    hit-rate    share of pictures whose predicted class has the wanted name, with its Wilson interval
+    hit rate    share of pictures whose predicted class has the target name, with its Wilson interval
     distance    d(drawn, rest) beside d(pretend, rest), where real features = pretend + rest and |pretend| = |drawn|
 
-Success on a model that supplied the gradient proves nothing, so each verdict says whether its judge did. A Frechet
-distance grows as the sets shrink, so no number stands alone: real images of the same number are judged the same way,
-and a drawing method that drew real images would score what stands beside it. The hit intervals take pictures as
-independent; pictures coupled by a shared statistic (BatchNorm over a batch) are fewer trials than they look.
+Success on a model that supplied the gradient proves nothing, so each verdict records whether its judge did. A Frechet
+distance grows as the sets shrink, so each is reported beside its baseline: the distance of as many real images, which
+is the score of a method that draws real images. The hit intervals treat pictures as independent; pictures coupled by a
+shared statistic (BatchNorm over a batch) are effectively fewer trials.
 
 Sources: Heusel et al. 2017, arXiv 1706.08500 (Frechet); Binkowski et al. 2018, arXiv 1801.01401 (kernel); Wilson 1927.
 Departure: the features are each judge's own penultimate layer, averaged over space, not those of an Inception network.
@@ -37,7 +37,7 @@ SPLITS = 5  # random splits of the reference that each distance is averaged over
 
 @dataclass(frozen=True)
 class Reference:
-    """Real images as one judge sees them.
+    """Features of real images under one judge.
 
     features: (N,D), from :func:`penultimate` of the same judge; labels: (N,) class indices; source: which images.
     Raises UserError when the two lengths differ.
@@ -57,11 +57,11 @@ class Reference:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one judge says of N pictures; None is what could not be measured, and ``absent`` says why.
+    """Results of one judge on N pictures; None for what could not be measured, with the reason in ``absent``.
 
     called, called_names, confidence: (N,) the predicted class, its name, its probability; None for an encoder.
-    wanted_probability: (N,) the probability of the wanted name, NaN where the judge has no such class.
-    n: how many pictures wanted a class that this judge knows; hit_rate and hit_interval (95 %) are over these.
+    wanted_probability: (N,) the probability of the target name, NaN if the judge has no such class.
+    n: number of pictures whose target class this judge has; hit_rate and hit_interval (95 %) are over these.
     frechet, kernel, diversity: of the drawn pictures; ``*_real``: of as many real ones.
     n_real: pictures on the small side of each distance, drawn and pretend alike: N, or less for a small reference.
     """
@@ -87,7 +87,7 @@ class Verdict:
     absent: str = ""
 
     def as_dict(self) -> dict[str, Any]:
-        """The same as plain numbers, strings and lists, ready for JSON; NaN becomes None."""
+        """The verdict as plain numbers, strings and lists for JSON; NaN becomes None."""
         return {name: _plain(value) for name, value in asdict(self).items()}
 
 
@@ -101,7 +101,7 @@ def _plain(value: Any) -> Any:
 
 @contextmanager
 def _evaluating(model: VisionModel) -> Iterator[None]:
-    """No gradients, and no module left in training mode: BatchNorm over a batch would couple its pictures."""
+    """Disable gradients and training mode: BatchNorm in training mode would couple the pictures of a batch."""
     training = [m for m in model.modules() if m.training] if isinstance(model, nn.Module) else []
     for module in training:
         module.training = False
@@ -114,11 +114,11 @@ def _evaluating(model: VisionModel) -> Iterator[None]:
 
 
 def penultimate(model: VisionModel, images: Tensor, batch: int = 64) -> tuple[Tensor | None, Tensor]:
-    """The feature vectors and logits of pictures in one pass: (N,D) or None without a feature layer, and (N,K).
+    """Penultimate features (N,D), or None without a feature layer, and logits (N,K), in one pass.
 
-    images: (N,3,H,W) in [0,1], of any size; resized to the judge's own. batch: how many at once; it changes nothing
-    but memory. Both come back as float32 on the CPU. Raises UserError for pictures that are not finite, or a layer
-    whose output is neither (B,C,h,w), (B,tokens,C) nor (B,C).
+    images: (N,3,H,W) in [0,1], of any size; resized to the judge's. batch: pictures per pass; it affects memory only.
+    Both are float32 on the CPU. Raises UserError for pictures that are not finite, or a layer whose output is neither
+    (B,C,h,w), (B,tokens,C) nor (B,C).
     """
     if images.ndim != 4 or images.shape[1] != 3 or len(images) == 0 or not bool(torch.isfinite(images).all()):
         raise UserError(
@@ -137,8 +137,8 @@ def penultimate(model: VisionModel, images: Tensor, batch: int = 64) -> tuple[Te
     return torch.cat(features) if features else None, torch.cat(logits)
 
 
-def _calls(model: VisionModel, logits: Tensor, wanted: Sequence[str] | None) -> dict[str, Any]:
-    """The fields of a Verdict that the logits decide."""
+def _calls(model: VisionModel, logits: Tensor, target_names: Sequence[str] | None) -> dict[str, Any]:
+    """The fields of a Verdict that depend on the logits."""
     spec = model.spec
     if spec.count == 0:
         nothing = dict.fromkeys(("called", "called_names", "confidence", "wanted_probability", "hit_rate"))
@@ -153,29 +153,29 @@ def _calls(model: VisionModel, logits: Tensor, wanted: Sequence[str] | None) -> 
     names = [spec.class_name(k) for k in range(spec.count)]
     called_as = called.tolist()
 
-    places = {name: matches(names, name) for name in dict.fromkeys(wanted or ())}
-    asked = [(i, list(places[name])) for i, name in enumerate(wanted or ()) if places[name]]
-    hits = sum(called_as[i] in own for i, own in asked)
+    places = {name: matches(names, name) for name in dict.fromkeys(target_names or ())}
+    targets = [(i, list(places[name])) for i, name in enumerate(target_names or ()) if places[name]]
+    hits = sum(called_as[i] in own for i, own in targets)
     chance = torch.full((len(logits),), math.nan, dtype=torch.float64)
-    for i, own in asked:  # of several, since ImageNet has two classes named "crane"
+    for i, own in targets:  # summed over several, since ImageNet has two classes named "crane"
         chance[i] = probability[i, own].sum()
     return {
         "called": called,
         "called_names": tuple(names[k] for k in called_as),
         "confidence": confidence,
-        "wanted_probability": chance if asked else None,
-        "n": len(asked),
-        "hit_rate": hits / len(asked) if asked else None,
-        "hit_interval": wilson_interval(hits, len(asked)),
+        "wanted_probability": chance if targets else None,
+        "n": len(targets),
+        "hit_rate": hits / len(targets) if targets else None,
+        "hit_interval": wilson_interval(hits, len(targets)),
         "mean_confidence": float(confidence.mean()),
     }
 
 
 def _against_real(drawn: Tensor, real: Tensor, seed: int) -> dict[str, Any]:
-    """Each distance of drawn pictures to real ones, and of as many real ones to the same real ones.
+    """Distances of drawn pictures to real ones, and the baseline of as many real ones to the same real ones.
 
-    A reference of fewer than 2N rows is halved, and only as many drawn pictures as half of it holds are compared,
-    so that both sides carry the same sample-size bias.
+    A reference of fewer than 2N rows is halved, and only as many drawn pictures as half of it are compared, so that
+    both distances have the same sample-size bias.
     """
     n = len(drawn) if len(real) >= 2 * len(drawn) else len(real) // 2
     pairs: tuple[tuple[str, Callable[[Tensor, Tensor], float]], ...] = (
@@ -195,7 +195,7 @@ def _against_real(drawn: Tensor, real: Tensor, seed: int) -> dict[str, Any]:
 
 
 def _distances(model: VisionModel, drawn: Tensor | None, reference: Reference | None, seed: int) -> dict[str, Any]:
-    """The fields of a Verdict that the features decide, or the line that would enable them."""
+    """The fields of a Verdict that depend on the features, or the reason why they are absent."""
     name = model.name
     if drawn is None:
         return {"absent": f'{name}: no features; name its last block in ModelSpec(..., feature_layer="...")'}
@@ -219,38 +219,38 @@ def _distances(model: VisionModel, drawn: Tensor | None, reference: Reference | 
 
 def judge(
     images: Tensor,
-    wanted: Sequence[str] | None,
+    target_names: Sequence[str] | None,
     judges: Sequence[VisionModel],
     references: Mapping[str, Reference] | None = None,
     gradient_models: Collection[str] = (),
     seed: int = 0,
     batch: int = 64,
 ) -> list[Verdict]:
-    """One :class:`Verdict` per judge, in their order, on the same pictures.
+    """Evaluate pictures by each judge: one :class:`Verdict` per judge, in their order.
 
-    images: (N,3,H,W) in [0,1]. wanted: the class name each picture was drawn for, or None where nothing was asked.
-    Names are matched (models/class_names.py), for class numbers of two models mean different things; a judge whose spec
-    holds only a count calls its classes "0", "1", ..., so it is matched by number. Classes of one name count as one.
-    references: real images by judge name. gradient_models: names of the models that the drawing followed.
+    images: (N,3,H,W) in [0,1]. target_names: the class name each picture was drawn for, or None without a target.
+    Classes are matched by name (models/class_names.py), since the numbers of two models mean different things; the
+    classes of a judge without names are "0", "1", ... Classes of one name count as one.
+    references: real images by judge name. gradient_models: names of the models that supplied the gradient.
     seed: of the splits of the reference. Raises UserError for a wrong number of names, and as :func:`penultimate`.
     """
-    if isinstance(wanted, str) or (wanted is not None and len(wanted) != len(images)):
+    if isinstance(target_names, str) or (target_names is not None and len(target_names) != len(images)):
         raise UserError(
-            f"judge: {len(images)} images and wanted={wanted!r}; give a list with one class name per image, or None"
+            f"judge: {len(images)} images and target_names={target_names!r}; give one class name per image, or None"
         )
     verdicts = []
     for model in judges:
         features, logits = penultimate(model, images, batch)
-        fields = _calls(model, logits, wanted)
+        fields = _calls(model, logits, target_names)
         fields |= _distances(model, features, (references or {}).get(model.name), seed)
         verdicts.append(Verdict(judge=model.name, gave_gradient=model.name in gradient_models, **fields))
     return verdicts
 
 
 def mean_blur(images: Tensor, width: int = 3) -> Tensor:
-    """Each pixel becomes the mean of the width x width around it, edges replicated; (N,3,H,W) -> the same shape.
+    """Box blur: the mean over width x width pixels, edges replicated; (N,3,H,W) -> the same shape.
 
-    A hit that a 3x3 mean undoes was carried by pixel noise. Raises UserError for an even width.
+    A hit that does not survive a 3x3 mean was due to pixel noise. Raises UserError for an even width.
     """
     if width < 1 or width % 2 == 0:
         raise UserError(f"mean_blur: width={width} has no middle pixel; give an odd one such as 3")

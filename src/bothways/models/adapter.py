@@ -1,4 +1,4 @@
-"""Any nn.Module + ModelSpec -> VisionModel: the one place where the facts about a model are applied.
+"""Adapter of an nn.Module and its ModelSpec to a VisionModel; all preprocessing is applied here.
 
 f(image) = module((image[channel order] - mean) / std),   image (B,3,H,W) RGB in [0,1]
 """
@@ -24,11 +24,11 @@ DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "float16": torch.flo
 
 
 class Adapter:
-    """A module with its facts. ``outputs`` and ``features`` are differentiable in the image.
+    """A module with its preprocessing as a VisionModel; outputs and features are differentiable in the image.
 
-    The module is put in eval mode; its parameters are left as they are. Pictures go in channels last where it can.
-    dtype: "float32", or "bf16" / "float16" for autocast; what comes out is float32 (float64 stays float64).
-    text: what encodes prompts, P of them -> (P,D), for a model that has such a thing.
+    The module is put in eval mode; its parameters are unchanged. Inputs are in channels-last layout if it accepts that.
+    dtype: "float32", or "bf16" / "float16" for autocast; outputs are float32 (float64 stays float64).
+    text: prompt encoder, P prompts -> (P,D), or None.
     """
 
     def __init__(
@@ -49,33 +49,33 @@ class Adapter:
         self._text = text
         self.module = module.to(device).eval()
         self.channels_last = {name for name, part in self.module.named_modules() if has_channels_last(part)}
-        # 1.8 times as fast for small convolutions on a CPU, the same numbers to rounding
+        # 1.8 times as fast for small convolutions on a CPU, with the same results up to rounding
         self.layout = torch.channels_last
         try:
             self._check()
         except UserError as error:
             if "view size" not in str(error):
                 raise
-            self.layout = torch.contiguous_format  # a module that views its maps as vectors needs torch's own layout
+            self.layout = torch.contiguous_format  # a module that calls view on its maps needs the contiguous layout
             self._check()
 
     def outputs(self, image: Tensor) -> Tensor:
-        """(B,3,H,W) in [0,1] -> (B,K)."""
+        """Logits or embedding, (B,3,H,W) in [0,1] -> (B,K)."""
         return self.features(image, ["outputs"])["outputs"]
 
     def features(self, image: Tensor, layers: Sequence[str]) -> Mapping[str, Tensor]:
-        """One forward pass -> {layer: activation}; a layer is "NAME", "NAME:input" or "outputs".
+        """Activations {layer: tensor} of one forward pass; a layer is "NAME", "NAME:input" or "outputs".
 
-        Maps are (B,C,H,W), also at layers that hold their channels last; tokens are (B,N,C).
+        Maps are (B,C,H,W), also at layers that have their channels last; tokens are (B,N,C).
         Raises UserError for an unknown layer, with the nearest names, and for a size that the model cannot take;
-        RunError where memory ends.
+        RunError if out of memory.
         """
         return self.features_with({}, image, layers)
 
     def text(self, prompts: Sequence[str]) -> Tensor:
-        """Prompts -> (P,D), rows of unit norm in the space of ``outputs``, without gradient.
+        """Text embeddings of prompts, (P,D), with rows of unit norm in the space of ``outputs``, without gradient.
 
-        A prompt longer than the model reads is cut. Raises UserError for a model that reads no text.
+        Prompts are truncated to the model's context. Raises UserError for a model without a text encoder.
         """
         if self._text is None:
             raise UserError(f"model {self.name!r} reads no text; type one that does, such as clip:ViT-B/32")
@@ -86,43 +86,43 @@ class Adapter:
             return F.normalize(self._text(prompts).float(), dim=1).to(self.device)
 
     def parameters(self) -> dict[str, Tensor]:
-        """{name: value} of the module's parameters, detached: they share its memory and gather no gradient there."""
+        """The module's parameters {name: value}, detached: they share its memory, without gradients."""
         return {name: value.detach() for name, value in self.module.named_parameters()}
 
     def features_with(
         self, parameters: Mapping[str, Tensor], image: Tensor, layers: Sequence[str]
     ) -> Mapping[str, Tensor]:
-        """``features`` with some parameters replaced for this one call, differentiable in them too.
+        """``features`` with some parameters replaced in this call (functional call), differentiable in them too.
 
-        The module has its own back after the call, and after an error; torch.func may transform it.
+        The module's own parameters are restored after the call and after an error; torch.func may transform it.
         """
         return self._all(self._seen(parameters, image, layers), layers)
 
     def layers(self) -> list[str]:
-        """The dotted names of all modules."""
+        """Dotted names of all modules."""
         return [name for name, _ in self.module.named_modules() if name]
 
     def batch_norm_statistics(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """{"NAME:input": (running mean (C,), running variance (C,))} of every BatchNorm layer that keeps them.
+        """Running statistics {"NAME:input": (mean (C,), variance (C,))} of every BatchNorm layer with them.
 
-        One that was frozen, as the backbones of detectors have it, keeps them too.
+        Frozen BatchNorm, as in the backbones of detectors, is included.
         """
         kept = {name: running_statistics(part) for name, part in self.module.named_modules()}
         return {f"{name}:input": pair for name, pair in kept.items() if pair and f"{name}:input" in self._measurable}
 
     def statistics_layers(self) -> list[str]:
-        """Where channel statistics say most: what enters the normalisations, else what leaves the convolutions.
+        """Layers for channel statistics: the inputs of normalisation layers, else the outputs of convolutions.
 
-        Layers that nothing passes through are left out, and those in which a picture is cut into rows of the batch.
+        Layers that are not used are left out, and those in which an image is split over rows of the batch.
         """
         return list(self._measurable)
 
     def head(self) -> tuple[str, Tensor] | None:
-        """("NAME:input", rows (classes, D)) of the last linear map or 1x1 convolution with a row a class, if any."""
+        """("NAME:input", weight (classes, D)) of the last linear layer or 1x1 convolution with one row per class."""
         return head_of(self.module, self.spec.count)
 
     def _seen(self, parameters: Mapping[str, Tensor], image: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
-        """One forward pass -> those of the layers that a tensor passed through."""
+        """Run one forward pass and record the layers; those without a tensor are missing in the result."""
         seen: dict[str, Tensor] = {}
         with ExitStack() as hooks:
             for layer in layers:
@@ -134,7 +134,9 @@ class Adapter:
     def _all(self, seen: Mapping[str, Tensor], layers: Sequence[str]) -> dict[str, Tensor]:
         unseen = [layer for layer in layers if layer not in seen]
         if unseen:
-            raise UserError(f"model {self.name!r}: no tensor passes through layer {unseen[0]!r}; type one inside it")
+            raise UserError(
+                f"model {self.name!r}: layer {unseen[0]!r} is not used or returns no tensor; type one inside it"
+            )
         return {layer: seen[layer] for layer in layers}
 
     def _forward(self, image: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
@@ -153,15 +155,15 @@ class Adapter:
             ) from error
         except (RuntimeError, ValueError, TypeError, AssertionError) as error:
             height, width = image.shape[-2:]
-            said, size = (str(error).strip() or type(error).__name__).splitlines()[0], f"{height}x{width}"
+            reason, size = (str(error).strip() or type(error).__name__).splitlines()[0], f"{height}x{width}"
             if (height, width) != (spec.height, spec.width):
                 raise UserError(
-                    f"model {self.name!r} cannot take {size} pictures ({said}); "
-                    f"it is stated for {spec.height}x{spec.width}: leave --size out, or type --size {spec.height}"
+                    f"model {self.name!r} cannot take {size} pictures ({reason}); "
+                    f"its spec has {spec.height}x{spec.width}: leave --size out, or type --size {spec.height}"
                 ) from error
             raise UserError(
-                f"model {self.name!r} fails on RGB pictures (3 channels) of {size}, the size in its spec: {said}; "
-                "give a module that takes (B,3,H,W), and mend ModelSpec.size"
+                f"model {self.name!r} fails on RGB pictures (3 channels) of {size}, the size in its spec: {reason}; "
+                "give a module that takes (B,3,H,W), and correct ModelSpec.size"
             ) from error
         if not isinstance(result, Tensor) or result.ndim < 2:
             shape = f" of shape {tuple(result.shape)}" if isinstance(result, Tensor) else ""
@@ -174,7 +176,7 @@ class Adapter:
     def _laid_out(self, seen: Tensor) -> Tensor:
         if self.layout == torch.contiguous_format:
             return seen.contiguous()
-        # contiguous(memory_format=torch.channels_last) in words that torch.func.vmap knows
+        # equals contiguous(memory_format=torch.channels_last), in operations that torch.func.vmap supports
         return seen.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
 
     @contextmanager
@@ -188,8 +190,8 @@ class Adapter:
         def keep(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor | None = None) -> None:
             value = inputs[0] if output is None and inputs else output
             if isinstance(value, Tensor):
-                # autocast may hand over bfloat16, in which statistics would be rounded; an in-place activation that
-                # follows would write over what is kept
+                # float: statistics in autocast's bfloat16 would be rounded; clone: an in-place activation that
+                # follows would overwrite the recorded tensor
                 value = value.float() if value.dtype in (torch.bfloat16, torch.float16) else value.clone()
                 seen[layer] = value.movedim(-1, 1) if value.ndim == 4 and name in self.channels_last else value
 
@@ -201,7 +203,7 @@ class Adapter:
             handle.remove()
 
     def _check(self) -> None:
-        """One forward pass at the stated size, so that wrong facts are refused before anything is drawn."""
+        """One forward pass at the spec's size, so that a wrong spec is refused early. Raises UserError."""
         double = any(p.dtype == torch.float64 for p in self.module.parameters())
         kind = torch.float64 if double else torch.float32
         probe = torch.full((1, 3, self.spec.height, self.spec.width), 0.5, device=self.device, dtype=kind)
@@ -213,13 +215,13 @@ class Adapter:
         self._measurable = [layer for layer in candidates if layer in seen and len(seen[layer]) == 1]
         if self.spec.count and result.shape[1] != self.spec.count:
             raise UserError(
-                f"model {self.name!r} gives {result.shape[1]} outputs and its spec states {self.spec.count} classes; "
-                f"mend ModelSpec.classes"
+                f"model {self.name!r} has {result.shape[1]} outputs and its spec {self.spec.count} classes; "
+                f"correct ModelSpec.classes"
             )
 
 
 def normalised_layers(module: nn.Module) -> list[str]:
-    """What enters the normalisations, "NAME:input" each; where there are none, what leaves the convolutions."""
+    """Inputs of the normalisation layers, "NAME:input"; without any, the outputs of the convolutions."""
     norms = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
     parts = dict(module.named_modules()).items()
     inputs = [f"{name}:input" for name, part in parts if isinstance(part, norms) or running_statistics(part)]
@@ -227,13 +229,13 @@ def normalised_layers(module: nn.Module) -> list[str]:
 
 
 def running_statistics(module: nn.Module) -> tuple[Tensor, Tensor] | None:
-    """(mean (C,), variance (C,)) that a normalisation keeps of its training, frozen or not; None for any other."""
+    """Running mean and variance, (C,) each, of a normalisation layer, frozen or not; None for any other."""
     kept = dict(module.named_buffers(recurse=False))
     return (kept["running_mean"], kept["running_var"]) if {"running_mean", "running_var"} <= set(kept) else None
 
 
 def head_of(module: nn.Module, classes: int) -> tuple[str, Tensor] | None:
-    """("NAME:input", rows (classes, D)) of the last linear map or 1x1 convolution with a row a class, if any."""
+    """("NAME:input", weight (classes, D)) of the last linear layer or 1x1 convolution with one row per class."""
     found = None
     for name, part in module.named_modules():
         linear = isinstance(part, nn.Linear) or (isinstance(part, nn.Conv2d) and part.kernel_size == (1, 1))
@@ -243,10 +245,10 @@ def head_of(module: nn.Module, classes: int) -> tuple[str, Tensor] | None:
 
 
 def has_channels_last(module: nn.Module) -> bool:
-    """Whether a module acts on the last dimension of a map: linear maps do, and layer normalisation as torch has it.
+    """Whether a module acts on the last dimension of a map, as nn.Linear and nn.LayerNorm do.
 
-    A layer normalisation with a forward of its own may turn its maps around, as those of ConvNeXt do, so it is asked:
-    one that holds channels last cannot take a map with C channels in front and C + 1 columns.
+    A subclass of LayerNorm with its own forward may permute its maps, as in ConvNeXt, so it is tested: one that acts on
+    the last dimension fails on a map with C channels in front and C + 1 columns.
     """
     if type(module).forward is nn.Linear.forward:
         return True
@@ -257,6 +259,6 @@ def has_channels_last(module: nn.Module) -> bool:
     like, channels = next(module.parameters(), torch.empty(0)), module.normalized_shape[0]
     try:
         module.forward(like.new_zeros(1, channels, 1, channels + 1))
-    except Exception:  # whatever a class of someone else's raises
+    except Exception:  # a third-party class may raise any exception
         return True
     return False

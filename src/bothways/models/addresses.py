@@ -1,4 +1,4 @@
-"""Any address -> the module behind it and its facts. A new kind of address is one row in ``SCHEMES``.
+"""Resolution of model and flow addresses to modules and ModelSpecs. A new kind of address is a row in ``SCHEMES``.
 
 bundled:NAME           a small trained network that comes with the package
 PATH/NAME.json         the card that ``bothways train`` or ``pretrain`` wrote, its weights beside it
@@ -45,11 +45,11 @@ from bothways.types import ModelSpec, UserError
 
 LOAD_FLOW = "type load_flow for it, or a model that bothways models lists"
 Reader = Callable[[str, ModelSpec | None, bool], Loaded]
-"""(what names it, the facts if given, whether weights follow) -> the module and its facts."""
+"""(address without its scheme, spec or None, whether the user's weights follow) -> ``Loaded``."""
 
 
 def _of_function(address: str, spec: ModelSpec | None, fresh: bool) -> Loaded:
-    """What the function of a user's file returns."""
+    """Build a model by the function of a user's file."""
     if not is_address(address):
         raise UserError(f"model {address!r} names a file but no function; type {address}:FUNCTION")
     build = load_attribute(address, "model")
@@ -62,9 +62,7 @@ def _of_function(address: str, spec: ModelSpec | None, fresh: bool) -> Loaded:
         raise UserError(f"{place}:{function} fails: {type(error).__name__}: {error}") from error
     pair = built if isinstance(built, tuple) and len(built) == 2 else (None, None)
     if not (isinstance(pair[0], nn.Module) and isinstance(pair[1], ModelSpec)):
-        raise UserError(
-            f"{place}:{function} must return (module, spec), a model without a spec is refused; {SPEC_LINES}"
-        )
+        raise UserError(f"{place}:{function} must return (module, spec); {SPEC_LINES}")
     return Loaded(*pair)
 
 
@@ -76,8 +74,8 @@ def _card(address: str, spec: ModelSpec | None, fresh: bool) -> Loaded:
     path = Path(address).expanduser()
     if path.name == FLOW_CARD and path.is_file() and not (fresh or path.with_suffix(".safetensors").is_file()):
         raise UserError(
-            f"flow {address!r} has no weights yet, they come with its first checkpoint; let bothways pretrain go on "
-            f"with --resume --out {path.parent}"
+            f"flow {address!r} has no weights yet, they are written at its first checkpoint; "
+            f"continue bothways pretrain with --resume --out {path.parent}"
         )
     return _laid_out(from_card(path, fresh))
 
@@ -85,20 +83,20 @@ def _card(address: str, spec: ModelSpec | None, fresh: bool) -> Loaded:
 def _pretrained(address: str, spec: ModelSpec | None, fresh: bool) -> Loaded:
     card = Path(address).expanduser() / FLOW_CARD
     if not card.is_file():
-        raise UserError(f"flow {address!r} holds no {FLOW_CARD}; type the folder of a run of bothways pretrain")
+        raise UserError(f"flow {address!r} has no {FLOW_CARD}; type the folder of a run of bothways pretrain")
     return _card(str(card), spec, fresh)
 
 
 def _finetuned(address: str, spec: ModelSpec | None, fresh: bool) -> Loaded:
     if spec is not None or fresh:
-        raise UserError(f"model {address!r} holds its own facts and weights; leave spec= and weights= out")
+        raise UserError(f"model {address!r} has its own spec and weights; leave spec= and weights= out")
     return read_classifier(address)
 
 
 def read_classifier(address: str, head: Any = None, path: Any = None) -> Loaded:
-    """The classifier of a run of ``finetune``, on which its flow is walked with a graph through all steps.
+    """Load the classifier of a run of ``finetune``; its walk uses backpropagation through all steps.
 
-    head, path: those of the run, where they were Python functions.
+    head, path: those of the run, if they were Python functions.
     """
     file = find_classifier(address)
     assert file is not None
@@ -112,13 +110,14 @@ def read_classifier(address: str, head: Any = None, path: Any = None) -> Loaded:
             raise
         raise UserError(f"classifier {str(file)!r} cannot be used: {type(error).__name__}: {error}") from error
     load_weights(classifier, file.with_suffix(".safetensors"))
+    # mean 0 and std 1: PictureClassifier applies the flow's own preprocessing
     seen: dict[str, Any] = {"size": flow.spec.size, "mean": (0.0,) * 3, "std": (1.0,) * 3, "classes": classes}
-    told: dict[str, Any] = {"source": flow.spec.source, "licence": flow.spec.licence}
-    return Loaded(PictureClassifier(classifier), ModelSpec(**seen, feature_layer=feature_layer(classifier), **told))
+    origin: dict[str, Any] = {"source": flow.spec.source, "licence": flow.spec.licence}
+    return Loaded(PictureClassifier(classifier), ModelSpec(**seen, feature_layer=feature_layer(classifier), **origin))
 
 
 def _in_finetuned(address: str, spec: ModelSpec | None, fresh: bool) -> Loaded:
-    """The flow of a run of ``finetune`` as it is now, without its head."""
+    """The finetuned flow of a run of ``finetune``, without its head."""
     path = find_classifier(address)
     assert path is not None
     try:
@@ -138,40 +137,40 @@ def _in_finetuned(address: str, spec: ModelSpec | None, fresh: bool) -> Loaded:
 
 
 def flow_of(origin: Mapping[str, Any], seed: int | None = None, path: Any = None) -> Flow:
-    """A flow of the same network, with weights that are yet to be loaded, or the first ones of a seed.
+    """Rebuild a flow from its origin, with initial weights of a seed or with weights to be loaded by the caller.
 
-    origin: as ``classifiers.origin_of`` gives it. path: in place of the one that the facts name.
-    Raises UserError for first weights of a network that is not ours.
+    origin: from ``classifiers.origin_of``. path: overrides the one named in the spec.
+    Raises UserError for a seed with a network that is not one of the package's.
     """
     spec = spec_from(dict(origin["spec"]))
     if "address" not in origin:
         options = dict(origin["network"])
-        with torch.random.fork_rng():  # the first weights are the seed's, the caller's random state is its own
+        with torch.random.fork_rng():  # initial weights depend on the seed; the caller's random state is unchanged
             torch.random.manual_seed(seed or 0)
             network = build_network(options.pop("name"), **options)
         module, name = _laid_out(Loaded(network, spec)).module, type(network).__name__
         return check_flow(Flow(module, spec, name, path=path).eval())
     if seed is not None:
         raise UserError(
-            f"flow {origin['address']!r} has no first weights, its network is not one of ours; leave --fresh out"
+            f"flow {origin['address']!r} is of another library and cannot be initialised anew; leave --fresh out"
         )
     found = read_flow(origin["address"], None, False)
     return check_flow(Flow(found.module, spec, origin["address"], path=path or found.path).eval())
 
 
 def _complete(scheme: str, read: Callable[[str], Loaded]) -> Reader:
-    """Of a library whose flows bring facts and weights, so that none can be given."""
+    """Reader of a library whose flows have their own spec and weights; raises UserError if one is passed."""
 
     def complete(name: str, spec: ModelSpec | None, fresh: bool) -> Loaded:
         if spec is not None or fresh:
-            raise UserError(f"flow '{scheme}:{name}' states its own facts and weights; leave spec= and weights= out")
+            raise UserError(f"flow '{scheme}:{name}' has its own spec and weights; leave spec= and weights= out")
         return read(name)
 
     return complete
 
 
 def _laid_out(found: Loaded) -> Loaded:
-    """Our U-Net with its channels last, in which small convolutions are faster on a CPU."""
+    """Put the package's U-Net in channels-last layout, in which small convolutions are faster on a CPU."""
     if isinstance(found.module, UNet):
         found.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return found
@@ -179,14 +178,14 @@ def _laid_out(found: Loaded) -> Loaded:
 
 @dataclass(frozen=True)
 class Scheme:
-    """A kind of address: what reads it as a model and as a flow; None where it is none."""
+    """A kind of address: its reader as a model and as a flow; None if it is not one."""
 
     model: Reader | None = None
     flow: Reader | None = None
 
 
 FUNCTION, CARD, PRETRAINED, FINETUNED = "PATH.py:FUNCTION", "PATH.json", "a run of pretrain", "a run of finetune"
-SCHEMES: dict[str, Scheme] = {  # what stands before the colon, or one of these four
+SCHEMES: dict[str, Scheme] = {  # by the prefix before the colon, or one of these four
     "bundled": Scheme(_bundled, _bundled),
     "timm": Scheme(from_timm),
     "hf": Scheme(from_transformers),
@@ -202,7 +201,7 @@ SCHEMES: dict[str, Scheme] = {  # what stands before the colon, or one of these 
 
 
 def scheme_of(address: str) -> tuple[str, str]:
-    """(the row of ``SCHEMES``, "" for no kind of address; what its reader takes)."""
+    """(key of ``SCHEMES`` or "", the argument of its reader) of an address."""
     if find_classifier(address) is not None:
         return FINETUNED, address
     scheme, colon, rest = address.partition(":")
@@ -216,6 +215,7 @@ def scheme_of(address: str) -> tuple[str, str]:
 
 
 def read_model(address: str, spec: ModelSpec | None, fresh: bool) -> Loaded:
+    """Load a model by its address. fresh: the caller supplies the weights. Raises UserError for any other address."""
     scheme, rest = scheme_of(address)
     read = SCHEMES[scheme].model if scheme else None
     if read is not None:
@@ -227,15 +227,16 @@ def read_model(address: str, spec: ModelSpec | None, fresh: bool) -> Loaded:
 
 
 def read_flow(address: str, spec: ModelSpec | None, fresh: bool) -> Loaded:
+    """Load a flow by its address. fresh: the caller supplies the weights. Raises UserError for any other address."""
     scheme, rest = scheme_of(address)
     read = SCHEMES[scheme].flow if scheme else None
     if read is not None:
         return read(rest, spec, fresh)
     if scheme:
-        raise UserError(f"flow {address!r} is the address of a model that reads pictures; type load_model for it")
+        raise UserError(f"flow {address!r} is the address of a model and not of a flow; type load_model for it")
     known = [f"bundled:{name}" for name in bundled_flows()]
     near = f"{nearest(address, known)}, " if known else "type "
     raise UserError(
-        f"flow {address!r} is not known; {near}a folder that bothways pretrain wrote, diffusers:FOLDER, "
+        f"flow {address!r} is not known; {near}a folder of bothways pretrain, diffusers:FOLDER, "
         "torchcfm:FILE.pt, or PATH.py:FUNCTION for your own"
     )

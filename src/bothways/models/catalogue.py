@@ -1,4 +1,4 @@
-"""The bundled models and the cards of trained ones: JSON beside safetensors. A new network is one row in ``BUILDERS``.
+"""Bundled models, model cards (JSON beside safetensors) and network builders; a new network is a row in ``BUILDERS``.
 
 Weights are safetensors; a pickle is refused, since reading one can run code.
 """
@@ -33,32 +33,32 @@ BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "unet": UNet,
     "points": PointNet,
 }
-FLOW_CARD = "flow.json"  # in the folder of a pretrained flow
-CLASSIFIER_CARD = "classifier.json"  # in that of a flow made a classifier
+FLOW_CARD = "flow.json"  # in a run of pretrain
+CLASSIFIER_CARD = "classifier.json"  # in a run of finetune
 
 
 def bundled_names() -> list[str]:
-    """The names behind ``bundled:`` of models that ``load_model`` takes."""
+    """Names of the bundled models, for ``load_model``."""
     return _bundled("model")
 
 
 def bundled_flows() -> list[str]:
-    """The names behind ``bundled:`` of flows."""
+    """Names of the bundled flows, for ``load_flow``."""
     return _bundled("flow")
 
 
 def bundled_classifiers() -> list[str]:
-    """The names behind ``bundled:`` of flows made classifiers, which ``load_classifier`` takes."""
+    """Names of the bundled flow-based classifiers, for ``load_classifier``."""
     return _bundled("classifier")
 
 
 def card(name: str) -> dict[str, Any]:
-    """The facts of a bundled model: network, spec, data, accuracy with its interval, licence, limits."""
+    """Card of a bundled model: network, spec, data, accuracy with its interval, licence, limits."""
     return json.loads(card_file(name).read_text())
 
 
 def card_file(name: str) -> Path:
-    """The card of a bundled model. Raises UserError for an unknown name, with the nearest."""
+    """File of a bundled model's card. Raises UserError for an unknown name, with the nearest."""
     if name not in _all_bundled():
         raise UserError(f"no bundled model {name!r}; {nearest(name, _all_bundled())}")
     return BUNDLED / f"{name}.json"
@@ -73,14 +73,14 @@ def _bundled(kind: str) -> list[str]:
 
 
 def _kind(facts: dict[str, Any]) -> str:
-    """ "model", "flow", or "classifier": a card says what it is by what it holds."""
+    """Kind of a card by its keys: "model", "flow" or "classifier"."""
     if "features" in facts:
         return "classifier"
     return "model" if facts["spec"].get("path") is None else "flow"
 
 
 def kept_statistics(address: str) -> dict[str, Tensor]:
-    """What was measured on real images with a model that has a card: feature vectors, spreads of channel statistics."""
+    """Stored image statistics of a model with a card: feature vectors, spreads of channel statistics; {} if none."""
     if address.startswith("bundled:"):
         address = str(BUNDLED / f"{address.removeprefix('bundled:')}.json")
     path = Path(address).with_suffix(".statistics.safetensors")
@@ -88,12 +88,12 @@ def kept_statistics(address: str) -> dict[str, Tensor]:
 
 
 def read_statistics(path: Path) -> dict[str, Tensor]:
-    """The tensors of a statistics file, as float32; one of eight bits times its ``NAME_scale``, a number a row.
+    """Tensors of a statistics file as float32; 8-bit ones are multiplied by their row scales ``NAME_scale``.
 
-    Raises UserError for what is none.
+    Raises UserError for any other file.
     """
     if not path.is_file():
-        raise UserError(f"data {str(path)!r} does not exist; type the file that bothways statistics wrote, or pictures")
+        raise UserError(f"data {str(path)!r} does not exist; type a file of bothways statistics, or pictures")
     try:
         found = {key: value.float() for key, value in load_file(path).items()}
     except (SafetensorError, ValueError, OSError) as error:
@@ -103,21 +103,21 @@ def read_statistics(path: Path) -> dict[str, Tensor]:
 
 
 def spec_from(facts: dict[str, Any]) -> ModelSpec:
-    """The ModelSpec part of a card."""
+    """ModelSpec from the entries of a card."""
     return ModelSpec(**{f.name: facts[f.name] for f in fields(ModelSpec) if f.name in facts})
 
 
 def build_network(name: str, **options: Any) -> nn.Module:
-    """A network of the catalogue with fresh weights."""
+    """Build a network of the catalogue with initial weights."""
     if name not in BUILDERS:
         raise UserError(f"no network {name!r}; {nearest(name, BUILDERS)}")
     return BUILDERS[name](**options)
 
 
 def load_weights(module: nn.Module, path: str | Path, part: str = "") -> None:
-    """Load a safetensors file into a module, in the module's own precision. Raises UserError where it does not fit.
+    """Load a safetensors file into a module, in the module's dtype. Raises UserError if it does not fit.
 
-    part: what the names of the module's own weights begin with, in a file that holds more.
+    part: prefix of the module's weights in a file that contains more.
     """
     path = Path(path)
     if not path.is_file():
@@ -129,13 +129,13 @@ def load_weights(module: nn.Module, path: str | Path, part: str = "") -> None:
             f"weights {str(path)!r} are not a safetensors file, and a pickle is never read, since it can run code; "
             "convert it: safetensors.torch.save_file(torch.load(FILE, weights_only=True), 'model.safetensors')"
         ) from error
-    wanted = module.state_dict()
-    missing = [key for key in wanted if key not in found and not key.endswith("num_batches_tracked")]
-    extra = [key for key in found if key not in wanted]
+    expected = module.state_dict()
+    missing = [key for key in expected if key not in found and not key.endswith("num_batches_tracked")]
+    extra = [key for key in found if key not in expected]
     shapes = [
-        f"{k} {tuple(found[k].shape)} for {tuple(wanted[k].shape)}"
-        for k in wanted
-        if k in found and found[k].shape != wanted[k].shape
+        f"{k} {tuple(found[k].shape)} for {tuple(expected[k].shape)}"
+        for k in expected
+        if k in found and found[k].shape != expected[k].shape
     ]
     if missing or extra or shapes:
         parts = [f"{what}: {', '.join(keys[:3])}" for what, keys in _differences(missing, extra, shapes) if keys]
@@ -151,12 +151,12 @@ def check_device(device: str) -> None:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise UserError(
-            f"device {device!r} is not to be had here ({str(error).splitlines()[0]}); type --device cpu"
+            f"device {device!r} is not available ({str(error).splitlines()[0]}); type --device cpu"
         ) from error
 
 
 def find_classifier(address: str | Path) -> Path | None:
-    """The card of a flow made a classifier, by its folder or its own name, or of a bundled one; None for all else."""
+    """Card file of a flow-based classifier, by its run folder, file or bundled address; None for any other address."""
     scheme, _, name = str(address).partition(":")
     if scheme == "bundled":
         return BUNDLED / f"{name}.json" if name in bundled_classifiers() else None
@@ -166,11 +166,9 @@ def find_classifier(address: str | Path) -> Path | None:
 
 
 def from_card(path: Path, fresh: bool = False) -> Loaded:
-    """The network and the facts of a card. fresh: without the weights beside it, for those that are given."""
+    """Load the network and spec of a card. fresh: without its weights, for the caller's."""
     if not path.is_file():
-        raise UserError(
-            f"model card {str(path)!r} does not exist; type the .json file that bothways train or pretrain wrote"
-        )
+        raise UserError(f"model card {str(path)!r} does not exist; type the .json file of bothways train or pretrain")
     try:
         facts = json.loads(path.read_text())
         module, spec = build_network(**facts["network"]), spec_from(facts["spec"])

@@ -1,9 +1,9 @@
-"""Which class a name means: one rule for what a user types, for the labels of data, and for judges.
+"""Matching of class names: one rule for user input, labels of data sets, and judges.
 
-    normal form    upper and lower case alike, underscores are spaces: "Great_White_Shark" = "great white shark"
-    match          the whole name; else a comma-separated word that no other class has, such as "tinca tinca" of
-                   "tench, Tinca tinca"; the name that is looked up counts as a whole, then up to its first comma
-    number         "7" of a user, where no class is named so
+    normal form    case-insensitive, underscores are spaces: "Great_White_Shark" = "great white shark"
+    match          the whole name; else a comma-separated synonym that no other class has, such as "tinca tinca" of
+                   "tench, Tinca tinca"; the query is matched as a whole, then up to its first comma
+    number         "7" as user input, if no class has that name
 
 Two classes may share a name, as two of ImageNet's "crane" do: ``matches`` gives both.
 """
@@ -19,12 +19,12 @@ from bothways.types import UserError
 
 
 def words_of(name: str) -> list[str]:
-    """The comma-separated words of a name in normal form; the first is the one that it goes by."""
+    """The comma-separated synonyms of a name in normal form, the main one first."""
     return [" ".join(word.replace("_", " ").split()) for word in name.casefold().split(",")]
 
 
 def matches(known: Sequence[str], name: str) -> tuple[int, ...]:
-    """The places in ``known`` of the class of a name: none, one, or all that share the name."""
+    """Indices in ``known`` of the classes that match a name: none, one, or all that share it."""
     whole, words = _index(tuple(known))
     parts = words_of(name)
     for form in (", ".join(parts), parts[0]):
@@ -36,15 +36,15 @@ def matches(known: Sequence[str], name: str) -> tuple[int, ...]:
 
 
 def same(a: str, b: str) -> bool:
-    """Whether two names have the whole, or what stands before a comma, in common."""
+    """Whether two names are equal as a whole or up to their first comma."""
     forms = [{", ".join(words), words[0]} for words in map(words_of, (a, b))]
     return bool(forms[0] & forms[1])
 
 
 def resolve(known: Sequence[str], given: str | int) -> int:
-    """The place in ``known`` of what a user typed, a name or a number; of several of one name the last.
+    """Index in ``known`` of a class name or number typed by the user; the last of several with one name.
 
-    Raises UserError, with the nearest names, for what is none.
+    Raises UserError, with the nearest names, if there is none.
     """
     text = str(given).strip()
     if found := matches(known, text):
@@ -59,7 +59,7 @@ def resolve(known: Sequence[str], given: str | int) -> int:
 
 @lru_cache(maxsize=64)
 def _index(known: tuple[str, ...]) -> tuple[dict[str, tuple[int, ...]], dict[str, int]]:
-    """({whole name: its places}, {word: the place of the one class that has it})."""
+    """({whole name: its indices}, {synonym: index of the one class with it})."""
     split = [words_of(name) for name in known]
     whole: dict[str, tuple[int, ...]] = {}
     for place, words in enumerate(split):

@@ -1,10 +1,10 @@
-"""A flow as a classifier on disk, and back as a model that is read like any other.
+"""Saving and loading of flow-based classifiers, as models with the interface of any other.
 
-RUN/classifier.json           how to build it: the flow's network or address, what the head reads, the classes
+RUN/classifier.json           how to build it: the flow's network or address, the features, the classes
 RUN/classifier.safetensors    all its weights: flow and head
 
-The way back walks with a graph through all steps: whoever reads a layer of it, or asks for second derivatives, needs
-that; the exact adjoint, which keeps no such graph, is for training.
+A loaded classifier walks with a graph through all steps, which reading its layers and second derivatives need; the
+exact adjoint, which keeps no such graph, is for training.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from bothways.registry import is_address
 from bothways.representation.classifier import FlowClassifier
 from bothways.representation.encode import Walk
 from bothways.representation.features import Features
-from bothways.representation.heads import HeadFactory, head_of, last_matrix
+from bothways.representation.heads import HeadFactory, head_of, last_linear
 from bothways.types import UserError
 
 CLASSIFIER_WEIGHTS = "classifier.safetensors"
@@ -35,7 +35,7 @@ CLASSIFIER_WEIGHTS = "classifier.safetensors"
 
 @final
 class PictureClassifier(nn.Module):
-    """(B,3,H,W) in [0,1] -> logits (B,K): a ``FlowClassifier`` over a ``Flow``, whose code it applies."""
+    """A ``FlowClassifier`` behind its flow's ``code``: images (B,3,H,W) in [0,1] -> logits (B,K)."""
 
     def __init__(self, classifier: FlowClassifier) -> None:
         super().__init__()
@@ -51,12 +51,12 @@ class PictureClassifier(nn.Module):
 
 
 def feature_layer(classifier: FlowClassifier) -> str:
-    """The layer of a ``PictureClassifier`` whose input is the features of a picture: the last matrix of its head."""
-    return ".".join(filter(None, ("classifier.head", last_matrix(classifier.head)))) + ":input"
+    """Feature layer of a ``PictureClassifier``: the input of the last linear layer of its head."""
+    return ".".join(filter(None, ("classifier.head", last_linear(classifier.head)))) + ":input"
 
 
 def card_head(run: str, name: str, given: Any = None) -> HeadFactory:
-    """What makes the head of a card, or the one that is given. Raises UserError for a name that is not known."""
+    """Head factory of a card, or ``given`` in its place. Raises UserError for an unknown name."""
     try:
         return head_of(name if given is None else given)
     except UserError as error:
@@ -65,7 +65,7 @@ def card_head(run: str, name: str, given: Any = None) -> HeadFactory:
 
 
 def finetuned_facts(address: str) -> dict[str, Any]:
-    """What a run that asks one of ``finetune`` states of it: its flow's path, kind and coupling; of others nothing."""
+    """Path, feature kind and coupling of a run of ``finetune``; {} for any other address."""
     file = find_classifier(address)
     if file is None:
         return {}
@@ -75,21 +75,21 @@ def finetuned_facts(address: str) -> dict[str, Any]:
 
 
 def flow_in(model: Adapter) -> Flow:
-    """The flow of what ``load_classifier`` gave."""
+    """The flow of a loaded flow-based classifier."""
     assert isinstance(model.module, PictureClassifier)
     return model.module.flow
 
 
-def how_of(model: Adapter) -> Features:
-    """How what ``load_classifier`` gave reads a picture."""
+def features_config(model: Adapter) -> Features:
+    """The feature settings of a loaded flow-based classifier."""
     assert isinstance(model.module, PictureClassifier)
     return model.module.classifier.how
 
 
 def reading(model: Adapter, how: Features) -> Adapter:
-    """What ``load_classifier`` gave, with the same weights and a picture read by ``how``; the first is left as it is.
+    """A copy of a flow-based classifier with other feature settings and shared weights; the original is unchanged.
 
-    how: of the same kind and layers, so that the head reads as many features.
+    how: of the same kind and layers, so that the number of features stays the same.
     """
     assert isinstance(model.module, PictureClassifier)
     classifier = copy.copy(model.module.classifier)
@@ -100,9 +100,9 @@ def reading(model: Adapter, how: Features) -> Adapter:
 
 
 def classifier_card(
-    classifier: FlowClassifier, origin: Mapping[str, Any], classes: tuple[str, ...] | int, head: str, **told: Any
+    classifier: FlowClassifier, origin: Mapping[str, Any], classes: tuple[str, ...] | int, head: str, **extra: Any
 ) -> dict[str, Any]:
-    """What classifier.json holds. origin: what ``origin_of`` the flow is; told: what is written for a reader.
+    """The content of classifier.json. origin: from ``origin_of`` the flow; extra: further entries for documentation.
 
     head: its name or address.
     """
@@ -114,18 +114,18 @@ def classifier_card(
         "classes": classes,
         "frozen": classifier.frozen,
         "parameters": sum(p.numel() for p in classifier.parameters()),
-        **told,
+        **extra,
     }
 
 
 def features_of(facts: Mapping[str, Any], gradient: str = "exact") -> Features:
-    """The Features of a card."""
+    """The feature settings of a card."""
     walk = Walk(**facts["walk"], gradient=gradient)
     return Features(**{**facts, "walk": walk, "layers": tuple(facts["layers"])})
 
 
 def count_of(classes: Sequence[str] | int) -> int:
-    """How many classes."""
+    """Number of classes."""
     return classes if isinstance(classes, int) else len(classes)
 
 
@@ -133,9 +133,9 @@ def count_of(classes: Sequence[str] | int) -> int:
 
 
 def origin_of(flow: Flow) -> dict[str, Any]:
-    """What builds the network of a flow again: {"network": its options} or {"address": its name}, and "spec".
+    """How to rebuild a flow's network: {"network": its options} or {"address": its name}, and "spec".
 
-    Raises UserError for a live module, which nothing on disk builds again.
+    Raises UserError for a live module, which cannot be rebuilt from disk.
     """
     spec = asdict(flow.spec)
     if (card := card_of_flow(flow.name)) is not None:
@@ -145,13 +145,13 @@ def origin_of(flow: Flow) -> dict[str, Any]:
     if ":" in flow.name:
         return {"address": flow.name, "spec": spec}
     raise UserError(
-        f"flow {flow.name!r} is a live module, which load_classifier could not build again; give its address, such as "
+        f"flow {flow.name!r} is a live module, which load_classifier could not rebuild; give its address, such as "
         "the folder that bothways pretrain wrote or PATH.py:FUNCTION"
     )
 
 
 def card_of_flow(address: str) -> dict[str, Any] | None:
-    """The card of a flow that has one: a run of ``pretrain`` or ``finetune``, its card, or a bundled one; else None."""
+    """The card of a run of ``pretrain`` or ``finetune``, of a card file or of a bundled flow; None for others."""
     if (file := find_classifier(address)) is not None:
         facts = json.loads(file.read_text())
         return {**facts["flow"], "recipe": facts["recipe"]}
@@ -164,6 +164,6 @@ def card_of_flow(address: str) -> dict[str, Any] | None:
 
 
 def coupling_of_card(address: str) -> str | None:
-    """The coupling that a flow was trained with, where its card has it."""
+    """The training coupling of a flow from its card, or None."""
     recipe = (card_of_flow(address) or {}).get("recipe", {})
     return recipe.get("coupling") or recipe.get("loss", {}).get("coupling")

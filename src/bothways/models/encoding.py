@@ -1,53 +1,28 @@
-"""Walk pictures to noise and back, with a flow by its run, its address, or itself."""
+"""``encode`` and ``decode`` for flows given by a run, an address or an object."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from bothways.models.loader import load_flow
-from bothways.numerics.solvers import Adaptive, Solver
 from bothways.representation import encode as walking
 
-
-def encode(
-    flow: Any,
-    images: Tensor,
-    depth: float = 0.5,
-    steps: int = 10,
-    solver: str | Solver | Adaptive = "euler",
-    gradient: str = "exact",
-    **options: Any,
-) -> Any:
-    """Pictures walked from t = 1 to t = 1 - depth: dx / dt = v(x, t), in ``steps`` steps and bounded memory.
-
-    flow: any address that ``load_flow`` takes, what it gave (images (B,3,H,W) in [0,1]; what comes out is in the
-        flow's own units), or any module or callable v(x, t) (images are then its x, as they are).
-    depth: 0 the picture, 1 noise. solver: a name, PATH.py:NAME, or a ``Solver`` that ``fixed_grid`` made; an adaptive
-        one of torchdiffeq chooses its own steps.
-    gradient: "exact", of the steps that were made, in the memory of a few; "direct", through all of them; "adjoint",
-        torchdiffeq's, off by O(h).
-    options: keep, dtype, batch, rtol, atol, whole, see ``bothways.representation.encode.encode``.
-    Raises UserError for what is not known. Source: Xue et al. 2024, arXiv 2412.01787, sec. 3.1.
-    """
-    return walking.encode(_loaded(flow), images, depth, steps, solver, gradient, **options)
+Options = ParamSpec("Options")
+Walked = TypeVar("Walked")
 
 
-def decode(
-    flow: Any,
-    walked: Any,
-    depth: float = 0.5,
-    steps: int = 10,
-    solver: str | Solver | Adaptive = "euler",
-    gradient: str = "exact",
-    **options: Any,
-) -> Tensor:
-    """The way back, from t = 1 - depth to t = 1: pictures, not clamped, of a flow; x of a callable. See ``encode``."""
-    return walking.decode(_loaded(flow), walked, depth, steps, solver, gradient, **options)
+def _by_address(walk: Callable[Concatenate[Any, Options], Walked]) -> Callable[Concatenate[Any, Options], Walked]:
+    """A walk whose flow may be an address; such a flow is not trained, so that no walk keeps a graph for it."""
+
+    @wraps(walk)
+    def call(flow: Any, *given: Options.args, **options: Options.kwargs) -> Walked:
+        loaded = load_flow(flow).requires_grad_(False) if isinstance(flow, str | Path) else flow
+        return walk(loaded, *given, **options)
+
+    return call
 
 
-def _loaded(flow: Any) -> Any:
-    """The flow itself; one from an address is not trained, so that no walk keeps a graph for it."""
-    return load_flow(flow).requires_grad_(False) if isinstance(flow, str | Path) else flow
+encode, decode = _by_address(walking.encode), _by_address(walking.decode)

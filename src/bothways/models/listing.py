@@ -1,4 +1,4 @@
-"""What models and flows there are to begin with, by example."""
+"""Listing of bundled models, address schemes and U-Net sizes for the command line."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from bothways.models.nets.unet import SIZES, UNet
 
 
 def cards() -> list[dict[str, Any]]:
-    """The facts of the bundled models."""
+    """Cards of the bundled models."""
     return [card(name) for name in bundled_names()]
 
 
 def classifier_cards() -> list[dict[str, Any]]:
-    """The facts of the bundled flows made classifiers."""
+    """Cards of the bundled flow-based classifiers."""
     return [card(name) for name in bundled_classifiers()]
 
 
 def flow_cards() -> list[dict[str, Any]]:
-    """The facts of the bundled flows."""
+    """Cards of the bundled flows."""
     return [card(name) for name in bundled_flows()]
 
 
 def addresses() -> list[tuple[str, str, str]]:
-    """(an example, what it is, what to type first) of every kind of address; nothing to type where all is installed."""
+    """(example, description, install command or "") of every kind of model address."""
     own = [
         ("bundled:cifar10-resnet", "one of the models above", ""),
         ("PATH.py:FUNCTION", "your own file; the function returns (nn.Module, bothways.ModelSpec(...))", ""),
@@ -38,7 +38,7 @@ def addresses() -> list[tuple[str, str, str]]:
 
 
 def flow_addresses() -> list[tuple[str, str, str]]:
-    """The same of flows."""
+    """(example, description, install command or "") of every kind of flow address."""
     own = [
         ("FOLDER, PATH/flow.json", "what bothways pretrain wrote", ""),
         ("PATH.py:FUNCTION", "your own file; the function returns (nn.Module, bothways.ModelSpec(..., path=...))", ""),
@@ -62,6 +62,6 @@ UNETS = {
 
 
 def unets() -> list[tuple[str, int, str]]:
-    """(size, parameters, what it is) of the U-Nets; none is given memory."""
+    """(name, parameters, description) of the U-Nets, built on the meta device."""
     with torch.device("meta"):
         return [(name, sum(p.numel() for p in UNet(**SIZES[name]).parameters()), UNETS[name]) for name in SIZES]

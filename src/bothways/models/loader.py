@@ -1,4 +1,4 @@
-"""The one way to a model or a flow: an address (models/addresses.py), or a live module and its facts."""
+"""Loading of models, classifiers and flows from an address (models/addresses.py) or a live module."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ def load_model(
     device: str = "cpu",
     dtype: str = "float32",
 ) -> Adapter:
-    """A VisionModel from an address, or from a live module and its facts.
+    """Load a VisionModel from an address, or wrap a live module with its ModelSpec.
 
     model: "bundled:cifar10-resnet", "PATH.py:function", "timm:NAME", "hf:REPO_OR_FOLDER" and the others of
     ``bothways models``, a run of ``finetune``, or an ``nn.Module`` with ``spec``.
-    spec: the facts, in place of those found. weights: a safetensors file that is loaded into the module.
+    spec: overrides the model's own. weights: a safetensors file that is loaded into the module.
     dtype: "float32", "bf16" or "float16" (autocast).
-    Raises UserError where the address, the facts or the weights do not fit.
+    Raises UserError if the address, the spec or the weights do not fit.
     """
     if isinstance(model, nn.Module):
         if spec is None:
-            raise UserError(f"load_model got a {type(model).__name__} without its facts; {SPEC_LINES}")
+            raise UserError(f"load_model got a {type(model).__name__} without a ModelSpec; {SPEC_LINES}")
         found, name = Loaded(model, spec), type(model).__name__
     else:
         name = str(model)
         found = read_model(name, spec, weights is not None)
     if found.spec.path is not None:
-        raise UserError(f"model {name!r} is a flow, its spec states a path; {LOAD_FLOW}")
+        raise UserError(f"model {name!r} is a flow, since its spec has a path; {LOAD_FLOW}")
     if weights is not None:
         load_weights(found.module, weights)
     check_device(device)
@@ -54,14 +54,14 @@ def load_model(
 def load_classifier(
     run: str | Path, *, head: Any = None, path: Any = None, device: str = "cpu", dtype: str = "float32"
 ) -> Adapter:
-    """The classifier that ``finetune`` wrote, as a model.
+    """Load the classifier of a run of ``finetune`` as a VisionModel.
 
         outputs(image) = head(features(code(image))),   image (B,3,H,W) in [0,1] -> (B,K)
 
     run: the folder, the classifier.json in it, or "bundled:cifar10-prg". dtype: "float32", "bf16" or "float16", by
-    autocast. head, path: those of the run, where they were Python functions and not names or addresses.
-    Its flow is ``.module.flow``. ``load_model`` takes it too, beside all other addresses.
-    Raises UserError where there is no such thing, or a part of it is missing or does not fit.
+    autocast. head, path: those of the run, if they were Python functions and not names or addresses.
+    Its flow is ``.module.flow``. ``load_model`` accepts the same addresses.
+    Raises UserError if it does not exist, or if a part of it is missing or does not fit.
     """
     if find_classifier(run) is None:
         raise UserError(f"classifier {str(run)!r} does not exist; type the folder that bothways finetune wrote")
@@ -81,16 +81,16 @@ def load_flow(
     device: str = "cpu",
     dtype: str = "float32",
 ) -> Flow:
-    """A velocity field between noise and pictures from an address, or from a live module and its facts.
+    """Load a flow, a velocity field from noise to images, from an address or a live module.
 
         dx/dt = v(x, t),   x ~ N(0, 1) at t = 0,   x = code(picture) at t = 1
 
     flow: a run of ``pretrain`` or ``finetune``, "bundled:NAME", "PATH.py:FUNCTION", "diffusers:REPO_OR_FOLDER",
-        "torchcfm:FILE.pt", or an ``nn.Module`` of (x (B,C,H,W), time (B,)) with ``spec``; a Flow is handed back as it
-        is, where it is. spec: the facts, in place of those found; it names the path.
-    weights: a safetensors file that is loaded into the network. path: that of the run, where it was a Python function.
+        "torchcfm:FILE.pt", or an ``nn.Module`` of (x (B,C,H,W), time (B,)) with ``spec``; a Flow is returned as it is,
+        on its device. spec: overrides the flow's own; it names the path.
+    weights: a safetensors file that is loaded into the network. path: that of the run, if it was a Python function.
     dtype: "float32", "bf16" or "float16" (autocast).
-    Raises UserError where the address, the facts or the weights do not fit, and for a classifier.
+    Raises UserError if the address, the spec or the weights do not fit, and for a classifier.
     """
     if isinstance(flow, Flow):
         if spec is not None or weights is not None or path is not None:
@@ -99,7 +99,7 @@ def load_flow(
     if isinstance(flow, nn.Module):
         name = type(flow).__name__
         if spec is None:
-            raise UserError(f"load_flow got a {name} without its facts; {FLOW_SPEC_LINES}")
+            raise UserError(f"load_flow got a {name} without a ModelSpec; {FLOW_SPEC_LINES}")
         found = Loaded(flow, spec)
     else:
         name = str(flow)
@@ -107,7 +107,7 @@ def load_flow(
     facts = spec or found.spec
     if facts.path is None:
         raise UserError(
-            f"flow {name!r} has no path in its spec, as a classifier; type load_model, or {FLOW_SPEC_LINES}"
+            f"flow {name!r} has no path in its spec; for a classifier type load_model, else {FLOW_SPEC_LINES}"
         )
     check_device(device)
     if weights is not None:

@@ -1,6 +1,6 @@
-"""Any flow or diffusion network and its facts -> a velocity field between noise and pictures.
+"""Adapter of a flow or diffusion network and its ModelSpec to a velocity field from noise to images.
 
-v(x, t) = network(x, time_scale * t),   code(image) = (image - mean) / std,   t = 0 noise, t = 1 picture
+v(x, t) = network(x, time_scale * t),   code(image) = (image - mean) / std,   t = 0 noise, t = 1 image
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from bothways.types import ModelSpec, Path, RunError, UserError
 
 
 class Flow(nn.Module):
-    """A network and its facts as a ``types.Flow``.
+    """A network with its ModelSpec as a ``types.Flow``.
 
-    network: (x (B,C,H,W), time (B,)) -> dx/dt like x, C = 3, or 1 where the spec says "grey"; one that wraps it as
-        ``.sample``, as those of diffusers do, is read too.
-    spec: mean and std turn a picture into the network's units; ``time_scale`` multiplies t; ``path`` names the path.
-    dtype: "float32", or "bf16" / "float16" for autocast; the velocity comes in the precision of x.
-    path: the path itself, for one that no name stands for.
-    Raises UserError for an unknown dtype, and when called for a network that returns anything else; RunError where no
-    memory is left.
+    network: (x (B,C,H,W), time (B,)) -> dx/dt like x, C = 3, or 1 for a "grey" spec; an output with the velocity in
+        ``.sample``, as in diffusers, is accepted too.
+    spec: mean and std convert an image to the network's units; ``time_scale`` multiplies t; ``path`` names the path.
+    dtype: "float32", or "bf16" / "float16" for autocast; the velocity has the dtype of x.
+    path: the path itself, for one without a name.
+    Raises UserError for an unknown dtype, and when called for a network with any other output; RunError if out of
+    memory.
     """
 
     mean: Tensor
@@ -49,26 +49,26 @@ class Flow(nn.Module):
 
     @property
     def path(self) -> Path:
-        """t -> the coefficients of the path that the network was trained on.
+        """The probability path of the network's training, t -> its coefficients.
 
-        Raises UserError where none is stated, or for a name that is not known, as that of a Python function is.
+        Raises UserError if there is none, or for an unknown name, such as that of a Python function.
         """
-        if self._path is None:  # once: a user's own file is run anew each time
+        if self._path is None:  # cached: path_of would run a user's file again at every call
             named = self.spec.path or ""
             try:
                 self._path = path_of(named)
             except UserError as error:
-                own = "" if not named or is_address(named) else f"; if it was a Python function, give it: path={named}"
+                own = "" if not named or is_address(named) else f"; if it was a Python function, give path={named}"
                 raise UserError(f"flow {self.name!r}: {error}{own}") from error
         return self._path
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of one x."""
+        """Shape (C, H, W) of one x."""
         return (1 if self.spec.channel_order == "grey" else 3), self.spec.height, self.spec.width
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        # one that is disabled would undo the autocast of whoever trains it
+        # no autocast for float32: a disabled one would override that of the training loop
         half = self.dtype != "float32"
         try:
             with torch.autocast(x.device.type, DTYPES[self.dtype]) if half else nullcontext():
@@ -98,8 +98,8 @@ class Flow(nn.Module):
 
 @torch.no_grad()
 def check_flow(flow: Flow) -> Flow:
-    """Compute one velocity at the stated size, so that wrong facts are refused before anything is walked."""
-    flow.path(torch.ones(1))  # an unknown name is refused
+    """Evaluate one velocity at the spec's size, so that a wrong spec is refused early. Raises UserError."""
+    flow.path(torch.ones(1))  # raises for an unknown name
     like = next(flow.network.parameters(), torch.empty(0))
     kind = torch.float64 if like.dtype == torch.float64 else torch.float32
     x = torch.zeros(1, *flow.shape, dtype=kind, device=flow.mean.device)
@@ -108,9 +108,9 @@ def check_flow(flow: Flow) -> Flow:
     except (UserError, RunError):
         raise
     except (RuntimeError, ValueError, TypeError, AssertionError) as error:
-        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
-            f"flow {flow.name!r} gives no velocity for x {tuple(x.shape)} and time (1,), as its spec has it: {said}; "
-            'give a module of (x, time), and mend ModelSpec.size or channel_order ("grey" for one channel)'
+            f"flow {flow.name!r} fails on x {tuple(x.shape)} and time (1,), the shapes of its spec: {reason}; "
+            'give a module of (x, time), and correct ModelSpec.size or channel_order ("grey" for one channel)'
         ) from error
     return flow

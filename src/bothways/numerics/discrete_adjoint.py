@@ -1,11 +1,11 @@
-"""The exact gradient of a walk, that of the steps that were made, in the memory of a few of them.
+"""Exact gradients of an ODE solve by the discrete adjoint, with the memory of a few steps.
 
 x_{k+1} = S(x_k; theta), k = 0..N-1, and for a loss L with g_N = dL/dx_N, from the last step to the first
 
     g_k = (dS/dx)(x_k)^T g_{k+1},   dL/dtheta = sum_k (dS/dtheta)(x_k)^T g_{k+1}
 
-The N states are kept and each step is made again when its turn comes: the discrete adjoint, by reverse accumulation
-with a checkpoint a step (Griewank 1992, Optimization Methods and Software 1, p. 35). With F the cost of one forward
+The N states are stored and each step is recomputed in the backward pass: the discrete adjoint, by reverse accumulation
+with one checkpoint per step (Griewank 1992, Optimization Methods and Software 1, p. 35). With F the cost of one forward
 pass it takes (4N - keep) F, where backpropagation through all steps, with all their activations, takes 3 N F. The
 continuous adjoint (Chen et al. 2018, arXiv 1806.07366) needs as little memory and is off by O(h).
 
@@ -27,32 +27,32 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.autograd.graph import get_gradient_edge
 
-from bothways.numerics.solvers import Solver, State, walked
+from bothways.numerics.solvers import Solver, State, solver_states
 from bothways.types import RunError, UserError, VectorField
 
-KEEP = 5  # graphs: most of what more of them would save in time, at the memory of a walk of five steps
-Random = tuple[Tensor, Tensor | None]  # the states of torch's own generators: of the processor, of the GPU
+KEEP = 5  # last steps whose graph is kept: most of the time that more would save, at the memory of a five-step walk
+Random = tuple[Tensor, Tensor | None]  # states of torch's global generators: CPU, GPU
 Gradients = list[Tensor | None]
 
 
 def integrate_exact(v: VectorField, state: State, times: Sequence[float], solver: Solver, keep: int = KEEP) -> State:
-    """The state at the last of the times, differentiable: as backpropagation through every step, in flat memory.
+    """The solver state at the last time, with the gradient of backpropagation through every step in flat memory.
 
-    v: a module, or any callable. state: tensors (B,...) at times[0]. times: N + 1 moments, either way.
-    keep: of how many last steps the graph is kept instead of made again: (4N - keep) F, and the memory of N states and
-    keep graphs. It holds under autocast, and for random numbers that v draws from torch's own generators.
+    v: a module, or any callable. state: tensors (B,...) at times[0]. times: N + 1 times, rising or falling.
+    keep: number of last steps whose graph is kept instead of recomputed: (4N - keep) F, and the memory of N states and
+    keep graphs. Also exact under autocast, and for random numbers that v draws from torch's global generators.
 
-    Gradients reach the state and every leaf that v uses: a module's parameters, and what a callable captures. Of a
-    captured tensor that was itself computed they reach the leaves it was made of: ask for theirs, not for its own.
-    Where nothing requires a gradient no state is stored. Statistics that v keeps of its inputs see each step twice.
-    What v computes from a leaf in one step and keeps for later ones (``parametrize.cached()``) has its gradient.
+    Gradients reach the state and every leaf that v uses: a module's parameters, and tensors that a callable captures.
+    For a captured tensor that is not a leaf they reach the leaves it was computed from, not the tensor itself.
+    A tensor that v computes from a leaf in one step and caches for later ones (``parametrize.cached()``) has its share.
+    If nothing requires a gradient no state is stored. Running statistics in v are updated twice per step.
     Under DistributedDataParallel, wrap one module whose forward walks.
 
-    Raises UserError for keep < 1; in the backward pass RunError where a leaf was changed since the walk. torch refuses
-    a second derivative.
+    Raises UserError for keep < 1; in the backward pass RunError if a leaf was changed since the walk. No second
+    derivative (torch raises).
     """
     if keep < 1:
-        raise UserError(f"keep={keep}; type 1 or more, of how many steps the graph is kept")
+        raise UserError(f"keep={keep}; type the number of last steps whose graph is kept, 1 or more")
     times = list(times)
     early = max(len(times) - 1 - keep, 0)
     if not torch.is_grad_enabled() or not early:
@@ -64,7 +64,7 @@ def integrate_exact(v: VectorField, state: State, times: Sequence[float], solver
     here, states = _detached(state), []
     for place in range(early):
         piece = _Piece(times[place : place + 2], _random(here))
-        # With a graph, though it is dropped: it shows the leaves of this step, and what v computes now and keeps for
+        # With a graph, though it is dropped: it shows the leaves of this step, and what v computes now and caches for
         # later steps (``parametrize.cached()``, autocast's casts) must be differentiable there.
         after = _last(v, here, piece.times, solver)
         record.add(leaves_of(after))
@@ -81,7 +81,7 @@ def integrate_exact(v: VectorField, state: State, times: Sequence[float], solver
 
 
 def module_of(v: Any) -> nn.Module | None:
-    """The module that a callable is: itself, what it is a method of, or the first within a ``functools.partial``."""
+    """The module behind a callable: itself, the owner of a method, or the first in a ``functools.partial``; or None."""
     if isinstance(v, partial):
         found = (module_of(part) for part in (v.func, *v.args))
         return next((module for module in found if module is not None), None)
@@ -90,7 +90,7 @@ def module_of(v: Any) -> nn.Module | None:
 
 
 def leaves_of(outputs: Sequence[Tensor]) -> list[Tensor]:
-    """The leaf tensors that require a gradient and that the outputs were made of, from autograd's graph."""
+    """Leaf tensors that require a gradient and that the outputs depend on, from autograd's graph."""
     stack = [get_gradient_edge(x).node for x in outputs if x.requires_grad]
     seen, leaves = set(stack), []
     while stack:
@@ -106,7 +106,7 @@ def leaves_of(outputs: Sequence[Tensor]) -> list[Tensor]:
 
 @dataclass(frozen=True, eq=False)
 class _Piece:
-    """Steps that are made again together: each early one alone, the last ones as one."""
+    """Steps that are recomputed together: each early step alone, the last ones as one piece."""
 
     times: list[float]
     random: Random
@@ -114,10 +114,10 @@ class _Piece:
 
 @dataclass(eq=False)
 class _Record:
-    """What the backward pass needs besides the states.
+    """Data of the backward pass besides the states.
 
-    tail: (inputs, outputs) of the last piece, with its graph, until it is used. versions: of the leaves, how often each
-    had been written to.
+    tail: (inputs, outputs) of the last piece, with its graph, until it is used. versions: version counters of the
+    leaves, by which an in-place change is noticed.
     """
 
     v: VectorField
@@ -132,7 +132,7 @@ class _Record:
         self.leaves += [leaf for leaf in leaves if id(leaf) not in known]
 
     def run_tail(self, state: State, times: list[float]) -> None:
-        """Make the last steps with their graph."""
+        """Run the last steps with their graph."""
         self.pieces.append(_Piece(times, _random(state)))
         inputs = tuple(x.requires_grad_() for x in _detached(state))
         outputs = _last(self.v, inputs, times, self.solver)
@@ -140,29 +140,29 @@ class _Record:
         self.tail.append((inputs, outputs))
         self.versions = [leaf._version for leaf in self.leaves]
 
-    def run_again(self, piece: _Piece, state: State, wanted: Sequence[bool]) -> tuple[State, State]:
-        """(inputs, outputs) of a piece, with its graph and the random numbers that it had."""
+    def run_again(self, piece: _Piece, state: State, needs_grad: Sequence[bool]) -> tuple[State, State]:
+        """Recompute a piece with its graph and its random numbers -> (inputs, outputs)."""
         _set_random(piece.random, state)
-        inputs = tuple(x.requires_grad_(want) for x, want in zip(_detached(state), wanted, strict=True))
+        inputs = tuple(x.requires_grad_(need) for x, need in zip(_detached(state), needs_grad, strict=True))
         with torch.enable_grad():
             outputs = _last(self.v, inputs, piece.times, self.solver)
         return inputs, outputs
 
     def pulled(self, inputs: State, outputs: State, gradients: Gradients) -> Gradients:
-        """The gradients at the outputs of a piece, pulled back to its inputs, then to the leaves."""
+        """Vector-Jacobian product of a piece: gradients at its outputs -> those at its inputs, then at the leaves."""
         known = [(x, g) for x, g in zip(outputs, gradients, strict=True) if x.requires_grad and g is not None]
         places = [*inputs, *self.leaves]
-        asked = [x for x in places if x.requires_grad]
-        if not known or not asked:
+        targets = [x for x in places if x.requires_grad]
+        if not known or not targets:
             return [None] * len(places)
         roots, pushed = zip(*known, strict=True)
-        # The graph is kept for what v captured that was made before the walk: the next piece goes through it again
-        found = iter(torch.autograd.grad(roots, asked, pushed, retain_graph=True, allow_unused=True))
-        return [next(found) if x.requires_grad else None for x in places]
+        # retain_graph: a tensor that v captured from before the walk is traversed again by the next piece
+        results = iter(torch.autograd.grad(roots, targets, pushed, retain_graph=True, allow_unused=True))
+        return [next(results) if x.requires_grad else None for x in places]
 
 
 class _Steps(torch.autograd.Function):
-    """All steps as one function of the state and the leaves."""
+    """All steps as one autograd function of the state and the leaves."""
 
     @staticmethod
     def forward(ctx: Any, record: _Record, states: list[State], *tensors: Tensor) -> State:
@@ -185,17 +185,17 @@ class _Steps(torch.autograd.Function):
             stack.enter_context(torch.autocast(**ctx.autocast))
             for place in range(last, -1, -1):
                 state = saved[place * width : (place + 1) * width]
-                wanted = ctx.needs_input_grad[2 : 2 + width] if place == 0 else [True] * width
+                needs_grad = ctx.needs_input_grad[2 : 2 + width] if place == 0 else [True] * width
                 kept = record.tail.pop() if place == last and record.tail else None
-                inputs, outputs = kept or record.run_again(record.pieces[place], state, wanted)
+                inputs, outputs = kept or record.run_again(record.pieces[place], state, needs_grad)
                 pulled = record.pulled(inputs, outputs, pulled[:width])
                 total.add(pulled[width:])
-                del kept, inputs, outputs  # the graph goes before the next is made
+                del kept, inputs, outputs  # free this graph before the next one is built
         return None, None, *pulled[:width], *total.values
 
 
 class _Sum:
-    """Gradients of several tensors, added in place from the second on: the first may be shared with others."""
+    """Gradient accumulator, in place from the second addition on: the first tensor may be shared with autograd."""
 
     def __init__(self, count: int) -> None:
         self.values: Gradients = [None] * count
@@ -215,7 +215,7 @@ class _Sum:
 
 
 def _last(v: VectorField, state: State, times: list[float], solver: Solver) -> State:
-    for after in walked(v, state, times, solver):
+    for after in solver_states(v, state, times, solver):
         state = after
     return state
 
@@ -245,7 +245,7 @@ def _set_random(random: Random, state: State) -> None:
 
 
 def _autocast(like: Tensor) -> dict[str, Any]:
-    """The arguments of ``torch.autocast`` for what is in force now."""
+    """Arguments of ``torch.autocast`` that reproduce the present state."""
     kind = like.device.type
     return {
         "device_type": kind,
@@ -257,7 +257,7 @@ def _autocast(like: Tensor) -> dict[str, Any]:
 
 @contextmanager
 def _unhooked(leaves: Sequence[Tensor]) -> Iterator[None]:
-    """Without the leaves' hooks, which are for a whole gradient, not for the share of a step."""
+    """Disable the leaves' hooks, which expect the whole gradient and not the share of one step."""
     hooks = [(held, dict(held)) for leaf in leaves if (held := leaf._backward_hooks)]
     for held, _ in hooks:
         held.clear()

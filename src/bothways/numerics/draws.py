@@ -1,4 +1,4 @@
-"""Random numbers that belong to a picture: a pure function of its seed, the moment, and the purpose.
+"""Per-picture random numbers: a pure function of the picture's seed, the time t and the purpose.
 
     draw = G(SHA-256(seed, t, purpose))
 
@@ -18,18 +18,18 @@ SEEDS_OF_A_RUN = 1_000_000
 
 
 def picture_seed(run_seed: int, index: int) -> int:
-    """The seed of one picture: the same whatever else the run holds."""
+    """Seed of one picture of a run, independent of the batch and of the number of pictures."""
     return run_seed * SEEDS_OF_A_RUN + index
 
 
 def generator(seed: int, t: float = 0.0, purpose: str = "") -> torch.Generator:
-    """The generator of one picture at one moment for one purpose."""
+    """Random generator for one seed, time and purpose."""
     digest = hashlib.sha256(f"{seed}|{t:.9f}|{purpose}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
 
 class Draws:
-    """The draws of a batch of pictures, one generator each.
+    """Random draws of a batch of pictures, with one generator per picture.
 
     seeds: one int per picture.
     """
@@ -44,15 +44,15 @@ class Draws:
         return (generator(seed, t, purpose) for seed in self.seeds)
 
     def normal(self, shape: Sequence[int], t: float = 0.0, purpose: str = "noise") -> Tensor:
-        """(B, *shape) of N(0, 1), float32."""
+        """Samples of N(0, 1), (B, *shape) float32."""
         return torch.stack([torch.randn(*shape, generator=g) for g in self.generators(t, purpose)])
 
     def uniform(self, shape: Sequence[int], t: float = 0.0, purpose: str = "uniform") -> Tensor:
-        """(B, *shape) of U[0, 1), float32."""
+        """Samples of U[0, 1), (B, *shape) float32."""
         return torch.stack([torch.rand(*shape, generator=g) for g in self.generators(t, purpose)])
 
     def integers(self, low: int, high: int, shape: Sequence[int], t: float = 0.0, purpose: str = "integers") -> Tensor:
-        """(B, *shape) of whole numbers in low..high, both included."""
+        """Uniform integers from low to high, both included, (B, *shape)."""
         return torch.stack(
             [torch.randint(low, high + 1, tuple(shape), generator=g) for g in self.generators(t, purpose)]
         )

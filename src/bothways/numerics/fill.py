@@ -1,16 +1,16 @@
-"""Fill a hole in a picture with the smoothest continuation of what is around it: no model, nothing learned.
+"""Harmonic and tension (thin-plate) fills of masked pixels: smooth interpolation without a model.
 
-    x = argmin x^T Q x over the hole, the known pixels fixed        Q = L: harmonic        Q = L L + tau L: tension
+    x = argmin x^T Q x over the hole, known pixels fixed        Q = L: harmonic        Q = L L + tau L: tension
 
-L: the 5-point Laplacian of the picture's grid, (L x)_i = sum over the neighbours j inside the picture of (x_i - x_j),
-so that the picture's edges reflect. With h the hole and o the known pixels this is the linear system
+L: the 5-point Laplacian of the pixel grid, (L x)_i = sum over the neighbours j inside the picture of (x_i - x_j), with
+reflecting boundaries. With h the hole and o the known pixels this is the linear system
 
     Q_hh x_h = -Q_ho x_o
 
-Harmonic: L x = 0 in the hole, every drawn pixel is the mean of its neighbours, and none leaves the range of those
-around the hole. Tension: slopes go on too, the more so the smaller tau, and may overshoot; 0 is biharmonic (a thin
-plate), infinity harmonic. Q_hh is also the precision of a Gaussian over what may fill the hole, and its inverse makes
-any direction smooth.
+Harmonic: L x = 0 in the hole, every filled pixel is the mean of its neighbours and within the range of those around
+the hole. Tension: gradients are continued too, the more so the smaller tau, and may overshoot; tau = 0 is biharmonic
+(a thin plate), infinity harmonic. Q_hh is also the precision of a Gaussian prior over the hole, and its inverse smooths
+any direction.
 
 Sources: Chan & Shen, "Mathematical Models for Local Nontexture Inpaintings", 2002 (harmonic); Mitas & Mitasova,
 "General variational approach to the interpolation problem", 1988 (tension). Departure: the 5-point operator squared.
@@ -30,19 +30,19 @@ TENSION = 0.3  # the best of .03, .1, .3 and 1 on 500 training pictures of 32 x 
 
 
 def harmonic_fill(photo: Tensor, mask: Tensor) -> Tensor:
-    """The discrete Laplace equation inside the mask, the known pixels its boundary.
+    """Harmonic fill: solve the discrete Laplace equation inside the mask, with known pixels as boundary values.
 
         sum_j (x_i - x_j) = 0 for every i in the hole, j its neighbours inside the picture
 
-    photo: (B,3,H,W) in [0,1]; what it holds inside the mask is not read. mask: (B or 1,1,H,W), 1 where drawn, 0 where
-    kept. Solved in float64; known pixels come back bit for bit. -> (B,3,H,W), the photo's dtype.
-    Raises UserError for a mask of another shape or of other values, or one that leaves nothing known.
+    photo: (B,3,H,W) in [0,1]; its values inside the mask are ignored. mask: (B or 1,1,H,W), 1 where filled, 0 where
+    kept. Solved in float64; known pixels are unchanged, bit for bit. -> (B,3,H,W), the photo's dtype.
+    Raises UserError for a mask of another shape or with other values, or without known pixels.
     """
     return Smoothness(mask, harmonic=True).fill(photo)
 
 
 def tension_fill(photo: Tensor, mask: Tensor, tension: float = TENSION) -> Tensor:
-    """A thin plate under tension inside the mask, clamped to [0, 1].
+    """Tension fill: a thin-plate spline under tension inside the mask, clamped to [0, 1].
 
         (L L x + tau L x)_i = 0 for every i in the hole
 
@@ -52,7 +52,7 @@ def tension_fill(photo: Tensor, mask: Tensor, tension: float = TENSION) -> Tenso
 
 
 def laplacian(height: int, width: int) -> sparse.csc_array:
-    """L (HW,HW) of the grid, pixels row by row; symmetric, its rows sum to 0."""
+    """The 5-point graph Laplacian L (HW,HW) of the pixel grid, row-major; symmetric, rows sum to 0."""
     down, along = (
         sparse.diags_array([-np.ones(n - 1), np.ones(n - 1)], offsets=[0, 1], shape=(n - 1, n)) for n in (height, width)
     )
@@ -62,17 +62,17 @@ def laplacian(height: int, width: int) -> sparse.csc_array:
 
 
 class Smoothness:
-    """x^T Q x over the holes of some masks, factorised once for each distinct mask.
+    """The smoothness energy x^T Q x over masked pixels, factorised once per distinct mask.
 
-    mask: (M,1,H,W) of 0 (kept) and 1 (drawn); M is the number of pictures that it will be used with, or 1 for any.
-    harmonic: Q = L in place of L L + tau L. Raises UserError for masks of other values or that leave nothing known.
+    mask: (M,1,H,W) of 0 (kept) and 1 (filled); M is the number of pictures it is used with, or 1 for any.
+    harmonic: Q = L instead of L L + tau L. Raises UserError for masks with other values or without known pixels.
     """
 
     def __init__(self, mask: Tensor, *, tension: float = TENSION, harmonic: bool = False) -> None:
         if mask.ndim != 4 or mask.shape[1] != 1 or not bool(((mask == 0) | (mask == 1)).all()):
             raise UserError(f"mask: shape {tuple(mask.shape)}; give (1 or B,1,H,W) of 0 (keep) and 1 (draw)")
         if bool(mask.bool().flatten(1).all(1).any()):
-            raise UserError("mask: it covers the whole picture, so that nothing is known; leave some pixels 0 (keep)")
+            raise UserError("mask: it covers the whole picture; leave some pixels 0 (keep)")
         if tension < 0:
             raise UserError(f"tension={tension}; type 0 (a thin plate) or more")
         line = laplacian(*mask.shape[2:])
@@ -87,7 +87,7 @@ class Smoothness:
         ]
 
     def fill(self, photo: Tensor) -> Tensor:
-        """-Q_hh^-1 Q_ho x_o in the hole, clamped to [0, 1]; the known pixels bit for bit. (B,3,H,W)"""
+        """Fill the hole with -Q_hh^-1 Q_ho x_o, clamped to [0, 1]; known pixels are unchanged. (B,3,H,W)"""
         filled = photo.flatten(2).clone()
         for index, rows in self._groups(photo):
             hole = self.holes[index].to(photo.device)
@@ -97,7 +97,7 @@ class Smoothness:
         return filled.view_as(photo)
 
     def smoothed(self, direction: Tensor) -> Tensor:
-        """Q_hh^-1 d_h in the hole and 0 elsewhere, (B,3,H,W): the steepest ascent of d where length is x^T Q x."""
+        """Q_hh^-1 d_h in the hole, 0 elsewhere, (B,3,H,W): the steepest-ascent direction in the metric x^T Q x."""
         result = torch.zeros_like(direction).flatten(2)
         for index, rows in self._groups(direction):
             hole = self.holes[index].to(direction.device)
@@ -106,7 +106,7 @@ class Smoothness:
         return result.view_as(direction)
 
     def _groups(self, pictures: Tensor) -> list[tuple[int, Tensor]]:
-        """(distinct mask, the pictures that have it)."""
+        """(index of a distinct mask, rows of the pictures with it)."""
         if pictures.ndim != 4 or self.shape[0] not in (1, len(pictures)) or pictures.shape[2:] != self.shape[2:]:
             raise UserError(
                 f"mask: shape {tuple(self.shape)} for a photo of {tuple(pictures.shape)}; "
@@ -118,7 +118,7 @@ class Smoothness:
 
 
 def _columns(values: Tensor) -> np.ndarray:
-    """(b,3,n) -> (n,3b) float64, a column for each channel of each picture."""
+    """(b,3,n) -> (n,3b) float64, one column per channel and picture."""
     return values.detach().double().cpu().flatten(0, 1).T.contiguous().numpy()
 
 

@@ -1,4 +1,4 @@
-"""95 % intervals of a share and of a mean, and the resamples of those that have no formula.
+"""95 % confidence intervals of a proportion and of a mean, and bootstrap resampling over pictures.
 
 share        (p + z^2/2n +- z sqrt(p (1-p) / n + z^2 / 4n^2)) / (1 + z^2/n)    Wilson 1927, JASA 22, p. 209
 mean         mean +- t_{n-1} s / sqrt(n)                                       Student 1908
@@ -23,18 +23,18 @@ TAILS = (0.025, 0.975)
 
 
 class Estimate(NamedTuple):
-    """A value and the ends of its 95 % interval; NaN where it cannot be had."""
+    """A point estimate and the ends of its 95 % confidence interval; NaN where undefined."""
 
     value: float
     low: float
     high: float
 
 
-NOTHING = Estimate(math.nan, math.nan, math.nan)
+UNDEFINED = Estimate(math.nan, math.nan, math.nan)
 
 
 def wilson_interval(hits: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """The Wilson score interval of a share ``hits / n`` of independent trials; (0, 1) when n = 0.
+    """Wilson score interval of a proportion ``hits / n`` of independent trials; (0, 1) for n = 0.
 
     (p + z^2/2n +- z sqrt(p (1-p) / n + z^2 / 4n^2)) / (1 + z^2/n), with z the normal quantile of (1 + confidence) / 2.
     Raises UserError unless 0 <= hits <= n and 0 < confidence < 1. Source: Wilson 1927.
@@ -47,42 +47,42 @@ def wilson_interval(hits: int, n: int, confidence: float = 0.95) -> tuple[float,
     if n == 0:
         return 0.0, 1.0
 
-    # scipy.stats.binomtest orders the same formula otherwise, up to 43 ulp away: earlier reports would not be repeated
+    # scipy.stats.binomtest evaluates the formula in another order, up to 43 ulp away: old reports would not reproduce
     z = NormalDist().inv_cdf((1 + confidence) / 2)
     p = hits / n
     middle = p + z * z / (2 * n)
     reach = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     scale = 1 + z * z / n
-    # The ends are exact there; the formula misses them by a rounding error.
+    # 0 and 1 are exact in these cases; the formula misses them by a rounding error.
     low = 0.0 if hits == 0 else (middle - reach) / scale
     high = 1.0 if hits == n else (middle + reach) / scale
     return low, high
 
 
 def mean_interval(values: Any) -> Estimate:
-    """The mean of (N,) values with Student's interval; the ends are NaN for one value, all is for one not finite."""
+    """Mean of (N,) values with Student's t interval; NaN ends for one value, all NaN if a value is not finite."""
     array = array_of(values, "mean_interval").ravel()
     if not np.isfinite(array).all():
-        return NOTHING
+        return UNDEFINED
     if array.size == 1:
         return Estimate(float(array[0]), math.nan, math.nan)
     mean, error = float(array.mean()), float(array.std(ddof=1)) / math.sqrt(array.size)
-    from scipy.stats import t  # takes half a second, and a share needs none of it
+    from scipy.stats import t  # half a second to import, and proportions do not need it
 
     reach = float(t.ppf(TAILS[1], array.size - 1)) * error
     return Estimate(mean, mean - reach, mean + reach)
 
 
-def resampled(pictures: int, count: int, seed: int) -> Tensor:
-    """(count, pictures) of numbers of pictures, drawn with replacement, by the generator of a seed.
+def bootstrap_indices(pictures: int, count: int, seed: int) -> Tensor:
+    """Bootstrap resamples: picture indices (count, pictures), drawn with replacement from a seeded generator.
 
-    ``scipy.stats.bootstrap`` draws others, by NumPy, so that a seed would not repeat the intervals of earlier reports.
+    ``scipy.stats.bootstrap`` uses NumPy's generator, by which a seed would not reproduce intervals of earlier reports.
     """
     return torch.randint(pictures, (count, pictures), generator=generator(seed, purpose="bootstrap"))
 
 
 def array_of(values: Any, what: str) -> np.ndarray:
-    """As float64; ``what`` is for the message. Raises UserError for none."""
+    """Values as a float64 array. what: the name in error messages. Raises UserError for an empty input."""
     array = torch.as_tensor(values).detach().cpu().double().numpy()
     if array.ndim == 0 or array.size == 0:
         raise UserError(f"{what}: no pictures were measured; give one value or more per picture")

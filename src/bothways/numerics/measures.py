@@ -1,12 +1,12 @@
-"""Measures of a set of pictures, or of its feature vectors: tensors in, plain numbers out, float64 on the CPU inside.
+"""Metrics of image sets and feature sets, computed in float64 on the CPU: tensors in, plain numbers out.
 
     Frechet    |mu_a - mu_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2))               Heusel et al. 2017, arXiv 1706.08500
     kernel     unbiased MMD^2 with k(x, y) = (x.y / D + 1)^3                     Binkowski et al. 2018, arXiv 1801.01401
     slope      of log power against log radial frequency                         Field 1987, JOSA A 4, p. 2379
     ECE, MCE   mean and largest |accuracy - confidence| of bins of confidence    Guo et al. 2017, arXiv 1706.04599
 
-Departure from Heusel et al.: their features are those of one Inception network; here they are whatever is handed in,
-so the numbers compare within one judge only and are not the FID of other papers.
+Departure from Heusel et al.: the features are the caller's, not those of one Inception network, so the numbers compare
+within one judge only and are not the FID of other papers.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CALIBRATION_BINS = 15  # as Guo et al. have it
 
 
 class Calibration(NamedTuple):
-    """ece, mce: in [0, 1]. bins: (B,3), the pictures of a bin, their mean confidence and accuracy (NaN if empty)."""
+    """Calibration errors ece, mce in [0, 1]; bins (B,3): count, mean confidence, accuracy (NaN if empty) of each."""
 
     ece: float
     mce: float
@@ -36,7 +36,7 @@ class Calibration(NamedTuple):
 
 
 def calibration_sums(confidence: Tensor, hit: Tensor, bins: int = CALIBRATION_BINS) -> Tensor:
-    """(B,3) float64: how many pictures fall in each bin, their summed confidence, how many are hits; adds over batches.
+    """Per-bin sums (B,3) float64: count, summed confidence, hits; these add over batches.
 
     Bin b holds the confidences in (b/B, (b+1)/B], the first also 0. confidence: (N,) in [0,1]; hit: (N,) of 0 and 1.
     """
@@ -48,7 +48,7 @@ def calibration_sums(confidence: Tensor, hit: Tensor, bins: int = CALIBRATION_BI
 
 
 def calibration(sums: Tensor) -> Calibration:
-    """The expected and the maximum calibration error of what :func:`calibration_sums` gave, NaN for no pictures.
+    """Expected and maximum calibration error (ECE, MCE) from :func:`calibration_sums`, NaN for no pictures.
 
     ECE = sum_b (n_b / N) |accuracy_b - confidence_b|,  MCE = max_b |accuracy_b - confidence_b| over the bins that hold
     pictures. sums: (B,3). Source: Guo et al. 2017, eq. 3 and 5.
@@ -63,7 +63,7 @@ def calibration(sums: Tensor) -> Calibration:
 
 
 def _rows(features: Tensor, what: str) -> Tensor:
-    """(N,D) as float64 on the CPU, refused where a distance has no meaning."""
+    """Features (N,D) as float64 on the CPU. Raises UserError for fewer than two rows or values that are not finite."""
     if features.ndim != 2 or len(features) < 2:
         raise UserError(f"{what}: features have shape {tuple(features.shape)}; give (N, D) with N at least 2")
     rows = features.detach().cpu().double()
@@ -82,21 +82,22 @@ def _pair(a: Tensor, b: Tensor, what: str) -> tuple[Tensor, Tensor]:
 
 
 def _root_of_covariance(rows: Tensor) -> Tensor:
-    """R with R^T R = S, (min(N, D), D): the centred rows themselves, which no singular S can upset."""
+    """R (min(N, D), D) with R^T R = S, from the centred rows, so that a singular S needs no special case."""
     root = (rows - rows.mean(0)) / math.sqrt(len(rows) - 1)
     return root if len(rows) <= rows.shape[1] else torch.linalg.qr(root, mode="r").R
 
 
 def _symmetric_root(cov: Tensor) -> Tensor:
-    """S^(1/2) of a positive semi-definite (D,D); eigenvalues that rounding made negative count as 0."""
+    """S^(1/2) of a positive semi-definite (D,D); eigenvalues that rounding made negative are set to 0."""
     values, vectors = torch.linalg.eigh((cov + cov.T) / 2)
     return vectors * values.clamp_min(0).sqrt() @ vectors.T
 
 
 def _frechet(mean_a: Tensor, root_a: Tensor, mean_b: Tensor, root_b: Tensor) -> float:
-    """With S = R^T R, the eigenvalues of S_a^(1/2) S_b S_a^(1/2) are the squared singular values of R_a R_b^T.
+    """Squared Frechet distance of two Gaussians from their means and roots R, S = R^T R.
 
-    The singular values are the roots already: no root of a rounding error is taken when S is singular.
+    The eigenvalues of S_a^(1/2) S_b S_a^(1/2) are the squared singular values of R_a R_b^T, so tr (S_a S_b)^(1/2) is
+    their sum: no root of a rounding error is taken when S is singular.
     """
     overlap = torch.linalg.svdvals(root_a @ root_b.T).sum()
     squares = (mean_a - mean_b).square().sum() + root_a.square().sum() + root_b.square().sum()
@@ -104,7 +105,7 @@ def _frechet(mean_a: Tensor, root_a: Tensor, mean_b: Tensor, root_b: Tensor) -> 
 
 
 def frechet_distance(a: Tensor, b: Tensor) -> float:
-    """The squared Frechet distance of two sets of features, each taken as a Gaussian.
+    """Squared Frechet distance between Gaussian fits of two feature sets (Heusel et al. 2017, eq. 6).
 
     |mu_a - mu_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2)), S unbiased (N - 1).
     a: (N,D), b: (M,D), N and M at least 2; N < D is allowed, but the distance grows as N shrinks: compare equal N only.
@@ -121,18 +122,18 @@ def frechet_distance_from_moments(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor,
 
 
 def _kernel_sum(a: Tensor, b: Tensor) -> float:
-    """The sum of (x.y / D + 1)^3 over all pairs."""
+    """Sum of the kernel (x.y / D + 1)^3 over all pairs."""
     return sum(float((rows @ b.T / a.shape[1] + 1).pow(3).sum()) for rows in a.split(KERNEL_ROWS))
 
 
 def _kernel_mean_of_pairs(a: Tensor) -> float:
-    """The mean kernel over pairs of two different rows."""
+    """Mean of the kernel over pairs of different rows."""
     own = float((a.square().sum(1) / a.shape[1] + 1).pow(3).sum())
     return (_kernel_sum(a, a) - own) / (len(a) * (len(a) - 1))
 
 
 def kernel_distance(a: Tensor, b: Tensor) -> float:
-    """The kernel distance of two sets of features: MMD^2, unbiased, so it can be slightly negative.
+    """Kernel distance of two feature sets: unbiased MMD^2, which can be slightly negative.
 
     mean_{i!=j} k(a_i, a_j) + mean_{i!=j} k(b_i, b_j) - 2 mean k(a_i, b_j), with k(x, y) = (x.y / D + 1)^3.
     a: (N,D), b: (M,D), N and M at least 2. Raises UserError on other shapes. Source: Binkowski et al. 2018, sec. 4.
@@ -142,7 +143,7 @@ def kernel_distance(a: Tensor, b: Tensor) -> float:
 
 
 def mean_pairwise_distance(features: Tensor) -> float:
-    """The mean Euclidean distance |f_i - f_j| over the pairs i < j of (N,D), N at least 2: 0 when all are the same."""
+    """Mean Euclidean distance |f_i - f_j| over the pairs i < j of features (N,D), N at least 2."""
     return float(torch.pdist(_rows(features, "mean_pairwise_distance")).mean())
 
 
@@ -153,18 +154,18 @@ def _pictures(images: Tensor, what: str) -> Tensor:
 
 
 def _luminance(pictures: Tensor) -> Tensor:
-    """(N,3,H,W) -> (N,H,W)."""
+    """Luminance of RGB images, (N,3,H,W) -> (N,H,W)."""
     return torch.einsum("nchw,c->nhw", pictures, torch.tensor(LUMINANCE, dtype=torch.float64))
 
 
 def _windowed(luminance: Tensor) -> Tensor:
-    """The mean removed, then times a Hann window."""
+    """Subtract the mean and apply a Hann window."""
     rows, columns = (torch.hann_window(n, periodic=True, dtype=torch.float64) for n in luminance.shape[-2:])
     return (luminance - luminance.mean((-2, -1), keepdim=True)) * torch.outer(rows, columns)
 
 
 def _rings(height: int, width: int) -> tuple[Tensor, Tensor]:
-    """The ring of each Fourier coefficient (H*W,), 0 for those outside, and the mean log frequency of rings 1, 2, ...
+    """Ring index of each Fourier coefficient (H*W,), 0 outside, and the mean log frequency of rings 1, 2, ...
 
     Ring r holds the radial frequencies nearest r / min(H, W) cycles per pixel, up to Nyquist (1/2).
     """
@@ -179,12 +180,12 @@ def _rings(height: int, width: int) -> tuple[Tensor, Tensor]:
 
 
 def ring_powers(images: Tensor) -> tuple[Tensor, Tensor]:
-    """(R,) frequencies in cycles per pixel, and (N,R) the power of each picture in rings about them, float64.
+    """Radially averaged power spectra: frequencies (R,) in cycles per pixel and powers (N,R), float64.
 
         P(f) = |FFT(hann (Y - mean Y))|^2 averaged over rings of width 1/min(H, W), from f = 1/min(H, W) to Nyquist
 
-    Y is the luminance; the rows of constant pictures are NaN. The window is there because pictures do not wrap around:
-    without it the seam at the edges writes a slope of its own (-2) over the picture's.
+    Y is the luminance; the rows of constant pictures are NaN. The window is needed because pictures are not periodic:
+    without it the discontinuity at the edges adds a spectrum of slope -2 to the picture's.
     images: (N,3,H,W) in [0,1], H and W at least 4. Raises UserError on other shapes. Source: Field 1987.
     """
     luminance = _luminance(_pictures(images, "spectrum_slope"))
@@ -201,7 +202,7 @@ def ring_powers(images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def spectrum_slopes(images: Tensor) -> Tensor:
-    """(N,) the slope of log power against log radial frequency of each picture, NaN for a constant one.
+    """Spectral slope of each picture (N,): log power against log radial frequency, NaN for a constant one.
 
     The slope is that of the least-squares line through (log f, log P) of :func:`ring_powers`, each ring counting once.
     White noise gives 0, natural photographs about -2. The lowest ring has few coefficients, so the log of its mean is
@@ -213,7 +214,7 @@ def spectrum_slopes(images: Tensor) -> Tensor:
 
 
 def mean_spectrum(images: Tensor) -> tuple[Tensor, Tensor]:
-    """(R,) frequencies in cycles per pixel, and (R,) the geometric mean of the pictures' power at each.
+    """Mean power spectrum: frequencies (R,) in cycles per pixel, and the geometric mean over pictures (R,).
 
     Its slope on logarithmic axes is :func:`spectrum_slope`; NaN where all pictures are constant.
     """
@@ -222,12 +223,12 @@ def mean_spectrum(images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def spectrum_slope(images: Tensor) -> float:
-    """The mean of :func:`spectrum_slopes`; constant pictures are left out, and NaN means that all were constant."""
+    """Mean of :func:`spectrum_slopes` over pictures that are not constant; NaN if all are constant."""
     return float(spectrum_slopes(images).nanmean())
 
 
 def pixel_std(images: Tensor) -> Tensor:
-    """(N,) sqrt(mean over channels of the variance over pixels), in units of the [0, 1] image.
+    """Contrast of each picture (N,): sqrt(mean over channels of the variance over pixels), in [0, 1] units.
 
     A flat field of any colour counts 0: the differences between channels are not spread over pixels.
     images: (N,3,H,W). Raises UserError on other shapes.
@@ -236,12 +237,12 @@ def pixel_std(images: Tensor) -> Tensor:
 
 
 def collapsed_share(images: Tensor, threshold: float = COLLAPSED_STD) -> float:
-    """The share of pictures, 0 to 1, whose :func:`pixel_std` is below ``threshold``: they became a flat field."""
+    """Share of pictures, 0 to 1, that collapsed to a flat field: :func:`pixel_std` below ``threshold``."""
     return float((pixel_std(images) < threshold).double().mean())
 
 
 def flip_symmetry(images: Tensor) -> Tensor:
-    """(N,) the correlation of each picture with its left-right mirror image.
+    """Correlation of each picture with its left-right mirror image, (N,).
 
     sum (I - m) (flip I - m) / sum (I - m)^2 over channels and pixels, m the mean of each channel: 1 for a symmetric
     picture, about 0 for noise, -1 where left is the negative of right; a constant picture counts as 1.

@@ -1,4 +1,4 @@
-"""How well features tell classes apart, by two probes of scikit-learn with next to nothing of their own.
+"""k-nearest-neighbour and linear probes of features, by scikit-learn.
 
     nearest    argmax_c sum over the k nearest training rows i of class c of exp(cos(x, x_i) / tau)
                Wu et al. 2018, arXiv 1805.01978, sec. 3.4 (tau = 0.07)
@@ -6,8 +6,8 @@
     linear     argmax_c (W z + b)_c,  z = (x - mean) / std of the training rows,
                W, b = argmin mean -log softmax(W z + b)_y + l2/2 ||W||^2
 
-l2 is the one of ``L2`` that is right most often on a fifth of the TRAINING rows, which the others were fitted without;
-then all of them are fitted.
+l2 is the value of ``L2`` with the best accuracy on a fifth of the TRAINING rows, held out of that fit; the final fit
+uses all of them.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from bothways.types import UserError
 
 TEMPERATURE = 0.07
 L2 = (10.0, 1.0, 0.1, 0.01, 0.001, 0.0001)
-HELD_OUT = 5  # of so many training rows one chooses l2
-NEEDS_SKLEARN = 'a probe needs scikit-learn, which is not here; type pip install "bothways[probes]", or --probe none'
+HELD_OUT = 5  # one in so many training rows is held out to choose l2
+NEEDS_SKLEARN = 'a probe needs scikit-learn; type pip install "bothways[probes]", or --probe none'
 
 
 class Linear(NamedTuple):
-    """answers (M,): the class of each test row. l2: that was chosen."""
+    """Result of a linear probe: predictions (M,), the class of each test row, and the chosen l2."""
 
-    answers: Tensor
+    predictions: Tensor
     l2: float
 
 
 def nearest(train: Tensor, labels: Tensor, test: Tensor, k: int, temperature: float = TEMPERATURE) -> Tensor:
-    """(M,): the class with the greatest weight among the k nearest rows of ``train`` (N,D), labels (N,), to ``test``.
+    """k-nearest-neighbour predictions (M,) by weighted vote; train (N,D), labels (N,), test (M,D).
 
-    All rows vote where there are fewer than k. Near is by the cosine. Raises UserError where scikit-learn is missing.
+    Cosine similarity; all rows vote if there are fewer than k. Raises UserError if scikit-learn is missing.
     """
     check_sklearn()
     from sklearn.neighbors import KNeighborsClassifier
@@ -52,15 +52,15 @@ def nearest(train: Tensor, labels: Tensor, test: Tensor, k: int, temperature: fl
 
 
 def linear(train: Tensor, labels: Tensor, test: Tensor, seed: int = 0) -> Linear:
-    """A logistic regression fitted on ``train`` (N,D), labels (N,), and its answers for ``test`` (M,D).
+    """Linear probe: logistic regression fitted on ``train`` (N,D), labels (N,), and its predictions for ``test`` (M,D).
 
-    seed: of which training rows choose l2. Raises UserError where scikit-learn is missing or all labels are alike.
+    seed: of the held-out training rows. Raises UserError if scikit-learn is missing or all labels are equal.
     """
     if len(labels.unique()) < 2:
-        raise UserError("a linear probe tells classes apart, and the training pictures are of one; give more")
+        raise UserError("a linear probe needs two classes or more, and the training pictures are of one; give more")
     mean, spread = train.mean(0), train.std(0)
     spread = torch.where(spread > 0, spread, torch.ones_like(spread))
-    z, asked = (train - mean) / spread, ((test - mean) / spread).numpy()
+    z, z_test = (train - mean) / spread, ((test - mean) / spread).numpy()
     order = torch.randperm(len(z), generator=generator(seed, purpose="probe"))
     choosing, fitting = order[: len(z) // HELD_OUT], order[len(z) // HELD_OUT :]
     right = [0.0] * len(L2)
@@ -69,11 +69,11 @@ def linear(train: Tensor, labels: Tensor, test: Tensor, seed: int = 0) -> Linear
             right[place] = float((torch.from_numpy(model.predict(z[choosing].numpy())) == labels[choosing]).sum())
     l2 = L2[right.index(max(right))]
     (fitted,) = _path(z, labels, (l2,))
-    return Linear(torch.from_numpy(fitted.predict(asked)), l2)
+    return Linear(torch.from_numpy(fitted.predict(z_test)), l2)
 
 
 def _path(z: Tensor, labels: Tensor, l2s: tuple[float, ...]) -> Any:
-    """The logistic regression of each l2, each begun where the one before it ended."""
+    """Logistic regressions along a regularisation path, each warm-started from the one before."""
     check_sklearn()
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
@@ -83,11 +83,11 @@ def _path(z: Tensor, labels: Tensor, l2s: tuple[float, ...]) -> Any:
     for l2 in l2s:
         model.set_params(C=1 / (l2 * len(x)))
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # the smallest l2 needs more steps than it is worth
+            warnings.simplefilter("ignore", ConvergenceWarning)  # fits of the smallest l2 may reach max_iter
             yield model.fit(x, y)
 
 
 def check_sklearn() -> None:
-    """Raise UserError where scikit-learn is missing."""
+    """Raise UserError if scikit-learn is missing."""
     if find_spec("sklearn") is None:
         raise UserError(NEEDS_SKLEARN)

@@ -1,18 +1,18 @@
-"""An image as a stack of resolutions, and the one linear operator that a gradient step on it is.
+"""Multi-resolution image stack, and the linear operator equivalent to one gradient step on all its levels.
 
     canvas = sum_i sqrt(w_i) resize(P_i),   resize(P) = A_i^h P (A_i^w)^T
-    P_i <- P_i - lr sqrt(w_i) (A_i^h)^T G A_i^w     is seen on the canvas as
+    P_i <- P_i - lr sqrt(w_i) (A_i^h)^T G A_i^w     is, on the canvas,
     canvas <- canvas - lr T(G),   T(G) = sum_i w_i B_i^h G B_i^w,   B_i = A_i A_i^T
 
 The stack is that of DAS (Fort & Whitaker, arXiv 2502.07753, section 3); T follows by algebra for SGD and momentum, not
 for Adam.
 
-Few terms: for any orthogonal V, with C_k = sum_i V_ik sqrt(w_i) B_i, T(G) = sum_k C_k^h G C_k^w exactly. V is taken
-from the Gram matrices of the B_i, so the terms fall fast and the first few are kept. On a square canvas this is the
+Low rank: for any orthogonal V, with C_k = sum_i V_ik sqrt(w_i) B_i, T(G) = sum_k C_k^h G C_k^w exactly. V is taken
+from the Gram matrices of the B_i, so the terms decay fast and the first few are kept. On a square canvas this is the
 best approximation of each rank (the eigenvectors of one Gram matrix); on others V diagonalises the mean of the two,
 scaled to trace 1, which is near the singular vectors and, unlike them, exact at full rank whatever the rounding.
 
-Both B and C are unchanged by a half turn (resizing commutes with a flip), so only their upper halves are computed.
+B and C are invariant under a rotation by 180 degrees (resizing commutes with a flip): only upper halves are computed.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ Side = Literal["height", "long"]
 
 
 def _bicubic(low: int, high: int) -> Tensor:
-    """(high, low), float64: what bicubic resizing does to each unit vector."""
+    """The matrix (high, low) of bicubic resizing, float64, from its effect on each unit vector."""
     if low == 1:
         return torch.ones(high, 1, dtype=torch.float64, device="cpu")
-    units = torch.eye(low, dtype=torch.float64, device="cpu")[None, None]  # the columns keep their number: not resized
+    units = torch.eye(low, dtype=torch.float64, device="cpu")[None, None]  # the number of columns is not resized
     return F.interpolate(units, size=(high, low), mode="bicubic", align_corners=False)[0, 0]
 
 
 @lru_cache(maxsize=64)
 def resize_matrix(low: int, high: int, *, dtype: torch.dtype = torch.float64) -> Tensor:
-    """The matrix of bicubic resizing of ``low`` pixels in a row to ``high``.
+    """The matrix of bicubic resizing in one dimension, from ``low`` to ``high`` pixels.
 
         resized = A x,   x (low,),   A (high, low)
 
@@ -56,14 +56,14 @@ def resize_matrix(low: int, high: int, *, dtype: torch.dtype = torch.float64) ->
 
 
 def enlarge(level: Tensor, height: int, width: int) -> Tensor:
-    """(B,C,h,w) -> (B,C,height,width) bicubic, not clipped, linear in ``level``; one pixel fills the canvas."""
+    """Bicubic upsampling (B,C,h,w) -> (B,C,height,width), not clipped, linear in ``level``."""
     if level.shape[-2:] == (1, 1):
         return level.expand(*level.shape[:2], height, width)
     return F.interpolate(level, size=(height, width), mode="bicubic", align_corners=False)
 
 
 def resize(images: Tensor, size: int | tuple[int, int]) -> Tensor:
-    """(B,3,H,W) in [0,1] -> (B,3,h,w) in [0,1], bilinear with antialiasing; the same images where the size is equal.
+    """Bilinear resizing with antialiasing, (B,3,H,W) in [0,1] -> (B,3,h,w) in [0,1]; a no-op at equal size.
 
     size: pixels, an int for a square, or (height, width).
     """
@@ -75,14 +75,14 @@ def resize(images: Tensor, size: int | tuple[int, int]) -> Tensor:
 
 
 def geometric_levels(size: int, count: int = 16) -> list[int]:
-    """About ``count`` whole resolutions, 1 to ``size`` pixels, in geometric steps; fewer where rounding merges them."""
+    """About ``count`` integer resolutions from 1 to ``size`` pixels, geometrically spaced, duplicates removed."""
     if size < 1 or count < 2:
         raise UserError(f"geometric_levels: size={size}, count={count}; type a size from 1 and a count from 2")
     return sorted({round(size ** (i / (count - 1))) for i in range(count)})
 
 
 def level_weights(levels: Sequence[int]) -> list[float]:
-    """How many of all the resolutions first..last each level stands for.
+    """Weight of each level: the number of integer resolutions first..last that it represents.
 
         w_i = (l_{i+1} - l_{i-1}) / 2,   each end reaching half a pixel outwards
 
@@ -98,7 +98,7 @@ def level_weights(levels: Sequence[int]) -> list[float]:
 
 
 def level_shapes(levels: Sequence[int], height: int, width: int, side: Side = "height") -> list[tuple[int, int]]:
-    """The (height, width) in pixels of each level of a ``height`` x ``width`` canvas.
+    """Size (height, width) in pixels of each level of a ``height`` x ``width`` canvas.
 
     side "height": a level r has r x max(1, round(r W / H)) pixels. side "long": its longer side has r.
 
@@ -114,7 +114,7 @@ def level_shapes(levels: Sequence[int], height: int, width: int, side: Side = "h
 
 
 def checked_weights(weights: Sequence[float] | None, count: int) -> tuple[float, ...]:
-    """One finite weight of at least 0 per level; 1 for each where None."""
+    """Validated level weights: one finite value of at least 0 per level; all 1 for None."""
     values = (1.0,) * count if weights is None else tuple(float(w) for w in weights)
     if len(values) != count or not all(0 <= w < float("inf") for w in values) or not any(values):
         raise UserError(f"stack: {len(values)} weights for {count} levels; type one of at least 0 per level, not all 0")
@@ -122,13 +122,13 @@ def checked_weights(weights: Sequence[float] | None, count: int) -> tuple[float,
 
 
 def _row_blocks(count: int, high: int) -> Iterator[slice]:
-    """The upper half of the rows (and the middle one), in blocks that keep ``count`` products within memory."""
+    """Blocks of the upper half of the rows (and the middle one), so that ``count`` products fit in memory."""
     half, step = (high + 1) // 2, max(1, BLOCK_NUMBERS // (count * high))
     return (slice(first, min(first + step, half)) for first in range(0, half, step))
 
 
 def _products(sizes: Sequence[int], high: int, rows: slice) -> Tensor:
-    """(levels, rows, high): those rows of every B_i."""
+    """The selected rows of every B_i, (levels, rows, high)."""
     block = torch.empty(len(sizes), rows.stop - rows.start, high, dtype=torch.float64, device="cpu")
     for out, low in zip(block, sizes, strict=True):
         A = _bicubic(low, high)
@@ -137,8 +137,8 @@ def _products(sizes: Sequence[int], high: int, rows: slice) -> Tensor:
 
 
 def _gram(sizes: Sequence[int], high: int) -> Tensor:
-    """(levels, levels): the inner products <B_i, B_j>."""
-    twice = torch.full((high, 1), 2.0**0.5, dtype=torch.float64, device="cpu")  # each row stands for its mirror row
+    """Gram matrix of inner products <B_i, B_j>, (levels, levels)."""
+    twice = torch.full((high, 1), 2.0**0.5, dtype=torch.float64, device="cpu")  # each row also counts its mirror row
     if high % 2:
         twice[high // 2] = 1.0
     gram = torch.zeros(len(sizes), len(sizes), dtype=torch.float64, device="cpu")
@@ -149,7 +149,7 @@ def _gram(sizes: Sequence[int], high: int) -> Tensor:
 
 
 def _mix(sizes: Sequence[int], high: int, coefficients: Tensor) -> Tensor:
-    """(levels, rank) -> (rank, high, high): C_k = sum_i coefficients_ik B_i."""
+    """C_k = sum_i coefficients_ik B_i, (levels, rank) -> (rank, high, high)."""
     C = torch.empty(coefficients.shape[1], high, high, dtype=torch.float64, device="cpu")
     for rows in _row_blocks(len(sizes), high):
         C[:, rows] = torch.tensordot(coefficients.T, _products(sizes, high, rows), dims=1)
@@ -158,7 +158,7 @@ def _mix(sizes: Sequence[int], high: int, coefficients: Tensor) -> Tensor:
 
 
 def _rotation(gram_h: Tensor, gram_w: Tensor) -> tuple[Tensor, Tensor]:
-    """V (levels, levels), largest terms first, and the relative Frobenius error (levels + 1,) of keeping the first k.
+    """V (levels, levels), largest terms first, and the relative Frobenius error of each rank, (levels + 1,).
 
     || sum_{l>k} C_l^h (x) C_l^w ||^2 = sum_{l,m>k} <C_l^h, C_m^h> <C_l^w, C_m^w>
     """
@@ -171,13 +171,13 @@ def _rotation(gram_h: Tensor, gram_w: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True, eq=False)
 class StackOperator:
-    """One SGD step on every level of the stack, as it is seen on the canvas.
+    """Low-rank operator T: one SGD step on every level of the stack, expressed on the canvas.
 
         T(G) = sum_k C_k^h G C_k^w,   k = 1..rank
 
     left (rank,H,H), right (rank,W,W): the C_k.
     error: ||T - kept|| / ||T||, Frobenius: the relative rms error of a step along a white gradient. The stack passes
-    low frequencies most, so a gradient with more of them sees less error, and one that grows as f sees 2-3 times it.
+    low frequencies most, so a gradient with more of them has less error, and one that grows as f has 2-3 times it.
     Build it with :func:`stack_operator`.
     """
 
@@ -187,11 +187,11 @@ class StackOperator:
 
     @property
     def rank(self) -> int:
-        """How many terms are kept."""
+        """Number of terms kept."""
         return self.left.shape[0]
 
     def __call__(self, grad: Tensor) -> Tensor:
-        """(B,C,H,W) -> (B,C,H,W), linear and symmetric, in 2 rank B C H W (H + W) multiplications and additions."""
+        """Apply T, (B,C,H,W) -> (B,C,H,W); linear, symmetric, 2 rank B C H W (H + W) multiply-adds."""
         slices = grad.reshape(-1, *grad.shape[-2:])
         total = torch.zeros_like(slices)
         for C_h, C_w in zip(self.left, self.right, strict=True):  # one temporary at a time: it stays in the cache
@@ -206,7 +206,7 @@ def _operator(
 ) -> StackOperator:  # fmt: skip
     heights, widths = ([shape[axis] for shape in shapes] for axis in (0, 1))
     square = high[0] == high[1] and heights == widths
-    with torch.inference_mode(False), torch.no_grad():  # it is cached, and others may differentiate through it
+    with torch.inference_mode(False), torch.no_grad():  # cached: a later call may differentiate through it
         scale = torch.tensor(weights, dtype=torch.float64, device="cpu").sqrt()
         gram_h = _gram(heights, high[0]) * scale * scale[:, None]
         gram_w = gram_h if square else _gram(widths, high[1]) * scale * scale[:, None]
@@ -229,7 +229,7 @@ def stack_operator(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> StackOperator:
-    """The operator of a stack, built once for these arguments and kept.
+    """Build the operator T of a stack; cached for equal arguments.
 
         T(G) = sum_i w_i B_i^h G B_i^w
 

@@ -1,10 +1,10 @@
-"""The mean amplitude spectrum of pictures, at any size.
+"""Mean amplitude spectrum of images, resampled to any size (the magnitude constraint of MaCo).
 
     magnitude(f) = mean over pictures |F(f)|,   F = rfft2 of a picture in decorrelated colours, orthonormal
 
-Frequencies are counted in cycles per side of a picture: a photograph made smaller keeps the amplitude of every wave
-that it still has room for, and loses the others. So a spectrum is cut for smaller pictures; for larger ones it goes on
-by a power law (Field 1987, JOSA A 4, p. 2379) fitted to it.
+Frequencies are in cycles per side of a picture: downsampling a photograph keeps the amplitudes below the new Nyquist
+frequency and removes the others. So the spectrum is truncated for smaller pictures, and extrapolated for larger ones by
+a fitted power law (Field 1987, JOSA A 4, p. 2379).
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from torch import Tensor
 
 from bothways.types import UserError
 
-SMALLEST = 16  # pixels of a side: with fewer no law can be fitted
-# Cycles per side that are trusted: S over these, for each axis of colour. Above, what made the pictures small took from
-# them (resampling), and from their colours already at half of that (JPEG keeps colours at half the resolution).
+SMALLEST = 16  # pixels of a side: with fewer no power law can be fitted
+# The trusted band of each colour axis ends at S over these, in cycles per side. Above it resampling has attenuated the
+# pictures, and their colours from half of that on (JPEG stores chroma at half the resolution).
 TRUSTED = (4, 8, 8)
-FLOOR = 1e-8  # of a magnitude, so that a colour that no picture has does not give log 0
+FLOOR = 1e-8  # of a magnitude, so that a colour absent from all pictures does not give log 0
 # Nearly the principal axes of natural colours: lightness, red to blue, green to purple (Ohta, Kanade & Sakai 1980)
 COLOUR_AXES = (
     (1 / math.sqrt(3), 1 / math.sqrt(3), 1 / math.sqrt(3)),
@@ -32,29 +32,29 @@ COLOUR_AXES = (
 
 
 def decorrelated(image: Tensor) -> Tensor:
-    """RGB (B,3,H,W) -> the three axes of colour, orthonormal, so that energy is kept."""
+    """Decorrelated colours of RGB images (B,3,H,W): an orthonormal change of basis, which keeps energy."""
     return torch.einsum("kc,bchw->bkhw", image.new_tensor(COLOUR_AXES), image)
 
 
 def recorrelated(planes: Tensor) -> Tensor:
-    """The three axes of colour (B,3,H,W) -> RGB: what undoes ``decorrelated``."""
+    """RGB from decorrelated colours (B,3,H,W): the inverse of ``decorrelated``."""
     return torch.einsum("kc,bkhw->bchw", planes.new_tensor(COLOUR_AXES), planes)
 
 
 def amplitudes(images: Tensor) -> Tensor:
-    """|F| of each picture, (B,3,H,W) in [0,1] -> (B,3,H,W//2+1), orthonormal, in decorrelated colours."""
+    """Amplitude spectrum |F| in decorrelated colours, (B,3,H,W) in [0,1] -> (B,3,H,W//2+1), orthonormal."""
     return torch.fft.rfft2(decorrelated(images), norm="ortho").abs()
 
 
 def frequencies(height: int, width: int, side: float) -> tuple[Tensor, Tensor]:
-    """The frequencies (H,1) and (1,W//2+1) of a half plane, in cycles per ``side`` pixels, float64."""
+    """Frequencies (H,1) and (1,W//2+1) of ``rfft2``, in cycles per ``side`` pixels, float64."""
     fy, fx = (f(n, dtype=torch.float64) * side for f, n in ((torch.fft.fftfreq, height), (torch.fft.rfftfreq, width)))
     return fy[:, None], fx[None, :]
 
 
 @dataclass(frozen=True)
 class Spectrum:
-    """What was measured of square pictures of S pixels.
+    """Mean amplitude spectrum and mean colour of a set of square pictures of S pixels.
 
     magnitude: (3,S,S//2+1), the mean |F|, orthonormal, in decorrelated colours. mean: (3,), the mean colour, RGB.
     count: of how many pictures.
@@ -78,9 +78,9 @@ class Spectrum:
         return self.magnitude.shape[-2]
 
     def law(self) -> Tensor:
-        """(3,2): a, p of magnitude = exp(a) f^-p on each axis of colour.
+        """Power-law fit (a, p) of magnitude = exp(a) f^-p on each colour axis, (3,2).
 
-        Least squares on the mean log magnitude of the rings 1, 2, ... cycles per side that are trusted.
+        Least squares on the mean log magnitude of the rings 1, 2, ... cycles per side within the trusted band.
         """
         radius = torch.hypot(*frequencies(self.size, self.size, self.size))
         ring, log = radius.round(), torch.stack([radius.clamp_min(FLOOR).log(), *self._log()])
@@ -92,14 +92,14 @@ class Spectrum:
         return torch.stack(fits)
 
     def at(self, height: int, width: int, side: int | None = None) -> Tensor:
-        """The magnitude for a canvas of another size, (3,H,W//2+1), orthonormal, float64; zero at frequency zero.
+        """The spectrum resampled to another canvas size, (3,H,W//2+1), orthonormal, float64; zero at frequency zero.
 
             magnitude(f) side/S,   f in cycles per side
 
-        Inside the measured band its logarithm is interpolated linearly about the fitted law. Where pictures are
-        larger than the measured ones the law goes on from the end of the trusted band, each direction with the
-        strength that it has there. The same wave has the same amplitude in pixels at every size; on a canvas that is
-        not square the energy in a band of frequencies stays, spread over more or fewer waves.
+        Inside the measured band the log residual from the fitted power law is interpolated linearly. For pictures
+        larger than the measured ones the law extrapolates from the end of the trusted band, with the residual of each
+        direction there. The same wave has the same amplitude in pixels at every size; on a canvas that is not square
+        the energy in a band of frequencies is kept, over more or fewer waves.
 
         side: pixels of the side of a picture in the canvas; None for the shorter side of it.
         """
@@ -107,7 +107,7 @@ class Spectrum:
         law, (fy, fx) = self.law(), frequencies(height, width, side)
         radius = torch.hypot(fy, fx).clamp_min(FLOOR)
         about = self._log() - _power(law, torch.hypot(*frequencies(self.size, self.size, self.size)).clamp_min(FLOOR))
-        about[:, 0, 0] = 0.0  # the mean, of which the law says nothing
+        about[:, 0, 0] = 0.0  # frequency zero is the mean, which the law does not describe
         log = _power(law, radius)
         for plane, found, parts in zip(about.roll(self.size // 2, 1), log, TRUSTED, strict=True):
             reach = (self.size / parts / radius).clamp_max(1.0) if side > self.size else torch.ones_like(radius)
@@ -115,7 +115,7 @@ class Spectrum:
             found += torch.from_numpy(map_coordinates(plane.numpy(), places.numpy(), order=1, mode="nearest"))
         magnitude = log.exp() * (side / self.size)
         magnitude[:, 0, 0] = 0.0
-        ends = [0, width // 2] if width % 2 == 0 else [0]  # they hold both of each pair of mirrored frequencies
+        ends = [0, width // 2] if width % 2 == 0 else [0]  # columns with both of each pair of conjugate frequencies
         magnitude[..., ends] = 0.5 * (magnitude + magnitude.flip(1).roll(1, 1))[..., ends]
         return magnitude
 
@@ -124,6 +124,6 @@ class Spectrum:
 
 
 def _power(law: Tensor, radius: Tensor) -> Tensor:
-    """a - p log f, (3, *radius.shape)."""
+    """The fitted law a - p log f, (3, *radius.shape)."""
     a, p = law.T
     return a[:, None, None] - p[:, None, None] * radius.log()

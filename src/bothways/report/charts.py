@@ -1,6 +1,6 @@
-"""The charts of the page, as Plotly figures in plain dictionaries, and the one template that gives all their look.
+"""Charts of the report as Plotly figures in plain dictionaries, with the shared template.
 
-Every chart stands with a sentence that says the same, for readers who cannot see it.
+Every chart comes with a sentence that describes it, for screen readers.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-ACCENT = "10,127,90"  # red, green, blue: the page's one accent, fading to nothing so that any ground shows through
-ASIDE = "136,142,150"  # of what the measured is held to
-MOST_COLUMNS = 24  # of a confusion: the rarest other answers share one more column
+ACCENT = "10,127,90"  # RGB of the accent colour, used with alpha so that it works on light and dark pages
+ASIDE = "136,142,150"  # RGB of reference lines and baselines
+MOST_COLUMNS = 24  # of a confusion matrix; rarer predictions share one more column
 OTHER = "other"
-POINTS_AT_MOST = 1000  # of a line over the steps; a long training has more, which no screen can show
+POINTS_AT_MOST = 1000  # of a line over the steps; longer trainings are subsampled
 
 _AXIS = {"automargin": True, "fixedrange": True, "zeroline": False}
 _FILLED = {"marker": {"color": f"rgba({ACCENT},0.72)"}}
-TEMPLATE: dict[str, Any] = {  # a figure holds only in what it differs; the page's script adds this to each
+TEMPLATE: dict[str, Any] = {  # added to each figure by page.js
     "layout": {
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
@@ -52,7 +52,10 @@ TEMPLATE: dict[str, Any] = {  # a figure holds only in what it differs; the page
 
 @dataclass(frozen=True)
 class Chart:
-    """A figure, the words above it and the words that stand for it. coloured: its lines keep colours of their own."""
+    """A Plotly figure with its title and text description.
+
+    coloured: keep the colours of the traces instead of the accent colour.
+    """
 
     title: str
     figure: dict[str, Any]
@@ -62,14 +65,14 @@ class Chart:
 
 
 def base_layout(height: int, **more: Any) -> dict[str, Any]:
-    """A layout of that many pixels; the rest is the template's."""
+    """A layout of a height in pixels; the template sets the rest."""
     return {"height": height, **more}
 
 
 def heatmap(
     columns: Sequence[str], rows: Sequence[str], grid: Sequence[Sequence[Any]], hover: str, **more: Any
 ) -> dict[str, Any]:
-    """A figure of a row and column for each name, the first row on top. more: of its trace."""
+    """A heatmap with named rows and columns, first row on top. more: properties of the trace."""
     trace = {
         "type": "heatmap",
         "x": list(columns),
@@ -87,7 +90,7 @@ def heatmap(
 
 
 def counted(title: str, pairs: Counter[tuple[str, str]]) -> Chart:
-    """How many pictures of each wanted class (rows) were called what (columns). pairs: {(wanted, called): pictures}."""
+    """A confusion matrix, targets as rows and predictions as columns. pairs: {(target, prediction): pictures}."""
     rows = list(dict.fromkeys(w for w, _ in pairs))
     answers: Counter[str] = Counter()
     for (_, called), times in pairs.items():
@@ -101,19 +104,19 @@ def counted(title: str, pairs: Counter[tuple[str, str]]) -> Chart:
     shown += [OTHER] if len(columns) > MOST_COLUMNS else []
     grid = [[counts[row, column] for column in shown] for row in rows]
     wrong = Counter({pair: times for pair, times in pairs.items() if pair[0] != pair[1]})
-    words = f"{pairs.total() - wrong.total()} of {pairs.total()} called what was wanted"
+    words = f"{pairs.total() - wrong.total()} of {pairs.total()} predicted as their target class"
     if wrong:
         (was, called), times = wrong.most_common(1)[0]
-        words += f"; most often mistaken: {was} for {called} ({times})"
-    hover = "wanted %{y}<br>called %{x}<br>%{z} pictures<extra></extra>"
+        words += f"; most frequent error: {was} predicted as {called} ({times})"
+    hover = "target %{y}<br>predicted %{x}<br>%{z} pictures<extra></extra>"
     figure = heatmap(shown, rows, grid, hover, text=[[str(n) if n else "" for n in line] for line in grid])
-    figure["layout"]["xaxis"]["title"] = {"text": "called"}
-    figure["layout"]["yaxis"]["title"] = {"text": "wanted"}
+    figure["layout"]["xaxis"]["title"] = {"text": "predicted class"}
+    figure["layout"]["yaxis"]["title"] = {"text": "target class"}
     return Chart(title, figure, words + ".", wide=len(shown) > 12)
 
 
 def objectives(frames: Sequence[Mapping[str, Any]]) -> list[Chart]:
-    """One line chart per measured value over the steps, its mean over the batches that reached the step."""
+    """A line chart of each statistic over the steps, as the mean over the batches that reached the step."""
     values: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
     for frame in frames:
         for key, value in (frame.get("stats") or {}).items():

@@ -1,7 +1,7 @@
-"""Classifiers side by side as charts: over the one number in which they differ, or as bars where that is no number.
+"""Comparison charts of classifiers: over the one numeric setting in which the runs differ, else bars.
 
-A point is {"label", "settings", "shares": {title: {"value", "low", "high"}}, "loss", "before"}: a run's name, what was
-chosen for it, its accuracies with their 95 % intervals, and the flow-matching loss of its flow now and before.
+A point is {"label", "settings", "shares": {title: {"value", "low", "high"}}, "loss", "before"}: the name of a run, its
+settings, its accuracies with 95 % intervals, and the flow-matching loss of its flow after and before fine-tuning.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from bothways.report.tables import significant
 
 Facts = Mapping[str, Any]
 
-WIDE = 10  # from the least positive value to the greatest: a linear axis would crowd the small ones
-WHISKER = "93,102,110"  # red, green, blue: seen on a bar, and on either ground
-TICKED = 8  # values at most that have a tick each
-LENGTH = "fit.steps"  # of a training
+WIDE = 10  # ratio of the largest to the smallest positive value from which the axis is logarithmic
+WHISKER = "93,102,110"  # RGB of error bars, visible on bars and on light and dark pages
+TICKED = 8  # up to this many values have a tick each
+LENGTH = "fit.steps"  # the length of a training
 NAMED = {"steps": "steps of the walk", "activation_depth": "depth of the activations", LENGTH: "training steps"}
-SEED = "seed"  # a number, but no choice
+SEED = "seed"  # numeric, but not a setting to plot over
 
 
 # ---- what is compared ----------------------------------------------------------------------------------------------
 
 
 def choice_of(points: Sequence[Facts]) -> str | None:
-    """The one number in which all points differ; None where there is none, or where they differ in more.
+    """The one numeric setting in which all points differ; None if there is none or they differ in others too.
 
-    More labels may go with more training steps, at as many epochs.
+    Training steps may differ along with the number of labels, since equal epochs need more steps.
     """
     keys = dict.fromkeys(key for point in points for key in point["settings"])
     differing = [key for key in keys if len({repr(point["settings"].get(key)) for point in points}) > 1]
@@ -52,7 +52,7 @@ def choice_of(points: Sequence[Facts]) -> str | None:
 
 
 def charts(points: Sequence[Facts]) -> list[Chart]:
-    """The accuracies and the loss over the number in which all differ; else a bar a run."""
+    """Accuracies and loss over the numeric setting in which the runs differ; else bars of accuracies."""
     choice, found = choice_of(points), []
     for title in dict.fromkeys(title for point in points for title in point["shares"]):
         rows = complete_rows([{**point, **(point["shares"].get(title) or {})} for point in points], "value")
@@ -62,7 +62,7 @@ def charts(points: Sequence[Facts]) -> list[Chart]:
             )
     rows = complete_rows(points, "loss")
     if choice is not None and len(rows) > 1:
-        found.append(losses_over("Flow-matching loss on pictures held out", _placed(rows, choice), choice))
+        found.append(losses_over("Flow-matching loss on held-out pictures", _placed(rows, choice), choice))
     return found
 
 
@@ -74,7 +74,7 @@ def _placed(points: Sequence[Facts], choice: str) -> list[dict[str, Any]]:
 
 
 def shares_over(title: str, rows: Sequence[Facts], choice: str) -> Chart:
-    """Accuracies over a choice, with the band of their intervals. rows: {"at", "value", "low", "high"}, shares."""
+    """Accuracies over a setting, with their intervals. rows: {"at", "value", "low", "high"}, proportions."""
     shown, axis, even = _spread([{**row, **_percent(row)} for row in rows])
     layout, word = axes_layout(f"{_word(choice)}{even}", "accuracy, %"), _word(choice)
     layout["xaxis"] |= axis
@@ -88,7 +88,7 @@ def shares_over(title: str, rows: Sequence[Facts], choice: str) -> Chart:
 
 
 def losses_over(title: str, rows: Sequence[Facts], choice: str) -> Chart:
-    """Losses of the flow over a choice; the one before as a line where all share it. rows: {"at", "loss", "before"}."""
+    """Losses of the flow over a setting; a line for the shared loss before. rows: {"at", "loss", "before"}."""
     shown, axis, even = _spread(rows)
     layout, word = axes_layout(f"{_word(choice)}{even}", "loss"), _word(choice)
     layout["xaxis"] |= axis
@@ -99,12 +99,12 @@ def losses_over(title: str, rows: Sequence[Facts], choice: str) -> Chart:
     words, before = f"From {ends[0]} to {ends[1]}", [row["before"] for row in complete_rows(rows, "before")]
     if len(before) == len(rows) and len(set(before)) == 1:
         layout["shapes"] = [line_across(before[0])]
-        words += f"; the dotted line is {significant(before[0])}, before"
+        words += f"; the dotted line is the loss before, {significant(before[0])}"
     return Chart(title, {"data": [curve], "layout": layout}, words + ".")
 
 
-def share_bars(title: str, rows: Sequence[Facts], note: str = "the whiskers are 95 % intervals") -> Chart:
-    """A bar a run, from the first down. rows: {"label", "value", "low", "high"}, shares; ends may be missing."""
+def share_bars(title: str, rows: Sequence[Facts], note: str = "error bars are 95 % intervals") -> Chart:
+    """A bar per run, first on top. rows: {"label", "value", "low", "high"}, proportions; low, high may be missing."""
     names, values = [str(row["label"]) for row in rows], [100 * row["value"] for row in rows]
     bars = {
         "type": "bar",
@@ -113,7 +113,7 @@ def share_bars(title: str, rows: Sequence[Facts], note: str = "the whiskers are 
         "x": values,
         "hovertemplate": "%{y}<br>%{x:.1f} %<extra></extra>",
     }
-    sure = complete_rows(rows, "low", "high")  # a trace of their own: a bar without ends would have a cap at least
+    sure = complete_rows(rows, "low", "high")  # a trace of its own: error bars of zero width would still have caps
     ends = {
         "type": "scatter",
         "mode": "markers",
@@ -135,9 +135,9 @@ def share_bars(title: str, rows: Sequence[Facts], note: str = "the whiskers are 
 
 
 def _spread(rows: Sequence[Facts]) -> tuple[list[dict[str, Any]], dict[str, Any], str]:
-    """The rows in order with their place on an axis, that axis, and what to say of it.
+    """The sorted rows with their positions on the axis, the axis, and a note for its title.
 
-    Linear; by factors of ten for values far apart; evenly spaced where one of those is 0.
+    The axis is linear; logarithmic for values far apart; evenly spaced if one of these is 0.
     """
     rows = sorted(rows, key=lambda row: row["at"])
     values = [row["at"] for row in rows]
@@ -169,5 +169,5 @@ def _word(choice: str) -> str:
 
 
 def _last(choice: str) -> str:
-    """The name of a setting without that of its table."""
+    """The name of a setting without its table."""
     return choice.rpartition(".")[2]

@@ -1,6 +1,6 @@
-"""The report: one HTML page from one or several run folders, that asks nothing of the network.
+"""The report: a self-contained HTML page of one or several run folders.
 
-Pictures, Plotly, style and script stand inside the page, and its content policy forbids every request.
+Pictures, Plotly, styles and scripts are embedded, and a content security policy forbids every request.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from bothways.report.template import HERE, check_page, filled, write_page
 from bothways.runs import PHOTOS, RunFolder
 from bothways.types import UserError
 
-GIVEN_AT_MOST = 50  # photos shown beside what was made of them
+GIVEN_AT_MOST = 50  # input photos that are shown
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 def write_report(paths: Sequence[Path], out: Path) -> Path:
-    """Write the page of the run folders at ``paths`` to ``out`` and return it.
+    """Write the report of the run folders at ``paths`` to ``out`` and return ``out``.
 
-    Raises UserError for a path that is no run folder, and for an ``out`` that cannot be written or is no page of ours.
+    Raises UserError if a path is not a run folder, or ``out`` cannot be written or is a file that is no page of ours.
     """
     check_page(out)
     write_page(out, render([RunFolder.open(path) for path in paths]))
@@ -34,7 +34,7 @@ def write_report(paths: Sequence[Path], out: Path) -> Path:
 
 
 def render(folders: Sequence[RunFolder]) -> str:
-    """The page of these runs, as HTML. Raises UserError for no run, or for one whose pictures cannot be read."""
+    """The report of these runs as HTML. Raises UserError for no runs, or if a picture cannot be read."""
     if not folders:
         raise UserError("report: no run folder given; type at least one")
     runs = [Run.read(folder, label) for folder, label in zip(folders, _labels(folders), strict=True)]
@@ -61,7 +61,7 @@ def render(folders: Sequence[RunFolder]) -> str:
 
 
 def sentence(run: Run) -> str:
-    """For example "das drew 100 pictures of 10 classes with resnet20 in 60.1 s on 3 May 2026."."""
+    """Describe a run: "das drew 100 pictures of 10 classes with resnet20 in 60.1 s on 3 May 2026."."""
     words = run.section.sentence_of(run)
     words += f" in {tables.duration(run.status['seconds'])}" if run.status.get("seconds") else ""
     try:
@@ -75,7 +75,7 @@ def sentence(run: Run) -> str:
 
 
 def _shown(run: Run, own: Facts, place: int, kept: Album) -> dict[str, Any]:
-    """Everything that the template shows of one run. own: its section."""
+    """The values of a run for the template. own: its section."""
     pictures = [
         _picture(kept.embedded(run.folder.image_path(record)), run, index, record)
         for index, record in enumerate(run.pictures)
@@ -105,11 +105,11 @@ def _shown(run: Run, own: Facts, place: int, kept: Album) -> dict[str, Any]:
 
 
 def _picture(own: Mapping[str, Any], run: Run, place: int, record: Facts) -> dict[str, Any]:
-    """own: the picture itself, as an Album has it."""
-    index, wanted = record.get("index", place), str(record.get("class") or "")
-    title = f"{wanted or 'picture'}, picture {index}"
+    """A picture of a run for the template. own: its embedding by an Album."""
+    index, target = record.get("index", place), str(record.get("class") or "")
+    title = f"{target or 'picture'}, picture {index}"
     calls = _lettered(run.section.calls_of(run.measures, place, record))
-    return {**own, "title": title, "wanted": wanted, "calls": calls, "facts": _facts(record)}
+    return {**own, "title": title, "target": target, "calls": calls, "facts": _facts(record)}
 
 
 def _plain(own: Mapping[str, Any], title: str) -> dict[str, Any]:
@@ -117,12 +117,12 @@ def _plain(own: Mapping[str, Any], title: str) -> dict[str, Any]:
 
 
 def _lettered(of_judges: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Which letter stands for which judge under the pictures."""
+    """Add the letters that mark the judges under the pictures."""
     return [{**told, "letter": letter} for letter, told in zip(LETTERS, of_judges, strict=False)]
 
 
 def _facts(record: Facts) -> list[list[str]]:
-    """What the dialog says of a picture: every plain value of its record, seed first."""
+    """The details of a picture for the viewer: every plain value of its record, seed first."""
     hidden = {"file", "index", "class", "label"}
     keys = sorted((key for key in record if key not in hidden), key=lambda key: key != "seed")
     plain = {key: record[key] for key in keys if isinstance(record[key], (int, float, str))}
@@ -135,12 +135,12 @@ def _facts(record: Facts) -> list[list[str]]:
 def _grouped(pictures: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     groups: dict[str, list[dict[str, Any]]] = {}
     for picture in pictures:
-        groups.setdefault(picture["wanted"], []).append(picture)
+        groups.setdefault(picture["target"], []).append(picture)
     return groups
 
 
 def _unfinished(status: Facts) -> str:
-    """A line for a run that is not complete, else nothing."""
+    """The status line of a run that is not complete; else empty."""
     if status["state"] == "complete":
         return ""
     of = f" after {status['pictures']} of {status['of']} pictures" if status.get("of") else ""
@@ -153,21 +153,21 @@ def _is_charted(shown: Facts) -> bool:
     return bool(shown["progress"]) or any(part.charts for part in parts)
 
 
-# ---- the files of all ----------------------------------------------------------------------------------------------
+# ---- files of all runs ---------------------------------------------------------------------------------------------
 
 
 def _given(run: Run) -> list[Path]:
-    """The first of the photos, styles and masks that a run was given."""
+    """The first input photos, style pictures and masks of a run."""
     return sorted((run.folder.path / PHOTOS).glob("*.png"))[:GIVEN_AT_MOST]
 
 
 def _strips(run: Run, own: Facts) -> list[Path]:
-    """The rows of states."""
+    """The picture files of the strips of a run."""
     return [run.folder.image_path({"file": file}) for file in own.get("strips") or []]
 
 
 def _album(runs: Sequence[Run], sections: Sequence[Facts]) -> Album:
-    """Every picture of the page."""
+    """All pictures of the page."""
     drawn = [run.folder.image_path(record) for run in runs for record in run.pictures]
     others = [path for run, own in zip(runs, sections, strict=True) for path in (*_given(run), *_strips(run, own))]
     return album([*drawn, *others])
@@ -177,7 +177,7 @@ def _album(runs: Sequence[Run], sections: Sequence[Facts]) -> Album:
 
 
 def _comparisons(runs: Sequence[Run]) -> list[tuple[tables.Table, list[Chart]]]:
-    """A table of each kind of run that there are several of, a column per run, and its charts: like beside like."""
+    """A table with a column per run, and charts, for each task with several runs."""
     kinds: dict[Any, list[Run]] = {}
     for run in runs:
         kinds.setdefault(run.section.comparison_table, []).append(run)
@@ -192,14 +192,14 @@ def _comparisons(runs: Sequence[Run]) -> list[tuple[tables.Table, list[Chart]]]:
 
 
 def _beside(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """The runs with pictures and the classes of all, for the columns; None where there are no two."""
+    """The runs with pictures and all their classes, for side-by-side columns; None for fewer than two runs."""
     drawn = [run for run in runs if run["groups"]]
-    classes = list(dict.fromkeys(wanted for run in drawn for wanted in run["groups"]))
+    classes = list(dict.fromkeys(target for run in drawn for target in run["groups"]))
     return {"runs": drawn, "classes": classes} if len(drawn) > 1 else None
 
 
 def _labels(folders: Sequence[RunFolder]) -> list[str]:
-    """The name of each folder; with its parent's before it where two share one."""
+    """The names of the folders, prefixed by their parents if two share a name."""
     names = [folder.path.resolve().name for folder in folders]
     return [
         name if names.count(name) == 1 else f"{folder.path.resolve().parent.name}/{name}"
@@ -208,7 +208,7 @@ def _labels(folders: Sequence[RunFolder]) -> list[str]:
 
 
 def _title(labels: Sequence[str]) -> str:
-    """a; a and b; a, b and c; then how many."""
+    """The labels joined ("a", "a and b", "a, b and c"), or how many runs there are."""
     if len(labels) > 3:
         return f"{len(labels)} runs"
     return " and ".join(filter(None, [", ".join(labels[:-1]), labels[-1]]))

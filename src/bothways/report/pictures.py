@@ -1,6 +1,6 @@
-"""Pictures as data in the page: as they lie on disk while these are few bytes, else the large ones as JPEG.
+"""Embed pictures in the page: the files as they are, or large pictures as JPEG if the page would be too big.
 
-JPEG with colours at full resolution: drawn pictures are noise in colour too, which halved colours would blur.
+The JPEGs have no chroma subsampling, which would blur the fine colour detail of drawn pictures.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from PIL import Image
 from bothways.runs.files import reason
 from bothways.types import UserError
 
-SMALL = 96  # pixels: a picture under this is enlarged, by a whole factor, to 96..128, and is never JPEG
-LARGE = 224  # pixels: a picture over this is shown at this
+SMALL = 96  # pixels; smaller pictures are enlarged by a whole factor to 96..128 and never become JPEG
+LARGE = 224  # pixels; larger pictures are shown at this size
 BYTES_AT_MOST = 4_100_000  # of all pictures of a page: 5.5 MB in base64, beside 2 MB of Plotly
-# (quality, pixels of the longer side at most), the best first; the last is taken whatever it comes to
+# (quality, maximum pixels of the longer side), best first; the last is used whatever the size of the page
 LADDER = (*((quality, 4096) for quality in (92, *range(85, 30, -5))), (35, 448), (35, 224), (20, 224))
-SAMPLE = 12  # pictures by which a rung is judged before all are encoded
+SAMPLE = 12  # pictures from which the size at a quality is estimated before all are encoded
 
 Size = tuple[int, int]
 
 
 def shown_size(width: int, height: int) -> Size:
-    """How large a picture is shown, in CSS pixels: 32 -> 96, 28 -> 112, 64 -> 128, 224 -> 224, 512 -> 224."""
+    """The displayed size of a picture in CSS pixels: 32 -> 96, 28 -> 112, 64 -> 128, 224 -> 224, 512 -> 224."""
     long = max(width, height)
     scale = min(-(-SMALL // long), 128 / long) if long < SMALL else min(1.0, LARGE / long)
     return round(width * scale), round(height * scale)
 
 
 def png_size(content: bytes) -> Size:
-    """(width, height) from the header of a PNG. Raises UserError where it is none."""
+    """(width, height) from the header of a PNG. Raises UserError if it is not a PNG."""
     if content[:8] != b"\x89PNG\r\n\x1a\n" or len(content) < 24:
         raise UserError("not a PNG file")
     return int.from_bytes(content[16:20], "big"), int.from_bytes(content[20:24], "big")
@@ -44,8 +44,9 @@ def png_size(content: bytes) -> Size:
 
 @dataclass(frozen=True)
 class Album:
-    """The pictures of a page. contents: {path: its bytes}; shrunk: {path: the same as JPEG}, of those that are not
-    kept as they are; quality: of that JPEG.
+    """The pictures of a page.
+
+    contents: {path: bytes of the file}. shrunk: {path: bytes of the JPEG that replaces it}. quality: of the JPEGs.
     """
 
     contents: Mapping[Path, bytes]
@@ -53,7 +54,7 @@ class Album:
     quality: int = 100
 
     def embedded(self, path: Path, size: Callable[[int, int], Size] = shown_size) -> dict[str, Any]:
-        """What the template shows of a picture. size: its pixels -> CSS pixels."""
+        """The values of a picture for the template. size: (width, height) in pixels -> in CSS pixels."""
         width, height = png_size(self.contents[path])
         shown = size(width, height)
         kind = "jpeg" if path in self.shrunk else "png"
@@ -62,17 +63,17 @@ class Album:
         return {"src": source, "width": shown[0], "height": shown[1], "crisp": shown[0] > width}
 
     def remark(self, folder: Path, place: str) -> str:
-        """What a reader is to know where the pictures of a run are not as on disk, or nothing. place: of the files."""
+        """A note if pictures of a run are embedded as JPEG; else empty. place: where their files are."""
         if not any(path.is_relative_to(folder) for path in self.shrunk):
             return ""
-        why = f"To keep this page small they are JPEG of quality {self.quality} here"
-        return f"{why}; the full files are in {place}."
+        why = f"To keep this page small the pictures are embedded as JPEG of quality {self.quality}"
+        return f"{why}; the original files are in {place}."
 
 
 def album(paths: Iterable[Path], at_most: int = BYTES_AT_MOST) -> Album:
-    """Read the pictures, and make the large ones JPEG, as good as fits, where all come to more bytes than ``at_most``.
+    """Read pictures, and convert the large ones to JPEG if all together exceed ``at_most`` bytes.
 
-    Raises UserError that names the picture where one is missing or is no PNG.
+    The best quality that fits is used. Raises UserError if a picture is missing or not a PNG.
     """
     contents = {path: _read(path) for path in paths}
     large = {path: content for path, content in contents.items() if max(png_size(content)) >= SMALL}
@@ -84,7 +85,7 @@ def album(paths: Iterable[Path], at_most: int = BYTES_AT_MOST) -> Album:
 
 
 def _fitting(large: Mapping[Path, bytes], left: int) -> tuple[int, dict[Path, bytes]]:
-    """The quality and the JPEGs of the first rung whose bytes are ``left`` at most."""
+    """(quality, JPEGs) of the best quality at which the JPEGs take at most ``left`` bytes."""
     sample = list(large)[:: -(-len(large) // SAMPLE)]
     for rung in LADDER[:-1]:
         if fmean(len(_jpeg(path, large[path], *rung)) for path in sample) * len(large) <= left:
@@ -110,8 +111,8 @@ def _jpeg(path: Path, content: bytes, quality: int, side: int) -> bytes:
         with Image.open(io.BytesIO(content), formats=("PNG",)) as opened:
             seen = opened.convert("RGBA")
             picture = Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen).convert("RGB")
-    except Exception as error:  # a damaged file makes its decoder raise anything
-        raise UserError(f"{path}: no PNG that can be read; restore the picture, or draw the run again") from error
+    except Exception as error:  # decoders raise any type of error for damaged files
+        raise UserError(f"{path}: cannot be read as a PNG; restore the picture, or draw the run again") from error
     picture.thumbnail((side, side), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     picture.save(buffer, format="JPEG", quality=quality, subsampling=0)

@@ -1,7 +1,7 @@
-"""What the report asks of the task of a run: its section, the module ``bothways.tasks.<folder of the task>.section``.
+"""The report section of each task: the module ``bothways.tasks.<folder of the task>.section``.
 
-A module defines what it needs of ``Section``; what it leaves out is that of a task that draws pictures and measures
-nothing. It is found by the key "task" of recipe.toml, so that a new task needs no line here.
+A module defines any of the functions of ``Section``; the defaults are those of a task that draws pictures and measures
+nothing. The task is read from recipe.toml, so a new task needs no registration here.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ TASKS = Path(registry.__file__).parent / "tasks"
 
 
 class Section(Protocol):
-    """The functions of a section. measures: of measures.json, any part of which may be missing."""
+    """The functions of a section. measures: the content of measures.json, any part of which may be missing."""
 
     work: str
-    """What the run did, in one word: drawing, training, measuring, ..."""
+    """The kind of work in one word: drawing, training, measuring, ..."""
 
     def sentence_of(self, run: Run) -> str:
-        """What the run was, up to its time and day: "das drew 100 pictures of 10 classes with resnet20"."""
+        """Describe the run without its time and date: "das drew 100 pictures of 10 classes with resnet20"."""
 
     def section(self, measures: Facts) -> Facts | None:
-        """What stands first: {"numbers": Table, "parts": [Part], "strips": [file], "depths": [label]}, or nothing.
+        """The first block: {"numbers": Table, "parts": [Part], "strips": [file], "depths": [label]}, or None.
 
-        strips: pictures of the run folder, each a row of states; depths: what stands above the states.
+        strips: picture files of the run folder, each a row of states; depths: the labels above the states.
         """
 
     def tables_of(self, measures: Facts) -> list[Table]:
@@ -48,27 +48,27 @@ class Section(Protocol):
         """The charts over the steps."""
 
     def calls_of(self, measures: Facts, place: int, record: Facts) -> list[dict[str, Any]]:
-        """What stands under a picture: {"judge", "name", "hit", "confidence", "short"} of each judge."""
+        """The prediction of each judge for a picture: {"judge", "name", "hit", "confidence", "short"}."""
 
     def legend_of(self, measures: Facts) -> list[dict[str, Any]]:
         """{"judge", "gave_gradient"} of each judge, in the order of ``calls_of``."""
 
     def comparison_table(self, runs: Sequence[tuple[str, Facts, Facts]]) -> Table:
-        """One row a run, of several. runs: (name, measures, status). Tasks that share this are compared together."""
+        """A table with a row per run. runs: (name, measures, status). Tasks with the same function share a table."""
 
     def charts_of(self, runs: Sequence[Run], beside: Sequence[Run]) -> list[Chart]:
-        """The charts of several runs. beside: all runs of the page, of other tasks too."""
+        """Comparison charts of several runs. beside: all runs of the page, including those of other tasks."""
 
     def choices_of(self, run: Run) -> dict[str, Any]:
-        """What was chosen for the run, by which ``charts_of`` places it."""
+        """The settings of the run over which ``charts_of`` plots."""
 
     def page_of(self, folder: RunFolder) -> str | None:
-        """A page of the task's own in place of all this, as HTML."""
+        """The HTML of a page that replaces the report, or None."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder, read. label: its name on the page; recipe, status, measures, frames, pictures: of its files."""
+    """The content of a run folder. label: its name on the page; the other fields are the content of its files."""
 
     folder: RunFolder
     label: str
@@ -81,30 +81,30 @@ class Run:
 
     @classmethod
     def read(cls, folder: RunFolder, label: str = "") -> Run:
-        """Raises UserError for a file that cannot be read."""
+        """Read a run folder. Raises UserError if a file cannot be read."""
         recipe = folder.settings
         section = section_of(str(recipe["task"]))
         return cls(folder, label, section, recipe, folder.status, folder.measures, folder.frames, folder.pictures)
 
     @property
     def who(self) -> str:
-        """The recipe, else the task."""
+        """The name of the recipe, or of the task if there is none."""
         return str(self.recipe.get("settings", {}).get("recipe") or self.recipe["task"])
 
     @property
     def model(self) -> str:
-        """The name or address of the model, "" where there is none."""
+        """The name or address of the model; "" if there is none."""
         facts = self.recipe.get("model", {})
         return str(facts.get("name") or facts.get("address") or self.recipe.get("settings", {}).get("model") or "")
 
     @property
     def steps(self) -> int:
-        """The last step made."""
+        """The number of the last step."""
         return max((int(frame["step"]) for frame in self.frames), default=0)
 
 
 def measured(run: Run) -> str:
-    """The sentence of a run that measured a flow."""
+    """The description of a run that measured a flow."""
     return f"{run.who} measured {run.model or 'a flow'}"
 
 
@@ -149,7 +149,7 @@ DEFAULT = {
 
 @cache
 def section_of(task: str) -> Section:
-    """The section of a task by its command; the default's for one that has none."""
+    """The section of a task by its command; the default for a task without one."""
     entry = registry.entries("task").get(task)
     room = entry.module.split(".")[-2] if entry else task
     place = f"bothways.tasks.{room}.section"

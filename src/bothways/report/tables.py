@@ -1,4 +1,4 @@
-"""Numbers as a reader meets them: every table of the page, and the sentence under it."""
+"""Tables of the report: number formatting, cells, and tables with notes."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ GAVE_GRADIENT = "gave the gradient: proves nothing"
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell: what is read, the full value that is copied as CSV, and a remark beside it."""
+    """A table cell: displayed text, full value for CSV, and a remark."""
 
     text: str
     value: Any = None
     remark: str = ""
-    kind: str = ""  # "name", "number", "missing" or "differs": how it is set
+    kind: str = ""  # "name", "number", "missing" or "differs": the CSS class
 
     @property
     def csv(self) -> str:
@@ -31,7 +31,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of the page. ``columns``: one name per cell of a row; ``note``: what a newcomer needs to read it."""
+    """A table of the page. columns: one name per cell of a row. note: an explanation below it."""
 
     title: str
     columns: Sequence[str]
@@ -50,7 +50,7 @@ def _measured(value: Any, write: Callable[[float], str]) -> Cell:
 
 
 def significant(value: float, digits: int = 3) -> str:
-    """0.91234 -> 0.912, 9.1 -> 9.10, 12345.6 -> 12,346, 3e-7 -> 3.00e-07; with a true minus sign."""
+    """Format to significant digits: 0.91234 -> 0.912, 9.1 -> 9.10, 12345.6 -> 12,346, 3e-7 -> 3.00e-07."""
     if value == 0:
         return "0"
     if value < 0:
@@ -62,7 +62,7 @@ def significant(value: float, digits: int = 3) -> str:
 
 
 def duration(seconds: float) -> str:
-    """0.61 -> 0.61 s, 75 -> 1 min 15 s, 7300 -> 2 h 02 min."""
+    """Format a duration: 0.61 -> 0.61 s, 75 -> 1 min 15 s, 7300 -> 2 h 02 min."""
     if seconds < 60:
         return f"{significant(seconds)} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -90,7 +90,7 @@ def memory(value: Any) -> Cell:
 
 
 def interval(bounds: Any) -> Cell:
-    """[0.8, 0.95] -> 80.0–95.0 %."""
+    """The cell of an interval of proportions: [0.8, 0.95] -> 80.0–95.0 %."""
     if not isinstance(bounds, Sequence) or len(bounds) != 2 or None in bounds:
         return Cell(MISSING, kind="missing")
     low, high = bounds
@@ -98,23 +98,23 @@ def interval(bounds: Any) -> Cell:
 
 
 def cost_of(measures: Mapping[str, Any], status: Mapping[str, Any]) -> dict[str, Any]:
-    """Seconds and peak memory as measured, else as the status of the run has them."""
+    """Seconds and peak memory from the measures, else from the status of the run."""
     known = {key: status.get(key) or None for key in ("seconds", "peak_mb")}
     return {**known, **{key: value for key, value in (measures.get("cost") or {}).items() if value is not None}}
 
 
 def cost_table(measures: Mapping[str, Any], status: Mapping[str, Any], work: str = "drawing") -> Table:
-    """What the run took; only one that drew has a time per picture."""
+    """The table of time and memory; only drawings have a time per picture."""
     cost = cost_of(measures, status)
     cells = {"Time": time(cost.get("seconds"))}
     cells |= {} if work != "drawing" else {"Per picture": time(cost.get("seconds_per_picture"))}
     cells |= {"Peak memory": memory(cost.get("peak_mb"))}
-    note = f"Wall-clock time of the {work} alone, on the machine that ran it, and the most memory it held."
-    return Table("What it cost", list(cells), [list(cells.values())], note)
+    note = f"Wall-clock time of the {work} alone and peak memory, on the machine of the run."
+    return Table("Time and memory", list(cells), [list(cells.values())], note)
 
 
 def in_columns(table: Table) -> Table:
-    """A row per run -> a column per run, so that runs stand side by side and many measures need no wide page."""
+    """Transpose a table: a column per run instead of a row, so that many measures fit the page."""
     rows = [
         [name(title), *(row[place] for row in table.rows)] for place, title in enumerate(table.columns[1:], start=1)
     ]
@@ -122,7 +122,7 @@ def in_columns(table: Table) -> Table:
 
 
 def settings_tables(runs: Sequence[tuple[str, Mapping[str, Any]]]) -> list[Table]:
-    """One table per table of recipe.toml, one column per run; a setting that differs between runs is marked."""
+    """A table for each table of recipe.toml, with a column per run; differing settings are marked."""
     titles = {"settings": "Settings", "model": "Model", "versions": "Versions"}
     groups: dict[str, list[dict[str, Any]]] = {}
     for place, (_, recipe) in enumerate(runs):

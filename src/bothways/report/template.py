@@ -1,4 +1,4 @@
-"""The templates of the pages, filled; style, script and Plotly stand inside, and no request leaves."""
+"""Render the templates of the pages, with styles, scripts and Plotly embedded."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from bothways.types import RunError, UserError
 
 HERE = "bothways.report"
 TITLED = b"bothways</title>"  # in the head of every page of ours
-TEMPLATE_MARK = "{/* report/charts.py */}"  # in page.js, where the template of the charts goes
+TEMPLATE_MARK = "{/* report/charts.py */}"  # placeholder in page.js for the template of the charts
 
 
 @cache
 def packed_plotly() -> str:
-    """Plotly, deflated, as base64: 5 MB of script in 2, which the page's own script unpacks."""
+    """Plotly, deflated, as base64 (5 MB of script in 2 MB), which page.js unpacks."""
     return base64.b64encode(zlib.compress(get_plotlyjs().encode(), 9)).decode()
 
 
@@ -36,7 +36,7 @@ def _read(package: str, name: str) -> str:
 
 @cache
 def templates() -> Environment:
-    """The templates of all packages, by ``PACKAGE/FILE``, those of this folder by ``FILE``; with style and script."""
+    """The Jinja environment: templates of any package by ``PACKAGE/FILE``, of this folder by ``FILE``."""
 
     def read(name: str) -> str:
         package, _, file = name.rpartition("/")
@@ -52,7 +52,7 @@ def templates() -> Environment:
 
 
 def filled(package: str, template: str, *, charted: bool, **values: Any) -> str:
-    """A template of a package with its values. charted: whether it has charts."""
+    """Render a template of a package. charted: whether to embed Plotly."""
     plotly = Markup(packed_plotly()) if charted else ""
     return templates().get_template(f"{package}/{template}").render(plotly=plotly, **values)
 

@@ -1,8 +1,8 @@
-"""What the pages of trainings share: their sentence, and what was measured along the way, RUN/along.jsonl.
+"""Shared report functions of trainings: their description, and the measures at checkpoints in RUN/along.jsonl.
 
     {"step", "n", "flow_matching", "information": [{"depth", "nats_per_dim", "low", "high", ...}]}
 
-A line for the first weights and for every checkpoint, on n pictures held out; training/along.py writes it.
+A line for the initial weights and for every checkpoint, on n held-out pictures; written by training/along.py.
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ from bothways.runs.files import read_lines
 
 
 def sentence_of(run: Run) -> str:
-    """For example "otcfm trained unet-tiny for 4,000 steps"."""
+    """Describe a training: "otcfm trained unet-tiny for 4,000 steps"."""
     trained = run.model if run.model not in ("", run.who) else "a flow"
     steps = f" for {run.steps:,} step{'s' if run.steps > 1 else ''}" if run.steps else ""
     return f"{run.who} trained {trained}{steps}"
 
 
 def progress_of(run: Run) -> list[Chart]:
-    """What the training measured at every step, and what was measured of its checkpoints."""
+    """Charts of the statistics of every step and of the measures at checkpoints."""
     return [*objectives(run.frames), *along(run.folder)]
 
 
 def along(folder: RunFolder) -> list[Chart]:
-    """The information at each depth and the loss, over the steps; none for a run that measured neither."""
+    """Charts of mutual information by depth and of the held-out loss over the steps; [] without along.jsonl."""
     lines = read_lines(folder.path / ALONG)
     found = [_information(lines)] if lines else []
     losses = [
-        {"step": line["step"], "stats": {"loss on pictures held out": line["flow_matching"]}}
+        {"step": line["step"], "stats": {"loss on held-out pictures": line["flow_matching"]}}
         for line in complete_rows(lines, "step", "flow_matching")
     ]
     return [chart for chart in found if chart is not None] + objectives(losses)
 
 
 def _information(lines: Sequence[Mapping[str, Any]]) -> Chart | None:
-    """A line a depth, the nearest to the picture the strongest, by factors of ten."""
+    """Mutual information over the steps, a line per depth, on a logarithmic axis."""
     told = [{**row, "step": line.get("step")} for line in lines for row in line.get("information") or []]
     rows = [row for row in complete_rows(told, "step", "depth", "nats_per_dim") if row["nats_per_dim"] > 0]
     if not rows:
@@ -58,11 +58,12 @@ def _information(lines: Sequence[Mapping[str, Any]]) -> Chart | None:
         notes.append({**label, "showarrow": False})
     layout = axes_layout("step", "nats per dimension", annotations=notes)
     layout["margin"] = {"r": 74}
-    layout["yaxis"] |= {"type": "log", "dtick": 1, "exponentformat": "none"}  # noise holds a hundredth of the picture
+    layout["yaxis"] |= {"type": "log", "dtick": 1, "exponentformat": "none"}  # it spans decades
     middle = [row for row in rows if row["depth"] == depths[len(depths) // 2]]
     first, last = (f"{significant(row['nats_per_dim'])} at step {row['step']:,}" for row in (middle[0], middle[-1]))
     words = (
-        f"At depth {middle[0]['depth']:g} from {first} to {last}: what the noisy picture tells of it, at most. "
-        "An upper bound that falls to the mutual information as the flow learns; the same pictures and noise each time."
+        f"At depth {middle[0]['depth']:g} from {first} to {last} nats per dimension. "
+        "An upper bound on the mutual information of picture and noisy picture, tight for a perfect denoiser; the same "
+        "pictures and noise at every checkpoint."
     )
-    return Chart("Mutual information on pictures held out", {"data": traces, "layout": layout}, words)
+    return Chart("Mutual information on held-out pictures", {"data": traces, "layout": layout}, words)

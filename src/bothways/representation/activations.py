@@ -1,9 +1,9 @@
-"""What a velocity network thinks of a picture on the way: its own activations at a depth, in one pass.
+"""Activations of a velocity network at a depth, in one forward pass, as features of an image.
 
 f = mean over space of h_layer(x, t),   t = 1 - depth,   x the picture as it is, or a(t) x + s(t) z on its path
 
-Xiang et al. 2023, arXiv 2303.09769 (denoising diffusion autoencoders). The pass ends at the last layer that is asked
-for: a U-Net's middle costs half of a velocity.
+Xiang et al. 2023, arXiv 2303.09769 (denoising diffusion autoencoders). The pass stops after the last requested layer:
+a U-Net's middle costs half of a velocity.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from bothways.representation.paths import interpolate
 from bothways.types import Path, UserError
 
-MIDDLE = "network.middle"  # of models/velocity.Flow over models/unet.UNet
+MIDDLE = "network.middle"  # of models/velocity.Flow over models/nets/unet.UNet
 
 
 def activations(
@@ -31,34 +31,34 @@ def activations(
     noise: Tensor | None = None,
     pooled: bool = True,
 ) -> dict[str, Tensor]:
-    """{layer: (B,D)} of one pass at t = 1 - depth, or what the layers give where not ``pooled``; differentiable.
+    """Activations {layer: (B,D)} at t = 1 - depth, or raw layer outputs if not ``pooled``; differentiable.
 
-    flow: called as (x, t). x: (B,C,H,W) in its own units. layers: dotted names of its modules; a list of modules stands
-    for its last. noise: (B,C,H,W) or (1,C,H,W), N(0, 1), put on along ``path``; None shows the clean picture.
-    Raises UserError for a depth outside [0, 1], and for a layer that is not there or that no picture passes.
+    flow: called as (x, t). x: (B,C,H,W) in its own units. layers: dotted names of its modules; a ModuleList stands for
+    its last module. noise: (B,C,H,W) or (1,C,H,W), N(0, 1), mixed in along ``path``; None for the clean picture.
+    Raises UserError for a depth outside [0, 1], and for a layer that does not exist or returns no tensor.
     """
     if not 0 <= depth <= 1:
         raise UserError(f"depth={depth}; type a number from 0 (the picture) to 1 (noise)")
     t = torch.full((len(x),), 1.0 - depth, dtype=x.dtype, device=x.device)
     if noise is not None:
         if path is None:
-            raise UserError("noise is put on a picture along a path and none is given; give path= too")
+            raise UserError("noise needs the path along which it is mixed in; give path= too")
         x = interpolate(path, x, noise, t)[0]
     seen = _recorded(flow, x, t, tuple(layers))
     missing = [layer for layer in layers if layer not in seen]
     if missing:
-        raise UserError(f"layer {missing[0]!r}: no tensor of a picture passes through it; type another")
-    return {layer: vector(seen[layer]) if pooled else seen[layer] for layer in layers}
+        raise UserError(f"layer {missing[0]!r} is not used in the forward pass or returns no tensor; type another")
+    return {layer: spatial_mean(seen[layer]) if pooled else seen[layer] for layer in layers}
 
 
-def middle(flow: nn.Module) -> str:
-    """The layer in the middle of a flow whose network is our U-Net. Raises UserError, with names, for any other."""
-    found(flow, MIDDLE)
+def middle_layer(flow: nn.Module) -> str:
+    """Name of the middle layer of a flow over the package's U-Net. Raises UserError, with names, for any other."""
+    layer_module(flow, MIDDLE)
     return MIDDLE
 
 
-def found(flow: nn.Module, layer: str) -> nn.Module:
-    """The module of a name. Raises UserError with the nearest names where there is none."""
+def layer_module(flow: nn.Module, layer: str) -> nn.Module:
+    """The module with a dotted name. Raises UserError with the nearest names if there is none."""
     modules = dict(flow.named_modules())
     if layer not in modules or not layer:
         names = [name for name in modules if name]
@@ -68,19 +68,19 @@ def found(flow: nn.Module, layer: str) -> nn.Module:
     return module[-1] if isinstance(module, nn.ModuleList) and len(module) else module
 
 
-def vector(seen: Tensor) -> Tensor:
-    """(B,D): the mean over space of a map (B,D,H,W), over tokens of (B,N,D); a vector as it is."""
+def spatial_mean(seen: Tensor) -> Tensor:
+    """Mean over space of a map (B,D,H,W), or over tokens of (B,N,D), -> (B,D); a vector is returned as it is."""
     if seen.ndim == 4:
         return seen.mean((2, 3))
     return seen.mean(1) if seen.ndim == 3 else seen
 
 
-class _Enough(Exception):  # noqa: N818 - no error: it ends a pass whose rest nobody asked for
+class _Enough(Exception):  # noqa: N818 - not an error: it stops a forward pass after the last requested layer
     pass
 
 
 def _recorded(flow: nn.Module, x: Tensor, t: Tensor, layers: Sequence[str]) -> Mapping[str, Tensor]:
-    """What the layers give in one pass, float32 or better; those that no tensor passed are left out."""
+    """Outputs of the layers in one pass, float32 or better, without layers that returned no tensor."""
     seen: dict[str, Tensor] = {}
     with ExitStack() as hooks:
         for layer in layers:
@@ -88,12 +88,12 @@ def _recorded(flow: nn.Module, x: Tensor, t: Tensor, layers: Sequence[str]) -> M
             def keep(_module: nn.Module, _inputs: object, output: object, layer: str = layer) -> None:
                 if isinstance(output, Tensor):
                     half = output.dtype in (torch.bfloat16, torch.float16)
-                    # what follows may write over it in place
+                    # an in-place operation that follows would overwrite it
                     seen[layer] = output.float() if half else output.clone()
                 if len(seen) == len(set(layers)):
                     raise _Enough
 
-            hooks.callback(found(flow, layer).register_forward_hook(keep).remove)
+            hooks.callback(layer_module(flow, layer).register_forward_hook(keep).remove)
         with suppress(_Enough):
             flow(x, t)
     return seen

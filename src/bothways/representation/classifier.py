@@ -1,12 +1,11 @@
-"""A flow as a classifier: a small head reads where a picture has come to on its way to noise, or what the flow thinks.
+"""Flow-based classifier (PRG): a head on walked images or on the flow's activations.
 
 logits = head(f(x))                               f: see representation/features.py, head: representation/heads
-loss   = cross-entropy(logits) + beta L_FM(theta),  so that the flow stays a flow
+loss   = cross-entropy(logits) + beta L_FM(theta),  which keeps the flow generative
 
 PRG, Xue et al. 2024, arXiv 2412.01787, eq. 3. Departures: the gradient of a walk is that of its discrete steps
-(numerics/discrete_adjoint.py), where the code's is a continuous adjoint, off by O(h); beta L_FM, which the code leaves
-out, is there; a network's own activations may be read, and pixels, since a number for the one says nothing without the
-others.
+(numerics/discrete_adjoint.py), where the code uses a continuous adjoint, off by O(h); beta L_FM, which the code leaves
+out, is included; the features can also be the network's activations or pixels, as controls.
 """
 
 from __future__ import annotations
@@ -27,21 +26,20 @@ from bothways.representation.heads import HeadFactory
 from bothways.representation.heads.prg import PRGHead
 from bothways.types import Path
 
-NOISE_SEED = 0  # of the one noise that noised activations are read with
+NOISE_SEED = 0  # of the fixed noise of noised activations
 
 Pairs = tuple[Tensor, Tensor, Tensor]
-"""x, noise, both (B,C,H,W) and paired, t (B,), as training/pairs.py makes them"""
+"""x, noise, both (B,C,H,W) and paired, t (B,), from training/pairs.py"""
 
 
 @final
 class FlowClassifier(nn.Module):
-    """A flow and a head. Called with pictures in the flow's units, (B,C,H,W) -> logits (B,classes).
+    """A flow with a classification head: pictures in the flow's units (B,C,H,W) -> logits (B,classes).
 
-    Called with pairs too it gives (logits, L_FM (B,)): one call of one module, which many processes need.
-    flow: a velocity network, called as (x, t); it becomes a part of this. path: that it was trained on. shape: (C,H,W)
-    of a picture. head: what makes the head of (D, classes). frozen: only the head learns; the flow keeps its bits, and
-    draws no dropout.
-    Raises UserError for a layer that the flow does not have.
+    With pairs it returns (logits, L_FM (B,)), in one forward pass as DistributedDataParallel requires.
+    flow: a velocity network, called as (x, t), registered as a submodule. path: of its training. shape: (C,H,W) of a
+    picture. head: factory (D, classes) -> module. frozen: only the head is trained; the flow is in eval mode.
+    Raises UserError for a layer missing in the flow.
     """
 
     noise: Tensor | None
@@ -69,7 +67,7 @@ class FlowClassifier(nn.Module):
         self.head = head(entering, classes).to(like)
 
     def features(self, x: Tensor) -> Tensor:
-        """(B,D): what the head reads."""
+        """Features (B,D) at the input of the head."""
         return features(self.flow, self.path, x, self.how, None if self.noise is None else self.noise.to(x))
 
     def forward(self, x: Tensor, pairs: Pairs | None = None) -> Any:
@@ -86,28 +84,28 @@ class FlowClassifier(nn.Module):
 def classifier_loss(
     classifier: nn.Module, batch: Sequence[Tensor], beta: float, smoothing: float = 0.0
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Cross-entropy + beta L_FM, and the parts: means over the batch.
+    """PRG's loss, cross-entropy + beta L_FM, and its parts, as means over the batch (eq. 3).
 
         L = -sum_k q_k log softmax(logits)_k + beta mean_i 1/2 ||v(x_t, t) - (a' x + s' z)||^2
 
-    classifier: a ``FlowClassifier``, or what wraps one. batch: pictures in the flow's units (B,C,H,W), labels (B,), and
-    with beta > 0 the pairs x, noise, t. smoothing: q is 1 - smoothing at the label, and the rest is spread evenly over
-    all classes (Szegedy et al. 2016, arXiv 1512.00567). Source: PRG, arXiv 2412.01787, eq. 3.
+    classifier: a ``FlowClassifier``, or a wrapper of one. batch: pictures in the flow's units (B,C,H,W), labels (B,),
+    and with beta > 0 the pairs x, noise, t. smoothing: label smoothing, q = 1 - smoothing at the label and the rest
+    uniform over all classes (Szegedy et al. 2016, arXiv 1512.00567). Source: PRG, arXiv 2412.01787, eq. 3.
     """
     x, labels, *pairs = batch
     logits, losses = classifier(x, tuple(pairs)) if beta else (classifier(x), None)
     logits = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
     loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
-    told = {"cross_entropy": loss, "accuracy": (logits.argmax(1) == labels).float().mean()}
+    stats = {"cross_entropy": loss, "accuracy": (logits.argmax(1) == labels).float().mean()}
     if losses is None:
-        return loss, told
-    return loss + beta * losses.mean(), {**told, "flow_matching": losses.mean()}
+        return loss, stats
+    return loss + beta * losses.mean(), {**stats, "flow_matching": losses.mean()}
 
 
-def hold_the_unreached(classifier: FlowClassifier, shape: Sequence[int]) -> int:
-    """Let what the logits do not depend on stay as it is, such as a U-Net's way up when its middle is read -> how many.
+def freeze_unused(classifier: FlowClassifier, shape: Sequence[int]) -> int:
+    """Freeze parameters that the logits do not depend on -> their number, such as a U-Net's decoder for "middle".
 
-    For a training without L_FM: several processes wait for the gradient of everything that learns.
+    For training without L_FM: DistributedDataParallel waits for a gradient of every trainable parameter.
     """
     like = next(classifier.head.parameters())
     reached = {id(leaf) for leaf in leaves_of([classifier(like.new_zeros(1, *shape))])}
@@ -118,10 +116,10 @@ def hold_the_unreached(classifier: FlowClassifier, shape: Sequence[int]) -> int:
 
 
 def layer_rates(classifier: FlowClassifier, decay: float, shape: Sequence[int]) -> Callable[[str], float]:
-    """The name of a parameter -> what its rate is multiplied by: decay^k, k blocks below the head; 1 in the head.
+    """Layer-wise learning-rate decay: parameter name -> factor decay^k, k blocks below the head; 1 in the head.
 
-    The blocks are the parts of the flow's network in the order in which a velocity passes them; what it does not pass
-    counts with the first. Source: Clark et al. 2020, arXiv 2003.10555 (layer-wise learning rates).
+    The blocks are the parts of the flow's network in the order of a forward pass; parts that it does not use count with
+    the first. Source: Clark et al. 2020, arXiv 2003.10555 (layer-wise learning rates).
     """
     order = _passed(classifier.flow, shape)
     power = {f"flow.{name}": len(order) - place for place, name in enumerate(order)}
@@ -137,7 +135,7 @@ def layer_rates(classifier: FlowClassifier, decay: float, shape: Sequence[int]) 
 
 @torch.no_grad()
 def _passed(flow: nn.Module, shape: Sequence[int]) -> list[str]:
-    """The names of a network's blocks, in the order of a pass."""
+    """Names of a network's blocks in the order of a forward pass."""
     order: dict[str, None] = {}
     like = next(flow.parameters())
     with ExitStack() as hooks:
@@ -148,7 +146,7 @@ def _passed(flow: nn.Module, shape: Sequence[int]) -> list[str]:
 
 
 def _blocks(module: nn.Module, prefix: str = "") -> list[tuple[str, nn.Module]]:
-    """A network's children, lists of modules taken apart; what only wraps one network is opened."""
+    """A network's children, with ModuleLists flattened and single-child wrappers unwrapped."""
     children = [(prefix + name, child) for name, child in module.named_children()]
     if len(children) == 1 and not list(module.parameters(recurse=False)):
         return _blocks(children[0][1], f"{children[0][0]}.") or children

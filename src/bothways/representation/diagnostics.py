@@ -1,12 +1,12 @@
-"""What a flow does to pictures on the way to noise: how straight, how exactly back, how stretched.
+"""Diagnostics of a flow: straightness, round-trip error and Jacobian gain.
 
     straightness   S = int_0^1 E ||(x_1 - x_0) - v(x_t, t)||^2 dt, along the flow's own paths
                    Liu et al. 2022, arXiv 2209.03003, sec. 2.2
     round trip     decode(encode(image)) - image, in units of [0, 1]
     gain           sqrt(E ||J^T w||^2 / ||w||^2) = ||J||_F / sqrt(D),  J = d x_depth / d x_image, w random signs
 
-J is square, so its rms gain over random directions is that of its transpose, which one backward pass gives for every
-network; forward mode lacks some operators. The gain is that of codes: 1 at the image itself.
+J is square, so its rms gain over random directions equals that of its transpose, which one backward pass computes for
+any network; forward mode lacks some operators. The gain is that of codes: 1 at the image itself.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from torch.utils.checkpoint import checkpoint
 
 from bothways.numerics.draws import Draws
 from bothways.numerics.intervals import Estimate, mean_interval
-from bothways.numerics.solvers import Solver, grid, solver_of, walked
+from bothways.numerics.solvers import Solver, grid, solver_of, solver_states
 from bothways.registry import name_of
 from bothways.representation.encode import image_time
 from bothways.types import Flow, UserError, VectorField
 
-BATCH = 64  # pictures at a time
+BATCH = 64  # pictures per pass
 
 
 def _steps(v: VectorField, x: Tensor, times: list[float], solver: Solver) -> Iterator[Tensor]:
-    """x and what it becomes after each step."""
+    """x, then its value after each step."""
     yield x
-    for state in walked(v, solver.start(v, x, times[0]), times, solver):
+    for state in solver_states(v, solver.start(v, x, times[0]), times, solver):
         yield state[0]
 
 
@@ -44,9 +44,9 @@ def _end(v: VectorField, x: Tensor, times: list[float], solver: Solver) -> Tenso
 
 
 def _time_at(v: VectorField, depth: float) -> float:
-    """The t of a depth; no nearer to the image than a walk may begin. Raises UserError outside of (0, 1]."""
+    """Time t of a depth, clamped to ``image_time``. Raises UserError outside of (0, 1]."""
     if not 0 < depth <= 1:
-        raise UserError(f"depth {depth} is not between the image, 0, and noise, 1; type one such as 0.25")
+        raise UserError(f"depth {depth} is not above 0 (the image) and at most 1 (noise); type one such as 0.25")
     return min(1 - depth, image_time(v))
 
 
@@ -55,7 +55,7 @@ def _time_at(v: VectorField, depth: float) -> float:
 
 @dataclass(frozen=True)
 class Straightness:
-    """squares (K+1,N): ||(x_1 - x_0) - v||^2 of N pictures of ``dims`` values at K+1 ``times``, float64."""
+    """Straightness of N paths: squares (K+1,N), ||(x_1 - x_0) - v||^2 of ``dims`` values at K+1 ``times``, float64."""
 
     squares: Tensor
     times: list[float]
@@ -64,16 +64,16 @@ class Straightness:
 
     @property
     def each(self) -> Tensor:
-        """S of each picture, (N,): the trapezoids of its squares."""
+        """S of each path, (N,), by the trapezoidal rule."""
         return torch.trapezoid(self.squares, torch.tensor(self.times, dtype=torch.float64), dim=0)
 
     @property
     def total(self) -> Estimate:
-        """S with its 95 % interval over pictures."""
+        """Mean S with its 95 % interval over paths."""
         return mean_interval(self.each)
 
     def as_facts(self) -> dict[str, Any]:
-        """What a report shows: measures["flow"]["straightness"]; the profile is E||.||^2 / D at each time."""
+        """The entry measures["flow"]["straightness"]; the profile is E||.||^2 / D at each time."""
         value, low, high = self.total
         facts = {"total": value, "low": low, "high": high, "per_dim": value / self.dims, "dims": self.dims}
         walk = {"n": self.squares.shape[1], "solver": self.solver, "steps": len(self.times) - 1}
@@ -84,7 +84,7 @@ class Straightness:
 def straightness(
     v: VectorField, noise: Tensor, *, solver: str = "midpoint", steps: int = 50, batch: int = BATCH
 ) -> Straightness:
-    """How far the flow's paths from ``noise`` (N,...) are from straight lines at even speed; 0 where they are such."""
+    """Straightness of the flow's paths from ``noise`` (N,...) (Liu et al. 2022); 0 for straight lines at even speed."""
     times, stepper = grid(0.0, image_time(v), steps), solver_of(solver)
 
     def squares(x: Tensor) -> Tensor:
@@ -103,7 +103,7 @@ def straightness(
 
 @dataclass(frozen=True)
 class RoundTrip:
-    """The rms and the largest difference of ``n`` pictures in [0, 1] to themselves, walked to a depth and back."""
+    """Round-trip error of ``n`` pictures walked to a depth and back: rms and largest difference, in [0, 1] units."""
 
     depth: float
     steps: int
@@ -113,7 +113,7 @@ class RoundTrip:
     solver: str
 
     def as_facts(self) -> dict[str, Any]:
-        """What a report shows: an entry of measures["flow"]["round_trip"]."""
+        """An entry of measures["flow"]["round_trip"]."""
         return asdict(self)
 
 
@@ -127,9 +127,9 @@ def round_trip(
     solver: str | Solver = "euler",
     batch: int = BATCH,
 ) -> list[RoundTrip]:
-    """For every depth and number of steps each way, what (N,3,H,W) pictures in [0,1] lose on the way there and back.
+    """Round-trip error of pictures (N,3,H,W) in [0,1] for every depth and number of steps each way.
 
-    A grey flow is compared with the grey picture that it was given. The way back is a walk of its own.
+    For a grey flow the reference is the grey picture. The way back is an independent walk.
     """
     stepper = solver_of(solver)
 
@@ -151,7 +151,7 @@ def round_trip(
 
 @dataclass(frozen=True)
 class Gain:
-    """The rms gain from the image to a depth, over random directions and ``n`` pictures, with its 95 % interval."""
+    """Rms Jacobian gain from the image to a depth over random directions and ``n`` pictures, with its 95 % interval."""
 
     depth: float
     gain: float
@@ -162,7 +162,7 @@ class Gain:
     steps: int
 
     def as_facts(self) -> dict[str, Any]:
-        """What a report shows: an entry of measures["flow"]["gain"]."""
+        """An entry of measures["flow"]["gain"]."""
         return asdict(self)
 
 
@@ -177,10 +177,10 @@ def jacobian_gain(
     probes: int = 1,
     batch: int = 16,
 ) -> list[Gain]:
-    """sqrt(E ||J^T w||^2 / ||w||^2) of the walk of ``steps`` steps from the codes x (N,...) to each depth.
+    """Rms gain sqrt(E ||J^T w||^2 / ||w||^2) of the walk from codes x (N,...) to each depth, in ``steps`` steps.
 
-    w: ``probes`` random signs of each picture, a function of its seed. Steps are made again on the way back, so that
-    one step's activations are held and not all. No gradient is kept.
+    w: ``probes`` random sign vectors per picture, a function of its seed. Steps are checkpointed, so that only one
+    step's activations are in memory. The result has no gradient.
     """
     stepper = solver_of(solver)
 
@@ -206,18 +206,18 @@ def jacobian_gain(
     return [at(depth) for depth in depths]
 
 
-# ---- what is looked at ---------------------------------------------------------------------------------------------
+# ---- paths and strips ----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Paths:
-    """states (K,N,...): where N states are at K ``depths`` on their way to noise, the first the states themselves."""
+    """Trajectories to noise: states (K,N,...) of N samples at K ``depths``, the first the samples themselves."""
 
     states: Tensor
     depths: list[float]
 
     def as_facts(self, angles: Sequence[float]) -> dict[str, Any]:
-        """What a report shows of states of two values: measures["flow"]["swiss_roll"]. angles: what colours them."""
+        """The entry measures["flow"]["swiss_roll"] of two-dimensional states. angles: colour of each point."""
         places = self.states.flatten(2).transpose(0, 1).double().mul(1e4).round().div(1e4)
         return {
             "points": places[:, 0].tolist(),
@@ -229,7 +229,7 @@ class Paths:
 
 @torch.no_grad()
 def paths(v: VectorField, x: Tensor, *, solver: str = "midpoint", steps: int = 50, kept: int = 26) -> Paths:
-    """The way of states x (N,...) from the image to noise, at ``kept`` of its moments, both ends included."""
+    """Trajectories of x (N,...) from the image to noise at ``kept`` of its times, both ends included."""
     times = grid(image_time(v), 0.0, steps)
     places = torch.linspace(0, steps, kept).round().int().unique().tolist()
     all_states = list(_steps(v, x, times, solver_of(solver)))
@@ -246,9 +246,9 @@ def strips(
     steps: int = 50,
     back: bool = False,
 ) -> Tensor:
-    """(K,B,3,H,W) in [0,1]: pictures (B,3,H,W) on their way to noise at K rising depths, cut to what can be seen.
+    """Pictures (B,3,H,W) along the walk to noise at K rising depths, clamped: (K,B,3,H,W) in [0,1].
 
-    depths: 0 is the picture itself. steps: of the whole way. back: then the same depths on the way back too.
+    depths: 0 is the picture itself. steps: of the whole walk. back: append the same depths of the walk back.
     Raises UserError for depths that do not rise.
     """
     if not depths or list(depths) != sorted(set(depths)) or depths[0] < 0 or depths[-1] > 1:
@@ -264,5 +264,5 @@ def strips(
 
 
 def side_by_side(strip: Tensor) -> Tensor:
-    """(K,B,3,H,W) -> (B,3,H,K W): one picture a row, from the image on the left to noise."""
+    """Concatenate a strip along the width, (K,B,3,H,W) -> (B,3,H,K W), from the image on the left to noise."""
     return strip.movedim(0, 3).flatten(3, 4)

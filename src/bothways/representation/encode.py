@@ -1,10 +1,9 @@
-"""A picture walked to noise and back along a flow.
+"""Encoding of images to noise and decoding back by integrating a flow's ODE.
 
-dx/dt = v(x, t),   t = 0 noise, t = 1 picture,   depth = 1 - t: how far from the picture
+dx/dt = v(x, t),   t = 0 noise, t = 1 image,   depth = 1 - t
 
 Encoding goes from t = 1 to t = 1 - depth (PRG, Xue et al. 2024, arXiv 2412.01787, sec. 3.1, whose time is the depth),
-decoding goes back. Gradients are those of the steps that were made (numerics/discrete_adjoint.py), unless another kind
-is asked for.
+decoding goes back. Gradients are by default those of the discrete steps (numerics/discrete_adjoint.py).
 """
 
 from __future__ import annotations
@@ -20,26 +19,25 @@ from torch import Tensor
 
 from bothways import registry
 from bothways.numerics.discrete_adjoint import KEEP, integrate_exact, leaves_of, module_of
-from bothways.numerics.solvers import Adaptive, Solver, State, any_solver, grid, solver_of, walked
+from bothways.numerics.solvers import Adaptive, Solver, State, any_solver, grid, solver_of, solver_states
 from bothways.representation.paths import least_depth, path_of
 from bothways.types import Flow, RunError, UserError, VectorField
 
 GRADIENTS = ("exact", "direct", "adjoint")
-PART = 64  # pictures that are walked at once where no gradient is needed
+PART = 64  # default batch where no gradient is needed
 
 
 @dataclass(frozen=True)
 class Walk:
-    """How a walk is made.
+    """Settings of a walk: solver, steps and gradient method.
 
-    steps: of a fixed grid. solver: a name of the registry, PATH.py:NAME, or a ``Solver``; an adaptive one chooses its
-    own steps.
-    gradient: "exact", the discrete adjoint; "direct", backpropagation through all steps, whose memory grows with them;
-    "adjoint", torchdiffeq's continuous adjoint, which is off by O(h). keep: of the exact one, how many last steps keep
-    their graph. dtype: of the state, None for that of what is walked; a module still gets its parameters' own.
+    steps: of a fixed grid. solver: a name of the registry, PATH.py:NAME, or a ``Solver``; adaptive ones ignore steps.
+    gradient: "exact", the discrete adjoint; "direct", backpropagation through all steps, with memory proportional to
+    them; "adjoint", torchdiffeq's continuous adjoint, which is off by O(h). keep: for "exact", the number of last steps
+    whose graph is kept. dtype: of the state, None for that of x; the network is called in the dtype of its parameters.
     rtol, atol: of an adaptive solver.
 
-    Raises UserError for a name that is not known, fewer than one step, or tolerances that are not positive.
+    Raises UserError for an unknown name, fewer than one step, or tolerances that are not positive.
     """
 
     steps: int = 10
@@ -52,19 +50,19 @@ class Walk:
 
     @property
     def name(self) -> str:
-        """Of the solver."""
+        """Name of the solver."""
         return registry.name_of(self.solver)
 
     @property
     def adaptive(self) -> bool:
-        """Whether the solver chooses its own steps."""
+        """Whether the solver has adaptive steps."""
         return isinstance(any_solver(self.solver), Adaptive)
 
     def __post_init__(self) -> None:
         found = any_solver(self.solver)
         if self.gradient not in GRADIENTS:
             raise UserError(f"gradient {self.gradient!r} is not known; type one of {', '.join(GRADIENTS)}")
-        if self.gradient == "adjoint" and not isinstance(found, Adaptive) and not found.same_as:
+        if self.gradient == "adjoint" and not isinstance(found, Adaptive) and not found.torchdiffeq_name:
             raise UserError(f'solver {self.name!r} has no gradient="adjoint"; type gradient="exact", or solver="euler"')
         if self.steps < 1 or self.keep < 1:
             raise UserError(f"steps={self.steps}, keep={self.keep}; a walk takes 1 step or more, and keeps 1 or more")
@@ -73,19 +71,19 @@ class Walk:
 
 
 def walk(v: VectorField, x: Tensor, start: float, end: float, how: Walk = Walk()) -> Tensor:
-    """x at ``end`` of what is x (B,...) at ``start``, differentiable; times are t, 0 noise and 1 picture."""
+    """Integrate x (B,...) from time ``start`` to ``end``, differentiable; t is 0 at noise and 1 at the image."""
     return walk_state(v, (x,), start, end, how)[0]
 
 
 def walk_state(v: VectorField, state: State, start: float, end: float, how: Walk = Walk()) -> State:
-    """The whole state of the solver at ``end``, its first tensor x (B,...).
+    """Integrate a solver state from ``start`` to ``end``; its first tensor is x (B,...).
 
-    state: (x,), or what this returned: reversible Heun holds (x, y, f), and takes it back to where it came from with
-    the same steps, exactly but for rounding. A flow on the path "vp" is walked no nearer to the picture than
-    that path's least depth, where its velocity ends. Where start is end, the state comes back as it is.
+    state: (x,), or a returned state: reversible Heun holds (x, y, f), and inverts the walk with the same steps, exactly
+    but for rounding. Times of a flow on the path "vp" are clamped at that path's least depth, since its velocity is
+    infinite at the image. If start is end, the state is returned as it is.
 
-    Raises UserError for a state of another solver, and for exact gradients asked of an adaptive solver; RunError where
-    an adaptive solver cannot go on.
+    Raises UserError for a state of another solver, and for gradient="exact" with an adaptive solver; RunError if an
+    adaptive solver fails.
     """
     start, end = _within(v, start, end)
     if start == end:
@@ -97,7 +95,7 @@ def walk_state(v: VectorField, state: State, start: float, end: float, how: Walk
     state = _started(v, state, start, how)
     if how.gradient == "exact":
         return integrate_exact(v, state, times, solver, how.keep)
-    for after in walked(v, state, times, solver):
+    for after in solver_states(v, state, times, solver):
         state = after
     return state
 
@@ -105,7 +103,7 @@ def walk_state(v: VectorField, state: State, start: float, end: float, how: Walk
 def trajectory(
     v: VectorField, x: Tensor, start: float, end: float, how: Walk = Walk()
 ) -> Iterator[tuple[float, Tensor]]:
-    """(t, x) at the start and after each of the steps, without gradient; an adaptive solver is asked at those times."""
+    """(t, x) at the start and after each step, without gradient; an adaptive solver is evaluated at the same times."""
     start, end = _within(v, start, end)
     v, state = _in_precision(v, (x,), how)
     return _moments(v, state, grid(start, end, how.steps), how)
@@ -119,23 +117,22 @@ def encode(
     solver: str | Solver | Adaptive = "euler",
     gradient: str = "exact",
     *,
-    keep: int = KEEP,
-    dtype: torch.dtype | None = None,
     batch: int | None = None,
-    rtol: float = 1e-5,
-    atol: float = 1e-5,
-    whole: bool = False,
+    full_state: bool = False,
+    **options: Any,
 ) -> Any:
-    """Pictures walked from t = 1 to t = 1 - depth: x(1 - depth) where x(1) = flow.code(images), in the flow's units.
+    """Encode images: integrate x(1) = flow.code(images) to x(1 - depth), in the flow's units.
 
-    flow: a ``types.Flow``, whose images are (B,3,H,W) in [0,1]; or any velocity v(x, t), whose images are the state as
-    they are, (B,...). The other options are those of ``Walk``. batch: how many pictures are walked at once where no
-    gradient is needed (64 where None); where one is, all are. whole: the whole state instead of its first tensor, to be
-    given to ``decode`` with the same depth and steps: by reversible Heun that round trip is exact but for rounding.
+    flow: a ``types.Flow``, with images (B,3,H,W) in [0,1]; or any velocity v(x, t), with images (B,...) as its state.
+    ``bothways.encode`` and ``bothways.decode`` also take the address of a flow, or a run folder.
+    depth: 0 the image, 1 noise. steps, solver, gradient, keep, dtype, rtol, atol: those of ``Walk``. batch: images per
+    pass where no gradient is needed (64 if None); with gradients all are walked together. full_state: return the whole
+    solver state instead of x, for ``decode`` with the same depth and steps: with reversible Heun that round trip is
+    exact but for rounding.
 
-    Raises UserError for a depth outside [0,1], pictures of another shape, and as ``Walk`` and ``walk_state`` do.
+    Raises UserError for a depth outside [0,1], images of another shape, and as ``Walk`` and ``walk_state`` do.
     """
-    how = Walk(steps, solver, gradient, keep, dtype, rtol, atol)
+    how = Walk(steps, solver, gradient, **options)
     if isinstance(flow, Flow):
         if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
             raise UserError(
@@ -143,30 +140,27 @@ def encode(
             )
         images = flow.code(images)
     state = _in_parts(flow, (images,), 1.0, 1.0 - _checked(depth), how, batch)
-    return state if whole else state[0]
+    return state if full_state else state[0]
 
 
 def decode(
     flow: Flow | VectorField,
-    walked: Tensor | State,
+    encoded: Tensor | State,
     depth: float = 0.5,
     steps: int = 10,
     solver: str | Solver | Adaptive = "euler",
     gradient: str = "exact",
     *,
-    keep: int = KEEP,
-    dtype: torch.dtype | None = None,
     batch: int | None = None,
-    rtol: float = 1e-5,
-    atol: float = 1e-5,
+    **options: Any,
 ) -> Tensor:
-    """What ``encode`` gave, walked back from t = 1 - depth to t = 1.
+    """Decode: integrate an encoded state from t = 1 - depth to t = 1.
 
-    Of a ``types.Flow`` the pictures flow.picture(x(1)), (B,3,H,W), not clamped; of any other velocity x(1).
-    walked: (B,...) at that depth, noise at depth 1; or the whole state. The options and errors are those of ``encode``.
+    Returns images flow.picture(x(1)), (B,3,H,W), not clamped, for a ``types.Flow``; x(1) for any other velocity.
+    encoded: (B,...) at that depth, noise at depth 1; or the whole state. Options and errors are those of ``encode``.
     """
-    how = Walk(steps, solver, gradient, keep, dtype, rtol, atol)
-    state = (walked,) if isinstance(walked, Tensor) else tuple(walked)
+    how = Walk(steps, solver, gradient, **options)
+    state = (encoded,) if isinstance(encoded, Tensor) else tuple(encoded)
     x = _in_parts(flow, state, 1.0 - _checked(depth), 1.0, how, batch)[0]
     return flow.picture(x) if isinstance(flow, Flow) else x
 
@@ -179,7 +173,7 @@ def _checked(depth: float) -> float:
 
 def _in_parts(v: VectorField, state: State, start: float, end: float, how: Walk, batch: int | None) -> State:
     if batch is not None and batch < 1:
-        raise UserError(f"batch={batch}; type how many pictures are walked at once, 1 or more")
+        raise UserError(f"batch={batch}; type the number of pictures per pass, 1 or more")
     if _needs_gradient(v, state[0]):
         return walk_state(v, state, start, end, how)
     parts = zip(*(x.split(batch or PART) for x in state), strict=True)
@@ -188,16 +182,16 @@ def _in_parts(v: VectorField, state: State, start: float, end: float, how: Walk,
 
 
 def _needs_gradient(v: VectorField, x: Tensor) -> bool:
-    """Whether one may be: of a callable that is no module nobody knows before it has run."""
+    """Whether a gradient may be needed; for a callable that is not a module this cannot be excluded."""
     module = module_of(v)
     trained = module is None or any(p.requires_grad for p in module.parameters())
     return torch.is_grad_enabled() and (x.requires_grad or trained)
 
 
 def image_time(v: VectorField | Flow) -> float:
-    """Where a walk from the image begins: 1, or the least depth of a path whose velocity is infinite at the image.
+    """Start time of a walk from the image: 1, or 1 - least depth for a path with infinite velocity at the image.
 
-    There the picture is taken for x_t, whose noise it lacks.
+    At that time the clean image is used as x_t.
     """
     stated = getattr(getattr(v, "spec", None), "path", None)
     known = stated is not None and (registry.is_address(stated) or stated in registry.names("path"))
@@ -210,12 +204,12 @@ def _within(v: VectorField, start: float, end: float) -> tuple[float, float]:
 
 
 def _in_precision(v: VectorField, state: State, how: Walk) -> tuple[VectorField, State]:
-    """The state in the precision asked for, and v as a field in that precision."""
-    module, given = module_of(v), state[0].dtype
+    """The state in the requested dtype, and v as a field in that dtype."""
+    module, present = module_of(v), state[0].dtype
     parameters = module.parameters() if module is not None else iter(())
-    own = next((p.dtype for p in parameters if p.is_floating_point()), given)
-    wanted = how.dtype or given
-    return v if own == wanted else partial(_cast, v, own), tuple(x.to(wanted) for x in state)
+    own = next((p.dtype for p in parameters if p.is_floating_point()), present)
+    target = how.dtype or present
+    return v if own == target else partial(_cast, v, own), tuple(x.to(target) for x in state)
 
 
 def _cast(v: VectorField, own: torch.dtype, x: Tensor, t: Tensor) -> Tensor:
@@ -225,7 +219,7 @@ def _cast(v: VectorField, own: torch.dtype, x: Tensor, t: Tensor) -> Tensor:
 def _alone(state: State, how: Walk) -> Tensor:
     if len(state) > 1:
         raise UserError(
-            f"the walked state holds {len(state)} tensors, which solver {how.name!r} does not; "
+            f"the state has {len(state)} tensors, but solver {how.name!r} has another state; "
             'type solver="reversible-heun", or give its first tensor alone'
         )
     return state[0]
@@ -233,7 +227,7 @@ def _alone(state: State, how: Walk) -> Tensor:
 
 def _started(v: VectorField, state: State, start: float, how: Walk) -> State:
     solver = solver_of(how.solver)
-    whole = len(state) > 1 and len(state) == solver.holds
+    whole = len(state) > 1 and len(state) == solver.state_size
     return state if whole else solver.start(v, _alone(state, how), start)
 
 
@@ -245,7 +239,7 @@ def _moments(v: VectorField, state: State, times: list[float], how: Walk) -> Ite
             state = (_by_torchdiffeq(v, state[0], t, following, how),)
             yield following, state[0]
         return
-    steps = walked(v, _started(v, state, times[0], how), times, solver_of(how.solver))
+    steps = solver_states(v, _started(v, state, times[0], how), times, solver_of(how.solver))
     for t, state in zip(times[1:], steps, strict=True):
         yield t, state[0]
 
@@ -254,8 +248,8 @@ def _by_torchdiffeq(v: VectorField, x: Tensor, start: float, end: float, how: Wa
     try:
         from torchdiffeq import odeint, odeint_adjoint
     except ImportError as error:
-        asked = f"solver {how.name!r}" if how.adaptive else f"gradient {how.gradient!r}"
-        raise UserError(f'{asked} needs torchdiffeq, which is not here; type pip install "bothways[ode]"') from error
+        what = f"solver {how.name!r}" if how.adaptive else f"gradient {how.gradient!r}"
+        raise UserError(f'{what} needs torchdiffeq; type pip install "bothways[ode]"') from error
     adaptive = how.adaptive
     refusal = UserError(
         f'solver {how.name!r} has no gradient="exact"; type gradient="direct", or walk under torch.no_grad()'
@@ -275,9 +269,9 @@ def _by_torchdiffeq(v: VectorField, x: Tensor, start: float, end: float, how: Wa
             result = odeint_adjoint(field, x, times.to(x.device), **options)[-1]
         else:
             result = odeint(field, x, times.to(x.device), **options)[-1]
-    except AssertionError as error:  # torchdiffeq's word for a step that became too small, and for what is not finite
-        said = str(error).splitlines()[0][:80] if str(error) else "it stopped"
-        raise RunError(f"solver {how.name!r}: {said}; raise rtol and atol, or type dtype=torch.float64") from error
+    except AssertionError as error:  # torchdiffeq asserts on step underflow and on values that are not finite
+        reason = str(error).splitlines()[0][:80] if str(error) else "it stopped"
+        raise RunError(f"solver {how.name!r}: {reason}; raise rtol and atol, or type dtype=torch.float64") from error
     if exact and result.requires_grad:
         raise refusal
     return result
@@ -286,11 +280,11 @@ def _by_torchdiffeq(v: VectorField, x: Tensor, start: float, end: float, how: Wa
 def _method(how: Walk) -> str:
     """The solver's name in torchdiffeq."""
     found = any_solver(how.solver)
-    return found.method if isinstance(found, Adaptive) else found.same_as
+    return found.method if isinstance(found, Adaptive) else found.torchdiffeq_name
 
 
 def _trained(v: VectorField, x: Tensor, start: float) -> list[Tensor]:
-    """What the continuous adjoint gives gradients of: a module's parameters, else the leaves of one evaluation."""
+    """Tensors whose gradients the continuous adjoint computes: a module's parameters, else the leaves of one call."""
     module = module_of(v)
     if module is not None:
         return [p for p in module.parameters() if p.requires_grad]

@@ -1,11 +1,11 @@
-"""What a classifier may read of a picture with the help of a flow, in two kinds that any report shows side by side.
+"""Features of images from a flow: the walked state, the network's activations, both, or pixels as a control.
 
 walked       pool(x(1 - depth)),  dx/dt = v(x, t) from x(1) = x           PRG, Xue et al. 2024, arXiv 2412.01787, sec. 3
 activations  mean over space of h_layer(x, 1 - depth), in one pass        Xiang et al. 2023, arXiv 2303.09769
-both         one beside the other
-pixels       pool(x), the control that asks no network
+both         both, concatenated
+pixels       pool(x), a control without a network
 
-pool averages to at most 16 x 16 and flattens, as the code of PRG does.
+pool is average pooling to at most 16 x 16 and flattening, as in the code of PRG.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bothways.numerics.solvers import solver_of
-from bothways.representation.activations import activations, found
+from bothways.representation.activations import activations, layer_module
 from bothways.representation.encode import Walk, image_time, walk
 from bothways.types import Path, UserError
 
@@ -27,12 +27,12 @@ POOLED = 16  # pixels of a side
 
 @dataclass(frozen=True)
 class Features:
-    """How a picture is read.
+    """Settings of feature extraction from a flow.
 
-    kind: one of ``KINDS``. depth, walk: of the walked picture. layers, activation_depth: of the activations; noised:
-    they are those of the picture on its path, with one noise for all pictures, so that what is read of one does not
-    depend on those beside it.
-    Raises UserError for a kind that is not known, activations of no layer, and a depth outside [0, 1].
+    kind: one of ``KINDS``. depth, walk: of the walked picture. layers, activation_depth: of the activations. noised:
+    activations of the noisy picture on its path; one noise for all pictures, so that features do not depend on the rest
+    of the batch.
+    Raises UserError for an unknown kind, activations without a layer, and a depth outside [0, 1].
     """
 
     kind: str = "walked"
@@ -46,7 +46,7 @@ class Features:
         if self.kind not in KINDS:
             raise UserError(f"kind {self.kind!r} is not known; type one of {', '.join(KINDS)}")
         if self.reads_activations and not self.layers:
-            raise UserError(f"kind {self.kind!r} reads a layer of the flow and none is given; type --layer NAME")
+            raise UserError(f"kind {self.kind!r} needs a layer of the flow; type --layer NAME")
         for name in ("depth", "activation_depth"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"{name}={getattr(self, name)}; type a number from 0 (the picture) to 1 (noise)")
@@ -61,20 +61,20 @@ class Features:
 
     @property
     def calls(self) -> int:
-        """How often the network is called for a picture; a pass for activations counts as one, though it ends early."""
+        """Network calls per picture; a pass for activations counts as one, although it stops early."""
         walked = solver_of(self.walk.solver).calls_of(self.walk.steps) if self.walks and self.depth > 0 else 0
         return walked + self.reads_activations
 
     def check(self, flow: nn.Module) -> None:
-        """Raise UserError, with the nearest names, for a layer that the flow does not have."""
+        """Raise UserError, with the nearest names, for a layer missing in the flow."""
         for layer in self.layers if self.reads_activations else ():
-            found(flow, layer)
+            layer_module(flow, layer)
 
 
 def features(flow: nn.Module, path: Path, x: Tensor, how: Features, noise: Tensor | None = None) -> Tensor:
-    """(B,D): what ``how`` reads of pictures x (B,C,H,W) in the flow's units; differentiable, as the walk says.
+    """Features (B,D) of pictures x (B,C,H,W) in the flow's units; differentiable by the walk's gradient method.
 
-    flow: called as (x, t). path: that it was trained on. noise: (1,C,H,W) for noised activations, None for clean ones.
+    flow: called as (x, t). path: of its training. noise: (1,C,H,W) for noised activations, None for clean ones.
     """
     parts = [pooled(x)] if how.kind == "pixels" else []
     if how.walks:
@@ -86,6 +86,6 @@ def features(flow: nn.Module, path: Path, x: Tensor, how: Features, noise: Tenso
 
 
 def pooled(x: Tensor) -> Tensor:
-    """(B,C,H,W) -> (B,D): averaged to at most 16 x 16, flattened."""
+    """Average pooling to at most 16 x 16, flattened, (B,C,H,W) -> (B,D)."""
     height, width = x.shape[-2:]
     return F.adaptive_avg_pool2d(x, (min(height, POOLED), min(width, POOLED))).flatten(1)

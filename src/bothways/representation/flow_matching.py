@@ -1,4 +1,4 @@
-"""Flow matching: a network learns the mean velocity of the paths that pass a place.
+"""The conditional flow-matching loss.
 
 L = E_t,x,z  1/2 ||v(x_t, t) - (a' x + s' z)||^2,   x_t = a(t) x + s(t) z
 
@@ -15,8 +15,7 @@ from bothways.types import Path, VectorField
 
 
 def flow_matching(velocity: VectorField, path: Path, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-    """(B,): the loss of each picture, float32 or better. x, noise: (B,C,H,W), already paired; t: (B,)."""
-    place, wanted = interpolate(path, x, noise, t)
-    found = velocity(place, t)
-    error = found.to(wanted.dtype) - wanted
+    """Flow-matching loss of each picture, (B,), float32 or better. x, noise: (B,C,H,W), already paired; t: (B,)."""
+    x_t, target = interpolate(path, x, noise, t)
+    error = velocity(x_t, t).to(target.dtype) - target
     return error.square().sum(1).flatten(1).mean(1) / 2

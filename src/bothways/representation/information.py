@@ -1,13 +1,13 @@
-"""How much a noisy picture on the flow's path still tells of the picture: the channel's mutual information.
+"""Mutual information between an image and its noisy version on the flow's path, by the I-MMSE relation.
 
 I(image; x_t) = 1/2 int_0^snr(t) mmse(r) dr,   x_t = a image + s z,   snr = a^2 / s^2,
 mmse = E ||image - E[image | x_t]||^2,   E[image | x_t] = (s' x_t - s v) / (a s' - a' s)
 
-Guo, Shamai & Verdu 2005, arXiv cs/0412108, theorem 1; the second line solves x_t and v for the picture. A denoiser's
-error is never less than the least, so the indicator is an upper bound that falls to I as the flow learns.
+Guo, Shamai & Verdu 2005, arXiv cs/0412108, theorem 1; the second line solves x_t and v for the image. The error of the
+flow's denoiser is at least the MMSE, so the indicator is an upper bound that falls to I as the flow learns.
 
-It is of the noisy picture, not of the walked one: a walk can be undone and loses nothing. PRG (Xue et al. 2024, arXiv
-2412.01787) speaks of mutual information while pretraining, but its code defines none: this is ours, not theirs.
+It concerns the noisy image, not the walked one: a walk is invertible and loses no information. PRG (Xue et al. 2024,
+arXiv 2412.01787) mentions mutual information during pretraining, but its code defines none: this definition is ours.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from bothways.types import Path, VectorField
 
 @dataclass(frozen=True)
 class Information:
-    """What the noisy picture at a depth tells of the picture: nats per dimension with the 95 % interval over pictures.
+    """Mutual information at a depth: nats per dimension with the 95 % interval over pictures.
 
     mmse: the mean square error of the denoiser there, per dimension. snr: a^2 / s^2.
     """
@@ -42,20 +42,20 @@ class Information:
     n: int
 
     def as_facts(self) -> dict[str, Any]:
-        """What a report shows: an entry of measures["flow"]["information"]."""
+        """An entry of measures["flow"]["information"]."""
         return asdict(self)
 
 
 def denoised(v: VectorField, path: Path, x: Tensor, t: Tensor) -> Tensor:
-    """E[image | x_t = x], like x (B,...), read off the velocity; t: (B,), such that a s' differs from a' s."""
+    """Denoised image E[image | x_t = x] from the velocity, like x (B,...); t: (B,), with a s' != a' s."""
     a, s, da, ds = (weight.view(-1, *[1] * (x.ndim - 1)).to(x.dtype) for weight in path(t))
     return (ds * x - s * v(x, t)) / (a * ds - da * s)
 
 
 def _moments(path: Path, points: int, least_depth: float) -> tuple[Tensor, Tensor]:
-    """t (K,) at even distances of log(1 + snr) from noise to ``least_depth``, and snr there; float64.
+    """Times t (K,) evenly spaced in log(1 + snr) from noise to ``least_depth``, and their snr; float64.
 
-    In that variable the integrand of a source of unit variance is constant, so that few points do.
+    In that variable the integrand of a unit-variance Gaussian source is constant, so that few points suffice.
     """
 
     def level(t: Tensor) -> Tensor:
@@ -63,13 +63,13 @@ def _moments(path: Path, points: int, least_depth: float) -> tuple[Tensor, Tenso
         return torch.log1p((a / s).square())
 
     ends = level(torch.tensor([0.0, 1 - least_depth], dtype=torch.float64))
-    wanted = torch.linspace(0, 1, points, dtype=torch.float64) * (ends[1] - ends[0]) + ends[0]
-    low, high = torch.zeros_like(wanted), torch.full_like(wanted, 1 - least_depth)
-    for _ in range(60):  # halvings: to the last bit of a double
+    targets = torch.linspace(0, 1, points, dtype=torch.float64) * (ends[1] - ends[0]) + ends[0]
+    low, high = torch.zeros_like(targets), torch.full_like(targets, 1 - least_depth)
+    for _ in range(60):  # bisection to the last bit of a double
         middle = (low + high) / 2
-        below = level(middle) < wanted
+        below = level(middle) < targets
         low, high = torch.where(below, middle, low), torch.where(below, high, middle)
-    return (low + high) / 2, wanted.expm1()
+    return (low + high) / 2, targets.expm1()
 
 
 @torch.no_grad()
@@ -83,9 +83,11 @@ def mutual_information_indicator(
     least_depth: float = 0.02,
     batch: int = 64,
 ) -> list[Information]:
-    """I(image; x_t) = 1/2 int_0^snr(t) E ||image - E[image | x_t]||^2 dr at ``points`` depths, from noise to the image.
+    """Upper bound on I(image; x_t) at ``points`` depths from noise to the image, by the I-MMSE integral.
 
-    x: (N,...) codes of pictures; noise is drawn from their seeds, anew at every depth. An upper bound (see the module).
+        I(image; x_t) = 1/2 int_0^snr(t) E ||image - E[image | x_t]||^2 dr
+
+    x: (N,...) codes of pictures; noise is drawn from their seeds, anew at every depth.
     """
     times, snr = _moments(path, points, least_depth)
 
@@ -98,7 +100,7 @@ def mutual_information_indicator(
     errors = torch.stack([torch.cat([error(part, draws, t) for part, draws in parts]) for t in times.tolist()])
     heights = errors * (1 + snr[:, None]) / 2  # per step of log(1 + snr)
     nats = torch.cumulative_trapezoid(heights, snr.log1p(), dim=0)
-    before = heights[:1] * snr[0].log1p()  # what noise itself still holds, where a(0) is not 0
+    before = heights[:1] * snr[0].log1p()  # the integral below snr(0), which is not 0 if a(0) is not
     nats = torch.cat([before, before + nats])
     return [
         Information(1 - t, r, e.mean().item(), *mean_interval(row), len(x))
@@ -107,9 +109,9 @@ def mutual_information_indicator(
 
 
 def at_depths(curve: Sequence[Information], path: Path, depths: Sequence[float]) -> list[Information]:
-    """What the indicator's curve says at these depths: linear in log(1 + snr), the variable it was integrated over.
+    """Interpolate the indicator's curve at given depths, linearly in log(1 + snr), the variable of integration.
 
-    curve: from noise to the image, as ``mutual_information_indicator`` gives it; beyond its ends their values.
+    curve: from ``mutual_information_indicator``; constant beyond its ends.
     """
     a, s, _, _ = path(1 - torch.tensor(depths, dtype=torch.float64))
     snr = (a / s).square().numpy()

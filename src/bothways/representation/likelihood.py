@@ -1,15 +1,15 @@
-"""How likely a flow holds a picture, by the instantaneous change of variables.
+"""Log-likelihood and bits per dimension of images under a flow, by the instantaneous change of variables.
 
-log p(x_1) = log N(x_0; 0, 1) - int_0^1 div v(x_t, t) dt,   dx/dt = v, walked from x_1 back to x_0
+log p(x_1) = log N(x_0; 0, 1) - int_0^1 div v(x_t, t) dt,   dx/dt = v, integrated from x_1 back to x_0
 bits/dim   = -(log p(x) + log |dx/dy|) / (D log 2) + log2 levels,   x = code(y),  y = (k + u) / levels,  u ~ U[0, 1)
 
 Chen et al. 2018, arXiv 1806.07366, theorem 1; Grathwohl et al. 2018, arXiv 1810.01367 (Hutchinson's estimate of the
 trace); Theis et al. 2015, arXiv 1511.01844, eq. 3: the mean over u of log p is a lower bound on log P(k), so the bits
-are an upper bound on those of the pictures as they were rounded.
+are an upper bound on those of the discrete pictures.
 
-Departure from Grathwohl et al.: on a fixed grid every call of the network has probes of its own, whose errors average
-out along the way; one probe kept for the whole way, which an adaptive solver needs, adds them up. The sum over a walk
-of few steps is optimistic: use 50 or more.
+Departure from Grathwohl et al.: on a fixed grid every call of the network has its own probes, whose errors average out
+along the path; one probe for the whole path, which an adaptive solver needs, accumulates them. The integral over few
+steps is optimistic: use 50 or more.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ from torch import Tensor
 from bothways import registry
 from bothways.numerics.draws import Draws
 from bothways.numerics.intervals import Estimate, mean_interval
-from bothways.numerics.solvers import Adaptive, Solver, any_solver, grid, solver_of, walked
+from bothways.numerics.solvers import Adaptive, Solver, any_solver, grid, solver_of, solver_states
 from bothways.representation.encode import image_time
 from bothways.types import Flow, ModelSpec, RunError, UserError, VectorField
 
-EXACT_AT_MOST = 256  # values of a picture: to here the whole trace is cheap
+EXACT_AT_MOST = 256  # values of a picture up to which the exact trace is used
 DIVERGENCES = ("auto", "exact", "hutchinson")
-ROWS_AT_ONCE = 512  # pictures times directions that go back through the network together
+ROWS_AT_ONCE = 512  # pictures times directions per backward pass
 
 
 @dataclass(frozen=True)
 class Integration:
-    """How log p is integrated.
+    """Settings of the integration of log p.
 
-    solver: a name of the registry, PATH.py:NAME, or a ``Solver``, in ``steps`` even steps; or an adaptive one to a
-    relative and absolute ``tolerance``, over the batch as a whole. divergence: "exact" (the trace, one pull-back a
-    value), "hutchinson" (the mean of p . J p over ``probes`` random signs p), or "auto": exact up to EXACT_AT_MOST
-    values, else hutchinson.
-    Raises UserError for what is not known.
+    solver: a name of the registry, PATH.py:NAME, or a ``Solver``, in ``steps`` even steps; or an adaptive one with
+    relative and absolute ``tolerance``, over the batch as a whole. divergence: "exact" (the trace, one
+    vector-Jacobian product per value), "hutchinson" (the mean of p . J p over ``probes`` random signs p), or "auto":
+    exact up to EXACT_AT_MOST values, else hutchinson.
+    Raises UserError for unknown or invalid values.
     """
 
     solver: str | Solver | Adaptive = "midpoint"
@@ -53,12 +53,12 @@ class Integration:
 
     @property
     def name(self) -> str:
-        """Of the solver."""
+        """Name of the solver."""
         return registry.name_of(self.solver)
 
     @property
     def adaptive(self) -> bool:
-        """Whether the solver chooses its own steps."""
+        """Whether the solver has adaptive steps."""
         return isinstance(any_solver(self.solver), Adaptive)
 
     def __post_init__(self) -> None:
@@ -72,13 +72,13 @@ class Integration:
             )
 
     def exact(self, values: int) -> bool:
-        """Whether the divergence of states of so many values is their whole trace."""
+        """Whether the divergence of states of so many values is the exact trace."""
         return self.divergence == "exact" or (self.divergence == "auto" and values <= EXACT_AT_MOST)
 
 
 @dataclass(frozen=True)
 class Density:
-    """log_p (B,) in nats, the noise (B,...) that each state came from, and the calls of the network for the batch."""
+    """Log-densities of a batch: log_p (B,) in nats, the noise (B,...) of each state, and the network calls."""
 
     log_p: Tensor
     noise: Tensor
@@ -87,9 +87,9 @@ class Density:
 
 @dataclass(frozen=True)
 class Likelihood:
-    """Of N pictures: bits (N,) per dimension, log_p (N,) of their codes in nats (the mean over draws of u), float64.
+    """Likelihood of N pictures: bits per dimension (N,), log_p (N,) of codes in nats (mean over u), float64.
 
-    dims: the values of a picture that the flow sees. calls: of the network for one picture and one draw.
+    dims: number of values of a picture in the flow's units. calls: of the network per picture and draw.
     """
 
     bits: Tensor
@@ -101,11 +101,11 @@ class Likelihood:
 
     @property
     def mean(self) -> Estimate:
-        """Bits per dimension with the 95 % interval over pictures."""
+        """Mean bits per dimension with the 95 % interval over pictures."""
         return mean_interval(self.bits)
 
     def as_facts(self) -> dict[str, Any]:
-        """What a report shows: measures["flow"]["likelihood"]."""
+        """The entry measures["flow"]["likelihood"]."""
         probes = f"{self.how.probes} probe{'s' if self.how.probes > 1 else ''}"
         kind = "exact" if self.how.exact(self.dims) else f"hutchinson, {probes}"
         mean = {"bits_per_dim": self.mean.value, "low": self.mean.low, "high": self.mean.high}
@@ -117,11 +117,11 @@ class Likelihood:
 def log_density(
     v: VectorField, x: Tensor, seeds: Sequence[int], how: Integration = Integration(), *, purpose: str = "probe"
 ) -> Density:
-    """log p of states x (B,...) in the field's own units, at ``image_time``; no gradient is kept.
+    """Log-density of states x (B,...) in the field's units at ``image_time``, without gradient.
 
-    seeds: one a state: its probes are a function of its seed, the number of the call and ``purpose``. The log-density
-    is one more value of each state, so that both go through the same stages of the solver.
-    Raises UserError where torchdiffeq is asked for and missing, RunError where an adaptive solver cannot go on.
+    seeds: one per state; its probes are a function of the seed, the index of the call and ``purpose``. The log-density
+    is integrated as one more value of each state, through the same stages of the solver.
+    Raises UserError if torchdiffeq is needed and missing, RunError if an adaptive solver fails.
     """
     field = _Augmented(v, x.shape[1:], _directions(x, Draws(seeds), how, purpose))
     state = torch.cat([x.detach().flatten(1), x.new_zeros(len(x), 1)], 1)
@@ -134,7 +134,7 @@ def log_density(
 
 @dataclass
 class _Augmented:
-    """(x, c) flat (B, D+1) -> (v, div v); walked from the image to noise, c becomes -int_0^1 div v dt."""
+    """Augmented ODE (x, c), flat (B, D+1) -> (v, div v); from the image to noise, c becomes -int_0^1 div v dt."""
 
     v: VectorField
     shape: torch.Size
@@ -153,15 +153,15 @@ class _Augmented:
 
 
 def with_divergence(v: VectorField, x: Tensor, t: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
-    """v(x, t) and sum_k d_k . J d_k, (B,): the trace for the D unit vectors, its estimate for signs / sqrt(K).
+    """Velocity v(x, t) and sum_k d_k . J d_k, (B,): the trace for D unit vectors, Hutchinson's for signs / sqrt(K).
 
-    x: (B,...), t: (B,), directions: (K,B,...). A pull-back J^T d serves, since d . J d = d . J^T d.
+    x: (B,...), t: (B,), directions: (K,B,...). By vector-Jacobian products, since d . J d = d . J^T d.
     """
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         velocity = v(x, t)
     trace = x.new_zeros(len(x))
-    if velocity.requires_grad:  # else it is the same everywhere
+    if velocity.requires_grad:  # else v does not depend on x and the trace is 0
         for some in directions.split(max(1, ROWS_AT_ONCE // len(x))):
             (pulled,) = torch.autograd.grad(
                 velocity, x, some.to(velocity.dtype), retain_graph=True, is_grads_batched=True, materialize_grads=True
@@ -171,7 +171,7 @@ def with_divergence(v: VectorField, x: Tensor, t: Tensor, directions: Tensor) ->
 
 
 def _directions(x: Tensor, draws: Draws, how: Integration, purpose: str) -> Callable[[int], Tensor]:
-    """The number of a call -> the directions (K,B,...) of its divergence."""
+    """Function from the index of a network call to the directions (K,B,...) of its divergence."""
     values, shape = x[0].numel(), x.shape[1:]
     if how.exact(values):
         basis = torch.eye(values, dtype=x.dtype, device=x.device).view(values, 1, *shape).expand(-1, len(x), *shape)
@@ -183,13 +183,13 @@ def _directions(x: Tensor, draws: Draws, how: Integration, purpose: str) -> Call
 
     if not how.adaptive:
         return signs
-    kept = signs(0)  # an adaptive step compares stages: the field must not change between them
+    kept = signs(0)  # an adaptive step compares stages, so the field must be the same for all of them
     return lambda call: kept
 
 
 def _on_grid(field: _Augmented, state: Tensor, how: Integration) -> Tensor:
     solver, times = solver_of(how.solver), grid(image_time(field), 0.0, how.steps)
-    *_, last = walked(field, solver.start(field, state, times[0]), times, solver)
+    *_, last = solver_states(field, solver.start(field, state, times[0]), times, solver)
     return last[0]
 
 
@@ -204,9 +204,9 @@ def _adaptive(field: _Augmented, state: Tensor, how: Integration) -> Tensor:
     tolerance = {"rtol": how.tolerance, "atol": how.tolerance}
     try:
         return odeint(lambda t, z: field(z, t.expand(len(z))), state, times, method=solver.method, **tolerance)[-1]
-    except AssertionError as error:  # torchdiffeq's word for a step that became too small, and for what is not finite
-        said = str(error).splitlines()[0][:80] if str(error) else "it stopped"
-        raise RunError(f"solver {how.name!r}: {said}; raise the tolerance ({how.tolerance:g})") from error
+    except AssertionError as error:  # torchdiffeq asserts on step underflow and on values that are not finite
+        reason = str(error).splitlines()[0][:80] if str(error) else "it stopped"
+        raise RunError(f"solver {how.name!r}: {reason}; raise the tolerance ({how.tolerance:g})") from error
 
 
 def bits_per_dim(
@@ -218,18 +218,18 @@ def bits_per_dim(
     draws: int = 1,
     batch: int = 64,
 ) -> Likelihood:
-    """Bits per dimension of pictures (N,3,H,W) in [0,1], ``batch`` of them at a time; an upper bound (see the module).
+    """Bits per dimension of pictures (N,3,H,W) in [0,1], in batches of ``batch``; an upper bound (see the module).
 
-    seeds: one a picture, 0..N-1 if absent; a picture's u and probes are a function of its seed alone. draws: of u, over
-    which log p is averaged; more of them make the number steadier, not lower. D counts the values that the flow sees:
-    a grey one's single channel is dequantised as such. Of the variance-preserving path, see ``image_time``.
-    Raises UserError for other shapes, or for as many seeds as there are not pictures.
+    seeds: one per picture, 0..N-1 if absent; a picture's u and probes are a function of its seed alone. draws: of u,
+    over which log p is averaged; more of them reduce the variance, not the mean. D counts the flow's channels: a grey
+    flow's single channel is dequantised as one value. For the variance-preserving path, see ``image_time``.
+    Raises UserError for other shapes, or a number of seeds that differs from that of the pictures.
     """
     seeds = list(range(len(images)) if seeds is None else seeds)
     if images.ndim != 4 or images.shape[1] != 3 or not len(images) == len(seeds) > 0 or draws < 1:
         raise UserError(
             f"bits_per_dim: images {tuple(images.shape)}, {len(seeds)} seeds, draws={draws}; "
-            "give (N, 3, H, W) with N at least 1, a seed a picture, and 1 draw or more"
+            "give (N, 3, H, W) with N at least 1, one seed per picture, and 1 draw or more"
         )
     log_p, calls, dims = [], 0, 0
     for first in range(0, len(images), batch):
@@ -248,9 +248,9 @@ def bits_per_dim(
 
 
 def dequantised(images: Tensor, seeds: Sequence[int], spec: ModelSpec, draw: int = 0) -> Tensor:
-    """y = (k + u) / levels, (B,3,H,W): k the whole number that a value was rounded to, u a function of the seed.
+    """Uniform dequantisation y = (k + u) / levels, (B,3,H,W): k the integer level of a value, u from the seed.
 
-    Of a grey flow, the three channels share one k and one u: those of their mean.
+    For a grey flow the three channels share one k and one u: those of their mean.
     """
     values = images.mean(1, keepdim=True) if spec.channel_order == "grey" else images
     u = Draws(seeds).uniform(values.shape[1:], t=draw, purpose="dequantise").to(values)
@@ -259,7 +259,7 @@ def dequantised(images: Tensor, seeds: Sequence[int], spec: ModelSpec, draw: int
 
 
 def log_scale(spec: ModelSpec, pixels: int) -> float:
-    """log |dx/dy| of code: each channel is divided by its std; a grey value is the mean of three such."""
+    """log |dx/dy| of ``code``: each channel is divided by its std; a grey value is the mean over three channels."""
     if spec.channel_order == "grey":
         return pixels * math.log(sum(1 / std for std in spec.std) / 3)
     return -pixels * sum(math.log(std) for std in spec.std)

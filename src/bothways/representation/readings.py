@@ -1,12 +1,12 @@
-"""What several readings make of the same pictures, a column each: every kind at every depth, and of every layer.
+"""Feature columns of the same images for several kinds, depths and layers, sharing walks and forward passes.
 
     walked at d        pool(x(1 - d)),  dx/dt = v(x, t) from x(1) = x
     activations at d   mean over space of h_layer(x, 1 - d), all layers of a depth in one pass
-    pixels             pool(x), the control that asks no network
+    pixels             pool(x), a control without a network
 
-Each is that of ``representation.features``. Depths share one walk to the deepest where its grid holds them all:
-N = the least number of steps, at least those asked for, with N d / d_max whole for every d. Where that takes more
-steps than a walk for each depth, each depth has its own.
+Definitions as in ``representation.features``. All depths share one walk to the deepest if its time grid contains them:
+N = the least number of steps, at least the requested one, with N d / d_max an integer for every d. If that takes more
+steps than one walk per depth, each depth has its own.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from bothways.representation.features import Features, pooled
 from bothways.types import Path, UserError
 
 KINDS = ("walked", "activations", "pixels")
-WHOLE = 1e-9  # how far N d / d_max may be from a whole number, by rounding
+WHOLE = 1e-9  # rounding tolerance of N d / d_max against an integer
 
 
 @dataclass(frozen=True)
 class Column:
-    """One reading. depth: None for pixels; layer: of activations; steps: from the picture to the depth, if walked."""
+    """One feature column. depth: None for pixels; layer: of activations; steps: from the picture to the depth."""
 
     kind: str
     depth: float | None = None
@@ -39,14 +39,14 @@ class Column:
 
     @property
     def name(self) -> str:
-        """Of its column: walked_0.5, activations_0.1_network.middle, pixels."""
+        """Name of the column: walked_0.5, activations_0.1_network.middle, pixels."""
         depth = "" if self.depth is None else f"_{self.depth:.12g}"
         return self.kind + depth + (f"_{self.layer}" if self.layer else "")
 
 
 @dataclass(frozen=True)
 class Route:
-    """One walk to the depth of the last stop. stops: (depth, after how many of its steps it is reached)."""
+    """One walk that records the state at several depths. stops: (depth, number of steps to it), in order."""
 
     how: Walk
     stops: tuple[tuple[float, int], ...]
@@ -54,7 +54,7 @@ class Route:
 
 @dataclass(frozen=True)
 class Readings:
-    """The columns, and how they are come by. start: where walks begin; depths, layers: of the activations."""
+    """The columns and how they are computed. start: time at which walks begin; depths, layers: of the activations."""
 
     columns: tuple[Column, ...]
     start: float
@@ -65,9 +65,9 @@ class Readings:
 
     @property
     def calls(self) -> int:
-        """Of the network for each picture; not known for a solver that chooses its steps, whose walk counts as 1.
+        """Network calls per picture; the walk of an adaptive solver counts as 1.
 
-        A pass that ends at a layer counts as one.
+        A pass that stops at a layer counts as one.
         """
         of_walks = 0
         for route in self.routes:
@@ -86,10 +86,10 @@ def plan(
     noised: bool = False,
     control: bool = False,
 ) -> Readings:
-    """How these kinds are read at these depths.
+    """Plan the computation of feature columns of several kinds at several depths.
 
-    start: ``image_time`` of the flow. walk: its steps are those to the deepest depth, at least. control: read the
-    pixels too. Raises UserError as ``Features`` does, and for no depth or no kind.
+    start: ``image_time`` of the flow. walk: its steps are the least number to the deepest depth. control: add pixels.
+    Raises UserError as ``Features`` does, and without a depth or a kind.
     """
     kinds = tuple(dict.fromkeys(kinds))
     for kind in kinds:
@@ -106,17 +106,19 @@ def plan(
     routes = routes_to(depths, start, walk) if "walked" in kinds else ()
     steps = {depth: count for route in routes for depth, count in route.stops}
     columns = [Column("walked", depth, steps=steps[depth]) for depth in steps]
-    if asked := "activations" in kinds:
+    if activated := "activations" in kinds:
         columns += [Column("activations", depth, layer) for depth in depths for layer in layers]
     if control or "pixels" in kinds:
         columns.append(Column("pixels"))
-    return Readings(tuple(columns), start, routes, depths if asked else (), tuple(layers) if asked else (), noised)
+    if not activated:
+        return Readings(tuple(columns), start, routes, noised=noised)
+    return Readings(tuple(columns), start, routes, depths, tuple(layers), noised)
 
 
 def routes_to(depths: Sequence[float], start: float, how: Walk) -> tuple[Route, ...]:
-    """One walk that stops at all of these depths, in rising order, or one for each. See the head of this file."""
+    """One walk through all depths, in rising order, or one walk per depth (see the module docstring)."""
     ways = [max(0.0, start - (1.0 - depth)) for depth in depths]
-    if how.adaptive:  # asked once at each end, so that it chooses the steps between
+    if how.adaptive:  # one interval per depth, within which the solver chooses its steps
         return tuple(Route(replace(how, steps=1), ((depth, 1),)) for depth in depths)
     for steps in range(how.steps, how.steps * len(depths) + 1):
         counts = [steps * way / (ways[-1] or 1.0) for way in ways]
@@ -128,10 +130,10 @@ def routes_to(depths: Sequence[float], start: float, how: Walk) -> tuple[Route, 
 
 @torch.no_grad()
 def read(flow: nn.Module, path: Path, x: Tensor, readings: Readings, noise: Tensor | None = None) -> dict[str, Tensor]:
-    """{the name of each column: (B,D)} of pictures x (B,C,H,W) in the flow's units, in the precision of x.
+    """Compute the planned columns, {name: (B,D)}, of pictures x (B,C,H,W) in the flow's units, in the dtype of x.
 
-    flow: called as (x, t). path: that it was trained on. noise: (1,C,H,W) for noised activations, None for clean ones.
-    Raises UserError for a layer that is not there or that no picture passes.
+    flow: called as (x, t). path: of its training. noise: (1,C,H,W) for noised activations, None for clean ones.
+    Raises UserError for a layer that does not exist or returns no tensor.
     """
     found: dict[str, Tensor] = {}
     walked = [column for column in readings.columns if column.kind == "walked"]
@@ -148,7 +150,7 @@ def read(flow: nn.Module, path: Path, x: Tensor, readings: Readings, noise: Tens
 
 
 def _stops(flow: nn.Module, x: Tensor, start: float, route: Route) -> list[tuple[float, Tensor]]:
-    """(depth, pooled state) at each stop of a walk; the states between are let go."""
+    """(depth, pooled state) at each stop of a walk; states in between are not kept."""
     end = min(start, 1.0 - route.stops[-1][0])
     found = []
     for count, (_, state) in enumerate(trajectory(flow, x, start, end, route.how)):

@@ -1,9 +1,9 @@
-"""The run folder: what a run asked, what it drew, how that was measured, and where to go on."""
+"""Run folders: settings, pictures, measures and checkpoints of a run on disk."""
 
 from bothways.runs.files import from_png, to_png
 from bothways.runs.folder import RunFolder
 
-ALONG = "along.jsonl"  # what was measured of a flow along its training
-PHOTOS = "photos"  # the folder of what a run was given to look at
+ALONG = "along.jsonl"  # measures of a flow at the checkpoints of its training
+PHOTOS = "photos"  # the folder of the input pictures of a run
 
 __all__ = ["ALONG", "PHOTOS", "RunFolder", "from_png", "to_png"]

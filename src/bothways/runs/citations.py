@@ -1,4 +1,4 @@
-"""BibTeX of the papers behind the parts that a run used."""
+"""BibTeX entries of the papers behind the methods of a run."""
 
 from __future__ import annotations
 
@@ -163,24 +163,24 @@ PAPERS = {
 
 
 def cited(*references: str) -> list[str]:
-    """The BibTeX entries of these references, each once: keys of ``PAPERS``, or entries themselves; "" is none."""
+    """BibTeX entries of references, without duplicates. references: keys of ``PAPERS`` or entries; "" is ignored."""
     return list(dict.fromkeys(r if r.lstrip().startswith("@") else PAPERS[r] for r in references if r))
 
 
 def reference_of(kind: str, given: Any) -> str:
-    """The reference of what was chosen from the registry; "" where nothing was."""
+    """The reference of a choice from the registry; "" if it has none."""
     return "" if given is None else registry.find(kind, given).reference
 
 
 def flow_citations(*used: str, path: Any = None, coupling: Any = None) -> list[str]:
-    """The papers behind a run of a flow: flow matching and PRG, those of the path and coupling, and others by key.
+    """The papers behind a run of a flow: flow matching, PRG, path, coupling, and others by key.
 
-    A path that no name of the registry stands for, such as the table of levels of a diffusion model, has none.
+    A path outside the registry, such as the noise schedule of a diffusion model, has no reference.
     """
     named = path if not isinstance(path, str) or path in registry.names("path") or registry.is_address(path) else None
     return cited("flow", "prg", reference_of("path", named), reference_of("coupling", coupling), *used)
 
 
 def registry_citations(chosen: Iterable[tuple[str, Any]]) -> list[str]:
-    """The papers behind choices from the registry: (kind, name, address or object) each."""
+    """The papers behind choices from the registry. chosen: (kind, name, address or object) pairs."""
     return cited(*(reference_of(kind, given) for kind, given in chosen))

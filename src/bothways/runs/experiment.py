@@ -1,9 +1,9 @@
-"""One run from its beginning to its end: begun or resumed, stopped, failed, or complete. Nothing else writes a status.
+"""The life cycle of a run: running, stopped, failed or complete. Only this module writes the status.
 
     begin -> making (the steps) -> measuring (what follows them) -> complete
 
-Each phase is a context. However it is left, the run folder says how: "stopped" for an interrupt or a generator that
-was closed, "failed" with the message of an exception, and "running" between the phases.
+Each phase is a context manager that records its end in the run folder: "stopped" for an interrupt or a closed
+generator, "failed" with the message of an exception, and "running" between the phases.
 """
 
 from __future__ import annotations
@@ -18,23 +18,24 @@ from typing import Any, final
 from bothways.runs.folder import RunFolder
 from bothways.runs.provenance import peak_memory, versions
 
-STOPPED = "stopped before the end; type --resume to go on"
+STOPPED = "stopped before the end; type --resume to continue"
 
 
 @final
 @dataclass
 class Experiment:
-    """A run and its clock. folder: None where nothing is written. silent: of a process that leaves writing to another.
+    """A run and its clock.
 
-    facts: what the status holds besides, such as {"of": pictures}; they may change while the run goes on.
+    folder: None if nothing is written. silent: the process leaves writing to another one. facts: further entries of the
+    status, such as {"of": pictures}, which may change during the run.
     """
 
     folder: RunFolder | None = None
     device: str = "cpu"
     silent: bool = False
     facts: dict[str, Any] = field(default_factory=dict)
-    before: float = 0.0  # seconds of the phases that have ended, in earlier processes too
-    began: float | None = None  # when the phase that is under way began
+    before: float = 0.0  # seconds of finished phases, including those of earlier processes
+    began: float | None = None  # start of the current phase
 
     @classmethod
     def begin(
@@ -48,9 +49,9 @@ class Experiment:
         device: str = "cpu",
         **facts: Any,
     ) -> Experiment:
-        """The run of a task in the folder ``out``, or in none. tables: what its recipe.toml holds.
+        """Begin or resume a run in the folder ``out``; None writes nothing.
 
-        Raises UserError as ``RunFolder.create`` does.
+        tables: the content of recipe.toml. Raises UserError as ``RunFolder.create`` does.
         """
         if out is None:
             return cls(None, device, facts=facts)
@@ -60,24 +61,24 @@ class Experiment:
 
     @property
     def seconds(self) -> float:
-        """Of all phases so far, of an earlier process that was resumed too."""
+        """Seconds of all phases so far, including those of a resumed process."""
         return self.before + (0.0 if self.began is None else time.monotonic() - self.began)
 
     @property
     def cost(self) -> dict[str, float]:
-        """{"seconds", "peak_mb"}."""
+        """The cost of the run: {"seconds", "peak_mb"}."""
         return {"seconds": self.seconds, "peak_mb": peak_memory(self.device)}
 
     @contextmanager
     def making(self) -> Iterator[None]:
-        """Inside, the steps of the run."""
+        """The context of the steps of the run."""
         with self._phase("{error}", STOPPED):
             yield
 
     @contextmanager
     def measuring(self, done: str = "made") -> Iterator[None]:
-        """Inside, what follows the steps: verdicts and measures. done: what the steps have done, for the message."""
-        with self._phase(f"{done} but not measured ({{error}}); type --resume to go on", None):
+        """The context of the measures after the steps. done: the participle for the steps in error messages."""
+        with self._phase(f"{done} but not measured ({{error}}); type --resume to continue", None):
             yield
 
     @contextmanager
@@ -97,7 +98,7 @@ class Experiment:
             self._write(state, message)
 
     def complete(self, measures: Mapping[str, Any] | None = None) -> None:
-        """Write what was measured, where it is given, and that the run is complete."""
+        """Write the measures, if given, and set the status to complete."""
         if self.folder is not None and not self.silent and measures is not None:
             self.folder.write_measures(measures)
         self._write("complete", "")

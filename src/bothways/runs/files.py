@@ -1,8 +1,8 @@
-"""Files that a kill cannot tear: whole files are replaced, lines are appended, a torn last line is dropped.
+"""Crash-safe files: whole files are replaced atomically, lines are appended, an incomplete last line is dropped.
 
     write -> fsync -> rename        (POSIX: a rename within one folder is atomic)
 
-A reader therefore sees the old file or the new one, never a half.
+A reader therefore sees the old file or the new one, never a part.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from torch import Tensor
 from bothways.runs.inventory import note
 from bothways.types import RunError, UserError
 
-PARTIAL = ".partial"  # the suffix of a temporary sibling; what a kill leaves of it counts as nothing
+PARTIAL = ".partial"  # suffix of the temporary file; leftovers of a killed process are ignored
 
 
 def reason(error: OSError) -> str:
-    """The system's own words for what went wrong, in lower case."""
+    """The message of the operating system, starting in lower case."""
     return (error.strerror or str(error)).lower()
 
 
 def _sync_folder(folder: Path) -> None:
-    # Not every file system lets a folder be opened or synced; there the rename is as safe as it gets.
+    # Not every file system supports opening or syncing a folder; there the rename alone has to do.
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -46,14 +46,14 @@ def _kept(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise RunError(f"{path}: {reason(error)}; what was saved before is kept, so mend that and resume") from error
+        raise RunError(f"{path}: {reason(error)}; earlier work is saved, so fix this and type --resume") from error
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file to write, which takes the place of ``path`` when it is whole; what fails before leaves ``path`` as it was.
+    """Open a temporary file that replaces ``path`` on success; a failure leaves ``path`` unchanged.
 
-    Raises RunError where the disk refuses.
+    Raises RunError if it cannot be written.
     """
     partial = path.with_name(f".{path.name}{PARTIAL}")
     with _kept(path):
@@ -73,7 +73,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write ``content`` to ``path`` whole or not at all. Raises RunError where the disk refuses."""
+    """Write ``content`` to ``path`` atomically. Raises RunError if it cannot be written."""
     with replacing(path) as file:
         file.write(content)
 
@@ -92,7 +92,7 @@ def check_output(path: Path, mark: bytes) -> None:
 
 
 def plain(value: Any) -> Any:
-    """The JSON form of ``value``: arrays become lists, NaN and infinities None, anything unknown its str."""
+    """Convert ``value`` to plain JSON values: arrays to lists, NaN and infinities to None, other objects to str."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if hasattr(value, "tolist"):  # tensors, NumPy arrays and their scalars
@@ -105,7 +105,7 @@ def plain(value: Any) -> Any:
 
 
 def dotted(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"settings.lr": 0.1, ...}: every value under its dotted name."""
+    """Flatten nested tables to dotted names: {"settings.lr": 0.1, ...}."""
     flat: dict[str, Any] = {}
     for key, value in table.items():
         flat |= dotted(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
@@ -113,17 +113,17 @@ def dotted(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def json_line(value: Any) -> bytes:
-    """One line of JSON, its newline included."""
+    """A line of JSON with its newline."""
     return json.dumps(plain(value), ensure_ascii=False, allow_nan=False).encode() + b"\n"
 
 
 def write_json(path: Path, value: Any) -> None:
-    """``value`` as an indented JSON file, replaced whole."""
+    """Write ``value`` as indented JSON, atomically."""
     replace_file(path, json.dumps(plain(value), ensure_ascii=False, allow_nan=False, indent=1).encode() + b"\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The dictionary in ``path``, empty where there is no file. Raises UserError where it is not JSON."""
+    """Read a JSON dictionary; {} if there is no file. Raises UserError if it is not a JSON dictionary."""
     try:
         value = json.loads(path.read_bytes())
     except FileNotFoundError:
@@ -138,7 +138,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def append_lines(path: Path, values: Iterable[Any]) -> None:
-    """Append one JSON line per value, in one write; a write that fails half way is taken back."""
+    """Append a JSON line per value in one write; a failed write is truncated away."""
     content = b"".join(json_line(value) for value in values)
     if not content:
         return
@@ -156,19 +156,19 @@ def append_lines(path: Path, values: Iterable[Any]) -> None:
 
 
 def _whole_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """The parsed lines, and how many bytes they take; a last line that is torn is left out of both."""
+    """The parsed lines and their length in bytes, both without an incomplete last line."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
         return [], 0
-    lines = content.split(b"\n")[:-1]  # what follows the last newline is torn
+    lines = content.split(b"\n")[:-1]  # bytes after the last newline are an incomplete line
     values: list[dict[str, Any]] = []
     size = 0
     for number, line in enumerate(lines, start=1):
         try:
             values.append(json.loads(line))
         except ValueError as error:
-            if number == len(lines):  # its length was written, its bytes were not: power loss
+            if number == len(lines):  # after a power loss the length may be written without the bytes
                 break
             raise UserError(f"{path}: line {number} is not JSON; remove that line") from error
         size += len(line) + 1
@@ -176,12 +176,12 @@ def _whole_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The values of a file of JSON lines, without a torn last one; none where there is no file."""
+    """Read a file of JSON lines, without an incomplete last line; [] if there is no file."""
     return _whole_lines(path)[0]
 
 
 def cut_torn_line(path: Path) -> None:
-    """Cut what a kill left of a last line, so that the next one can be appended."""
+    """Remove an incomplete last line, so that lines can be appended."""
     _, size = _whole_lines(path)
     if path.exists() and path.stat().st_size != size:
         with _kept(path):
@@ -189,9 +189,9 @@ def cut_torn_line(path: Path) -> None:
 
 
 def to_png(image: Tensor) -> bytes:
-    """8-bit PNG of ``image`` (3,H,W) in [0,1]: round(255 x), what lies outside is clamped, NaN is black.
+    """Encode ``image`` (3,H,W) in [0,1] as 8-bit PNG: round(255 x), clamped, NaN as black.
 
-    (4,H,W) has a fourth plane, how opaque each pixel is.
+    (4,H,W) has an alpha channel.
     """
     if image.ndim != 3 or image.shape[0] not in (3, 4):
         raise UserError(f"to_png: an image is (3, H, W), this one is {tuple(image.shape)}")
@@ -203,7 +203,7 @@ def to_png(image: Tensor) -> bytes:
 
 
 def from_png(content: bytes, mode: str = "RGB") -> Tensor:
-    """(3,H,W) float32 in [0,1] of a PNG, (4,H,W) for mode "RGBA". Raises UserError where the bytes are no picture."""
+    """Decode a PNG: (3,H,W) float32 in [0,1], (4,H,W) for mode "RGBA". Raises UserError if the bytes are no picture."""
     try:
         with Image.open(io.BytesIO(content)) as picture:
             pixels = picture.convert(mode)

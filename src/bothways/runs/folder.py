@@ -1,10 +1,10 @@
-"""The run folder: every setting, frame, picture and number of one run, and the place to go on after a kill.
+"""The run folder: settings, frames, pictures, measures and checkpoint of one run.
 
     recipe.toml     every setting           frames.jsonl    one line per step       images/   8-bit PNG
-    status.json     how far the run is      pictures.jsonl  one line per picture    state/    the unfinished batch
-    measures.json   what the judges said
+    status.json     state and progress       pictures.jsonl  one line per picture    state/    the unfinished batch
+    measures.json   results, such as judge metrics
 
-A kill at any moment loses at most the steps since the last ``save_state``.
+A process killed at any moment loses at most the steps since the last ``save_state``.
 """
 
 from __future__ import annotations
@@ -51,13 +51,13 @@ def _slug(name: str) -> str:
 
 
 def _is_empty(path: Path) -> bool:
-    """Whether there is nothing but what a run leaves that was killed before it began."""
+    """Whether the folder holds nothing, or only what a run leaves that was killed before it began."""
     before = (inventory.FILES, inventory.LOCK)
     return not path.exists() or all(e.name.endswith(PARTIAL) or e.name in before for e in path.iterdir())
 
 
 class RunFolder:
-    """One run on disk. Made by :meth:`create` or :meth:`open`; ``path`` is the folder."""
+    """A run on disk, from :meth:`create` or :meth:`open`. path: the folder."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -67,14 +67,14 @@ class RunFolder:
     def create(
         cls, path: str | Path, settings: Mapping[str, Any], *, overwrite: bool = False, resume: bool = False
     ) -> RunFolder:
-        """A folder for a new run, or with ``resume`` the one of a run that was cut short.
+        """Create the folder of a new run, or with ``resume`` open that of an unfinished one.
 
-        settings: the tables of recipe.toml ("settings", "model", "versions"); None values are left out.
-        overwrite: remove the run that is there: the files that it wrote itself, and no link.
-        resume: go on with the run that is there; its saved settings must equal these. Begins where none is.
-        It is locked against other processes until ``release``.
-        Raises UserError where the path is taken, is no run folder, cannot be written, is written by another process, or
-        settings differ.
+        settings: the tables of recipe.toml ("settings", "model", "versions"); None values are omitted.
+        overwrite: remove an existing run: the files that it wrote itself, and nothing through a link.
+        resume: continue an existing run, whose settings must equal these; begin one if there is none.
+        The folder is locked against other processes until ``release``.
+        Raises UserError if the path is taken, is not a run folder, cannot be written, is written by another process, or
+        the settings differ.
         """
         folder = cls(Path(path))
         text = as_toml(settings)
@@ -98,18 +98,18 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: str | Path) -> RunFolder:
-        """The run folder at ``path``, to read. Raises UserError that says what is missing."""
+        """Open a run folder for reading. Raises UserError if it is missing or not a run folder."""
         folder = cls(Path(path))
         if not folder.path.is_dir():
             raise UserError(f"{path}: no such folder; type the folder that a run wrote")
         if not (folder.path / "recipe.toml").is_file():
             raise UserError(f"{path}: not a run folder, recipe.toml is missing; type the folder that a run wrote")
-        read_tables(folder.path)  # refuses a run of another layout
+        read_tables(folder.path)  # raises UserError for a run of another layout
         return folder
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        """The lock is taken, and kept but where it ends by an error."""
+        """Lock the folder; the lock stays unless an error ends the context."""
         self._lock = inventory.lock(self.path)
         try:
             yield
@@ -118,18 +118,18 @@ class RunFolder:
             raise
 
     def release(self) -> None:
-        """Let other processes write the folder: the run has ended."""
+        """Unlock the folder for other processes."""
         if self._lock is not None:
             self._lock.release()
 
     def _begins(self, *, overwrite: bool, resume: bool) -> bool:
-        """Whether a new run begins here (else one goes on); refuses a place that is not ours to take."""
+        """Whether to begin a new run instead of resuming one. Raises UserError if the place must not be used."""
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"{self.path}: a file is in the way; type another folder")
         if _is_empty(self.path):
             return True
         if not (overwrite or resume):
-            raise UserError(f"{self.path}: is not empty; type --resume to go on, --overwrite to begin again")
+            raise UserError(f"{self.path}: is not empty; type --resume to continue, --overwrite to start again")
         for name in (RECIPE, *([inventory.FILES] if overwrite else [])):
             if not (self.path / name).is_file():
                 raise UserError(f"{self.path}: is not empty and not a run folder (no {name}); type another folder")
@@ -150,31 +150,31 @@ class RunFolder:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The tables of recipe.toml. Raises UserError where it cannot be read, or is of another layout."""
+        """The tables of recipe.toml. Raises UserError if it cannot be read or has another layout."""
         return read_tables(self.path)
 
     @property
     def frames(self) -> list[dict[str, Any]]:
-        """{"batch", "step", "t", "stats"} of every step so far."""
+        """The frames so far: {"batch", "step", "t", "stats"} of every step."""
         return read_lines(self.path / "frames.jsonl")
 
     @property
     def pictures(self) -> list[dict[str, Any]]:
-        """The record of every finished picture."""
+        """The records of the finished pictures."""
         return read_lines(self.path / "pictures.jsonl")
 
     @property
     def measures(self) -> dict[str, Any]:
-        """What :meth:`write_measures` was given; empty before."""
+        """The measures written by :meth:`write_measures`; {} before."""
         return read_json(self.path / "measures.json")
 
     @property
     def status(self) -> dict[str, Any]:
-        """{"state", "message", "seconds", "peak_mb", "pictures", "of", "started", ...}."""
+        """The status: {"state", "message", "seconds", "peak_mb", "pictures", "of", "started", ...}."""
         return {**NEW_STATUS, **read_json(self.path / "status.json")}
 
     def append_frame(self, frame: Frame, batch: int | None = None) -> None:
-        """Add one step to frames.jsonl; the image of the frame is not kept."""
+        """Append a frame to frames.jsonl, without its image."""
         line = {
             "batch": frame.batch if batch is None else batch,
             "step": frame.step,
@@ -184,14 +184,14 @@ class RunFolder:
         append_lines(self.path / "frames.jsonl", [line])
 
     def drop_frames_after(self, batch: int, step: float = math.inf) -> None:
-        """Cut the frames later than ``step`` of ``batch``: those that a resumed run will make again."""
+        """Remove the frames after ``step`` of ``batch``, which a resumed run will make again."""
         frames = self.frames
         kept = [frame for frame in frames if (frame["batch"], frame["step"]) <= (batch, step)]
         if len(kept) < len(frames):
             replace_file(self.path / "frames.jsonl", b"".join(json_line(frame) for frame in kept))
 
     def image_path(self, record: Mapping[str, Any]) -> Path:
-        """Where the picture of a record lies. Raises UserError for a name that leads out of the folder."""
+        """The path of the picture of a record. Raises UserError for a path outside the folder."""
         return self._inside(str(record.get("file", "")))
 
     def _inside(self, file: str) -> Path:
@@ -201,18 +201,18 @@ class RunFolder:
         return path
 
     def read_picture(self, record: Mapping[str, Any]) -> Tensor:
-        """The picture of a record, (3,H,W) in [0,1]. Raises UserError where it is missing or broken."""
+        """Read the picture of a record: (3,H,W) in [0,1]. Raises UserError if it is missing or damaged."""
         return self._read(self.image_path(record))
 
     def read_alpha(self, record: Mapping[str, Any]) -> Tensor | None:
-        """How opaque the picture of a record is, (1,H,W) in [0,1], or None where that was not kept."""
+        """Read the alpha channel of the picture of a record: (1,H,W) in [0,1]; None if it has none."""
         return self._read(self._inside(record["alpha"]), "RGBA")[3:] if "alpha" in record else None
 
     def _read(self, path: Path, mode: str = "RGB") -> Tensor:
         try:
             return from_png(path.read_bytes(), mode)
         except (OSError, ValueError) as error:
-            raise UserError(f"{path}: cannot be read ({error}); type --overwrite to begin again") from error
+            raise UserError(f"{path}: cannot be read ({error}); type --overwrite to start again") from error
 
     def save_pictures(
         self,
@@ -220,11 +220,11 @@ class RunFolder:
         records: Sequence[Mapping[str, Any]],
         alphas: Tensor | Sequence[Tensor] | None = None,
     ) -> list[dict[str, Any]]:
-        """Write finished pictures, then their lines; a picture saved before under the same index is replaced.
+        """Write finished pictures, then their records; a picture with the same index is replaced.
 
         images: (B,3,H,W) in [0,1]. records: B, each with "index"; "file" is made from index and "class" if absent.
-        alphas: (B,1,H,W) in [0,1], how opaque; a second file, "alpha", then holds the picture with it, as RGBA.
-        Returns the records as written. Raises ValueError where B differs, RunError where the disk refuses.
+        alphas: (B,1,H,W) in [0,1]; a second file, "alpha", then holds the picture as RGBA.
+        Returns the records as written. Raises ValueError if B differs, RunError if a file cannot be written.
         """
         done: dict[int, dict[str, Any]] = {}
         (self.path / "images").mkdir(exist_ok=True)
@@ -245,11 +245,11 @@ class RunFolder:
         return list(done.values())
 
     def write_measures(self, measures: Mapping[str, Any]) -> None:
-        """Replace measures.json; NaN and infinities become null."""
+        """Write measures.json; NaN and infinities become null."""
         write_json(self.path / "measures.json", measures)
 
     def save_state(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-        """Replace the checkpoint. The JSON is written last and names its tensors, so the pair is always one."""
+        """Replace the checkpoint. The JSON names the tensor file and is written last, so the two always match."""
         folder = self.path / "state"
         folder.mkdir(exist_ok=True)
         serial = int(read_json(folder / "state.json").get("serial", 0)) + 1
@@ -262,7 +262,7 @@ class RunFolder:
                 file.unlink(missing_ok=True)
 
     def load_state(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """The tensors (on the CPU) and facts of the last checkpoint, or None where there is none."""
+        """The tensors (on the CPU) and facts of the last checkpoint; None if there is none."""
         saved = read_json(self.path / "state" / "state.json")
         if not saved:
             return None
@@ -270,19 +270,19 @@ class RunFolder:
         try:
             return safetensors.torch.load(path.read_bytes()), saved["facts"]
         except (OSError, safetensors.SafetensorError) as error:
-            raise UserError(f"{path}: the checkpoint is broken ({error}); type --overwrite to begin again") from error
+            raise UserError(f"{path}: the checkpoint is damaged ({error}); type --overwrite to start again") from error
 
     def clear_state(self) -> None:
-        """Remove the checkpoint, its JSON first: the batch is finished."""
+        """Remove the checkpoint of a finished batch, its JSON first."""
         folder = self.path / "state"
         (folder / "state.json").unlink(missing_ok=True)
         for file in folder.glob("state-*.safetensors"):
             file.unlink(missing_ok=True)
 
     def write_status(self, state: str, message: str = "", **facts: Any) -> None:
-        """Write status.json: ``state``, ``message`` and ``facts`` (seconds, peak_mb, of, ...) over what it said.
+        """Update status.json with ``state``, ``message`` and ``facts`` (seconds, peak_mb, of, ...).
 
-        For ``runs/experiment.py`` alone, which knows how a run ended.
+        For ``runs/experiment.py`` only, which tracks how a run ended.
         """
         if state not in STATES:
             raise ValueError(f"write_status: state={state!r}; one of {', '.join(STATES)}")

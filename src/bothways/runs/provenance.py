@@ -1,4 +1,4 @@
-"""What a run states of what it was made of: versions, the facts of models and flows, fingerprints of weights."""
+"""Provenance of a run: versions, facts of models and flows, fingerprints of weights, peak memory."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from bothways.version import __version__
 
 
 def versions() -> dict[str, str]:
-    """Of bothways, torch and Python."""
+    """The versions of bothways, torch and Python."""
     return {"bothways": __version__, "torch": torch.__version__, "python": platform.python_version()}
 
 
 def fingerprint(network: nn.Module) -> str:
-    """The first 12 digits of the SHA-256 of the weights: a run is not to go on with others under the same address."""
+    """The first 12 digits of the SHA-256 of the weights, so that a run is not resumed with other weights."""
     digest = hashlib.sha256()
     for value in network.state_dict().values():
         digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
@@ -29,7 +29,7 @@ def fingerprint(network: nn.Module) -> str:
 
 
 def model_facts(model: VisionModel) -> dict[str, Any]:
-    """The facts of a model that recipe.toml holds."""
+    """The facts of a model in recipe.toml."""
     spec = model.spec
     return {
         "address": model.name,
@@ -44,7 +44,7 @@ def model_facts(model: VisionModel) -> dict[str, Any]:
 
 
 def flow_facts(flow: Flow) -> dict[str, Any]:
-    """The facts of a flow that recipe.toml holds, its weights by their fingerprint."""
+    """The facts of a flow in recipe.toml, with the fingerprint of its weights."""
     spec = flow.spec
     assert isinstance(flow, nn.Module)
     return {
@@ -64,7 +64,7 @@ def flow_facts(flow: Flow) -> dict[str, Any]:
 
 
 def peak_memory(device: str) -> float:
-    """Megabytes: of the GPU where one is used, else the largest this process has been."""
+    """Peak memory in MiB: allocated on the GPU if one is used, else the resident size of the process."""
     if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated() / 2**20
     unit = 2**20 if sys.platform == "darwin" else 2**10

@@ -1,4 +1,4 @@
-"""recipe.toml of a run folder: the tables of what it was told, written, read, and compared before a run goes on."""
+"""recipe.toml of a run folder: write it, read it, and compare settings before a run is resumed."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from bothways.types import UserError
 
 
 def as_toml(tables: Mapping[str, Any]) -> str:
-    """The text of these tables; what is None is left out."""
+    """The TOML text of tables, without None values."""
     return tomli_w.dumps(_value(tables))
 
 
 def read_tables(folder: Path) -> dict[str, Any]:
-    """The tables of a run folder. Raises UserError where they cannot be read, or are of another layout."""
+    """Read the recipe.toml of a run folder. Raises UserError if it cannot be read or has another layout."""
     path = folder / "recipe.toml"
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -37,15 +37,15 @@ def read_tables(folder: Path) -> dict[str, Any]:
     return tables
 
 
-def require_equal(path: Path, saved: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
-    """Raise UserError where a setting of a run that goes on is another now."""
-    old, new = dotted(saved), dotted(asked)
+def require_equal(path: Path, saved: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """Raise UserError if a setting of a resumed run differs from the saved one."""
+    old, new = dotted(saved), dotted(given)
     for key in [*old, *(key for key in new if key not in old)]:
         was, now = repr(old[key]) if key in old else "not set", repr(new[key]) if key in new else "not set"
         if was != now and not (key in old and key in new and old[key] == new[key]):  # 1 and 1.0 are one value
             raise UserError(
                 f"{path}: {key} was {was} when this run began and is {now} now; "
-                "type the first value to --resume, or --overwrite to begin again"
+                "type the first value to --resume, or --overwrite to start again"
             )
 
 

@@ -1,5 +1,5 @@
-"""The web page, for looking rather than reading: forms, pictures while they are drawn, walks, runs side by side.
+"""The web interface: forms, live pictures of running jobs, walks, and comparison of runs.
 
-``jobs``, ``requests``, ``uploads``, ``shelf`` and ``fragments`` know nothing of Gradio; ``page``, ``pane`` and ``tabs``
-lay it out; ``server`` binds it to this machine alone.
+``jobs``, ``requests``, ``uploads``, ``shelf`` and ``fragments`` do not depend on Gradio; ``page``, ``pane`` and
+``tabs`` are the layout; ``server`` listens on 127.0.0.1 only.
 """

@@ -1,4 +1,4 @@
-"""What became of a photo: the pixels that changed, in eight bits, and how many of them the mask did not allow."""
+"""The difference of a photo before and after: 8-bit pixels that changed, and how many lie outside the mask."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Difference:
-    """before, picture (3,H,W) in [0,1]: the photo at the size of what was made of it, and |after - before|, lighter
-    where more changed, its largest value white. changed: pixels; outside: those of them where the mask is 0, or None.
+    """The change of a photo.
+
+    before: (3,H,W) in [0,1], the photo at the size of the result. picture: (3,H,W) in [0,1], |after - before| divided
+    by its largest value. changed: number of changed pixels. outside: how many of them the mask excludes; None without
+    a mask.
     """
 
     before: Tensor
@@ -22,9 +25,10 @@ class Difference:
 
 
 def difference(before: Tensor, after: Tensor, mask: Tensor | None = None) -> Difference:
-    """before (3,H,W), after (3,h,w) in [0,1]; mask (H,W), True where the photo might change.
+    """Compare a photo with the result of a task on it.
 
-    A photo of another size is resized to that of ``after``, and then nothing is said of the mask.
+    before (3,H,W), after (3,h,w) in [0,1]; mask (H,W), True where the photo may change. If the sizes differ, the photo
+    is resized to that of ``after`` and the mask is ignored.
     """
     if before.shape != after.shape:
         mask, before = None, F.interpolate(before[None], after.shape[-2:], mode="bilinear", antialias=True)[0]

@@ -1,6 +1,6 @@
-"""Pieces of the page as HTML: a job while it runs, a photo before and after, a walk, runs as cards and side by side.
+"""HTML fragments of the page: job status, pictures, photos before and after, walks, run cards and comparisons.
 
-Every text is escaped by the templates; pictures of a job stand inside as data, those of runs are asked for by address.
+The templates escape every text. Pictures of a job are embedded as data; those of runs are fetched by URL.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from bothways.studio.jobs import Job
 from bothways.tasks.generate.section import comparison_table, judge_table, judges
 from bothways.types import UserError
 
-CARDS = 60  # the newest
-ON_A_CARD = 6  # pictures
-BESIDE = 24  # pictures of a run that is looked at
-PAINTED = 320  # CSS pixels of the longer side of a photo that is painted on
+CARDS = 60  # at most, the newest runs
+ON_A_CARD = 6  # pictures of a card
+BESIDE = 24  # pictures of a run that is shown or compared
+PAINTED = 320  # CSS pixels of the longer side of the photo under the mask canvas
 PLACES = tuple[str, float]
 
 
@@ -48,7 +48,7 @@ def _filled(fragment: str, **values: Any) -> str:
 
 
 def figure(image: Tensor, caption: str = "", at_least: int = 0) -> dict[str, Any]:
-    """A picture (3,H,W) in [0,1] as data, with its size on the page and its caption."""
+    """A picture (3,H,W) in [0,1] as a data URL, with its size on the page and its caption."""
     source = "data:image/png;base64," + base64.b64encode(to_png(image)).decode()
     width, height = shown_size(image.shape[2], image.shape[1])
     if width < at_least:
@@ -58,7 +58,7 @@ def figure(image: Tensor, caption: str = "", at_least: int = 0) -> dict[str, Any
 
 
 def address(run: str, file: str) -> str:
-    """Where the server has a picture of a run; file: images/NAME.png or photos/NAME.png."""
+    """The URL of a picture of a run. file: images/NAME.png or photos/NAME.png."""
     return f"picture?{urlencode({'run': run, 'file': file})}"
 
 
@@ -67,12 +67,12 @@ def report_address(*runs: str) -> str:
 
 
 def note(text: str, *, alert: bool = False) -> str:
-    """One sentence; an alert is read out."""
+    """A one-line message; screen readers announce an alert at once."""
     return _filled("note", text=text, alert=alert)
 
 
 def status(job: Job | None, before: int = 0) -> str:
-    """How far a job is, in a line; nothing where there is none."""
+    """The status line of a job; empty for None. before: number of jobs ahead of it."""
     if job is None:
         return ""
     left = None if job.left is None else tables.duration(job.left) if job.left >= 60 else f"{job.left:.0f} s"
@@ -81,7 +81,7 @@ def status(job: Job | None, before: int = 0) -> str:
 
 
 def pictures(job: Job | None, empty: str) -> str:
-    """The pictures of a job as they are now, each with its seed; ``empty`` where there is nothing yet."""
+    """The current pictures of a job with their captions. empty: the text shown without a job."""
     if job is None or not job.pictures:
         return _filled("empty", text=empty if job is None else "")
     shown = [figure(image, job.captions.get(number, "")) for number, image in sorted(job.pictures.items())]
@@ -89,18 +89,18 @@ def pictures(job: Job | None, empty: str) -> str:
 
 
 def single(image: Tensor) -> str:
-    """One picture."""
+    """A single picture."""
     return _filled("pictures", figures=[figure(image)])
 
 
 def verdicts(folder: RunFolder) -> str:
-    """What the judges said of a finished drawing; nothing where there is none."""
+    """The table of judge metrics of a finished drawing; empty if it was not judged."""
     judged = judges(folder.measures)
     return _filled("tables", tables=[_measured(judge_table(folder.measures))]) if judged else ""
 
 
 def _measured(table: tables.Table) -> tables.Table:
-    """Without the columns that hold nothing: here there is less room than on a report."""
+    """The table without empty columns, since the page is narrower than a report."""
     kept = [
         place for place, cells in enumerate(zip(*table.rows, strict=True)) if any(c.kind != "missing" for c in cells)
     ]
@@ -109,7 +109,7 @@ def _measured(table: tables.Table) -> tables.Table:
 
 
 def painter(photo: Tensor) -> str:
-    """A photo (3,H,W) with a canvas of its own pixels over it, to paint a mask on."""
+    """A photo (3,H,W) under a canvas of the same pixels, on which a mask is painted."""
     high, wide = photo.shape[-2:]
     shown = round(PAINTED * min(1.0, wide / high))
     brush = max(1, round(max(high, wide) / 8))
@@ -137,7 +137,7 @@ def _given(folder: RunFolder, what: str) -> list[Tensor]:
 
 
 def walk(folder: RunFolder, place: int, run: str) -> str:
-    """One depth of a walk: there, back, what it is called, and the nearest pictures. place: 0 the picture."""
+    """One depth of a walk: both states, predicted classes and nearest pictures. place: index of the depth."""
     found = folder.measures["walk"]
     depths = found["depths"]
     place = max(0, min(place, len(depths) - 1))
@@ -161,7 +161,7 @@ def _calls(calls: Sequence[Sequence[PLACES]] | None, place: int) -> list[dict[st
 
 
 def cards(runs: Mapping[str, RunFolder]) -> str:
-    """The runs as a gallery, a button each."""
+    """The runs as a gallery of buttons."""
     newest = list(runs.items())[:CARDS]
     return _filled("cards", cards=[_card(name, folder) for name, folder in newest], more=len(runs) - len(newest))
 
@@ -169,7 +169,7 @@ def cards(runs: Mapping[str, RunFolder]) -> str:
 def _card(name: str, folder: RunFolder) -> dict[str, Any]:
     try:
         return _read_card(name, folder)
-    except UserError as error:  # a broken run is shown as one, and hides no other
+    except UserError as error:  # one broken run must not hide the others
         return {"name": name, "says": str(error), "state": "broken", "pictures": [], "rates": [], "report": ""}
 
 
@@ -192,7 +192,7 @@ def _read_card(name: str, folder: RunFolder) -> dict[str, Any]:
 
 
 def beside(runs: Mapping[str, RunFolder]) -> str:
-    """One run, or two side by side: pictures, measures and settings, those that differ marked."""
+    """Pictures, measures and settings of one or two runs; differing settings are marked."""
     sides = [
         {
             "name": name,

@@ -1,6 +1,6 @@
-"""Long work, one job at a time, in a thread of its own that owns the run folder; a page only watches.
+"""A queue of jobs, run one at a time in a background thread.
 
-A job lives in the server, not in the page: closing the page changes nothing, and a page that is opened later finds it.
+Jobs belong to the server, not to a page: they continue when the page is closed, and a page opened later shows them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ENDED = ("complete", "stopped", "failed")
 
 
 class Work(Protocol):
-    """What a request has become when nothing can be refused any more: a ``tasks.work.Work``."""
+    """The prepared run of a request: the part of ``tasks.work.Work`` that a job uses."""
 
     @property
     def steps(self) -> int: ...
@@ -36,9 +36,10 @@ class Work(Protocol):
 
 
 class Request(Protocol):
-    """What a form asks for. kind: which tab watches it; prepare: may raise UserError.
+    """The content of a submitted form.
 
-    captions: of each batch its pictures by number, and what stands under each; a frame shows those of its batch.
+    kind: the tab that shows the job. prepare: builds the run; may raise UserError. captions: for each batch,
+    {picture number: caption}; a frame holds the pictures of its batch.
     """
 
     @property
@@ -51,9 +52,9 @@ class Request(Protocol):
 
 @dataclass
 class Job:
-    """One request on its way. name: of its run folder. notes: what was warned of.
+    """A submitted request with its progress.
 
-    pictures: the last seen of each, (3,H,W), by number.
+    name: of its run folder. notes: warnings. pictures: {number: latest state, (3,H,W)}.
     """
 
     name: str
@@ -75,27 +76,27 @@ class Job:
 
     @property
     def left(self) -> float | None:
-        """Seconds to the last step, by the mean of those made; None before the first."""
+        """Estimated seconds left, from the mean time per step; None before the first step."""
         return self.seconds / self.step * (self.total - self.step) if self.step else None
 
     def stop(self) -> None:
-        """Ask it to end after the step that is being made; one that waits ends at once."""
+        """Stop after the current step; a waiting job stops at once."""
         if self.state == "waiting":
-            self.state, self.message = "stopped", "it had not begun"
+            self.state, self.message = "stopped", "it had not started"
         self.stopping.set()
 
     def run(self) -> None:
-        """Do it; whatever happens, the state and the message say so, and the folder is left whole."""
-        if self.stopping.is_set():  # before it began
+        """Run the job. Errors set its state and message; the run folder stays consistent."""
+        if self.stopping.is_set():  # stopped while waiting
             return
         try:
             with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("default")  # told on the page; what libraries say to programmers is left out
+                warnings.simplefilter("default")  # UserWarnings become notes of the job
                 self.state = "preparing"
                 self._follow(self.request.prepare(self.folder), caught)
         except (UserError, RunError) as error:
             self.state, self.message = "failed", str(error)
-        except Exception as error:  # a fault of ours or of a user's own model: the page says it, the server goes on
+        except Exception as error:  # a bug here or in a user's model must not end the server
             self.state, self.message = "failed", f"{type(error).__name__}: {error}"
 
     def _follow(self, work: Work, caught: list[warnings.WarningMessage]) -> None:
@@ -106,7 +107,7 @@ class Job:
             for frame in frames:
                 if frame.image is not None:
                     moved = dict(zip(batches[frame.batch], frame.image.detach().cpu(), strict=True))
-                    self.pictures = self.pictures | moved  # a new one, since a page may be reading the old
+                    self.pictures = self.pictures | moved  # a new dict: a page may be reading the old one
                 self.step += 1
                 self.seconds = time.monotonic() - began
                 if self.stopping.is_set():
@@ -117,11 +118,11 @@ class Job:
         write_report([self.folder], self.folder / "report.html")
         self.notes = tuple(dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, UserWarning)))
         self.state = "stopped" if stopped else "complete"
-        self.message = "what was drawn so far is kept" if stopped else ""
+        self.message = "work so far is saved" if stopped else ""
 
 
 class Jobs:
-    """The jobs of one server, the oldest first, and the thread that does them. runs: where their folders go."""
+    """The job queue of a server and its worker thread. runs: the folder of the run folders."""
 
     def __init__(self, runs: Path) -> None:
         self.runs = runs
@@ -146,16 +147,16 @@ class Jobs:
         return next((job for job in self.all if job.name == name), None)
 
     def latest(self, kind: str) -> Job | None:
-        """What a page that is opened now shows: the job at work or the next to be, else the last one."""
+        """The job of a kind that a newly opened page shows: the first active one, else the last one."""
         own = [job for job in self.all if job.request.kind == kind]
         return next((job for job in own if job.active), own[-1] if own else None)
 
     def before(self, job: Job) -> int:
-        """How many jobs come first."""
+        """The number of jobs ahead of this one."""
         return sum(other.active for other in self.all[: self.all.index(job)])
 
     def close(self) -> None:
-        """Stop everything and wait for it: every run folder is then whole."""
+        """Stop all jobs and wait until the worker has finished, so that every run folder is consistent."""
         for job in self.all:
             job.stop()
         self._waiting.put(None)

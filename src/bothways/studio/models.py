@@ -1,4 +1,4 @@
-"""What a form needs to know of a model: the names of its classes, and whether it reads text."""
+"""The facts about a model that a form needs: class names, and whether it encodes text."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from bothways.models.listing import cards
 from bothways.models.loader import load_model
 from bothways.types import UserError
 
-MODEL = "bundled:cifar10-resnet"  # the one that a form begins with
+MODEL = "bundled:cifar10-resnet"  # the default of the forms
 
 
 @dataclass(frozen=True)
 class About:
-    """classes: what the form offers; of two of one name, and where there are no names, the numbers."""
+    """Facts about a model. classes: the choices of the form; class numbers for duplicate or missing names."""
 
     classes: tuple[str, ...]
     reads_text: bool
@@ -28,15 +28,15 @@ def bundled() -> list[str]:
 
 @lru_cache(maxsize=8)
 def about(model: str) -> About:
-    """Of a bundled model from its card, of any other by reading it. Raises UserError where it cannot be read."""
+    """The facts about a model: from its card if bundled, else by loading it. Raises UserError if that fails."""
     for facts in cards():
         if model == f"bundled:{facts['name']}":
-            return About(_told_apart(facts["spec"]["classes"]), False)
+            return About(_unique_names(facts["spec"]["classes"]), False)
     found = load_model(model)
-    return About(_told_apart([found.spec.class_name(i) for i in range(found.spec.count)]), _reads_text(found))
+    return About(_unique_names([found.spec.class_name(i) for i in range(found.spec.count)]), _reads_text(found))
 
 
-def _told_apart(names: list[str]) -> tuple[str, ...]:
+def _unique_names(names: list[str]) -> tuple[str, ...]:
     count = Counter(names)
     return tuple(name if count[name] == 1 else str(number) for number, name in enumerate(names))
 

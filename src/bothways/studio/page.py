@@ -1,4 +1,4 @@
-"""The page: four tabs over one queue of jobs and one folder of runs."""
+"""The Gradio page: four tabs over one job queue and one folder of runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ HEAD = '<h1 class="bw-title">bothways <span>studio</span></h1>'
 
 
 def theme() -> gr.themes.Base:
-    """Of the system's own fonts: nothing is fetched."""
+    """The theme of the page. It uses system fonts, so nothing is fetched."""
     green = gr.themes.Color(
         "#effaf5", "#d8f3e7", "#b2e6cf", "#7fd3b1", "#45cf9f", "#17996e", "#0a7f5a", "#086648", "#06503a", "#04392a",
         "#02231a",
@@ -23,7 +23,7 @@ def theme() -> gr.themes.Base:
         radius_size="sm",
         font=["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"],
         font_mono=["ui-monospace", "Menlo", "Consolas", "monospace"],
-    ).set(  # the base theme's own are too pale to be read
+    ).set(  # darker than the base theme's, for contrast
         body_text_color_subdued="*neutral_500",
         body_text_color_subdued_dark="*neutral_400",
         block_info_text_color="*neutral_500",
@@ -34,7 +34,7 @@ def theme() -> gr.themes.Base:
 
 
 def build_page(jobs: Jobs, shelf: Shelf) -> gr.Blocks:
-    """Everything, wired."""
+    """Build the page with its event handlers."""
     with gr.Blocks(title="bothways studio", analytics_enabled=False) as page:
         gr.HTML(HEAD, js_on_load=None)
         with gr.Tabs(selected="generate") as tabs:

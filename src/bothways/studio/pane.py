@@ -1,4 +1,4 @@
-"""Where a tab watches its job: how far it is, the pictures as they are now, Stop and Again. It never does the work."""
+"""The pane of a tab that shows its job: status, current pictures, and the buttons Stop and Again."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ SECONDS_BETWEEN_LOOKS = 0.7
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
 Render = Callable[..., tuple[str, str]]
-"""(job, *what else the tab knows) -> the pictures as HTML, and what stands below them"""
+"""(job, *other inputs of the tab) -> (HTML of the pictures, HTML below them)"""
 
 
 @dataclass(frozen=True)
 class Pane:
-    """The parts of a pane. name: of the job that is watched; seen: its state and step when it was last shown.
+    """The components of a pane.
 
-    seeded: whether its work has seeds, so that it can be done again with new ones.
+    name: of the job shown. seen: its state and step when last shown. seeded: whether the job has seeds, so that it can
+    be repeated with new ones.
     """
 
     jobs: Jobs
@@ -40,12 +41,13 @@ class Pane:
 
     @property
     def parts(self) -> list[Any]:
-        """What ``show`` and ``complain`` give values for, in this order."""
+        """The components that ``show`` and ``show_error`` update, in this order."""
         return [self.name, self.seen, self.timer, self.status, self.pictures, self.below, self.stop, self.again]
 
     def show(self, job: Job | None, *extras: Any) -> list[Any]:
-        """Everything anew."""
-        active, seen = job is not None and job.active, _marker(job)  # before it is read: what comes after is news
+        """Updates of all components for a job. extras: other inputs of the tab."""
+        # Taken first, so that a change during rendering is shown at the next tick.
+        active, seen = job is not None and job.active, _marker(job)
         before = self.jobs.before(job) if job is not None and job.state == "waiting" else 0
         return [
             job.name if job else None,
@@ -57,19 +59,19 @@ class Pane:
             gr.Button(visible=self.seeded and job is not None and not active),
         ]
 
-    def complain(self, error: Exception) -> list[Any]:
-        """A mistake in a sentence; what is shown stays."""
+    def show_error(self, error: Exception) -> list[Any]:
+        """Updates that show an error message and leave the rest as it is."""
         return [fragments.note(str(error), alert=True) if part is self.status else gr.skip() for part in self.parts]
 
     def start(self, ask: Callable[[], Request], *extras: Any) -> list[Any]:
-        """Queue what the form asks for and watch it, or say what is wrong with it."""
+        """Queue the request of the form and show its job, or show the error."""
         try:
             return self.show(self.jobs.submit(ask()), *extras)
         except UserError as error:
-            return self.complain(error)
+            return self.show_error(error)
 
     def wire(self, page: gr.Blocks, kind: str, seed: gr.Number | None = None, extras: Sequence[Any] = ()) -> None:
-        """Look at the job now and then, stop it, ask it again, and find it when the page is opened."""
+        """Connect the handlers: polling, Stop, Again, and the latest job on page load."""
 
         def look(name: str | None, seen: str, *known: Any) -> list[Any]:
             job = self.jobs.find(name) if name else None
@@ -104,7 +106,7 @@ def _marker(job: Job | None) -> str:
 
 
 def build_pane(jobs: Jobs, kind: str, render: Render, *, seeded: bool = True) -> Pane:
-    """Lay a pane out, here and now. Arguments as of ``Pane``."""
+    """Create the components of a pane in the current layout. Arguments as of ``Pane``."""
     status = gr.HTML(elem_id=f"{kind}-status", js_on_load=None)
     with gr.Row(elem_classes="bw-buttons"):
         stop = gr.Button("Stop", visible=False, size="sm", elem_id=f"{kind}-stop", min_width=120)

@@ -1,4 +1,4 @@
-"""What the forms ask for: a task with values of its Config, which becomes a run when its turn comes."""
+"""The requests of the forms: a task with values of its Config."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bothways import registry
-from bothways.configs import Config, leaves, spoken_changes, told
+from bothways.configs import Config, leaves, option_of, parsed_changes
 from bothways.numerics.draws import picture_seed
 from bothways.tasks.generate.drawing import Drawing
 from bothways.tasks.photos.config import PhotoConfig
@@ -20,32 +20,32 @@ from bothways.types import UserError
 
 @dataclass(frozen=True)
 class Request:
-    """A task and the values of its settings by name. kind: which tab watches it, and how its run folders are called."""
+    """A task and its settings by name. kind: the tab that shows it, and the prefix of its run folders."""
 
     kind: str
     task: str
     values: Mapping[str, Any]
 
     def config(self) -> Config:
-        """Raises UserError for what can be refused before a model is read."""
+        """The validated Config. Raises UserError for invalid settings, before a model is loaded."""
         found = configure(config_of(self.task), **self.values)
         if isinstance(found, PhotoConfig):
             check_photo(found)
         return found
 
     def prepare(self, out: Path) -> Work:
-        """The work of the task. Raises UserError for what cannot be."""
+        """Prepare the run. Raises UserError if the task cannot run with these settings."""
         return prepare(self.config(), Where(out))
 
     def captions(self, work: Any) -> list[dict[int, str]]:
-        """Of each batch its pictures by number, and what stands under each."""
+        """For each batch, {picture number: caption}."""
         if not isinstance(work, Drawing):
-            return [{0: "on its way"}] * 2
+            return [{0: "walking"}] * 2
         seed = work.config.seed
         return [{number: _caption(work, number, seed) for number in batch} for batch in work.batches()]
 
     def again(self) -> Request:
-        """The same with the next seed."""
+        """The same request with the next seed."""
         return replace(self, values={**self.values, "seed": self.values["seed"] + 1})
 
 
@@ -60,21 +60,21 @@ def config_of(task: str) -> type[Config]:
 
 
 def description(task: str, name: str) -> str:
-    """What the Config of a task says of a setting, by its dotted name: the help of its field in a form."""
+    """The description of a setting in the Config of a task, as help in a form. name: dotted."""
     text = next(field.description or "" for place, field in leaves(config_of(task)) if ".".join(place) == name)
     return text[:1].upper() + text[1:]
 
 
 def photo_tasks() -> dict[str, str]:
-    """{what the form calls it: the task} of all tasks on a photo."""
+    """{label in the form: task} of all tasks on a photo."""
     room = PhotoConfig.__module__
     return {name.capitalize(): name for name, entry in registry.entries("task").items() if entry.module == room}
 
 
 def takes(task: str, name: str) -> bool:
-    """Whether a task on a photo is told of this setting: it is no leftover of the tasks beside it."""
+    """Whether a task on a photo takes this setting."""
     config = config_of(task)
-    typed = not told(config.model_fields[name], "live")
+    typed = not option_of(config.model_fields[name], "live")
     return typed and (name != "classes" or "classes" in config.positional or takes(task, "mask"))
 
 
@@ -82,7 +82,7 @@ def draw_request(
     model: str | None, classes: Sequence[str], prompts: str | None, recipe: str | None, n: float | None,
     steps: float | None, seed: float | None, data: str | None, changes: str | None,
 ) -> Request:  # fmt: skip
-    """Pictures of classes, of words, or of nothing in particular. recipe: None for the one that suits."""
+    """A drawing of classes or prompts, or an unconditional one. recipe: None for the default of the subject."""
     values = {"recipe": recipe, **_subject(classes, prompts)}
     return _checked(Request("generate", "generate", values), model, n, steps, seed, data, changes)
 
@@ -92,13 +92,13 @@ def photo_request(
     classes: Sequence[str], prompts: str | None, n: float | None, steps: float | None, seed: float | None,
     data: str | None, changes: str | None,
 ) -> Request:  # fmt: skip
-    """What is done to a photo (3,H,W) in [0,1]. mask (H,W) of 0 and 1; what the task does not take is left out."""
+    """A task on a photo (3,H,W) in [0,1]. mask: (H,W) of 0 and 1. Settings that the task does not take are dropped."""
     values: dict[str, Any] = {"photo": photo, "mask": mask, "box": box, "style": style, **_subject(classes, prompts)}
     values = {name: value for name, value in values.items() if takes(task, "classes" if name == "prompts" else name)}
     if task == "inpaint" and (values["classes"] or values["prompts"]):
         values["recipe"] = "edit"
     if task == "style" and style is None:
-        raise UserError("style takes the style of another picture, and none was given; choose one")
+        raise UserError("no style picture was given; choose one")
     return _checked(Request("photo", task, values), model, n, steps, seed, data, changes)
 
 
@@ -110,33 +110,33 @@ def _checked(
     request: Request, model: str | None, n: float | None, steps: float | None, seed: float | None, data: str | None,
     changes: str | None,
 ) -> Request:  # fmt: skip
-    """The request with what every drawing is told. Raises UserError at once for what can be refused at once."""
+    """The request with the settings common to all drawings, validated. Raises UserError for invalid settings."""
     if not (model or "").strip():
         raise UserError("no model was chosen; choose one, such as bundled:cifar10-resnet")
     numbers = {"n": int(n or 1), "seed": int(seed or 0), "steps": int(steps) if steps else None}
-    told_of = {"model": model, "data": (data or "").strip() or None, **numbers}
-    values = {**request.values, **told_of, **read_changes(request.task, changes)}
+    common = {"model": model, "data": (data or "").strip() or None, **numbers}
+    values = {**request.values, **common, **read_changes(request.task, changes)}
     found = replace(request, values=values)
     found.config()
     return found
 
 
 def read_changes(task: str, text: str | None) -> dict[str, Any]:
-    """Lines of NAME=VALUE -> settings by name. Raises UserError."""
+    """Parse lines of NAME=VALUE to settings by name. Raises UserError."""
     pairs = [[part.strip() for part in line.partition("=")] for line in read_lines(text)]
-    spoken = spoken_changes(config_of(task), ["".join(pair) for pair in pairs])
+    spoken = parsed_changes(config_of(task), ["".join(pair) for pair in pairs])
     if "seed" in spoken:
-        raise UserError("the seed has a field of its own; leave it out of the other settings")
+        raise UserError("the seed has its own field; remove it from the other settings")
     return spoken
 
 
 def read_lines(text: str | None) -> tuple[str, ...]:
-    """The lines that are not empty."""
+    """The non-empty lines of a text."""
     return tuple(line.strip() for line in (text or "").splitlines() if line.strip())
 
 
 def read_box(text: str | None) -> tuple[int, ...] | None:
-    """ "8 8 20 20" -> (8, 8, 20, 20); None for nothing. Raises UserError for what is no four numbers."""
+    """Parse "8 8 20 20" to (8, 8, 20, 20); None for no text. Raises UserError unless it is four whole numbers."""
     parts = (text or "").replace(",", " ").split()
     if not parts:
         return None

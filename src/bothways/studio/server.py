@@ -1,7 +1,7 @@
-"""The server of the page: on this machine alone, and of the disk it gives only pictures and reports of runs.
+"""The server of the page. It listens on 127.0.0.1 and serves only pictures and reports of runs from disk.
 
-Requests of other pages are refused (by Host, against names that are made to point here, and by Origin), and the page
-itself may ask no one else: its content policy says so.
+Requests of other pages are rejected by their Host (against DNS rebinding) and Origin headers, and a content security
+policy keeps the page from making requests to other hosts.
 """
 
 from __future__ import annotations
@@ -35,24 +35,24 @@ QUIETLY = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1",
 
 
 def _gradio() -> Any:
-    os.environ.update(QUIETLY)  # before it is imported, which is when it asks
+    os.environ.update(QUIETLY)  # before the import, at which Gradio reads them
     try:
         import gradio
     except ImportError as error:
         raise UserError(
-            'bothways studio needs gradio, which is not here; type pip install "bothways[studio]"'
+            'bothways studio needs gradio, which is not installed; type pip install "bothways[studio]"'
         ) from error
     return gradio
 
 
 def allowed(host: str, origin: str | None) -> bool:
-    """Whether a request comes from the page itself. host, origin: the headers of these names."""
+    """Whether a request comes from the page itself. host, origin: headers of the request."""
     name = urlsplit(f"//{host}").hostname
     return name in NAMES and (origin is None or urlsplit(origin).netloc == host)
 
 
 def build_app(runs: Path, jobs: Jobs) -> Any:
-    """The whole application, ASGI; ``jobs`` end with it."""
+    """The ASGI application. ``jobs`` is closed when it shuts down."""
     gradio = _gradio()
     from fastapi import FastAPI, Request
     from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, Response
@@ -70,9 +70,9 @@ def build_app(runs: Path, jobs: Jobs) -> Any:
 
     async def guard(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
         if not allowed(request.headers.get("host", ""), request.headers.get("origin")):
-            return PlainTextResponse("only this machine's own page may ask", 403)
-        if "file=http" in request.url.path or "/proxy=" in request.url.path:  # Gradio would fetch it from elsewhere
-            return PlainTextResponse("nothing is fetched from elsewhere", 403)
+            return PlainTextResponse("requests from other pages are not allowed", 403)
+        if "file=http" in request.url.path or "/proxy=" in request.url.path:  # Gradio would fetch it from another host
+            return PlainTextResponse("fetching from other hosts is not allowed", 403)
         answer = await go_on(request)
         answer.headers.setdefault("Content-Security-Policy", POLICY)
         answer.headers["X-Content-Type-Options"] = "nosniff"
@@ -102,7 +102,7 @@ def build_app(runs: Path, jobs: Jobs) -> Any:
 
 
 def bound(port: int) -> socket.socket:
-    """A socket of this machine alone; port 0 takes a free one. Raises UserError where the port is taken."""
+    """A socket bound to 127.0.0.1. port: 0 for any free one. Raises UserError if the port is taken."""
     taken = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -113,22 +113,25 @@ def bound(port: int) -> socket.socket:
     return taken
 
 
-def serve(runs: Path, port: int, *, opened: bool, told: Callable[[str], None]) -> None:
-    """Serve the page until an interrupt. told: is given the address. Raises UserError where it cannot begin."""
+def serve(runs: Path, port: int, *, opened: bool, on_start: Callable[[str], None]) -> None:
+    """Serve the page until interrupted.
+
+    opened: open the page in the browser. on_start: called with the address. Raises UserError if it cannot start.
+    """
     _gradio()
     import uvicorn
 
-    # an interrupt is how it ends
+    # an interrupt is the normal end, not an error
     with (
         suppress(KeyboardInterrupt),
         tempfile.TemporaryDirectory(prefix="bothways-studio-") as kept,
         bound(port) as door,
     ):
-        os.environ["GRADIO_TEMP_DIR"] = kept  # uploads go with the server
+        os.environ["GRADIO_TEMP_DIR"] = kept  # uploads are deleted with the server
         app = build_app(runs, Jobs(runs))
         address = f"http://{HOST}:{door.getsockname()[1]}/"
-        door.listen()  # who comes before the server is up waits, and is not refused
-        told(address)
+        door.listen()  # early connections wait until the server is up instead of being refused
+        on_start(address)
         if opened:
             threading.Timer(1.0, webbrowser.open, [address]).start()
         uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=3)).run(sockets=[door])

@@ -1,6 +1,6 @@
-"""The run folders below one folder: which there are, what each was, what may be shown of it, and its form again.
+"""The run folders below one folder: listing, pictures and reports, and the form that made a run.
 
-Every name that a page asks for is looked up among those found; a path is never built from what was asked.
+A requested name is looked up in the listing; no path is ever built from a request.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from bothways.studio.requests import config_of, photo_tasks
 from bothways.tasks.recipes import configure
 from bothways.types import UserError
 
-DEEP = 3  # folders below the first, as runs/demo/das
-OWN_FIELDS = ("recipe", "n", "ascent.steps", "seed", "objectives")  # what the form has fields for, or the terms hold
-FLOW_FILES = ("flow.json", "classifier.json")  # what bothways pretrain and finetune leave
+DEEP = 3  # levels searched for run folders, such as runs/demo/das
+# Settings that have a field in the form, or are contained in the terms.
+OWN_FIELDS = ("recipe", "n", "ascent.steps", "seed", "objectives")
+FLOW_FILES = ("flow.json", "classifier.json")  # written by bothways pretrain and finetune
 
 
 @dataclass(frozen=True)
 class Form:
-    """What a form asked, to be asked again. task: generate or one on photos; changes: NAME=VALUE, a line each."""
+    """The values of a form. task: generate or one on photos. changes: lines of NAME=VALUE."""
 
     task: str
     model: str
@@ -41,26 +42,26 @@ class Form:
 
 @dataclass(frozen=True)
 class Shelf:
-    """The runs below ``root``."""
+    """The run folders below ``root``."""
 
     root: Path
 
     def runs(self) -> dict[str, RunFolder]:
-        """{name: folder}, the newest first. A folder that a link leads outside is left out."""
+        """{name: folder}, newest first, without folders that a link leads outside ``root``."""
         levels = ["*/" * depth + "recipe.toml" for depth in range(1, DEEP + 1)]
         files = [file for level in levels for file in self.root.glob(level) if self._holds(file)]
         newest = sorted(files, key=lambda file: file.stat().st_mtime, reverse=True)
         return {file.parent.relative_to(self.root).as_posix(): RunFolder(file.parent) for file in newest}
 
     def run(self, name: str) -> RunFolder:
-        """The run of that name. Raises UserError where there is none."""
+        """The run of that name. Raises UserError if there is none."""
         runs = self.runs()
         if name not in runs:
             raise UserError(f"there is no run {name!r} in {self.root}; choose one of the list")
         return runs[name]
 
     def picture(self, name: str, folder: str, file: str) -> Path:
-        """A PNG of a run, from its pictures or its photos. Raises UserError for anything else."""
+        """The path of a PNG of a run, from its pictures or photos. Raises UserError for any other file."""
         place = self.run(name).path / folder
         found = {path.name: path for path in place.glob("*.png")} if folder in ("images", PHOTOS) else {}
         if file not in found or not self._holds(found[file]):
@@ -68,11 +69,11 @@ class Shelf:
         return found[file]
 
     def report(self, names: list[str]) -> str:
-        """The report of some runs, side by side, as it is now."""
+        """The current report of one or several runs, as HTML."""
         return render([self.run(name) for name in names])
 
     def flows(self) -> list[str]:
-        """The paths of the runs that a walk can follow."""
+        """The paths of the runs that hold a flow."""
         runs = self.runs().values()
         return [str(run.path) for run in runs if any((run.path / name).is_file() for name in FLOW_FILES)]
 
@@ -81,10 +82,10 @@ class Shelf:
 
 
 def form_of(recipe: Mapping[str, Any]) -> Form:
-    """The form that made a run, from its recipe.toml. Raises UserError for a run that was no drawing."""
+    """The form values of a run, from its recipe.toml. Raises UserError for a run that is not a drawing."""
     settings, drawn, task = recipe.get("settings", {}), recipe.get("drawn"), str(recipe.get("task"))
     if drawn is None or "recipe" not in settings:
-        raise UserError("this run is no drawing, so no form can hold it; choose a run that drew pictures")
+        raise UserError("this run is not a drawing, so no form fits it; choose a run that drew pictures")
     usual, own = dotted(_usual(task, settings["recipe"]).model_dump(exclude={"photo", "style"})), dotted(settings)
     changes = {key: value for key, value in own.items() if key not in OWN_FIELDS and usual.get(key) != value}
     return Form(
@@ -102,7 +103,7 @@ def form_of(recipe: Mapping[str, Any]) -> Form:
 
 
 def _usual(task: str, recipe: str) -> Config:
-    """The settings of a recipe that nothing was changed in."""
+    """The unchanged settings of a recipe."""
     given = {"model": "", "photo": "", "style": ""} if task in photo_tasks().values() else {}
     needed = {name: text for name, text in given.items() if config_of(task).model_fields[name].is_required()}
     return configure(config_of(task), recipe=recipe, **needed)

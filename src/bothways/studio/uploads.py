@@ -1,6 +1,6 @@
-"""What a page hands in: pictures of bounded size, in bytes and in pixels, or one sentence that says why not.
+"""Read uploaded pictures, with limits on bytes and pixels.
 
-The size in pixels is read from the header, before anything is decoded.
+The size in pixels is read from the header, before the picture is decoded.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from bothways.types import UserError
 
 BYTES_AT_MOST = 20_000_000
 PIXELS_AT_MOST = 40_000_000
-SIDE_AT_MOST = 512  # pixels of the longer side; what is larger is made smaller, since it is drawn at its own size
+SIDE_AT_MOST = 512  # pixels of the longer side; larger photos are shrunk, since a photo is drawn at its own size
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 HINT = "choose a PNG, JPEG, WebP or BMP file"
 
 
 def read_upload(path: str | Path) -> Tensor:
-    """(3,H,W) in [0,1], upright, no side longer than SIDE_AT_MOST. Raises UserError in one sentence."""
+    """Read a picture: (3,H,W) in [0,1], upright, no side longer than SIDE_AT_MOST. Raises UserError."""
     path = Path(path)
     size = path.stat().st_size
     if size > BYTES_AT_MOST:
-        raise UserError(f"{path.name} has {size / 1e6:.0f} MB, and {BYTES_AT_MOST / 1e6:.0f} are the most; {HINT}")
+        raise UserError(f"{path.name} has {size / 1e6:.1f} MB, more than {BYTES_AT_MOST / 1e6:.0f} MB; {HINT}")
     return _decoded(path.read_bytes(), path.name)
 
 
@@ -42,15 +42,15 @@ def _decoded(content: bytes, name: str) -> Tensor:
     except UserError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise UserError(_too_large(name, "more pixels than can be")) from error
-    except Exception as error:  # a damaged file makes its decoder raise anything
-        raise UserError(f"{name} is no picture that can be read; {HINT}") from error
+        raise UserError(_too_large(name, "too many pixels")) from error
+    except Exception as error:  # decoders raise any type of error for damaged files
+        raise UserError(f"{name} cannot be read as a picture; {HINT}") from error
     picture.thumbnail((SIDE_AT_MOST, SIDE_AT_MOST), Image.Resampling.LANCZOS)
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255
 
 
 def _too_large(name: str, found: str) -> str:
-    return f"{name} has {found}, and {PIXELS_AT_MOST / 1e6:.0f} million are the most; choose a smaller picture"
+    return f"{name} has {found}, more than {PIXELS_AT_MOST / 1e6:.0f} million; choose a smaller picture"
 
 
 def _on_white(picture: Image.Image) -> Image.Image:
@@ -61,9 +61,9 @@ def _on_white(picture: Image.Image) -> Image.Image:
 
 
 def read_mask(data_url: str, size: tuple[int, int]) -> Tensor | None:
-    """(H,W) of 0 and 1, 1 where the brush painted, from the PNG of a canvas as the page sends it; None for no paint.
+    """Read the painted mask from the data URL of the canvas: (H,W), 1 where painted; None if nothing is painted.
 
-    size: (height, width) of the photo. Raises UserError for what is no such canvas.
+    size: (height, width) of the photo. Raises UserError if the canvas does not fit.
     """
     head, comma, body = data_url.partition(",")
     try:
@@ -74,5 +74,5 @@ def read_mask(data_url: str, size: tuple[int, int]) -> Tensor | None:
                 raise ValueError(f"{canvas.size}")
             painted = np.asarray(canvas.convert("RGBA"))[..., 3] > 127
     except Exception as error:
-        raise UserError("the painted mask does not fit the photo; choose the photo again, and paint again") from error
+        raise UserError("the painted mask does not fit the photo; choose the photo and paint the mask again") from error
     return torch.from_numpy(painted.astype(np.float32)) if painted.any() else None

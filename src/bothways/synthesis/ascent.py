@@ -1,9 +1,9 @@
-"""Follow a field with the parameters of a picture: score or objective + parameterisation + optimiser -> frames.
+"""Gradient ascent on an image parameterization along a field, with an optimiser and a step schedule.
 
     p <- p + step(k) * direction(J^T dx),   J = d image / d parameters,   dx = field(image, t)
 
-By default the step of each picture is scaled so that its canvas moves by a fixed RMS, whatever the model's gradient
-scale (to first order, where the canvas is not linear in the parameters); ``rate`` gives the plain step of the papers.
+By default the step of each picture is scaled so that its canvas moves by a fixed RMS, independent of the gradient's
+scale (to first order, if the canvas is not linear in the parameters); ``rate`` is the papers' plain learning rate.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from bothways.types import Frame, Parameterization, RunError, UserError, VectorF
 
 
 class Ascent:
-    """All that a resume needs: the parameters, the optimiser's memory, and the number of steps made.
+    """State of an ascent: parameters, optimiser state and number of steps; all that a resume needs.
 
-    reach: factor of every step's length besides the settings' own, such as the share of a canvas that may move.
-    alpha: (B,1,H,W), sum over the steps and colours of |dx|, where the settings ask for it (MaCo's transparency).
-    Raises UserError for an optimiser that the parameterization does not take.
+    reach: further factor of the step length, such as the share of the canvas that may move.
+    alpha: (B,1,H,W), sum over steps and colours of |dx|, if enabled (MaCo's transparency).
+    Raises UserError for an optimiser that the parameterization does not support.
     """
 
     def __init__(self, parameterization: Parameterization, settings: AscentConfig, reach: float = 1.0) -> None:
@@ -37,19 +37,19 @@ class Ascent:
         self.rms = reach * settings.strength * settings.rms
         self.rate = None if settings.rate is None else settings.strength * settings.rate
         self.alpha = torch.zeros_like(parameterization.image().detach()[:, :1]) if settings.alpha else None
-        # The optimiser moves zeros beside the parameters: a small step off a large number would be rounded.
+        # The optimiser updates zeros, which are the step: it can be rescaled, and is not rounded against a parameter.
         self.moves = [torch.zeros_like(p) for p in parameterization.parameters()]
         self.optimizer = build_optimizer(self.moves, settings.optimizer, 1.0 if self.rate is None else self.rate)
 
     def tensors(self) -> dict[str, Tensor]:
-        """A copy of everything that moves, by name."""
+        """A copy of the state's tensors, by name."""
         saved = {f"parameter.{i}": p.detach().clone() for i, p in enumerate(self.parameterization.parameters())}
         for index, memory in self.optimizer.state_dict()["state"].items():
             saved |= {f"memory.{index}.{k}": torch.as_tensor(v).clone() for k, v in memory.items() if v is not None}
         return saved if self.alpha is None else saved | {"alpha": self.alpha.clone()}
 
     def load(self, tensors: dict[str, Tensor], step: int) -> None:
-        """Go on from ``tensors()`` taken after ``step`` steps."""
+        """Restore the ``tensors()`` of step ``step``."""
         memory: dict[int, dict[str, Any]] = {}
         for i, parameter in enumerate(self.parameterization.parameters()):
             parameter.data.copy_(tensors[f"parameter.{i}"])
@@ -65,22 +65,22 @@ class Ascent:
 
 
 def build_optimizer(parameters: list[Tensor], optimizer: str, rate: float) -> torch.optim.Optimizer:
-    """Adam, or SGD with a momentum of 0.9 or none."""
+    """Adam, SGD, or SGD with momentum 0.9."""
     if optimizer == "adam":
         return torch.optim.Adam(parameters, lr=rate)
     return torch.optim.SGD(parameters, lr=rate, momentum=0.9 if optimizer == "momentum" else 0.0)
 
 
 def step_length(step: int, settings: AscentConfig) -> float:
-    """The schedule at step 0..steps-1: 1 at the first, ``final`` at the last."""
-    place = step / max(1, settings.steps - 1)
-    return settings.final + (1 - settings.final) * schedule_of(settings.schedule)(place)
+    """Step-length factor at step 0..steps-1: 1 at the first, ``final`` at the last."""
+    progress = step / max(1, settings.steps - 1)
+    return settings.final + (1 - settings.final) * schedule_of(settings.schedule)(progress)
 
 
 def ascend(field: VectorField, ascent: Ascent, draws: Draws) -> Iterator[Frame]:
-    """Yield a frame after every step, from ``ascent.step`` on.
+    """Run the ascent from ``ascent.step`` on; yields a frame after every step.
 
-    Raises RunError, before the step is made, where the field is not finite: the parameters stay the last good ones.
+    Raises RunError, before the step is made, if the field is not finite: the parameters stay the last good ones.
     """
     settings, parameterization = ascent.settings, ascent.parameterization
     while ascent.step < settings.steps:
@@ -121,11 +121,11 @@ def _move(ascent: Ascent, parameters: list[Tensor], gradients: tuple[Tensor, ...
 
 
 def _rms(canvas: Tensor) -> Tensor:
-    largest = canvas.abs().amax((1, 2, 3), keepdim=True).clamp_min(1e-30)  # the square of a small number is zero
+    largest = canvas.abs().amax((1, 2, 3), keepdim=True).clamp_min(1e-30)  # squares of small numbers underflow
     return largest.flatten() * (canvas / largest).square().mean((1, 2, 3)).sqrt()
 
 
 def _scaled(change: list[Tensor], canvas: Tensor, rms: float | Tensor) -> list[Tensor]:
-    """Each picture's change scaled so that its canvas has the given RMS; no change stays none."""
+    """Scale each picture's change so that its canvas has the given RMS; a zero change stays zero."""
     factor = rms / _rms(canvas).clamp_min(1e-30)
     return [part * factor.view(-1, *[1] * (part.ndim - 1)) for part in change]

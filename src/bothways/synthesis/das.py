@@ -1,8 +1,8 @@
-"""Direct Ascent Synthesis: follow the gradient of an objective, seen through many views.
+"""Direct Ascent Synthesis (DAS): the gradient of an objective averaged over random views.
 
     dx = grad_x (1/n) sum_j objective(A_j(x)),   A_j: roll, crop, noise            (Fort & Whitaker, arXiv 2502.07753)
 
-The picture itself is held as a stack of resolutions (``parameterizations.ImageStack``).
+The image is parameterized as a multi-resolution stack (``parameterizations.stack.ImageStack``).
 
 Departures: each term may be scaled to unit norm per picture before it is weighted, since gradients of different
 terms and models differ by orders of magnitude; terms on the picture itself (total variation) see it unaugmented.
@@ -23,7 +23,7 @@ from bothways.synthesis.views import Views
 
 @dataclass
 class Toward(Field):
-    """The field of ``toward``."""
+    """The gradient field of an objective, see ``toward``."""
 
     objective: TermSum
     views: Views
@@ -47,9 +47,9 @@ class Toward(Field):
 
 
 def toward(objective: Term | TermSum, draws: Draws, views: Views | None = None, *, normalize: bool = False) -> Toward:
-    """The ascent direction of an objective as a field (x, t) -> dx, (B,3,H,W).
+    """Gradient of an objective as a field (x, t) -> dx, (B,3,H,W).
 
-    draws: the pictures' seeds. views: how the models see the picture; None shows it as it is.
+    draws: the pictures' seeds. views: augmentations of the models' input; None for the picture itself.
     normalize: divide the gradient of each term by its L2 norm, per picture, before weighting.
     """
     summed = objective if isinstance(objective, TermSum) else TermSum((objective,))

@@ -1,8 +1,8 @@
-"""Fields over pictures: callables (x, t) -> dx that add and scale.
+"""Vector fields over images: callables (x, t) -> dx with addition and scaling.
 
     dsf(model) + 2.0 * toward(objective)
 
-Since the draws of a field are a function of (seed, t), a field can be called twice at one moment and gives the same.
+A field's random draws are a function of (seed, t), so two calls at the same t are equal.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from bothways.numerics.draws import Draws
 
 
 class Field:
-    """A direction for every picture. ``stats`` holds, after a call, what was measured on the way: {name: (B,)}."""
+    """Base class of fields. ``stats``: statistics of the last call, {name: (B,)}."""
 
     stats: dict[str, Tensor]
 
@@ -35,7 +35,7 @@ class Field:
 
 @dataclass
 class Combined(Field):
-    """sum_k w_k field_k(x, t). What several parts measured under one name is averaged."""
+    """Weighted sum of fields, sum_k w_k field_k(x, t); statistics with one name are averaged."""
 
     parts: list[tuple[float, Field]]
     stats: dict[str, Tensor] = field(default_factory=dict)
@@ -52,7 +52,7 @@ class Combined(Field):
 
 @dataclass
 class Unit(Field):
-    """field(x, t) / ||field(x, t)||_2 of each picture, so that weights mean the same for every model."""
+    """A field normalised to unit L2 norm per picture, so that weights are comparable between models."""
 
     part: Field
     stats: dict[str, Tensor] = field(default_factory=dict)
@@ -65,7 +65,7 @@ class Unit(Field):
 
 @dataclass
 class Inside(Field):
-    """A field on the picture inside a canvas with a border of so many pixels, and zero on the border."""
+    """A field evaluated on the picture without the canvas border, and zero on the border."""
 
     part: Field
     border: int
@@ -80,7 +80,7 @@ class Inside(Field):
 
 @dataclass
 class Clipped(Field):
-    """field(x, t) with every number held within +-limit (by="value"), or every picture's L2 norm (by="norm")."""
+    """A field clipped to +-limit (by="value"), or to an L2 norm per picture (by="norm")."""
 
     part: Field
     limit: float
@@ -98,7 +98,7 @@ class Clipped(Field):
 
 @dataclass
 class WhiteNoise(Field):
-    """N(0, 1) in place of a gradient: what is left is what the parameterisation and the steps put in by themselves."""
+    """White noise N(0, 1) instead of a gradient: the null control of the parameterization and the steps."""
 
     draws: Draws
     stats: dict[str, Tensor] = field(default_factory=dict)
@@ -108,7 +108,7 @@ class WhiteNoise(Field):
 
 
 def averaged(found: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
-    """(name, values) pairs -> {name: the mean of all values of that name}."""
+    """Mean of the values of each name, from (name, values) pairs."""
     together: dict[str, list[Tensor]] = {}
     for name, values in found:
         together.setdefault(name, []).append(values)
@@ -116,7 +116,7 @@ def averaged(found: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
 
 
 def unit(dx: Tensor) -> Tensor:
-    """Each picture's direction divided by its L2 norm; a zero direction stays zero."""
+    """Normalise each picture's direction by its L2 norm; a zero direction stays zero."""
     tiny = torch.finfo(dx.dtype).tiny
-    dx = dx / dx.abs().amax((1, 2, 3), keepdim=True).clamp_min(tiny)  # squares of small numbers are zero
+    dx = dx / dx.abs().amax((1, 2, 3), keepdim=True).clamp_min(tiny)  # squares of small numbers underflow
     return dx / dx.flatten(1).norm(dim=1).view(-1, 1, 1, 1).clamp_min(tiny)

@@ -1,22 +1,21 @@
-"""Fill a hole in a photograph by what a model would measure of the whole one.
+"""Inpainting by predicted channel statistics and Sobolev gradients.
 
     s(x) ~ N(s(f) + c + W (s(f) - m)/d, e^2),   f = the picture with its hole filled smoothly
 
-s: channel means and log standard deviations of every layer. A smooth fill f is not a real picture, and s(f) says how
-it differs: c, m, d, W, e come from real pictures in which holes were filled in the same way (no label), W by ridge
-regression on the leading directions of s(f). The picture then moves, in the hole alone, towards what was predicted.
-The average picture's statistics (``objectives.spread_statistics`` without targets) lead away from the photo; those
-predicted from the photo itself hardly do.
+s: channel means and log standard deviations of every layer. c, m, d, W, e are fitted on real pictures with holes filled
+in the same way (no label), W by ridge regression on the leading directions of s(f). The pixels in the hole are then
+optimised to match the prediction. The mean statistics over real pictures (``statistics.spread_statistics`` without
+targets) lead away from the photo; those predicted from the photo itself hardly do.
 
-The step is the steepest ascent where length is the smoothness of ``numerics.fill``, not the sum of squares:
+The step is the steepest ascent in the smoothness metric of ``numerics.fill`` instead of the Euclidean one:
 
     dx = Q_hh^-1 grad_h,   Q = L L + tau L
 
-so that what is added is smooth and vanishes towards the known pixels. It is also the first step of the ascent of
+so that it is smooth and vanishes towards the known pixels. It is also the first step of the ascent of
 objective(x) - (x - f)^T Q (x - f) / 2: a prior that keeps the picture near its fill.
 
-Source: ours, in the spirit of ``synthesis.sampling``, whose Gaussian is conditioned here. The step is a Sobolev
-gradient (Neuberger, "Sobolev Gradients and Differential Equations", Springer 1997).
+Source: ours, related to ``synthesis.sampling``, whose Gaussian is conditioned here. The step is a Sobolev gradient
+(Neuberger, "Sobolev Gradients and Differential Equations", Springer 1997).
 """
 
 from __future__ import annotations
@@ -34,17 +33,17 @@ from bothways.synthesis.sampling import SMALLEST_LOG_STD, SMALLEST_MEAN_STD, lea
 from bothways.synthesis.statistics import Spread, channel_statistics, spread_statistics
 from bothways.types import UserError, VisionModel
 
-RANK = 256  # leading directions of what is measured of filled pictures
-RIDGE = 2.5  # variance along a direction, in standard deviations squared, that is half believed
+RANK = 256  # leading directions of the statistics of filled pictures
+RIDGE = 2.5  # ridge penalty: a direction of this variance, in squared standard deviations, is shrunk by half
 FLATTEST = 1e-4  # squared difference of neighbours below which a photo counts as flat
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model measures of whole pictures, as a linear function of what it measures of filled ones.
+    """Linear prediction of a model's channel statistics of whole pictures from those of filled ones.
 
-    layers: {name: channels C}, S = 2 sum C. centre, scale, change, error: (S,) each, m, d, c and e. read (S,k): the
-    leading directions; write (k,S): what follows from each.
+    layers: {name: channels C}, S = 2 sum C. centre, scale, change, error: (S,) each, m, d, c and e. read (S,k), write
+    (k,S): W = read write, projection on the leading directions and their regression coefficients.
     """
 
     layers: dict[str, int]
@@ -56,14 +55,14 @@ class Prediction:
     error: Tensor
 
     def targets(self, model: VisionModel, filled: Tensor) -> dict[str, Tensor]:
-        """{layer: (B,2C)}: s(f) + c + W (s(f) - m)/d for filled pictures (B,3,H,W)."""
+        """Predicted statistics {layer: (B,2C)}, s(f) + c + W (s(f) - m)/d, for filled pictures (B,3,H,W)."""
         with torch.no_grad():
-            found = _measured(model, filled, list(self.layers))
-        predicted = found + self.change + ((found - self.centre) / self.scale) @ self.read @ self.write
+            own = _measured(model, filled, list(self.layers))
+        predicted = own + self.change + ((own - self.centre) / self.scale) @ self.read @ self.write
         return dict(zip(self.layers, predicted.split(self._widths(), dim=1), strict=True))
 
     def term(self, model: VisionModel, filled: Tensor) -> Term:
-        """-1/L sum_layers mean_channels ((s - predicted) / e)^2 of each picture, from its fill (B,3,H,W)."""
+        """Term -1/L sum_layers mean_channels ((s - predicted) / e)^2 of each picture, from its fill (B,3,H,W)."""
         errors = zip(self.layers, self.error.split(self._widths()), strict=True)
         spread = {}
         for layer, error in errors:
@@ -78,17 +77,17 @@ class Prediction:
 def predict_statistics(
     model: VisionModel, images: Tensor, filled: Tensor, layers: Sequence[str], *, rank: int = RANK, ridge: float = RIDGE
 ) -> Prediction:
-    """Fit a Prediction to real pictures and the same with a hole filled.
+    """Fit a Prediction to real pictures and the same pictures with a filled hole, by ridge regression.
 
         W = V diag(1/(v_k + ridge)) V^T E[z (s(x) - s(f))^T],   z = (s(f) - m)/d,   E[z z^T] ~ V diag(v) V^T
 
-    images, filled: (N,3,H,W) in [0,1], N >= 2; holes as those that will be filled. layers: as
+    images, filled: (N,3,H,W) in [0,1], N >= 2; with holes like those to be filled. layers: as
     ``Adapter.statistics_layers``. rank: directions kept of z. ridge: added to the variance along each.
-    Raises UserError for fewer than two pictures, or fills that are not of the same pictures.
+    Raises UserError for fewer than two pictures, or fills of another shape.
     """
     if len(images) < 2 or images.shape != filled.shape:
         raise UserError(
-            f"what a model measures is predicted from two pictures or more and their fills, not {tuple(images.shape)} "
+            f"channel statistics are predicted from two pictures or more and their fills, not {tuple(images.shape)} "
             f"and {tuple(filled.shape)}; type --data with more"
         )
     with torch.no_grad():
@@ -107,7 +106,7 @@ def predict_statistics(
 
 
 def boundary_consistency(photo: Tensor, mask: Tensor) -> Term:
-    """Minus the squared jump across the mask's edge, relative to the photo's own differences just outside it.
+    """Negative squared jump across the mask's edge, relative to the photo's differences just outside it.
 
         -  mean_(i,j) (x_i - x_j)^2  /  ( mean_(j,k) (x_j - x_k)^2 + 10^-4 )
 
@@ -118,7 +117,7 @@ def boundary_consistency(photo: Tensor, mask: Tensor) -> Term:
 
     def measure(seen: Activations, pictures: int) -> Tensor:
         jumps = jump_pairs = own = own_pairs = torch.zeros((), dtype=photo.dtype, device=photo.device)
-        # each of the four directions in turn points up, out of the hole
+        # rotate so that each of the four directions in turn points up, out of the hole
         for turns in range(4):
             drawn, known, inside = (torch.rot90(v, turns, (2, 3)) for v in (seen[IMAGE], photo, hole))
             across = inside[:, :, 1:] & ~inside[:, :, :-1]
@@ -135,7 +134,7 @@ def boundary_consistency(photo: Tensor, mask: Tensor) -> Term:
 
 @dataclass
 class Smoothed(Field):
-    """Q_hh^-1 field(x, t) in the hole, 0 outside: steepest ascent where length is ``Smoothness``, not squares."""
+    """Sobolev gradient Q_hh^-1 field(x, t) in the hole, 0 outside: steepest ascent in the ``Smoothness`` metric."""
 
     part: Field
     smoothness: Smoothness
@@ -148,7 +147,7 @@ class Smoothed(Field):
 
 
 def _measured(model: VisionModel, images: Tensor, layers: Sequence[str], batch: int = 100) -> Tensor:
-    """s of pictures, (N,S): the layers in order, of each the means and then the log standard deviations."""
+    """Statistics s of pictures, (N,S): for each layer in order, channel means, then log standard deviations."""
     rows = []
     for part in images.split(batch):
         seen = model.features(part, layers)
@@ -157,6 +156,6 @@ def _measured(model: VisionModel, images: Tensor, layers: Sequence[str], batch: 
 
 
 def _floor(sizes: dict[str, int]) -> Tensor:
-    """The least error of each number: a channel that never fires would otherwise divide by zero."""
+    """Lower bound of each error, which avoids a division by zero for dead channels."""
     parts = [(torch.full((c,), SMALLEST_MEAN_STD), torch.full((c,), SMALLEST_LOG_STD)) for c in sizes.values()]
     return torch.cat([half for pair in parts for half in pair])

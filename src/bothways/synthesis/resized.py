@@ -1,4 +1,4 @@
-"""A model that sees every picture at its own size, so that models of several sizes can look at one picture."""
+"""A model wrapper that resizes its input, so that models of different input sizes share one picture."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bothways.types import TrainedModel
 
 @final
 class Resized:
-    """f(resize(x)): bilinear with antialiasing, to the model's own height and width, differentiable in the picture."""
+    """f(resize(x)): bilinear resizing with antialiasing to the model's input size, differentiable in the picture."""
 
     def __init__(self, model: TrainedModel) -> None:
         self.model, self.spec, self.name = model, model.spec, model.name

@@ -1,16 +1,15 @@
-"""Sample in function space, then invert: draw what a model would measure of a real picture, then find that picture.
+"""Sampling in function space: draw feature and channel statistics from a Gaussian fit to real images, then invert.
 
     s ~ N(m, T^2 D (F^T F + R) D),   s(x) = (channel means and log standard deviations of every layer, features, logits)
 
 m, D: means and standard deviations over real pictures; F (k,S): the leading directions of their correlation; R: the
-diagonal remainder of each variance; T: the temperature. All layers are drawn together, so what is asked of one agrees
-with what is asked of the next. No label is used. A picture is then moved until the model measures of it what was
-drawn (``objectives.spread_statistics`` with targets, and ``toward_features``). A classifier may also be asked to be as
-decided as it is on real pictures: the class of the largest logit that was drawn is then wanted too. A Gaussian lies
-between the classes more often than real pictures do.
+diagonal remainder of each variance; T: the temperature. All layers are drawn jointly, so that their targets are
+consistent. No label is used. The picture is then optimised until its statistics match the sample
+(``statistics.spread_statistics`` with targets, and ``toward_features``). For a classifier the class of the largest
+sampled logit can be a further target, since samples of a Gaussian lie between classes more often than real pictures do.
 
-In the spirit of working in the model's function space (DSF, "Your Discriminative Model is Secretly a Generative
-Model"), but a point there is drawn first; the inversion is feature inversion (Mahendran & Vedaldi, arXiv 1412.0035).
+It works in the model's function space as DSF does ("Your Discriminative Model is Secretly a Generative Model"), but
+samples a point there first; the inversion is feature inversion (Mahendran & Vedaldi, arXiv 1412.0035).
 """
 
 from __future__ import annotations
@@ -31,18 +30,18 @@ from bothways.types import UserError, VisionModel
 
 OUTPUTS = "outputs"  # the layer of the logits
 PIXELS_AT_ONCE = 1_000_000
-SMALLEST_MEAN_STD, SMALLEST_LOG_STD = 1e-3, 1e-2  # a channel that never fires would otherwise divide by zero
+SMALLEST_MEAN_STD, SMALLEST_LOG_STD = 1e-3, 1e-2  # added to standard deviations: a dead channel has 0
 
 
 @dataclass(frozen=True)
 class Part:
-    """One stretch of s: mean (d,) and standard deviation (d,) over real pictures."""
+    """One block of s, such as a layer's statistics: mean (d,) and standard deviation (d,) over real pictures."""
 
     mean: Tensor
     std: Tensor
 
     def spread(self) -> Spread:
-        """Channel means in the first half, their log standard deviations in the second."""
+        """The block as channel statistics: channel means first, then their log standard deviations."""
         mean, log_std = self.mean.chunk(2)
         mean_std, log_std_std = self.std.chunk(2)
         return Spread(mean, mean_std, log_std, log_std_std)
@@ -50,7 +49,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Space:
-    """What a model measures of real pictures, as one Gaussian.
+    """Gaussian over the statistics and features of one or several models on real pictures.
 
     parts: {name: Part}, their sizes adding up to S. factor: (k,S), in standard deviations.
     """
@@ -59,43 +58,42 @@ class Space:
     factor: Tensor
 
     def of_statistics(self, model: int = 0) -> dict[str, Part]:
-        """{layer: part} of the channel statistics of the model of that number."""
+        """{layer: part} of the channel statistics of the model with that index."""
         return _layers_of(self.parts, "statistics", model)
 
     def of_features(self, model: int = 0) -> dict[str, Part]:
-        """{layer: part} of its features and logits."""
+        """{layer: part} of the features and logits of the model with that index."""
         return _layers_of(self.parts, "features", model)
 
     def sample(self, draws: Draws, temperature: float = 1.0, shrinkage: float = 0.0) -> dict[str, Tensor]:
-        """{name: (B,d)}: one point for every picture.
+        """One sample per picture, {name of the part: (B,d)}.
 
-        temperature: 0 is the mean. shrinkage: of the correlations, 0 to 1; at 1 every number is drawn alone.
+        temperature: 0 gives the mean. shrinkage: of the correlations, 0 to 1; at 1 all numbers are independent.
         """
         factor = (1 - shrinkage) ** 0.5 * self.factor
         remainder = (1 - factor.square().sum(0)).clamp_min(0).sqrt()
         common = draws.normal((len(factor),), purpose="sample").to(factor)
         own = draws.normal((factor.shape[1],), purpose="sample remainder").to(factor)
         point = temperature * (common @ factor + own * remainder)
-        stretches = point.split([len(part.mean) for part in self.parts.values()], dim=1)
+        blocks = point.split([len(part.mean) for part in self.parts.values()], dim=1)
         return {
-            name: part.mean + part.std * stretch
-            for (name, part), stretch in zip(self.parts.items(), stretches, strict=True)
+            name: part.mean + part.std * block for (name, part), block in zip(self.parts.items(), blocks, strict=True)
         }
 
 
 def _layers_of(parts: Mapping[str, Part], kind: str, model: int) -> dict[str, Part]:
-    """{layer: part} of one kind, of the model of that number."""
+    """{layer: part} of one kind, of the model with that index."""
     begins = f"{model}/{kind}/"
     return {name.removeprefix(begins): part for name, part in parts.items() if name.startswith(begins)}
 
 
 def statistics_name(layer: str, model: int = 0) -> str:
-    """The part of a Space that holds the channel statistics of a layer, of the model of that number."""
+    """Name of the part of a Space with the channel statistics of a layer of the model with that index."""
     return f"{model}/statistics/{layer}"
 
 
 def features_name(layer: str, model: int = 0) -> str:
-    """The part of a Space that holds the features, averaged over space."""
+    """Name of the part of a Space with the features of a layer, averaged over space."""
     return f"{model}/features/{layer}"
 
 
@@ -107,20 +105,20 @@ def measure_space(
     *,
     rank: int = RANK,
 ) -> Space:
-    """Fit a Space to what models measure of the same real pictures.
+    """Fit a Space to the statistics and features of models on the same real pictures.
 
-    images: (N,3,H,W) in [0,1], or bytes, which take a quarter of the memory; two or more. layers, features: of each
-    model, those whose channel statistics and those whose average over space is taken; the logits are "outputs".
+    images: (N,3,H,W) in [0,1], or uint8, which take a quarter of the memory; two or more. layers, features: for each
+    model, the layers of channel statistics and those of features averaged over space; the logits are "outputs".
     Raises UserError for fewer than two pictures.
     """
-    found: Rows = {}
-    for _ in measure_rows(models, images, layers, features, found):
+    rows: Rows = {}
+    for _ in measure_rows(models, images, layers, features, rows):
         pass
-    return fit_space(found, rank)
+    return fit_space(rows, rank)
 
 
 Rows = dict[str, list[Tensor]]
-"""{name of a part: (B,d) of each chunk of pictures}."""
+"""{name of a part: [(B,d) of each chunk of pictures]}."""
 
 
 def measure_rows(
@@ -128,36 +126,36 @@ def measure_rows(
     images: Tensor,
     layers: Sequence[Sequence[str]],
     features: Sequence[Sequence[str]],
-    found: Rows,
+    rows: Rows,
 ) -> Iterator[int]:
-    """Measure a chunk of pictures after the other into ``found``; yields how many are done. See ``measure_space``."""
+    """Measure pictures chunk by chunk into ``rows``; yields the number done. Arguments as ``measure_space``."""
     if len(images) < 2:
         raise UserError(f"a model's statistics need two real images or more, not {len(images)}; type --data with more")
     done = 0
     for chunk in images.split(chunk_size(images)):
         pictures = chunk.float() / 255 if chunk.dtype == torch.uint8 else chunk
-        with torch.no_grad():  # for a chunk at a time: between two of them the caller's own setting holds
+        with torch.no_grad():  # around one chunk only: a generator must not change grad mode across a yield
             for index, (model, measured, averaged) in enumerate(zip(models, layers, features, strict=True)):
                 seen = model.features(pictures, sorted({*measured, *averaged}))
                 for layer in measured:
                     value = torch.cat(channel_statistics(seen[layer]), dim=1)
-                    found.setdefault(statistics_name(layer, index), []).append(value)
+                    rows.setdefault(statistics_name(layer, index), []).append(value)
                 for layer in averaged:
-                    found.setdefault(features_name(layer, index), []).append(vectors(seen[layer], layer))
+                    rows.setdefault(features_name(layer, index), []).append(vectors(seen[layer], layer))
         done += len(chunk)
         yield done
 
 
 def chunk_size(images: Tensor) -> int:
-    """How many pictures are measured at once."""
+    """Pictures per forward pass of a measurement."""
     return max(1, min(100, PIXELS_AT_ONCE // images[0, 0].numel()))
 
 
-def fit_space(found: Rows, rank: int) -> Space:
-    """The Space of what ``measure_rows`` found."""
-    rows = {name: torch.cat(values) for name, values in found.items()}
-    parts = {name: _part(name, value) for name, value in rows.items()}
-    standard = torch.cat([(rows[name] - part.mean) / part.std for name, part in parts.items()], dim=1)
+def fit_space(rows: Rows, rank: int) -> Space:
+    """Fit a Space to the rows of ``measure_rows``."""
+    values = {name: torch.cat(chunks) for name, chunks in rows.items()}
+    parts = {name: _part(name, value) for name, value in values.items()}
+    standard = torch.cat([(values[name] - part.mean) / part.std for name, part in parts.items()], dim=1)
     return Space(parts, leading_directions(standard, rank))
 
 
@@ -170,7 +168,7 @@ def _part(name: str, rows: Tensor) -> Part:
 
 
 def leading_directions(standard: Tensor, rank: int) -> Tensor:
-    """(N,S) rows of mean 0 -> (k,S) with F^T F the best approximation of rank k to their covariance."""
+    """Principal directions F (k,S) of centred rows (N,S): F^T F approximates their covariance best at rank k."""
     rows = standard.double() / math.sqrt(len(standard) - 1)
     small = rows @ rows.T if len(rows) <= rows.shape[1] else rows.T @ rows
     values, vectors_ = torch.linalg.eigh(small)
@@ -184,24 +182,24 @@ def leading_directions(standard: Tensor, rank: int) -> Tensor:
 
 
 def toward_features(model: VisionModel, layer: str, centre: Tensor, target: Tensor) -> Term:
-    """cos(f(x) - centre, target - centre), f the features averaged over space.
+    """Term that matches sampled features: cos(f(x) - centre, target - centre), f averaged over space.
 
-    centre: (d,), the mean over real pictures. target: (B,d), what was drawn.
+    centre: (d,), the mean over real pictures. target: (B,d), the sample.
     """
 
     def measure(seen: Activations, pictures: int) -> Tensor:
-        found = vectors(seen[layer], layer) - centre
-        wanted = (target - centre).repeat_interleave(len(found) // pictures, dim=0)
-        return per_picture(F.cosine_similarity(found, wanted, dim=1), pictures)
+        features = vectors(seen[layer], layer) - centre
+        targets = (target - centre).repeat_interleave(len(features) // pictures, dim=0)
+        return per_picture(F.cosine_similarity(features, targets, dim=1), pictures)
 
     return Term("features", measure, model, (layer,))
 
 
 def head_space(rows: Tensor, layer: str) -> Space:
-    """A Space of features alone from the rows (K,d) of a classifier's head: for want of real pictures.
+    """A Space of features from the weight rows (K,d) of a classifier's head, without real pictures.
 
-    Each class's row, less their mean, points to where the features of that class lie; where the mean of real features
-    lies is not known, and taken as 0.
+    The centred row of a class approximates the direction of its features; the mean of real features is unknown and
+    taken as 0.
     """
     centred = rows - rows.mean(0)
     std = centred.std(0) + SMALLEST_MEAN_STD

@@ -1,4 +1,4 @@
-"""Channel statistics of a model's activations, their spread over real pictures, and the terms that match them."""
+"""Channel statistics of activations, their distribution over real images, and terms that match them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bothways.types import UserError, VisionModel
 
 @dataclass(frozen=True)
 class Spread:
-    """How one layer's per-picture channel statistics spread over real images, each (C,)."""
+    """Mean and standard deviation over real images of one layer's per-image channel statistics, each (C,)."""
 
     mean: Tensor
     mean_std: Tensor
@@ -23,15 +23,15 @@ class Spread:
 
 
 def channel_statistics(value: Tensor) -> tuple[Tensor, Tensor]:
-    """(B,C,H,W), (B,N,C) or (B,C) -> mean and log standard deviation over positions, (B,C) each."""
+    """Mean and log standard deviation of each channel over positions, (B,C) each, of (B,C,H,W), (B,N,C) or (B,C)."""
     flat = value.transpose(1, 2) if value.ndim == 3 else value.reshape(*value.shape[:2], -1)
     return flat.mean(2), 0.5 * (flat.var(2, unbiased=False) + 1e-5).log()
 
 
 def measure_spread(model: VisionModel, images: Tensor, layers: Sequence[str], batch: int = 100) -> dict[str, Spread]:
-    """The spread of per-picture channel statistics over real images (N,3,H,W), for ``spread_statistics``.
+    """Measure the Spread of each layer over real images (N,3,H,W), for ``spread_statistics``.
 
-    Raises UserError for fewer than two images, which have no spread.
+    Raises UserError for fewer than two images.
     """
     if len(images) < 2:
         raise UserError(f"channel statistics need two real images or more, not {len(images)}; type --data with more")
@@ -43,7 +43,7 @@ def measure_spread(model: VisionModel, images: Tensor, layers: Sequence[str], ba
     result = {}
     for layer, pairs in found.items():
         mean, log_std = (torch.cat([pair[side] for pair in pairs]) for side in (0, 1))
-        # a channel that never fires would otherwise divide by zero
+        # the floors avoid a division by zero for dead channels
         result[layer] = Spread(mean.mean(0), mean.std(0) + 1e-3, log_std.mean(0), log_std.std(0) + 1e-2)
     return result
 
@@ -51,29 +51,29 @@ def measure_spread(model: VisionModel, images: Tensor, layers: Sequence[str], ba
 def spread_statistics(
     model: VisionModel, spread: Mapping[str, Spread], targets: Mapping[str, Tensor] | None = None
 ) -> Term:
-    """Each picture's own channel statistics against their spread over real images, as a diagonal Gaussian.
+    """Prior of channel statistics: their log-density under a diagonal Gaussian over real images, per layer.
 
         -1/L sum_layers mean_channels [ ((m - E m) / sd m)^2 + ((log s - E log s) / sd log s)^2 ] / 2
 
-    m, s: mean and standard deviation of one channel over the pixels of one picture. No picture touches another.
-    targets: {layer: (B,2C)}, what each picture is pulled to in place of the means E m, E log s.
+    m, s: mean and standard deviation of one channel over the pixels of one picture; pictures are independent.
+    targets: {layer: (B,2C)}, targets of each picture, instead of the means E m, E log s.
     """
 
     def measure(seen: Activations, pictures: int) -> Tensor:
         total = []
         for layer, facts in spread.items():
-            found = torch.cat(channel_statistics(seen[layer]), dim=1)
-            wanted = torch.cat([facts.mean, facts.log_std])[None] if targets is None else targets[layer]
-            wanted = wanted.repeat_interleave(len(found) // len(wanted), dim=0)
+            measured = torch.cat(channel_statistics(seen[layer]), dim=1)
+            target = torch.cat([facts.mean, facts.log_std])[None] if targets is None else targets[layer]
+            target = target.repeat_interleave(len(measured) // len(target), dim=0)
             scale = torch.cat([facts.mean_std, facts.log_std_std])
-            total.append(((found - wanted) / scale).square().mean(1))
+            total.append(((measured - target) / scale).square().mean(1))
         return -per_picture(torch.stack(total).mean(0), pictures)
 
     return Term("statistics", measure, model, tuple(spread))
 
 
 def batch_statistics(model: VisionModel, targets: Mapping[str, tuple[Tensor, Tensor]], group: int) -> Term:
-    """Stored statistics matched by a group of pictures (DeepInversion, arXiv 1912.08795, eq. 4).
+    """BatchNorm regulariser of DeepInversion: a group's statistics against stored ones (arXiv 1912.08795, eq. 4).
 
         -sum_layers ( ||mean - mean_stored||_2 + ||var - var_stored||_2 ) / group
 

@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from bothways.configs import Settings, placed, validated
+from bothways.configs import Settings, nested, validated
 from bothways.registry import nearest
 from bothways.types import UserError
 
@@ -46,7 +46,7 @@ def configure(config: type[Settings], **given: Any) -> Settings:
 
     Raises UserError, in one line that names the setting, for what is not known or cannot be.
     """
-    changes = placed(config, given)
+    changes = nested(config, given)
     values: dict[str, Any] = {}
     if config.recipe_task:
         recipe = changes.get("recipe") or config.default_recipe(changes)

@@ -8,7 +8,9 @@ from typing import Any, final
 
 from torch import Tensor, nn
 
-from bothways.tasks.work import Work
+from bothways.runs.experiment import Experiment
+from bothways.runs.files import write_json
+from bothways.tasks.work import Where, Work
 from bothways.training.checkpoint import Training
 from bothways.types import Frame
 
@@ -37,7 +39,7 @@ class TrainingWork(Work):
     @final
     def measures(self) -> dict[str, Any]:
         found: dict[str, Any] = {}
-        self.training.processes.by_the_first(lambda: found.update(self.measured()))
+        self.training.processes.on_first(lambda: found.update(self.measured()))
         return found
 
     @abstractmethod
@@ -53,6 +55,14 @@ class TrainingWork(Work):
     @abstractmethod
     def trained(self) -> Any:
         """What a caller in Python gets."""
+
+
+def begin_with_card(task: str, training: Training, planned: Any, card: str, where: Where) -> Experiment:
+    """Begin the run of a training and write its card, of this file name."""
+    experiment = training.begin(task, planned.tables(), **where.as_options())
+    if experiment.folder is not None and training.processes.first:
+        write_json(experiment.folder.path / card, planned.card())
+    return experiment
 
 
 def weights_of(network: nn.Module, *, half: bool = False) -> dict[str, Tensor]:

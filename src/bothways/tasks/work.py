@@ -18,7 +18,7 @@ from typing import Any, final
 from pydantic import BaseModel
 
 from bothways import registry
-from bothways.configs import Config, spoken
+from bothways.configs import Config, recorded
 from bothways.runs.experiment import Experiment
 from bothways.runs.files import check_output, plain, reason, replace_file
 from bothways.types import Frame, UserError
@@ -179,4 +179,4 @@ def prepare(config: Config, where: Where) -> Work:
 
 def file_tables(given: Mapping[str, Any]) -> dict[str, Any]:
     """What a run was given, for its recipe.toml; what was not is left out."""
-    return {name: spoken(value) for name, value in given.items() if value is not None}
+    return {name: recorded(value) for name, value in given.items() if value is not None}

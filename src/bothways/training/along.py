@@ -1,10 +1,10 @@
-"""What is measured of a flow along its training: how much its noisy pictures still tell of those that are held out.
+"""Measurements during a flow's training: flow-matching loss and mutual information on held-out images.
 
-    RUN/along.jsonl     {"step", "n", "flow_matching", "information": [an entry a depth, as diagnose has them]}
+    RUN/along.jsonl     {"step", "n", "flow_matching", "information": [an entry per depth, as in diagnose]}
 
-A line for the first weights and for every checkpoint that was planned, of the averaged flow, on the same pictures at
-the same noise. The indicator is an upper bound of the mutual information that falls as the flow learns; it is ours and
-not of PRG's paper (see representation/information.py).
+One line for the initial weights and one per scheduled checkpoint, of the EMA flow, on fixed pictures and noise. The
+indicator is an upper bound on mutual information that falls as the flow learns; its definition is ours and not that of
+PRG's paper (see representation/information.py).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ VALIDATION_SEED = 1_000_003  # the noise and times of held-out pictures: the sam
 
 @dataclass(frozen=True)
 class Along:
-    """A run's along.jsonl. measure: of the flow of now. A killed training makes lines after its checkpoint again."""
+    """A run's along.jsonl. measure: evaluates the present flow. A resume repeats the lines after its checkpoint."""
 
     run: Path
     measure: Callable[[], dict[str, Any]]
@@ -46,28 +46,28 @@ class Along:
         return self.run / ALONG
 
     def begin(self, step: int) -> None:
-        """Cut the lines after the checkpoint of ``step``, a torn one too; measure the first weights if none is left."""
+        """Drop lines after the checkpoint of ``step``, and a partial one; measure initial weights if none is left."""
         kept = [line for line in read_lines(self.file) if line["step"] <= step]
         replace_file(self.file, b"".join(json_line(line) for line in kept))
         if not kept:
             self.add(step)
 
     def add(self, step: int) -> None:
-        """Measure, and append a line."""
+        """Measure and append a line."""
         append_lines(self.file, [{"step": step, **self.measure()}])
 
 
 def check_information(pictures: int, held: int) -> None:
-    """Raise UserError where fewer pictures are held out than are to be measured on."""
+    """Raise UserError if more pictures are to be measured than are held out."""
     if pictures > held:
         raise UserError(f"information={pictures} is more than the {held} pictures held out; type --information {held}")
 
 
 @torch.no_grad()
 def losses_of(flow: Flow, held: ImageSet, pairs: Callable[[Callable[[int], Batch], int], Batches], size: int) -> Tensor:
-    """(N,): L_FM of each picture held out, at noise and times that are the same for every run.
+    """Flow-matching loss (N,) of each held-out picture, at fixed noise and times for every run.
 
-    pairs: (step -> pictures, seed) -> (step -> x, noise, t). size: pictures that are looked at together.
+    pairs: (step -> pictures, seed) -> (step -> x, noise, t). size: batch size.
     """
     size = min(size, len(held))
     batch, device = pairs(partial(_part, held, size), VALIDATION_SEED), flow.mean.device
@@ -81,10 +81,10 @@ def _part(data: ImageSet, size: int, part: int) -> Batch:
 
 
 @torch.no_grad()
-def measured_along(flow: Flow, images: Tensor, losses: Tensor) -> dict[str, Any]:
-    """What a line holds beside its step.
+def held_out_measures(flow: Flow, images: Tensor, losses: Tensor) -> dict[str, Any]:
+    """Entries of a line of along.jsonl beside the step: loss and mutual information on held-out pictures.
 
-    images: (N,3,H,W) uint8, each with the noise of its place, whatever the seed of the run. losses: (N,) L_FM of them.
+    images: (N,3,H,W) uint8; their noise depends on the index and not on the run's seed. losses: (N,), their L_FM.
     """
     x = flow.code((images.float() / 255).to(flow.mean.device))
     seeds = [picture_seed(VALIDATION_SEED, index) for index in range(len(x))]

@@ -1,12 +1,12 @@
-"""One training run on disk: frames as they come, a checkpoint every so many steps, and the way back into it.
+"""Training runs on disk: frames, periodic checkpoints and resume.
 
-    RUN/checkpoint.pt      network, average, optimisers and step: all that is no function of the step
-    RUN/frames.jsonl       one line a step, cut after the checkpoint when the run is resumed
-    RUN/along.jsonl        what is measured of a flow along the way (training/along.py), cut too
-    RUN/tensorboard/       the same numbers for TensorBoard, where it was asked for
+    RUN/checkpoint.pt      network, EMA, optimisers and step: all that is not a function of the step
+    RUN/frames.jsonl       one line per step, truncated to the checkpoint on resume
+    RUN/along.jsonl        measurements of a flow during training (training/along.py), truncated too
+    RUN/tensorboard/       the same numbers for TensorBoard, if enabled
 
-Written whole or not at all, so a kill at any moment loses the steps since the last checkpoint, which are made again to
-the bit.
+Checkpoints are written atomically, so a kill at any time loses the steps since the last one, and a resume repeats them
+bit for bit.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any, final
 
 import torch
 
-from bothways.data.loader import ahead
+from bothways.data.loader import prefetch
 from bothways.runs import RunFolder
 from bothways.runs.experiment import Experiment
 from bothways.runs.files import replace_file
@@ -36,18 +36,18 @@ from bothways.types import Frame, RunError, UserError
 
 CHECKPOINT = "checkpoint.pt"
 TENSORBOARD = "tensorboard"
-SPEED = "images/s"  # shown while it runs, and kept out of frames.jsonl: it differs from run to run
-SMOOTHED = 0.9  # share of the former speed in the one that is shown
+SPEED = "images/s"  # shown during the run, but not in frames.jsonl: it differs between runs
+SMOOTHED = 0.9  # exponential smoothing of the seconds per step
 
 
 @final
 @dataclass
 class Training:
-    """A training and its checkpoints. ``begin`` gives it its run, ``frames`` yields a frame after every step.
+    """A training with its checkpoints. ``begin`` opens the run folder, ``frames`` yields a frame after every step.
 
     batch: step -> the tensors of the whole batch, whatever the number of processes. seed: of dropout.
-    write_weights: the weights of now into a run folder, at every checkpoint. measure_along: what a line of along.jsonl
-    holds, before the first step and at the checkpoints that are planned, not where the run is stopped; None for none.
+    write_weights: writes the present weights to the run folder, at every checkpoint. measure_along: entries of a line
+    of along.jsonl, before the first step and at scheduled checkpoints, not at an interrupt; None for none.
     """
 
     state: FitState
@@ -71,10 +71,9 @@ class Training:
         overwrite: bool = False,
         resume: bool = False,
     ) -> Experiment:
-        """The run of a task, begun by the first process; the others leave writing to it.
+        """Open the run of a task in the first process, which alone writes; with ``resume`` load the last checkpoint.
 
-        tables: what recipe.toml holds. With ``resume`` the
-        training is at the last checkpoint. Raises UserError for what cannot be, before anything is written.
+        tables: the content of recipe.toml. Raises UserError for invalid input, before anything is written.
         """
         if self.run.tensorboard:
             tensorboard_writer()
@@ -83,7 +82,7 @@ class Training:
         def begin() -> None:
             self.experiment = Experiment.begin(task, tables, out, overwrite=overwrite, resume=resume, device=device)
 
-        self.processes.by_the_first(begin)
+        self.processes.on_first(begin)
         if not self.processes.first:
             folder = None if out is None else RunFolder.open(out)
             self.experiment = Experiment(folder, device, silent=True)
@@ -93,35 +92,34 @@ class Training:
 
     @property
     def folder(self) -> RunFolder:
-        """The run folder. Raises RunError where the run was begun in none."""
+        """The run folder. Raises RunError for a run without one."""
         if self.experiment.folder is None:
             raise RunError("a training needs a run folder; give out=FOLDER")
         return self.experiment.folder
 
     @property
-    def made(self) -> list[Frame]:
-        """The frames of every step so far, as the folder keeps them."""
+    def recorded_frames(self) -> list[Frame]:
+        """Frames of all steps so far, from the run folder."""
         return [Frame(line["step"], line["t"], None, line["stats"]) for line in self.folder.frames]
 
     def resume(self) -> None:
-        """Take up the checkpoint of the folder, where there is one."""
+        """Load the checkpoint of the run folder, if there is one."""
         path = self.folder.path / CHECKPOINT
         if not path.is_file():
             return
         try:
             self.state.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-        except Exception as error:  # torch raises many kinds for a file that is not its own
-            said = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise UserError(f"{path} cannot be taken up ({said}); type --overwrite to begin again") from error
+        except Exception as error:  # torch raises exceptions of many classes for other files
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise UserError(f"{path} cannot be loaded ({reason}); type --overwrite to start again") from error
         self.saved = self.state.step
 
     def save(self) -> None:
-        """Write the checkpoint, unless the last one is of this very step."""
+        """Write the checkpoint, unless the last one is of the same step."""
         if not self.processes.first or self.saved == self.state.step:
             return
-        self.write_weights(
-            self.folder
-        )  # first: a kill in between must not leave a last checkpoint beside older weights
+        # weights first: a kill in between must not leave a last checkpoint beside older weights
+        self.write_weights(self.folder)
         content = io.BytesIO()
         torch.save(self.state.state_dict(), content)
         replace_file(self.folder.path / CHECKPOINT, content.getvalue())
@@ -130,7 +128,7 @@ class Training:
     def frames(self) -> Generator[Frame, None, None]:
         """Yield a frame after every step, with the speed in ``images/s``.
 
-        Raises RunError where the loss is not finite; the last checkpoint is kept, and the line names it.
+        Raises RunError if the loss is not finite; the last checkpoint is kept and named in the message.
         """
         facts = self.experiment.facts
         facts |= {"step": self.state.step, "steps": self.fit.total}
@@ -142,28 +140,28 @@ class Training:
             with closing(self._steps()) as steps:
                 yield from steps
         except Exception as error:
-            # torch raises the second one anywhere
+            # OutOfMemoryError can come from any torch call
             if isinstance(error, (RunError, torch.OutOfMemoryError)) or "DataLoader worker" in str(error):
-                raise RunError(self._told(error)) from error
+                raise RunError(self._message(error)) from error
             raise
         finally:
             facts["step"] = self.state.step
 
     @property
     def along(self) -> Along | None:
-        """The measures along the way, which the first process makes."""
+        """The log of measurements, which the first process writes; None without any."""
         if self.measure_along is None or not self.processes.first:
             return None
         return Along(self.folder.path, self.measure_along)
 
     def _steps(self) -> Generator[Frame, None, None]:
         share = self.processes.share(self.batch, self.fit.batch)
-        source = ahead(share, self.state.step, self.fit.total, self.run.workers)
+        source = prefetch(share, self.state.step, self.fit.total, self.run.workers)
         frames = fit(self.state, self.loss, source, self.fit, seed=self.seed, processes=self.processes)
         with closing(frames), closing(source), self._board() as board:
             seconds, last = 0.0, time.monotonic()
             while True:
-                with held_back() as interrupts:
+                with deferred_interrupts() as interrupts:
                     frame = next(frames, None)
                     if frame is not None:
                         self._keep(frame)
@@ -179,7 +177,7 @@ class Training:
                 board(shown)
                 try:
                     yield shown
-                except GeneratorExit:  # stopped by who looks on, between two steps
+                except GeneratorExit:  # the caller closed the generator, between two steps
                     self.save()
                     raise
 
@@ -191,17 +189,17 @@ class Training:
                 self.along.add(frame.step)
             self.save()
 
-    def _told(self, error: Exception) -> str:
+    def _message(self, error: Exception) -> str:
         text = str(error).splitlines()[0].strip() if str(error) else type(error).__name__
         if isinstance(error, torch.OutOfMemoryError):
-            text = f"no memory is left for {self.fit.batch} pictures a step; type a smaller --batch"
+            text = f"out of memory with {self.fit.batch} pictures per step; type a smaller --batch"
         if self.saved is None:
             return f"{text}; there is no checkpoint yet"
         return f"{text}; the checkpoint of step {self.saved} is kept in {self.folder.path / CHECKPOINT}"
 
     @contextmanager
     def _board(self) -> Iterator[Callable[[Frame], object]]:
-        """What writes a frame for TensorBoard; nothing where that was not asked for."""
+        """A function that writes a frame to TensorBoard; a no-op if that is disabled."""
         if not (self.run.tensorboard and self.processes.first):
             yield lambda frame: None
             return
@@ -215,7 +213,7 @@ class Training:
 
 
 def tensorboard_writer() -> Any:
-    """TensorBoard's SummaryWriter. Raises UserError where it is not installed."""
+    """TensorBoard's SummaryWriter class. Raises UserError if it is not installed."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
@@ -224,8 +222,8 @@ def tensorboard_writer() -> Any:
 
 
 @contextmanager
-def held_back() -> Iterator[list[int]]:
-    """Ctrl-C and SIGTERM are noted in the list and not raised, so that no step is half made; a second one is raised."""
+def deferred_interrupts() -> Iterator[list[int]]:
+    """Defer Ctrl-C and SIGTERM: recorded in the list, so that the step completes; a second one is raised at once."""
     noted: list[int] = []
     former = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     heeded = [number for number, handler in former.items() if callable(handler)]

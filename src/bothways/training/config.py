@@ -1,47 +1,47 @@
-"""The settings of a training, for every task that trains: how long and how fast, on what, and how it is run."""
+"""Settings shared by all training tasks: optimisation, run, holdout and augmentation."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from bothways.configs import Config, chosen, setting
+from bothways.configs import Config, chosen, merged, setting
 from bothways.types import UserError
 
 
 class FitConfig(Config):
-    """How long and how fast a network is trained.
+    """Optimisation settings: steps, batch, optimiser, learning-rate schedule, EMA and clipping.
 
-    The rate rises linearly over the share ``warmup`` of the steps, then the schedule takes it on. After n steps the
-    average's decay is at most (1 + n) / (10 + n), so that a short training does not keep its first weights.
+    The rate rises linearly over the share ``warmup`` of the steps, then follows the schedule. After n steps the EMA
+    decay is at most (1 + n) / (10 + n), so that a short training does not retain its initial weights.
     Source of Muon: arXiv 2502.16982.
     """
 
     steps: int | None = setting(None, "training steps; or --epochs", ge=1, common=True)
-    epochs: int | None = setting(None, "times every picture is seen, in place of steps", ge=1, common=True)
-    batch: int = setting(128, "pictures of a step, over all processes", ge=1, common=True)
+    epochs: int | None = setting(None, "training epochs, instead of steps", ge=1, common=True)
+    batch: int = setting(128, "batch size, over all processes", ge=1, common=True)
     optimizer: Literal["sgd", "adamw", "muon"] = setting(
         "adamw",
-        "sgd (Nesterov momentum), adamw (Adam, without weight decay), or muon (matrices by Muon, the rest by AdamW)",
+        "optimiser: sgd (Nesterov momentum), adamw, or muon (Muon for matrices, AdamW for the rest)",
     )
     rate: float = setting(1e-3, "peak learning rate", gt=0, common=True)
-    betas: tuple[float, float] = setting((0.9, 0.999), "of AdamW")
-    weight_decay: float = setting(0.0, "of the optimiser", ge=0)
-    warmup: float = setting(0.05, "share of the steps in which the rate rises", ge=0, le=1)
-    schedule: chosen("schedule") = setting("cosine", "how the rate goes on then")  # type: ignore[valid-type]
+    betas: tuple[float, float] = setting((0.9, 0.999), "betas of AdamW")
+    weight_decay: float = setting(0.0, "weight decay of the optimiser", ge=0)
+    warmup: float = setting(0.05, "share of the steps for linear learning-rate warm-up", ge=0, le=1)
+    schedule: chosen("schedule") = setting("cosine", "learning-rate schedule after warm-up")  # type: ignore[valid-type]
     average: float = setting(
         0.999,
-        "decay of the exponential moving average of the weights that is kept, less in a short run; 0 for none",
+        "decay of the exponential moving average (EMA) of the weights, less in a short run; 0 for none",
         ge=0,
         lt=1,
     )
-    clip: float = setting(1.0, "largest norm of the gradient; 0 for any", ge=0)
-    bf16: bool = setting(False, "the network computes in bfloat16", flags=("--bf16/--no-bf16",))
+    clip: float = setting(1.0, "gradient clipping: largest norm; 0 for none", ge=0)
+    bf16: bool = setting(False, "bfloat16 autocast", flags=("--bf16/--no-bf16",))
 
     def resolved(self, pictures: int, batch: int | None = None) -> FitConfig:
-        """These settings with the number of steps, of epochs of so many pictures, in batches of another size if given.
+        """A copy with the number of steps, from epochs over ``pictures`` if needed, and with ``batch`` if given.
 
-        Raises UserError where neither steps nor epochs are given.
+        Raises UserError if neither steps nor epochs are set.
         """
         batch = batch or self.batch
         if self.steps is None and self.epochs is None:
@@ -51,49 +51,60 @@ class FitConfig(Config):
 
     @property
     def total(self) -> int:
-        """Steps of the whole training, once they are resolved."""
+        """Total number of steps of a resolved config."""
         assert self.steps is not None
         return self.steps
 
 
 class RunConfig(Config):
-    """How a training is run; nothing of this changes what is learnt."""
+    """Settings of a training run that do not affect the result."""
 
-    device: str = setting("cpu", "cpu, cuda, mps")
-    workers: int = setting(1, "processes that make batches ahead of the steps", ge=0)
-    save_every: int = setting(500, "steps between two checkpoints", ge=1)
-    tensorboard: bool = setting(False, "write RUN/tensorboard too")
+    device: str = setting("cpu", "device: cpu, cuda, mps")
+    workers: int = setting(1, "processes that prefetch batches", ge=0)
+    save_every: int = setting(500, "steps between checkpoints", ge=1)
+    tensorboard: bool = setting(False, "also write TensorBoard logs to RUN/tensorboard")
 
 
 class HoldoutConfig(Config):
-    """The pictures that are not trained on."""
+    """The holdout: training pictures kept for validation."""
 
-    validation: int = setting(500, "pictures held out of the training ones", ge=2, common=True)
+    validation: int = setting(500, "training pictures held out for validation", ge=2, common=True)
 
 
 class FlowHoldoutConfig(HoldoutConfig):
-    """The pictures that a flow is not trained on, and what is measured on them along the training."""
+    """The holdout of a flow, and the measurement of mutual information on it during training."""
 
-    information: int = setting(
-        0, "pictures held out on which mutual information is measured at every checkpoint; 0 for none", ge=0
-    )
+    information: int = setting(0, "held-out pictures for mutual information at every checkpoint; 0 for none", ge=0)
 
 
 class AugmentationConfig(Config):
-    """What a training picture goes through, and nothing besides."""
+    """Augmentation of training pictures."""
 
-    crop: int = setting(0, "pixels of padding before a crop")
+    crop: int = setting(0, "random crop after padding by so many pixels")
     flip: bool = setting(False, "mirror half of the pictures", flags=("--flip/--no-flip",))
-    blur: float = setting(0.0, "share of the pictures that is blurred")
-    noise: float = setting(0.0, "share of the pictures that noise is put on")
+    blur: float = setting(0.0, "share of the pictures with a 3x3 blur")
+    noise: float = setting(0.0, "share of the pictures with Gaussian noise")
     noise_level: float = setting(0.1, "largest standard deviation of that noise")
     erase: int = setting(0, "side of a grey square in pixels, 0 for none")
 
 
-def one_of(recipe: Mapping[str, Any], changes: Mapping[str, Any], table: str, one: str, other: str) -> dict[str, Any]:
-    """The recipe without both of two settings of a table ("" for the top) where one of them is given.
+class TrainingConfig(Config):
+    """Settings shared by all tasks that train."""
 
-    Raises UserError where both are.
+    writes: ClassVar[bool] = True
+
+    @classmethod
+    def merged(cls, recipe: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+        """Merge changes into a recipe; a changed number of steps replaces epochs, and the other way round."""
+        return merged(drop_alternative(recipe, changes, "fit", "steps", "epochs"), changes)
+
+
+def drop_alternative(
+    recipe: Mapping[str, Any], changes: Mapping[str, Any], table: str, one: str, other: str
+) -> dict[str, Any]:
+    """Drop the recipe's value of the other of two exclusive settings of a table ("" for the top) if one is changed.
+
+    Raises UserError if both are changed.
     """
     given = changes.get(table, {}) if table else changes
     own = recipe.get(table, {}) if table else recipe

@@ -1,4 +1,4 @@
-"""Train a network: loss + batches -> frames. Exact resume: everything but the state is a pure function of the step.
+"""Training loop with EMA and exact resume: everything but the state is a pure function of the step.
 
 theta <- theta - rate(k) * direction(grad_theta loss(batch_k)),   average <- decay * average + (1 - decay) * theta
 """
@@ -22,15 +22,15 @@ from bothways.training.processes import Batches, Processes
 from bothways.types import Frame, RunError, UserError
 
 Loss = Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, dict[str, Tensor]]]
-"""(network, batch) -> the loss, and values to report."""
+"""(network, batch) -> the loss, and statistics to log."""
 Factor = Callable[[str], float]
-"""The name of a parameter -> what its rate is multiplied by."""
+"""Parameter name -> factor of its learning rate."""
 
 
 class FitState:
-    """All that a resume needs: network, average, optimisers, and the number of steps made.
+    """Training state: network, EMA, optimisers and number of steps; all that a resume needs.
 
-    factor: of the rate, by a parameter's name; one rate for all where it is left out.
+    factor: of the learning rate, by parameter name; None for one rate.
     """
 
     def __init__(self, network: nn.Module, config: FitConfig, factor: Factor | None = None) -> None:
@@ -42,7 +42,7 @@ class FitState:
 
     @property
     def result(self) -> nn.Module:
-        """The network to keep: the average where there is one."""
+        """The trained network: the EMA if there is one."""
         return self.network if self.average is None else self.average.module
 
     def state_dict(self) -> dict[str, Any]:
@@ -63,7 +63,7 @@ class FitState:
 
 
 def _averaged(decay: float, average: Any, present: Any, count: Tensor) -> None:
-    """Move the average towards the present values, as torch does it, after ``count`` steps."""
+    """EMA update by torch, with the decay limited to (1 + n) / (10 + n) after n = ``count`` steps."""
     made = int(count)
     get_ema_multi_avg_fn(min(decay, (1 + made) / (10 + made)))(average, present, count)
 
@@ -71,7 +71,7 @@ def _averaged(decay: float, average: Any, present: Any, count: Tensor) -> None:
 def build_optimizers(
     network: nn.Module, config: FitConfig, factor: Factor | None = None
 ) -> list[torch.optim.Optimizer]:
-    """One optimiser, or two where Muon takes the matrices inside the network and AdamW the rest."""
+    """Optimisers of a config: one, or Muon for the hidden matrices and AdamW for the rest."""
     named = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
     decay, rate = config.weight_decay, config.rate
     if config.optimizer == "sgd":
@@ -82,13 +82,13 @@ def build_optimizers(
     if not matrices or not hasattr(torch.optim, "Muon"):
         raise UserError('optimizer "muon" needs torch 2.9 and a network with matrices besides its head; type "adamw"')
     inside, others = ([(n, p) for n, p in named if (n in matrices) is chosen] for chosen in (True, False))
-    # Muon's update is scaled to the size of AdamW's, so that one rate serves both.
+    # Muon's update is scaled to the RMS of AdamW's, so that both use one rate.
     muon = torch.optim.Muon(_grouped(inside, factor), lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw")
     return [muon, torch.optim.AdamW(_grouped(others, factor), lr=rate, betas=config.betas, weight_decay=decay)]
 
 
 def _grouped(named: Sequence[tuple[str, nn.Parameter]], factor: Factor | None) -> list[dict[str, Any]]:
-    """Parameter groups, one a factor."""
+    """Parameter groups, one per learning-rate factor."""
     if factor is None:
         return [{"params": [p for _, p in named]}]
     groups: dict[float, list[nn.Parameter]] = {}
@@ -98,18 +98,18 @@ def _grouped(named: Sequence[tuple[str, nn.Parameter]], factor: Factor | None) -
 
 
 def rates(config: FitConfig) -> Callable[[int], float]:
-    """step -> its rate: a linear warm-up to the peak, then what the schedule makes of it.
+    """Learning-rate function of the step: linear warm-up to the peak, then the schedule.
 
         rate(k) = peak * min((k + 1) / w, schedule((k - w) / (n - w))),   n steps, w of warm-up
 
-    The place is a fraction: 1 minus it is exact.
+    Progress is a Fraction, so that 1 - progress is exact.
     """
     schedule, steps = schedule_of(config.schedule), config.total
     warm = max(1, round(config.warmup * steps))
 
     def rate(step: int) -> float:
-        place = min(Fraction(1), Fraction(max(0, step - warm), max(1, steps - warm)))
-        return float(config.rate * min((step + 1) / warm, float(schedule(place))))  # type: ignore[arg-type]
+        progress = min(Fraction(1), Fraction(max(0, step - warm), max(1, steps - warm)))
+        return float(config.rate * min((step + 1) / warm, float(schedule(progress))))  # type: ignore[arg-type]
 
     return rate
 
@@ -123,12 +123,12 @@ def fit(
     seed: int = 0,
     processes: Processes | None = None,
 ) -> Generator[Frame, None, None]:
-    """Yield a frame after every step, from ``state.step`` on; the caller saves ``state`` where it likes.
+    """Train from ``state.step`` on; yields a frame after every step, after which the caller may save ``state``.
 
     batch: step -> this process's tensors, or an iterator over them from ``state.step`` on; they are moved to the
-        network's device. seed: of dropout. processes: those that train together, none for this one alone; what a frame
-        reports is the mean over them.
-    Raises RunError where the loss is not finite, before the step is made.
+        network's device. seed: of dropout. processes: of a distributed training, None for a single one; statistics are
+        means over processes.
+    Raises RunError if the loss is not finite, before the step is made.
     """
     processes = processes or Processes()
     network = processes.wrapped(state.network)
@@ -155,10 +155,10 @@ def _descend(
     seed: int,
     processes: Processes,
 ) -> dict[str, float]:
-    """Move the parameters by one step -> the loss and the other values, means over the processes."""
+    """One optimisation step -> the loss and the other statistics, as means over processes."""
     device = next(state.network.parameters()).device
     batch = tuple(part.to(device, non_blocking=True) for part in batch)
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):  # dropout is a function of the step too
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):  # dropout is a function of (seed, step)
         torch.random.manual_seed(generator(seed, state.step, f"dropout {processes.rank}").initial_seed())
         with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
             value, stats = loss(network, batch)

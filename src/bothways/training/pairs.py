@@ -1,11 +1,11 @@
-"""What a flow is trained on: pictures, the noise each is paired with, and a time; a pure function of the step.
+"""Training batches of flow matching: dequantised images, coupled noise and times, as a pure function of the step.
 
     x = code((k + u) / levels),  z ~ N(0, 1),  p = coupling(x, z)  ->  (x_i, z_p(i), t_i)
 
-k is the whole number that a pixel was rounded to and u ~ U[0, 1), so that what is learnt is a density and not a comb
-of spikes. The three channels of a grey picture are one value, so they share one u: the mean of three is not uniform.
-The times of a batch are stratified, one in each of B equal parts of [0, 1]: they cover it evenly, and so the loss of a
-batch varies less. Every draw belongs to (seed, step), so that a resume needs no loader state.
+k is the integer level of a pixel and u ~ U[0, 1) (uniform dequantisation), so that a density exists. The three channels
+of a grey picture are one value, so they share one u: the mean of three would not be uniform. The times of a batch are
+stratified, one in each of B equal parts of [0, 1], which reduces the variance of the loss. Every draw is a function of
+(seed, step), so that a resume needs no loader state.
 """
 
 from __future__ import annotations
@@ -32,11 +32,10 @@ def pairs(
     *,
     grey: bool = False,
 ) -> Callable[[int], Pairs]:
-    """step -> (x (B,C,H,W), noise (B,C,H,W), t (B,)), already paired.
+    """Batch function step -> (x (B,C,H,W), noise (B,C,H,W), t (B,)), already paired.
 
-    batch: step -> pictures in [0,1] with labels. code: pictures -> the flow's own units. levels: values of a channel.
-    grey: whether the three channels of every picture are equal.
-    What is returned can be sent to another process where its parts can.
+    batch: step -> pictures in [0,1] with labels. code: pictures -> the flow's units. levels: values of a channel.
+    grey: whether the three channels of every picture are equal. The result is picklable if its parts are.
     """
 
     return partial(_pairs, batch, code, coupling, seed, levels, grey)
@@ -60,6 +59,6 @@ def _pairs(
 
 
 def dequantised(images: Tensor, source: torch.Generator, levels: int = 256) -> Tensor:
-    """Like ``images``, each value rounded to k / (levels - 1), at a uniform place of its part [k, k + 1) / levels."""
+    """Uniform dequantisation of images in [0,1]: level k -> (k + u) / levels, u ~ U[0, 1)."""
     whole = (images * (levels - 1)).round()
     return (whole + torch.rand(images.shape, generator=source, dtype=images.dtype)) / levels

@@ -1,9 +1,9 @@
-"""Several processes that train one network, each on its share of every batch; by accelerate.
+"""Distributed data-parallel training by accelerate: each process takes a share of every batch.
 
-    batch_rank = batch[rank::count],   gradient = mean over processes,   so each holds the same network at every step
+    batch_rank = batch[rank::count],   gradient = mean over processes,   so all have the same network at every step
 
-A batch is the same function of the step whatever the number of processes. Shares are every count-th row, since the
-times of a flow's batch are in order.
+The whole batch does not depend on the number of processes. Shares are every count-th row, since the times of a flow's
+batch are sorted.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ Batches = Callable[[int], tuple[Tensor, ...]]
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among those that train together; by default it is alone.
+    """This process in a distributed training; by default the only one.
 
-    device: where its network stands. accelerator: accelerate's, where there are several.
+    device: of its network. accelerator: of accelerate, if there are several processes.
     """
 
     rank: int = 0
@@ -35,53 +35,53 @@ class Processes:
 
     @property
     def first(self) -> bool:
-        """Whether this is the one that writes, prints and shows."""
+        """Whether this is the main process, which writes and reports."""
         return self.rank == 0
 
     def wrapped(self, network: nn.Module) -> nn.Module:
-        """The network whose backward pass averages gradients over the processes."""
+        """Wrap the network so that its backward pass averages gradients over processes."""
         return network if self.accelerator is None else self.accelerator.prepare_model(network)
 
     def mean(self, values: Tensor) -> Tensor:
-        """Like ``values``, their mean over the processes."""
+        """Mean of ``values`` over processes."""
         return values if self.accelerator is None else self.accelerator.reduce(values, "mean")
 
     def share(self, batch: Batches, size: int) -> Batches:
-        """This process's rows of each batch. Raises UserError where ``size`` rows cannot be shared out evenly."""
+        """This process's rows of each batch. Raises UserError if ``size`` is not divisible by the processes."""
         if size % self.count:
             near = max(1, size // self.count) * self.count
-            raise UserError(f"--batch {size} cannot be shared by {self.count} processes; type --batch {near}")
+            raise UserError(f"--batch {size} is not divisible by {self.count} processes; type --batch {near}")
         return batch if self.count == 1 else partial(_share, batch, self.rank, self.count)
 
-    def by_the_first(self, make: Callable[[], None]) -> None:
-        """Let the first process do what only one may; its UserError is raised in all."""
-        said = ""
+    def on_first(self, make: Callable[[], None]) -> None:
+        """Run a function in the main process only; its UserError is raised in all."""
+        reason = ""
         if self.first:
             try:
                 make()
             except UserError as error:
-                said = str(error)
+                reason = str(error)
         if self.accelerator is not None:
             from accelerate.utils import broadcast_object_list
 
-            said = broadcast_object_list([said])[0]
-        if said:
-            raise UserError(said)
+            reason = broadcast_object_list([reason])[0]
+        if reason:
+            raise UserError(reason)
 
     def end(self) -> None:
-        """Let go of the others."""
+        """End the distributed training."""
         if self.accelerator is not None:
             self.accelerator.end_training()
 
 
 def join_processes(device: str) -> Processes:
-    """The processes that torchrun started, as WORLD_SIZE says. Raises UserError where accelerate is missing."""
+    """This process among those started by torchrun (WORLD_SIZE). Raises UserError if accelerate is missing."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return Processes(device=device)
     try:
         from accelerate import Accelerator
     except ImportError as error:
-        raise UserError('many processes need accelerate; type pip install "bothways[distributed]"') from error
+        raise UserError('several processes need accelerate; type pip install "bothways[distributed]"') from error
     accelerator = Accelerator(cpu=device == "cpu")
     return Processes(accelerator.process_index, accelerator.num_processes, str(accelerator.device), accelerator)
 

@@ -1,6 +1,6 @@
-"""Measures of pictures that need no model, an entry of the registry each (kind "judge").
+"""Model-free image metrics, one registry entry each (kind "judge").
 
-An entry is a function: images (N,3,H,W) in [0,1] -> {name: number}, or one number. Those of the package stand in
+An entry is a function: images (N,3,H,W) in [0,1] -> {name: number}, or one number. The package's are written to
 measures["images"] under their own keys; a user's, under the name of its function.
 """
 
@@ -17,10 +17,10 @@ from bothways.types import UserError
 
 
 def image_measures(images: Tensor, own: Sequence[Entry] = ()) -> dict[str, Any]:
-    """What every registered measure gives, and those of a user, each {name of the function: what it gives}.
+    """Values of all registered image metrics, and of a user's own under the names of their functions.
 
-    images: (N,3,H,W) in [0,1]. own: as ``judges.split_judges`` gives them. Raises UserError for a name that is taken,
-    and for what is neither a number nor a table of numbers.
+    images: (N,3,H,W) in [0,1]. own: metrics from ``judges.split_judges``. Raises UserError for a duplicate name, and
+    for a value that is neither a number nor a dict of numbers.
     """
     found: dict[str, Any] = {}
     for name in registry.names("judge"):
@@ -34,10 +34,10 @@ def image_measures(images: Tensor, own: Sequence[Entry] = ()) -> dict[str, Any]:
 
 
 def _numbers(value: Any, judge: str) -> Any:
-    """A number, or a table of them, as Python has them."""
+    """A number or a dict of numbers as Python floats."""
     try:
         return {str(key): float(one) for key, one in value.items()} if isinstance(value, Mapping) else float(value)
-    except (TypeError, ValueError, RuntimeError) as error:  # torch raises the last for a tensor of several numbers
+    except (TypeError, ValueError, RuntimeError) as error:  # torch raises RuntimeError for a tensor of several numbers
         raise UserError(
             f"judge {judge!r} gives a {type(value).__name__}; return a number, or a dict of numbers"
         ) from error

@@ -1,4 +1,4 @@
-"""Spectrum, symmetry, contrast and collapse, by ``numerics.measures``; in this order they stand in measures.json."""
+"""Spectrum, symmetry, contrast and collapse of images (``numerics.measures``), in the order of measures.json."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from bothways.registry import register
 
 @register("judge", "spectrum", help="power by frequency, and its slope on logarithmic axes")
 def spectrum(images: Tensor) -> dict[str, Any]:
-    """spectrum_slope, the mean; spectrum {"frequency", "power"}; both None where every picture is constant."""
+    """Mean spectral slope and mean power spectrum; both None if every picture is constant."""
     slope, (frequency, power) = measures.spectrum_slope(images), measures.mean_spectrum(images)
     flat = math.isnan(slope)
-    told = {"frequency": frequency.tolist(), "power": power.tolist()}
-    return {"spectrum_slope": None if flat else slope, "spectrum": None if flat else told}
+    curve = {"frequency": frequency.tolist(), "power": power.tolist()}
+    return {"spectrum_slope": None if flat else slope, "spectrum": None if flat else curve}
 
 
 @register("judge", "symmetry", help="correlation with the mirror image, left to right")
 def symmetry(images: Tensor) -> dict[str, float]:
-    """flip_symmetry: the mean over pictures."""
+    """Mean correlation of pictures with their mirror image."""
     return {"flip_symmetry": float(measures.flip_symmetry(images).mean())}
 
 
 @register("judge", "contrast", help="standard deviation over the pixels of a picture")
 def contrast(images: Tensor) -> dict[str, float]:
-    """pixel_std: the mean over pictures."""
+    """Mean over pictures of the standard deviation over pixels."""
     return {"pixel_std": float(measures.pixel_std(images).mean())}
 
 
 @register("judge", "collapse", help="share of pictures that became a flat field")
 def collapse(images: Tensor) -> dict[str, float]:
-    """collapsed: 0 to 1."""
+    """Share of pictures, 0 to 1, that collapsed to a flat field."""
     return {"collapsed": measures.collapsed_share(images)}

@@ -1,5 +1,5 @@
-"""Models of other libraries, a file for each: what stands behind ``timm:NAME`` and the like -> module, facts.
+"""Loaders for models of other libraries, one file per library.
 
-An adapter is a function (name, the facts if given, whether weights follow) -> ``Loaded``, and a row in
+A loader is a function (name, spec or None, whether the user's weights follow) -> ``Loaded``, and a row in
 ``models/addresses.py``.
 """

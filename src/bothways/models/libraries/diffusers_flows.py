@@ -1,4 +1,4 @@
-"""``diffusers:REPO_OR_FOLDER``: a UNet2DModel and its scheduler, read as the velocity of the schedule's own path.
+"""``diffusers:REPO_OR_FOLDER``: a UNet2DModel and its scheduler as the probability-flow velocity of its noise schedule.
 
     x = a X + s e,   v = a' X + s' e,   t = 1 - k / (K - 1)  for level k of K
 
@@ -6,8 +6,8 @@
     v_prediction   it gives u = a e - s X        X = a x - s u,   e = s x + a u
     sample         it gives X                    e = (x - a X) / s
 
-Between the levels the network is asked at a fraction of k. Ho et al. 2020, arXiv 2006.11239; Salimans & Ho 2022,
-arXiv 2202.00512, app. D; Song et al. 2020, arXiv 2010.02502, whose deterministic sampler is this field, followed.
+Between levels the network is evaluated at fractional k. Ho et al. 2020, arXiv 2006.11239; Salimans & Ho 2022,
+arXiv 2202.00512, app. D; Song et al. 2020, arXiv 2010.02502 (DDIM), whose deterministic sampler integrates this field.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from bothways.representation.paths.scheduled import scheduled
 from bothways.types import ModelSpec, Path, UserError
 
 CONFIG, WEIGHTS, SCHEDULER = "config.json", "diffusion_pytorch_model.safetensors", "scheduler_config.json"
-INDEX = "model_index.json"  # of a pipeline: what it consists of
+INDEX = "model_index.json"  # of a pipeline: the list of its parts
 PIPELINE = (INDEX, f"unet/{CONFIG}", f"unet/{WEIGHTS}", f"scheduler/{SCHEDULER}")
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
-PATH_NAME = "scheduled"  # in the spec: no name of numerics/paths.py stands for a table of levels
+PATH_NAME = "scheduled"  # in the spec: the path is a table of levels and not an entry of the registry
 
 
 class Denoiser(nn.Module):
-    """(x, t) -> v of a network that predicts noise, picture or both; path and levels are those of its schedule."""
+    """Velocity (x, t) -> v of a network that predicts epsilon, v or the sample, on the path of its schedule."""
 
     def __init__(self, network: nn.Module, path: Path, levels: int, prediction: str) -> None:
         super().__init__()
@@ -50,9 +50,9 @@ class Denoiser(nn.Module):
 
 
 def from_diffusers(name: str) -> Loaded:
-    """The velocity of a diffusion model, its facts and its path.
+    """Load a diffusion model's velocity, ModelSpec and path.
 
-    Raises UserError where a file is missing, or the network or the schedule is of another kind.
+    Raises UserError if a file is missing, or if the network or the schedule is of another kind.
     """
     diffusers = library("diffusers")
     place = folder(name) or _fetched(name)
@@ -74,7 +74,7 @@ def from_diffusers(name: str) -> Loaded:
 
 @contextmanager
 def _read(place: FilePath, file: str) -> Iterator[None]:
-    """``reading``, while the library's own log of what goes wrong, which our line repeats, is silent."""
+    """``reading`` with the library's own error log silenced, since the UserError repeats it."""
     log = logging.getLogger("diffusers")
     level = log.level
     log.setLevel(logging.CRITICAL)
@@ -86,12 +86,12 @@ def _read(place: FilePath, file: str) -> Iterator[None]:
 
 
 def _fetched(name: str) -> FilePath:
-    """The folder in the hub's cache, of the few files that are needed."""
+    """Download the needed files of a repository -> its folder in the hub's cache."""
     from huggingface_hub import snapshot_download
 
-    wanted = [CONFIG, WEIGHTS, SCHEDULER, *PIPELINE]
+    patterns = [CONFIG, WEIGHTS, SCHEDULER, *PIPELINE]
     with reading("diffusers", name, CONFIG):
-        return FilePath(snapshot_download(name, allow_patterns=wanted))
+        return FilePath(snapshot_download(name, allow_patterns=patterns))
 
 
 def _check_network(name: str, config: dict[str, Any], parts: dict[str, Any]) -> None:
@@ -107,15 +107,15 @@ def _check_network(name: str, config: dict[str, Any], parts: dict[str, Any]) -> 
     if config["in_channels"] not in (1, 3) or config["out_channels"] != config["in_channels"]:
         refuse(f"has {config['in_channels']} channels in and {config['out_channels']} out, not 1 or 3 of each")
     if config.get("class_embed_type") or config.get("num_class_embeds"):
-        refuse("asks for a class")
+        refuse("is class-conditional")
     if config.get("time_embedding_type", "positional") != "positional":
-        refuse(f"sees time as {config['time_embedding_type']}, and only positional is known between the levels")
+        refuse(f"has a {config['time_embedding_type']} time embedding; only positional is defined between levels")
     if not config.get("sample_size"):
-        refuse(f"states no sample_size in {CONFIG}")
+        refuse(f"has no sample_size in {CONFIG}")
 
 
 def _schedule(diffusers: Any, name: str, place: FilePath) -> tuple[Tensor, str]:
-    """(prod(1 - beta_i) of every level (K,) float64, what is predicted), as the library's own scheduler has them."""
+    """(prod(1 - beta_i) of every level (K,) float64, prediction type) of the library's scheduler."""
     with _read(place, SCHEDULER):
         kind = diffusers.DDPMScheduler.load_config(str(place), local_files_only=True).get("_class_name", "none")
         scheduler = getattr(diffusers, kind, None)
@@ -124,12 +124,12 @@ def _schedule(diffusers: Any, name: str, place: FilePath) -> tuple[Tensor, str]:
     if products is None or prediction not in PREDICTIONS:
         what = f"has no levels of noise ({kind})" if products is None else f"predicts {prediction!r}"
         raise UserError(
-            f"flow 'diffusers:{name}': its scheduler {what}; known are those with alphas_cumprod, as DDPMScheduler, "
-            f"that predict {', '.join(PREDICTIONS)}"
+            f"flow 'diffusers:{name}': its scheduler {what}; give one with alphas_cumprod, such as DDPMScheduler, "
+            f"that predicts {', '.join(PREDICTIONS)}"
         )
     if len(products) < 2 or not bool((products > 0).all()):
         raise UserError(
-            f"flow 'diffusers:{name}': a level of its schedule is noise alone, where no velocity is known; "
+            f"flow 'diffusers:{name}': a level of its schedule is pure noise, where the velocity is undefined; "
             "set rescale_betas_zero_snr to false"
         )
     return products.double(), prediction

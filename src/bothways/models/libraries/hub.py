@@ -1,7 +1,7 @@
-"""What the libraries of models share: which extra installs each, what a load gives, and one line for what is missing.
+"""Shared code of the model libraries: optional extras, the result of a load, and one-line errors.
 
-Files come through the libraries' own caches. Weights are safetensors, or read by torch with ``weights_only``; code
-that a repository carries is never run.
+Files come through the libraries' own caches. Weights are safetensors, or read by torch with ``weights_only``; code in a
+repository is never run.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from bothways.types import ModelSpec, UserError
 from bothways.types import Path as WalkedPath
 
 Text = Callable[[list[str]], Tensor]
-"""P prompts -> (P,D), of any length, in the space of the picture's embedding."""
+"""P prompts -> (P,D), of any norm, in the space of the image embedding."""
 
 
 class Loaded(NamedTuple):
-    """What stands behind an address. text: what encodes prompts; path: a flow's, where no name stands for it."""
+    """A loaded module and its ModelSpec. text: its prompt encoder; path: of a flow, if it has no registry name."""
 
     module: nn.Module
     spec: ModelSpec
@@ -38,7 +38,7 @@ class Loaded(NamedTuple):
 
 @dataclass(frozen=True)
 class Library:
-    """Where the models of one kind of address come from. package: its import name; extra: ours that installs it."""
+    """The library behind an address scheme. package: its import name; extra: the pip extra that installs it."""
 
     package: str
     extra: str
@@ -75,7 +75,7 @@ FLOW_LIBRARIES = {
 
 
 def library(scheme: str) -> Any:
-    """The library behind a kind of address, imported. Raises UserError with the line that installs it."""
+    """Import the library of an address scheme. Raises UserError with the command that installs it."""
     kind = _kind(scheme)
     try:
         return import_module(kind.package)
@@ -84,14 +84,14 @@ def library(scheme: str) -> Any:
             raise UserError(
                 f"the {kind.noun}'s address needs {kind.package}, which is not installed; type {kind.install}"
             ) from error
-        raise UserError(_torchvision() or f"{kind.package} cannot be imported: {_said(error)}") from error
+        raise UserError(_torchvision() or f"{kind.package} cannot be imported: {_reason(error)}") from error
 
 
 @contextmanager
 def reading(scheme: str, name: str, file: str) -> Iterator[None]:
-    """Whatever a library raises while it reads ``file`` of a repository or folder, as one line of a UserError."""
+    """Convert any exception of a library while it reads ``file`` of a repository or folder to a one-line UserError."""
     silent = logging.NullHandler()
-    logging.getLogger().addHandler(silent)  # open_clip speaks through the root logger, which would print by itself
+    logging.getLogger().addHandler(silent)  # open_clip logs to the root logger, which prints if it has no handler
     try:
         yield
     except UserError:
@@ -103,10 +103,10 @@ def reading(scheme: str, name: str, file: str) -> Iterator[None]:
 
 
 def folder(name: str) -> Path | None:
-    """The local folder that a name is, or None. Raises UserError for what can only be a path and is no folder."""
+    """The local folder of a name, or None. Raises UserError for an empty name and for a path that does not exist."""
     if not name:
-        raise UserError("the model's address ends with its colon; type a name or a folder after it")
-    path = Path(os.path.expanduser(name))  # noqa: PTH111 - a home that is not there is left as it is
+        raise UserError("the model's address has no name after the colon; type a name or a folder")
+    path = Path(os.path.expanduser(name))  # noqa: PTH111 - Path.expanduser raises for a user without a home
     if path.is_dir():
         return path
     if name.startswith((".", "~", os.sep)):
@@ -121,19 +121,19 @@ def _kind(scheme: str) -> Library:
 def _line(scheme: str, name: str, file: str, error: Exception) -> str:
     what = f"{_kind(scheme).noun} '{scheme}:{name}'"
     if Path(name).is_dir() and not (Path(name) / file).exists():
-        return f"{what}: no {file} in the folder {name}; give a folder that {_kind(scheme).package} has saved"
+        return f"{what}: no {file} in the folder {name}; give a folder saved by {_kind(scheme).package}"
     if Path(name).is_dir() or not isinstance(error.__cause__ or error.__context__ or error, OSError):
-        return _torchvision() or f"{what} cannot be loaded ({file}; {type(error).__name__}: {_said(error)})"
+        return _torchvision() or f"{what} cannot be loaded ({file}; {type(error).__name__}: {_reason(error)})"
     from huggingface_hub.constants import HF_HUB_CACHE
 
     return (
-        f"{what}: {file} of {name!r} is neither in the cache {HF_HUB_CACHE} nor to be had from the "
-        f"hub ({_said(error)}); type hf download {name} where there is a network, or {scheme}:FOLDER for a local folder"
+        f"{what}: {file} of {name!r} is neither in the cache {HF_HUB_CACHE} nor available from the hub "
+        f"({_reason(error)}); type hf download {name} with a network, or {scheme}:FOLDER for a local folder"
     )
 
 
 def _torchvision() -> str:
-    """A line about a torchvision that is there and cannot be imported; it fits one version of torch alone."""
+    """An error line if torchvision is installed but cannot be imported, as with another torch; else ""."""
     if find_spec("torchvision") is None:
         return ""
     try:
@@ -141,11 +141,11 @@ def _torchvision() -> str:
     except Exception as error:
         version = metadata.version("torchvision")
         return (
-            f"torchvision {version} does not fit torch {torch.__version__} ({_said(error)}); "
+            f"torchvision {version} does not fit torch {torch.__version__} ({_reason(error)}); "
             "type pip install --force-reinstall torch torchvision, both of one release and from one index"
         )
     return ""
 
 
-def _said(error: BaseException) -> str:
+def _reason(error: BaseException) -> str:
     return shorten((str(error).strip() or type(error).__name__).splitlines()[0].rstrip("."), 160, placeholder=" ...")

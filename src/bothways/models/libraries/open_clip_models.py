@@ -1,6 +1,6 @@
-"""``open_clip:ARCH/TAG``: a model of open_clip, which reads text too; ``outputs`` is the picture's embedding (B,D).
+"""``open_clip:ARCH/TAG``: a model of open_clip with its text encoder; ``outputs`` is the image embedding (B,D).
 
-``open_clip:ARCH/FILE.safetensors`` takes weights of one's own, ``open_clip:FOLDER`` a folder with open_clip_config.json
+``open_clip:ARCH/FILE.safetensors`` takes the user's weights, ``open_clip:FOLDER`` a folder with open_clip_config.json
 and open_clip_model.safetensors, ``open_clip:hf-hub:OWNER/NAME`` a repository.
 """
 
@@ -16,11 +16,11 @@ from bothways.models.adapter import SPEC_LINES
 from bothways.models.libraries.hub import Loaded, Text, folder, library, reading
 from bothways.types import ModelSpec, UserError
 
-TOKENS = ("ln_post", "layer4", "trunk")  # the last tokens of a ViT, the last map of a ResNet, what a timm trunk gives
+TOKENS = ("ln_post", "layer4", "trunk")  # the last tokens of a ViT, the last map of a ResNet, a timm trunk's output
 
 
 def from_open_clip(name: str, spec: ModelSpec | None, fresh: bool) -> Loaded:
-    """A model of open_clip. Raises UserError for an unknown architecture or tag, and for facts not stated."""
+    """Load a model of open_clip. Raises UserError for an unknown architecture or tag, or without preprocessing."""
     open_clip = library("open_clip")
     found = None if name.startswith("hf-hub:") else folder(name.removeprefix("local-dir:"))
     if found or name.startswith("hf-hub:"):
@@ -52,11 +52,9 @@ def _check(open_clip: Any, architecture: str, weights: str) -> None:
 
 
 def _facts(open_clip: Any, model: nn.Module, name: str, stated: bool) -> ModelSpec:
-    """What stands in the config of the weights. stated: whether there is one, a file of weights alone has none."""
+    """The ModelSpec from the config of the weights. stated: whether there is one; a bare weights file has none."""
     if not stated:
-        raise UserError(
-            f"model 'open_clip:{name}': a file of weights states no mean and std; give spec=, and {SPEC_LINES}"
-        )
+        raise UserError(f"model 'open_clip:{name}': a weights file has no mean and std; give spec=, and {SPEC_LINES}")
     seen = open_clip.get_model_preprocess_cfg(model)
     size = seen["size"] if isinstance(seen["size"], int) else tuple(seen["size"])
     layers = [layer for layer in TOKENS if hasattr(model.visual, layer)]

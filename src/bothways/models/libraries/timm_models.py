@@ -1,4 +1,4 @@
-"""``timm:NAME``: a model of timm with its trained weights, and the facts in its ``pretrained_cfg``.
+"""``timm:NAME``: a model of timm with its trained weights and the preprocessing of its ``pretrained_cfg``.
 
 NAME is timm's own, with or without a tag; ``OWNER/NAME`` is a repository of the hub, and a folder holds config.json and
 model.safetensors in timm's layout. ``timm:local-dir:FOLDER`` and ``timm:hf-hub:OWNER/NAME`` say so outright.
@@ -17,7 +17,7 @@ from bothways.types import ModelSpec, UserError
 
 
 def from_timm(name: str, spec: ModelSpec | None, fresh: bool) -> Loaded:
-    """A model of timm. fresh: without its trained weights, for a file of one's own; ``spec`` then says the classes."""
+    """Load a model of timm. fresh: without its trained weights, for the user's; ``spec`` then gives the classes."""
     timm = library("timm")
     source, _, place = name.rpartition(":")
     if not source:
@@ -36,13 +36,13 @@ def from_timm(name: str, spec: ModelSpec | None, fresh: bool) -> Loaded:
 
 
 def _repository(timm: Any, name: str) -> str:
-    """Where timm looks for the weights."""
+    """The hub repository of a timm model's weights."""
     facts = timm.get_pretrained_cfg(name)
     return (facts and facts.hf_hub_id) or name
 
 
 def _facts(timm: Any, module: nn.Module, name: str) -> ModelSpec:
-    """The spec as timm states it; the features are what enters the classifier."""
+    """The ModelSpec from timm's config; the features are the input of the classifier."""
     facts: dict[str, Any] = module.pretrained_cfg  # type: ignore[assignment]
     data = timm.data.resolve_model_data_config(module)
     classifier = facts.get("classifier")
@@ -59,7 +59,7 @@ def _facts(timm: Any, module: nn.Module, name: str) -> ModelSpec:
 
 
 def _class_names(timm: Any, module: nn.Module, facts: dict[str, Any]) -> Sequence[str]:
-    """Those in the config, else those of the ImageNet that timm finds in the model; none where it finds none."""
+    """Class names from the config, else of the ImageNet subset that timm infers; [] if unknown."""
     names = facts.get("label_names")
     if names:
         described = facts.get("label_descriptions") or {}

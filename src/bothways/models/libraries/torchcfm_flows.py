@@ -1,10 +1,10 @@
-"""``torchcfm:FILE.pt``: a CIFAR-10 checkpoint of the torchcfm project, in our U-Net of the same size.
+"""``torchcfm:FILE.pt``: a CIFAR-10 checkpoint of torchcfm, loaded into the package's U-Net of the same size.
 
     input_blocks.N.0      residual block        .1 attention     .0.op    half the size      (N = 0: the first layer)
     output_blocks.N.0     residual block        .1 attention     .M.conv  twice the size     (M: the last)
 
-Pictures are in [-1, 1], the path is linear and the time is not scaled: Tong et al. 2023, arXiv 2302.00482. Of the
-weights in the file the averaged ones are read. The names are those of Dhariwal & Nichol 2021, arXiv 2105.05233.
+Pictures are in [-1, 1], the path is linear and the time is not scaled: Tong et al. 2023, arXiv 2302.00482. The EMA
+weights of the file are used. The names are those of Dhariwal & Nichol 2021, arXiv 2105.05233.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ ATTENTION = {"norm": "norm", "project": "qkv", "out": "proj_out"}
 
 
 def from_torchcfm(name: str) -> Loaded:
-    """The network of a checkpoint and its facts. Raises UserError where the file is not one of them."""
+    """Load a checkpoint's network and ModelSpec. Raises UserError for any other file."""
     found, network = _weights(Path(name).expanduser()), UNet(**SIZES[SIZE])
-    wanted = network.state_dict()
+    expected = network.state_dict()
     theirs = dict(_names(network))
-    keys = {f"{theirs[key.rpartition('.')[0]]}.{key.rpartition('.')[2]}": key for key in wanted}
+    keys = {f"{theirs[key.rpartition('.')[0]]}.{key.rpartition('.')[2]}": key for key in expected}
     missing = [key for key in keys if key not in found]
     extra = [key for key in found if key not in keys]
-    shapes = [key for key, own in keys.items() if key in found and found[key].numel() != wanted[own].numel()]
+    shapes = [key for key, own in keys.items() if key in found and found[key].numel() != expected[own].numel()]
     if missing or extra or shapes:
         parts = (("missing", missing), ("not in it", extra), ("of another shape", shapes))
-        said = "; ".join(f"{what}: {', '.join(odd[:3])}" for what, odd in parts if odd)
+        reason = "; ".join(f"{what}: {', '.join(odd[:3])}" for what, odd in parts if odd)
         raise UserError(
-            f"flow 'torchcfm:{name}' is no {SIZE}, the network of torchcfm's CIFAR-10 ({said}); "
+            f"flow 'torchcfm:{name}' is not {SIZE}, the network of torchcfm's CIFAR-10 example ({reason}); "
             "build yours in PATH.py:FUNCTION"
         )
-    # their projections are convolutions of width one, so a weight is the same but for a last dimension
-    network.load_state_dict({own: found[key].view(wanted[own].shape) for key, own in keys.items()})
+    # their attention projections are 1-d convolutions of width one: the same weights with one more dimension
+    network.load_state_dict({own: found[key].view(expected[own].shape) for key, own in keys.items()})
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     half = (0.5, 0.5, 0.5)
     spec = ModelSpec(32, half, half, 0, path="linear", time_scale=1.0, source=f"torchcfm:{name}", licence="MIT")
@@ -58,10 +58,10 @@ def _weights(path: Path) -> dict[str, Tensor]:
         raise UserError(f"flow 'torchcfm:{path}': the file does not exist; type torchcfm:FILE.pt")
     try:
         held: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a damaged or dangerous file raises
-        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+    except Exception as error:  # damaged or unsafe files raise exceptions of any class
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
-            f"flow 'torchcfm:{path}' cannot be read by torch.load(weights_only=True): {said}; "
+            f"flow 'torchcfm:{path}' cannot be read by torch.load(weights_only=True): {reason}; "
             "type a checkpoint of torchcfm's CIFAR-10 example"
         ) from error
     found = held.get(AVERAGED) if isinstance(held, dict) else None
@@ -72,7 +72,7 @@ def _weights(path: Path) -> dict[str, Tensor]:
 
 
 def _names(network: UNet) -> Iterator[tuple[str, str]]:
-    """(a module of ours, the same of theirs)."""
+    """Pairs (module name here, module name in torchcfm)."""
     yield from OUTSIDE.items()
     for place, stage in enumerate(network.down):
         yield from _stage(stage, f"down.{place}", f"input_blocks.{place + 1}", "op", "resample")
@@ -84,7 +84,7 @@ def _names(network: UNet) -> Iterator[tuple[str, str]]:
 
 
 def _stage(stage: nn.Module, ours: str, theirs: str, resampling: str, resample: str) -> Iterator[tuple[str, str]]:
-    """Theirs is a list of the parts that there are."""
+    """Name pairs of one stage, which torchcfm stores as a list of its present parts."""
     assert isinstance(stage, Stage)
     number = 0
     for part, table in (("residual", RESIDUAL), ("attend", ATTENTION)):

@@ -1,6 +1,6 @@
-"""``hf:REPO_OR_FOLDER`` and ``clip:NAME_OR_FOLDER``: models of transformers, by the architecture in their config.json.
+"""Models of transformers by the architecture in config.json: ``hf:REPO_OR_FOLDER`` and ``clip:NAME_OR_FOLDER``.
 
-A picture in [0,1] is seen as the preprocessor file states it: bytes times ``rescale_factor`` r, then normalised,
+Preprocessing of an image in [0,1] follows the preprocessor file: bytes times ``rescale_factor`` r, then normalised,
 
     (255 r x - image_mean) / image_std   =   (x - image_mean / 255r) / (image_std / 255r)
 """
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from bothways.models.adapter import SPEC_LINES, head_of
 from bothways.models.libraries.hub import Loaded, Text, folder, library, reading
-from bothways.models.nets.heads import FEATURES, TOWERS, Answer, Head, head_for
+from bothways.models.nets.heads import FEATURES, TOWERS, Head, SingleOutput, head_for
 from bothways.types import ModelSpec, UserError
 
 CLIP_NAMES = {
@@ -26,21 +26,21 @@ CLIP_NAMES = {
     "ViT-L/14@336px": "openai/clip-vit-large-patch14-336",
 }
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
-PREPROCESSORS = ("processor_config.json", "preprocessor_config.json")  # the first holds the second, where it does
-UNREAD = ("include_top", "rescale_offset")  # steps that ModelSpec has no words for
+PREPROCESSORS = ("processor_config.json", "preprocessor_config.json")  # the first may contain the second
+UNREAD = ("include_top", "rescale_offset")  # steps that a ModelSpec cannot express
 
 
 def from_clip(name: str, spec: ModelSpec | None, fresh: bool) -> Loaded:
-    """CLIP by a short name, a repository or a folder."""
+    """Load CLIP by a short name, a repository or a folder."""
     if name not in CLIP_NAMES and "/" not in name and folder(name) is None:
         raise UserError(f"no CLIP {name!r}; type {', '.join(CLIP_NAMES)}, a repository OWNER/NAME, or a folder")
     return from_transformers(CLIP_NAMES.get(name, name), spec, fresh)
 
 
 def from_transformers(name: str, spec: ModelSpec | None, fresh: bool) -> Loaded:
-    """A repository of the hub, or a folder in its layout: config.json, model.safetensors, preprocessor_config.json.
+    """Load a hub repository or a folder in its layout: config.json, model.safetensors, preprocessor_config.json.
 
-    Raises UserError where a file, the architecture or a fact is missing; nothing is guessed.
+    Raises UserError if a file, the architecture or a preprocessing value is missing; nothing is guessed.
     """
     transformers = library("hf")
     name = str(folder(name) or name)
@@ -60,20 +60,20 @@ def from_transformers(name: str, spec: ModelSpec | None, fresh: bool) -> Loaded:
             weights_only=True,
             trust_remote_code=False,
             output_loading_info=True,
-            ignore_mismatched_sizes=True,  # they are in the report, and refused below in one line
+            ignore_mismatched_sizes=True,  # reported, and refused below in one line
         )
     _check_whole(name, architecture, report)
-    module, text = Answer(net, head), None
-    if head is TOWERS:  # the text tower has no part in what is asked of a picture
+    module, text = SingleOutput(net, head), None
+    if head is TOWERS:  # keep the vision tower alone; the text tower encodes prompts
         if not hasattr(net, "vision_model"):
             raise UserError(_other_kind(name, architecture))
-        module = Answer(net.vision_model, head, getattr(net, "visual_projection", None))
+        module = SingleOutput(net.vision_model, head, getattr(net, "visual_projection", None))
         text = _text(net, name, config.text_config.max_position_embeddings)
     return Loaded(module, spec or _described(seen, module, head, config, name), text)
 
 
-def _described(seen: dict[str, Any], module: Answer, head: Head, config: Any, name: str) -> ModelSpec:
-    """The spec: what the preprocessor states, with the classes of the config and the layer of the features."""
+def _described(seen: dict[str, Any], module: SingleOutput, head: Head, config: Any, name: str) -> ModelSpec:
+    """The ModelSpec: preprocessing of the preprocessor file, classes of the config, and the feature layer."""
     classes = [config.id2label[index] for index in range(config.num_labels)] if head.classes else []
     found = head_of(module, len(classes)) if classes else (FEATURES, None)
     return ModelSpec(**seen, classes=classes or 0, feature_layer=found and found[0], source=f"hf:{name}")
@@ -81,19 +81,19 @@ def _described(seen: dict[str, Any], module: Answer, head: Head, config: Any, na
 
 def _other_kind(name: str, architecture: str) -> str:
     return (
-        f"model 'hf:{name}' is a {architecture}, which is no classifier, detector or encoder of pictures that "
-        "transformers holds; wrap it in a module of your own, PATH.py:FUNCTION"
+        f"model 'hf:{name}' is a {architecture}, which is not an image classifier, detector or encoder of "
+        "transformers; wrap it in a module of your own, PATH.py:FUNCTION"
     )
 
 
 def _check_whole(name: str, architecture: str, report: dict[str, Any]) -> None:
-    """transformers draws at random what a checkpoint lacks; only an encoder's pooler is never asked."""
+    """Refuse incomplete checkpoints, whose missing weights would be random; an encoder's pooler is not used."""
     lacking = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))
     lacking += sorted(key for key, *_ in report["mismatched_keys"])
     if lacking:
         raise UserError(
-            f"model 'hf:{name}': the weights hold no {lacking[0]} ({len(lacking)} such), or one of another shape, for "
-            f"the {architecture} that {CONFIG} describes; give the weights made for it"
+            f"model 'hf:{name}': {lacking[0]} ({len(lacking)} such) is missing in the weights or of another shape than "
+            f"in the {architecture} of {CONFIG}; give the weights made for it"
         )
 
 
@@ -101,29 +101,29 @@ def _text(net: Any, name: str, length: int) -> Text:
     def encode(prompts: list[str]) -> Tensor:
         with reading("hf", name, TOKENIZER):
             tokenizer = library("hf").AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-            # SigLIP was trained on prompts filled up to their full length; CLIP does not mind
+            # SigLIP was trained on prompts padded to full length; CLIP is not affected by padding
             tokens = tokenizer(prompts, padding="max_length", truncation=True, max_length=length, return_tensors="pt")
         return net.get_text_features(**tokens).pooler_output
 
     return encode
 
 
-# ---- what the preprocessor states ----------------------------------------------------------------------------------
+# ---- the preprocessor file -----------------------------------------------------------------------------------------
 
 
 def _seen(name: str) -> dict[str, Any]:
-    """size, mean, std and channel_order, as a ModelSpec has them."""
+    """size, mean, std and channel_order of the preprocessor file, in the units of a ModelSpec."""
     facts = _preprocessor(name)
     where = f"model 'hf:{name}': its preprocessor file"
     unread = [key for key in UNREAD if facts.get(key)]
     if unread:
-        raise UserError(f"{where} states {unread[0]}, which is not read; {_SPEC}")
+        raise UserError(f"{where} has {unread[0]}, which is not supported; {_SPEC}")
     scale = 255 * facts.get("rescale_factor", 1 / 255) if facts.get("do_rescale", True) else 255.0
     normalised = facts.get("do_normalize", True)
     lacking = [key for key in ("image_mean", "image_std") if normalised and facts.get(key) is None]
     size = _size(facts)
     if lacking or size is None:
-        raise UserError(f"{where} states no {(lacking or ['size'])[0]}; {_SPEC}")
+        raise UserError(f"{where} has no {(lacking or ['size'])[0]}; {_SPEC}")
     mean, std = (_three(facts[key]) for key in ("image_mean", "image_std")) if normalised else ([0.0] * 3, [1.0] * 3)
     order = "BGR" if facts.get("do_flip_channel_order") else "RGB"
     return {"size": size, "mean": [m / scale for m in mean], "std": [s / scale for s in std], "channel_order": order}
@@ -149,7 +149,7 @@ def _preprocessor(name: str) -> dict[str, Any]:
 
 
 def _size(facts: dict[str, Any]) -> tuple[int, int] | None:
-    """(height, width) of what enters the network: the crop, where there is one."""
+    """Input size (height, width) of the network: the crop if there is one, else the resize."""
     size: Any = (facts.get("crop_size") if facts.get("do_center_crop") else None) or facts.get("size")
     if isinstance(size, dict):
         edge = size.get("shortest_edge")

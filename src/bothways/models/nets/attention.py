@@ -1,10 +1,10 @@
-"""A small attention network on convolutional tokens (after CCT, arXiv 2104.05704), without batch normalisation.
+"""Small transformer on convolutional tokens (after CCT, arXiv 2104.05704), without batch normalisation.
 
     x <- x + Local(x),  x <- x + Attention(LayerNorm(x)),  x <- x + MLP(LayerNorm(x))
     Attention = softmax(q k^T / sqrt(d)) v
     Local = a depthwise 3x3 convolution over the token grid (CPVT, arXiv 2102.10882)
 
-The product is written out, since the fused kernels on CPU can be differentiated only once and are slower to train.
+Attention is written out, since the fused CPU kernels can be differentiated only once and are slower to train.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 
 class Block(nn.Module):
-    """One pre-normalised transformer block on (B,N,D)."""
+    """Pre-norm transformer block with a depthwise convolution, on tokens (B,N,D)."""
 
     def __init__(self, width: int, heads: int, expansion: int = 2) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class Block(nn.Module):
 
 
 class AttentionNet(nn.Module):
-    """(B,3,size,size) -> (B,classes): four convolutions make (size/4)^2 tokens, then attention among them."""
+    """Transformer classifier, (B,3,size,size) -> (B,classes): four convolutions give (size/4)^2 tokens."""
 
     def __init__(
         self, classes: int = 10, size: int = 32, width: int = 128, depth: int = 4, heads: int = 4, stem: int = 32
@@ -71,7 +71,7 @@ class AttentionNet(nn.Module):
 
 
 class TokenMean(nn.Module):
-    """(B,N,D) -> (B,D)."""
+    """Mean over tokens, (B,N,D) -> (B,D)."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.mean(1)

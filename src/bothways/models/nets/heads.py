@@ -1,12 +1,12 @@
-"""What a transformers model answers, by the kind of its architecture: one tensor for each picture.
+"""The output tensor of a transformers model, by the kind of its architecture.
 
     ...ForImageClassification   logits (B,K)
     ...ForObjectDetection       logits and boxes of all queries (B,Q,K+1+4), flattened
-    image and text towers       the embedding of the picture (B,D), as it is before any normalisation
+    image and text towers       the embedding of the picture (B,D), not normalised
     ...ModelWithProjection      the same, of an image tower alone
     ...Model                    the last hidden state, flattened: CLS and patch tokens (B,N,D), or a map (B,C,H,W)
 
-Features are what enters the head of a classifier, and the last hidden state of all others.
+Features are the input of a classifier's head, and the last hidden state of all others.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ FEATURES = "features"
 
 @dataclass(frozen=True)
 class Head:
-    """ending: of the architecture's name. answer: what the model returns -> (B,...). classes: are these logits?"""
+    """Output rule. ending: of the architecture's name. answer: model output -> (B,...). classes: whether logits."""
 
     ending: str
     answer: Callable[[Any], Tensor]
     classes: bool = False
 
 
-TOWERS = Head("", lambda said: said.pooler_output)  # of two towers, known by their methods and not by their name
+TOWERS = Head("", lambda output: output.pooler_output)  # two-tower models are recognised by their methods
 HEADS = (
-    Head("ForImageClassification", lambda said: said.logits, classes=True),
-    Head("ForImageClassificationWithTeacher", lambda said: said.logits, classes=True),
-    Head("ForObjectDetection", lambda said: torch.cat([said.logits, said.pred_boxes], dim=-1)),
-    Head("ModelWithProjection", lambda said: said.image_embeds),
-    Head("Model", lambda said: said.last_hidden_state),
+    Head("ForImageClassification", lambda output: output.logits, classes=True),
+    Head("ForImageClassificationWithTeacher", lambda output: output.logits, classes=True),
+    Head("ForObjectDetection", lambda output: torch.cat([output.logits, output.pred_boxes], dim=-1)),
+    Head("ModelWithProjection", lambda output: output.image_embeds),
+    Head("Model", lambda output: output.last_hidden_state),
 )
 
 
 def head_for(architecture: type) -> Head | None:
-    """The row of a transformers class; None where it has none, or takes no pictures."""
+    """Output rule of a transformers class; None if there is none, or if it takes no images."""
     if hasattr(architecture, "get_image_features") and hasattr(architecture, "get_text_features"):
         return TOWERS
     if getattr(architecture, "main_input_name", "") != "pixel_values":
@@ -49,8 +49,8 @@ def head_for(architecture: type) -> Head | None:
     return next((head for head in HEADS if architecture.__name__.endswith(head.ending)), None)
 
 
-class Answer(nn.Module):
-    """(B,3,H,W) -> (B,K): the answer of a transformers model; its last hidden state passes through ``features``."""
+class SingleOutput(nn.Module):
+    """A transformers model with one output tensor (B,K); its last hidden state passes through ``features``."""
 
     def __init__(self, net: nn.Module, head: Head, projection: nn.Module | None = None) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class Answer(nn.Module):
         self.projection = projection or nn.Identity()
 
     def forward(self, pixels: Tensor) -> Tensor:
-        said = self.net(pixel_values=pixels)
+        output = self.net(pixel_values=pixels)
         if not self.head.classes:
-            self.features(said.last_hidden_state)
-        return self.projection(self.head.answer(said)).flatten(1)
+            self.features(output.last_hidden_state)  # so that a hook on this layer sees it
+        return self.projection(self.head.answer(output)).flatten(1)

@@ -1,4 +1,4 @@
-"""A plain convolutional network without shortcuts (after VGG, arXiv 1409.1556), with batch normalisation."""
+"""Plain convolutional network without skip connections (after VGG, arXiv 1409.1556), with batch normalisation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class PlainNet(nn.Module):
-    """(B,3,H,W) -> (B,classes). Every stage but the first halves the resolution by a strided convolution."""
+    """VGG-like classifier, (B,3,H,W) -> (B,classes); stages after the first halve the resolution by a stride."""
 
     def __init__(
         self, classes: int = 10, channels: Sequence[int] = (24, 48, 96, 96), depths: Sequence[int] = (1, 2, 2, 1)

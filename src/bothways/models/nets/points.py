@@ -1,4 +1,4 @@
-"""A velocity network for points: pictures of one pixel, whose channels are coordinates."""
+"""Velocity network for points, as images of one pixel whose channels are coordinates."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from bothways.models.nets.unet import sinusoid
 
 
 class PointNet(nn.Module):
-    """(B,C,1,1), time (B,) already scaled -> (B,C,1,1): layers of one width over the point beside its time.
+    """Time-conditioned MLP: x (B,C,1,1), time (B,) already scaled -> (B,C,1,1).
 
-    channels: coordinates of a point. width: of the layers. depth: how many. waves: numbers that stand for the time.
+    channels: coordinates of a point. width, depth: of the hidden layers. waves: size of the time embedding.
     """
 
     def __init__(self, channels: int = 3, width: int = 128, depth: int = 4, waves: int = 32) -> None:

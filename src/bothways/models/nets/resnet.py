@@ -1,4 +1,4 @@
-"""A small residual network for small pictures (He et al. 2016, arXiv 1512.03385), with batch normalisation.
+"""Small residual network for small images (He et al. 2016, arXiv 1512.03385), with batch normalisation.
 
     y = relu(x + N(W2 relu(N(W1 x))))
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 
 class Convolution(nn.Sequential):
-    """3x3 convolution, normalisation, ReLU."""
+    """3x3 convolution, batch normalisation, ReLU."""
 
     def __init__(self, channels_in: int, channels: int, stride: int = 1) -> None:
         super().__init__(
@@ -23,7 +23,7 @@ class Convolution(nn.Sequential):
 
 
 class Residual(nn.Module):
-    """x -> relu(x + two convolutions of x)."""
+    """Residual block: relu(x + two convolutions of x)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class Residual(nn.Module):
 
 
 class ResNet(nn.Module):
-    """(B,3,H,W) -> (B,classes).
+    """Residual classifier, (B,3,H,W) -> (B,classes).
 
     channels, blocks: width of each stage, and how many residual blocks follow its first convolution; every stage
     but the first halves the resolution.

@@ -1,8 +1,8 @@
-"""A U-Net that gives a velocity at a time: residual blocks at several sizes, attention at some, time in every block.
+"""Time-conditioned U-Net for velocities: residual blocks at several resolutions, self-attention at some.
 
-The shape is that of Ho et al. 2020 (arXiv 2006.11239) as Nichol & Dhariwal 2021 (arXiv 2102.09672) made it, so that the
-sizes of the papers come out exactly: ``SIZES``. Departures: ``patch`` folds squares of pixels into channels, for
-networks that two processor cores can train; below 128 channels the groups are fewer.
+The architecture is that of Ho et al. 2020 (arXiv 2006.11239) as modified by Nichol & Dhariwal 2021 (arXiv 2102.09672);
+``SIZES`` reproduces the parameter counts of the papers exactly. Departures: ``patch`` folds squares of pixels into
+channels (pixel unshuffle), for training on a CPU; below 128 channels there are fewer groups.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ SIZES: dict[str, dict[str, Any]] = {
 
 
 class UNet(nn.Module):
-    """(B,C,H,W), time (B,) already scaled -> (B,C,H,W).
+    """Velocity U-Net: x (B,C,H,W), time (B,) already scaled -> (B,C,H,W).
 
-    channels: of a picture. width: channels of the first level, times ``multiples`` of each. blocks: residual blocks a
-    level going down, one more going up. attention: by which factors the size is divided where attention stands.
-    heads: of attention, or ``head_width``: channels of each. scale_shift: time scales and shifts the normalised
-    activations, else it is added. patch: the side of the square of pixels that is folded into channels.
-    Raises UserError unless H and W are multiples of patch times two to the number of levels less one.
+    channels: of a picture. width: base channels, times ``multiples`` at each level. blocks: residual blocks per level
+    of the encoder, one more in the decoder. attention: downsampling factors of the levels with attention. heads: of
+    attention, or ``head_width``: channels per head. scale_shift: time scales and shifts the normalised activations
+    (FiLM), else it is added. patch: side of the pixel square that is folded into channels.
+    Raises UserError unless H and W are multiples of patch 2^(levels - 1).
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class UNet(nn.Module):
     ) -> None:
         super().__init__()
         self.width, self.patch = width, patch
-        self.factor = patch * 2 ** (len(multiples) - 1)  # that the sides of a picture are multiples of
+        self.factor = patch * 2 ** (len(multiples) - 1)  # the sides of a picture must be multiples of it
         inside, time = channels * patch * patch, 4 * width
         self.time = nn.Sequential(nn.Linear(width, time), nn.SiLU(), nn.Linear(time, time))
 
@@ -90,7 +90,7 @@ class UNet(nn.Module):
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         if x.shape[-2] % self.factor or x.shape[-1] % self.factor:
             raise UserError(
-                f"pictures of {x.shape[-2]}x{x.shape[-1]} pixels do not go into this U-Net; give sides that are "
+                f"this U-Net cannot take pictures of {x.shape[-2]}x{x.shape[-1]} pixels; give sides that are "
                 f"multiples of {self.factor}"
             )
         moment = self.time(sinusoid(time, self.width).to(x.dtype))
@@ -108,7 +108,7 @@ class UNet(nn.Module):
 
 
 class Stage(nn.Module):
-    """A residual block, attention and a change of size; each may be absent."""
+    """A residual block, attention and up- or downsampling; each is optional."""
 
     def __init__(self, residual: nn.Module | None, attend: nn.Module | None, resample: nn.Module | None) -> None:
         super().__init__()
@@ -121,7 +121,7 @@ class Stage(nn.Module):
 
 
 class Residual(nn.Module):
-    """h + conv(act(norm(conv(act(norm h))))), time entering at the second normalisation."""
+    """Residual block h + conv(act(norm(conv(act(norm h))))), conditioned on time at the second normalisation."""
 
     def __init__(self, entering: int, leaving: int, time: int, scale_shift: bool, dropout: float) -> None:
         super().__init__()
@@ -143,7 +143,7 @@ class Residual(nn.Module):
 
 
 class Attention(nn.Module):
-    """Every place asks every place; query, key and value of a head stand together in the projection."""
+    """Self-attention over positions; query, key and value of a head are adjacent in the projection's channels."""
 
     def __init__(self, channels: int, head_width: int) -> None:
         super().__init__()
@@ -158,14 +158,14 @@ class Attention(nn.Module):
         query, key, value = split.permute(3, 0, 2, 1, 4)
         if x.is_cuda:
             seen = F.scaled_dot_product_attention(query, key, value)
-        else:  # the fused form has no double backward here, and a slow one
+        else:  # the fused kernel on a CPU has no double backward, and is slow
             seen = torch.softmax(query @ key.transpose(-1, -2) * self.head_width**-0.5, -1) @ value
         seen = seen.transpose(1, 2).reshape(batch, -1, channels)
         return x + self.out(seen).transpose(1, 2).reshape(x.shape)
 
 
 class Upsample(nn.Module):
-    """Twice the size by repetition, then a convolution."""
+    """Nearest-neighbour upsampling by 2, then a convolution."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -176,7 +176,7 @@ class Upsample(nn.Module):
 
 
 class Normalization(nn.GroupNorm):
-    """Group normalisation; on a processor by planes: the kernel for channels-last pictures takes thrice as long."""
+    """Group normalisation in contiguous layout on a CPU, where the channels-last kernel takes three times as long."""
 
     def forward(self, x: Tensor) -> Tensor:
         if x.is_cuda or x.is_contiguous():
@@ -189,16 +189,16 @@ def normalization(channels: int) -> nn.GroupNorm:
 
 
 def zeroed(layer: Any) -> Any:
-    """The layer with its parameters at zero: the network begins as the identity."""
+    """Initialise a layer's parameters to zero, so that its residual branch starts at zero."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
     return layer
 
 
 def sinusoid(time: Tensor, width: int, longest: float = 10000.0) -> Tensor:
-    """(B,) -> (B, width): cosines, then sines, of frequencies from 1 down to 1 / longest."""
+    """Sinusoidal time embedding (B,) -> (B, width): cosines, then sines, of frequencies from 1 down to 1 / longest."""
     half = width // 2
-    time = time.to(torch.promote_types(time.dtype, torch.float32))  # half precision cannot tell 999 from 1000
+    time = time.to(torch.promote_types(time.dtype, torch.float32))  # half precision does not resolve 999 and 1000
     frequencies = torch.exp(-math.log(longest) / half * torch.arange(half, device=time.device, dtype=time.dtype))
     angles = time[:, None] * frequencies
     return torch.cat([angles.cos(), angles.sin()], 1)

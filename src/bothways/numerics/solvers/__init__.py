@@ -1,7 +1,7 @@
-"""Steps of an ordinary differential equation dx/dt = v(x, t) on a fixed grid; a step may go either way in time.
+"""ODE solvers for dx/dt = v(x, t) on a fixed grid, forward or backward in time.
 
-A solver is a function (v, state at t, t, h) -> state at t + h with a few facts, made by ``fixed_grid``; a state is a
-tuple of tensors, x first. Each is a file here; one of your own is ``PATH.py:NAME`` or a Python object.
+A solver is a step function (v, state at t, t, h) -> state at t + h, decorated by ``fixed_grid`` with its properties; a
+state is a tuple of tensors, x first. Each is a file here; a custom one is ``PATH.py:NAME`` or a Python object.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ Start = Callable[[VectorField, Tensor, float], State]  # (v, x, t) -> the state 
 
 
 def at_time(x: Tensor, t: float) -> Tensor:
-    """t for every picture, (B,), in the precision of x."""
+    """t repeated over the batch, (B,), with the dtype of x."""
     return torch.full((len(x),), t, dtype=x.dtype, device=x.device)
 
 
 def only_x(v: VectorField, x: Tensor, t: float) -> State:
-    """The state of a solver that holds nothing but x."""
+    """Initial state of a one-step solver: x alone."""
     return (x,)
 
 
 @dataclass(frozen=True)
 class Solver:
-    """How a step is made.
+    """A fixed-grid method: its step function and properties.
 
-    calls: of the network a step; order: of the error; start: the state at x, of ``holds`` tensors. same_as: the name of
-    the same method in torchdiffeq, whose continuous adjoint it then has; "" for none.
+    calls: network evaluations per step; order: of convergence; start: builds the initial state of ``state_size``
+    tensors. torchdiffeq_name: the same method in torchdiffeq, for the continuous adjoint; "" for none.
     """
 
     step: Step
     calls: int
     order: int
     start: Start = only_x
-    holds: int = 1
-    same_as: str = ""
+    state_size: int = 1
+    torchdiffeq_name: str = ""
 
     def __call__(self, v: VectorField, state: State, t: float, h: float) -> State:
         return self.step(v, state, t, h)
@@ -55,63 +55,63 @@ class Solver:
         return self.step.__name__.replace("_", "-")
 
     def calls_of(self, steps: int) -> int:
-        """Of the network, for a walk of so many steps: steps * calls, and one more where the state holds a velocity."""
+        """Network evaluations of a walk: steps * calls, plus one if the initial state holds a velocity."""
         return steps * self.calls + (self.start is not only_x)
 
 
 @dataclass(frozen=True)
 class Adaptive:
-    """A method of torchdiffeq that chooses its own steps. method: its name there."""
+    """An adaptive-step method of torchdiffeq. method: its name there."""
 
     method: str
 
     def __call__(self, *_: Any) -> State:
-        raise TypeError("an adaptive solver makes no single step")
+        raise TypeError("an adaptive solver has no step function")
 
 
 def fixed_grid(
-    calls: int, order: int, start: Start = only_x, holds: int = 1, same_as: str = ""
+    calls: int, order: int, start: Start = only_x, state_size: int = 1, torchdiffeq_name: str = ""
 ) -> Callable[[Step], Solver]:
-    """Make a Solver of a step function: ``@fixed_grid(calls=1, order=1)``."""
+    """Decorator that makes a step function a Solver: ``@fixed_grid(calls=1, order=1)``."""
 
     def make(step: Step) -> Solver:
-        return Solver(step, calls, order, start, holds, same_as)
+        return Solver(step, calls, order, start, state_size, torchdiffeq_name)
 
     return make
 
 
 def any_solver(name: Any) -> Solver | Adaptive:
-    """The solver of a name, of PATH.py:NAME, or itself. Raises UserError for one that is not known, or is none."""
+    """Solver from a name, PATH.py:NAME or an object, adaptive ones included. Raises UserError for anything else."""
     found = registry.find("solver", name).factory
     if not isinstance(found, Solver | Adaptive):
         raise UserError(
-            f"solver {registry.name_of(name)!r} is no Solver; make it one with @fixed_grid(calls=1, order=1)"
+            f"solver {registry.name_of(name)!r} is not a Solver; decorate it with @fixed_grid(calls=1, order=1)"
         )
     return found
 
 
 def solver_of(name: Any) -> Solver:
-    """The fixed-grid solver of a name. Raises UserError as ``any_solver``, and for one that chooses its own steps."""
+    """Fixed-grid solver from a name. Raises UserError as ``any_solver``, and for an adaptive one."""
     found = any_solver(name)
     if isinstance(found, Adaptive):
-        raise UserError(f"solver {name!r} chooses its own steps; type one of {', '.join(fixed_names())}")
+        raise UserError(f"solver {name!r} is adaptive; type one with fixed steps: {', '.join(fixed_names())}")
     return found
 
 
 def fixed_names() -> list[str]:
-    """The names of the fixed-grid solvers."""
+    """Names of the fixed-grid solvers."""
     return [name for name in registry.names("solver") if isinstance(any_solver(name), Solver)]
 
 
 def grid(start: float, end: float, steps: int) -> list[float]:
-    """steps + 1 moments from start to end, evenly spaced. Raises UserError for less than one step."""
+    """Time grid of steps + 1 evenly spaced points from start to end. Raises UserError for less than one step."""
     if steps < 1:
         raise UserError(f"steps={steps}; a walk takes 1 step or more")
     return [start + (end - start) * place / steps for place in range(steps + 1)]
 
 
-def walked(v: VectorField, state: State, times: list[float], solver: Solver) -> Iterator[State]:
-    """The state after each step of a grid, with autograd's own graph through all of them."""
+def solver_states(v: VectorField, state: State, times: list[float], solver: Solver) -> Iterator[State]:
+    """The state after each step of a time grid, differentiable by ordinary backpropagation."""
     for t, following in pairwise(times):
         state = solver.step(v, state, t, following - t)
         yield state

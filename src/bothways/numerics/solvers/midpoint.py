@@ -1,4 +1,4 @@
-"""x + h v(x + h/2 v(x, t), t + h/2)."""
+"""Explicit midpoint method: x + h v(x + h/2 v(x, t), t + h/2)."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from bothways.registry import register
 from bothways.types import VectorField
 
 
-@register("solver", "midpoint", help="Euler's step from the middle of one: order 2, two calls a step")
-@fixed_grid(calls=2, order=2, same_as="midpoint")
+@register("solver", "midpoint", help="explicit midpoint: order 2, two network calls per step")
+@fixed_grid(calls=2, order=2, torchdiffeq_name="midpoint")
 def midpoint(v: VectorField, state: State, t: float, h: float) -> State:
     (x,) = state
     half = x + h / 2 * v(x, at_time(x, t))

@@ -1,6 +1,6 @@
-"""y' = 2x - y + h f,   f' = v(y', t + h),   x' = x + h/2 (f + f').
+"""Reversible Heun: y' = 2x - y + h f,   f' = v(y', t + h),   x' = x + h/2 (f + f').
 
-Source: Kidger, Foster, Li & Lyons 2021, arXiv 2105.13493, eq. 6. The state (x, y, f) can be taken back exactly.
+Source: Kidger, Foster, Li & Lyons 2021, arXiv 2105.13493, eq. 6. The step is algebraically invertible in (x, y, f).
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ def _with_velocity(v: VectorField, x: Tensor, t: float) -> State:
 @register(
     "solver",
     "reversible-heun",
-    help="can be taken back exactly: order 2, one call a step",
+    help="reversible Heun, exactly invertible: order 2, one network call per step",
     reference="kidger2021efficient",
 )
-@fixed_grid(calls=1, order=2, start=_with_velocity, holds=3)
+@fixed_grid(calls=1, order=2, start=_with_velocity, state_size=3)
 def reversible_heun(v: VectorField, state: State, t: float, h: float) -> State:
     x, y, f = state
     ahead = 2 * x - y + h * f

@@ -1,4 +1,4 @@
-"""x + h/6 (k1 + 2 k2 + 2 k3 + k4), the classical Runge-Kutta method; torchdiffeq's "rk4" is another one."""
+"""Classical Runge-Kutta: x + h/6 (k1 + 2 k2 + 2 k3 + k4). torchdiffeq's "rk4" is another method."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from bothways.registry import register
 from bothways.types import VectorField
 
 
-@register("solver", "rk4", help="the classical Runge-Kutta method: order 4, four calls a step")
+@register("solver", "rk4", help="classical Runge-Kutta: order 4, four network calls per step")
 @fixed_grid(calls=4, order=4)
 def rk4(v: VectorField, state: State, t: float, h: float) -> State:
     (x,) = state

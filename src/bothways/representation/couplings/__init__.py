@@ -1,8 +1,8 @@
-"""Which noise belongs to which image of a batch: always a permutation, so that each of both is used once.
+"""Couplings of images and noise within a batch, always permutations.
 
 A coupling is a function (images, noise), both (B,...) -> the permutation (B,) that pairs image i with noise p(i); each
-is a file here. The authors of minibatch transport draw pairs from the plan with replacement, by which about 37 % of
-every batch is never used; a permutation has the same cost and uses all.
+is a file here. The authors of minibatch transport draw pairs from the plan with replacement, which leaves about 37 % of
+every batch unused; a permutation has the same cost and uses all.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from bothways.types import Coupling
 
 
 def coupling_of(name: Any) -> Coupling:
-    """The coupling of a name, of PATH.py:NAME, or itself. Raises UserError for one that is not known."""
+    """Coupling from a name, PATH.py:NAME or a callable. Raises UserError for an unknown name."""
     return registry.find("coupling", name).factory
 
 
 def squared_distances(images: Tensor, noise: Tensor) -> Tensor:
-    """C_ij = ||image_i - noise_j||^2, (B,B) float64."""
+    """Cost matrix C_ij = ||image_i - noise_j||^2, (B,B) float64."""
     rows, columns = (x.flatten(1).double() for x in (images, noise))
     squares = rows.square().sum(1)[:, None] + columns.square().sum(1)[None, :]
     return (squares - 2 * rows @ columns.T).clamp_min(0)

@@ -1,4 +1,4 @@
-"""Pairs as they come."""
+"""Independent coupling: images and noise paired at random."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 from bothways.registry import register
 
 
-@register("coupling", "independent", help="noise as it comes")
+@register("coupling", "independent", help="independent noise")
 def independent(images: Tensor, noise: Tensor) -> Tensor:
-    """0..B-1, (B,) int64."""
+    """The identity permutation, (B,) int64."""
     return torch.arange(len(images))

@@ -14,7 +14,7 @@ from bothways.representation.couplings import squared_distances
 
 @register("coupling", "ot", help="exact minibatch optimal transport", reference="ot")
 def ot(images: Tensor, noise: Tensor) -> Tensor:
-    """(B,) int64: image i goes with noise p(i), at the least sum of squared distances; by scipy, in O(B^3)."""
+    """Optimal-transport permutation p (B,) int64 that pairs image i with noise p(i); by scipy, in O(B^3)."""
     from scipy.optimize import linear_sum_assignment
 
     _, chosen = linear_sum_assignment(squared_distances(images, noise).cpu().numpy())

@@ -1,6 +1,7 @@
-"""Entropic transport: drawn from P = exp((f_i + g_j - C_ij) / r), r = regularization * mean(C), without replacement.
+"""Entropic optimal transport: P = exp((f_i + g_j - C_ij) / r), r = regularization * mean(C), by Sinkhorn's iteration.
 
-The potentials are iterated in the log domain, since the plain iteration underflows at the costs of images.
+Pairs are drawn from P without replacement. The potentials are iterated in the log domain, since the plain iteration
+underflows at the costs of images.
 Source: Cuturi 2013, arXiv 1306.0895.
 """
 
@@ -18,7 +19,7 @@ REGULARIZATION = 0.01  # of the mean cost
 
 
 def sinkhorn_plan(costs: Tensor, regularization: float = REGULARIZATION, steps: int = SINKHORN_STEPS) -> Tensor:
-    """log P (B,B) float64 of the entropic plan whose rows and columns sum to one.
+    """Log of the entropic transport plan, (B,B) float64, whose rows and columns sum to one.
 
     costs: (B,B). regularization: of their mean. The rows are scaled last, so they sum to one exactly.
     """
@@ -32,10 +33,10 @@ def sinkhorn_plan(costs: Tensor, regularization: float = REGULARIZATION, steps: 
 
 @register("coupling", "sinkhorn", help="drawn from the entropic transport plan", reference="cuturi2013sinkhorn")
 def sinkhorn(images: Tensor, noise: Tensor) -> Tensor:
-    """(B,) int64, drawn from the entropic plan without replacement; the draw is a function of the noise."""
+    """Permutation (B,) int64 drawn from the entropic plan without replacement, seeded by the noise."""
     log_plan = sinkhorn_plan(squared_distances(images, noise).cpu())
     source = generator(int(noise.flatten()[:16].double().abs().sum().item() * 1e6), purpose="sinkhorn")
-    # Gumbel's trick: the largest of log p + gumbel is a draw from p, among those left too
+    # Gumbel-max trick: argmax of log p + gumbel is a draw from p, also when restricted to the columns left
     gumbel = -torch.rand(log_plan.shape, generator=source, dtype=torch.float64).clamp_min(1e-300).log().neg().log()
     keys, chosen = log_plan + gumbel, torch.empty(len(images), dtype=torch.int64)
     for row in torch.randperm(len(images), generator=source).tolist():

@@ -1,6 +1,6 @@
-"""Heads: what makes logits of the features of pictures, (B,D) -> (B,classes).
+"""Classification heads: features (B,D) -> logits (B,classes).
 
-A head is a function (width_in: int, classes: int, **options) -> nn.Module; each is a file here. One of your own is
+A head is a function (width_in: int, classes: int, **options) -> nn.Module; each is a file here. A custom one is
 ``PATH.py:NAME`` or a Python object.
 """
 
@@ -18,10 +18,10 @@ HeadFactory = Callable[..., nn.Module]
 
 
 def head_of(name: Any) -> HeadFactory:
-    """The head of a name, of PATH.py:NAME, or itself. Raises UserError for one that is not known."""
+    """Head factory from a name, PATH.py:NAME or a callable. Raises UserError for an unknown name."""
     return registry.find("head", name).factory
 
 
-def last_matrix(head: nn.Module) -> str:
-    """The name of the last linear layer inside a head; "" for the head itself, where it is one or has none."""
+def last_linear(head: nn.Module) -> str:
+    """Name of the last linear layer inside a head; "" for the head itself, if it is linear or has none."""
     return next((name for name, part in reversed(list(head.named_modules())) if isinstance(part, nn.Linear)), "")

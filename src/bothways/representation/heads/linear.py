@@ -1,4 +1,4 @@
-"""A head of one matrix: logits = W f + b, a linear probe."""
+"""Linear head: logits = W f + b."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import nn
 from bothways.registry import register
 
 
-@register("head", "linear", help="a matrix and a bias, as a linear probe")
+@register("head", "linear", help="a linear layer, as in a linear probe")
 def linear(width_in: int, classes: int) -> nn.Module:
-    """(B,D) -> (B,classes)."""
+    """A linear layer, (B,D) -> (B,classes)."""
     return nn.Linear(width_in, classes)

@@ -1,4 +1,4 @@
-"""The head of PRG: logits = W2 tanh(W1 LayerNorm(f) + b1)."""
+"""The classification head of PRG: logits = W2 tanh(W1 LayerNorm(f) + b1)."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from bothways.registry import register
 WIDTH = 768  # of the hidden layer
 
 
-@register("head", "prg", help="layer normalisation, 768 wide, tanh, a matrix", reference="prg")
+@register("head", "prg", help="layer norm, a hidden layer of 768 units, tanh, linear without bias", reference="prg")
 class PRGHead(nn.Module):
-    """(B,D) -> (B,classes): layer normalisation, a layer of ``width``, tanh, and a matrix without bias.
+    """Layer norm, a hidden layer of ``width`` with tanh, and a linear layer without bias, (B,D) -> (B,classes).
 
     Source: PRG, Xue et al. 2024, arXiv 2412.01787, and its code.
     """

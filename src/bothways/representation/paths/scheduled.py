@@ -1,4 +1,4 @@
-"""The path of a discrete diffusion schedule. Source: Ho, Jain & Abbeel 2020, arXiv 2006.11239, eq. 4."""
+"""Path of a discrete diffusion noise schedule. Source: Ho, Jain & Abbeel 2020, arXiv 2006.11239, eq. 4."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bothways.types import Path, PathWeights
 
 
 def scheduled(products: Sequence[float] | Tensor) -> Path:
-    """The path of a discrete diffusion schedule, between whose levels log a is linear in t.
+    """Path of a discrete diffusion noise schedule, with log a linear in t between its levels.
 
     products: (K,), prod(1 - beta_i) of level k = 0 (nearly the image) .. K-1 (nearly noise); a^2 is its value at
     t = 1 - k / (K - 1), and a^2 + s^2 = 1. Source: Ho et al. 2020, arXiv 2006.11239, eq. 4.

@@ -1,1 +1,1 @@
-"""The tabs of the page, each laid out and wired by its ``build_tab``."""
+"""The tabs of the page; ``build_tab`` of each creates its components and handlers."""

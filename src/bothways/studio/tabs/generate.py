@@ -1,7 +1,8 @@
-"""The tab that draws: a model, what of, a recipe, how many."""
+"""The tab Generate: draw pictures of classes, of prompts, or unconditionally."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,21 +13,21 @@ from bothways.runs import RunFolder
 from bothways.studio import fragments
 from bothways.studio.jobs import Job, Jobs
 from bothways.studio.models import MODEL, about, bundled
-from bothways.studio.pane import QUIET, Pane, build_pane
+from bothways.studio.pane import QUIET, Pane, Render, build_pane
 from bothways.studio.requests import Request, description, draw_request
 from bothways.studio.shelf import Form
 from bothways.tasks.recipes import recipes
 from bothways.types import RunError, UserError
 
-MODEL_INFO = "A bundled one, or an address: timm:NAME, hf:NAME, clip:NAME, FILE.py:FUNCTION, FOLDER/NAME.json"
-CHANGES_INFO = "NAME=VALUE, a line each, such as ascent.rms=0.04"
-EMPTY = "Choose classes and press Draw; without any, pictures of nothing in particular."
-SUITED = "the one that suits"
+MODEL_INFO = "A bundled model or an address: timm:NAME, hf:NAME, clip:NAME, FILE.py:FUNCTION, FOLDER/NAME.json"
+CHANGES_INFO = "One NAME=VALUE per line, such as ascent.rms=0.04"
+EMPTY = "Choose classes and press Draw; without classes the pictures are unconditional."
+SUITED = "default for the subject"
 
 
 @dataclass(frozen=True)
 class Fields:
-    """The controls of the form, in the order in which ``ask`` takes their values."""
+    """The components of the form, in the order of the arguments of ``ask``."""
 
     model: gr.Dropdown
     classes: gr.Dropdown
@@ -58,36 +59,36 @@ def ask(
     model: str | None, classes: list[str], prompts: str, recipe: str, n: float | None, steps: float | None,
     seed: float | None, data: str, changes: str,
 ) -> Request:  # fmt: skip
-    """The request of the form's values. Raises UserError."""
+    """Build the request from the values of the form. Raises UserError."""
     name = None if recipe == SUITED else recipe
     return draw_request(model, classes, prompts, name, n, steps, seed, data, changes)
 
 
 def described(name: str) -> str:
-    """The help of a setting of a drawing."""
+    """The description of a setting of ``generate``."""
     return description("generate", name)
 
 
 def build_model() -> tuple[gr.Dropdown, gr.HTML, gr.Dropdown, gr.Textbox]:
-    """The controls for a model, what is wrong with it, its classes, and prompts."""
+    """The components for the model, its error message, its classes and prompts."""
     model = gr.Dropdown(bundled(), value=MODEL, allow_custom_value=True, label="Model", info=MODEL_INFO)
     trouble = gr.HTML(js_on_load=None)
     classes = gr.Dropdown(
         list(about(MODEL).classes), multiselect=True, allow_custom_value=True, label="Classes",
         info=described("classes"),
     )  # fmt: skip
-    prompts = gr.Textbox(label="Prompts", lines=2, visible=False, info=f"{described('prompts')}; a line each")
+    prompts = gr.Textbox(label="Prompts", lines=2, visible=False, info=f"{described('prompts')}; one per line")
     return model, trouble, classes, prompts
 
 
 def build_numbers(count: int) -> tuple[gr.Number, gr.Number, gr.Number]:
-    """How many pictures, steps and the seed."""
+    """The components for the number of pictures, the steps and the seed."""
     with gr.Row():
         n = gr.Number(count, label="Count", info=described("n"), precision=0, minimum=1, maximum=200, min_width=90)
         steps = gr.Number(
             0,
             label="Steps",
-            info=f"{described('ascent.steps')}; 0 for the recipe's",
+            info=f"{described('ascent.steps')}; 0 for the number set by the recipe",
             precision=0,
             minimum=0,
             min_width=90,
@@ -97,7 +98,7 @@ def build_numbers(count: int) -> tuple[gr.Number, gr.Number, gr.Number]:
 
 
 def build_form() -> Fields:
-    """Lay the form out, here and now."""
+    """Create the form in the current layout."""
     model, trouble, classes, prompts = build_model()
     named = [(f"{name}: {text}", name) for name, text in recipes().items() if name not in registry.entries("task")]
     recipe = gr.Dropdown([SUITED, *named], value=SUITED, label="Recipe")
@@ -109,7 +110,7 @@ def build_form() -> Fields:
 
 
 def learned(model: str | None) -> list[Any]:
-    """[classes, prompts, trouble] when another model is chosen."""
+    """Updates of [classes, prompts, trouble] when the model changes."""
     try:
         found = about(model or "")
     except (UserError, RunError) as error:
@@ -119,17 +120,17 @@ def learned(model: str | None) -> list[Any]:
 
 
 def drawn(job: Job | None) -> tuple[str, str]:
-    """The pictures, and what the judges say."""
+    """HTML of the pictures and of the judge metrics."""
     shown = fragments.pictures(job, EMPTY)
     return shown, fragments.verdicts(RunFolder(job.folder)) if job is not None and job.state == "complete" else ""
 
 
 def refilled(form: Form) -> list[Any]:
-    """Values for ``Fields.all``, from a run."""
+    """Values of ``Fields.all`` from the form of a run."""
     prompts = "\n".join(form.prompts)
     try:
         found = about(form.model)
-    except (UserError, RunError):  # the model may be gone; the form says so when it is asked for
+    except (UserError, RunError):  # the model may be gone; submitting the form shows the error
         names, reads_text = list(form.classes), bool(prompts)
     else:
         names, reads_text = list(found.classes), found.reads_text
@@ -138,16 +139,27 @@ def refilled(form: Form) -> list[Any]:
     return [form.model, classes, text, form.recipe, form.n, form.steps, form.seed, form.data, form.changes]
 
 
-def build_tab(page: gr.Blocks, jobs: Jobs) -> tuple[Fields, Pane]:
-    """Lay the tab out and wire it."""
+def build_drawing(
+    page: gr.Blocks, jobs: Jobs, kind: str, word: str, form: Callable[[], Any], ask: Callable[..., Request],
+    render: Render, js: str | None = None,
+) -> tuple[Any, Pane]:  # fmt: skip
+    """Lay out and wire a form of a drawing with the button that starts it, and the pane beside it.
+
+    word: on the button. js: what the page does to the form's values before they are sent.
+    """
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
-            fields = build_form()
-            draw = gr.Button("Draw", variant="primary", elem_id="generate-start")
+            fields = form()
+            start = gr.Button(word, variant="primary", elem_id=f"{kind}-start")
         with gr.Column(scale=3, min_width=300):
-            pane = build_pane(jobs, "generate", drawn)
+            pane = build_pane(jobs, kind, render)
 
-    pane.wire(page, "generate", fields.seed)
+    pane.wire(page, kind, fields.seed)
     fields.model.input(learned, fields.model, [fields.classes, fields.prompts, fields.trouble], **QUIET)
-    draw.click(lambda *values: pane.start(lambda: ask(*values)), fields.all, pane.parts, **QUIET)
+    start.click(lambda *values: pane.start(lambda: ask(*values)), fields.all, pane.parts, js=js, **QUIET)
     return fields, pane
+
+
+def build_tab(page: gr.Blocks, jobs: Jobs) -> tuple[Fields, Pane]:
+    """Lay the tab out and wire it."""
+    return build_drawing(page, jobs, "generate", "Draw", build_form, ask, drawn)

@@ -1,4 +1,4 @@
-"""The tab that changes a photo: every task on one, with a brush for the mask."""
+"""The tab Photo: the tasks on a photo, with a brush for the mask."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from torch import Tensor
 from bothways.runs import PHOTOS, RunFolder, from_png
 from bothways.studio import fragments
 from bothways.studio.jobs import Job, Jobs
-from bothways.studio.pane import QUIET, Pane, build_pane
+from bothways.studio.pane import QUIET, Pane
 from bothways.studio.requests import Request, description, photo_request, photo_tasks, read_box, takes
 from bothways.studio.shelf import Form
-from bothways.studio.tabs.generate import CHANGES_INFO, build_model, build_numbers, described, learned, refilled
+from bothways.studio.tabs.generate import CHANGES_INFO, build_drawing, build_model, build_numbers, described, refilled
 from bothways.studio.uploads import FORMATS, read_mask, read_upload
 from bothways.types import UserError
 
 TASKS = photo_tasks()
 FILES = [f".{name.lower()}" for name in (*FORMATS, "jpg")]
-# The canvas is in the page: its pixels take the place of the mask's value just before the form is sent.
+# The mask is a canvas of the page: its pixels replace the value of the mask just before the form is submitted.
 WITH_MASK = """(...values) => {
   const canvas = document.querySelector("#photo-mask canvas");
   values[2] = canvas ? canvas.toDataURL("image/png") : "";
@@ -33,7 +33,7 @@ WITH_MASK = """(...values) => {
 
 @dataclass(frozen=True)
 class Fields:
-    """The controls of the form, in the order in which ``ask`` takes their values; files and the canvas beside them."""
+    """The components of the form, in the order of the arguments of ``ask``, with files and the canvas."""
 
     task: gr.Radio
     photo: gr.State
@@ -66,7 +66,7 @@ def ask(
     task: str, photo: Tensor | None, mask: str, box: str, style: Tensor | None, model: str | None, classes: list[str],
     prompts: str, n: float | None, steps: float | None, seed: float | None, data: str, changes: str,
 ) -> Request:  # fmt: skip
-    """The request of the form's values. Raises UserError."""
+    """Build the request from the values of the form. Raises UserError."""
     if photo is None:
         raise UserError("no photo was given; choose one")
     where = read_box(box)
@@ -77,19 +77,19 @@ def ask(
 
 
 def build_form() -> Fields:
-    """Lay the form out, here and now."""
+    """Create the form in the current layout."""
     task = gr.Radio(list(TASKS), value="Edit", label="Task", elem_id="photo-task")
     file = gr.File(label="Photo", file_types=FILES, height=140, elem_id="photo-file")
     ground = gr.HTML(
         elem_id="photo-mask", js_on_load=resources.files("bothways.studio").joinpath("paint.js").read_text()
     )
-    painting = gr.File(label="Picture whose style is taken", file_types=FILES, height=140, visible=False)
+    painting = gr.File(label="Style picture", file_types=FILES, height=140, visible=False)
     painted = gr.HTML(js_on_load=None)
     model, trouble, classes, prompts = build_model()
     n, steps, seed = build_numbers(1)
     with gr.Accordion("More settings", open=False):
         box = gr.Textbox(
-            label="Box in place of the mask",
+            label="Box instead of a mask",
             info=f"{description('edit', 'box')}: left, top, right, bottom, such as 8 8 20 20",
         )
         data = gr.Textbox("", label="Real pictures", info=described("data"))
@@ -102,7 +102,7 @@ def build_form() -> Fields:
 
 
 def taken(show: Callable[[Tensor], str], file: str) -> list[Any]:
-    """[the picture, how it is shown, the drop zone empty again] when a file is chosen."""
+    """Updates of [picture, its HTML, cleared file input] when a file is chosen."""
     try:
         picture = read_upload(file)
     except UserError as error:
@@ -111,22 +111,22 @@ def taken(show: Callable[[Tensor], str], file: str) -> list[Any]:
 
 
 def shaped(task: str) -> list[Any]:
-    """[classes, painting, box] when another task is chosen: what it does not take is hidden."""
+    """Updates of [classes, painting, box] when the task changes: inputs that it does not take are hidden."""
     names = ("classes", "style", "box")
     classes, style, box = (takes(TASKS[task], name) for name in names)
     return [gr.Dropdown(visible=classes), gr.File(visible=style), gr.Textbox(visible=box)]
 
 
 def drawn(job: Job | None) -> tuple[str, str]:
-    """While it is drawn the pictures; then each photo before and after."""
+    """HTML of the pictures while they are drawn, then of each photo before and after."""
     if job is None or job.state not in ("complete", "stopped") or not (job.folder / "pictures.jsonl").exists():
-        words = "Choose a photo and a task. Where you paint it may change; Edit without paint may change all of it."
+        words = "Choose a photo and a task. Only painted pixels may change; Edit without a mask may change all of them."
         return fragments.pictures(job, words), ""
     return fragments.changes(RunFolder(job.folder)), fragments.verdicts(RunFolder(job.folder))
 
 
 def loaded(form: Form, folder: RunFolder) -> list[Any]:
-    """Values for ``Fields.all`` but the mask and the style, then the canvas, from a run."""
+    """Values of ``Fields.all`` except mask and style, then of the canvas, from a run."""
     first = folder.path / PHOTOS / "photo-0000.png"
     photo = from_png(first.read_bytes()) if first.exists() else None
     task = next(name for name, value in TASKS.items() if value == form.task)
@@ -137,20 +137,11 @@ def loaded(form: Form, folder: RunFolder) -> list[Any]:
 
 def build_tab(page: gr.Blocks, jobs: Jobs) -> tuple[Fields, Pane]:
     """Lay the tab out and wire it."""
-    with gr.Row():
-        with gr.Column(scale=2, min_width=300):
-            fields = build_form()
-            start = gr.Button("Start", variant="primary", elem_id="photo-start")
-        with gr.Column(scale=3, min_width=300):
-            pane = build_pane(jobs, "photo", drawn)
-
-    pane.wire(page, "photo", fields.seed)
+    fields, pane = build_drawing(page, jobs, "photo", "Start", build_form, ask, drawn, js=WITH_MASK)
     for file, kept, shown, show in (
         (fields.file, fields.photo, fields.ground, fragments.painter),
         (fields.painting, fields.style, fields.painted, fragments.single),
     ):
         file.upload(partial(taken, show), file, [kept, shown, file], **QUIET)
     fields.task.change(shaped, fields.task, [fields.classes, fields.painting, fields.box], **QUIET)
-    fields.model.input(learned, fields.model, [fields.classes, fields.prompts, fields.trouble], **QUIET)
-    start.click(lambda *values: pane.start(lambda: ask(*values)), fields.all, pane.parts, js=WITH_MASK, **QUIET)
     return fields, pane

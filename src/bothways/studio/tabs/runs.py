@@ -1,4 +1,4 @@
-"""The tab of what was done: every run folder, one looked at, two side by side, and its settings in the form again."""
+"""The tab Runs: all run folders, one or two in detail, and their settings loaded into a form."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ CHOOSE = """element.addEventListener("click", (event) => {
 
 
 def listed(shelf: Shelf) -> list[Any]:
-    """[cards, run, other] as the runs are now."""
+    """Updates of [cards, run, other] for the current runs."""
     runs = shelf.runs()
     return [fragments.cards(runs), gr.Dropdown(list(runs)), gr.Dropdown(list(runs))]
 
 
 def compared(shelf: Shelf, run: str | None, other: str | None) -> str:
-    """One run, or two."""
+    """HTML of one run, or of two side by side."""
     names = list(dict.fromkeys(name for name in (run, other) if name))
     try:
         return fragments.beside({name: shelf.run(name) for name in names}) if names else ""
@@ -35,12 +35,12 @@ def compared(shelf: Shelf, run: str | None, other: str | None) -> str:
 
 
 def build_tab(tab: gr.Tab, shelf: Shelf, tabs: gr.Tabs, drawing: of_drawing.Fields, photo: of_photo.Fields) -> None:
-    """Lay the tab out and wire it."""
+    """Create the components and handlers of the tab."""
     cards = gr.HTML(elem_id="runs-cards", js_on_load=CHOOSE)
     with gr.Row():
         run = gr.Dropdown([], value=None, label="Run", elem_id="runs-run")
-        other = gr.Dropdown([], value=None, label="Beside it", elem_id="runs-other")
-        back = gr.Button("Load its settings into the form", elem_id="runs-load")
+        other = gr.Dropdown([], value=None, label="Compare with", elem_id="runs-other")
+        back = gr.Button("Load settings into the form", elem_id="runs-load")
     trouble = gr.HTML(js_on_load=None)
     shown = gr.HTML(elem_id="runs-shown", js_on_load=None)
 
@@ -59,7 +59,7 @@ def build_tab(tab: gr.Tab, shelf: Shelf, tabs: gr.Tabs, drawing: of_drawing.Fiel
                 return ["", gr.Tabs(selected="generate"), *of_drawing.refilled(form), *kept_photo]
             if form.task in of_photo.TASKS.values():
                 return ["", gr.Tabs(selected="photo"), *kept, *of_photo.loaded(form, folder)]
-            raise UserError(f"{form.task} has no form here; type bothways {form.task} in a terminal")
+            raise UserError(f"there is no form for {form.task}; type bothways {form.task} in a terminal")
         except UserError as error:
             return [fragments.note(str(error), alert=True), gr.skip(), *kept, *kept_photo]
 

@@ -1,4 +1,4 @@
-"""The tab that walks: a flow, a photo, a slider over depth."""
+"""The tab Walk: a photo walked to noise and back along a flow, with a slider over depth."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ described = partial(description, "walk")
 
 
 def ask(flow: str | None, photo: Tensor | None, steps: float | None, data: str | None, limit: float | None) -> Request:
-    """The request of the form's values. Raises UserError."""
+    """Build the request from the values of the form. Raises UserError."""
     if not flow:
         raise UserError("no flow was chosen; choose one, such as bundled:cifar10-prg")
     if photo is None:
@@ -36,12 +36,12 @@ def ask(flow: str | None, photo: Tensor | None, steps: float | None, data: str |
 
 
 def flows(shelf: Shelf) -> list[str]:
-    """The bundled ones, first those that also say what they see, then the runs."""
+    """The addresses of the bundled flows, flow classifiers first, then the runs."""
     return [*(f"bundled:{facts['name']}" for facts in (*classifier_cards(), *flow_cards())), *shelf.flows()]
 
 
 def walked(job: Job | None, depth: float) -> tuple[str, str]:
-    """While it walks the picture; then what it was at a depth, there and back."""
+    """HTML of the current picture while it runs, then of the states at a depth, there and back."""
     if job is None or job.state != "complete":
         return fragments.pictures(job, "Choose a photo and press Walk; then move the slider."), ""
     folder = RunFolder(job.folder)
@@ -50,7 +50,7 @@ def walked(job: Job | None, depth: float) -> tuple[str, str]:
 
 
 def build_tab(page: gr.Blocks, jobs: Jobs, shelf: Shelf) -> gr.Dropdown:
-    """Lay the tab out and wire it; the dropdown of flows is what a new run may join."""
+    """Create the components and handlers of the tab; return the dropdown of flows, for updates after new runs."""
     known = flows(shelf)
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
@@ -61,7 +61,12 @@ def build_tab(page: gr.Blocks, jobs: Jobs, shelf: Shelf) -> gr.Dropdown:
             with gr.Accordion("Nearest pictures", open=False):
                 data = gr.Textbox(label="Data", info=described("data"))
                 limit = gr.Number(
-                    LIMIT, label="Pictures at most", info=described("limit"), precision=0, minimum=1, maximum=5000
+                    LIMIT,
+                    label="Maximum pictures",
+                    info=described("limit"),
+                    precision=0,
+                    minimum=1,
+                    maximum=5000,
                 )
             start = gr.Button("Walk", variant="primary", elem_id="walk-start")
         with gr.Column(scale=3, min_width=300):

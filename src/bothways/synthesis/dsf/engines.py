@@ -1,15 +1,16 @@
-"""Three ways to the gradient in x of <g(x), v>, g = grad_theta l, with v = dD/dg held fixed.
+"""Engines of the DSF: three ways to compute the gradient in x of <g(x), v>, g = grad_theta l, v = dD/dg held fixed.
 
     double_backward   the gradient in x of <grad_theta l, v>                      exact
-    jvp               the gradient in x of the slope of l along v in theta        exact
+    jvp               the gradient in x of the directional derivative of l        exact
     difference        [grad_x l(theta + h v') - grad_x l(theta - h v')] ||v|| / 2h
                       v' = v / ||v||,   h = eps ||theta||
 
-Each takes (loss, live (n,c,3,H,W), answer (n,k,D)), the last two as leaves, and gives the gradients in them and ||g||.
-``each``: a dimension before these counts losses of their own, taken together by torch.func.vmap.
+Each takes (loss, live (n,c,3,H,W), answer (n,k,D)), the last two as leaves, and returns the gradients in them and
+||g||. ``answer`` is the model's output on the stopped branch. ``each``: a leading dimension of independent losses,
+batched by torch.func.vmap.
 
-Passes through the model, where a plain gradient in x is two: 9 for double_backward, 11 for jvp; 9 for the difference,
-or 10 where it reads the stopped branch twice to save memory.
+Passes through the model, where a plain gradient in x counts two: 9 for double_backward, 11 for jvp; 9 for difference,
+or 10 where it evaluates the stopped branch twice to save memory.
 """
 
 from __future__ import annotations
@@ -24,18 +25,18 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from bothways.synthesis.dsf.second_order import NORMS, REVERSE_OVER_FORWARD, REVERSE_OVER_REVERSE, Instead
-from bothways.synthesis.dsf.surrogates import SMALL, Loss, Named, length_of
+from bothways.synthesis.dsf.second_order import NORMS, REVERSE_OVER_FORWARD, REVERSE_OVER_REVERSE, ReplacedFunctions
+from bothways.synthesis.dsf.surrogates import SMALL, Loss, Named, global_norm
 from bothways.types import UserError
 
 EPSILON = 2e-4  # of ||theta||: 1e-5 is better on smooth models, 3e-4 on ReLU and in bf16, 1e-3 worse on all measured
 OUT_OF_REACH = "dsf: the chosen parameters do not reach the surrogate; choose some before its layer"
-Found = tuple[Tensor, Tensor, Tensor]
-"""The gradients of <g, v> in the live pictures and in the answer of the stopped branch, and ||g||."""
+Slopes = tuple[Tensor, Tensor, Tensor]
+"""The gradients of <g, v> in the live branch and in the output of the stopped branch, and ||g||."""
 
 
-def double_backward(loss: Loss, live: Tensor, answer: Tensor, each: bool) -> Found:
-    """Through the backward pass of the gradient."""
+def double_backward(loss: Loss, live: Tensor, answer: Tensor, each: bool) -> Slopes:
+    """Reverse over reverse: backpropagate through the parameter gradient."""
 
     def slopes(live: Tensor, answer: Tensor) -> tuple[Named, Named, Tensor, Tensor]:
         g = torch.func.grad(loss)(loss.theta, live, answer)
@@ -46,21 +47,21 @@ def double_backward(loss: Loss, live: Tensor, answer: Tensor, each: bool) -> Fou
     return in_live, in_answer, norm
 
 
-def jvp(loss: Loss, live: Tensor, answer: Tensor, each: bool) -> Found:
-    """Through the slope in forward mode; the gradient that it runs along needs no second derivative."""
+def jvp(loss: Loss, live: Tensor, answer: Tensor, each: bool) -> Slopes:
+    """Reverse over forward: backpropagate through the directional derivative of l along v, in forward mode."""
 
     def slope(live: Tensor, answer: Tensor, u: Named) -> Tensor:
         return torch.func.jvp(lambda theta: loss(theta, live, answer), (loss.theta,), (u,))[1]
 
     u, scale, norm = _direction(loss, live, answer, each)
-    with Instead(REVERSE_OVER_FORWARD):
+    with ReplacedFunctions(REVERSE_OVER_FORWARD):
         rise = over(each, slope)(live, answer, u)
     in_live, in_answer = _along([(rise, torch.ones_like(rise))], scale, (live, answer))
     return in_live, in_answer, norm
 
 
 def _along(pairs: Sequence[tuple[Tensor, Tensor]], scale: Tensor, at: Sequence[Tensor]) -> list[Tensor]:
-    """The gradients of <g, v> from what is to be differentiated, and with which weights."""
+    """The gradients of <g, v> at ``at``, from (tensor to differentiate, weights) pairs, times the scale."""
     reached = [pair for pair in pairs if pair[0].requires_grad]
     if not reached:
         raise UserError(OUT_OF_REACH)
@@ -68,11 +69,11 @@ def _along(pairs: Sequence[tuple[Tensor, Tensor]], scale: Tensor, at: Sequence[T
     return [_beside(scale, part) * part for part in found]
 
 
-def difference(loss: Loss, live: Tensor, answer: Tensor, each: bool, epsilon: float = EPSILON) -> Found:
-    """Both sides of theta along v, one after the other."""
+def difference(loss: Loss, live: Tensor, answer: Tensor, each: bool, epsilon: float = EPSILON) -> Slopes:
+    """Central difference of grad_x l along v in theta."""
     u, scale, norm = _direction(loss, live, answer, each)
-    step = epsilon * length_of(loss.theta) / over(each, length_of)(u).clamp_min(SMALL)
-    moved = _owned(u)  # changed in place, since it is all parameters for every picture
+    step = epsilon * global_norm(loss.theta) / over(each, global_norm)(u).clamp_min(SMALL)
+    moved = _owned(u)  # updated in place, since it has the size of all parameters per picture
     for name, value in loss.theta.items():
         torch.addcmul(value, _beside(step, moved[name]), moved[name], out=moved[name])
     total = [torch.zeros_like(live), torch.zeros_like(answer)]
@@ -86,17 +87,17 @@ def difference(loss: Loss, live: Tensor, answer: Tensor, each: bool, epsilon: fl
 
 
 def _direction(loss: Loss, live: Tensor, answer: Tensor, each: bool) -> tuple[Named, Tensor, Tensor]:
-    """What ``Loss.direction`` says at the gradient, with nothing kept to differentiate it again."""
+    """``Loss.direction`` at the parameter gradient, without a graph for second derivatives."""
     gradient = torch.func.grad(loss) if each else partial(_gradient, loss)
     g = over(each, partial(gradient, loss.theta))(live.detach(), answer.detach())
     u, scale, norm = over(each, loss.direction)(g)
     if each and not norm.any():
-        _gradient(loss, loss.theta, live[0].detach(), answer[0].detach())  # says so where theta is out of reach
+        _gradient(loss, loss.theta, live[0].detach(), answer[0].detach())  # raises if theta does not reach the loss
     return u, scale, norm
 
 
 def _gradient(loss: Loss, theta: Named, live: Tensor, answer: Tensor) -> dict[str, Tensor]:
-    """grad_theta l without torch.func, which a compiled module or a fused kernel may refuse."""
+    """grad_theta l without torch.func, which compiled modules and fused kernels may not support."""
     leaves = {name: value.detach().requires_grad_() for name, value in theta.items()}
     value = loss(leaves, live, answer)
     if not value.requires_grad:
@@ -105,7 +106,7 @@ def _gradient(loss: Loss, theta: Named, live: Tensor, answer: Tensor) -> dict[st
 
 
 def _owned(parts: Named) -> Named:
-    """Each in memory of its own; autograd may give one tensor to two parameters, or a view of a larger one."""
+    """Tensors with memory of their own; autograd may return one tensor for two parameters, or a view."""
     owned, taken = {}, set()
     for name, part in parts.items():
         memory = part.untyped_storage()
@@ -116,40 +117,40 @@ def _owned(parts: Named) -> Named:
 
 
 def gradients(of: Sequence[Tensor], weights: Sequence[Tensor] | None, at: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """sum_i weights_i d of_i / d at, zero where there is no way from one to the other."""
+    """sum_i weights_i d of_i / d at, zero where there is no dependence."""
     return torch.autograd.grad(of, at, weights, allow_unused=True, materialize_grads=True)
 
 
 def over(each: bool, function: Callable[..., Any]) -> Callable[..., Any]:
-    """``function``, or for ``each`` the same for every row of what it is given."""
-    return torch.func.vmap(lambda *given: function(*given)) if each else function  # it prints a partial's tensors
+    """``function``, vectorised over the leading dimension with ``each``."""
+    return torch.func.vmap(lambda *inputs: function(*inputs)) if each else function  # vmap takes a partial's repr
 
 
 def _beside(scale: Tensor, part: Tensor) -> Tensor:
-    """A number, or one for each row, as a factor of ``part``."""
+    """Reshape a scalar, or one per row, for broadcasting with ``part``."""
     return scale.reshape(scale.shape + (1,) * (part.ndim - scale.ndim))
 
 
 @contextmanager
 def _in_reverse(alone: bool) -> Iterator[None]:
-    """Every layer twice differentiable; our convolution pays for many pictures."""
-    with _unfused(alone), Instead(NORMS if alone else REVERSE_OVER_REVERSE):
+    """Make every layer twice differentiable; the replaced convolution is faster for several pictures only."""
+    with _unfused(alone), ReplacedFunctions(NORMS if alone else REVERSE_OVER_REVERSE):
         yield
 
 
 def _unfused(_: bool) -> AbstractContextManager[None]:
-    """The fused kernels of attention have one derivative only."""
+    """Disable fused attention kernels, which have no second derivative."""
     return sdpa_kernel(SDPBackend.MATH)
 
 
 @dataclass(frozen=True)
 class Engine:
-    """One way to grad_x <g, v>, what it makes of the model (for one picture alone?), the pixels of a pass on a CPU."""
+    """An engine: its function, the context for the model (argument: one picture alone), and pixels per CPU pass."""
 
-    way: Callable[..., Found]
+    way: Callable[..., Slopes]
     model: Callable[[bool], AbstractContextManager[Any]] = nullcontext
     pixels: int = 16 * 32 * 32
-    thrifty: bool = False  # reads the stopped branch of large pictures once more in place of keeping its graph
+    thrifty: bool = False  # evaluate the stopped branch again instead of keeping its graph
 
 
 ENGINES = {

@@ -1,19 +1,19 @@
-"""The Discriminative Score Function: how a picture must change for a trained classifier to want to change less.
+"""The Discriminative Score Function (DSF): minus the input gradient of a classifier's parameter-gradient norm.
 
     l(x)     = 1/2 || f(x; stop theta) - f(A(x); theta) ||^2                                    (the paper's eq. 11)
     score(x) = - grad_x D(g(x)),   g(x) = grad_theta l(x),   D(g) = ||g|| - ||theta||           (eq. 12)
 
-The term ||theta|| has no gradient in x, so it is left out. Eq. 12 as printed has theta live on f(x) instead and stops
-the augmented branch: ``live="original"``. In both, both branches depend on x.
+The term ||theta|| has no gradient in x, so it is omitted. Eq. 12 as printed stops theta on the augmented branch instead
+of on f(x): ``live="original"``. In both forms both branches depend on x.
 
 The engines differentiate <g(x), v> instead, with v = dD/dg at g(x) held fixed, which has the same gradient in x
-(``dsf_engines.py``). Two are exact and differentiate the model twice. The ``difference`` differentiates it once, as it
-is: fused attention, compiled modules and half precision are fine. It is exact to O(eps^2) on smooth models. With ReLU
-it need not converge as eps goes to zero: grad_theta l jumps where a unit switches, which autograd leaves out.
+(``engines.py``). Two are exact and need second derivatives of the model. ``difference`` needs first derivatives only,
+so fused attention, compiled modules and half precision work. It is exact to O(eps^2) on smooth models. With ReLU it
+need not converge as eps goes to zero: grad_theta l jumps where a unit switches, which autograd ignores.
 
-Departures: every picture has its own g by default, since one g of a whole batch makes a picture's score depend on its
-neighbours; other surrogates, distances and augmentations by name; 1e-12 is added to ||g||^2, so that pictures with
-g = 0 (constant, mirror-symmetric) have the score zero.
+Departures: every picture has its own g by default, since one g of a whole batch couples its pictures; other surrogates,
+distances and augmentations can be chosen; 1e-12 is added to ||g||^2, so that pictures with g = 0 (constant,
+mirror-symmetric) have the score zero.
 """
 
 from __future__ import annotations
@@ -32,26 +32,26 @@ from torch import Tensor
 
 from bothways.numerics.draws import Draws
 from bothways.synthesis.dsf.engines import ENGINES, Engine, difference, gradients, over
-from bothways.synthesis.dsf.surrogates import DISTANCES, SURROGATES, Loss, loss_of, one_of, views
+from bothways.synthesis.dsf.surrogates import DISTANCES, SURROGATES, Loss, check_choice, loss_of, views
 from bothways.synthesis.fields import Field
 from bothways.synthesis.views import View
 from bothways.types import RunError, TrainedModel, UserError
 
-NUMBERS_TOGETHER = 2**24  # of gradients in theta, one a picture: 64 MiB
-GPU = 16  # times as much of all on anything but a CPU
+NUMBERS_TOGETHER = 2**24  # values of per-picture gradients in theta at once: 64 MiB
+GPU = 16  # factor of all chunk sizes on devices other than a CPU
 Branches = tuple[Tensor, Tensor]
-"""(live, target): (n,c,3,H,W) and (n,k,3,h,w); the pictures themselves are one view, and so c or k is 1."""
+"""(live, target) branches: (n,c,3,H,W) and (n,k,3,h,w); c or k is 1 for the branch of the pictures themselves."""
 Show = Callable[[Tensor, slice], Branches]
-"""(pictures, which of all they are) -> their branches."""
+"""(pictures, their rows in the batch) -> their branches."""
 
 
 def _scored(engine: Engine, loss: Loss, image: Tensor, show: Show, rows: slice, each: bool) -> tuple[Tensor, Tensor]:
-    """The score of some pictures, and ||g||: one for each, or one of all."""
+    """The score of some pictures and ||g||: per picture with ``each``, else of their joint loss."""
     x = image[rows].detach().requires_grad_()
     branches = show(x, rows)
     live, target = (part.detach().unsqueeze(1) if each else part.detach() for part in branches)
     with engine.model(len(x) == 1 and not each):
-        # by the same kernels as the live branch: where the two views are equal, so are the answers, to the last bit
+        # by the same kernels as the live branch, so that equal views have outputs that are equal to the last bit
         read, again = over(each, partial(loss.read, {})), engine.thrifty and not each
         with torch.set_grad_enabled(not again):
             answer = read(target.requires_grad_())
@@ -62,7 +62,7 @@ def _scored(engine: Engine, loss: Loss, image: Tensor, show: Show, rows: slice, 
 
 
 def _in_chunks(engine: Engine, loss: Loss, image: Tensor, show: Show, chunk: int | None) -> tuple[Tensor, Tensor]:
-    """Each picture with its own g, so many together. A chunk that nobody asked for gives way to single pictures."""
+    """Scores with a separate g per picture, in chunks; an automatic chunk size falls back to 1 on failure."""
     size = chunk or _pictures_together(engine, loss, image)
     score, norm = torch.empty_like(image), image.new_empty(len(image))
     try:
@@ -77,7 +77,7 @@ def _in_chunks(engine: Engine, loss: Loss, image: Tensor, show: Show, chunk: int
 
 
 def _pictures_together(engine: Engine, loss: Loss, pictures: Tensor) -> int:
-    """Small pictures are faster together, on a CPU large ones are not; memory is bounded in both."""
+    """Automatic chunk size: small pictures are faster together, large ones on a CPU are not; memory is bounded."""
     times = 1 if pictures.device.type == "cpu" else GPU
     pixels, numbers = math.prod(pictures.shape[-2:]), sum(value.numel() for value in loss.theta.values())
     return max(1, min(times * engine.pixels // pixels, times * NUMBERS_TOGETHER // numbers))
@@ -85,14 +85,14 @@ def _pictures_together(engine: Engine, loss: Loss, pictures: Tensor) -> int:
 
 @contextmanager
 def _in_one_line(loss: Loss, image: Tensor, engine: str) -> Iterator[None]:
-    """A model that cannot be taken that way says so in one line; one that cannot take the pictures says that."""
+    """Convert engine failures to one-line errors; failures of the plain forward pass keep their own message."""
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "`torch.jit.script", DeprecationWarning)  # torch.func.jvp's own
-            warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)  # where vmap loops
+            warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)  # vmap's fallback loop
             yield
     except torch.OutOfMemoryError as error:
-        raise RunError('dsf: no memory is left; type chunk=1, or engine="difference"') from error
+        raise RunError('dsf: out of memory; type chunk=1, or engine="difference"') from error
     except (RuntimeError, UserError) as error:
         cause = error.__cause__ if isinstance(error, UserError) else error
         if isinstance(error, RunError) or not isinstance(cause, RuntimeError):
@@ -100,9 +100,9 @@ def _in_one_line(loss: Loss, image: Tensor, engine: str) -> Iterator[None]:
         with torch.no_grad():
             loss.read({}, image[:1, None])
         advice = "chunk=1" if engine == "difference" else 'engine="difference"'
-        said = (str(cause).strip() or type(cause).__name__).splitlines()[0]
+        reason = (str(cause).strip() or type(cause).__name__).splitlines()[0]
         raise UserError(
-            f"dsf: engine={engine!r} cannot differentiate model {loss.model.name!r} ({said}); type {advice}"
+            f"dsf: engine={engine!r} cannot differentiate model {loss.model.name!r} ({reason}); type {advice}"
         ) from error
 
 
@@ -122,30 +122,31 @@ def dsf_score(
     chunk: int | None = None,
     epsilon: float | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The score of pictures, -grad_x D(grad_theta l), and ||grad_theta l||: (N,3,H,W) and (N,).
+    """Discriminative score -grad_x D(grad_theta l) (N,3,H,W) of images, and ||grad_theta l|| (N,).
 
-    images: (N,3,H,W) in [0,1], of the model's size or another that it takes.
-    surrogate: what l compares: "logits" (the paper), "kl" of softmax, the "pseudo-label" of the stopped branch, or the
-        "features" of ``ModelSpec.feature_layer``, averaged over space.
-    engine: "double_backward" or "jvp", exact; "difference" for models that cannot be differentiated twice.
-    per: "image", each picture by its own gradient; "batch", all by the one gradient of their mean loss (the paper).
+    images: (N,3,H,W) in [0,1], of any size that the model accepts.
+    surrogate: distance in l: "logits" (the paper), "kl" of softmax, cross-entropy to the "pseudo-label" of the stopped
+        branch, or "features" of ``ModelSpec.feature_layer``, averaged over space.
+    engine: "double_backward" or "jvp", exact; "difference" for models without second derivatives.
+    per: "image", one parameter gradient per picture; "batch", one of their mean loss (the paper).
     augmentation: "flip" (mirrored), "roll", "shift" (an eighth of the side), "noise" (0.1), "crop" (7/8 of the side,
-        enlarged), a ``View``, or several, over which l is averaged. They draw from ``draws`` at moment ``t``.
-    live: the branch in which theta counts, "augmented" (eq. 11) or "original" (eq. 12).
-    parameters: which of them theta is, as a glob or regular expression of their names; None for all.
+        resized), a ``View``, or several, over which l is averaged. They draw from ``draws`` at time ``t``.
+    live: the branch without stop-gradient on theta, "augmented" (eq. 11) or "original" (eq. 12).
+    parameters: glob or regular expression for the names of the parameters in theta; None for all.
     distance: "norm" (the paper), "log" of it, or the "angle" of g to -theta as 1 - cosine.
-    chunk: how many pictures share a pass; None bounds it by pixels and parameters, and takes them singly where they
-        cannot share one (torch.func.vmap). It changes memory and time, not the score.
-    epsilon: of the difference, relative to ||theta||. The default 2e-4 is between ReLU's best and a smooth model's.
-    Raises UserError for an option that is not known, or that the model cannot follow.
-    Source: the DSF paper's eqs. 11 and 12; the engines are derived at the head of this file.
+    chunk: pictures per pass; None bounds it by pixels and parameters, and falls back to 1 if torch.func.vmap fails. It
+        affects memory and time, not the score.
+    epsilon: step of "difference", relative to ||theta||. The default 2e-4 is between the best for ReLU and for smooth
+        models.
+    Raises UserError for an unknown option, or one that the model does not support.
+    Source: the DSF paper's eqs. 11 and 12; the module docstring derives the engines.
     """
     _check(surrogate, engine, per, live, distance, chunk, epsilon)
     draws = draws or Draws(range(len(images)))
     if images.ndim != 4 or images.shape[1] != 3 or len(images) == 0:
         raise UserError(f"dsf: images of shape {tuple(images.shape)}; give (N, 3, H, W) in [0, 1], N >= 1")
     if len(draws) != len(images):
-        raise UserError(f"dsf: {len(draws)} draws for {len(images)} pictures; type draws=Draws(seeds), one a picture")
+        raise UserError(f"dsf: {len(draws)} draws for {len(images)} pictures; give Draws(seeds), one seed per picture")
     loss = loss_of(model, surrogate, distance, parameters)
     how = ENGINES[engine] if epsilon is None else replace(ENGINES[engine], way=partial(difference, epsilon=epsilon))
 
@@ -163,20 +164,20 @@ def dsf_score(
 def _check(
     surrogate: str, engine: str, per: str, live: str, distance: str, chunk: int | None, epsilon: float | None
 ) -> None:
-    one_of("surrogate", surrogate, SURROGATES)
-    one_of("engine", engine, ENGINES)
-    one_of("per", per, ("image", "batch"))
-    one_of("live", live, ("augmented", "original"))
-    one_of("distance", distance, DISTANCES)
+    check_choice("surrogate", surrogate, SURROGATES)
+    check_choice("engine", engine, ENGINES)
+    check_choice("per", per, ("image", "batch"))
+    check_choice("live", live, ("augmented", "original"))
+    check_choice("distance", distance, DISTANCES)
     if chunk is not None and chunk < 1:
-        raise UserError(f"dsf: chunk={chunk}; type how many pictures share a pass, 1 or more")
+        raise UserError(f"dsf: chunk={chunk}; type the number of pictures per pass, 1 or more")
     if epsilon is not None and (engine != "difference" or not epsilon > 0):
         raise UserError(f'dsf: epsilon={epsilon}; type a positive share of ||theta||, and engine="difference" with it')
 
 
 @dataclass
 class Dsf(Field):
-    """The field of ``dsf``."""
+    """The discriminative score as a field, see ``dsf``."""
 
     model: TrainedModel
     draws: Draws
@@ -190,12 +191,12 @@ class Dsf(Field):
 
 
 def dsf(model: TrainedModel, draws: Draws, **options: Any) -> Dsf:
-    """The score as a field (x, t) -> dx, (B,3,H,W); ``stats`` holds "dsf norm", (B,).
+    """The discriminative score as a field (x, t) -> dx, (B,3,H,W); ``stats`` has "dsf norm", (B,).
 
-    draws: the pictures' seeds. options: those of ``dsf_score`` by name, all but draws and t.
-    Raises UserError for an option that is not known.
+    draws: the pictures' seeds. options: keyword arguments of ``dsf_score`` except draws and t.
+    Raises UserError for an unknown option.
     """
     known = [name for name in inspect.signature(dsf_score).parameters if name not in ("model", "images", "draws", "t")]
     for name in options:
-        one_of("option", name, known)
+        check_choice("option", name, known)
     return Dsf(model, draws, options)

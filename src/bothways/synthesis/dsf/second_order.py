@@ -1,12 +1,12 @@
-"""Layers by formulas that may be differentiated twice, put in the place of PyTorch's own inside a ``with``.
+"""Twice-differentiable layers that replace PyTorch's own inside a ``with`` block.
 
     convolution       y = W * x + b,   dW = x * dy and dx = W^T * dy as two operations
     normalisation     y = (x - mean) / sqrt(var + eps) * weight + bias
 
-PyTorch 2.13 takes mean and variance of its fused layer and instance normalisation as constants in reverse over forward
-mode, and under vmap in reverse over reverse: the gradient is off by up to its half and more, without an error.
+PyTorch 2.13 treats mean and variance of its fused layer and instance normalisation as constants in reverse over forward
+mode, and under vmap in reverse over reverse: the gradient is wrong by up to half its size and more, without an error.
 Group normalisation fails in forward mode on channels-last maps. And the backward pass of a convolution is always
-differentiated in W too, wanted or not, which costs a tenth of the time.
+differentiated in W too, needed or not, which costs a tenth of the time.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ Pair = tuple[int, int]
 
 
 class _Convolution(torch.autograd.Function):
+    """Convolution whose backward pass is two separate operations, so that only the needed one is differentiated."""
+
     @staticmethod
     def forward(
         x: Tensor, w: Tensor, b: Tensor | None, stride: Pair, padding: Pair, dilation: Pair, groups: int
@@ -71,7 +73,7 @@ def conv2d(
     dilation: int | Pair = 1,
     groups: int = 1,
 ) -> Tensor:
-    """``F.conv2d``."""
+    """Drop-in for ``F.conv2d``."""
     if x.ndim != 4 or isinstance(padding, str) or torch.is_autocast_enabled(x.device.type):
         return F.conv2d(x, w, b, stride, padding, dilation, groups)
     pairs = [(size, size) if isinstance(size, int) else tuple(size) for size in (stride, padding, dilation)]
@@ -105,7 +107,7 @@ def layer_norm(
     eps: float = 1e-5,
     *_: Any,
 ) -> Tensor:
-    """``F.layer_norm``."""
+    """Drop-in for ``F.layer_norm``."""
     return _affine(_standard(x, range(-len(normalized_shape), 0), eps), weight, bias, normalized_shape)
 
 
@@ -117,7 +119,7 @@ def group_norm(
     eps: float = 1e-5,
     *_: Any,
 ) -> Tensor:
-    """``F.group_norm``."""
+    """Drop-in for ``F.group_norm``."""
     groups = x.reshape(x.shape[0], num_groups, -1)
     return _affine(_standard(groups, (2,), eps).reshape(x.shape), weight, bias, _channels(x))
 
@@ -132,7 +134,7 @@ def instance_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
-    """``F.instance_norm``."""
+    """Drop-in for ``F.instance_norm``."""
     if not use_input_stats:
         return F.batch_norm(x, running_mean, running_var, weight, bias, False, momentum, eps)
     return _affine(_standard(x, range(2, x.ndim), eps), weight, bias, _channels(x))
@@ -147,8 +149,8 @@ REVERSE_OVER_REVERSE = {**NORMS, torch.conv2d: conv2d}
 REVERSE_OVER_FORWARD = {**NORMS, F.group_norm: group_norm, torch.group_norm: group_norm}
 
 
-class Instead(TorchFunctionMode):
-    """``with Instead({function: ours}): ...``; nothing is changed outside of it."""
+class ReplacedFunctions(TorchFunctionMode):
+    """Context that replaces torch functions: ``with ReplacedFunctions({function: ours}): ...``."""
 
     def __init__(self, ours: Mapping[Any, Callable[..., Tensor]]) -> None:
         super().__init__()

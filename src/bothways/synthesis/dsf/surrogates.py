@@ -1,6 +1,6 @@
-"""What the Discriminative Score Function asks of a model: the loss of two views, and how its gradient is weighed.
+"""Surrogate losses of the DSF between two views, and distances of their parameter gradient.
 
-l(x) = mean_k d(f(A_k(x)), f(x)),   one of the two branches live in theta, the other stopped
+l(x) = mean_k d(f(A_k(x)), f(x)),   with a stop-gradient on theta in one of the two branches
 D(g) = the distance of g = grad_theta l(x) to -theta,   v = dD/dg
 """
 
@@ -24,25 +24,25 @@ from bothways.synthesis.views import View, usual_view
 from bothways.types import TrainedModel, UserError
 
 Named = dict[str, Tensor]
-SMALL = 1e-12  # added to ||g||^2: a mirror-symmetric picture has g = 0, where the root has no slope
+SMALL = 1e-12  # added to ||g||^2: a mirror-symmetric picture has g = 0, where the root is not differentiable
 
 
 # ---- the loss ------------------------------------------------------------------------------------------------------
 
 
 def squared_distance(live: Tensor, target: Tensor) -> Tensor:
-    """1/2 ||live - target||^2 over the last dimension (DSF, eq. 11)."""
+    """Squared distance 1/2 ||live - target||^2 over the last dimension (DSF, eq. 11)."""
     return 0.5 * (live - target).square().sum(-1)
 
 
 def divergence(live: Tensor, target: Tensor) -> Tensor:
-    """KL(softmax target || softmax live)."""
-    wanted = target.log_softmax(-1)
-    return (wanted.exp() * (wanted - live.log_softmax(-1))).sum(-1)
+    """KL divergence KL(softmax target || softmax live)."""
+    log_target = target.log_softmax(-1)
+    return (log_target.exp() * (log_target - live.log_softmax(-1))).sum(-1)
 
 
 def pseudo_label(live: Tensor, target: Tensor) -> Tensor:
-    """-log softmax(live)[argmax target]; it has no gradient in the target."""
+    """Cross-entropy to the pseudo-label, -log softmax(live)[argmax target]; no gradient in the target."""
     return -torch.take_along_dim(live.log_softmax(-1), target.argmax(-1, keepdim=True), -1).squeeze(-1)
 
 
@@ -57,9 +57,9 @@ SURROGATES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 DISTANCES = ("norm", "log", "angle")
 
 
-@dataclass(frozen=True, repr=False)  # torch.func asks for the repr of what it transforms
+@dataclass(frozen=True, repr=False)  # torch.func takes the repr of a function, which would format all tensors
 class Loss:
-    """l of n pictures and their views, at the parameters ``theta`` of the live branch; all others stay ``fixed``."""
+    """Surrogate loss l of n pictures and their views, as a function of ``theta``; other parameters are ``fixed``."""
 
     model: TrainedModel
     layer: str
@@ -69,30 +69,30 @@ class Loss:
     fixed: Named
 
     def read(self, theta: Named, pictures: Tensor) -> Tensor:
-        """(n,c,3,H,W) -> (n,c,D): f of c views of n pictures."""
+        """Model outputs f (n,c,D) of c views of n pictures (n,c,3,H,W)."""
         seen = self.model.features_with({**self.fixed, **theta}, pictures.flatten(0, 1), [self.layer])[self.layer]
         return vectors(seen, self.layer).unflatten(0, pictures.shape[:2])
 
     def __call__(self, theta: Named, live: Tensor, answer: Tensor) -> Tensor:
-        """The mean over pictures and views. live: (n,c,3,H,W); answer: ``read`` of the stopped branch."""
+        """Mean loss over pictures and views. live: (n,c,3,H,W); answer: ``read`` of the stopped branch."""
         return self.measure(self.read(theta, live), answer).mean()
 
     def direction(self, gradient: Named) -> tuple[dict[str, Tensor], Tensor, Tensor]:
-        """v = dD/dg at g, held fixed, as (u, scale, ||g||) with v = scale u.
+        """Derivative v = dD/dg at g, held fixed, as (u, scale, ||g||) with v = scale u.
 
         norm    D = ||g|| (- ||theta||, which has no gradient in x)    v = g / ||g||
         log     D = 1/2 log ||g||^2                                    v = g / ||g||^2
         angle   D = 1 - cos(g, -theta)                                 v = (theta' - <g, theta'> g / ||g||^2) / ||g||
 
-        with theta' = theta / ||theta||, and 1e-12 added to ||g||^2. The angle of a gradient below that has v = 0.
-        The scale is kept apart since v has as many numbers as there are parameters, for every picture.
+        with theta' = theta / ||theta||, and 1e-12 added to ||g||^2. For the angle v = 0 if ||g||^2 is below that.
+        The scale is separate since v has the size of all parameters, for every picture.
         """
         g = {name: value.detach() for name, value in gradient.items()}
-        norm = length_of(g)
+        norm = global_norm(g)
         squared = norm.square() + SMALL
         if self.distance != "angle":
             return g, 1 / squared.sqrt() if self.distance == "norm" else 1 / squared, norm
-        weight = 1 / length_of(self.theta).clamp_min(SMALL)
+        weight = 1 / global_norm(self.theta).clamp_min(SMALL)
         back = weight * inner(g, self.theta) / squared
         return (
             {name: weight * self.theta[name] - back * g[name] for name in g},
@@ -101,18 +101,18 @@ class Loss:
         )
 
 
-def length_of(parts: Named) -> Tensor:
-    """The L2 norm of all of them together."""
+def global_norm(parts: Named) -> Tensor:
+    """Global L2 norm over all tensors."""
     return torch.stack([torch.linalg.vector_norm(part) for part in parts.values()]).norm()
 
 
 def inner(a: Named, b: Named) -> Tensor:
-    """<a, b> over all of them together."""
+    """Global inner product <a, b> over all tensors."""
     return torch.stack([(a[name] * b[name]).sum() for name in a]).sum()
 
 
 def loss_of(model: TrainedModel, surrogate: str, distance: str, pattern: str | None) -> Loss:
-    """The loss by the names of its parts. Raises UserError where the model has no such thing."""
+    """Build the surrogate loss from its names. Raises UserError if the model lacks parameters or a feature layer."""
     if not isinstance(model, TrainedModel):
         raise UserError(
             f"dsf needs the model's parameters, and {type(model).__name__} has no features_with; "
@@ -125,13 +125,13 @@ def loss_of(model: TrainedModel, surrogate: str, distance: str, pattern: str | N
             'or type surrogate="logits"'
         )
     fixed = dict(model.parameters())
-    return Loss(model, layer, SURROGATES[surrogate], distance, chosen(fixed, pattern, model.name), fixed)
+    return Loss(model, layer, SURROGATES[surrogate], distance, matching_parameters(fixed, pattern, model.name), fixed)
 
 
-def chosen(parameters: Named, pattern: str | None, model: str) -> Named:
-    """The parameters whose names fit: a glob, else a regular expression that is searched for; None takes all.
+def matching_parameters(parameters: Named, pattern: str | None, model: str) -> Named:
+    """Parameters whose names match a glob, else a regular expression (search); all for None.
 
-    Raises UserError with the nearest names where none fits.
+    Raises UserError with the nearest names if none matches.
     """
     if pattern is None:
         return parameters
@@ -141,7 +141,7 @@ def chosen(parameters: Named, pattern: str | None, model: str) -> Named:
     if not names:
         near = get_close_matches(pattern, list(parameters), n=5, cutoff=0.3)
         raise UserError(
-            f"dsf: no parameter of {model!r} fits {pattern!r}; the nearest are {', '.join(near) or 'none'}; "
+            f"dsf: no parameter of {model!r} matches {pattern!r}; the nearest are {', '.join(near) or 'none'}; "
             'type a glob such as "*.weight"'
         )
     return {name: parameters[name] for name in names}
@@ -151,7 +151,7 @@ def chosen(parameters: Named, pattern: str | None, model: str) -> Named:
 
 
 def views(image: Tensor, augmentation: str | View | Sequence[str | View], draws: Draws, t: float) -> Tensor:
-    """(N,3,H,W) -> (N,K,3,h,w): one view of each picture by each augmentation, differentiable in the picture.
+    """Views (N,K,3,h,w): each picture of (N,3,H,W) under each augmentation, differentiable in the picture.
 
     Raises UserError for an unknown name, and for views of different sizes.
     """
@@ -160,7 +160,7 @@ def views(image: Tensor, augmentation: str | View | Sequence[str | View], draws:
         raise UserError('dsf: augmentation is empty; type augmentation="flip"')
     for each in some:
         if isinstance(each, str):
-            one_of("augmentation", each, registry.names("view"))
+            check_choice("augmentation", each, registry.names("view"))
     side = min(image.shape[-2:])
     made = [usual_view(each, side) if isinstance(each, str) else each for each in some]
     seen = [augment(image[:, None], draws, t)[:, 0] for augment in made]
@@ -170,8 +170,8 @@ def views(image: Tensor, augmentation: str | View | Sequence[str | View], draws:
     return torch.stack(seen, 1)
 
 
-def one_of(option: str, value: Any, allowed: Sequence[str] | Mapping[str, Any]) -> None:
-    """Raise UserError where an option's value is not among those allowed."""
+def check_choice(option: str, value: Any, allowed: Sequence[str] | Mapping[str, Any]) -> None:
+    """Raise UserError if an option's value is not allowed."""
     if value not in allowed:
         near = get_close_matches(str(value), list(allowed), n=1, cutoff=0.3)
         meant = f'did you mean "{near[0]}"? ' if near else ""

@@ -1,4 +1,4 @@
-"""What is maximised, a file a family: each entry of the registry is a record with its settings, and adds and scales.
+"""Objectives to maximise, one file per family; they can be added and scaled.
 
 from bothways import objectives
 4 * objectives.ClassLogProbability("frog") + 0.5 * objectives.TotalVariation()
@@ -13,7 +13,7 @@ from bothways import registry
 
 
 def __getattr__(name: str) -> Any:
-    """The classes of the registry's entries, and ``Function``, wherever their files are."""
+    """Look up the classes of the registry's entries, and ``Function``, in their files."""
     places = ["bothways.synthesis.objectives.base", *(e.module for e in registry.entries("objective").values())]
     for place in dict.fromkeys(places):
         if not name.startswith("_") and hasattr(found := import_module(place), name):

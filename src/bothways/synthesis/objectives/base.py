@@ -1,9 +1,9 @@
-"""Objectives before they are bound to a model: what a picture is to score high in, with its settings.
+"""Objectives as records of settings, before they are bound to models as terms and fields.
 
     4 * ClassLogProbability("frog") + 2 * Statistics("spread") + 0.5 * TotalVariation() + my_function
 
-An objective is a small record; ``bind`` of its weighted sum makes it terms of the models at hand. A function of your
-own is one too: (images (B,3,H,W)) -> (B,), or (images, model) -> (B,), which sees what the models are shown.
+An objective is a small record with weights and sums; its ``terms`` and ``fields`` bind it to a model. A custom function
+is an objective too: (images (B,3,H,W)) -> (B,), or (images, model) -> (B,) on the augmented copies.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from bothways import registry
-from bothways.configs import Config, Live, in_one_line, validated
+from bothways.configs import Config, Live, as_user_error, validated
 from bothways.numerics.draws import Draws
 from bothways.synthesis.fields import Field
 from bothways.synthesis.inpainting import Prediction
@@ -35,7 +35,7 @@ Stored = Mapping[str, tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class Priors:
-    """Statistics of real pictures, of each score model in order, and one Space for them all."""
+    """Image-prior statistics: of each score model in order, and one Space for all of them."""
 
     spreads: tuple[Mapping[str, Spread], ...] = ()
     stored: tuple[Stored, ...] = ()
@@ -45,13 +45,13 @@ class Priors:
 
 @dataclass(frozen=True)
 class Binding:
-    """What an objective is bound to: one model, and the pictures of one batch.
+    """Context to which an objective is bound: one model and one batch of pictures.
 
-    model: what gives the gradient; seen: the same as it sees the pictures, at its own size; main: whose classes and
-    layers are named; index: of the model among those of its role. labels (B,), numbers of the main model's classes, -1
-    for none; channels (B,) of ``layer``, or None. photos (B,3,H,W), mask (1,1,H,W), style (B,3,h,w), or None. filled:
-    the photos with what is masked filled. border: pixels of the canvas around the picture. targets: points of
-    ``priors.space``, one a picture. group: pictures that share a statistic. own_label: main's label -> the model's.
+    model: supplies the gradient; seen: the same with inputs resized to its own size; main: the model that defines
+    classes and layers; index: of the model among those of its role. labels (B,), classes of the main model, -1 for
+    none; channels (B,) of ``layer``, or None. photos (B,3,H,W), mask (1,1,H,W), style (B,3,h,w), or None. filled: the
+    photos with masked pixels filled. border: pixels of the canvas around the picture. targets: samples of
+    ``priors.space``, one per picture. group: pictures that share a statistic. own_label: main's label -> the model's.
     """
 
     model: Any
@@ -76,21 +76,20 @@ class Binding:
     own_label: Callable[[Any, str | int], int] = lambda model, name: int(name)
     own_labels: Callable[[Any, Tensor], Tensor] = lambda model, labels: labels
 
-    def given(self, what: Literal["photos", "style"]) -> Tensor:
-        """The photos or the styles, on the model's device. Raises UserError where there are none."""
+    def required(self, what: Literal["photos", "style"]) -> Tensor:
+        """The photos or the styles, on the model's device. Raises UserError if there are none."""
         pictures = getattr(self, what)
         if pictures is None:
             name = "photo" if what == "photos" else what
-            raise UserError(f"the recipe holds a picture to a {name}, and none was given; type {name.upper()}")
+            raise UserError(f"the recipe needs a {name} to compare with; type {name.upper()}")
         return pictures.to(self.model.device)
 
 
 class Objective(Config):
-    """What is maximised, with its settings; ``terms`` and ``fields`` bind it.
+    """Base class of objectives to maximise; ``terms`` and ``fields`` bind it to a model.
 
-    role: whose gradient it is: of the condition models (which class?), of the score models (is it real?), or of the
-    picture alone. needs: the part of ``Priors`` that it reads, "" for none. likeness: whether it compares the picture
-    with a photo or a style.
+    role: the models that supply its gradient: condition models (which class?), score models (is it real?), or none
+    ("image"). likeness: whether it compares the picture with a photo or a style.
     """
 
     role: ClassVar[Role] = "condition"
@@ -100,29 +99,29 @@ class Objective(Config):
         try:
             super().__init__(**dict(zip(type(self).model_fields, positional, strict=False)), **settings)
         except ValidationError as error:
-            raise in_one_line(type(self), error) from error
+            raise as_user_error(type(self), error) from error
 
     @property
     def needs(self) -> str:
-        """The statistics of real pictures that it reads: "spread", "stored", "space", "prediction", or ""."""
+        """The image-prior statistics that it uses: "spread", "stored", "space", "prediction", or ""."""
         return ""
 
     @property
     def coupled(self) -> bool:
-        """Whether the pictures of a group depend on each other, so that a group is drawn whole."""
+        """Whether the pictures of a group are coupled, so that a group must be in one batch."""
         return False
 
     @property
-    def looks(self) -> bool:
-        """Whether only a look along the gradient shows that a model can do it, such as a second derivative."""
+    def needs_probe(self) -> bool:
+        """Whether a trial gradient is needed to check that a model supports it, as for second derivatives."""
         return False
 
     def terms(self, to: Binding) -> list[Term]:
-        """Terms that are measured through the views of the picture."""
+        """Terms evaluated on the views of the picture."""
         return []
 
     def fields(self, to: Binding) -> list[tuple[Field, bool]]:
-        """Fields beside those terms, and whether each is scaled to unit norm where terms are."""
+        """Further fields, and whether each is normalised to unit norm when terms are."""
         return []
 
     def __str__(self) -> str:
@@ -142,7 +141,7 @@ class Objective(Config):
 
 
 class Function(Objective):
-    """An objective of the user's own: (images) -> (B,), or (images, model) -> (B,)."""
+    """A custom objective from a function (images) -> (B,), or (images, model) -> (B,)."""
 
     role: ClassVar[Role] = "image"
     function: Live
@@ -161,7 +160,7 @@ class Function(Objective):
 
 @dataclass(frozen=True)
 class WeightedSum:
-    """sum_k weight_k objective_k, before it is bound."""
+    """Weighted sum of unbound objectives, sum_k weight_k objective_k."""
 
     parts: tuple[tuple[float, Objective], ...]
 
@@ -177,7 +176,7 @@ class WeightedSum:
         return as_sum(other) + self
 
     def of_role(self, role: Role) -> list[tuple[float, Objective]]:
-        """Those of one role, in order."""
+        """(weight, objective) pairs of one role, in order."""
         return [(weight, part) for weight, part in self.parts if part.role == role]
 
     def __str__(self) -> str:
@@ -185,12 +184,12 @@ class WeightedSum:
 
 
 def as_sum(given: Any) -> WeightedSum:
-    """An objective, a sum of them, a function, or the name of one, as a WeightedSum."""
+    """Convert an objective, a sum, a function or a name to a WeightedSum."""
     return given if isinstance(given, WeightedSum) else WeightedSum(((1.0, as_objective(given)),))
 
 
 def as_objective(given: Any, **settings: Any) -> Objective:
-    """An objective by its name, PATH.py:NAME, class or function, with its settings. Raises UserError."""
+    """Objective from a name, PATH.py:NAME, class or function, with its settings. Raises UserError if invalid."""
     if isinstance(given, Objective):
         return given
     made = registry.find("objective", given).factory
@@ -204,7 +203,7 @@ def as_objective(given: Any, **settings: Any) -> Objective:
 
 
 def _parameters(function: Callable[..., Any]) -> int:
-    """How many arguments a function must be given."""
+    """Number of required positional arguments of a function."""
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     listed = inspect.signature(function).parameters.values()
     return sum(p.kind in kinds and p.default is inspect.Parameter.empty for p in listed)
@@ -213,5 +212,5 @@ def _parameters(function: Callable[..., Any]) -> int:
 def _checked(values: Any, pictures: int, name: str) -> Tensor:
     if not isinstance(values, torch.Tensor) or values.shape != (pictures,):
         shape = tuple(values.shape) if isinstance(values, torch.Tensor) else type(values).__name__
-        raise UserError(f"objective {name!r} gave {shape} for {pictures} pictures; return one number a picture, (B,)")
+        raise UserError(f"objective {name!r} gave {shape} for {pictures} pictures; return one number per picture, (B,)")
     return values

@@ -1,4 +1,4 @@
-"""The certainty of a model, whatever it sees."""
+"""Negative entropy of the predicted class distribution."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from bothways.synthesis.objectives.terms import Activations, Term, per_picture
 from bothways.types import VisionModel
 
 
-@register("objective", "certainty", help="minus the entropy of the model's own answer; no label")
+@register("objective", "certainty", help="negative entropy of the prediction; no label")
 class Certainty(Objective):
-    """sum_k p_k log p_k, p = softmax z(x)."""
+    """Negative entropy of the prediction, sum_k p_k log p_k, p = softmax z(x)."""
 
     role: ClassVar[Role] = "score"
 
@@ -23,10 +23,10 @@ class Certainty(Objective):
 
 
 def certainty(model: VisionModel) -> Term:
-    """sum_k p_k log p_k, p = softmax z(x): minus the entropy of the model's own answer, whatever it is. No label."""
+    """Negative entropy of the prediction, sum_k p_k log p_k, p = softmax z(x); no label."""
 
     def measure(seen: Activations, pictures: int) -> Tensor:
-        answer = seen["outputs"].log_softmax(1)
-        return per_picture((answer.exp() * answer).sum(1), pictures)
+        log_p = seen["outputs"].log_softmax(1)
+        return per_picture((log_p.exp() * log_p).sum(1), pictures)
 
     return Term("certainty", measure, model, ("outputs",))

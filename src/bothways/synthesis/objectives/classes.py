@@ -1,4 +1,4 @@
-"""The class of a picture: its log-probability, or its logit."""
+"""Class objectives: log-probability or logit."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from bothways.types import VisionModel
 
 
 class OfClass(Objective):
-    """An objective of each picture's class, or of one class for all."""
+    """Base of the objectives of each picture's class, or of one class for all."""
 
     role: ClassVar[Role] = "condition"
-    target: str | int | None = setting(None, "a class by name or number, for all pictures; none for each picture's own")
+    target: str | int | None = setting(None, "class of all pictures, by name or number; default is each picture's own")
 
     def labels(self, to: Binding) -> Tensor | None:
-        """(B,) numbers of the model's own classes; None where no class is the target."""
+        """Target indices (B,) of the model's own classes; None without a target class."""
         if self.target is not None:
             return to.labels.new_full(to.labels.shape, to.own_label(to.model, self.target)).to(to.model.device)
         return None if to.labels[0] == NO_CLASS else to.own_labels(to.model, to.labels).to(to.model.device)
@@ -28,7 +28,7 @@ class OfClass(Objective):
 
 @register("objective", "class", help="log p(class | picture)", reference="das")
 class ClassLogProbability(OfClass):
-    """log p(y|x) = z_y - logsumexp z."""
+    """Log-probability of the class, log p(y|x) = z_y - logsumexp z."""
 
     def terms(self, to: Binding) -> list[Term]:
         labels = self.labels(to)
@@ -37,7 +37,7 @@ class ClassLogProbability(OfClass):
 
 @register("objective", "class-logit", help="the logit of the class", reference="das")
 class ClassLogit(OfClass):
-    """z_y(x)."""
+    """Logit of the class, z_y(x)."""
 
     def terms(self, to: Binding) -> list[Term]:
         labels = self.labels(to)
@@ -45,7 +45,7 @@ class ClassLogit(OfClass):
 
 
 def class_logit(model: VisionModel, labels: Tensor) -> Term:
-    """z_y(x): the logit of each picture's class. labels (B,)."""
+    """Logit z_y(x) of each picture's class. labels (B,)."""
 
     def measure(seen: Activations, pictures: int) -> Tensor:
         return chosen_output(seen["outputs"], labels)
@@ -54,7 +54,7 @@ def class_logit(model: VisionModel, labels: Tensor) -> Term:
 
 
 def class_log_probability(model: VisionModel, labels: Tensor) -> Term:
-    """log p(y|x) = z_y - logsumexp z. labels (B,)."""
+    """Log-probability log p(y|x) = z_y - logsumexp z of each picture's class. labels (B,)."""
 
     def measure(seen: Activations, pictures: int) -> Tensor:
         return chosen_output(seen["outputs"].log_softmax(1), labels)

@@ -1,15 +1,15 @@
-"""A picture like another: its embedding, its content place by place, its style, or the photo itself.
+"""Objectives that match a reference picture: embedding, content, style, and a pull back to a photo.
 
     direction    cos(f(x), target)                                  the embedding of a picture
-    content      -||a(x) - a(photo)||^2 / ||a(photo)||^2            a layer's activations, place by place
+    content      -||a(x) - a(photo)||^2 / ||a(photo)||^2            a layer's activations, position by position
     style        -mean_channels [ ((m - m*) / s*)^2 + (log s - log s*)^2 ] / 2,   averaged over layers
-    spring       (photo - x) / (reach sqrt(n)), a field              harmless near the photo, strong far from it
+    spring       (photo - x) / (reach sqrt(n)), a field             grows linearly with the distance to the photo
 
 m, s: mean and standard deviation of a channel over the pixels of the picture, m*, s* those of the style picture. The
-style has no products of two channels (the Gram matrix of Gatys, Ecker & Bethge, arXiv 1508.06576); Li, Wang, Liu & Hou,
-"Demystifying Neural Style Transfer" (arXiv 1701.01036), find mean and deviation enough.
-Content at an early layer keeps an accentuated photo itself: Hamblin, Fel, Saha, Konkle & Alvarez, "Feature
-Accentuation" (arXiv 2402.10039), who take it with a norm where this has its square, relative.
+style has no cross-channel products (the Gram matrix of Gatys, Ecker & Bethge, arXiv 1508.06576); Li, Wang, Liu & Hou,
+"Demystifying Neural Style Transfer" (arXiv 1701.01036), show that mean and standard deviation suffice.
+Content at an early layer regularises feature accentuation: Hamblin, Fel, Saha, Konkle & Alvarez, "Feature
+Accentuation" (arXiv 2402.10039), who use the norm where this uses the relative squared norm.
 """
 
 from __future__ import annotations
@@ -36,59 +36,59 @@ REACH = 0.05  # 26 dB
 
 
 class Likeness(Objective):
-    """An objective that compares the picture with a photo or a style, each at the model's own size."""
+    """Base of the objectives that compare the picture with a photo or a style, resized to the model's size."""
 
     role: ClassVar[Role] = "condition"
     likeness: ClassVar[bool] = True
 
     @property
-    def looks(self) -> bool:
+    def needs_probe(self) -> bool:
         return True
 
 
 @register("objective", "embedding", help="the embedding of the style, or else of the photo", reference="variation")
 class Embedding(Likeness):
-    """cos(f(x), f(picture))."""
+    """Cosine similarity with the embedding of a reference picture, cos(f(x), f(picture))."""
 
-    layer: str | None = setting(None, "where the embedding is taken; none for the model's features")
+    layer: str | None = setting(None, "layer of the embedding; default is the model's feature layer")
 
     def terms(self, to: Binding) -> list[Term]:
         layer = self.layer or to.model.spec.feature_layer or "outputs"
-        picture = to.given("photos") if to.style is None else to.given("style")
+        picture = to.required("photos") if to.style is None else to.required("style")
         return [direction(to.seen, layer, vectors(_seen(to.model, picture, layer), layer), "embedding")]
 
 
-@register("objective", "content", help="the photo's activations, place by place")
+@register("objective", "content", help="the photo's activations, position by position")
 class Content(Likeness):
-    """-||a(x) - a(photo)||^2 / ||a(photo)||^2."""
+    """Content loss, -||a(x) - a(photo)||^2 / ||a(photo)||^2."""
 
-    layer: str | None = setting(None, "where the activations are taken; none for the middle of the model")
+    layer: str | None = setting(None, "layer of the activations; default is the middle of the model")
 
     def terms(self, to: Binding) -> list[Term]:
         if to.place_bound:
             raise UserError(
-                "the photo's content is held place by place, so it cannot be seen through roll, shift or flip; "
+                "the photo's content is compared position by position, which roll, shift and flip would change; "
                 "type --set views.roll.reach=0 views.shift.reach=0 views.flip.chance=0, or terms.content.weight=0"
             )
         layer = self.layer or middle_layer(to.model)
-        return [content(to.seen, layer, _seen(to.model, to.given("photos"), layer))]
+        return [content(to.seen, layer, _seen(to.model, to.required("photos"), layer))]
 
 
 @register("objective", "style", help="channel statistics of another picture")
 class Style(Likeness):
-    """Channel statistics of every layer, pulled to those of the style picture."""
+    """Style loss: channel statistics of every layer against those of the style picture."""
 
     def terms(self, to: Binding) -> list[Term]:
         layers = tuple(to.model.statistics_layers())
-        return [style(to.seen, style_statistics(Resized(to.model), to.given("style"), layers))]
+        return [style(to.seen, style_statistics(Resized(to.model), to.required("style"), layers))]
 
 
 @register("objective", "nearness", help="a pull back to the photo")
 class Nearness(Objective):
-    """(photo - x) / (reach sqrt(n)), a field."""
+    """Pull back to the photo, the field (photo - x) / (reach sqrt(n))."""
 
     role: ClassVar[Role] = "image"
-    reach: float = setting(REACH, "root mean square difference at which the pull has norm 1", gt=0)
+    reach: float = setting(REACH, "RMS difference at which the pull has norm 1", gt=0)
 
     def fields(self, to: Binding) -> list[tuple[Field, bool]]:
         if to.photos is None:
@@ -97,12 +97,10 @@ class Nearness(Objective):
 
 
 def middle_layer(model: Any) -> str:
-    """Half way through the layers whose statistics are measured. Raises UserError for a model that has none."""
+    """The middle one of a model's statistics layers. Raises UserError for a model without any."""
     layers = model.statistics_layers()
     if not layers:
-        raise UserError(
-            f"model {model.name!r} has no layer that is known to hold content; type --set terms.content.layer=NAME"
-        )
+        raise UserError(f"model {model.name!r} has no default content layer; type --set terms.content.layer=NAME")
     return layers[len(layers) // 2]
 
 
@@ -112,42 +110,42 @@ def _seen(model: Any, pictures: Tensor, layer: str) -> Tensor:
 
 
 def direction(model: VisionModel, layer: str, targets: Tensor, name: str = "direction") -> Term:
-    """cos(f, target) of each picture's features, averaged over space, at a layer. targets: (B,D), or (1,D) for all."""
+    """Cosine similarity of each picture's pooled features at a layer with targets (B,D), or (1,D) for all."""
 
     def measure(seen: Activations, pictures: int) -> Tensor:
         found = vectors(seen[layer], layer)
-        wanted = _for_copies(targets.expand(pictures, -1), found)
-        return per_picture(torch.cosine_similarity(found, wanted, dim=1), pictures)
+        target_rows = _for_copies(targets.expand(pictures, -1), found)
+        return per_picture(torch.cosine_similarity(found, target_rows, dim=1), pictures)
 
     return Term(name, measure, model, (layer,))
 
 
 def content(model: VisionModel, layer: str, targets: Tensor) -> Term:
-    """-||a - target||^2 / ||target||^2 of the activations at a layer. targets: (B,...) as the layer gives them.
+    """Content loss -||a - target||^2 / ||target||^2 at a layer. targets: (B,...), activations of the photo.
 
-    The pictures must be seen as the photo was, not rolled or flipped.
+    The views must not move image content, as roll and flip do.
     """
 
     def measure(seen: Activations, pictures: int) -> Tensor:
         found = seen[layer]
-        wanted = _for_copies(targets, found)
-        far = (found - wanted).square().flatten(1).sum(1) / (wanted.square().flatten(1).sum(1) + SMALL)
+        target_rows = _for_copies(targets, found)
+        far = (found - target_rows).square().flatten(1).sum(1) / (target_rows.square().flatten(1).sum(1) + SMALL)
         return -per_picture(far, pictures)
 
     return Term("content", measure, model, (layer,))
 
 
 def style(model: VisionModel, targets: Mapping[str, Tensor]) -> Term:
-    """Channel statistics pulled to those of another picture. targets: {layer: (B or 1,2C)} of ``style_statistics``."""
+    """Style loss against targets {layer: (B or 1,2C)} of ``style_statistics``."""
 
     def measure(seen: Activations, pictures: int) -> Tensor:
         total = []
         for layer, target in targets.items():
             mean, log_std = channel_statistics(seen[layer])
-            wanted = _for_copies(target.expand(pictures, -1), mean)
-            mean_wanted, log_wanted = wanted.chunk(2, dim=1)
-            moved = (mean - mean_wanted) * (-log_wanted).exp()
-            total.append((moved.square() + (log_std - log_wanted).square()).mean(1) / 2)
+            target_rows = _for_copies(target.expand(pictures, -1), mean)
+            target_mean, target_log = target_rows.chunk(2, dim=1)
+            moved = (mean - target_mean) * (-target_log).exp()
+            total.append((moved.square() + (log_std - target_log).square()).mean(1) / 2)
         return -per_picture(torch.stack(total).mean(0), pictures)
 
     return Term("style", measure, model, tuple(targets))
@@ -155,15 +153,15 @@ def style(model: VisionModel, targets: Mapping[str, Tensor]) -> Term:
 
 @torch.no_grad()
 def style_statistics(model: VisionModel, pictures: Tensor, layers: tuple[str, ...]) -> dict[str, Tensor]:
-    """{layer: (B,2C)}: mean and log standard deviation of every channel. pictures: (B,3,H,W) in [0,1]."""
+    """Style targets {layer: (B,2C)}: mean and log standard deviation of every channel. pictures: (B,3,H,W)."""
     return {layer: torch.cat(channel_statistics(value), 1) for layer, value in model.features(pictures, layers).items()}
 
 
 @dataclass
 class Spring(Field):
-    """(photo - x) / (reach sqrt(n)): the pull back to a photo, of L2 norm 1 where the two differ by ``reach`` in RMS.
+    """Field (photo - x) / (reach sqrt(n)): a pull back to the photo, of L2 norm 1 at an RMS difference of ``reach``.
 
-    photos: (B,3,H,W) in [0,1], n numbers each. border: pixels of the canvas around them, which are free.
+    photos: (B,3,H,W) in [0,1], n values each. border: pixels of the canvas around them, which are not pulled.
     """
 
     photos: Tensor
@@ -179,5 +177,5 @@ class Spring(Field):
 
 
 def _for_copies(targets: Tensor, found: Tensor) -> Tensor:
-    """A row for every copy: a picture's copies lie side by side."""
+    """Repeat targets for the copies of each picture, which are in consecutive rows."""
     return targets.repeat_interleave(len(found) // len(targets), dim=0)

@@ -1,4 +1,4 @@
-"""What belongs in a hole: the statistics of the whole picture, predicted from a smooth fill (``inpainting.py``)."""
+"""Inpainting objective: channel statistics of the whole image, predicted from a smooth fill (``inpainting.py``)."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from bothways.synthesis.objectives.base import Binding, Objective, Role
 from bothways.synthesis.objectives.terms import Term
 
 
-@register("objective", "prediction", help="channel statistics predicted from the surround of a hole")
+@register("objective", "prediction", help="channel statistics predicted from a masked picture")
 class PredictedStatistics(Objective):
-    """-1/L sum_layers mean_channels ((s - predicted) / e)^2."""
+    """Match to predicted statistics, -1/L sum_layers mean_channels ((s - predicted) / e)^2."""
 
     role: ClassVar[Role] = "score"
 

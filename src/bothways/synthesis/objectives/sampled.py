@@ -1,4 +1,4 @@
-"""Features and a decision drawn from those of real pictures: sampling in function space (``synthesis/sampling.py``)."""
+"""Objectives of sampling in function space: sampled features and the sampled class (``synthesis/sampling.py``)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bothways.synthesis.sampling import OUTPUTS, features_name, toward_features
 
 
 class OfSample(Objective):
-    """An objective that is pulled to a point drawn from the distribution of real pictures."""
+    """Base of the objectives that match a sample from the distribution over real pictures."""
 
     role: ClassVar[Role] = "score"
 
@@ -21,9 +21,9 @@ class OfSample(Objective):
         return "space"
 
 
-@register("objective", "features", help="features drawn from those of real pictures")
+@register("objective", "features", help="features sampled from their distribution over real pictures")
 class SampledFeatures(OfSample):
-    """cos(f(x) - m, f* - m), f* drawn, m the mean over real pictures."""
+    """Match to sampled features, cos(f(x) - m, f* - m), f* the sample, m the mean over real pictures."""
 
     def terms(self, to: Binding) -> list[Term]:
         assert to.priors.space is not None
@@ -35,9 +35,9 @@ class SampledFeatures(OfSample):
         return found
 
 
-@register("objective", "decision", help="the class whose drawn logit is the largest, where no class is the target")
+@register("objective", "decision", help="class of the largest sampled logit, if no class is the target")
 class SampledDecision(OfSample):
-    """log p(k|x), k the largest of the logits drawn."""
+    """Log-probability log p(k|x) of the sampled class, k the argmax of the sampled logits."""
 
     def terms(self, to: Binding) -> list[Term]:
         assert to.priors.space is not None

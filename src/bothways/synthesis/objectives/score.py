@@ -13,23 +13,23 @@ from bothways.synthesis.objectives.base import Binding, Objective, Role
 
 @register("objective", "dsf", help="the discriminative score function; it drew on no model tried", reference="dsf")
 class DiscriminativeScore(Objective):
-    """-grad_x (||grad_theta l_aug|| - ||theta||), a field."""
+    """The DSF score field, -grad_x (||grad_theta l_aug|| - ||theta||)."""
 
     role: ClassVar[Role] = "score"
-    surrogate: str = setting("logits", "its loss: logits, kl, pseudo-label, features")
-    engine: str = setting("double_backward", "its derivative: double_backward, jvp, difference")
-    per: str = setting("image", "whether each picture (image) or the batch has a gradient norm")
-    live: str = setting("augmented", "the branch whose weights are live: augmented, original")
-    distance: str = setting("norm", "its distance: norm, log, angle")
-    augmentation: list[str] = setting(["flip"], "its augmentations: flip, roll, shift, noise, crop")
-    parameters: str | None = setting(None, "a pattern of the parameters that count; none for all")
+    surrogate: str = setting("logits", "surrogate loss: logits, kl, pseudo-label, features")
+    engine: str = setting("double_backward", "differentiation: double_backward, jvp, difference")
+    per: str = setting("image", "gradient norm per image or per batch")
+    live: str = setting("augmented", "branch without stop-gradient on the weights: augmented, original")
+    distance: str = setting("norm", "distance of the gradient: norm, log, angle")
+    augmentation: list[str] = setting(["flip"], "augmentations: flip, roll, shift, noise, crop")
+    parameters: str | None = setting(None, "pattern of parameter names for theta; default is all")
 
     @property
     def coupled(self) -> bool:
         return self.per == "batch"
 
     @property
-    def looks(self) -> bool:
+    def needs_probe(self) -> bool:
         return True
 
     def fields(self, to: Binding) -> list[tuple[Field, bool]]:

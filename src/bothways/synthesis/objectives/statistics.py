@@ -1,4 +1,4 @@
-"""Channel statistics like those of real pictures: each picture's own, or a group's against BatchNorm's."""
+"""Image priors from channel statistics: per picture, or of a group against BatchNorm's running statistics."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ from bothways.synthesis.statistics import batch_statistics, spread_statistics
 
 @register("objective", "statistics", help="channel statistics like those of real pictures", reference="statistics")
 class Statistics(Objective):
-    """A prior from channel statistics.
+    """Image prior from channel statistics.
 
-    form: "spread", each picture's own against their mean and spread over real pictures; "batch", those of a group
-    against BatchNorm's running ones; "sampled", each picture's own against a point drawn from their distribution.
+    form: "spread", of each picture against mean and spread over real pictures; "batch", of a group against BatchNorm's
+    running statistics; "sampled", of each picture against a sample from their distribution.
     """
 
     role: ClassVar[Role] = "score"
-    form: Literal["spread", "batch", "sampled"] = setting("spread", "whose statistics are matched to what")
+    form: Literal["spread", "batch", "sampled"] = setting(
+        "spread", "spread (per picture), batch (a group against BatchNorm), or sampled (per picture, to a sample)"
+    )
 
     @property
     def needs(self) -> str:
@@ -38,7 +40,7 @@ class Statistics(Objective):
             return [batch_statistics(to.seen, to.priors.stored[to.index], to.group)]
         assert to.priors.space is not None
         parts = to.priors.space.of_statistics(to.index)
-        if not parts:  # a model without norms and convolutions has features alone
+        if not parts:  # a model without normalisation layers and convolutions has no channel statistics
             return []
         spread = {layer: part.spread() for layer, part in parts.items()}
         targets = {layer: to.targets[statistics_name(layer, to.index)] for layer in parts}

@@ -1,4 +1,4 @@
-"""Mirror symmetry of the picture."""
+"""Left-right mirror symmetry."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bothways.synthesis.objectives.terms import IMAGE, Activations, Term
 
 @register("objective", "symmetry", help="mirror symmetry: the left half like the right")
 class Symmetry(Objective):
-    """-mean (x - mirrored x)^2, of the picture itself."""
+    """Left-right symmetry of the image, -mean (x - flip x)^2."""
 
     role: ClassVar[Role] = "image"
 

@@ -1,4 +1,4 @@
-"""Bound terms: what is measured of which model's activations, so that all terms of one model share one forward pass.
+"""Objective terms bound to models; all terms of one model share one forward pass.
 
 objective(x) = sum_k w_k term_k(x),   x (B,3,H,W) -> (B,)
 """
@@ -15,16 +15,16 @@ from bothways.types import UserError, VisionModel
 
 Activations = Mapping[str, Tensor]
 Measure = Callable[[Activations, int], Tensor]
-"""(activations, pictures) -> (pictures,). An activation has pictures * copies rows, a picture's copies side by side."""
-IMAGE = "image"  # the picture itself, with the border of its canvas
-SEEN = "seen"  # what the models are shown: the copies of each picture, side by side
+"""(activations, pictures) -> (pictures,). An activation has pictures * copies rows, copies in consecutive rows."""
+IMAGE = "image"  # key of the picture with the border of its canvas
+SEEN = "seen"  # key of the models' input: the augmented copies of each picture, in consecutive rows
 
 
 @dataclass(frozen=True)
 class Term:
-    """One bound term: ``weight * measure(activations, B)``, (B,), higher is better.
+    """A bound term ``weight * measure(activations, B)``, (B,), higher is better.
 
-    model None: it is measured on the picture itself, found under "image"; else on the model's ``layers``.
+    model None: evaluated on the picture itself, under the key "image"; else on the model's ``layers``.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Term:
 
 @dataclass(frozen=True)
 class TermSum:
-    """A sum of terms."""
+    """A sum of bound terms."""
 
     terms: tuple[Term, ...]
 
@@ -70,10 +70,10 @@ class TermSum:
         return " + ".join(str(term) for term in self.terms)
 
     def values(self, image: Tensor, seen: Tensor) -> list[Tensor]:
-        """The unweighted value of each term, (B,) each, from one forward pass a model.
+        """The unweighted value of each term, (B,) each, with one forward pass per model.
 
-        image: (B,3,H,W). seen: (B*copies,3,h,w), what the models are shown, the copies of one picture side by side;
-        their values are averaged.
+        image: (B,3,H,W). seen: (B*copies,3,h,w), the models' input, copies of a picture in consecutive rows; values are
+        averaged over copies.
         """
         views: dict[int, Activations] = {}
         values = []
@@ -89,7 +89,7 @@ class TermSum:
 
 
 def vectors(activation: Tensor, layer: str) -> Tensor:
-    """(B,C,h,w) averaged over space, (B,tokens,C) over tokens, (B,C) as it is -> (B,C)."""
+    """Feature vectors (B,C): the mean over space of (B,C,h,w), over tokens of (B,tokens,C), or (B,C) itself."""
     if activation.ndim not in (2, 3, 4):
         raise UserError(
             f"layer {layer!r} gives {tuple(activation.shape)}; name one of 2, 3 or 4 dimensions in "
@@ -99,16 +99,16 @@ def vectors(activation: Tensor, layer: str) -> Tensor:
 
 
 def per_picture(value: Tensor, pictures: int) -> Tensor:
-    """(B*copies,) -> (B,): the mean over the copies of each picture."""
+    """Mean over the copies of each picture, (B*copies,) -> (B,)."""
     return value.view(pictures, -1).mean(1)
 
 
 def image_term(name: str, function: Callable[[Tensor], Tensor]) -> Term:
-    """Any function of the picture, (B,3,H,W) -> (B,), as a term."""
+    """A term from any function of the picture, (B,3,H,W) -> (B,)."""
     return Term(name, lambda seen, _pictures: function(seen[IMAGE]))
 
 
 def chosen_output(outputs: Tensor, labels: Tensor) -> Tensor:
-    """The output of each picture's class, averaged over its copies."""
-    wanted = labels.repeat_interleave(len(outputs) // len(labels))
-    return per_picture(outputs.gather(1, wanted[:, None])[:, 0], len(labels))
+    """Output at each picture's label, averaged over its copies, (B,)."""
+    index = labels.repeat_interleave(len(outputs) // len(labels))
+    return per_picture(outputs.gather(1, index[:, None])[:, 0], len(labels))

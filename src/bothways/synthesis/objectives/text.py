@@ -1,4 +1,4 @@
-"""Words, for a model that reads text: cosines with signed weights."""
+"""Text prompts for vision-language models: weighted cosine similarities."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from bothways.synthesis.objectives.terms import Activations, Term, per_picture
 from bothways.types import VisionModel
 
 
-@register("objective", "text", help="the cosine with words, each with a signed weight", reference="das")
+@register("objective", "text", help="cosine similarity with prompts, each with a signed weight", reference="das")
 class Text(Objective):
-    """sum_k w_k cos(f(x), text_k)."""
+    """Weighted cosine similarity with prompts, sum_k w_k cos(f(x), text_k)."""
 
     role: ClassVar[Role] = "condition"
-    prompt: str | None = setting(None, "words for all pictures; none for those that --prompt names")
+    prompt: str | None = setting(None, "prompt of all pictures; default is that of --prompt")
 
     def terms(self, to: Binding) -> list[Term]:
         prompts = to.prompts if self.prompt is None else ((self.prompt, 1.0),)
         if not prompts:
             return []
         texts, weights = zip(*prompts, strict=True)
-        return [words(to.seen, to.model.text(texts), torch.tensor(weights, device=to.model.device))]
+        return [text_similarity(to.seen, to.model.text(texts), torch.tensor(weights, device=to.model.device))]
 
 
-def words(model: VisionModel, texts: Tensor, weights: Tensor) -> Term:
-    """sum_k w_k cos(f, text_k) in the space of the outputs. texts: (K,D), what a text encoder gives; weights: (K,)."""
+def text_similarity(model: VisionModel, texts: Tensor, weights: Tensor) -> Term:
+    """sum_k w_k cos(f, text_k) in the space of the outputs. texts: (K,D), text embeddings; weights: (K,)."""
 
     def measure(seen: Activations, pictures: int) -> Tensor:
         cosines = torch.cosine_similarity(seen["outputs"][:, None], texts, dim=2)

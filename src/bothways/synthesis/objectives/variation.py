@@ -1,4 +1,4 @@
-"""Smoothness: low total variation."""
+"""Total variation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bothways.synthesis.objectives.terms import IMAGE, Activations, Term
 
 @register("objective", "variation", help="low total variation: a smooth picture", reference="variation")
 class TotalVariation(Objective):
-    """-mean (dx^2 + dy^2)^(power/2), of the picture itself."""
+    """Negative total variation of the image: -mean (dx^2 + dy^2)^(power/2)."""
 
     role: ClassVar[Role] = "image"
     power: float = setting(2.0, "exponent of the total variation", gt=0)
@@ -24,14 +24,14 @@ class TotalVariation(Objective):
 
 
 def total_variation(power: float = 2.0) -> Term:
-    """-mean (dx^2 + dy^2)^(power/2): minus the variance norm of Mahendran & Vedaldi (arXiv 1412.0035, eq. 3)."""
+    """Negative total variation -mean (dx^2 + dy^2)^(power/2), from Mahendran & Vedaldi (arXiv 1412.0035, eq. 3)."""
 
     def measure(seen: Activations, pictures: int) -> Tensor:
         image = seen[IMAGE]
         down = image[..., 1:, :-1] - image[..., :-1, :-1]
         right = image[..., :-1, 1:] - image[..., :-1, :-1]
         squared = down.square() + right.square()
-        # the root is not differentiable where neighbours are equal
+        # 1e-8: the root is not differentiable at 0, where neighbours are equal
         length = squared if power == 2 else (squared + 1e-8) ** (power / 2)
         return -length.mean((1, 2, 3))
 

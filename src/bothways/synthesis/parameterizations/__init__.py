@@ -1,9 +1,9 @@
-"""How the pictures of an ascent are held: a map to a canvas, then a squash into [0, 1].
+"""Image parameterizations: a map from parameters to a canvas, then a squash into [0, 1].
 
     image = squash(start + canvas(parameters)),   parameters = 0 at the start
 
-A canvas of the registry is a record of settings whose ``build`` gives a ``types.Parameterization``; each is a file
-here. One of your own is such a record, or a function (start image (B,3,H,W)) -> Parameterization.
+A canvas of the registry is a record of settings whose ``build`` returns a ``types.Parameterization``; each is a file
+here. A custom one is such a record, or a function (start image (B,3,H,W)) -> Parameterization.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from bothways.types import Parameterization, UserError
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a canvas is built: its squash, pixels of the shorter side of the picture in it, and who reads spectra."""
+class CanvasContext:
+    """Inputs of a canvas: its squash, the shorter side of the picture in it in pixels, and a reader of spectra."""
 
     squash: Squash
     side: int
@@ -31,17 +31,17 @@ class Place:
 
 
 class Canvas(Config):
-    """The settings of a canvas. start_for_grey: what the picture starts from where it is told to start grey."""
+    """Base class of canvas settings. start_for_grey: the initial image that replaces start="grey"."""
 
     start_for_grey: ClassVar[str] = "grey"
 
-    def build(self, start: Tensor, place: Place) -> Parameterization:
-        """The parameterization of pictures that start at ``start``, (B,3,H,W) in [0,1]."""
+    def build(self, start: Tensor, place: CanvasContext) -> Parameterization:
+        """Build the parameterization with initial image ``start``, (B,3,H,W) in [0,1]."""
         raise NotImplementedError
 
 
 def canvas_settings(kind: Any, settings: Mapping[str, Any]) -> Canvas | None:
-    """The settings of a canvas by name, PATH.py:NAME or class; None for a function. Raises UserError."""
+    """Settings of a canvas from a name, PATH.py:NAME or class; None for a function. Raises UserError if invalid."""
     made = registry.find("canvas", kind).factory
     if isinstance(made, type) and issubclass(made, Canvas):
         return validated(made, settings)
@@ -50,7 +50,7 @@ def canvas_settings(kind: Any, settings: Mapping[str, Any]) -> Canvas | None:
     return None
 
 
-def built(kind: Any, settings: Mapping[str, Any], start: Tensor, place: Place) -> Parameterization:
-    """A canvas with its settings at a start."""
+def build_canvas(kind: Any, settings: Mapping[str, Any], start: Tensor, place: CanvasContext) -> Parameterization:
+    """Build a canvas of a kind with its settings and initial image."""
     canvas = canvas_settings(kind, settings)
     return registry.find("canvas", kind).factory(start) if canvas is None else canvas.build(start, place)

@@ -1,15 +1,15 @@
-"""MaCo: only the phases of a picture's spectrum move; their magnitudes are those of natural pictures.
+"""MaCo: optimise the phases of an image's Fourier spectrum, with fixed magnitudes of natural images.
 
-    image = squash( mean colour + C irfft2( r exp(i phi) ) ),   phi free, r fixed
+    image = squash( mean colour + C irfft2( r exp(i phi) ) ),   phi optimised, r fixed
 
 Source: Fel et al., "Unlocking Feature Visualization for Deeper Networks with MAgnitude Constrained Optimization",
 NeurIPS 2023 (arXiv 2306.06805).
 
-Departures. C has orthonormal axes, so that energy in them is energy in RGB; the authors' is lucid's. Their code shifts
-and scales the canvas to mean 0 and variance 1 before a sigmoid, and the phases too; here the canvas keeps the mean
-colour and the contrast that were measured, and phases are free. Frequencies that are their own mirror image have no
-phase but a sign, and keep that of the start. A plain step on phi would move each wave by r^2 times its gradient, so
-that fine detail stays as it began; what moves here is phi sqrt(r), so that a wave moves by r times its gradient.
+Departures. C has orthonormal axes, so that it preserves energy; the authors' is lucid's. Their code standardises the
+canvas to mean 0 and variance 1 before a sigmoid, and the phases too; here the canvas has the measured mean colour and
+contrast, and phases are not normalised. Frequencies that are their own conjugate have a sign instead of a phase, and
+keep that of the start. A plain step on phi would change each wave by r^2 times its gradient, which hardly changes fine
+detail; the parameter here is phi sqrt(r), so that a wave changes by r times its gradient.
 """
 
 from __future__ import annotations
@@ -23,34 +23,35 @@ from torch import Tensor
 from bothways.configs import setting
 from bothways.numerics.spectra import Spectrum, decorrelated, recorrelated
 from bothways.registry import register
-from bothways.synthesis.parameterizations import Canvas, Place
-from bothways.synthesis.parameterizations.squash import Squash, canvas_of, squash, unsquash
+from bothways.synthesis.parameterizations import Canvas, CanvasContext
+from bothways.synthesis.parameterizations.squash import Squash, squash, start_canvas, unsquash
 from bothways.types import Parameterization
 
-SLOPE = {"tanh": 2.0, "clamp": 1.0}  # of the canvas in the picture, at mid grey
-OPAQUE = 0.8  # the quantile from which a pixel is opaque, as in the figures of the authors' toolbox, Horama
+SLOPE = {"tanh": 2.0, "clamp": 1.0}  # d canvas / d image at mid grey
+OPAQUE = 0.8  # quantile of the gradient from which a pixel is opaque, as in the authors' toolbox Horama
 
 
-@register("canvas", "maco", help="the phases of a spectrum whose magnitudes are those of photographs", reference="maco")
+@register("canvas", "maco", help="Fourier phases, with fixed magnitudes of photographs", reference="maco")
 class MaCoCanvas(Canvas):
-    """The phases of a spectrum whose magnitudes are those of natural pictures."""
+    """Settings of MaCo: Fourier phases with fixed magnitudes of natural images."""
 
-    start_for_grey: ClassVar[str] = "noise"  # grey has no phases, noise has all of them
-    spectrum: str | None = setting(None, "magnitudes: a file of bothways spectrum; none for the bundled one")
+    start_for_grey: ClassVar[str] = "noise"  # a grey image has no phases
+    spectrum: str | None = setting(None, "magnitudes: a file of bothways spectrum; default is the bundled one")
 
-    def build(self, start: Tensor, place: Place) -> Parameterization:
+    def build(self, start: Tensor, place: CanvasContext) -> Parameterization:
         return MaCo(start, place.spectrum(self.spectrum), place.squash, place.side)
 
 
 @final
 class MaCo:
-    """One phase per frequency and colour axis; the magnitudes stay.
+    """MaCo parameterization: one phase per frequency and colour axis, with fixed magnitudes.
 
         canvas = mean colour + C irfft2( r exp(i (phi_0 + phi)) ),   phi = p sqrt(max r / r),   p = 0 at the start
 
-    r: twice (tanh) or once (clamp) ``spectrum.at(H, W, side)``, exactly the magnitude of the canvas' spectrum, its mean
-    apart. p, phi: (B,3,H,W//2+1), phi in radians; p is what moves. phi_0: the phases of the starting picture;
-    those of white noise are independent and uniform. C: ``numerics.spectra.recorrelated``. irfft2 is orthonormal.
+    r: twice (tanh) or once (clamp) ``spectrum.at(H, W, side)``, exactly the magnitude of the canvas' spectrum except at
+    frequency zero. p, phi: (B,3,H,W//2+1), phi in radians; p is the parameter. phi_0: the phases of the starting
+    picture; those of white noise are independent and uniform. C: ``numerics.spectra.recorrelated``. irfft2 is
+    orthonormal.
 
     start_image: (B,3,H,W) in [0,1]. side: pixels of the side of the picture in the canvas; None for the shorter one.
     Raises UserError for a start outside [0,1].
@@ -62,7 +63,7 @@ class MaCo:
         self, start_image: Tensor, spectrum: Spectrum, squash: Squash = "tanh", side: int | None = None
     ) -> None:
         self.squash = squash
-        canvas = canvas_of(start_image, squash)
+        canvas = start_canvas(start_image, squash)
         high, wide = canvas.shape[-2:]
         kind: dict[str, Any] = {"dtype": canvas.dtype, "device": canvas.device}
         self.magnitude = SLOPE[squash] * spectrum.at(high, wide, side).to(**kind)  # (3,H,W//2+1)
@@ -76,12 +77,12 @@ class MaCo:
         return [self.phase]
 
     def canvas(self, change: Sequence[Tensor]) -> Tensor:
-        """C irfft2( i r exp(i phi) change ): the differential of what is squashed, at the present phases."""
+        """Differential of the canvas at the present phases, C irfft2( i r exp(i phi) change )."""
         turned = torch.view_as_complex(torch.stack([torch.zeros_like(self.phase), self._turn(change[0])], -1))
         return self._drawn(turned * self._spectrum())
 
     def unsquashed(self) -> Tensor:
-        """(B,3,H,W): what is squashed into the picture."""
+        """The canvas before the squash, (B,3,H,W)."""
         return self.start + self._drawn(self._spectrum())
 
     def image(self) -> Tensor:
@@ -94,16 +95,16 @@ class MaCo:
         return recorrelated(torch.fft.irfft2(spectrum, s=tuple(self.start.shape[-2:]), norm="ortho"))
 
     def _turn(self, phase: Tensor) -> Tensor:
-        """One phase for each pair of mirrored frequencies, of opposite sign; none for those that are their own."""
+        """Phases with conjugate symmetry: opposite signs at k and -k, zero at self-conjugate frequencies."""
         turn = self.gain * phase
         return self.own * turn - self.mirrored * turn.flip(-2).roll(1, -2)  # row -k in place of row k
 
 
 def halves(high: int, wide: int) -> tuple[Tensor, Tensor]:
-    """Of the half plane (H,W//2+1): where a phase is free, and where it is minus that of the row's mirror image.
+    """Masks of the ``rfft2`` half plane (H,W//2+1): free phases, and phases fixed by conjugate symmetry.
 
-    The spectrum of a real picture is F(-k) = conj F(k). In the columns 0 and W/2 both of such a pair are in the half
-    plane; rows 0 and H/2 of these columns are their own mirror images, hence real, hence in neither mask.
+    The spectrum of a real picture has F(-k) = conj F(k). In the columns 0 and W/2 both of such a pair are in the half
+    plane; rows 0 and H/2 of these columns are self-conjugate, hence real, and in neither mask.
     """
     row = torch.arange(high)[:, None]
     column = torch.arange(wide // 2 + 1)[None, :]
@@ -112,10 +113,10 @@ def halves(high: int, wide: int) -> tuple[Tensor, Tensor]:
 
 
 def transparency(gradient: Tensor, opaque: float = OPAQUE) -> Tensor:
-    """How opaque each pixel is: min(1, g / quantile(g)), g the sum over the steps and colours of |gradient|.
+    """MaCo's transparency mask min(1, g / quantile(g)), g the sum over steps and colours of |gradient|.
 
-    gradient: (B,1,H,W). opaque: the quantile from which a pixel is wholly so. Returns (B,1,H,W) in [0,1]; no gradient
-    anywhere is opaque everywhere.
+    gradient: (B,1,H,W). opaque: the quantile from which a pixel is opaque. Returns (B,1,H,W) in [0,1], all 1 for a zero
+    gradient.
     """
     enough = gradient.flatten(1).quantile(opaque, 1).view(-1, 1, 1, 1)
     return torch.where(enough > 0, gradient / enough.clamp_min(1e-30), 1.0).clamp_max(1.0)

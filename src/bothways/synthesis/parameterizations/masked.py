@@ -1,4 +1,4 @@
-"""Another parameterization inside a mask, the photo outside."""
+"""Masked parameterization: optimised pixels inside a mask, the photo outside."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from bothways.types import Parameterization, UserError
 
 @final
 class Masked:
-    """Another parameterisation inside a mask, the photo outside, bit for bit.
+    """An inner parameterization inside a mask, and the photo outside, bit for bit.
 
         image = inner.image() where mask = 1, photo where mask = 0
 
-    inner: what draws. photo: (B,3,H,W) in [0,1]. mask: (B or 1,1,H,W) of 0 and 1, any dtype.
+    photo: (B,3,H,W) in [0,1]. mask: (B or 1,1,H,W) of 0 and 1, any dtype.
 
-    Raises UserError where shapes, dtypes or the mask's values do not fit.
+    Raises UserError if shapes, dtypes or the mask's values do not fit.
     """
 
     def __init__(self, inner: Parameterization, photo: Tensor, mask: Tensor) -> None:
@@ -37,7 +37,7 @@ class Masked:
 
     @property
     def start(self) -> Tensor:
-        """(B,3,H,W), before the squash: the inner one's."""
+        """Initial canvas of the inner parameterization, (B,3,H,W), before the squash."""
         return self.inner.start  # type: ignore[attr-defined]
 
     @property

@@ -1,4 +1,4 @@
-"""One number per pixel and channel."""
+"""Pixel parameterization."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from typing import final
 from torch import Tensor
 
 from bothways.registry import register
-from bothways.synthesis.parameterizations import Canvas, Place
-from bothways.synthesis.parameterizations.squash import Squash, canvas_of, squash, zeros_beside
+from bothways.synthesis.parameterizations import Canvas, CanvasContext
+from bothways.synthesis.parameterizations.squash import Squash, squash, start_canvas, zero_leaf
 from bothways.types import Parameterization
 
 
-@register("canvas", "pixels", help="free pixels, the naive baseline")
+@register("canvas", "pixels", help="pixel values, the naive baseline")
 class PixelCanvas(Canvas):
-    """Free pixels."""
+    """Settings of the pixel parameterization (none)."""
 
-    def build(self, start: Tensor, place: Place) -> Parameterization:
+    def build(self, start: Tensor, place: CanvasContext) -> Parameterization:
         return Pixels(start, place.squash)
 
 
 @final
 class Pixels:
-    """One number per pixel and channel.
+    """Pixel parameterization: one parameter per pixel and channel.
 
         image = squash(start + raw),   raw (B,3,H,W)
 
@@ -34,8 +34,8 @@ class Pixels:
 
     def __init__(self, start_image: Tensor, squash: Squash = "clamp") -> None:
         self.squash = squash
-        self.start = canvas_of(start_image, squash)  # (B,3,H,W), before the squash
-        self.raw = zeros_beside(self.start, *self.start.shape[1:])
+        self.start = start_canvas(start_image, squash)  # (B,3,H,W), before the squash
+        self.raw = zero_leaf(self.start, *self.start.shape[1:])
 
     def parameters(self) -> list[Tensor]:
         return [self.raw]

@@ -1,6 +1,6 @@
-"""The squash of a canvas into [0, 1], and back.
+"""Squash functions from a canvas into [0, 1], and their inverses.
 
-A canvas at rest squashes to the starting picture. Losses are minimised: an ascent gives the optimiser minus the score.
+Gradients are those of a loss that is minimised: an ascent differentiates minus the score.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from torch import Tensor
 
 from bothways.types import UserError
 
-TANH_EDGE = 1 / 512  # half a step of an 8-bit image: 0 and 1 come back as the same byte
+TANH_EDGE = 1 / 512  # half a step of an 8-bit image, so that 0 and 1 are restored to the same byte
 
 Squash = Literal["tanh", "clamp"]
 
 
 class _Clamp(torch.autograd.Function):
-    """Clamp to [0, 1]; outside, the gradient of a loss passes only where a descent leads back inside."""
+    """Clamp to [0, 1]; outside, the gradient of a loss passes only where descent leads back into [0, 1]."""
 
     @staticmethod
     def forward(ctx: Any, canvas: Tensor) -> Tensor:
@@ -48,20 +48,20 @@ SQUASHES: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]
 
 
 def squash(canvas: Tensor, name: Squash) -> Tensor:
-    """Canvas -> image in [0, 1], any shape.
+    """Squash a canvas of any shape to an image in [0, 1].
 
         "tanh": 1/2 + 1/2 tanh(x)        "clamp": min(max(x, 0), 1)
 
-    The gradient of "clamp" also passes outside [0, 1] where descending it leads back inside, so that no pixel is lost.
+    The gradient of "clamp" also passes outside [0, 1] where descent leads back inside, so that no pixel saturates.
     It is the gradient of a loss that is minimised: to ascend a score, differentiate minus the score.
     """
     return _squashes(name)[0](canvas)
 
 
 def unsquash(image: Tensor, name: Squash) -> Tensor:
-    """Image in [0, 1] -> the canvas that squashes to it, any shape.
+    """Inverse squash: the canvas of an image in [0, 1], any shape.
 
-    "tanh" is finite: the image is first clamped into [1/512, 1 - 1/512], which moves no 8-bit value by a whole step.
+    For "tanh" the image is first clamped to [1/512, 1 - 1/512], half a step of an 8-bit image, so that it is finite.
     """
     return _squashes(name)[1](image)
 
@@ -72,18 +72,18 @@ def _squashes(name: str) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor],
     return SQUASHES[name]
 
 
-def canvas_of(start_image: Tensor, name: Squash) -> Tensor:
-    """The start of a canvas, detached, or a UserError where the picture breaks the promise about images."""
+def start_canvas(start_image: Tensor, name: Squash) -> Tensor:
+    """Initial canvas of a starting picture, detached. Raises UserError unless it is (B,3,H,W) float in [0, 1]."""
     if start_image.ndim != 4 or start_image.shape[1] != 3 or not start_image.is_floating_point():
         raise UserError(
             f"parameterisation: the starting picture has shape {tuple(start_image.shape)} and {start_image.dtype}; "
             "give (B,3,H,W) of float32 or float64, for example image.float()[None]"
         )
     if not bool(((start_image >= 0) & (start_image <= 1)).all()):
-        raise UserError("parameterisation: the starting picture leaves [0, 1]; divide bytes by 255, or .clamp(0, 1)")
+        raise UserError("parameterisation: the starting picture is not in [0, 1]; divide bytes by 255, or .clamp(0, 1)")
     return unsquash(start_image.detach(), name)
 
 
-def zeros_beside(start: Tensor, *shape: int) -> Tensor:
-    """A leaf of zeros (B, *shape) beside ``start``."""
+def zero_leaf(start: Tensor, *shape: int) -> Tensor:
+    """A leaf tensor of zeros (B, *shape), with the dtype and device of ``start``."""
     return start.new_zeros(len(start), *shape).requires_grad_()

@@ -1,7 +1,7 @@
-"""A stack of resolutions (DAS, Fort & Whitaker, arXiv 2502.07753, section 3).
+"""Multi-resolution image stack (DAS, Fort & Whitaker, arXiv 2502.07753, section 3).
 
-Departure: two engines. "explicit" holds each level, as the paper does; "operator" holds one canvas and sends its
-gradient through the operator that an SGD or momentum step on all levels amounts to (``numerics/pyramid.py``).
+Departure: two engines. "explicit" has one tensor per level, as in the paper; "operator" has one canvas and applies to
+its gradient the operator that is equivalent to an SGD or momentum step on all levels (``numerics/pyramid.py``).
 """
 
 from __future__ import annotations
@@ -25,30 +25,30 @@ from bothways.numerics.pyramid import (
     stack_operator,
 )
 from bothways.registry import register
-from bothways.synthesis.parameterizations import Canvas, Place
-from bothways.synthesis.parameterizations.squash import Squash, canvas_of, squash, zeros_beside
+from bothways.synthesis.parameterizations import Canvas, CanvasContext
+from bothways.synthesis.parameterizations.squash import Squash, squash, start_canvas, zero_leaf
 from bothways.types import Parameterization, UserError
 
 Engine = Literal["operator", "explicit"]
-GEOMETRIC = 16  # levels of the default stack
+GEOMETRIC = 16  # number of levels of the default stack
 
 
-@register("canvas", "stack", help="a stack of resolutions, as an operator or level by level", reference="das")
+@register("canvas", "stack", help="multi-resolution stack, as an operator or explicit levels", reference="das")
 class StackCanvas(Canvas):
-    """A stack of resolutions."""
+    """Settings of the multi-resolution stack."""
 
-    engine: Engine = setting("operator", "the stack as an operator or level by level")
+    engine: Engine = setting("operator", "the stack as an equivalent operator, or as explicit levels")
     levels: Literal["geometric", "octaves", "every-fourth", "all"] | list[int] = setting(
         "geometric", "resolutions of the stack"
     )
-    level_power: float | None = setting(None, "weight of a level (size/r)^p; none for the spacing of the levels")
+    level_power: float | None = setting(None, "p of level weights (size/r)^p; default weights by the level spacing")
 
-    def build(self, start: Tensor, place: Place) -> Parameterization:
+    def build(self, start: Tensor, place: CanvasContext) -> Parameterization:
         levels, weights = self.weighted_levels(start.shape[-2])
         return ImageStack(start, levels, weights, engine=self.engine, squash=place.squash)
 
     def weighted_levels(self, high: int) -> tuple[list[int], list[float]]:
-        """The resolutions of a stack of so many pixels of height, and their weights."""
+        """Resolutions and weights of a stack with a canvas of ``high`` pixels in height."""
         if self.levels == "geometric":
             levels = geometric_levels(high, GEOMETRIC)
         elif self.levels == "octaves":
@@ -63,7 +63,7 @@ class StackCanvas(Canvas):
 
 
 class _ThroughOperator(torch.autograd.Function):
-    """The raw canvas unchanged, its gradient through T: no derivative of anything, but the stack's own step."""
+    """Identity forward, T applied to the gradient backward: the stack's step, and not a derivative."""
 
     @staticmethod
     def forward(ctx: Any, raw: Tensor, operator: StackOperator) -> Tensor:
@@ -77,16 +77,16 @@ class _ThroughOperator(torch.autograd.Function):
 
 @final
 class ImageStack:
-    """The DAS picture: the sum of the same picture at many resolutions.
+    """The DAS parameterization: a sum of images at many resolutions.
 
         image = squash(start + sum_i sqrt(w_i) resize(P_i)),   P_i (B,3,r_i,r_i W/H), bicubic, P_i = 0
 
-    A step of plain SGD on the P_i moves the canvas by -lr T(G), T(G) = sum_i w_i B_i G B_i, B_i = A_i A_i^T: each level
-    gives sqrt(w_i) A_i on the way up times sqrt(w_i) A_i^T on the way down. So w_i is also a learning rate per level.
+    A step of plain SGD on the P_i changes the canvas by -lr T(G), T(G) = sum_i w_i B_i G B_i, B_i = A_i A_i^T: each
+    level has a factor sqrt(w_i) A_i forward and sqrt(w_i) A_i^T backward. So w_i is also a learning rate per level.
 
     engine "explicit": the P_i are the parameters, for any optimiser.
-    engine "operator": one raw canvas (B,3,H,W) whose gradient passes through T. SGD and momentum, also with a rescaled
-    step, are exactly those on the stack; Adam, sign steps or weight decay per parameter would not be (``linear_only``).
+    engine "operator": one raw canvas (B,3,H,W) whose gradient is multiplied by T. SGD and momentum, also with a
+    rescaled step, are equivalent to those on the stack; Adam, sign steps or weight decay are not (``linear_only``).
 
     start_image: (B,3,H,W) in [0,1]. levels: pixels of the height or, with side="long", of the longer side.
     weights: w_i, 1 for each where None. tolerance: the relative Frobenius error of T in the operator; 0 is exact.
@@ -105,20 +105,20 @@ class ImageStack:
         if engine not in ("operator", "explicit"):
             raise UserError(f'ImageStack: engine={engine!r}; type "operator" or "explicit"')
         self.squash = squash
-        self.start = canvas_of(start_image, squash)  # (B,3,H,W), before the squash
+        self.start = start_canvas(start_image, squash)  # (B,3,H,W), before the squash
         self.operator: StackOperator | None = None
         H, W = self.start.shape[-2:]
         if engine == "operator":
             kind: dict[str, Any] = {"dtype": self.start.dtype, "device": self.start.device}
             self.operator = stack_operator(H, W, levels, weights, tolerance=tolerance, side=side, **kind)
-            self.held = [zeros_beside(self.start, 3, H, W)]
+            self.held = [zero_leaf(self.start, 3, H, W)]
         else:
             self.gains = [w**0.5 for w in checked_weights(weights, len(levels))]
-            self.held = [zeros_beside(self.start, 3, h, w) for h, w in level_shapes(levels, H, W, side)]
+            self.held = [zero_leaf(self.start, 3, h, w) for h, w in level_shapes(levels, H, W, side)]
 
     @property
     def linear_only(self) -> bool:
-        """Whether only optimisers whose step is linear in the gradients (SGD, momentum) act as on the stack."""
+        """Whether only optimisers that are linear in the gradients (SGD, momentum) are equivalent to the stack."""
         return self.operator is not None
 
     def parameters(self) -> list[Tensor]:

@@ -1,9 +1,9 @@
-"""How models see a picture: copies of it, put through views in order, each by its own draws.
+"""Views: random augmentations of image copies, applied in order before a model sees them.
 
-A model that is shown one fixed picture can be fooled pixel by pixel; what survives many views is what it knows (DAS,
-arXiv 2502.07753, sec. 3). A view is a frozen dataclass, or a function, of one call; each is a file here:
+Averaging the gradient over many views suppresses adversarial pixel patterns (DAS, arXiv 2502.07753, sec. 3). A view is
+a frozen dataclass or a function with one call; each is a file here:
 
-    (B,copies,3,H,W), the pictures' draws, the moment t -> (B,copies,3,h,w)
+    (B,copies,3,H,W), the pictures' draws, time t -> (B,copies,3,h,w)
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ View = Callable[[Tensor, Draws, float], Tensor]
 
 @dataclass(frozen=True)
 class Views:
-    """``copies`` of every picture, put through the views in order.
+    """A composition of views on ``copies`` of every picture.
 
-    (B,3,H,W) -> (B*copies,3,h,w), the copies of one picture side by side; differentiable in the picture.
+    (B,3,H,W) -> (B*copies,3,h,w), the copies of a picture in consecutive rows; differentiable in the picture.
     """
 
     copies: int = 1
@@ -42,15 +42,15 @@ class Views:
 
 
 def view_of(given: Any, settings: Mapping[str, Any], side: int) -> View:
-    """A view by its name, PATH.py:NAME, class or function, with its settings. Raises UserError for what cannot be.
+    """View from a name, PATH.py:NAME, class or function, with its settings. Raises UserError if invalid.
 
-    side: pixels of the shorter side of the picture; a length below 1 is a share of it.
+    side: shorter side of the picture in pixels; a length below 1 is a share of it.
     """
     entry = registry.find("view", given)
     made = entry.factory
     if not isinstance(made, type):
         if settings or not callable(made):
-            raise UserError(f"view {entry.name!r} is a function and takes no settings; leave them out")
+            raise UserError(f"view {entry.name!r} is a function without settings; leave them out")
         return made
     known = [f.name for f in fields(made)] if is_dataclass(made) else []
     for name in settings:
@@ -66,28 +66,28 @@ def view_of(given: Any, settings: Mapping[str, Any], side: int) -> View:
 
 
 def usual_view(name: str, side: int) -> View:
-    """A view with the settings that suit a picture of so many pixels, as the score function takes it."""
+    """A view with its default settings for a picture of ``side`` pixels, as used by the score function."""
     made = registry.find("view", name).factory
     return made.usual(side) if hasattr(made, "usual") else made()
 
 
 def pixels(length: float, side: int) -> int:
-    """A length that is a share of the side below 1, and pixels from 1 on."""
+    """A length in pixels: below 1 it is a share of the side."""
     return round(length * side) if length < 1 else round(length)
 
 
 def idle(view: View) -> bool:
-    """Whether a view changes nothing, as one of no reach."""
+    """Whether a view is the identity, such as a shift of reach 0."""
     return bool(getattr(view, "idle", False))
 
 
 def moves(view: View) -> bool:
-    """Whether a view moves what is at a place to another."""
+    """Whether a view changes the position of image content."""
     return bool(getattr(view, "moves", False)) and not idle(view)
 
 
 def on_canvas(view: View) -> bool:
-    """Whether a view acts on the canvas with its border, before the picture is cut out of it."""
+    """Whether a view acts on the canvas with its border, before the picture is cropped from it."""
     return bool(getattr(view, "on_canvas", False))
 
 
@@ -99,7 +99,7 @@ def _number(value: Any) -> Any:
 
 
 def moved(seen: Tensor, offset: Tensor, *, wrap: bool) -> Tensor:
-    """Move copy (b, c) by offset[b, c] = (down, right)."""
+    """Translate copy (b, c) by offset[b, c] = (down, right), with wrapped or replicated edges."""
     height, width = seen.shape[-2:]
     rows = torch.arange(height) - offset[..., :1]
     columns = torch.arange(width) - offset[..., 1:]
@@ -109,16 +109,17 @@ def moved(seen: Tensor, offset: Tensor, *, wrap: bool) -> Tensor:
 
 
 def window(seen: Tensor, corner: Tensor, height: int, width: int) -> Tensor:
+    """Crop height x width pixels of copy (b, c) at corner[b, c] = (top, left)."""
     return _gather(seen, corner[..., :1] + torch.arange(height), corner[..., 1:] + torch.arange(width))
 
 
 def _gather(seen: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """seen (B,n,3,H,W), rows (B,n,h), columns (B,n,w) -> (B,n,3,h,w). A slice a copy, since its gradient is cheap."""
+    """Gather rows (B,n,h) and columns (B,n,w) of each copy of seen (B,n,3,H,W) -> (B,n,3,h,w)."""
     rows, columns = rows.to(seen.device), columns.to(seen.device)
     taken = torch.take_along_dim(seen, rows[:, :, None, :, None], dim=-2)
     return torch.take_along_dim(taken, columns[:, :, None, None, :], dim=-1)
 
 
 def noise_of_resolution(draws: Draws, height: int, width: int, low: int, purpose: str = "start") -> Tensor:
-    """(B,3,H,W) of N(0, 1) drawn on a low x low grid and enlarged (bicubic): soft blobs to start from."""
+    """Low-resolution noise (B,3,H,W): N(0, 1) on a low x low grid, upsampled bicubically."""
     return F.interpolate(draws.normal((3, low, low), purpose=purpose), size=(height, width), mode="bicubic")

@@ -1,4 +1,4 @@
-"""Windows of a picture: its middle, one anywhere, one anywhere enlarged to the size of the picture."""
+"""Centre crop, random crop, and random resized crop."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bothways.synthesis.views import window
 
 @dataclass(frozen=True)
 class CentreCrop:
-    """The central height x width pixels: what is left of a canvas with a border."""
+    """Crop the central height x width pixels, such as a picture from a canvas with a border."""
 
     height: int
     width: int
@@ -28,7 +28,7 @@ class CentreCrop:
 
 @dataclass(frozen=True)
 class RandomCrop:
-    """A height x width window anywhere in the picture."""
+    """Crop a random height x width window."""
 
     height: int
     width: int
@@ -39,10 +39,10 @@ class RandomCrop:
         return window(seen, corner, self.height, self.width)
 
 
-@register("view", "crop", help="a random window of a share of the sides, enlarged to the size of the picture")
+@register("view", "crop", help="random crop of a share of the sides, resized to the size of the picture")
 @dataclass(frozen=True)
 class Zoom:
-    """A random window of ``share`` of the height and width, enlarged (bilinear) to the size of the picture."""
+    """Random crop of ``share`` of the height and width, resized (bilinear) to the size of the picture."""
 
     moves: ClassVar[bool] = True
 

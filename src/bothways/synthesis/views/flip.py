@@ -1,4 +1,4 @@
-"""Mirrors."""
+"""Random horizontal flip."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from bothways.numerics.draws import Draws
 from bothways.registry import register
 
 
-@register("view", "flip", help="mirror each copy with a chance")
+@register("view", "flip", help="horizontal flip with a probability")
 @dataclass(frozen=True)
 class Flip:
-    """Mirror each copy with the given chance."""
+    """Flip each copy horizontally with probability ``chance``."""
 
     moves: ClassVar[bool] = True
 
@@ -31,5 +31,5 @@ class Flip:
 
     @classmethod
     def usual(cls, side: int) -> Flip:
-        """Always."""
+        """The default of the score function: always flip."""
         return cls(1.0)

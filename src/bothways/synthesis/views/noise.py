@@ -1,4 +1,4 @@
-"""Noise."""
+"""Additive noise."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from bothways.numerics.draws import Draws
 from bothways.registry import register
 
 
-@register("view", "noise", help="noise on each copy, normal or uniform", reference="das")
+@register("view", "noise", help="additive noise, normal or uniform", reference="das")
 @dataclass(frozen=True)
 class Noise:
-    """Add noise and clip to [0, 1]: ``level`` times N(0, 1), or times U[0, 1) as DAS's released code does."""
+    """Add noise and clip to [0, 1]: ``level`` times N(0, 1), or times U[0, 1) as in the released code of DAS."""
 
     level: float
     distribution: str = "normal"
@@ -29,5 +29,5 @@ class Noise:
 
     @classmethod
     def usual(cls, side: int) -> Noise:
-        """Of standard deviation 0.1."""
+        """The default of the score function: standard deviation 0.1."""
         return cls(0.1)

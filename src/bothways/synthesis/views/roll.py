@@ -1,4 +1,4 @@
-"""Rolls around the edges."""
+"""Random circular shift."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from bothways.registry import register
 from bothways.synthesis.views import moved
 
 
-@register("view", "roll", help="roll around the edges, by up to a reach", reference="das")
+@register("view", "roll", help="random circular shift by up to a reach", reference="das")
 @dataclass(frozen=True)
 class Roll:
-    """Roll around the edges by U{-reach..reach} pixels down and across."""
+    """Circular shift by U{-reach..reach} pixels in each direction."""
 
     lengths: ClassVar[tuple[str, ...]] = ("reach",)
     on_canvas: ClassVar[bool] = True
@@ -32,5 +32,5 @@ class Roll:
 
     @classmethod
     def usual(cls, side: int) -> Roll:
-        """By up to an eighth of the side."""
+        """The default of the score function: up to an eighth of the side."""
         return cls(max(1, side // 8))

@@ -1,4 +1,4 @@
-"""Shifts with repeated edges."""
+"""Random translation with replicated edges."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from bothways.registry import register
 from bothways.synthesis.views import moved
 
 
-@register("view", "shift", help="shift by up to a reach; the edge pixel is repeated")
+@register("view", "shift", help="random translation by up to a reach, edges replicated")
 @dataclass(frozen=True)
 class Shift:
-    """Shift by U{-reach..reach} pixels; the edge pixel is repeated."""
+    """Translate by U{-reach..reach} pixels in each direction, edges replicated."""
 
     lengths: ClassVar[tuple[str, ...]] = ("reach",)
     moves: ClassVar[bool] = True
@@ -31,5 +31,5 @@ class Shift:
 
     @classmethod
     def usual(cls, side: int) -> Shift:
-        """By up to an eighth of the side."""
+        """The default of the score function: up to an eighth of the side."""
         return cls(max(1, side // 8))

@@ -11,16 +11,16 @@ from bothways.registry import register
 
 
 def _several(given: Any) -> Any:
-    """A single value as one of several."""
+    """A single value as a tuple."""
     return (given,) if isinstance(given, str | int | float) else given
 
 
-@register("task", "curves", help="A classifier made of a flow, by the steps of its walk and by its depth.")
+@register("task", "curves", help="Accuracy of a flow classifier over the steps and the depth of its walk.")
 class CurvesConfig(Config):
-    """The accuracy of a classifier made of a flow when its walk takes other steps than in training, or another depth.
+    """Accuracy of a flow classifier over the number of steps and the depth of its walk.
 
-    The trained point stands among both. Every point is kept when it is done, so that a stopped run goes on with the
-    next. A classifier that does not walk has the curve over depth alone.
+    Both curves include the setting used in training. Finished points are saved, so a stopped run can be resumed. A
+    classifier that does not walk has only the curve over depth.
 
     Examples
     bothways curves runs/classifier --data digits
@@ -29,15 +29,15 @@ class CurvesConfig(Config):
     """
 
     run: Live = setting(..., "A run of bothways finetune.", argument=True, metavar="RUN")
-    data: Live = setting(..., "labelled pictures (see bothways pretrain); the test split, if any")
+    data: Live = setting(..., "labelled pictures (see bothways pretrain); the test split is used, if any")
     steps: Annotated[tuple[int, ...], BeforeValidator(_several)] = setting(
-        (2, 5, 10, 20, 50, 100, 1000), "of the walk, its depth kept; one or several", common=True
+        (2, 5, 10, 20, 50, 100, 1000), "numbers of steps of the walk, at the trained depth", common=True
     )
     depth_offsets: Annotated[tuple[float, ...], BeforeValidator(_several)] = setting(
-        (-0.2, -0.1, 0.0, 0.1, 0.2), "shares by which its depth is moved, to 1 at most, the steps kept", common=True
+        (-0.2, -0.1, 0.0, 0.1, 0.2), "relative changes of the depth (at most to 1), at the trained steps", common=True
     )
-    limit: int | None = setting(None, "pictures at most, evenly spaced; else all", ge=1, common=True)
-    limit_long: int = setting(200, "the same for walks of more than 100 steps", ge=1)
-    batch: int = setting(100, "pictures at a time", ge=1)
-    device: str = setting("cpu", "cpu, cuda, mps")
+    limit: int | None = setting(None, "maximum number of pictures, evenly spaced; if unset, all", ge=1, common=True)
+    limit_long: int = setting(200, "maximum number of pictures for walks of more than 100 steps", ge=1)
+    batch: int = setting(100, "pictures per batch", ge=1)
+    device: str = setting("cpu", "compute device: cpu, cuda, mps")
     dtype: str = setting("float32", "precision of the network: float32, bf16, float16")

@@ -17,8 +17,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, final
 
-from bothways.data.splits import held_out
-from bothways.models.classifiers import how_of, reading
+from bothways.data.splits import evaluation_split
+from bothways.models.classifiers import features_config, reading
 from bothways.models.loader import load_classifier
 from bothways.representation.features import Features
 from bothways.runs.provenance import fingerprint
@@ -69,9 +69,9 @@ def _cells(point: str, row: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def prepare(config: CurvesConfig, where: Where) -> CurvesWork:
-    """Everything of ``curves`` that can be refused, before the first batch."""
+    """Prepare a run of ``curves``. Raises UserError for invalid input, before the first batch."""
     model = load_classifier(config.run, device=config.device, dtype=config.dtype)
-    own, split, run = how_of(model), held_out(config.data), str(config.run)
+    own, split, run = features_config(model), evaluation_split(config.data), str(config.run)
     over_steps = _by_steps(own, config.steps, "steps" in config.model_fields_set, run)
     over_depth = _by_depth(own, config.depth_offsets, run)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from bothways.report.axes import (
@@ -125,10 +125,8 @@ def _over_steps(facts: Facts) -> Part | None:
     found = complete_rows(rows, "steps", "value")
     if not found:
         return None
-    layout = axes_layout("steps of the walk", "accuracy, %")
-    ticks = [row["steps"] for row in found]
-    layout["xaxis"] |= {"type": "log", "tickvals": ticks, "ticktext": [f"{n:,}" for n in ticks]}
-    chart = _chart("Accuracy over the steps of the walk", found, "steps", "%{x:,} steps", layout, math.log10)
+    title, axis = "Accuracy over the steps of the walk", "steps of the walk"
+    chart = _chart(title, axis, found, "steps", "%{x:,} steps", "{:,}".format, log=True)
     note = f"The walk goes to the depth it was trained at, by {facts.get('solver') or 'its solver'} in other steps."
     return Part("In other steps", note, [chart], _points("Accuracy by steps", rows, PLACES))
 
@@ -138,21 +136,24 @@ def _over_depth(facts: Facts) -> Part | None:
     found = complete_rows(rows, "offset", "value")
     if not found:
         return None
-    layout = axes_layout("depth, relative to that of training", "accuracy, %")
-    ticks = [row["offset"] for row in found]
-    layout["xaxis"] |= {"tickvals": ticks, "ticktext": [_signed(offset) for offset in ticks]}
-    chart = _chart("Accuracy over the depth", found, "offset", "depth %{x:+.0%}", layout, float)
+    title, axis = "Accuracy over the depth", "depth, relative to that of training"
+    chart = _chart(title, axis, found, "offset", "depth %{x:+.0%}", _signed)
     note = (
         "The depth it was trained at is moved by a share of itself, at most to noise; the steps are those of training."
     )
     return Part("At other depths", note, [chart], _points("Accuracy by depth", rows, {"offset": "Moved by", **PLACES}))
 
 
-def _chart(title: str, rows: Sequence[Facts], over: str, hover: str, layout: dict[str, Any], place: Any) -> Chart:
+def _chart(
+    title: str, axis: str, rows: Sequence[Facts], over: str, hover: str, tick: Callable[[Any], str], log: bool = False
+) -> Chart:
     """The accuracies in percent with their band, and a dotted line where the classifier was trained.
 
-    place: from a value of ``over`` to where a note stands on that axis.
+    over: the key whose values stand on the axis, each with a tick of its own; log: whether that axis is logarithmic.
     """
+    layout = axes_layout(axis, "accuracy, %")
+    ticks = [row[over] for row in rows]
+    layout["xaxis"] |= {"tickvals": ticks, "ticktext": list(map(tick, ticks))} | ({"type": "log"} if log else {})
     shown = [
         {**row, **{key: 100 * row[key] for key in ("value", "low", "high") if is_number(row.get(key))}} for row in rows
     ]
@@ -161,9 +162,9 @@ def _chart(title: str, rows: Sequence[Facts], over: str, hover: str, layout: dic
     band = interval_band(shown, over)
     words = f"From {min(y):.1f} to {max(y):.1f} %{SHADE if band else ''}"
     if own := [row for row in shown if row.get("trained")]:
-        at = place(own[0][over])
         line = {"color": f"rgba({ACCENT},0.6)", "width": 1.2, "dash": "dot"}
-        where = own[0][over]  # of a shape on a log axis: the value; of a note: its logarithm
+        where = own[0][over]
+        at = math.log10(where) if log else where  # of a shape on a log axis: the value; of a note: its logarithm
         layout["shapes"] = [{"type": "line", "yref": "paper", "x0": where, "x1": where, "y0": 0, "y1": 1, "line": line}]
         label = {"x": at, "y": 1, "yref": "paper", "yanchor": "bottom", "text": "as trained", "showarrow": False}
         layout["annotations"] = [label]

@@ -8,12 +8,12 @@ from bothways.configs import Config, Live, setting
 from bothways.registry import register
 
 
-@register("task", "demo", help="Both ways in one page: a bundled classifier draws, a bundled flow classifies.")
+@register("task", "demo", help="A demo of the bundled models: draw with a classifier, walk and classify with a flow.")
 class DemoConfig(Config):
-    """Both ways in one page: what a bundled classifier draws, and what a bundled flow makes of pictures.
+    """A demo of the bundled models: draw with a classifier, walk and classify with a flow, and write one report.
 
-    The ten classes of the classifier are drawn by two recipes; ten pictures are walked to noise and back by the flow,
-    and the flow made a classifier is asked about them. An earlier demo in the folder is replaced.
+    The ten classes of the classifier are drawn by two recipes. A flow walks ten pictures to noise and back, and a flow
+    classifier predicts their classes. An earlier demo in the folder is replaced.
 
     Examples
     bothways demo
@@ -22,8 +22,8 @@ class DemoConfig(Config):
 
     writes: ClassVar[bool] = True
 
-    n: int = setting(10, "pictures of each class and recipe", ge=1, flags=("--n", "-n"), common=True)
-    seed: int = setting(0, "of the runs", ge=0, common=True)
+    n: int = setting(10, "pictures per class and recipe", ge=1, flags=("--n", "-n"), common=True)
+    seed: int = setting(0, "random seed", ge=0, common=True)
     data: Live = setting(
-        None, "CIFAR-10 (folder or parquet), whose test pictures are walked; none for drawn ones", common=True
+        None, "CIFAR-10 (folder or parquet), for its test pictures; if unset, drawn pictures are used", common=True
     )

@@ -134,7 +134,7 @@ def drawing_of(config: DemoConfig, recipe: str) -> Drawing:
 
 
 def prepare(config: DemoConfig, where: Where) -> DemoWork:
-    """Everything of ``demo`` that can be refused, before the first picture is drawn."""
+    """Prepare a run of ``demo``. Raises UserError for invalid input, before the first picture is drawn."""
     ten = None if config.data is None else Ten.of_data(config.data)
     drawings = {recipe: drawing_of(config, recipe) for recipe in RECIPES}
     test = None

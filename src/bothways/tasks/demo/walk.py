@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bothways.data.sources import load_images
-from bothways.data.splits import held_out
+from bothways.data.splits import evaluation_split
 from bothways.models.loader import load_flow
 from bothways.models.velocity import Flow
 from bothways.representation.diagnostics import round_trip
@@ -52,7 +52,7 @@ class Ten:
     def of_data(cls, data: str | Path) -> Ten:
         """Test pictures."""
         spec = load_flow(FLOW).spec
-        found = load_images(data, split=held_out(data), size=(spec.height, spec.width), limit=SEARCHED)
+        found = load_images(data, split=evaluation_split(data), size=(spec.height, spec.width), limit=SEARCHED)
         return cls.first_of(found.images.float() / 255, found.labels, f"the test pictures of {data}")
 
     @classmethod

@@ -6,25 +6,26 @@ from bothways.configs import Config, Live, chosen, setting
 from bothways.registry import register
 
 
-@register("task", "diagnose", help="Straightness, round trip, gain and information of a flow, and strips of pictures.")
+@register("task", "diagnose", help="Measure straightness, round-trip error, gain and mutual information of a flow.")
 class DiagnoseConfig(Config):
-    """What a flow does to pictures on the way to noise.
+    """Measure straightness, round-trip error, gain and mutual information of a flow on pictures.
 
-    How straight its paths are, what is lost there and back, how much it stretches, what a noisy picture still tells;
-    and strips of pictures becoming noise, where there is a run folder.
+    The report also shows strips of pictures on the way to noise.
 
     Examples
     bothways diagnose runs/digits --data digits
     bothways diagnose bundled:cifar10-flow --data path/to/cifar10 --n 32 --solver heun
     """
 
-    flow: Live = setting(..., "A run of bothways pretrain, or a flow's address.", argument=True)
-    data: Live = setting(..., "pictures: digits, a parquet file, a folder, hub:OWNER/NAME; their test split, if any")
+    flow: Live = setting(..., "A run of bothways pretrain, or the address of a flow.", argument=True)
+    data: Live = setting(..., "pictures: digits, a parquet file, a folder, hub:OWNER/NAME; the test split, if any")
     n: int = setting(64, "pictures", ge=1, flags=("--n", "-n"), common=True)
-    steps: int = setting(50, "steps of the whole way, for all but the round trip", ge=1, common=True)
-    solver: chosen("solver") = setting("euler", "of the round trip", common=True)  # type: ignore[valid-type]
-    depths: tuple[float, ...] = setting((0.1, 0.25, 0.5, 0.75, 1.0), "of the round trip and the gain", min_length=1)
-    trip_steps: tuple[int, ...] = setting((5, 10, 20, 50), "steps each way of the round trip", min_length=1)
-    seed: int = setting(0, "of the run; a picture's own seed follows from it and its number", ge=0)
-    device: str = setting("cpu", "cpu, cuda, mps")
+    steps: int = setting(50, "solver steps from picture to noise, for all but the round trip", ge=1, common=True)
+    solver: chosen("solver") = setting("euler", "ODE solver", common=True)  # type: ignore[valid-type]
+    depths: tuple[float, ...] = setting((0.1, 0.25, 0.5, 0.75, 1.0), "depths of round trip and gain", min_length=1)
+    trip_steps: tuple[int, ...] = setting(
+        (5, 10, 20, 50), "solver steps of the round trip in each direction", min_length=1
+    )
+    seed: int = setting(0, "random seed, from which the seed of each picture is derived", ge=0)
+    device: str = setting("cpu", "compute device: cpu, cuda, mps")
     dtype: str = setting("float32", "precision of the network: float32, bf16, float16")

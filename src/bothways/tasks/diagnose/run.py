@@ -104,7 +104,7 @@ class DiagnoseWork(PartedWork):
 
 
 def prepare(config: DiagnoseConfig, where: Where) -> DiagnoseWork:
-    """Everything of ``diagnose`` that can be refused, before the first picture."""
+    """Prepare a run of ``diagnose``. Raises UserError for invalid input, before the first picture."""
     solver_of(config.solver)
     if not all(0 < depth <= 1 for depth in config.depths) or min(config.trip_steps) < 1:
         raise UserError(f"depths={config.depths}, trip_steps={config.trip_steps}: type depths in (0, 1], and 1 or more")

@@ -9,9 +9,9 @@ from typing import Any, final
 import torch
 
 from bothways.data.corrupted import EXTRA, SEVERITIES
-from bothways.data.splits import held_out
+from bothways.data.splits import evaluation_split
 from bothways.judging.accuracy import accuracy_of_pictures
-from bothways.judging.classes import load_classified
+from bothways.judging.classes import load_with_classes
 from bothways.runs.citations import cited
 from bothways.tasks.evaluate.conditions import (
     CLEAN,
@@ -106,9 +106,11 @@ def percent_of(share: Mapping[str, Any]) -> str:
 
 
 def prepare(config: EvaluateConfig, where: Where) -> EvaluateWork:
-    """Everything of ``evaluate`` that can be refused, before the first batch."""
-    model = load_classified(config.model, config.spec, weights=config.weights, device=config.device, dtype=config.dtype)
-    split = held_out(config.data)
+    """Prepare a run of ``evaluate``. Raises UserError for invalid input, before the first batch."""
+    model = load_with_classes(
+        config.model, config.spec, weights=config.weights, device=config.device, dtype=config.dtype
+    )
+    split = evaluation_split(config.data)
     clean, matched = clean_condition(model, config.data, split, config.limit)
     conditions = [clean]
     data = {"address": str(config.data), "split": split, "pictures": clean.count, "matched": matched}

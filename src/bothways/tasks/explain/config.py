@@ -11,12 +11,12 @@ from bothways.configs import Config, Live, Several, setting
 from bothways.registry import register
 from bothways.types import UserError
 
-REAL_AT_LEAST = 10  # real pictures of a class, for a mean and a variance
+REAL_AT_LEAST = 10  # real pictures per class, to estimate mean and variance
 LIMIT = re.compile(r"(consistency|entanglement)>(\d+\.?\d*|\.\d+)")
 
 
 def read_limits(texts: Sequence[str]) -> list[tuple[str, float]]:
-    """["consistency>2"] -> [("consistency", 2.0)]. Raises UserError for anything else."""
+    """Parse limits: ["consistency>2"] -> [("consistency", 2.0)]. Raises UserError for invalid ones."""
     found = []
     for text in texts:
         match = LIMIT.fullmatch(text.replace(" ", ""))
@@ -26,13 +26,14 @@ def read_limits(texts: Sequence[str]) -> list[tuple[str, float]]:
     return found
 
 
-@register("task", "explain", help="Audit a classifier: what its portraits of a class share that real pictures do not.")
+@register("task", "explain", help="Audit a classifier for shortcuts, by portraits of its classes.")
 class ExplainConfig(Config):
-    """Audit a classifier: what its portraits of a class share that real pictures do not, and what else is in them.
+    """Audit a classifier for shortcuts: what its portraits of a class share and real pictures lack.
 
-    Portraits of every class are drawn from several seeds by two recipes, and held to labelled real pictures. The page
-    shows them with the parts that carry the evidence, the classes whose portraits agree on something the data lack (a
-    mark, a tint, a background), and pairs of classes that are seen in one another. The data must not hold the shortcut.
+    Portraits of every class are drawn with several seeds by two recipes and compared with labelled real pictures. The
+    report shows the portraits with the regions that carry the evidence, ranks the classes by how consistently their
+    portraits share a feature that the data lack (a mark, a tint, a background), and lists pairs of classes that are
+    recognised in each other's portraits. The data must not contain the shortcut.
 
     Examples
     bothways explain bundled:cifar10-resnet --data path/to/cifar10
@@ -40,26 +41,26 @@ class ExplainConfig(Config):
     bothways explain bundled:cifar10-resnet --data path/to/cifar10 --json --fail-on 'consistency>2' > audit.json
     """
 
-    model: Live = setting(..., "The model's address.", argument=True)
-    data: Live = setting(..., "labelled real pictures (parquet or folder); the test split, if any", common=True)
+    model: Live = setting(..., "Address of the model (see bothways models).", argument=True)
+    data: Live = setting(..., "labelled real pictures (parquet or folder); the test split is used, if any", common=True)
     classes: Several | None = setting(
-        None, "names or numbers, three or more; none for all of a model of up to 20", common=True
+        None, "three or more classes, by name or number; if unset, all of a model of up to 20", common=True
     )
-    n: int = setting(6, "portraits of each class and recipe", ge=2, flags=("--n", "-n"), common=True)
-    real: int = setting(100, "real pictures of each class at most", ge=REAL_AT_LEAST, common=True)
-    seed: int = setting(0, "of the portraits", ge=0, common=True)
-    steps: int | None = setting(None, "ascent steps of each portrait; none for the recipes' own", ge=1, common=True)
+    n: int = setting(6, "portraits per class and recipe", ge=2, flags=("--n", "-n"), common=True)
+    real: int = setting(100, "maximum number of real pictures per class", ge=REAL_AT_LEAST, common=True)
+    seed: int = setting(0, "random seed of the portraits", ge=0, common=True)
+    steps: int | None = setting(None, "ascent steps per portrait; if unset, those of the recipes", ge=1, common=True)
     judges: Several | None = setting(
-        None, "models that look for other classes too; none for the bundled ones with the same classes",
+        None, "further models that look for other classes; if unset, bundled models with the same classes",
         flags=("--judge",), common=True,
     )  # fmt: skip
-    hide_data: bool = setting(False, "leave the data's pictures out of the page", common=True)
+    hide_data: bool = setting(False, "omit the real pictures from the report", common=True)
     fail_on: Several | None = setting(
-        None, "exit with code 1 where a class exceeds it: consistency>X, entanglement>X", common=True
+        None, "exit with code 1 if a class exceeds a limit: consistency>X, entanglement>X", common=True
     )
-    weights: Live = setting(None, "a safetensors file for the model")
-    spec: Live = setting(None, "the ModelSpec of a live module", live=True)
-    device: str = setting("cpu", "cpu, cuda, mps")
+    weights: Live = setting(None, "safetensors file of weights for the model")
+    spec: Live = setting(None, "ModelSpec of a live module", live=True)
+    device: str = setting("cpu", "compute device: cpu, cuda, mps")
     dtype: str = setting("float32", "precision of the network: float32, bf16, float16")
 
     @field_validator("fail_on")

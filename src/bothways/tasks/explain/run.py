@@ -15,7 +15,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from bothways.data.splits import held_out
+from bothways.data.splits import evaluation_split
 from bothways.judging.judges import find_jury
 from bothways.models.adapter import Adapter
 from bothways.models.loader import load_model
@@ -189,7 +189,7 @@ def told_of_audit(found: dict[str, Any]) -> Iterator[str | Grid]:
 
 
 def prepare(config: ExplainConfig, where: Where) -> AuditWork:
-    """Everything of ``explain`` that can be refused, before a run folder is touched."""
+    """Prepare a run of ``explain``. Raises UserError for invalid input, before a run folder is written."""
     model = config.model
     if not isinstance(model, Adapter):
         model = load_model(model, config.spec, weights=config.weights, device=config.device, dtype=config.dtype)
@@ -198,7 +198,7 @@ def prepare(config: ExplainConfig, where: Where) -> AuditWork:
     jury = viewers(find_jury(model, config.judges))
     names = [model.spec.class_name(label) for label in labels]
     facts = {
-        "data": {"address": str(config.data), "split": held_out(config.data), "skipped": skipped}
+        "data": {"address": str(config.data), "split": evaluation_split(config.data), "skipped": skipped}
         | {"pictures": {name: len(real.rows(label)) for name, label in zip(names, labels, strict=True)}},
         "settings": {"n": config.n, "real": config.real, "seed": config.seed, "recipes": list(RECIPES)},
     }

@@ -11,7 +11,7 @@ from bothways.registry import register
 
 
 def _several(given: Any) -> Any:
-    """A single value as a list of one."""
+    """A single value as a tuple."""
     return (given,) if isinstance(given, str | int | float) else given
 
 
@@ -19,15 +19,15 @@ Names = Annotated[tuple[str, ...], BeforeValidator(_several)]
 Numbers = Annotated[tuple[float, ...], BeforeValidator(_several)]
 
 
-@register("task", "features", help="What a flow makes of pictures, as parquet, with a linear probe and neighbours.")
+@register("task", "features", help="Extract features of pictures with a flow, and fit a linear and a k-NN probe.")
 class FeaturesConfig(Config):
-    """What a flow makes of pictures: a parquet file a split, with a column for each kind, depth and layer.
+    """Extract features of pictures with a flow: a parquet file per split, a column per kind, depth and layer.
 
-    "walked" is the picture walked towards noise, "activations" are those of a layer in one pass. Where the pictures
-    have labels and a training and a test split, a linear probe and nearest neighbours are fitted on the first and
-    asked about the second, beside the pixels alone. A picture that cannot be read is left out and named.
+    "walked" is the picture walked towards noise; "activations" are those of a layer in one forward pass. If the
+    pictures have labels and a training and a test split, a linear and a k-NN probe are fitted on the first and
+    evaluated on the second, with raw pixels as the baseline. Unreadable pictures are skipped and listed.
 
-    Stopped or killed at any moment, it goes on with --resume to the same files.
+    A run that was stopped or killed gives the same files with --resume.
 
     Examples
     bothways features runs/digits --data digits
@@ -36,28 +36,28 @@ class FeaturesConfig(Config):
     """
 
     flow: Live = setting(
-        ..., "A run of bothways pretrain or finetune, or a flow's address.", argument=True, metavar="RUN"
+        ..., "A run of bothways pretrain or finetune, or the address of a flow.", argument=True, metavar="RUN"
     )
     data: Live = setting(..., "pictures: digits, a parquet file, a folder, hub:OWNER/NAME")
-    depth: Numbers = setting((0.1, 0.5, 1.0), "0 the picture, 1 noise; one or several", common=True, min_length=1)
-    kind: Names = setting(("walked",), "walked, activations, pixels; one or several", common=True, min_length=1)
+    depth: Numbers = setting((0.1, 0.5, 1.0), "depths, from 0 (picture) to 1 (noise)", common=True, min_length=1)
+    kind: Names = setting(("walked",), "kinds of features: walked, activations, pixels", common=True, min_length=1)
     layers: Names = setting(
-        (), "of activations, one or several; none: the middle of a U-Net of bothways", flags=("--layer",), common=True
+        (), "layers of the activations; if unset, the middle of a bothways U-Net", flags=("--layer",), common=True
     )
-    noised: bool = setting(False, "activations of pictures with the noise of the depth")
+    noised: bool = setting(False, "read the activations of pictures with the noise of the depth added")
     steps: int = setting(
-        5, "to the deepest depth; more where one walk then serves all depths, and costs less", ge=1, common=True
+        5, "solver steps to the deepest depth; more if one walk then serves all depths", ge=1, common=True
     )
-    solver: chosen("solver") = setting("euler", "of the walk", common=True)  # type: ignore[valid-type]
+    solver: chosen("solver") = setting("euler", "ODE solver of the walk", common=True)  # type: ignore[valid-type]
     splits: Names = setting(
-        (), "one or several; none: train and test, or all of pictures without splits", flags=("--split",), common=True
+        (), "splits of the data; if unset, train and test, or everything", flags=("--split",), common=True
     )
-    limit: int | None = setting(None, "pictures at most of each split, evenly spaced; none: all", ge=1, common=True)
-    test_limit: int | None = setting(None, "of the last split; none: that of limit", ge=1)
-    probes: Names = setting(("linear", "knn"), "linear, knn, or none", flags=("--probe",), common=True)
-    neighbours: int = setting(20, "of knn", ge=1)
-    batch: int = setting(128, "pictures at a time", ge=1)
-    store: Literal["float32", "float16"] = setting("float32", "numbers in the files: float32 or float16")
-    device: str = setting("cpu", "cpu, cuda, mps")
+    limit: int | None = setting(None, "maximum pictures per split, evenly spaced; if unset, all", ge=1, common=True)
+    test_limit: int | None = setting(None, "maximum number of pictures of the last split; if unset, --limit", ge=1)
+    probes: Names = setting(("linear", "knn"), "probes: linear, knn, or none", flags=("--probe",), common=True)
+    neighbours: int = setting(20, "number of neighbours of the k-NN probe", ge=1)
+    batch: int = setting(128, "pictures per batch", ge=1)
+    store: Literal["float32", "float16"] = setting("float32", "precision of the stored features: float32 or float16")
+    device: str = setting("cpu", "compute device: cpu, cuda, mps")
     dtype: str = setting("float32", "precision of the network: float32, bf16, float16")
-    workers: int = setting(1, "processes that read and decode ahead", ge=0)
+    workers: int = setting(1, "worker processes that read and decode pictures", ge=0)

@@ -16,7 +16,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from bothways.data.loader import ahead
+from bothways.data.loader import prefetch
 from bothways.judging.accuracy import share
 from bothways.numerics.intervals import wilson_interval
 from bothways.numerics.probes import linear, nearest
@@ -91,7 +91,7 @@ class Extraction(Work):
             file.clear()
             return
         made: list[Made] = []
-        with closing(ahead(split.reader, first, split.steps, self.config.workers)) as batches:
+        with closing(prefetch(split.reader, first, split.steps, self.config.workers)) as batches:
             for step, decoded in enumerate(batches, start=first + 1):
                 began = time.perf_counter()
                 found = self.extractor(decoded.images)

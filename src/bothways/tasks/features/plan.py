@@ -13,12 +13,11 @@ from torch import Tensor
 from bothways.data.corrupted import clean_pictures
 from bothways.data.reader import Reader
 from bothways.data.sources import first_size
-from bothways.data.splits import held_out, is_split
+from bothways.data.splits import evaluation_split, is_split
 from bothways.models.velocity import Flow
 from bothways.numerics.draws import Draws
 from bothways.numerics.probes import check_sklearn
-from bothways.representation.activations import found as layer_of
-from bothways.representation.activations import middle
+from bothways.representation.activations import layer_module, middle_layer
 from bothways.representation.classifier import NOISE_SEED
 from bothways.representation.encode import Walk, image_time
 from bothways.representation.readings import Readings, plan, read
@@ -78,9 +77,9 @@ def extractor_of(
     control: bool,
 ) -> Extractor:
     """What is read of each picture, tried on one that is grey. layers: the middle of our U-Net where none is named."""
-    layers = tuple(dict.fromkeys(layers)) or ((middle(flow),) if "activations" in kinds else ())
+    layers = tuple(dict.fromkeys(layers)) or ((middle_layer(flow),) if "activations" in kinds else ())
     for layer in layers:
-        layer_of(flow, layer)
+        layer_module(flow, layer)
     readings = plan(kinds, depths, start=image_time(flow), walk=walk, layers=layers, noised=noised, control=control)
     drawn = Draws([NOISE_SEED]).normal(flow.shape, purpose="activations").to(flow.mean.device) if noised else None
     trial = Extractor(flow, readings, drawn, {})
@@ -97,7 +96,7 @@ def splits_of(
     Raises UserError for data without such a split, or without pictures. Warns of pictures of another size.
     """
     size = (flow.spec.height, flow.spec.width)
-    names = tuple(dict.fromkeys(names)) or (("train", "test") if held_out(data) == "test" else ("train",))
+    names = tuple(dict.fromkeys(names)) or (("train", "test") if evaluation_split(data) == "test" else ("train",))
     whole = [name for name in names if not is_split(data, name)]
     if whole and len(names) > 1:
         raise UserError(f"data {str(data)!r} has no split {whole[0]!r}, it is one; leave --split out")

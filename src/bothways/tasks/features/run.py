@@ -17,7 +17,7 @@ from tempfile import mkdtemp
 from typing import Any
 from weakref import finalize
 
-from bothways.configs import spoken
+from bothways.configs import recorded
 from bothways.models.loader import load_flow
 from bothways.models.velocity import Flow
 from bothways.representation.encode import Walk
@@ -32,7 +32,7 @@ from bothways.tasks.work import Where
 
 
 def prepare(config: FeaturesConfig, where: Where) -> Extraction:
-    """Everything of ``features`` that can be refused, before the first picture.
+    """Prepare a run of ``features``. Raises UserError for invalid input, before the first picture.
 
     Without a run folder the files lie in a temporary one until they are read into memory.
     """
@@ -66,10 +66,10 @@ def file_facts(
     """What a parquet file says of its columns, as JSON under the key "bothways" of its schema."""
     return {
         "columns": [{"column": column.name, **asdict(column)} for column in readings.columns],
-        "walk": {"solver": spoken(config.solver), "steps": [route.stops for route in readings.routes]},
+        "walk": {"solver": recorded(config.solver), "steps": [route.stops for route in readings.routes]},
         "noised": config.noised,
         "flow": {key: model[key] for key in ("address", "weights", "path", "size", "mean", "std")},
-        "data": spoken(config.data),
+        "data": recorded(config.data),
         "classes": classes,
         "dtype": config.dtype,
         "versions": versions(),

@@ -26,8 +26,8 @@ from bothways.models.loader import load_flow
 from bothways.models.velocity import Flow
 from bothways.numerics.draws import generator
 from bothways.registry import name_of
-from bothways.representation.activations import middle
-from bothways.representation.classifier import FlowClassifier, classifier_loss, hold_the_unreached, layer_rates
+from bothways.representation.activations import middle_layer
+from bothways.representation.classifier import FlowClassifier, classifier_loss, freeze_unused, layer_rates
 from bothways.representation.couplings import coupling_of
 from bothways.representation.encode import Walk
 from bothways.representation.features import Features
@@ -126,7 +126,7 @@ def _batch(
 
 
 def plan_of(config: FinetuneConfig) -> Finetuning:
-    """Everything of ``finetune`` that can be refused, before a run folder is touched."""
+    """Plan a run of ``finetune``. Raises UserError for invalid input, before a run folder is written."""
     check_device(config.run.device)
     processes = join_processes(config.run.device)
     given = load_flow(config.flow)
@@ -142,7 +142,7 @@ def plan_of(config: FinetuneConfig) -> Finetuning:
     classifier = _built(config, before, classes).to(processes.device)
     planned = Finetuning(config, train, held, classes, before, classifier, origin, processes)
     if not config.loss.beta:
-        hold_the_unreached(classifier, before.shape)
+        freeze_unused(classifier, before.shape)
     _checked_augmentation(planned)
     return planned
 
@@ -201,7 +201,7 @@ def _layer(config: FeaturesConfig, flow: Flow) -> str | None:
     if not config.reads_activations or config.layer is not None:
         return config.layer
     try:
-        return middle(flow)
+        return middle_layer(flow)
     except UserError as error:
         raise UserError(f"{error}, as --layer NAME") from error
 

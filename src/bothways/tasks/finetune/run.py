@@ -32,13 +32,13 @@ from bothways.representation.classifier import FlowClassifier
 from bothways.runs import RunFolder
 from bothways.runs.citations import flow_citations, reference_of
 from bothways.runs.experiment import Experiment
-from bothways.runs.files import replace_file, write_json
+from bothways.runs.files import replace_file
 from bothways.tasks.finetune.config import FinetuneConfig
 from bothways.tasks.finetune.plan import Finetuning, plan_of
 from bothways.tasks.finetune.result import Finetuned, FinetuneMeasures
-from bothways.tasks.training import TrainingWork, weights_of
+from bothways.tasks.training import TrainingWork, begin_with_card, weights_of
 from bothways.tasks.work import Grid, Where
-from bothways.training.along import losses_of, measured_along
+from bothways.training.along import held_out_measures, losses_of
 from bothways.training.checkpoint import Training
 from bothways.training.fit import FitState
 
@@ -76,7 +76,7 @@ class FinetuneWork(TrainingWork):
         )  # fmt: skip
 
     def trained(self) -> Finetuned:
-        return Finetuned(self._kept(), self.training.made, self.training.folder)
+        return Finetuned(self._kept(), self.training.recorded_frames, self.training.folder)
 
     def plan(self) -> str:
         return self.planned.line()
@@ -92,7 +92,7 @@ class FinetuneWork(TrainingWork):
 
 
 def prepare(config: FinetuneConfig, where: Where) -> FinetuneWork:
-    """Everything of ``finetune`` that can be refused, before the first step."""
+    """Prepare a run of ``finetune``. Raises UserError for invalid input, before the first step."""
     planned = plan_of(config)
     config = planned.config
     state = FitState(planned.classifier, config.fit, planned.factor)
@@ -101,10 +101,7 @@ def prepare(config: FinetuneConfig, where: Where) -> FinetuneWork:
         partial(write_weights, state, config.fit.half),
         partial(_along, planned, state) if config.holdout.information else None, planned.processes,
     )  # fmt: skip
-    experiment = training.begin("finetune", planned.tables(), **where.as_options())
-    if experiment.folder is not None and planned.processes.first:
-        write_json(experiment.folder.path / CLASSIFIER_CARD, planned.card())
-    return FinetuneWork(planned, training, experiment)
+    return FinetuneWork(planned, training, begin_with_card("finetune", training, planned, CLASSIFIER_CARD, where))
 
 
 def write_weights(state: FitState, half: bool, folder: RunFolder) -> None:
@@ -118,7 +115,7 @@ def _along(planned: Finetuning, state: FitState) -> dict[str, Any]:
     assert isinstance(classifier, FlowClassifier)
     assert isinstance(classifier.flow, Flow)
     few = planned.held.subset(torch.arange(planned.config.holdout.information))
-    return measured_along(classifier.flow, few.images, _losses(planned, classifier.flow, few))
+    return held_out_measures(classifier.flow, few.images, _losses(planned, classifier.flow, few))
 
 
 def _losses(planned: Finetuning, flow: Flow, held: ImageSet) -> torch.Tensor:

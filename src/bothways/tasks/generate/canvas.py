@@ -13,7 +13,7 @@ from bothways.numerics.draws import Draws
 from bothways.numerics.fill import harmonic_fill, tension_fill
 from bothways.synthesis.ascent import Ascent
 from bothways.synthesis.config import CanvasConfig, ViewsConfig
-from bothways.synthesis.parameterizations import Place, built, canvas_settings
+from bothways.synthesis.parameterizations import CanvasContext, build_canvas, canvas_settings
 from bothways.synthesis.parameterizations.masked import Masked
 from bothways.synthesis.views import Views, idle, noise_of_resolution, on_canvas, pixels, view_of
 from bothways.synthesis.views.crop import CentreCrop
@@ -104,8 +104,8 @@ def find_photos(canvas: CanvasConfig, spec: ModelSpec) -> Tensor | None:
 
 def parameterization(canvas: CanvasConfig, place: Geometry, start: Tensor) -> Parameterization:
     """What holds the pictures, at their start."""
-    where = Place(canvas.squash, min(place.height, place.width), read_spectrum)
-    return built(canvas.kind, canvas.own, start, where)
+    where = CanvasContext(canvas.squash, min(place.height, place.width), read_spectrum)
+    return build_canvas(canvas.kind, canvas.own, start, where)
 
 
 def views_of(views: ViewsConfig, place: Geometry) -> Views:

@@ -1,4 +1,4 @@
-"""The settings of a drawing: what is drawn, by which models, and the parts that say how."""
+"""The settings of a drawing: targets, models, and the parts of the method."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from bothways.registry import register
 from bothways.synthesis.config import AscentConfig, CanvasConfig, TermConfig, ViewsConfig
 from bothways.types import UserError
 
-OF_THE_REQUEST = ("class", "text", "channel")  # terms that every recipe has: they are idle where nothing asks for them
+OF_THE_REQUEST = ("class", "text", "channel")  # terms of every recipe, inactive without a target of their kind
 
 
 class SamplingConfig(Config):
-    """How points are drawn in function space, for terms that are pulled to one."""
+    """The sampling of target features in function space."""
 
-    temperature: float = setting(1.0, "how far samples lie from the mean", ge=0)
-    shrinkage: float = setting(0.0, "how far the correlations of samples are shrunk to none", ge=0, le=1)
+    temperature: float = setting(1.0, "factor on the deviation of samples from the mean", ge=0)
+    shrinkage: float = setting(0.0, "shrinkage of the correlations of samples towards zero", ge=0, le=1)
 
 
 class ModelsConfig(Config):
-    """Where and how the models compute."""
+    """Device and precision of the models."""
 
     dtype: str = setting("float32", "precision of the models: float32, bf16, float16")
-    device: str = setting("cpu", "cpu, cuda, mps")
+    device: str = setting("cpu", "compute device: cpu, cuda, mps")
 
 
 class JudgingConfig(Config):
-    """Who judges the pictures."""
+    """The judges of the finished pictures."""
 
     judges: Several | None = setting(
-        None, "models that judge the pictures; none for the bundled ones with the same classes", flags=("--judge",)
+        None, "models that judge the pictures; if unset, bundled models with the same classes", flags=("--judge",)
     )
-    verdicts: bool = setting(True, "measure the pictures once they are drawn")
+    verdicts: bool = setting(True, "evaluate the finished pictures")
 
 
 def _four(given: Any) -> Any:
@@ -48,7 +48,7 @@ Box = Annotated[tuple[int, int, int, int], BeforeValidator(_four)]
 
 
 class DrawingConfig(Config):
-    """What every task that draws is told."""
+    """The settings of every task that draws."""
 
     recipe_task: ClassVar[str] = "generate"
     listed_kinds: ClassVar[Mapping[str, str]] = {
@@ -57,38 +57,38 @@ class DrawingConfig(Config):
         "canvas": "Canvases (--canvas NAME, --set canvas.SETTING=VALUE)",
     }
     shortcuts: ClassVar[Mapping[str, Shortcut]] = {
-        "jitter": Shortcut("views.roll.reach", float, "Reach of a random roll (share or pixels)"),
-        "shift": Shortcut("views.shift.reach", float, "Reach of a random shift (share or pixels)"),
-        "noise": Shortcut("views.noise.level", float, "Noise in each copy"),
-        "statistics": Shortcut("terms.statistics.form", str, "Channel statistics as a prior: spread, batch, sampled"),
+        "jitter": Shortcut("views.roll.reach", float, "Maximum random roll (share or pixels)"),
+        "shift": Shortcut("views.shift.reach", float, "Maximum random shift (share or pixels)"),
+        "noise": Shortcut("views.noise.level", float, "Noise level in each augmented copy"),
+        "statistics": Shortcut("terms.statistics.form", str, "Form of channel statistics: spread, batch, sampled"),
     }
 
     model: Live = setting(
-        None, "The model's address (see bothways models).", argument=True, unless=("score", "condition")
+        None, "Address of the model (see bothways models).", argument=True, unless=("score", "condition")
     )
-    classes: Several | None = setting(None, "names or numbers of classes", flags=("--class",), common=True)
-    n: int = setting(4, "pictures of each class", ge=1, flags=("--n", "-n"), common=True)
-    recipe: str = setting("icons", "a name (bothways recipes) or .toml file", common=True)
-    prompts: Several | None = setting(None, "words, each with :WEIGHT if it is not 1", flags=("--prompt",), common=True)
-    layer: str | None = setting(None, "a layer of the model to excite", common=True)
-    channels: Several | None = setting(None, "channels of --layer", flags=("--channel",), common=True)
+    classes: Several | None = setting(None, "target classes, by name or number", flags=("--class",), common=True)
+    n: int = setting(4, "pictures per target", ge=1, flags=("--n", "-n"), common=True)
+    recipe: str = setting("icons", "recipe: a name (see bothways recipes) or a .toml file", common=True)
+    prompts: Several | None = setting(None, "text prompts with optional :WEIGHT", flags=("--prompt",), common=True)
+    layer: str | None = setting(None, "layer whose activation is maximised", common=True)
+    channels: Several | None = setting(None, "channels of --layer to maximise", flags=("--channel",), common=True)
     photo: Live = setting(None, "the photo: an image file, a folder or parquet of them, or a tensor", live=True)
     mask: Live = setting(None, "an image of the photo's size, white where it may change", live=True)
-    box: Box | None = setting(None, "pixels in place of a mask", live=True)
-    style: Live = setting(None, "the picture whose style is taken", live=True)
-    seed: int = setting(0, "of the run and its pictures", ge=0, common=True)
+    box: Box | None = setting(None, "box that may change, in pixels, instead of a mask", live=True)
+    style: Live = setting(None, "the style picture", live=True)
+    seed: int = setting(0, "random seed", ge=0, common=True)
     data: Live = setting(None, "real pictures, or a file of bothways statistics", common=True)
-    score: Several | None = setting(None, "models that say what is real; none for MODEL")
-    condition: Several | None = setting(None, "models that say which class; none for MODEL")
-    weights: Live = setting(None, "a safetensors file for the model")
-    spec: Live = setting(None, "the ModelSpec of a live module", live=True)
-    objective: Live = setting(None, "objectives in place of the recipe's, as in bothways.objectives", live=True)
+    score: Several | None = setting(None, "score models, for the image prior; if unset, MODEL")
+    condition: Several | None = setting(None, "condition models, for the target; if unset, MODEL")
+    weights: Live = setting(None, "safetensors file of weights for the model")
+    spec: Live = setting(None, "ModelSpec of a live module", live=True)
+    objective: Live = setting(None, "objectives from bothways.objectives, instead of those of the recipe", live=True)
     objectives: Several | None = setting(
-        None, "NAME:WEIGHT or PATH.py:NAME:WEIGHT, added to the recipe's", flags=("--objective",)
+        None, "further objectives: NAME:WEIGHT or PATH.py:NAME:WEIGHT", flags=("--objective",)
     )
-    only: Several | None = setting(None, "draw only these picture numbers of the run")
-    batch: int | None = setting(None, "pictures at a time; none for what fits", ge=1)
-    group: int = setting(10, "pictures that share batch statistics, or one gradient norm", ge=1)
+    only: Several | None = setting(None, "indices of the pictures to draw; if unset, all")
+    batch: int | None = setting(None, "pictures per batch; if unset, as many as fit", ge=1)
+    group: int = setting(10, "number of pictures that share batch statistics or a gradient norm", ge=1)
 
     canvas: CanvasConfig = CanvasConfig()
     views: ViewsConfig = ViewsConfig()
@@ -100,27 +100,26 @@ class DrawingConfig(Config):
 
     @classmethod
     def merged(cls, recipe: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-        """The recipe's tables, the terms of the request first, then what was given; objectives join the terms."""
+        """Merge changes into the recipe, with the terms of the request first and the objectives added to the terms."""
         added = changes.get("objectives") or []
         terms = dict(term_of(text) for text in ([added] if isinstance(added, str) else added))
         whole = merged(merged({"terms": {name: {} for name in OF_THE_REQUEST}}, recipe), changes)
         own_views = whole.get("views")
-        if isinstance(own_views, Sequence) and not isinstance(own_views, str):  # live views in place of the recipe's
+        if isinstance(own_views, Sequence) and not isinstance(own_views, str):  # view objects of a caller
             copies = recipe.get("views", {}).get("copies", 1)
             whole["views"] = {"copies": copies, **{f"view {k}": {"kind": view} for k, view in enumerate(own_views)}}
         canvas = changes.get("canvas", {})
-        canvas = canvas if isinstance(canvas, Mapping) else {"kind": canvas}  # a live canvas
+        canvas = canvas if isinstance(canvas, Mapping) else {"kind": canvas}  # a canvas object
         of_recipe = recipe.get("canvas", {})
-        if canvas.get("kind", of_recipe.get("kind")) != of_recipe.get(
-            "kind"
-        ):  # whose own settings are not the recipe's
+        # Settings of the recipe's canvas do not apply to a canvas of another kind.
+        if canvas.get("kind", of_recipe.get("kind")) != of_recipe.get("kind"):
             of_recipe = {key: value for key, value in of_recipe.items() if key in CanvasConfig.model_fields}
         whole["canvas"] = merged(of_recipe, canvas)
         return merged(whole, {"terms": terms})
 
 
 def term_of(text: str) -> tuple[str, dict[str, Any]]:
-    """ "variation:0.5" or "my.py:symmetry:0.5" -> the name of a term and its table. Raises UserError."""
+    """Parse "variation:0.5" or "my.py:symmetry:0.5" to the name of a term and its table. Raises UserError."""
     place, colon, last = text.rpartition(":")
     try:
         weight, kind = float(last), place
@@ -132,14 +131,14 @@ def term_of(text: str) -> tuple[str, dict[str, Any]]:
     return name, {"kind": kind, "weight": weight}
 
 
-@register("task", "generate", help="Draw what a model knows: of its classes, or of pictures as such.")
+@register("task", "generate", help="Draw pictures of classes, prompts or layers with a model, or unconditional ones.")
 class GenerateConfig(DrawingConfig):
-    """Draw n pictures of each class, of the prompts, of a layer's channels, or n pictures of nothing in particular.
+    """Draw n pictures of each class, of the prompts, or of each channel of a layer; or n unconditional pictures.
 
-    MODEL is bundled:NAME, timm:NAME, hf:REPO_OR_FOLDER or another kind (see bothways models), the card that bothways
-    train wrote, or PATH.py:FUNCTION: your own file, whose function returns the module and its bothways.ModelSpec.
+    MODEL is bundled:NAME, timm:NAME, hf:REPO_OR_FOLDER or another kind (see bothways models), the card written by
+    bothways train, or PATH.py:FUNCTION: your own file, whose function returns the module and its bothways.ModelSpec.
 
-    Models learn from what the web shows: words and pictures may draw what not everyone wants to see.
+    Models trained on web data can produce offensive pictures.
 
     Examples
     bothways generate bundled:cifar10-resnet --class frog ship --n 8
@@ -155,11 +154,11 @@ class GenerateConfig(DrawingConfig):
     bothways generate my.py:build --weights my.safetensors --class 0 --data photos/ --judge other.py:build
     """
 
-    unconditional: bool | None = setting(None, "draw pictures of no class", flags=("--unconditional",), common=True)
+    unconditional: bool | None = setting(None, "draw without a target", flags=("--unconditional",), common=True)
 
     @classmethod
     def default_recipe(cls, given: Mapping[str, Any]) -> str:
-        """das for prompts, channel for a layer, icons for classes or objectives of one's own, sampled for none."""
+        """das for prompts, channel for a layer, icons for classes or own objectives, sampled without a target."""
         if given.get("prompts"):
             return "das"
         if given.get("layer") is not None:
@@ -172,6 +171,6 @@ class GenerateConfig(DrawingConfig):
         target = any(given.get(name) for name in ("classes", "prompts", "layer", "objectives"))
         if target == bool(given.get("unconditional")):
             raise UserError(
-                "type --class NAME (one or several), --prompt TEXT or --layer NAME for pictures of these, "
-                "or --unconditional for any; not both"
+                "type --class NAME (one or several), --prompt TEXT or --layer NAME for a target, "
+                "or --unconditional for none; not both"
             )

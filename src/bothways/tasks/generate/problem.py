@@ -165,7 +165,7 @@ class Setup:
             if not place.of_photo:
                 with torch.no_grad():
                     main.outputs(torch.full((1, 3, place.height, place.width), 0.5, device=main.device))
-            if request.layer is not None or any(part.looks for _, part in self.objective.parts):
+            if request.layer is not None or any(part.needs_probe for _, part in self.objective.parts):
                 with torch.no_grad():
                     image = first.ascent.parameterization.image()
                 first.field(image, torch.zeros(len(image)))

@@ -25,7 +25,7 @@ from bothways.types import UserError
 
 
 def prepare(config: GenerateConfig, where: Where) -> Drawing:
-    """Everything of ``generate`` that can be refused, before a run folder is touched and the first step is made."""
+    """Prepare a run of ``generate``. Raises UserError for invalid input, before a run folder is written."""
     return prepare_drawing("generate", config, where)
 
 

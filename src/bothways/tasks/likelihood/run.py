@@ -73,7 +73,7 @@ class LikelihoodWork(PartedWork):
 
 
 def prepare(config: LikelihoodConfig, where: Where) -> LikelihoodWork:
-    """Everything of ``likelihood`` that can be refused, before the first picture."""
+    """Prepare a run of ``likelihood``. Raises UserError for invalid input, before the first picture."""
     how = Integration(config.solver, config.steps, config.divergence, config.probes, config.tolerance)
     flow = load_flow(config.flow, device=config.device, dtype=config.dtype)
     images = held_out_pictures(flow, config.data, config.limit)

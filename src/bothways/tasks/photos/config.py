@@ -1,40 +1,33 @@
-"""The settings of what is done to a photo: each task is a drawing with a recipe of its own name."""
+"""The settings of the tasks on a photo: each is a drawing with the recipe of the same name."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from bothways.configs import Live, setting
 from bothways.registry import register
 from bothways.tasks.generate.config import Box, DrawingConfig
 
-PHOTO = "An image file, or a folder or parquet of them; from Python (3,H,W) or (N,3,H,W) in [0,1] too."
-MASK = "an image of the photo's size, white where it may change"
-BOX = "pixels in place of a mask"
-STRENGTH = "of the change: a factor of every step's length"
+PHOTO = "An image file, or a folder or parquet file of images; in Python also (3,H,W) or (N,3,H,W) in [0,1]."
+MASK = "mask: an image of the photo's size, white where the photo may change"
+BOX = "box that may change, in pixels, instead of a mask"
 LEFT_TOP = "LEFT TOP RIGHT BOTTOM"
 
 
 class PhotoConfig(DrawingConfig):
-    """What every task on a photo is told. What a mask or a box keeps comes back bit for bit."""
+    """The settings of every task on a photo. Pixels outside the mask or box are unchanged, bit for bit."""
 
-    own_recipe: ClassVar[str] = ""
     positional: ClassVar[tuple[str, ...]] = ("model", "photo")
 
-    model: Live = setting(..., "The model's address.", argument=True)
+    model: Live = setting(..., "Address of the model (see bothways models).", argument=True)
     photo: Live = setting(..., PHOTO, argument=True)
 
-    @classmethod
-    def default_recipe(cls, given: Mapping[str, Any]) -> str:
-        return cls.own_recipe
 
-
-@register("task", "edit", help="Change a photo towards a class or words.")
+@register("task", "edit", help="Edit a photo towards a class or a text prompt.")
 class EditConfig(PhotoConfig):
-    """Change a photo towards a class or words; outside the mask it stays itself, bit for bit.
+    """Edit a photo towards a class or a text prompt; pixels outside the mask are unchanged, bit for bit.
 
-    A photo keeps its own size; the model sees it at the model's. Words may draw what not everyone wants to see.
+    The photo keeps its size and is resized for the model. Models trained on web data can produce offensive pictures.
 
     Examples
     bothways edit bundled:cifar10-resnet photo.png --class frog --strength 1.5
@@ -49,10 +42,10 @@ class EditConfig(PhotoConfig):
 
 @register("task", "inpaint", help="Fill a hole in a photo.")
 class InpaintConfig(PhotoConfig):
-    """Fill a hole in a photo; what is known stays itself, bit for bit.
+    """Fill a hole in a photo; pixels outside the hole are unchanged, bit for bit.
 
-    A photo keeps its own size; the model sees it at the model's. With --recipe edit, --class or --prompt say what is to
-    be in the hole.
+    The photo keeps its size and is resized for the model. With --recipe edit, --class or --prompt set the content of
+    the hole.
 
     Examples
     bothways inpaint bundled:cifar10-resnet photo.png --box 8 8 20 20
@@ -65,9 +58,9 @@ class InpaintConfig(PhotoConfig):
     box: Box | None = setting(None, BOX, common=True, metavar=LEFT_TOP)
 
 
-@register("task", "style", help="A photo in the style of another picture.")
+@register("task", "style", help="Render a photo in the style of another picture.")
 class StyleConfig(PhotoConfig):
-    """A photo in the style of another picture: the channel statistics of one, the content of the other.
+    """Render a photo in the style of another picture, by matching its content and the other's channel statistics.
 
     Examples
     bothways style examples/squeezenet.py:build photo.jpg painting.jpg --size 224
@@ -75,12 +68,12 @@ class StyleConfig(PhotoConfig):
 
     own_recipe: ClassVar[str] = "style"
     positional: ClassVar[tuple[str, ...]] = ("model", "photo", "style")
-    style: Live = setting(..., "The picture whose style is taken, seen at the model's own size.", argument=True)
+    style: Live = setting(..., "The style picture, resized to the size of the model.", argument=True)
 
 
-@register("task", "invert", help="What a model keeps of a photo: a picture, from grey, with the same embedding.")
+@register("task", "invert", help="Reconstruct a photo from its embedding, starting from grey.")
 class InvertConfig(PhotoConfig):
-    """Pictures, from grey, whose embedding is the photo's: what the model keeps of it.
+    """Reconstruct a photo from its embedding, starting from grey: what the model retains of it.
 
     Examples
     bothways invert bundled:cifar10-attention photo.png --n 4
@@ -90,11 +83,11 @@ class InvertConfig(PhotoConfig):
     own_recipe: ClassVar[str] = "invert"
 
 
-@register("task", "accentuate", help="A photo with more of what speaks for a class.")
+@register("task", "accentuate", help="Amplify the evidence for a class in a photo.")
 class AccentuateConfig(PhotoConfig):
-    """A photo with more of what speaks for a class; its own early activations are held.
+    """Amplify the evidence for a class in a photo, while preserving its early activations.
 
-    Without a class, that of the model's own prediction for each photo is taken.
+    Without a class, the model's prediction for each photo is used.
 
     Examples
     bothways accentuate bundled:cifar10-resnet photo.png

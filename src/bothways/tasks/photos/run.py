@@ -11,7 +11,7 @@ from bothways.types import UserError
 
 
 def prepare(config: PhotoConfig, where: Where) -> Drawing:
-    """Everything of a task on a photo that can be refused, before the first step."""
+    """Prepare a run of a task on a photo. Raises UserError for invalid input, before the first step."""
     check(config)
     if isinstance(config, AccentuateConfig) and config.classes is None and not config.prompts:
         config = config.model_copy(update={"classes": [TOP_CLASS]})

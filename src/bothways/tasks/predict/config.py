@@ -8,12 +8,12 @@ from bothways.configs import Config, Live, Several, setting
 from bothways.registry import register
 
 
-@register("task", "predict", help="The most probable classes of pictures.")
+@register("task", "predict", help="Predict the most probable classes of pictures.")
 class PredictConfig(Config):
-    """The most probable classes of pictures, by the softmax of the model's outputs; a line a picture, in their order.
+    """Predict the most probable classes of pictures, with softmax probabilities; a line per picture, in order.
 
-    A file is resized so that its shorter side fits the model, and the centre is cut out; one that cannot be read has no
-    classes and says why. In Python the pictures may be a tensor (B,3,H,W) in [0,1] too.
+    A picture is resized to the model by its shorter side and centre-cropped. An unreadable file gets an error message
+    instead of classes. In Python the pictures may also be a tensor (B,3,H,W) in [0,1].
 
     Examples
     bothways predict bundled:cifar10-resnet photo.png
@@ -22,11 +22,11 @@ class PredictConfig(Config):
 
     reports: ClassVar[bool] = False
 
-    model: Live = setting(..., "The model's address, or a run of bothways finetune.", argument=True)
+    model: Live = setting(..., "Address of the model, or a run of bothways finetune.", argument=True)
     images: Several = setting(..., "Image files, or folders of them.", argument=True)
-    top: int = setting(5, "classes of each picture", ge=1, common=True)
-    batch: int = setting(32, "pictures at a time", ge=1)
-    weights: Live = setting(None, "a safetensors file for the model")
-    spec: Live = setting(None, "the ModelSpec of a live module", live=True)
-    device: str = setting("cpu", "cpu, cuda, mps")
+    top: int = setting(5, "number of classes per picture", ge=1, common=True)
+    batch: int = setting(32, "pictures per batch", ge=1)
+    weights: Live = setting(None, "safetensors file of weights for the model")
+    spec: Live = setting(None, "ModelSpec of a live module", live=True)
+    device: str = setting("cpu", "compute device: cpu, cuda, mps")
     dtype: str = setting("float32", "precision of the network: float32, bf16, float16")

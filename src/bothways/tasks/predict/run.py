@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bothways.data.corrupted import Picture, batched
 from bothways.data.sources import SUFFIXES
-from bothways.judging.classes import load_classified
+from bothways.judging.classes import load_with_classes
 from bothways.runs.experiment import Experiment
 from bothways.tasks.predict.config import PredictConfig
 from bothways.tasks.predict.result import Answer, Prediction
@@ -78,15 +78,17 @@ class PredictWork(Work):
 
 
 def prepare(config: PredictConfig, where: Where) -> PredictWork:
-    """Everything of ``predict`` that can be refused, before the first picture."""
+    """Prepare a run of ``predict``. Raises UserError for invalid input, before the first picture."""
     images = _tensor_of(config.images) if _are_tensors(config.images) else image_files(config.images)
-    model = load_classified(config.model, config.spec, weights=config.weights, device=config.device, dtype=config.dtype)
+    model = load_with_classes(
+        config.model, config.spec, weights=config.weights, device=config.device, dtype=config.dtype
+    )
     return PredictWork(model, images, config.top, config.batch)
 
 
 def predict(model: Any, images: Tensor, top: int) -> list[Prediction]:
     """The classes of a few pictures (B,3,H,W) in [0,1], for another task. model: an address, or what it loads."""
-    return _of_tensor(load_classified(model), images, top, 0)
+    return _of_tensor(load_with_classes(model), images, top, 0)
 
 
 def image_files(paths: Sequence[str | Path]) -> list[Path]:

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from bothways.configs import Config, Live, chosen, merged, setting
+from bothways.configs import Live, chosen, setting
 from bothways.registry import register
-from bothways.training.config import AugmentationConfig, FitConfig, FlowHoldoutConfig, RunConfig, one_of
+from bothways.training.config import (
+    AugmentationConfig,
+    FitConfig,
+    FlowHoldoutConfig,
+    RunConfig,
+    TrainingConfig,
+    drop_alternative,
+)
 
-DEFAULT = "otcfm"
 
-
-@register("task", "pretrain", help="Train a flow between noise and pictures.")
-class PretrainConfig(Config):
-    """Train a flow between noise and pictures: the network learns the velocity of the paths from one to the other.
+@register("task", "pretrain", help="Train a flow between noise and pictures by flow matching.")
+class PretrainConfig(TrainingConfig):
+    """Train a flow between noise and pictures by flow matching: a network regresses the velocity of the paths.
 
     loss = mean over x, z, t of 1/2 ||v(x_t, t) - (a' x + s' z)||^2
 
-    It leaves flow.json and flow.safetensors, pictures made of noise, the loss of every step, and report.html.
+    The run folder holds flow.json and flow.safetensors, samples, the loss of every step, and report.html.
 
-    Pictures are digits or swiss-roll, for which nothing is downloaded; a folder of image files; a parquet file or a
-    folder of them; or hub:OWNER/NAME.
+    Data are digits or swiss-roll (no download), a folder of image files, a parquet file or a folder of them, or
+    hub:OWNER/NAME.
 
-    Stopped or killed at any moment, it goes on with --resume to the same weights.
+    A run that was stopped or killed gives the same weights with --resume.
 
     Examples
     bothways pretrain --data digits --out runs/digits
@@ -34,37 +38,32 @@ class PretrainConfig(Config):
     """
 
     recipe_task: ClassVar[str] = "pretrain"
-    writes: ClassVar[bool] = True
+    own_recipe: ClassVar[str] = "otcfm"
     processes: ClassVar[bool] = True
 
-    data: Live = setting(..., "Pictures to learn from: digits, swiss-roll, a path, hub:NAME")
+    data: Live = setting(..., "training pictures: digits, swiss-roll, a path, hub:NAME")
     recipe: str = setting(
-        DEFAULT, "icfm, otcfm, gvp, cifar10-flow, or a .toml file (see bothways recipes)", argument=True
+        own_recipe, "recipe: icfm, otcfm, gvp, cifar10-flow, or a .toml file (see bothways recipes)", argument=True
     )
-    path: chosen("path") = setting("linear", "from noise to a picture", common=True)  # type: ignore[valid-type]
+    path: chosen("path") = setting("linear", "probability path from noise to picture", common=True)  # type: ignore[valid-type]
     coupling: chosen("coupling") = setting(  # type: ignore[valid-type]
-        "independent", "which noise a picture is paired with", common=True
+        "independent", "coupling of pictures and noise", common=True
     )
     net: str | None = setting(
         None,
-        "a U-Net: unet-tiny, unet-small, or a size of the papers: unet-s, unet-m, unet-64, unet-torchcfm; none for "
+        "U-Net: unet-tiny, unet-small, or a size of the papers: unet-s, unet-m, unet-64, unet-torchcfm; if unset, "
         "unet-tiny up to 16 pixels, else unet-small",
         common=True,
     )
-    network: dict[str, Any] = setting({}, "options of a U-Net of one's own, in place of net")
-    size: int | None = setting(None, "pixels of a side; none for the pictures' own", ge=1, common=True)
-    seed: int = setting(0, "of the first weights, the order, noise and times", ge=0, common=True)
+    network: dict[str, Any] = setting({}, "options of a custom U-Net, instead of net")
+    size: int | None = setting(None, "side length in pixels; if unset, that of the pictures", ge=1, common=True)
+    seed: int = setting(0, "random seed of the initial weights, data order, noise and times", ge=0, common=True)
     holdout: FlowHoldoutConfig = FlowHoldoutConfig()
     augmentation: AugmentationConfig = AugmentationConfig()
     fit: FitConfig = FitConfig()
     run: RunConfig = RunConfig()
 
     @classmethod
-    def default_recipe(cls, given: Mapping[str, Any]) -> str:
-        return DEFAULT
-
-    @classmethod
     def merged(cls, recipe: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-        """Of steps and epochs, and of net and network, what is given replaces what the recipe has."""
-        recipe = one_of(recipe, changes, "fit", "steps", "epochs")
-        return merged(one_of(recipe, changes, "", "net", "network"), changes)
+        """Merge changes into the recipe; steps replace epochs, net replaces network, and vice versa."""
+        return super().merged(drop_alternative(recipe, changes, "", "net", "network"), changes)

@@ -100,7 +100,7 @@ class Pretraining:
 
 
 def plan_of(config: PretrainConfig) -> Pretraining:
-    """Everything of ``pretrain`` that can be refused, before a run folder is touched."""
+    """Plan a run of ``pretrain``. Raises UserError for invalid input, before a run folder is written."""
     check_device(config.run.device)
     processes = join_processes(config.run.device)
     everything = load_images(config.data, size=config.size)

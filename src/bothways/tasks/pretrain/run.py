@@ -29,13 +29,13 @@ from bothways.representation.encode import decode
 from bothways.runs import RunFolder
 from bothways.runs.citations import flow_citations
 from bothways.runs.experiment import Experiment
-from bothways.runs.files import replace_file, write_json
+from bothways.runs.files import replace_file
 from bothways.tasks.pretrain.config import PretrainConfig
 from bothways.tasks.pretrain.plan import Pretraining, plan_of
 from bothways.tasks.pretrain.result import Pretrained, PretrainMeasures
-from bothways.tasks.training import TrainingWork, weights_of
+from bothways.tasks.training import TrainingWork, begin_with_card, weights_of
 from bothways.tasks.work import Grid, Where
-from bothways.training.along import losses_of, measured_along
+from bothways.training.along import held_out_measures, losses_of
 from bothways.training.checkpoint import Training
 from bothways.training.fit import FitState
 
@@ -83,7 +83,7 @@ class PretrainWork(TrainingWork):
         return {"flow": facts, "citations": flow_citations(path=config.path, coupling=config.coupling)}
 
     def trained(self) -> Pretrained:
-        return Pretrained(self.flow, self.training.made, self.training.folder)
+        return Pretrained(self.flow, self.training.recorded_frames, self.training.folder)
 
     def plan(self) -> str:
         return self.planned.line()
@@ -97,7 +97,7 @@ class PretrainWork(TrainingWork):
 
 
 def prepare(config: PretrainConfig, where: Where) -> PretrainWork:
-    """Everything of ``pretrain`` that can be refused, before the first step."""
+    """Prepare a run of ``pretrain``. Raises UserError for invalid input, before the first step."""
     planned = plan_of(config)
     config = planned.config
     state = FitState(planned.flow, config.fit)
@@ -107,10 +107,7 @@ def prepare(config: PretrainConfig, where: Where) -> PretrainWork:
         partial(write_weights, state), partial(_along, planned, state) if config.holdout.information else None,
         planned.processes,
     )  # fmt: skip
-    experiment = training.begin("pretrain", planned.tables(), **where.as_options())
-    if experiment.folder is not None and planned.processes.first:
-        write_json(experiment.folder.path / CARD, planned.card())
-    return PretrainWork(planned, training, experiment)
+    return PretrainWork(planned, training, begin_with_card("pretrain", training, planned, CARD, where))
 
 
 def write_weights(state: FitState, folder: RunFolder) -> None:
@@ -125,7 +122,7 @@ def _along(planned: Pretraining, state: FitState) -> dict[str, Any]:
     flow = state.result.eval()
     assert isinstance(flow, Flow)
     few = planned.held.subset(torch.arange(planned.config.holdout.information))
-    return measured_along(flow, few.images, held_losses(planned, flow, few))
+    return held_out_measures(flow, few.images, held_losses(planned, flow, few))
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from bothways.judging.judges import alike_in_size, load_judges, split_judges
+from bothways.judging.judges import judges_of_size, load_judges, split_judges
 from bothways.judging.measures import image_measures
 from bothways.judging.references import find_references
 from bothways.judging.verdicts import Reference, judge
@@ -21,7 +21,7 @@ from bothways.models.adapter import Adapter
 from bothways.models.loader import load_flow
 from bothways.models.velocity import Flow
 from bothways.numerics.draws import Draws, picture_seed
-from bothways.numerics.solvers import Solver, grid, solver_of, walked
+from bothways.numerics.solvers import Solver, grid, solver_of, solver_states
 from bothways.registry import Entry
 from bothways.representation.encode import image_time
 from bothways.runs.citations import flow_citations
@@ -74,7 +74,7 @@ class Sampling(Work):
         for number, part in enumerate(self._left()):
             seeds = [picture_seed(self.config.seed, index) for index in part]
             noise = Draws(seeds).normal(self.flow.shape).to(self.flow.mean.device)
-            steps = walked(self.flow, self.solver.start(self.flow, noise, 0.0), self.times, self.solver)
+            steps = solver_states(self.flow, self.solver.start(self.flow, noise, 0.0), self.times, self.solver)
             for step, (x, *_) in enumerate(steps, 1):
                 shown = self.flow.picture(x).clamp(0, 1)
                 yield Frame(step, self.times[step], shown, {"rms": float(x.square().mean().sqrt())}, number)
@@ -116,11 +116,11 @@ class Sampling(Work):
 
 
 def prepare(config: SampleConfig, where: Where) -> Sampling:
-    """Everything of ``sample`` that can be refused, before the first step."""
+    """Prepare a run of ``sample``. Raises UserError for invalid input, before the first step."""
     flow = load_flow(config.flow, device=config.device, dtype=config.dtype)
     solver = solver_of(config.solver)
     times = grid(0.0, image_time(flow), config.steps)
-    asked = alike_in_size(flow.spec) if config.judges is None and flow.name.startswith("bundled:") else config.judges
+    asked = judges_of_size(flow.spec) if config.judges is None and flow.name.startswith("bundled:") else config.judges
     models, own_measures = split_judges(asked or ())
     jury = load_judges(models or (), device=config.device)
     if config.data is not None and not jury:

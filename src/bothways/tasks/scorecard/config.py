@@ -6,24 +6,25 @@ from bothways.configs import Config, Live, setting
 from bothways.registry import register
 
 
-@register("task", "scorecard", help="Which label-free quantities of a model tell real pictures from damaged ones.")
+@register("task", "scorecard", help="Test which label-free quantities separate real from corrupted pictures.")
 class ScorecardConfig(Config):
-    """Measure which label-free quantities of a model tell real pictures from damaged ones, and what it draws.
+    """Test which label-free quantities of a model separate real from corrupted pictures, and draw pictures with it.
 
-    Of each quantity (every form of the discriminative score function, channel statistics, energy, confidence, total
-    variation): whether it grows with noise, tells real from damaged pictures, and points back to the clean one.
+    For each quantity (variants of the discriminative score function, channel statistics, energy, confidence, total
+    variation): rank correlation with the noise level, AUROC of real against corrupted pictures, and cosine of the
+    negative gradient with the direction to the clean picture.
 
     Examples
     bothways scorecard bundled:cifar10-resnet --data path/to/cifar10
     bothways scorecard my.py:build --data photos/ --n 50 --no-draw --out runs/my-scorecard
     """
 
-    model: Live = setting(..., "The model's address.", argument=True)
-    data: Live = setting(..., "real pictures (parquet or folder); the test split is scored, if any", common=True)
-    n: int = setting(200, "pictures that are scored; intervals need two", ge=2, flags=("--n", "-n"), common=True)
-    seed: int = setting(0, "of the run; a picture's own seed follows from it and its number", ge=0, common=True)
-    draw: bool = setting(True, "draw some pictures by each recipe too", common=True)
-    drawings: int | None = setting(None, "pictures of each recipe; none for 50, or 4 large ones", ge=1, common=True)
-    weights: Live = setting(None, "a safetensors file for the model")
-    spec: Live = setting(None, "the ModelSpec of a live module", live=True)
-    device: str = setting("cpu", "cpu, cuda, mps")
+    model: Live = setting(..., "Address of the model (see bothways models).", argument=True)
+    data: Live = setting(..., "real pictures (parquet or folder); the test split is used, if any", common=True)
+    n: int = setting(200, "number of scored pictures, two or more", ge=2, flags=("--n", "-n"), common=True)
+    seed: int = setting(0, "random seed, from which the seed of each picture is derived", ge=0, common=True)
+    draw: bool = setting(True, "also draw pictures by each recipe", common=True)
+    drawings: int | None = setting(None, "pictures per recipe; if unset, 50, or 4 for large models", ge=1, common=True)
+    weights: Live = setting(None, "safetensors file of weights for the model")
+    spec: Live = setting(None, "ModelSpec of a live module", live=True)
+    device: str = setting("cpu", "compute device: cpu, cuda, mps")

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from bothways.data.corruptions import corrupt
 from bothways.data.sources import load_images
-from bothways.data.splits import held_out
+from bothways.data.splits import evaluation_split
 from bothways.models.adapter import Adapter
 from bothways.models.catalogue import kept_statistics
 from bothways.models.loader import load_model
@@ -67,7 +67,7 @@ class RealPictures:
 
 def real_pictures(data: str | Path, size: tuple[int, int], n: int, seed: int) -> RealPictures:
     """n pictures of the test split and others of the training split; of a single split, at most a half is scored."""
-    split = held_out(data)
+    split = evaluation_split(data)
     if split == "test" and (Path(data) / "train.parquet").is_file():
         scored = load_images(data, split="test", size=size, limit=n).images
         others = load_images(data, split="train", size=size, limit=SPREAD_PICTURES).images
@@ -206,7 +206,7 @@ def quantity_grid(card: Scorecard) -> Grid:
 
 
 def prepare(config: ScorecardConfig, where: Where) -> Scoring:
-    """Everything of ``scorecard`` that can be refused, and the spread, before the first quantity is measured."""
+    """Prepare a run of ``scorecard`` and measure the spread. Raises UserError for invalid input."""
     model = config.model
     if not isinstance(model, Adapter):
         model = load_model(model, config.spec, weights=config.weights, device=config.device)

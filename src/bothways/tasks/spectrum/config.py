@@ -10,10 +10,10 @@ from bothways.registry import register
 
 @register("task", "spectrum", help="Measure the mean amplitude spectrum of pictures, for the recipe maco.")
 class SpectrumConfig(Config):
-    """Measure the mean amplitude spectrum of pictures, for the recipe maco, and keep it in one small file.
+    """Measure the mean amplitude spectrum of pictures, for the recipe maco, and write it to a small file.
 
-    It is kept by frequency in cycles per picture, so it serves drawings of every size; of larger ones it is carried on
-    by a power law. No model is used; the training split is read, one picture at a time.
+    The spectrum is indexed by cycles per picture, so it applies to drawings of any size; for larger ones it is
+    extrapolated by a power law. No model is needed; the training split is used, if any.
 
     Examples
     bothways spectrum --data path/to/cifar10 --out cifar10.safetensors
@@ -26,6 +26,6 @@ class SpectrumConfig(Config):
 
     data: Live = setting(..., "real pictures (parquet or folder)")
     size: int | None = setting(
-        None, "pixels of a side, to which each is resized and cut; else the pictures' own", common=True
+        None, "side length in pixels to resize and crop to; if unset, that of the pictures", common=True
     )
-    limit: int | None = setting(None, "pictures at most, evenly spaced; else all", ge=1, common=True)
+    limit: int | None = setting(None, "maximum number of pictures, evenly spaced; if unset, all", ge=1, common=True)

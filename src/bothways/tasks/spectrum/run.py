@@ -101,7 +101,7 @@ class SpectrumWork(Work):
 
 
 def prepare(config: SpectrumConfig, where: Where) -> SpectrumWork:
-    """Everything of ``spectrum`` that can be refused before pictures are read."""
+    """Prepare a run of ``spectrum``. Raises UserError for invalid input, before pictures are read."""
     if config.size is not None and config.size < SMALLEST:
         raise UserError(f"--size {config.size}: {SMALLEST} pixels are the least; type --size {SMALLEST} or more")
     path = where.file(SUFFIX, b'"magnitude"')

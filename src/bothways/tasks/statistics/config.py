@@ -8,14 +8,14 @@ from bothways.configs import Config, Live, Several, setting
 from bothways.registry import register
 from bothways.synthesis.config import RANK
 
-PICTURES = 5000  # real ones that statistics are measured on
+PICTURES = 5000  # default number of real pictures
 
 
-@register("task", "statistics", help="Measure on real pictures what drawing without a class needs.")
+@register("task", "statistics", help="Measure the image-prior statistics of a model on real pictures.")
 class StatisticsConfig(Config):
-    """Measure on real pictures, without labels, what drawing without a class needs, and keep it in one small file.
+    """Measure the image-prior statistics of a model on unlabelled real pictures, for unconditional drawing.
 
-    Of the pictures the training split is read. The file is later given as --data.
+    They are written to one small file, to be given as --data. The training split of the pictures is used, if any.
 
     Examples
     bothways statistics my.py:build --data photos/ --out my.safetensors
@@ -25,16 +25,16 @@ class StatisticsConfig(Config):
     reports: ClassVar[bool] = False
     file: ClassVar[str] = "runs/statistics.safetensors"
 
-    model: Live = setting(..., "The model's address.", argument=True)
+    model: Live = setting(..., "Address of the model (see bothways models).", argument=True)
     data: Live = setting(..., "real pictures (parquet or folder)")
-    limit: int = setting(PICTURES, "pictures at most, evenly spaced", ge=2, common=True)
-    rank: int = setting(RANK, "directions kept", ge=1, common=True)
+    limit: int = setting(PICTURES, "maximum number of pictures, evenly spaced", ge=2, common=True)
+    rank: int = setting(RANK, "number of leading directions to store", ge=1, common=True)
     layers: Several = setting(
         [],
-        "whose statistics; else what enters the normalisations, or leaves the convolutions",
+        "layers to measure; if unset, the inputs of normalisations, or the outputs of convolutions",
         flags=("--layer",),
         common=True,
     )
-    weights: Live = setting(None, "a safetensors file for the model")
-    spec: Live = setting(None, "the ModelSpec of a live module", live=True)
-    device: str = setting("cpu", "cpu, cuda, mps")
+    weights: Live = setting(None, "safetensors file of weights for the model")
+    spec: Live = setting(None, "ModelSpec of a live module", live=True)
+    device: str = setting("cpu", "compute device: cpu, cuda, mps")

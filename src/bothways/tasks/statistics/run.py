@@ -77,7 +77,7 @@ class StatisticsWork(Work):
 
 
 def prepare(config: StatisticsConfig, where: Where) -> StatisticsWork:
-    """Everything of ``statistics`` that can be refused, before the first picture is measured."""
+    """Prepare a run of ``statistics``. Raises UserError for invalid input, before the first picture is measured."""
     path = where.file(STATISTICS, b'"factor"')
     if is_statistics(config.data):
         raise UserError(

@@ -4,50 +4,44 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from bothways.configs import Config, Live, merged, setting
+from bothways.configs import Config, Live, setting
 from bothways.registry import register
-from bothways.training.config import AugmentationConfig, FitConfig, HoldoutConfig, RunConfig, one_of
+from bothways.training.config import AugmentationConfig, FitConfig, HoldoutConfig, RunConfig, TrainingConfig
 
 
 class SmoothingConfig(Config):
-    """Cross-entropy."""
+    """The loss: cross-entropy with label smoothing."""
 
-    label_smoothing: float = setting(0.0, "share of the target spread over all classes", ge=0, lt=1)
+    label_smoothing: float = setting(0.0, "label smoothing: share of the target spread over all classes", ge=0, lt=1)
 
 
 class InputConfig(Config):
-    """What a picture goes through before the network: (picture - mean) / std."""
+    """The input normalisation of the network: (picture - mean) / std."""
 
-    mean: tuple[float, float, float] | None = setting(None, "of each channel; none for that of the training pictures")
-    std: tuple[float, float, float] | None = setting(None, "of each channel; none for that of the training pictures")
+    mean: tuple[float, float, float] | None = setting(None, "mean per channel; if unset, of the training pictures")
+    std: tuple[float, float, float] | None = setting(None, "std per channel; if unset, of the training pictures")
 
 
-@register("task", "train", help="Train a network of the catalogue.")
-class TrainConfig(Config):
-    """Train a network of the catalogue on labelled pictures: a classifier that draws, or judges drawings.
+@register("task", "train", help="Train a classifier of the catalogue.")
+class TrainConfig(TrainingConfig):
+    """Train a classifier of the catalogue on labelled pictures, to draw with or to judge drawings.
 
-    It leaves NAME.safetensors, the card NAME.json, and NAME.statistics.safetensors with what the network measures of
-    real pictures; NAME is the recipe's.
+    The run folder holds NAME.safetensors, the card NAME.json, and NAME.statistics.safetensors with the image-prior
+    statistics; NAME is that of the recipe.
 
     Examples
     bothways train cifar10-resnet --data path/to/cifar10
     """
 
     recipe_task: ClassVar[str] = "train"
-    writes: ClassVar[bool] = True
 
-    recipe: str = setting(..., "A training recipe (see bothways recipes) or a .toml file", argument=True)
-    data: Live = setting(..., "A folder with train.parquet and test.parquet")
-    network: dict[str, Any] = setting({}, "builder: resnet, plain or attention, and its options")
-    seed: int = setting(0, "of the first weights, the order and augmentation", ge=0, common=True)
+    recipe: str = setting(..., "Recipe: a name (see bothways recipes) or a .toml file", argument=True)
+    data: Live = setting(..., "folder with train.parquet and test.parquet")
+    network: dict[str, Any] = setting({}, "network: builder (resnet, plain or attention) and its options")
+    seed: int = setting(0, "random seed of the initial weights, data order and augmentation", ge=0, common=True)
     spec: InputConfig = InputConfig()
     holdout: HoldoutConfig = HoldoutConfig()
     augmentation: AugmentationConfig = AugmentationConfig()
     loss: SmoothingConfig = SmoothingConfig()
     fit: FitConfig = FitConfig()
     run: RunConfig = RunConfig()
-
-    @classmethod
-    def merged(cls, recipe: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-        """Of steps and epochs, what is given replaces what the recipe has."""
-        return merged(one_of(recipe, changes, "fit", "steps", "epochs"), changes)

@@ -75,7 +75,7 @@ class ClassifierTraining:
 
 
 def plan_of(config: TrainConfig) -> ClassifierTraining:
-    """Everything of ``train`` that can be refused."""
+    """Plan a run of ``train``. Raises UserError for invalid input."""
     held, train = _divided(config)
     options = {**_sized(config.network, train), **config.network}
     config = config.model_copy(

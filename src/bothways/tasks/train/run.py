@@ -76,7 +76,7 @@ class TrainWork(TrainingWork):
     def trained(self) -> Trained:
         folder = self.training.folder
         card = json.loads((folder.path / f"{self.planned.name}.json").read_text())
-        return Trained(self.model, card, self.training.made, folder)
+        return Trained(self.model, card, self.training.recorded_frames, folder)
 
     def plan(self) -> str:
         fit, planned = self.planned.config.fit, self.planned
@@ -93,7 +93,7 @@ class TrainWork(TrainingWork):
 
 
 def prepare(config: TrainConfig, where: Where) -> TrainWork:
-    """Everything of ``train`` that can be refused, before the first step."""
+    """Prepare a run of ``train``. Raises UserError for invalid input, before the first step."""
     if join_processes("cpu").count > 1:
         raise UserError(
             "bothways train is for one process: its networks normalise over a batch; type it without torchrun"

@@ -6,11 +6,11 @@ from bothways.configs import Config, Live, chosen, setting
 from bothways.registry import register
 
 
-@register("task", "walk", help="Walk one picture to noise and back along a flow, with its nearest pictures.")
+@register("task", "walk", help="Walk one picture to noise and back along a flow.")
 class WalkConfig(Config):
-    """One picture walked to noise and back along a flow, with what lies near it and what it is called on the way.
+    """Walk one picture to noise and back along a flow, with its nearest pictures at every depth.
 
-    A run of bothways finetune, or a bundled one such as bundled:cifar10-prg, also says what it sees at every depth.
+    A flow classifier (a run of bothways finetune, or bundled:cifar10-prg) also predicts the classes at every depth.
 
     Examples
     bothways walk bundled:cifar10-prg cat.png
@@ -18,10 +18,10 @@ class WalkConfig(Config):
     bothways walk bundled:cifar10-flow cat.png --data path/to/cifar10 --limit 500
     """
 
-    flow: Live = setting(..., "A run of bothways pretrain or finetune, or a flow's address.", argument=True)
-    photo: Live = setting(..., "An image file, whose middle is taken at the flow's size.", argument=True)
-    steps: int = setting(20, "steps each way", ge=1, common=True)
-    solver: chosen("solver") = setting("euler", "of the walk", common=True)  # type: ignore[valid-type]
-    data: Live = setting(None, "pictures among which the nearest are searched: a name, a file or a folder", common=True)
-    limit: int = setting(100, "pictures of the data at most, evenly spaced", ge=1, common=True)
-    device: str = setting("cpu", "cpu, cuda, mps")
+    flow: Live = setting(..., "A run of bothways pretrain or finetune, or the address of a flow.", argument=True)
+    photo: Live = setting(..., "An image file, resized and centre-cropped to the size of the flow.", argument=True)
+    steps: int = setting(20, "solver steps in each direction", ge=1, common=True)
+    solver: chosen("solver") = setting("euler", "ODE solver of the walk", common=True)  # type: ignore[valid-type]
+    data: Live = setting(None, "pictures to search for the nearest ones: a name, a file or a folder", common=True)
+    limit: int = setting(100, "maximum number of pictures of the data, evenly spaced", ge=1, common=True)
+    device: str = setting("cpu", "compute device: cpu, cuda, mps")

@@ -158,7 +158,7 @@ def _calls(reader: Adapter, images: Tensor) -> list[list[tuple[str, float]]]:
 
 
 def prepare(config: WalkConfig, where: Where) -> Walking:
-    """Everything of a walk that can be refused, before the first step.
+    """Prepare a run of ``walk``. Raises UserError for invalid input, before the first step.
 
     config.photo: an image file or (3,H,W) in [0,1]; of several the first.
     """
