@@ -23,7 +23,7 @@ from bothways.numerics.discrete_adjoint import leaves_of
 from bothways.numerics.draws import Draws
 from bothways.representation.features import Features, features
 from bothways.representation.flow_matching import flow_matching
-from bothways.representation.heads import HeadFactory
+from bothways.representation.heads import HeadFactory, built_head
 from bothways.representation.heads.prg import PRGHead
 from bothways.types import Path
 
@@ -41,7 +41,7 @@ class FlowClassifier(nn.Module):
     flow: a velocity network, called as (x, t); it becomes a part of this. path: that it was trained on. shape: (C,H,W)
     of a picture. head: what makes the head of (D, classes). frozen: only the head learns; the flow keeps its bits, and
     draws no dropout.
-    Raises UserError for a layer that the flow does not have.
+    Raises UserError for a layer that the flow does not have, and for a head that gives no logits of the features.
     """
 
     noise: Tensor | None
@@ -65,8 +65,8 @@ class FlowClassifier(nn.Module):
         flow.requires_grad_(not frozen).eval()
         like = next((p for p in flow.parameters() if p.is_floating_point()), torch.zeros(()))
         with torch.no_grad():
-            entering = self.features(like.new_zeros(1, *shape)).shape[1]
-        self.head = head(entering, classes).to(like)
+            entering = self.features(like.new_zeros(1, *shape))
+        self.head = built_head(head, entering, classes)
 
     def features(self, x: Tensor) -> Tensor:
         """(B,D): what the head reads."""

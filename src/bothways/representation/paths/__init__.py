@@ -10,15 +10,30 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from bothways import registry
-from bothways.types import Path
+from bothways.types import Path, PathWeights, UserError
 
 
 def path_of(name: Any) -> Path:
-    """The path of a name, of PATH.py:NAME, or itself. Raises UserError for one that is not known."""
-    return registry.find("path", name).factory
+    """The path of a name, of PATH.py:NAME, or itself. Raises UserError for one that is not known, or is no path."""
+    path: Path = registry.find("path", name).factory
+    if name not in registry.names("path"):
+        check_path(path)
+    return path
+
+
+def check_path(path: Path) -> None:
+    """Raise UserError for what does not give four coefficients like t (B,)."""
+    t = torch.tensor([0.25, 0.75])
+    weights = registry.call("path", path, t)
+    if not isinstance(weights, PathWeights) or any(getattr(weight, "shape", None) != t.shape for weight in weights):
+        raise UserError(
+            f"path {registry.name_of(path)!r} gives a {type(weights).__name__} for t (B,); return "
+            "bothways.types.PathWeights(a, s, da, ds), four tensors (B,)"
+        )
 
 
 def least_depth(path: Path | None) -> float:
