@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator
@@ -61,3 +62,7 @@ class FeaturesConfig(Config):
     device: str = setting("cpu", "cpu, cuda, mps")
     dtype: str = setting("float32", "precision of the network: float32, bf16, float16")
     workers: int = setting(1, "processes that read and decode ahead", ge=0)
+
+    def choices(self) -> Iterator[tuple[str, Any]]:
+        """Without the solver where nothing is walked."""
+        return (choice for choice in super().choices() if "walked" in self.kind or choice[0] != "solver")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Literal
 
 from pydantic import model_validator
@@ -40,6 +40,11 @@ class FeaturesConfig(Config):
         False, "activations are those of the picture with the noise of its depth", flags=("--noised/--clean",)
     )
     head: chosen("head") = setting("prg", "what makes logits of the features")  # type: ignore[valid-type]
+
+    def choices(self) -> Iterator[tuple[str, Any]]:
+        """Without the solver where nothing is walked."""
+        walks = self.kind in ("walked", "both")
+        return (choice for choice in super().choices() if walks or choice[0] != "solver")
 
     @property
     def reads_activations(self) -> bool:
