@@ -33,7 +33,9 @@ class JudgingConfig(Config):
     """Who judges the pictures."""
 
     judges: Several | None = setting(
-        None, "models that judge the pictures; none for the bundled ones with the same classes", flags=("--judge",)
+        None,
+        "models that judge the pictures, or functions of pictures; none for the bundled ones with the same classes",
+        flags=("--judge",),
     )
     verdicts: bool = setting(True, "measure the pictures once they are drawn")
 
