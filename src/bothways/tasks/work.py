@@ -8,7 +8,7 @@ result = work.finish()
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from importlib import import_module
@@ -19,6 +19,7 @@ from pydantic import BaseModel
 
 from bothways import registry
 from bothways.configs import Config, recorded
+from bothways.runs.citations import registry_citations
 from bothways.runs.experiment import Experiment
 from bothways.runs.files import plain, reason, replace_file
 from bothways.types import Frame, UserError
@@ -63,12 +64,14 @@ class Work(ABC):
 
     schema: what measures.json validates as; None for a task that writes no run folder.
     doing, done_word: "walking" and "drawn", for the progress bar and for the message where measuring fails.
+    choices: (kind, name, address or object) of what its config chooses from the registry, whose papers are cited.
     """
 
     experiment: Experiment
     schema: type[BaseModel] | None = None
     doing = "working"
     done_word = "made"
+    choices: Sequence[tuple[str, Any]] = ()
 
     @property
     @abstractmethod
@@ -130,6 +133,9 @@ class Work(ABC):
         """Measure what was made, keep it, and give the result."""
         with self.experiment.measuring(self.done_word):
             found = self.measures()
+            if self.choices and "citations" in found:
+                papers = registry_citations(self.choices)
+                found["citations"] = list(dict.fromkeys([*found["citations"], *papers]))
             found["cost"] = self.cost()
             if self.schema is not None and not self.experiment.silent:
                 self.schema.model_validate(plain(found))
@@ -170,7 +176,10 @@ def room_of(task: str) -> str:
 
 def prepare(config: Config, where: Where) -> Work:
     """The work of a Config, by its task's own ``prepare``."""
-    return import_module(f"{type(config).__module__.rpartition('.')[0]}.run").prepare(config, where)
+    module = import_module(f"{type(config).__module__.rpartition('.')[0]}.run")
+    work: Work = module.prepare(config, where)
+    work.choices = tuple(config.choices())
+    return work
 
 
 def file_tables(given: Mapping[str, Any]) -> dict[str, Any]:
