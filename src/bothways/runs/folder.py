@@ -75,7 +75,7 @@ class RunFolder:
     ) -> RunFolder:  # fmt: skip
         """A folder for a new run, or with ``resume`` the one of a run that was cut short.
 
-        settings: the tables of recipe.toml ("settings", "model", "versions"); None values are left out.
+        settings: the tables of recipe.toml ("task", "settings", "model", "versions"); None values are left out.
         overwrite: remove the run that is there (only what a run wrote, only beside a recipe.toml).
         own: patterns of what this kind of run writes besides, which goes with the run that is removed.
         resume: go on with the run that is there; its saved settings must equal these. Begins where none is.
