@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from bothways import registry
@@ -179,8 +178,3 @@ def flow_citations(*used: str, path: Any = None, coupling: Any = None) -> list[s
     """
     named = path if not isinstance(path, str) or path in registry.names("path") or registry.is_address(path) else None
     return cited("flow", "prg", reference_of("path", named), reference_of("coupling", coupling), *used)
-
-
-def registry_citations(chosen: Iterable[tuple[str, Any]]) -> list[str]:
-    """The papers behind choices from the registry: (kind, name, address or object) each."""
-    return cited(*(reference_of(kind, given) for kind, given in chosen))

@@ -11,7 +11,6 @@ from bothways.tasks.generate.config import Box, DrawingConfig
 PHOTO = "An image file, or a folder or parquet of them; from Python (3,H,W) or (N,3,H,W) in [0,1] too."
 MASK = "an image of the photo's size, white where it may change"
 BOX = "pixels in place of a mask"
-STRENGTH = "of the change: a factor of every step's length"
 LEFT_TOP = "LEFT TOP RIGHT BOTTOM"
 
 
