@@ -6,7 +6,7 @@ chosen for it, its accuracies with their 95 % intervals, and the flow-matching l
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from bothways.report.axes import (
@@ -21,9 +21,8 @@ from bothways.report.axes import (
     whiskers,
 )
 from bothways.report.charts import Chart, base_layout
+from bothways.report.parts import Facts
 from bothways.report.tables import significant
-
-Facts = Mapping[str, Any]
 
 WIDE = 10  # from the least positive value to the greatest: a linear axis would crowd the small ones
 WHISKER = "93,102,110"  # red, green, blue: seen on a bar, and on either ground
