@@ -36,7 +36,7 @@ class Linear(NamedTuple):
     l2: float
 
 
-def nearest(train: Tensor, labels: Tensor, test: Tensor, k: int, temperature: float = TEMPERATURE) -> Tensor:
+def nearest(train: Tensor, labels: Tensor, test: Tensor, k: int) -> Tensor:
     """(M,): the class with the greatest weight among the k nearest rows of ``train`` (N,D), labels (N,), to ``test``.
 
     All rows vote where there are fewer than k. Near is by the cosine. Raises UserError where scikit-learn is missing.
@@ -45,7 +45,7 @@ def nearest(train: Tensor, labels: Tensor, test: Tensor, k: int, temperature: fl
     from sklearn.neighbors import KNeighborsClassifier
 
     def weights(distances: np.ndarray) -> np.ndarray:
-        return np.exp((1 - distances) / temperature)
+        return np.exp((1 - distances) / TEMPERATURE)
 
     model = KNeighborsClassifier(min(k, len(train)), weights=weights, algorithm="brute", metric="cosine")
     return torch.from_numpy(model.fit(train.numpy(), labels.numpy()).predict(test.numpy()))
