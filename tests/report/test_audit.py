@@ -127,7 +127,7 @@ def test_no_pair_is_not_the_same_as_not_measured(folder) -> None:
 
 
 def test_a_folder_without_an_audit_is_refused(tmp_path) -> None:
-    RunFolder.create(tmp_path / "run", {"settings": {}})
+    RunFolder.create(tmp_path / "run", {"task": "generate", "settings": {}})
     with pytest.raises(UserError, match="bothways explain MODEL"):
         page.write_audit(tmp_path / "run")
 

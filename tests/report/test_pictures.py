@@ -37,7 +37,7 @@ def noise(count: int, side: int) -> torch.Tensor:
 
 
 def large_run(path: Path, count: int, side: int = 224) -> RunFolder:
-    folder = RunFolder.create(path, {"settings": {"recipe": "das"}})
+    folder = RunFolder.create(path, {"task": "generate", "settings": {"recipe": "das"}})
     records = [{"index": i, "class": f"class {i % 10}", "seed": i, "own_probability": 0.5} for i in range(count)]
     few = noise(10, side)
     folder.save_pictures(few, records[:10])

@@ -236,7 +236,7 @@ WRITER = """
 import sys, torch
 from bothways.runs import RunFolder
 from bothways.types import Frame
-folder = RunFolder.create(sys.argv[1], {"settings": {"n": 1}})
+folder = RunFolder.create(sys.argv[1], {"task": "generate", "settings": {"n": 1}})
 for step in range(1, 100000):
     folder.append_frame(Frame(step, 0.0, None, {"pad": "x" * 500}), 0)
     folder.save_pictures(torch.full((1, 3, 8, 8), 0.5), [{"index": step, "class": "frog", "seed": step}])
@@ -260,7 +260,7 @@ def test_a_killed_run_loses_nothing(tmp_path: Path) -> None:
     step = state[1]["step"]
     assert step >= 3
     assert bool((state[0]["x"] == step).all())
-    RunFolder.create(path, {"settings": {"n": 1}}, resume=True).drop_frames_after(0, step)
+    RunFolder.create(path, {"task": "generate", "settings": {"n": 1}}, resume=True).drop_frames_after(0, step)
     assert [frame["step"] for frame in folder.frames] == list(range(1, step + 1))
     assert [record["index"] for record in folder.pictures][:step] == list(range(1, step + 1))
     for record in folder.pictures:

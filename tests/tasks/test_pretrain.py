@@ -383,7 +383,7 @@ def test_a_flow_without_weights_yet_says_so_and_another_run_is_refused(
     place: Path, tmp_path: Path, capsys: Any
 ) -> None:
     begun(place, tmp_path / "begun")
-    RunFolder.create(tmp_path / "drawn", {"settings": {"recipe": "das"}})
+    RunFolder.create(tmp_path / "drawn", {"task": "generate", "settings": {"recipe": "das"}})
     for name, says in (("begun", "has no weights yet"), ("drawn", "has no flow.json")):
         with pytest.raises(SystemExit) as end:
             main(["sample", str(tmp_path / name), "--out", str(tmp_path / "out")])

@@ -15,8 +15,7 @@ from bothways.types import UserError
 
 def as_toml(tables: Mapping[str, Any]) -> str:
     """The TOML text of tables, without None values."""
-    task = tables.get("settings", {}).get("command", "generate")
-    return tomli_w.dumps(_value({"task": task, **tables}))
+    return tomli_w.dumps(_value(tables))
 
 
 def read_tables(folder: Path) -> dict[str, Any]:

@@ -17,7 +17,6 @@ from typing import Any, final
 
 from pydantic import BaseModel
 
-from bothways import registry
 from bothways.configs import Config, recorded
 from bothways.runs.citations import registry_citations
 from bothways.runs.experiment import Experiment
@@ -166,12 +165,6 @@ def perform(work: Work, on_frame: Callable[[Frame], None] | None = None) -> Any:
             if on_frame is not None:
                 on_frame(frame)
     return work.finish()
-
-
-def room_of(task: str) -> str:
-    """The package of a task, such as ``bothways.tasks.sample``. Raises UserError for one that is not known."""
-    registry.check("task", task)
-    return registry.entries("task")[task].module.rpartition(".")[0]
 
 
 def prepare(config: Config, where: Where) -> Work:
