@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from safetensors.torch import save_file
 
@@ -15,6 +12,7 @@ import bothways
 from bothways.numerics.draws import Draws
 from bothways.runs import to_png
 from command import run
+from hub_parquet import write_hub_parquet
 
 BUNDLED = Path(bothways.__file__).parent / "models/bundled"
 CIFAR = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -119,11 +117,7 @@ def write_folder(folder: Path) -> Path:
     for split, count in (("train", 100), ("test", 100)):
         place = folder / "path/to/cifar10" / f"{split}.parquet"
         place.parent.mkdir(parents=True, exist_ok=True)
-        encoded = [{"bytes": to_png(picture)} for picture in _pictures(count, 32)]
-        table = pa.table({"image": encoded, "label": [k % 10 for k in range(count)]})
-        features = {"image": {"_type": "Image"}, "label": {"_type": "ClassLabel", "names": CIFAR}}
-        facts = json.dumps({"info": {"features": features}})
-        pq.write_table(table.replace_schema_metadata({"huggingface": facts}), place)
+        write_hub_parquet(place, map(to_png, _pictures(count, 32)), [k % 10 for k in range(count)], CIFAR)
     (folder / "runs/resnet").mkdir(parents=True)
     for file in ("cifar10-resnet.json", "cifar10-resnet.safetensors"):  # as bothways train would have left them
         shutil.copy(BUNDLED / file, folder / "runs/resnet")

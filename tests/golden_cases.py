@@ -7,7 +7,6 @@ names the folder. ``@NAME`` is what the case NAME wrote: that case is then made 
 from __future__ import annotations
 
 import io
-import json
 import shlex
 import shutil
 from collections.abc import Callable
@@ -15,8 +14,6 @@ from contextlib import chdir, redirect_stdout
 from functools import partial
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
@@ -25,6 +22,7 @@ from bothways.numerics.draws import Draws
 from bothways.runs import to_png
 from bothways.synthesis.dsf.engines import ENGINES
 from command import run
+from hub_parquet import write_hub_parquet
 from small_flow import write_small_flow
 from zoo import ZOO
 
@@ -36,22 +34,26 @@ SOLVERS = ("euler", "heun", "midpoint", "reversible-heun", "rk4")  # those that 
 CLASSES = ("anchor", "barrel", "candle", "dragon")  # of the toy
 LIBRARIES = {"digits": "sklearn", "split": "sklearn", "dopri5": "torchdiffeq", WORDS: "transformers"}  # by a word
 
-TRAINING = """# Trains next to nothing
+TINY = """# Trains next to nothing
 task = "train"
 seed = 3
 [network]
 builder = "resnet"
 channels = [8, 8]
 blocks = [0, 1]
+[augmentation]
+crop = 2
+flip = true
+noise = 0.2
+[loss]
+label_smoothing = 0.05
+"""  # what test_train has besides, and how it is fitted, is its own
+TRAINING = f"""{TINY}
 [spec]
 mean = [0.4914, 0.4822, 0.4465]
 std = [0.2470, 0.2435, 0.2616]
 [holdout]
 validation = 4
-[augmentation]
-crop = 2
-flip = true
-noise = 0.2
 [fit]
 epochs = 2
 batch = 8
@@ -62,8 +64,6 @@ warmup = 0.2
 schedule = "linear"
 average = 0.8
 clip = 0.0
-[loss]
-label_smoothing = 0.05
 """
 
 FLOW = """# Of so few steps of a processor that a task may ask it a thousand times
@@ -189,15 +189,6 @@ def write_folder(folder: Path, pictures: Tensor) -> None:
         (folder / f"{place:02d}.png").write_bytes(to_png(picture))
 
 
-def write_parquet(file: Path, pictures: Tensor) -> None:
-    """Ten named classes in turn."""
-    rows = [{"bytes": to_png(picture), "path": ""} for picture in pictures]
-    names = {"names": [f"class {k}" for k in range(10)], "_type": "ClassLabel"}
-    facts = json.dumps({"info": {"features": {"label": names}}})
-    table = pa.table({"image": rows, "label": [place % 10 for place in range(len(rows))]})
-    pq.write_table(table.replace_schema_metadata({"huggingface": facts}), file)
-
-
 def write_place(place: Path) -> None:
     """All that the commands name: models, photos, labelled pictures of 8, 16 and 32 pixels, a mask, a recipe."""
     shutil.copy(Path(__file__).with_name("toy_model.py"), place / "toy.py")
@@ -211,8 +202,9 @@ def write_place(place: Path) -> None:
         write_folder(place / "split" / "test" / name, soft(10, 16, 20 + number))
         write_folder(place / "small" / name, soft(4, 8, 30 + number))
     (place / "cifar").mkdir()
-    write_parquet(place / "cifar" / "train.parquet", soft(20, 32, 3))
-    write_parquet(place / "cifar" / "test.parquet", soft(20, 32, 4))
+    for split, seed in (("train", 3), ("test", 4)):
+        encoded, names = map(to_png, soft(20, 32, seed)), [f"class {k}" for k in range(10)]
+        write_hub_parquet(place / "cifar" / f"{split}.parquet", encoded, [k % 10 for k in range(20)], names)
     (place / "training.toml").write_text(TRAINING)
     write_small_flow(place / "flow", size=8)
     (place / "tiny.py").write_text(FLOW)

@@ -69,6 +69,12 @@ class Config(BaseModel):
         """Names of the positional arguments of the Python function, in order."""
         return list(dict.fromkeys([*cls.positional, *cls.model_fields]))
 
+    def choices(self) -> Iterator[tuple[str, Any]]:
+        """(kind, what is chosen) of every field that is chosen from the registry, those of parts included."""
+        for name, field in type(self).model_fields.items():
+            given, kind = getattr(self, name), kind_of(field)
+            yield from given.choices() if isinstance(given, Config) else [(kind, given)] if kind else []
+
 
 def setting(
     default: Any,

@@ -23,7 +23,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bothways.types import UserError
+from bothways.types import RunError, UserError
 
 Made = TypeVar("Made", bound=Callable[..., Any])
 PACKAGE = Path(__file__).parent
@@ -39,6 +39,7 @@ PLACES: dict[str, str] = {  # kind -> the files that may hold entries of it, bel
     "judge": "judging/measures/*.py",
     "task": "tasks/*/config.py",
 }
+OWN_ALONE = ("task",)  # kinds of which only the package's own are taken
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,8 @@ def find(kind: str, given: Any) -> Entry:
     """
     if isinstance(given, Entry):
         return given
+    if kind in OWN_ALONE:
+        check(kind, given)
     if not isinstance(given, str):
         return _declared_as(kind, given) or Entry(kind, _name_of(given), _first_line(given), factory=given)
     if is_address(given):
@@ -126,6 +129,9 @@ def _declared_as(kind: str, made: Any) -> Entry | None:
 
 def check(kind: str, given: Any) -> Any:
     """Validate a choice of a kind and return it; nothing is imported. Raises UserError for an unknown name."""
+    if kind in OWN_ALONE and given not in names(kind):
+        known = nearest(name_of(given).rpartition(":")[2], names(kind))
+        raise UserError(f"{kind} {name_of(given)!r} is not known, and none is taken from outside; {known}")
     if callable(given) or isinstance(given, Entry):
         return given
     if not isinstance(given, str):
@@ -148,6 +154,17 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """Advice for an error message: "type" and the nearest names, or all."""
     near = get_close_matches(word, list(known), n=3, cutoff=0.4) or list(known)
     return f"type {', '.join(near)}" if near else "there is none"
+
+
+def call(kind: str, made: Callable[..., Any], *given: Any) -> Any:
+    """What a user's own function gives. Raises UserError in one line for what it raises."""
+    try:
+        return made(*given)
+    except (UserError, RunError):
+        raise
+    except Exception as error:
+        said = (str(error).strip() or "no word").splitlines()[0]
+        raise UserError(f"{kind} {name_of(made)!r} fails: {type(error).__name__}: {said}") from error
 
 
 # ---- a user's own file ---------------------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import struct
 import warnings
 import zlib
@@ -19,6 +18,9 @@ from PIL import Image
 
 from bothways.data.sources import ImageSet, decode_image, load_images
 from bothways.types import UserError
+from hub_parquet import write_hub_parquet
+
+NAMES = ("cat", "dog")
 
 
 def pixels(seed: int, height: int = 6, width: int = 6) -> np.ndarray:
@@ -41,22 +43,13 @@ def bomb(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
 
-def write_hub_parquet(path: Path, images: Sequence[bytes | None], labels: Sequence[int | None]) -> None:
-    """As the hub writes it: a struct of bytes and path, class names in the schema's metadata."""
-    cells = [{"bytes": data, "path": f"{i}.png"} for i, data in enumerate(images)]
-    features = {"image": {"_type": "Image"}, "label": {"names": ["cat", "dog"], "_type": "ClassLabel"}}
-    table = pyarrow.table({"image": cells, "label": pyarrow.array(labels, pyarrow.int64())})
-    meta = {"huggingface": json.dumps({"info": {"features": features}})}
-    pyarrow.parquet.write_table(table.replace_schema_metadata(meta), path)
-
-
 def same(found: ImageSet, wanted: Sequence[np.ndarray]) -> bool:
     return np.array_equal(found.images.numpy(), np.stack(wanted).transpose(0, 3, 1, 2))
 
 
 def test_the_hubs_parquet_with_its_class_names(tmp_path: Path) -> None:
     arrays = [pixels(i) for i in range(3)]
-    write_hub_parquet(tmp_path / "train.parquet", [encoded(a) for a in arrays], [1, 0, None])
+    write_hub_parquet(tmp_path / "train.parquet", [encoded(a) for a in arrays], [1, 0, None], NAMES)
     for address in (tmp_path, tmp_path / "train.parquet", str(tmp_path)):
         found = load_images(address)
         assert same(found, arrays)
@@ -79,7 +72,7 @@ def test_plain_bytes_without_labels_and_without_metadata(tmp_path: Path) -> None
 
 def test_a_missing_split_names_those_there_are(tmp_path: Path) -> None:
     for split in ("train", "test"):
-        write_hub_parquet(tmp_path / f"{split}.parquet", [encoded(pixels(0))], [0])
+        write_hub_parquet(tmp_path / f"{split}.parquet", [encoded(pixels(0))], [0], NAMES)
     assert len(load_images(tmp_path, split="test")) == 1
     with pytest.raises(UserError, match=r"no split 'valid'; it has test, train"):
         load_images(tmp_path, split="valid")
@@ -156,9 +149,8 @@ def test_unreadable_pictures_are_named_counted_and_skipped(tmp_path: Path) -> No
     with Image.open(io.BytesIO(encoded(good, "JPEG"))) as opened:
         lossy = np.asarray(opened)
     broken = [cut, b"", b"hello", bomb(20_000, 20_000), bomb(9_000, 9_000), bomb(10_000, 10_000), None]
-    write_hub_parquet(
-        tmp_path / "train.parquet", [encoded(good), *broken, encoded(good, "JPEG")], [0, *[1] * len(broken), 1]
-    )
+    cells = [encoded(good), *broken, encoded(good, "JPEG")]
+    write_hub_parquet(tmp_path / "train.parquet", cells, [0, *[1] * len(broken), 1], NAMES)
     with pytest.warns(UserWarning, match=r"7 unreadable pictures skipped, the first: train.parquet row 1: ") as caught:
         found = load_images(tmp_path)
     assert len(caught) == 1

@@ -170,6 +170,14 @@ def test_limits_are_read_and_held(audits) -> None:
     assert beyond(found, read_limits(["consistency>50", "entanglement>1"])) == []
 
 
+def write_classes(folder: Path, *counts: int) -> None:
+    """A folder a class, "0", "1" and so on, of so many pictures."""
+    for name, count in enumerate(counts):
+        (folder / str(name)).mkdir()
+        for i in range(count):
+            (folder / str(name) / f"{i}.png").write_bytes(to_png(torch.rand(3, 8, 8, generator=generator(i))))
+
+
 def test_bad_requests_are_one_line(tmp_path) -> None:
     model = trained(False)
     with pytest.raises(UserError, match="3 or more"):
@@ -178,10 +186,7 @@ def test_bad_requests_are_one_line(tmp_path) -> None:
         work_of("explain", model, data=DIGITS, classes=["1", "2", "x"])
     with pytest.raises(UserError, match="n=1"):
         work_of("explain", model, data=DIGITS, n=1)
-    for name in ("0", "1", "2"):
-        (tmp_path / name).mkdir()
-        for i in range(4 if name == "2" else 12):
-            (tmp_path / name / f"{i}.png").write_bytes(to_png(torch.rand(3, 8, 8, generator=generator(i))))
+    write_classes(tmp_path, 12, 12, 4)
     with pytest.raises(UserError, match="4 pictures of class '2'"):
         work_of("explain", model, data=tmp_path, classes=["0", "1", "2"])
     big = ModelSpec(SIZE, (0.0,) * 3, (1.0,) * 3, 30, feature_layer="pool")
@@ -190,10 +195,7 @@ def test_bad_requests_are_one_line(tmp_path) -> None:
 
 
 def test_a_corrupt_picture_is_named_and_left_out(tmp_path) -> None:
-    for name in ("0", "1", "2"):
-        (tmp_path / name).mkdir()
-        for i in range(12):
-            (tmp_path / name / f"{i}.png").write_bytes(to_png(torch.rand(3, 8, 8, generator=generator(i))))
+    write_classes(tmp_path, 12, 12, 12)
     (tmp_path / "1" / "5.png").write_bytes(b"not a picture")
     with pytest.warns(UserWarning, match="1 unreadable"):
         audit = work_of("explain", trained(False), data=tmp_path, classes=["0", "1", "2"], judges=[], n=2)
@@ -230,10 +232,7 @@ def named(classes: int | tuple[str, ...], feature_layer: str | None = "pool") ->
 
 
 def test_a_picture_that_cannot_be_read_takes_no_place(tmp_path) -> None:
-    for name in ("0", "1", "2"):
-        (tmp_path / name).mkdir()
-        for i in range(11):
-            (tmp_path / name / f"{i}.png").write_bytes(to_png(torch.rand(3, 8, 8, generator=generator(i))))
+    write_classes(tmp_path, 11, 11, 11)
     (tmp_path / "1" / "0.png").write_bytes(b"not a picture")
     with pytest.warns(UserWarning, match="1 unreadable"):
         audit = work_of("explain", named(DIGIT_NAMES), data=tmp_path, classes=["0", "1", "2"], judges=[], n=2, real=10)

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import load_file
 
 from bothways import UserError, generate, load_images, load_model, train
@@ -19,34 +15,24 @@ from bothways.cli import main
 from bothways.numerics.draws import generator
 from bothways.numerics.intervals import wilson_interval
 from bothways.report import write_report
-from bothways.runs import RunFolder
+from bothways.runs import RunFolder, to_png
 from bothways.tasks.recipes import configure
 from bothways.tasks.shelf import work_of
 from bothways.tasks.train.config import TrainConfig
 from bothways.tasks.train.run import TrainWork
+from golden_cases import TINY
+from hub_parquet import write_hub_parquet
 
 NAMES = [f"colour {k}" for k in range(10)]
-RECIPE = """# Trains next to nothing
-task = "train"
-seed = 3
-[network]
-builder = "resnet"
-channels = [8, 8]
-blocks = [0, 1]
+RECIPE = f"""{TINY}
 [holdout]
 validation = 10
-[augmentation]
-crop = 2
-flip = true
-noise = 0.2
 [fit]
 epochs = 2
 batch = 10
 optimizer = "sgd"
 rate = 0.05
 average = 0.8
-[loss]
-label_smoothing = 0.05
 """
 STEPS = 10
 ATTENTION = 'builder = "attention"\nwidth = 8\ndepth = 1\nheads = 2\nstem = 4'
@@ -63,16 +49,7 @@ def write_pictures(path: Path, seed: int, *, names: list[str] | None = NAMES, si
 
 def write_table(path: Path, pictures: list[torch.Tensor], labels: list[int], names: list[str] | None) -> None:
     """Pictures (H,W,3) uint8 with their labels, as the hub keeps them."""
-    rows = []
-    for picture in pictures:
-        buffer = io.BytesIO()
-        Image.fromarray(picture.numpy()).save(buffer, format="PNG")
-        rows.append({"bytes": buffer.getvalue(), "path": ""})
-    table = pa.table({"image": rows, "label": labels})
-    if names is not None:
-        facts = {"info": {"features": {"label": {"names": names, "_type": "ClassLabel"}}}}
-        table = table.replace_schema_metadata({"huggingface": json.dumps(facts)})
-    pq.write_table(table, path)
+    write_hub_parquet(path, [to_png(picture.permute(2, 0, 1) / 255) for picture in pictures], labels, names)
 
 
 @pytest.fixture(scope="module")

@@ -224,7 +224,6 @@ def judge(
     references: Mapping[str, Reference] | None = None,
     gradient_models: Collection[str] = (),
     seed: int = 0,
-    batch: int = 64,
 ) -> list[Verdict]:
     """Evaluate pictures by each judge: one :class:`Verdict` per judge, in their order.
 
@@ -240,7 +239,7 @@ def judge(
         )
     verdicts = []
     for model in judges:
-        features, logits = penultimate(model, images, batch)
+        features, logits = penultimate(model, images)
         fields = _calls(model, logits, target_names)
         fields |= _distances(model, features, (references or {}).get(model.name), seed)
         verdicts.append(Verdict(judge=model.name, gave_gradient=model.name in gradient_models, **fields))

@@ -30,7 +30,7 @@ from bothways.models.catalogue import (
     load_weights,
     spec_from,
 )
-from bothways.models.classifiers import PictureClassifier, card_head, count_of, feature_layer, features_of
+from bothways.models.classifiers import PictureClassifier, card_choice, count_of, feature_layer, features_of
 from bothways.models.libraries.diffusers_flows import from_diffusers
 from bothways.models.libraries.hub import Loaded
 from bothways.models.libraries.open_clip_models import from_open_clip
@@ -41,6 +41,7 @@ from bothways.models.nets.unet import UNet
 from bothways.models.velocity import Flow, check_flow
 from bothways.registry import address_parts, is_address, load_attribute, nearest
 from bothways.representation.classifier import FlowClassifier
+from bothways.representation.heads import head_of
 from bothways.types import ModelSpec, UserError
 
 LOAD_FLOW = "type load_flow for it, or a model that bothways models lists"
@@ -93,17 +94,19 @@ def _finetuned(address: str, spec: ModelSpec | None, fresh: bool) -> Loaded:
     return read_classifier(address)
 
 
-def read_classifier(address: str, head: Any = None, path: Any = None) -> Loaded:
+def read_classifier(address: str, head: Any = None, path: Any = None, solver: Any = None) -> Loaded:
     """Load the classifier of a run of ``finetune``; its walk uses backpropagation through all steps.
 
-    head, path: those of the run, if they were Python functions.
+    head, path, solver: those of the run, if they were Python objects.
     """
     file = find_classifier(address)
     assert file is not None
     try:
         facts = json.loads(file.read_text())
-        how, classes = features_of(facts["features"], gradient="direct"), facts["classes"]
-        flow, own = flow_of(facts["flow"], path=path), card_head(address, facts["head"], head)
+        read, classes = facts["features"], facts["classes"]
+        walked = {**read["walk"], "solver": card_choice(address, "solver", read["walk"]["solver"], solver)}
+        how = features_of({**read, "walk": walked}, gradient="direct")
+        flow, own = flow_of(facts["flow"], path=path), head_of(card_choice(address, "head", facts["head"], head))
         classifier = FlowClassifier(flow, flow.path, flow.shape, count_of(classes), how, head=own)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, UserError):

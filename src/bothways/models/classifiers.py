@@ -23,11 +23,11 @@ from bothways.models.catalogue import BUNDLED, FLOW_CARD, find_classifier
 from bothways.models.libraries.torchcfm_flows import SIZE as TORCHCFM_SIZE
 from bothways.models.nets.unet import SIZES
 from bothways.models.velocity import Flow
-from bothways.registry import is_address
+from bothways.registry import find, is_address
 from bothways.representation.classifier import FlowClassifier
 from bothways.representation.encode import Walk
 from bothways.representation.features import Features
-from bothways.representation.heads import HeadFactory, head_of, last_linear
+from bothways.representation.heads import last_linear
 from bothways.types import UserError
 
 CLASSIFIER_WEIGHTS = "classifier.safetensors"
@@ -55,13 +55,14 @@ def feature_layer(classifier: FlowClassifier) -> str:
     return ".".join(filter(None, ("classifier.head", last_linear(classifier.head)))) + ":input"
 
 
-def card_head(run: str, name: str, given: Any = None) -> HeadFactory:
-    """Head factory of a card, or ``given`` in its place. Raises UserError for an unknown name."""
+def card_choice(run: str, kind: str, name: str, given: Any = None) -> Any:
+    """Registry choice of a card, or ``given`` in its place. Raises UserError for an unknown name."""
     try:
-        return head_of(name if given is None else given)
+        find(kind, name if given is None else given)
     except UserError as error:
-        own = f"; if it was a Python function, type load_classifier({run!r}, head={name})"
+        own = f"; if it was a Python object, type load_classifier({run!r}, {kind}={name})"
         raise UserError(f"classifier {run!r}: {error}{'' if is_address(name) else own}") from error
+    return name if given is None else given
 
 
 def finetuned_facts(address: str) -> dict[str, Any]:
@@ -109,7 +110,7 @@ def classifier_card(
     walk = classifier.how.walk
     return {
         "flow": dict(origin),
-        "features": {**asdict(classifier.how), "walk": {"steps": walk.steps, "solver": walk.solver}},
+        "features": {**asdict(classifier.how), "walk": {"steps": walk.steps, "solver": walk.name}},
         "head": head,
         "classes": classes,
         "frozen": classifier.frozen,

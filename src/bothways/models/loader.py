@@ -52,23 +52,29 @@ def load_model(
 
 
 def load_classifier(
-    run: str | Path, *, head: Any = None, path: Any = None, device: str = "cpu", dtype: str = "float32"
+    run: str | Path,
+    *,
+    head: Any = None,
+    path: Any = None,
+    solver: Any = None,
+    device: str = "cpu",
+    dtype: str = "float32",
 ) -> Adapter:
     """Load the classifier of a run of ``finetune`` as a VisionModel.
 
         outputs(image) = head(features(code(image))),   image (B,3,H,W) in [0,1] -> (B,K)
 
     run: the folder, the classifier.json in it, or "bundled:cifar10-prg". dtype: "float32", "bf16" or "float16", by
-    autocast. head, path: those of the run, if they were Python functions and not names or addresses.
+    autocast. head, path, solver: those of the run, if they were Python objects and not names or addresses.
     Its flow is ``.module.flow``. ``load_model`` accepts the same addresses.
     Raises UserError if it does not exist, or if a part of it is missing or does not fit.
     """
     if find_classifier(run) is None:
         raise UserError(f"classifier {str(run)!r} does not exist; type the folder that bothways finetune wrote")
-    if head is None and path is None:
+    if head is None and path is None and solver is None:
         return load_model(run, device=device, dtype=dtype)
     check_device(device)
-    found = read_classifier(str(run), head, path)
+    found = read_classifier(str(run), head, path, solver)
     return Adapter(found.module, found.spec, name=str(run), device=device, dtype=dtype)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from bothways.models.adapter import DTYPES
 from bothways.registry import is_address
-from bothways.representation.paths import path_of
+from bothways.representation.paths import check_path, path_of
 from bothways.types import ModelSpec, Path, RunError, UserError
 
 
@@ -99,7 +99,7 @@ class Flow(nn.Module):
 @torch.no_grad()
 def check_flow(flow: Flow) -> Flow:
     """Evaluate one velocity at the spec's size, so that a wrong spec is refused early. Raises UserError."""
-    flow.path(torch.ones(1))  # raises for an unknown name
+    check_path(flow.path)  # raises for an unknown name
     like = next(flow.network.parameters(), torch.empty(0))
     kind = torch.float64 if like.dtype == torch.float64 else torch.float32
     x = torch.zeros(1, *flow.shape, dtype=kind, device=flow.mean.device)

@@ -87,12 +87,6 @@ def _root_of_covariance(rows: Tensor) -> Tensor:
     return root if len(rows) <= rows.shape[1] else torch.linalg.qr(root, mode="r").R
 
 
-def _symmetric_root(cov: Tensor) -> Tensor:
-    """S^(1/2) of a positive semi-definite (D,D); eigenvalues that rounding made negative are set to 0."""
-    values, vectors = torch.linalg.eigh((cov + cov.T) / 2)
-    return vectors * values.clamp_min(0).sqrt() @ vectors.T
-
-
 def _frechet(mean_a: Tensor, root_a: Tensor, mean_b: Tensor, root_b: Tensor) -> float:
     """Squared Frechet distance of two Gaussians from their means and roots R, S = R^T R.
 
@@ -113,12 +107,6 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
     """
     a, b = _pair(a, b, "frechet_distance")
     return _frechet(a.mean(0), _root_of_covariance(a), b.mean(0), _root_of_covariance(b))
-
-
-def frechet_distance_from_moments(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tensor) -> float:
-    """:func:`frechet_distance` of two Gaussians: means (D,), covariances (D,D), singular ones allowed."""
-    mean_a, cov_a, mean_b, cov_b = (m.detach().cpu().double() for m in (mean_a, cov_a, mean_b, cov_b))
-    return _frechet(mean_a, _symmetric_root(cov_a), mean_b, _symmetric_root(cov_b))
 
 
 def _kernel_sum(a: Tensor, b: Tensor) -> float:

@@ -36,7 +36,7 @@ class Linear(NamedTuple):
     l2: float
 
 
-def nearest(train: Tensor, labels: Tensor, test: Tensor, k: int, temperature: float = TEMPERATURE) -> Tensor:
+def nearest(train: Tensor, labels: Tensor, test: Tensor, k: int) -> Tensor:
     """k-nearest-neighbour predictions (M,) by weighted vote; train (N,D), labels (N,), test (M,D).
 
     Cosine similarity; all rows vote if there are fewer than k. Raises UserError if scikit-learn is missing.
@@ -45,7 +45,7 @@ def nearest(train: Tensor, labels: Tensor, test: Tensor, k: int, temperature: fl
     from sklearn.neighbors import KNeighborsClassifier
 
     def weights(distances: np.ndarray) -> np.ndarray:
-        return np.exp((1 - distances) / temperature)
+        return np.exp((1 - distances) / TEMPERATURE)
 
     model = KNeighborsClassifier(min(k, len(train)), weights=weights, algorithm="brute", metric="cosine")
     return torch.from_numpy(model.fit(train.numpy(), labels.numpy()).predict(test.numpy()))

@@ -35,24 +35,17 @@ BLOCK_NUMBERS = 2**25  # float64 numbers held at once while the operator is buil
 Side = Literal["height", "long"]
 
 
-def _bicubic(low: int, high: int) -> Tensor:
-    """The matrix (high, low) of bicubic resizing, float64, from its effect on each unit vector."""
-    if low == 1:
-        return torch.ones(high, 1, dtype=torch.float64, device="cpu")
-    units = torch.eye(low, dtype=torch.float64, device="cpu")[None, None]  # the number of columns is not resized
-    return F.interpolate(units, size=(high, low), mode="bicubic", align_corners=False)[0, 0]
-
-
-@lru_cache(maxsize=64)
-def resize_matrix(low: int, high: int, *, dtype: torch.dtype = torch.float64) -> Tensor:
-    """The matrix of bicubic resizing in one dimension, from ``low`` to ``high`` pixels.
+def resize_matrix(low: int, high: int) -> Tensor:
+    """The matrix of bicubic resizing in one dimension, from ``low`` to ``high`` pixels, float64.
 
         resized = A x,   x (low,),   A (high, low)
 
     It is F.interpolate(mode="bicubic", align_corners=False, antialias=False); a single pixel is repeated.
-    The tensor is cached and shared: do not write into it.
     """
-    return _bicubic(low, high).to(dtype)
+    if low == 1:
+        return torch.ones(high, 1, dtype=torch.float64, device="cpu")
+    units = torch.eye(low, dtype=torch.float64, device="cpu")[None, None]  # the columns keep their number: not resized
+    return F.interpolate(units, size=(high, low), mode="bicubic", align_corners=False)[0, 0]
 
 
 def enlarge(level: Tensor, height: int, width: int) -> Tensor:
@@ -131,7 +124,7 @@ def _products(sizes: Sequence[int], high: int, rows: slice) -> Tensor:
     """The selected rows of every B_i, (levels, rows, high)."""
     block = torch.empty(len(sizes), rows.stop - rows.start, high, dtype=torch.float64, device="cpu")
     for out, low in zip(block, sizes, strict=True):
-        A = _bicubic(low, high)
+        A = resize_matrix(low, high)
         torch.mm(A[rows], A.T, out=out)
     return block
 

@@ -6,7 +6,7 @@ settings, its accuracies with 95 % intervals, and the flow-matching loss of its 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from bothways.report.axes import (
@@ -21,9 +21,8 @@ from bothways.report.axes import (
     whiskers,
 )
 from bothways.report.charts import Chart, base_layout
+from bothways.report.parts import Facts
 from bothways.report.tables import significant
-
-Facts = Mapping[str, Any]
 
 WIDE = 10  # ratio of the largest to the smallest positive value from which the axis is logarithmic
 WHISKER = "93,102,110"  # RGB of error bars, visible on bars and on light and dark pages

@@ -22,7 +22,7 @@ from bothways.numerics.discrete_adjoint import leaves_of
 from bothways.numerics.draws import Draws
 from bothways.representation.features import Features, features
 from bothways.representation.flow_matching import flow_matching
-from bothways.representation.heads import HeadFactory
+from bothways.representation.heads import HeadFactory, built_head
 from bothways.representation.heads.prg import PRGHead
 from bothways.types import Path
 
@@ -39,7 +39,7 @@ class FlowClassifier(nn.Module):
     With pairs it returns (logits, L_FM (B,)), in one forward pass as DistributedDataParallel requires.
     flow: a velocity network, called as (x, t), registered as a submodule. path: of its training. shape: (C,H,W) of a
     picture. head: factory (D, classes) -> module. frozen: only the head is trained; the flow is in eval mode.
-    Raises UserError for a layer missing in the flow.
+    Raises UserError for a layer missing in the flow, and for a head that gives no logits of the features.
     """
 
     noise: Tensor | None
@@ -63,8 +63,8 @@ class FlowClassifier(nn.Module):
         flow.requires_grad_(not frozen).eval()
         like = next((p for p in flow.parameters() if p.is_floating_point()), torch.zeros(()))
         with torch.no_grad():
-            entering = self.features(like.new_zeros(1, *shape)).shape[1]
-        self.head = head(entering, classes).to(like)
+            entering = self.features(like.new_zeros(1, *shape))
+        self.head = built_head(head, entering, classes)
 
     def features(self, x: Tensor) -> Tensor:
         """Features (B,D) at the input of the head."""

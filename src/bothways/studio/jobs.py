@@ -21,7 +21,6 @@ from bothways.report import write_report
 from bothways.types import Frame, RunError, UserError
 
 ACTIVE = ("waiting", "preparing", "running", "judging")
-ENDED = ("complete", "stopped", "failed")
 
 
 class Work(Protocol):

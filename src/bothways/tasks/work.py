@@ -8,7 +8,7 @@ result = work.finish()
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from importlib import import_module
@@ -17,8 +17,8 @@ from typing import Any, final
 
 from pydantic import BaseModel
 
-from bothways import registry
 from bothways.configs import Config, recorded
+from bothways.runs.citations import registry_citations
 from bothways.runs.experiment import Experiment
 from bothways.runs.files import check_output, plain, reason, replace_file
 from bothways.types import Frame, UserError
@@ -67,12 +67,14 @@ class Work(ABC):
 
     schema: what measures.json validates as; None for a task that writes no run folder.
     doing, done_word: "walking" and "drawn", for the progress bar and for the message where measuring fails.
+    choices: (kind, name, address or object) of what its config chooses from the registry, whose papers are cited.
     """
 
     experiment: Experiment
     schema: type[BaseModel] | None = None
     doing = "working"
     done_word = "made"
+    choices: Sequence[tuple[str, Any]] = ()
 
     @property
     @abstractmethod
@@ -134,6 +136,9 @@ class Work(ABC):
         """Measure what was made, keep it, and give the result."""
         with self.experiment.measuring(self.done_word):
             found = self.measures()
+            if self.choices and "citations" in found:
+                papers = registry_citations(self.choices)
+                found["citations"] = list(dict.fromkeys([*found["citations"], *papers]))
             found["cost"] = self.cost()
             if self.schema is not None and not self.experiment.silent:
                 self.schema.model_validate(plain(found))
@@ -166,15 +171,12 @@ def perform(work: Work, on_frame: Callable[[Frame], None] | None = None) -> Any:
     return work.finish()
 
 
-def room_of(task: str) -> str:
-    """The package of a task, such as ``bothways.tasks.sample``. Raises UserError for one that is not known."""
-    registry.check("task", task)
-    return registry.entries("task")[task].module.rpartition(".")[0]
-
-
 def prepare(config: Config, where: Where) -> Work:
     """The work of a Config, by its task's own ``prepare``."""
-    return import_module(f"{type(config).__module__.rpartition('.')[0]}.run").prepare(config, where)
+    module = import_module(f"{type(config).__module__.rpartition('.')[0]}.run")
+    work: Work = module.prepare(config, where)
+    work.choices = tuple(config.choices())
+    return work
 
 
 def file_tables(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from bothways.data.images import Batch
 from bothways.numerics.draws import generator
+from bothways.representation.couplings import permutation
 from bothways.types import Coupling
 
 Pairs = tuple[Tensor, Tensor, Tensor]
@@ -55,7 +56,7 @@ def _pairs(
     x = code(dequantised(images[:, :1] if grey else images, source, levels).expand_as(images))
     noise = torch.randn(x.shape, generator=source)
     t = (torch.arange(len(x)) + torch.rand(len(x), generator=source)) / len(x)
-    return x, noise[coupling(x, noise)], t
+    return x, noise[permutation(coupling, x, noise)], t
 
 
 def dequantised(images: Tensor, source: torch.Generator, levels: int = 256) -> Tensor:

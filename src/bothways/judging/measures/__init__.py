@@ -29,7 +29,7 @@ def image_measures(images: Tensor, own: Sequence[Entry] = ()) -> dict[str, Any]:
         name = registry.address_parts(entry.name)[1] if registry.is_address(entry.name) else entry.name
         if name in found:
             raise UserError(f"judge {entry.name!r} has the name of another measure of pictures; rename the function")
-        found[name] = _numbers(entry.factory(images), entry.name)
+        found[name] = _numbers(registry.call("judge", entry.factory, images), entry.name)
     return found
 
 

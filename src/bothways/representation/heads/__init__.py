@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from bothways import registry
+from bothways.types import UserError
 
 HeadFactory = Callable[..., nn.Module]
 """(D, classes) -> the module that maps (B,D) to (B,classes)."""
@@ -20,6 +22,23 @@ HeadFactory = Callable[..., nn.Module]
 def head_of(name: Any) -> HeadFactory:
     """Head factory from a name, PATH.py:NAME or a callable. Raises UserError for an unknown name."""
     return registry.find("head", name).factory
+
+
+def built_head(factory: HeadFactory, features: Tensor, classes: int) -> nn.Module:
+    """Build the head of features (1,D). Raises UserError if it does not map them to (1,classes)."""
+    head = registry.call("head", factory, features.shape[1], classes)
+    name = registry.name_of(factory)
+    if not isinstance(head, nn.Module):
+        raise UserError(f"head {name!r} gives a {type(head).__name__}; return a torch.nn.Module")
+    with torch.no_grad():  # in eval mode: normalisation over a batch of one would fail
+        logits = registry.call("head", head.to(features).eval(), features)
+    if not isinstance(logits, Tensor) or logits.shape != (1, classes):
+        what = f"a tensor {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+        raise UserError(
+            f"head {name!r} gives {what} of features {tuple(features.shape)}; return a module that maps (B,D) to "
+            f"(B,{classes})"
+        )
+    return head.train()
 
 
 def last_linear(head: nn.Module) -> str:

@@ -10,15 +10,30 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from bothways import registry
-from bothways.types import Path
+from bothways.types import Path, PathWeights, UserError
 
 
 def path_of(name: Any) -> Path:
-    """Path from a name, PATH.py:NAME or a callable. Raises UserError for an unknown name."""
-    return registry.find("path", name).factory
+    """Path from a name, PATH.py:NAME or a callable. Raises UserError for an unknown name, or what is no path."""
+    path: Path = registry.find("path", name).factory
+    if name not in registry.names("path"):
+        check_path(path)
+    return path
+
+
+def check_path(path: Path) -> None:
+    """Raise UserError unless the path returns four coefficients shaped like t (B,)."""
+    t = torch.tensor([0.25, 0.75])
+    weights = registry.call("path", path, t)
+    if not isinstance(weights, PathWeights) or any(getattr(weight, "shape", None) != t.shape for weight in weights):
+        raise UserError(
+            f"path {registry.name_of(path)!r} gives a {type(weights).__name__} for t (B,); return "
+            "bothways.types.PathWeights(a, s, da, ds), four tensors (B,)"
+        )
 
 
 def least_depth(path: Path | None) -> float:

@@ -22,7 +22,7 @@ from bothways.configs import Config, Live, as_user_error, validated
 from bothways.numerics.draws import Draws
 from bothways.synthesis.fields import Field
 from bothways.synthesis.inpainting import Prediction
-from bothways.synthesis.objectives.terms import IMAGE, SEEN, Activations, Term, per_picture
+from bothways.synthesis.objectives.terms import SEEN, Activations, Term, image_term, per_picture
 from bothways.synthesis.sampling import Space
 from bothways.synthesis.statistics import Spread
 from bothways.types import TrainedModel, UserError
@@ -149,7 +149,7 @@ class Function(Objective):
     def terms(self, to: Binding) -> list[Term]:
         function, name = self.function, registry.name_of(self.function)
         if _parameters(function) < 2:
-            return [Term(name, lambda seen, pictures: _checked(function(seen[IMAGE]), pictures, name))]
+            return [image_term(name, lambda image: _checked(function(image), len(image), name))]
 
         def measure(seen: Activations, pictures: int) -> Tensor:
             shown = seen[SEEN]

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from torch import Tensor
-
 from bothways.registry import register
 from bothways.synthesis.objectives.base import Binding, Objective, Role
-from bothways.synthesis.objectives.terms import IMAGE, Activations, Term
+from bothways.synthesis.objectives.terms import Term, image_term
 
 
 @register("objective", "symmetry", help="mirror symmetry: the left half like the right")
@@ -18,8 +16,4 @@ class Symmetry(Objective):
     role: ClassVar[Role] = "image"
 
     def terms(self, to: Binding) -> list[Term]:
-        def measure(seen: Activations, pictures: int) -> Tensor:
-            image = seen[IMAGE]
-            return -(image - image.flip(-1)).square().mean((1, 2, 3))
-
-        return [Term("symmetry", measure)]
+        return [image_term("symmetry", lambda image: -(image - image.flip(-1)).square().mean((1, 2, 3)))]

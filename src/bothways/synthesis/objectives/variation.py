@@ -9,7 +9,7 @@ from torch import Tensor
 from bothways.configs import setting
 from bothways.registry import register
 from bothways.synthesis.objectives.base import Binding, Objective, Role
-from bothways.synthesis.objectives.terms import IMAGE, Activations, Term
+from bothways.synthesis.objectives.terms import Term, image_term
 
 
 @register("objective", "variation", help="low total variation: a smooth picture", reference="variation")
@@ -26,8 +26,7 @@ class TotalVariation(Objective):
 def total_variation(power: float = 2.0) -> Term:
     """Negative total variation -mean (dx^2 + dy^2)^(power/2), from Mahendran & Vedaldi (arXiv 1412.0035, eq. 3)."""
 
-    def measure(seen: Activations, pictures: int) -> Tensor:
-        image = seen[IMAGE]
+    def measure(image: Tensor) -> Tensor:
         down = image[..., 1:, :-1] - image[..., :-1, :-1]
         right = image[..., :-1, 1:] - image[..., :-1, :-1]
         squared = down.square() + right.square()
@@ -35,4 +34,4 @@ def total_variation(power: float = 2.0) -> Term:
         length = squared if power == 2 else (squared + 1e-8) ** (power / 2)
         return -length.mean((1, 2, 3))
 
-    return Term("total variation", measure)
+    return image_term("total variation", measure)

@@ -91,7 +91,7 @@ def prepare(config: CurvesConfig, where: Where) -> CurvesWork:
         "model": model.name,
         "data": {"address": str(config.data), "split": split, "matched": pictures(config.limit)[1]},
         "kind": own.kind,
-        "solver": own.walk.solver if own.walks else None,
+        "solver": own.walk.name if own.walks else None,
         "trained": _row(CLEAN, own, own),
         "steps": [_row(name, how, own) for name, how, _ in over_steps],
         "depth": [{**_row(name, how, own), "offset": offset} for name, how, offset in over_depth],

@@ -15,11 +15,9 @@ from bothways.report.axes import (
     is_number,
 )
 from bothways.report.charts import ACCENT, Chart
-from bothways.report.parts import Part
+from bothways.report.parts import Facts, Part
 from bothways.report.sections import Run
 from bothways.report.tables import Cell, Table, cost_of, count, interval, name, number, percent, time
-
-Facts = Mapping[str, Any]
 
 work = "evaluation"
 NOTE = (

@@ -10,11 +10,10 @@ from typing import Any
 from bothways.report import compared
 from bothways.report.axes import AXIS, is_number, line_across, whiskers
 from bothways.report.charts import ASIDE, MOST_COLUMNS, Chart, base_layout, counted
-from bothways.report.parts import Part
+from bothways.report.parts import Facts, Part
 from bothways.report.sections import Run
 from bothways.report.tables import MISSING, Cell, Table, cost_of, count, interval, name, number, percent, time
 
-Facts = Mapping[str, Any]
 work = "evaluation"
 NAMED = 8  # skipped pictures that the page names
 

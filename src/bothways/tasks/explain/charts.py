@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from bothways.report.axes import line_across
 from bothways.report.charts import ACCENT, ASIDE, Chart, base_layout, heatmap
-
-Facts = Mapping[str, Any]
+from bothways.report.parts import Facts
 
 
 def worst_first(facts: Facts) -> list[Facts]:

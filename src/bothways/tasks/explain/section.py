@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from bothways.report.parts import Facts
 from bothways.report.pictures import Album, Size, album
 from bothways.report.tables import Cell, Table, name, number, settings_tables, significant
 from bothways.report.template import filled, write_page
@@ -23,8 +23,6 @@ PAGE = "audit.html"
 SIDE = 72  # CSS pixels of a picture of a sheet, about
 PAIRS_SHOWN = 12
 ROWS = (("file", "portrait"), ("alpha", "where it was drawn"), ("trait", "what they share"), ("near", "nearest real"))
-
-Facts = Mapping[str, Any]
 
 
 def facts_of(measures: Facts) -> Facts | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator
@@ -61,3 +62,7 @@ class FeaturesConfig(Config):
     device: str = setting("cpu", "compute device: cpu, cuda, mps")
     dtype: str = setting("float32", "precision of the network: float32, bf16, float16")
     workers: int = setting(1, "worker processes that read and decode pictures", ge=0)
+
+    def choices(self) -> Iterator[tuple[str, Any]]:
+        """Registry choices of the run, without the solver if nothing is walked."""
+        return (choice for choice in super().choices() if "walked" in self.kind or choice[0] != "solver")

@@ -19,7 +19,6 @@ from weakref import finalize
 
 from bothways.configs import recorded
 from bothways.models.loader import load_flow
-from bothways.models.velocity import Flow
 from bothways.representation.encode import Walk
 from bothways.representation.readings import Readings
 from bothways.runs.experiment import Experiment
@@ -50,7 +49,7 @@ def prepare(config: FeaturesConfig, where: Where) -> Extraction:
     experiment = Experiment.begin("features", tables, device=str(flow.mean.device), **options)
     folder = experiment.folder
     assert folder is not None
-    facts = file_facts(config, flow, extractor.readings, splits[0].classes, tables["model"])
+    facts = file_facts(config, extractor.readings, splits[0].classes, tables["model"])
     files = {split.name: FeatureFile(folder.path, split.name, extractor.sizes, facts, config.store) for split in splits}
     saved = folder.load_state()
     rows = saved[1]["rows"] if saved is not None else []
@@ -61,7 +60,7 @@ def prepare(config: FeaturesConfig, where: Where) -> Extraction:
 
 
 def file_facts(
-    config: FeaturesConfig, flow: Flow, readings: Readings, classes: tuple[str, ...], model: dict[str, Any]
+    config: FeaturesConfig, readings: Readings, classes: tuple[str, ...], model: dict[str, Any]
 ) -> dict[str, Any]:
     """What a parquet file says of its columns, as JSON under the key "bothways" of its schema."""
     return {

@@ -20,13 +20,12 @@ from typing import Any
 
 from bothways.report.axes import AXIS, is_number, line_across, whiskers
 from bothways.report.charts import ACCENT, Chart, base_layout
-from bothways.report.parts import Part
+from bothways.report.parts import Facts, Part
 from bothways.report.sections import measured as sentence_of
 from bothways.report.tables import Cell, Table, cost_of, count, interval, name, number, percent, time
 
 __all__ = ["comparison_table", "facts_of", "section", "sentence_of", "work"]
 
-Facts = Mapping[str, Any]
 work = "measuring"
 CURVES = (ACCENT, "47,111,187", "200,96,24", "140,84,170")  # of the kinds and layers, in turn
 PIXELS, SKIPPED_NAMED = "pixels", 8

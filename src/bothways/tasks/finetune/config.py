@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Literal
 
 from pydantic import model_validator
@@ -38,6 +38,11 @@ class FeaturesConfig(Config):
         False, "read the activations of the picture with the noise of its depth added", flags=("--noised/--clean",)
     )
     head: chosen("head") = setting("prg", "classification head")  # type: ignore[valid-type]
+
+    def choices(self) -> Iterator[tuple[str, Any]]:
+        """Without the solver where nothing is walked."""
+        walks = self.kind in ("walked", "both")
+        return (choice for choice in super().choices() if walks or choice[0] != "solver")
 
     @property
     def reads_activations(self) -> bool:

@@ -30,7 +30,7 @@ from bothways.numerics.intervals import wilson_interval
 from bothways.registry import names
 from bothways.representation.classifier import FlowClassifier
 from bothways.runs import RunFolder
-from bothways.runs.citations import flow_citations, reference_of
+from bothways.runs.citations import flow_citations
 from bothways.runs.experiment import Experiment
 from bothways.runs.files import replace_file
 from bothways.tasks.finetune.config import FinetuneConfig
@@ -61,7 +61,6 @@ class FinetuneWork(TrainingWork):
         write_weights(self.training.state, config.fit.half, self.training.folder)
         facts = classifier_facts(planned, self._kept())
         read = ["activations"] if config.features.reads_activations else []
-        read.append(reference_of("head", config.features.head))
         named, before = planned.before.spec.path, planned.before.path
         path = named if named in names("path") else before
         cited = flow_citations(*read, path=path, coupling=config.loss.coupling)
@@ -72,7 +71,7 @@ class FinetuneWork(TrainingWork):
         planned = self.planned
         return load_classifier(
             self.training.folder.path, head=planned.config.features.head, path=planned.before.path,
-            device=planned.processes.device,
+            solver=planned.config.features.solver, device=planned.processes.device,
         )  # fmt: skip
 
     def trained(self) -> Finetuned:

@@ -14,7 +14,7 @@ from typing import Any
 from bothways.report import compared
 from bothways.report.axes import is_number
 from bothways.report.charts import Chart
-from bothways.report.parts import between
+from bothways.report.parts import Facts, between
 from bothways.report.sections import Run
 from bothways.report.tables import Cell, Table, cost_of, count, name, number, time
 from bothways.report.training import progress_of, sentence_of
@@ -22,7 +22,6 @@ from bothways.runs.files import dotted
 
 __all__ = ["charts_of", "choices_of", "comparison_table", "facts_of", "progress_of", "section", "sentence_of", "work"]
 
-Facts = Mapping[str, Any]
 
 work = "training"
 MEASURED = {"depth": "depth", "activation_depth": "activation_depth", "beta": "beta", "labels": "pictures"}

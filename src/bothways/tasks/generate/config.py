@@ -33,7 +33,9 @@ class JudgingConfig(Config):
     """The judges of the finished pictures."""
 
     judges: Several | None = setting(
-        None, "models that judge the pictures; if unset, bundled models with the same classes", flags=("--judge",)
+        None,
+        "models or functions of pictures that judge the pictures; if unset, bundled models with the same classes",
+        flags=("--judge",),
     )
     verdicts: bool = setting(True, "evaluate the finished pictures")
 

@@ -15,6 +15,7 @@ from bothways.judging.verdicts import Reference
 from bothways.models.adapter import Adapter
 from bothways.numerics.draws import picture_seed
 from bothways.numerics.pyramid import resize
+from bothways.registry import Entry
 from bothways.runs import RunFolder
 from bothways.runs.experiment import Experiment
 from bothways.synthesis.ascent import Ascent, ascend
@@ -40,7 +41,7 @@ class Drawing(Work):
     """The pictures of a request, batch by batch.
 
     first: the pictures of the first batch and their problem, which ``prepare`` has built. jury, references: who judges,
-    and the real pictures that each compares with.
+    and the real pictures that each compares with. own_measures: a user's, of the pictures alone.
     """
 
     setup: Setup
@@ -50,6 +51,7 @@ class Drawing(Work):
     tables: Mapping[str, Any] = field(default_factory=dict)
     jury: list[Adapter] = field(default_factory=list)
     references: dict[str, Reference] = field(default_factory=dict)
+    own_measures: list[Entry] = field(default_factory=list)
     first: tuple[list[int], Problem] | None = None
     images: dict[int, Tensor] = field(default_factory=dict)
     alphas: dict[int, Tensor] = field(default_factory=dict)
@@ -126,7 +128,7 @@ class Drawing(Work):
             self.kept = [Frame(f["step"], f["t"], None, f["stats"], f["batch"]) for f in folder.frames]
 
     def measures(self) -> dict[str, Any]:
-        return measured(self.result({}), self.setup, self.jury, self.references)
+        return measured(self.result({}), self.setup, self.jury, self.references, self.own_measures)
 
     def cost(self) -> dict[str, float]:
         found = self.experiment.cost

@@ -11,6 +11,7 @@ from bothways.judging.measures import image_measures
 from bothways.judging.verdicts import Reference, judge
 from bothways.models.adapter import Adapter
 from bothways.numerics.draws import Draws
+from bothways.registry import Entry
 from bothways.runs.citations import cited, reference_of
 from bothways.synthesis.ascent import ascend
 from bothways.synthesis.fields import WhiteNoise
@@ -23,23 +24,34 @@ NULL_PIXELS = 2 * 224 * 224  # pictures of the null: enough for a slope, cheap b
 
 
 def measured(
-    result: Result, setup: Setup, jury: Sequence[Adapter], references: Mapping[str, Reference]
+    result: Result,
+    setup: Setup,
+    jury: Sequence[Adapter],
+    references: Mapping[str, Reference],
+    own: Sequence[Entry] = (),
 ) -> dict[str, Any]:
     """What measures.json holds; without verdicts, where there is no picture or the config leaves them out."""
     wanted = len(result) > 0 and setup.config.judging.verdicts
-    found = judged(result, setup, jury, references) if wanted else {"judges": [], "images": {}}
-    return {**found, "citations": citations(setup)}
+    found = judged(result, setup, jury, references, own) if wanted else {"judges": [], "images": {}}
+    papers = cited(*(entry.reference for entry in own)) if wanted else []
+    return {**found, "citations": [*citations(setup), *papers]}
 
 
 def judged(
-    result: Result, setup: Setup, jury: Sequence[Adapter], references: Mapping[str, Reference]
+    result: Result,
+    setup: Setup,
+    jury: Sequence[Adapter],
+    references: Mapping[str, Reference],
+    own: Sequence[Entry] = (),
 ) -> dict[str, Any]:
-    """{"judges", "images"}: the verdicts of the jury, and what needs no judge beside its null."""
+    """{"judges", "images"}: the verdicts of the jury, and what needs no judge beside its null; own: of a user."""
     names = [record["class"] for record in result.records] if bool((result.labels >= 0).all()) else None
     images = result.images.to(setup.roles.main.device)
     verdicts = judge(images, names, jury, references, gradient_models=set(setup.roles.names))
     null = null_measures(setup.roles.main, setup.config)
-    of_images = image_measures(result.images) | {f"{key}_null": null[key] for key in ("spectrum_slope", "spectrum")}
+    of_images = image_measures(result.images, own) | {
+        f"{key}_null": null[key] for key in ("spectrum_slope", "spectrum")
+    }
     return {"judges": [verdict.as_dict() for verdict in verdicts], "images": of_images}
 
 

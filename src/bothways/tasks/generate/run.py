@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from bothways.judging.judges import find_jury
+from bothways.judging.judges import find_jury, split_judges
 from bothways.judging.references import find_references
 from bothways.runs.experiment import Experiment
 from bothways.runs.provenance import model_facts
@@ -35,10 +35,12 @@ def prepare_drawing(task: str, config: DrawingConfig, where: Where) -> Drawing:
     only = [i for i in map(int, config.only or ()) if not 0 <= i < len(request)]
     if only:
         raise UserError(f"--only {only[0]}: the run has pictures 0 to {len(request) - 1}")
-    jury = find_jury(setup.roles.main, config.judging.judges) if config.judging.verdicts else []
+    models, own_measures = split_judges(config.judging.judges)
+    jury = find_jury(setup.roles.main, models) if config.judging.verdicts else []
     references = find_references(jury, config.data)
     tables = drawing_tables(config, setup, request)
-    drawing = Drawing(setup, request, Experiment(device=setup.roles.main.device), task, tables, jury, references)
+    experiment = Experiment(device=setup.roles.main.device)
+    drawing = Drawing(setup, request, experiment, task, tables, jury, references, own_measures)
     drawing.check_first()
     drawing.begin(where)
     return drawing

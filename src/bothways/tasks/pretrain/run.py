@@ -24,7 +24,7 @@ from bothways.data.images import batches
 from bothways.data.sources import ImageSet
 from bothways.models.velocity import Flow
 from bothways.numerics.draws import Draws, picture_seed
-from bothways.registry import name_of
+from bothways.registry import name_of, names
 from bothways.representation.encode import decode
 from bothways.runs import RunFolder
 from bothways.runs.citations import flow_citations
@@ -101,9 +101,11 @@ def prepare(config: PretrainConfig, where: Where) -> PretrainWork:
     planned = plan_of(config)
     config = planned.config
     state = FitState(planned.flow, config.fit)
-    drawn = batches(planned.train, config.fit.batch, config.seed, planned.augmentation)
+    drawn = planned.pairs(batches(planned.train, config.fit.batch, config.seed, planned.augmentation), config.seed)
+    if config.coupling not in names("coupling"):
+        drawn(0)  # one of a user that is no permutation is refused now
     training = Training(
-        state, config.fit, config.run, planned.loss, planned.pairs(drawn, config.seed), config.seed,
+        state, config.fit, config.run, planned.loss, drawn, config.seed,
         partial(write_weights, state), partial(_along, planned, state) if config.holdout.information else None,
         planned.processes,
     )  # fmt: skip

@@ -93,7 +93,9 @@ class Sampling(Work):
         """What the judges say of the pictures, beside as many real ones."""
         images = self._pictures()
         verdicts = judge(images, None, self.jury, self.references, gradient_models=set())
-        cited = flow_citations(*["frechet", "kernel"] if self.jury else [], path=self.flow.spec.path)
+        used = ["frechet", "kernel"] if self.jury else []
+        used += [entry.reference for entry in self.own_measures]
+        cited = flow_citations(*used, path=self.flow.spec.path)
         told = [verdict.as_dict() for verdict in verdicts]
         return {"judges": told, "images": image_measures(images, self.own_measures), "citations": cited}
 

@@ -117,7 +117,7 @@ def measured_layers(model: Adapter, chosen: Sequence[str] = ()) -> tuple[list[st
     return layers, sorted(str(layer) for layer in averaged)
 
 
-def space_of(model: Adapter, images: Tensor, rank: int = RANK, chosen: Sequence[str] = ()) -> Space:
+def space_of(model: Adapter, images: Tensor, rank: int = RANK) -> Space:
     """The Space of one model over real pictures (N,3,H,W), in [0,1] or as bytes, its layers by name."""
-    layers, features = measured_layers(model, chosen)
+    layers, features = measured_layers(model)
     return measure_space([model], images.to(model.device), [layers], [features], rank=rank)
