@@ -15,6 +15,7 @@ from difflib import get_close_matches
 import torch
 from torch import Tensor, nn
 
+from bothways.numerics.modules import parts_of, uncompiled
 from bothways.representation.paths import interpolate
 from bothways.types import Path, UserError
 
@@ -59,7 +60,7 @@ def middle(flow: nn.Module) -> str:
 
 def found(flow: nn.Module, layer: str) -> nn.Module:
     """The module of a name. Raises UserError with the nearest names where there is none."""
-    modules = dict(flow.named_modules())
+    modules = parts_of(flow)
     if layer not in modules or not layer:
         names = [name for name in modules if name]
         near = get_close_matches(layer, names, n=5, cutoff=0.3) or names[:5]
@@ -82,7 +83,7 @@ class _Enough(Exception):  # noqa: N818 - no error: it ends a pass whose rest no
 def _recorded(flow: nn.Module, x: Tensor, t: Tensor, layers: Sequence[str]) -> Mapping[str, Tensor]:
     """What the layers give in one pass, float32 or better; those that no tensor passed are left out."""
     seen: dict[str, Tensor] = {}
-    with ExitStack() as hooks:
+    with ExitStack() as hooks, uncompiled(flow):
         for layer in layers:
 
             def keep(_module: nn.Module, _inputs: object, output: object, layer: str = layer) -> None:
@@ -95,5 +96,5 @@ def _recorded(flow: nn.Module, x: Tensor, t: Tensor, layers: Sequence[str]) -> M
 
             hooks.callback(found(flow, layer).register_forward_hook(keep).remove)
         with suppress(_Enough):
-            flow(x, t)
+            flow(x.clone(), t)  # a network may work in place
     return seen

@@ -86,7 +86,7 @@ def ascend(field: VectorField, ascent: Ascent, draws: Draws) -> Iterator[Frame]:
     while ascent.step < settings.steps:
         t = ascent.step / settings.steps
         image = parameterization.image()
-        direction = field(image.detach(), torch.full((len(image),), t, device=image.device))
+        direction = field(image.detach().clone(), torch.full((len(image),), t, device=image.device))
         if not torch.isfinite(direction).all():
             raise RunError(f"the field is not finite at step {ascent.step + 1}; the last good pictures are kept")
         parameters = parameterization.parameters()
