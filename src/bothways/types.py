@@ -37,11 +37,14 @@ class ModelSpec:
 
     size: pixels, an int or (height, width).
     mean, std: one number per channel, in the model's own channel order and in units of the [0, 1] image.
-    classes: how many, or their names in order; 0 for an encoder.
-    channel_order: "RGB" or "BGR"; "grey" for a flow that sees one channel, the mean of the three.
+    classes: how many, or their names in order; 0 for an encoder. Two for a network with one output z, whose logits are
+        (0, z).
+    channel_order: "RGB" or "BGR"; "grey" for a network that sees one channel, the mean of the three.
     feature_layer: the module whose output, averaged over space, is the picture's feature vector (penultimate); its
         name followed by ``:input`` for what enters it, such as a head's.
     time_scale: what t is multiplied by before a velocity network sees it; None for a model without time.
+    time_first: whether a velocity network is called as (t, x) instead of (x, t). One that gives a velocity in the other
+        order alone is called in that.
     path: of a flow, the name of the path that it was trained on (representation/paths).
     levels: how many values a channel of the data can take, for the likelihood of what was rounded.
     """
@@ -57,6 +60,7 @@ class ModelSpec:
     time_scale: float | None = None
     path: str | None = None
     levels: int = 256
+    time_first: bool = False
 
     def __post_init__(self) -> None:
         for name in ("mean", "std"):

@@ -147,6 +147,8 @@ def check_device(device: str) -> None:
     """Raise UserError for a device that torch does not have."""
     import torch
 
+    if str(device).partition(":")[0] == "meta":
+        raise UserError('device "meta" holds no numbers, so that nothing can be computed there; type --device cpu')
     try:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:

@@ -55,6 +55,7 @@ def flow_facts(flow: Flow) -> dict[str, Any]:
         "channel_order": spec.channel_order,
         "path": spec.path,
         "time_scale": spec.time_scale,
+        **({"time_first": True} if spec.time_first else {}),
         "levels": spec.levels,
         "weights": fingerprint(flow),
         "parameters": sum(parameter.numel() for parameter in flow.parameters()),

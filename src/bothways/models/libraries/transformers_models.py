@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bothways.models.adapter import SPEC_LINES, head_of
+from bothways.models.adapter import SPEC_LINES
+from bothways.models.layers import head_of
 from bothways.models.libraries.hub import Loaded, Text, folder, library, reading
 from bothways.models.nets.heads import FEATURES, TOWERS, Answer, Head, head_for
 from bothways.types import ModelSpec, UserError

@@ -13,6 +13,7 @@ from torch import Tensor
 from bothways.data.corrupted import Picture, batched
 from bothways.data.sources import SUFFIXES
 from bothways.judging.classes import load_classified
+from bothways.numerics.modules import check_finite
 from bothways.runs.experiment import Experiment
 from bothways.tasks.predict.config import PredictConfig
 from bothways.tasks.predict.result import Answer, Prediction
@@ -121,6 +122,7 @@ def _of_tensor(model: VisionModel, images: Tensor, top: int, first: int) -> list
 def _answers(model: VisionModel, images: Tensor, top: int) -> list[tuple[Answer, ...]]:
     with torch.no_grad():
         outputs = model.outputs(images.to(getattr(model, "device", "cpu")))
+    check_finite(outputs, f"model {model.name!r} gives outputs")
     shares, numbers = outputs.cpu().double().softmax(1).topk(min(top, outputs.shape[1]), 1)
     return [
         tuple(Answer(model.spec.class_name(k), k, share) for k, share in zip(row, found, strict=True))
