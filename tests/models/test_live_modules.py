@@ -229,7 +229,7 @@ def test_the_time_is_scaled_before_it_is_rounded_to_half_precision() -> None:
 @pytest.mark.parametrize("load", [lambda net: load_model(net, SPEC), lambda net: load_flow(net, FLOW)])
 def test_a_module_without_numbers_says_so(load: Callable[[nn.Module], object]) -> None:
     for net in (made(), made(Velocity)):
-        with pytest.raises(UserError, match='holds no numbers: .* on the device "meta"') as caught:
+        with pytest.raises(UserError, match=r'holds no numbers: .* on the device "meta"') as caught:
             load(net.to("meta"))
         assert "\n" not in str(caught.value)
 

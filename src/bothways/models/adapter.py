@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from bothways.models.calls import check_held, first_line, remedy
-from bothways.models.layers import Layout, head_of, normalised_layers, recorded, running_statistics
+from bothways.models.layers import head_of, normalised_layers
 from bothways.models.libraries.hub import Text
+from bothways.numerics.layers import Layout, recorded, running_statistics
 from bothways.numerics.modules import check_finite, evaluating, inside_compiled, own_dtype, parts_of, uncompiled
 from bothways.types import ModelSpec, RunError, UserError
 
@@ -61,7 +62,7 @@ class Adapter:
         self._single = False  # one output for two classes
         size = (spec.height, spec.width)
         self._layout = Layout(
-            parts_of(self.module), lambda *size: self._forward(self._grey_picture(*size), {}, True), size
+            name, lambda: parts_of(self.module), lambda *size: self._forward(self._grey_picture(*size), {}, True), size
         )
         # 1.8 times as fast for small convolutions on a CPU, the same numbers to rounding
         self.layout = torch.channels_last
