@@ -36,7 +36,8 @@ class ModelSpec:
     with a mean of 104 and no division state ``mean=104/255, std=1/255``.
 
     size: pixels, an int or (height, width).
-    mean, std: one number per channel, in the model's own channel order and in units of the [0, 1] image.
+    mean, std: one number per channel, in the model's own channel order and in units of the [0, 1] image; one or three
+        for "grey".
     classes: how many, or their names in order; 0 for an encoder. Two for a network with one output z, whose logits are
         (0, z).
     channel_order: "RGB" or "BGR"; "grey" for a network that sees one channel, the mean of the three.
@@ -64,7 +65,8 @@ class ModelSpec:
 
     def __post_init__(self) -> None:
         for name in ("mean", "std"):
-            object.__setattr__(self, name, tuple(float(v) for v in getattr(self, name)))
+            values = tuple(float(v) for v in getattr(self, name))
+            object.__setattr__(self, name, values * 3 if self.channel_order == "grey" and len(values) == 1 else values)
         if not isinstance(self.classes, int):
             object.__setattr__(self, "classes", tuple(self.classes))
         if len(self.mean) != 3 or len(self.std) != 3:
