@@ -53,10 +53,15 @@ def test_a_grey_classifier_sees_the_mean_of_the_three_channels() -> None:
     assert (uneven.outputs(image) - net(shown)).abs().max() < 1e-5
 
 
-def test_what_a_grey_classifier_draws_is_grey() -> None:
-    drawn = bothways.generate(load_model(grey_net(), GREY), classes=[1], n=1, steps=4, recipe="pixels").images
-    assert drawn.std() > 0
-    assert (drawn - drawn.mean(1, keepdim=True)).abs().max() < 1e-6
+@pytest.mark.parametrize("recipe", ["pixels", "das", "icons", "maco"])
+@pytest.mark.filterwarnings("ignore")
+def test_what_a_grey_classifier_draws_is_grey(recipe: str) -> None:
+    model = load_model(grey_net(), GREY)
+    drawn = bothways.generate(model, classes=[1], n=1, steps=6, recipe=recipe)
+    before = bothways.generate(model, classes=[1], n=1, steps=1, recipe=recipe)
+    assert drawn.images.std() > 0
+    assert (drawn.images - drawn.images.mean(1, keepdim=True)).abs().max() < 1e-6
+    assert model.outputs(drawn.images).softmax(1)[0, 1] > model.outputs(before.images).softmax(1)[0, 1]
 
 
 def test_a_grey_spec_may_state_one_number() -> None:
