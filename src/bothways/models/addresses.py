@@ -27,7 +27,6 @@ from bothways.models.catalogue import (
     card_file,
     find_classifier,
     from_card,
-    load_weights,
     spec_from,
 )
 from bothways.models.classifiers import PictureClassifier, card_head, count_of, feature_layer, features_of
@@ -39,6 +38,7 @@ from bothways.models.libraries.torchcfm_flows import from_torchcfm
 from bothways.models.libraries.transformers_models import from_clip, from_transformers
 from bothways.models.nets.unet import UNet
 from bothways.models.velocity import Flow, check_flow
+from bothways.models.weights import load_weights
 from bothways.registry import address_parts, is_address, load_attribute, nearest
 from bothways.representation.classifier import FlowClassifier
 from bothways.types import ModelSpec, UserError

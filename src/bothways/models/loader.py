@@ -10,9 +10,10 @@ from torch import nn
 from bothways.models.adapter import SPEC_LINES, Adapter
 from bothways.models.addresses import LOAD_FLOW, read_classifier, read_flow, read_model
 from bothways.models.calls import check_held
-from bothways.models.catalogue import check_device, find_classifier, load_weights
+from bothways.models.catalogue import check_device, find_classifier
 from bothways.models.libraries.hub import Loaded
 from bothways.models.velocity import Flow, check_flow
+from bothways.models.weights import load_weights
 from bothways.types import ModelSpec, UserError
 
 FLOW_SPEC_LINES = (
