@@ -28,6 +28,9 @@ class RunError(RuntimeError):
     exit_code = 1
 
 
+INTERPOLATIONS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")  # the filters of Pillow
+
+
 @dataclass(frozen=True)
 class ModelSpec:
     """The facts about a model that cannot be read from its weights.
@@ -48,6 +51,8 @@ class ModelSpec:
         order alone is called in that.
     path: of a flow, the name of the path that it was trained on (representation/paths).
     levels: how many values a channel of the data can take, for the likelihood of what was rounded.
+    crop, interpolation, squash: how pictures of other sizes are read for the model: resized by that filter to
+        size / crop, the shorter side, or both where ``squash``, and the centre cut out.
     """
 
     size: int | tuple[int, int]
@@ -62,6 +67,9 @@ class ModelSpec:
     path: str | None = None
     levels: int = 256
     time_first: bool = False
+    crop: float = 1.0
+    interpolation: str = "bicubic"
+    squash: bool = False
 
     def __post_init__(self) -> None:
         for name in ("mean", "std"):
@@ -78,6 +86,11 @@ class ModelSpec:
             raise UserError(f"ModelSpec: std={self.std} has a number that is not positive; an image is divided by std")
         if self.channel_order not in ("RGB", "BGR", "grey"):
             raise UserError(f'ModelSpec: channel_order={self.channel_order!r}; type "RGB", "BGR" or "grey"')
+        if self.interpolation not in INTERPOLATIONS or not 0 < self.crop <= 1:
+            raise UserError(
+                f"ModelSpec: crop={self.crop}, interpolation={self.interpolation!r}; type a share above 0 and up to 1, "
+                f"and one of {', '.join(INTERPOLATIONS)}"
+            )
         if min(self.height, self.width) < 1:
             raise UserError(f"ModelSpec: size={self.size}; type an int such as 224, or (height, width)")
 

@@ -20,8 +20,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from bothways.data.entries import spaced
-from bothways.data.sources import SUFFIXES, decode_image, find_images, fitted
+from bothways.data.entries import Size, fitted, spaced
+from bothways.data.sources import SUFFIXES, decode_image, find_images
 from bothways.types import UserError
 
 SEVERITIES = (1, 2, 3, 4, 5)
@@ -220,10 +220,10 @@ def _files(folder: Path) -> list[Path]:
 # ---- batches -------------------------------------------------------------------------------------------------------
 
 
-def batched(pictures: Iterator[Picture], size: tuple[int, int], batch: int, skipped: dict[str, str]) -> Iterator[Batch]:
+def batched(pictures: Iterator[Picture], size: Size, batch: int, skipped: dict[str, str]) -> Iterator[Batch]:
     """Batches of at most ``batch`` pictures of one size; one that cannot be read goes to ``skipped``, {name: why}.
 
-    size: (height, width) in pixels; the shorter side of each is resized to it and the centre cut out.
+    size: as for ``load_images``.
     """
     images: list[np.ndarray] = []
     facts: list[tuple[int, int]] = []
@@ -241,7 +241,7 @@ def batched(pictures: Iterator[Picture], size: tuple[int, int], batch: int, skip
         yield _stacked(images, facts)
 
 
-def as_pixels(content: bytes | Path | np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def as_pixels(content: bytes | Path | np.ndarray, size: Size) -> np.ndarray:
     """(height, width, 3) uint8. Raises OSError or ValueError for what is not a picture."""
     if isinstance(content, np.ndarray):
         return content if content.shape[:2] == size else fitted(Image.fromarray(content), size)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from bothways.data.corrupted import Picture, as_pixels, clean_pictures, unread
+from bothways.data.entries import Size, height_width
 from bothways.types import UserError
 
 
@@ -37,16 +38,15 @@ class Decoded(NamedTuple):
 class Reader:
     """step -> ``Decoded``, of at most ``batch`` pictures of a split, of one size.
 
-    address, split, limit: as for ``load_images``. size: (height, width) in pixels; the shorter side of each picture is
-    resized to it and the centre cut out. Asked in order it reads every picture once; what lies between two steps is
-    read over without being decoded, so that several workers may share the steps.
+    address, split, limit, size: as for ``load_images``. Asked in order it reads every picture once; what lies between
+    two steps is read over without being decoded, so that several workers may share the steps.
     Raises UserError where the data has fewer pictures than before.
     """
 
     address: str
     split: str
     limit: int | None
-    size: tuple[int, int]
+    size: Size
     batch: int
     _open: Iterator[Picture] | None = field(default=None, repr=False)
     _next: int = 0
@@ -68,7 +68,7 @@ class Reader:
                 read.append(picture)
             except (OSError, ValueError) as error:
                 skipped[picture.name] = unread(error)
-        stacked = np.stack(images) if images else np.zeros((0, *self.size, 3), np.uint8)
+        stacked = np.stack(images) if images else np.zeros((0, *height_width(self.size), 3), np.uint8)
         return Decoded(
             torch.from_numpy(stacked).permute(0, 3, 1, 2),
             [picture.place for picture in read],

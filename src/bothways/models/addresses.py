@@ -113,7 +113,7 @@ def read_classifier(address: str, head: Any = None, path: Any = None) -> Loaded:
         raise UserError(f"classifier {str(file)!r} cannot be used: {type(error).__name__}: {error}") from error
     load_weights(classifier, file.with_suffix(".safetensors"))
     seen: dict[str, Any] = {"size": flow.spec.size, "mean": (0.0,) * 3, "std": (1.0,) * 3, "classes": classes}
-    told: dict[str, Any] = {"source": flow.spec.source, "licence": flow.spec.licence}
+    told = {key: getattr(flow.spec, key) for key in ("crop", "interpolation", "squash", "source", "licence")}
     return Loaded(PictureClassifier(classifier), ModelSpec(**seen, feature_layer=feature_layer(classifier), **told))
 
 

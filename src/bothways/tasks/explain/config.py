@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Literal
 
 from pydantic import field_validator
 
@@ -59,6 +60,9 @@ class ExplainConfig(Config):
     )
     weights: Live = setting(None, "a safetensors file for the model")
     spec: Live = setting(None, "the ModelSpec of a live module", live=True)
+    preprocess: Literal["model", "ours"] = setting(
+        "model", "pictures are resized: model, as its facts state; ours, the shorter side to the size, bicubic"
+    )
     device: str = setting("cpu", "cpu, cuda, mps")
     dtype: str = setting("float32", "precision of the network: float32, bf16, float16")
 

@@ -58,6 +58,9 @@ class FeaturesConfig(Config):
     neighbours: int = setting(20, "of knn", ge=1)
     batch: int = setting(128, "pictures at a time", ge=1)
     store: Literal["float32", "float16"] = setting("float32", "numbers in the files: float32 or float16")
+    preprocess: Literal["model", "ours"] = setting(
+        "model", "pictures are resized: model, as its facts state; ours, the shorter side to the size, bicubic"
+    )
     device: str = setting("cpu", "cpu, cuda, mps")
     dtype: str = setting("float32", "precision of the network: float32, bf16, float16")
     workers: int = setting(1, "processes that read and decode ahead", ge=0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from bothways.configs import Config, Live, Several, setting
 from bothways.registry import register
@@ -28,5 +28,8 @@ class PredictConfig(Config):
     batch: int = setting(32, "pictures at a time", ge=1)
     weights: Live = setting(None, "a safetensors file for the model")
     spec: Live = setting(None, "the ModelSpec of a live module", live=True)
+    preprocess: Literal["model", "ours"] = setting(
+        "model", "pictures are resized: model, as its facts state; ours, the shorter side to the size, bicubic"
+    )
     device: str = setting("cpu", "cpu, cuda, mps")
     dtype: str = setting("float32", "precision of the network: float32, bf16, float16")

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from bothways.data.corrupted import Picture, batched
+from bothways.data.entries import size_of
 from bothways.data.sources import SUFFIXES
 from bothways.judging.classes import load_classified
 from bothways.numerics.modules import check_finite
@@ -30,6 +31,7 @@ class PredictWork(Work):
     images: Tensor | list[Path]
     top: int
     batch: int
+    preprocess: str = "model"
     experiment: Experiment = field(default_factory=Experiment)
     predictions: list[Prediction] = field(default_factory=list)
     doing = "predicting"
@@ -50,7 +52,7 @@ class PredictWork(Work):
             yield Frame(step, step / self.steps)
 
     def _of_files(self, files: list[Path]) -> list[Prediction]:
-        size = (self.model.spec.height, self.model.spec.width)
+        size = size_of(self.model.spec, self.preprocess)
         skipped: dict[str, str] = {}
         answers: dict[int, tuple[Answer, ...]] = {}
         pictures = (Picture(place, str(place), file, -1) for place, file in enumerate(files))
@@ -82,7 +84,7 @@ def prepare(config: PredictConfig, where: Where) -> PredictWork:
     """Everything of ``predict`` that can be refused, before the first picture."""
     images = _tensor_of(config.images) if _are_tensors(config.images) else image_files(config.images)
     model = load_classified(config.model, config.spec, weights=config.weights, device=config.device, dtype=config.dtype)
-    return PredictWork(model, images, config.top, config.batch)
+    return PredictWork(model, images, config.top, config.batch, config.preprocess)
 
 
 def predict(model: Any, images: Tensor, top: int) -> list[Prediction]:
