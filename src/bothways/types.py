@@ -117,7 +117,8 @@ class VisionModel(Protocol):
     """What synthesis may ask of a model; ``models/adapter.py`` is the one answer.
 
     ``outputs``: (B,3,H,W) in [0,1] -> (B,K) logits, an embedding, or a detector's outputs flattened.
-    ``features``: one forward pass -> {layer: activation}. A layer is the dotted name of a module (its output),
+    ``features``: one forward pass -> {layer: activation}, and one or more before the first of a layer whose place of
+    the channels has to be looked up. A layer is the dotted name of a module (its output),
     that name followed by ``:input`` (its first input), or ``"outputs"``. Maps are (B,C,H,W), tokens (B,N,C).
     """
 
