@@ -28,6 +28,9 @@ class RunError(RuntimeError):
     exit_code = 1
 
 
+INTERPOLATIONS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")  # the filters of Pillow
+
+
 @dataclass(frozen=True)
 class ModelSpec:
     """Preprocessing and output facts of a model that its weights do not hold.
@@ -36,14 +39,20 @@ class ModelSpec:
     with a mean of 104 and no division state ``mean=104/255, std=1/255``.
 
     size: pixels, an int or (height, width).
-    mean, std: one number per channel, in the model's own channel order and in units of the [0, 1] image.
-    classes: their number, or their names in order; 0 for an encoder.
-    channel_order: "RGB" or "BGR"; "grey" for a flow that sees one channel, the mean of the three.
-    feature_layer: the module whose output, averaged over space, is the image's feature vector (penultimate); its
-        name followed by ``:input`` for the module's input, such as a head's.
-    time_scale: factor of t at the input of a velocity network; None for a model without time.
-    path: of a flow, the name of the probability path that it was trained on (representation/paths).
-    levels: number of values that a channel of the data can take, for dequantisation and bits per dimension.
+    mean, std: one number per channel, in the model's own channel order and in units of the [0, 1] image; one or three
+        for "grey".
+    classes: how many, or their names in order; 0 for an encoder. Two for a network with one output z, whose logits are
+        (0, z).
+    channel_order: "RGB" or "BGR"; "grey" for a network that sees one channel, the mean of the three.
+    feature_layer: the module whose output, averaged over space, is the picture's feature vector (penultimate); its
+        name followed by ``:input`` for what enters it, such as a head's.
+    time_scale: what t is multiplied by before a velocity network sees it; None for a model without time.
+    time_first: whether a velocity network is called as (t, x) instead of (x, t). One that gives a velocity in the other
+        order alone is called in that.
+    path: of a flow, the name of the path that it was trained on (representation/paths).
+    levels: how many values a channel of the data can take, for the likelihood of what was rounded.
+    crop, interpolation, squash: how pictures of other sizes are read for the model: resized by that filter to
+        size / crop, the shorter side, or both where ``squash``, and the centre cut out.
     """
 
     size: int | tuple[int, int]
@@ -57,10 +66,15 @@ class ModelSpec:
     time_scale: float | None = None
     path: str | None = None
     levels: int = 256
+    time_first: bool = False
+    crop: float = 1.0
+    interpolation: str = "bicubic"
+    squash: bool = False
 
     def __post_init__(self) -> None:
         for name in ("mean", "std"):
-            object.__setattr__(self, name, tuple(float(v) for v in getattr(self, name)))
+            values = tuple(float(v) for v in getattr(self, name))
+            object.__setattr__(self, name, values * 3 if self.channel_order == "grey" and len(values) == 1 else values)
         if not isinstance(self.classes, int):
             object.__setattr__(self, "classes", tuple(self.classes))
         if len(self.mean) != 3 or len(self.std) != 3:
@@ -72,6 +86,11 @@ class ModelSpec:
             raise UserError(f"ModelSpec: std={self.std} has a number that is not positive; an image is divided by std")
         if self.channel_order not in ("RGB", "BGR", "grey"):
             raise UserError(f'ModelSpec: channel_order={self.channel_order!r}; type "RGB", "BGR" or "grey"')
+        if self.interpolation not in INTERPOLATIONS or not 0 < self.crop <= 1:
+            raise UserError(
+                f"ModelSpec: crop={self.crop}, interpolation={self.interpolation!r}; type a share above 0 and up to 1, "
+                f"and one of {', '.join(INTERPOLATIONS)}"
+            )
         if min(self.height, self.width) < 1:
             raise UserError(f"ModelSpec: size={self.size}; type an int such as 224, or (height, width)")
 
@@ -98,7 +117,8 @@ class VisionModel(Protocol):
     """The interface of a model in synthesis, implemented by ``models/adapter.py``.
 
     ``outputs``: (B,3,H,W) in [0,1] -> (B,K) logits, an embedding, or a detector's outputs flattened.
-    ``features``: one forward pass -> {layer: activation}. A layer is the dotted name of a module (its output),
+    ``features``: one forward pass -> {layer: activation}, and one or more before the first of a layer whose place of
+    the channels has to be looked up. A layer is the dotted name of a module (its output),
     that name followed by ``:input`` (its first input), or ``"outputs"``. Maps are (B,C,H,W), tokens (B,N,C).
     """
 

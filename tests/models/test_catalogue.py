@@ -19,10 +19,10 @@ from bothways.models.catalogue import (
     card,
     check_device,
     kept_statistics,
-    load_weights,
     spec_from,
 )
 from bothways.models.loader import load_classifier, load_model
+from bothways.models.weights import load_weights
 from bothways.types import ModelSpec, UserError
 
 SPEC = ModelSpec(8, (0.5,) * 3, (0.25,) * 3, 2)

@@ -129,8 +129,8 @@ class Returns(nn.Module):
 @pytest.mark.parametrize(
     ("module", "said"),
     [
-        (Returns(lambda x: (x, x)), "returns a tuple for x (1, 3, 8, 8)"),
-        (Returns(lambda x: torch.cat([x, x], 1)), "returns a tensor (1, 6, 8, 8) for x"),
+        (Returns(lambda x: (x, x)), "returns a tuple for x (2, 3, 8, 8)"),
+        (Returns(lambda x: torch.cat([x, x], 1)), "returns a tensor (2, 6, 8, 8) for x"),
         (Returns(lambda x: {"sample": x}), "returns a dict"),
         (nn.Conv2d(3, 3, 1), "takes 2 positional arguments but 3 were given"),
         (seeded(lambda: UNet(1, 16, (1, 2), 1, ())), 'size or channel_order ("grey" for one channel)'),

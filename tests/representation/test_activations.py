@@ -67,6 +67,7 @@ def test_gradients_reach_the_picture_and_the_parameters() -> None:
 
 def test_the_pass_ends_where_nothing_more_is_asked_and_leaves_no_hook() -> None:
     one, passed = flow(), []
+    activations(one, pictures(), 0.1, ["network.up"])  # where a layer has its channels is looked up once
     one.network.up[0].register_forward_hook(lambda *_: passed.append("up"))
     activations(one, pictures(), 0.1, ["network.stem", "network.middle"])
     assert passed == []

@@ -20,8 +20,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from bothways.data.entries import evenly_spaced
-from bothways.data.sources import SUFFIXES, decode_image, find_images, fitted
+from bothways.data.entries import Size, fitted, spaced
+from bothways.data.sources import SUFFIXES, decode_image, find_images
 from bothways.types import UserError
 
 SEVERITIES = (1, 2, 3, 4, 5)
@@ -218,10 +218,10 @@ def _files(folder: Path) -> list[Path]:
 # ---- batches -------------------------------------------------------------------------------------------------------
 
 
-def batched(pictures: Iterator[Picture], size: tuple[int, int], batch: int, skipped: dict[str, str]) -> Iterator[Batch]:
-    """Batches of at most ``batch`` images of one size; unreadable ones go to ``skipped``, {name: reason}.
+def batched(pictures: Iterator[Picture], size: Size, batch: int, skipped: dict[str, str]) -> Iterator[Batch]:
+    """Batches of at most ``batch`` pictures of one size; one that cannot be read goes to ``skipped``, {name: why}.
 
-    size: (height, width) in pixels; the shorter side of each image is resized to it, then a centre crop.
+    size: as for ``load_images``.
     """
     images: list[np.ndarray] = []
     facts: list[tuple[int, int]] = []
@@ -239,8 +239,8 @@ def batched(pictures: Iterator[Picture], size: tuple[int, int], batch: int, skip
         yield _stacked(images, facts)
 
 
-def as_pixels(content: bytes | Path | np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Decode to (height, width, 3) uint8. Raises OSError or ValueError for content that is not an image."""
+def as_pixels(content: bytes | Path | np.ndarray, size: Size) -> np.ndarray:
+    """(height, width, 3) uint8. Raises OSError or ValueError for what is not a picture."""
     if isinstance(content, np.ndarray):
         return content if content.shape[:2] == size else fitted(Image.fromarray(content), size)
     return decode_image(content.read_bytes() if isinstance(content, Path) else content, size)

@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bothways.data.corrupted import Picture, as_pixels, clean_pictures, unreadable_because
+from bothways.data.corrupted import Picture, as_pixels, clean_pictures, unread
+from bothways.data.entries import Size, height_width
 from bothways.types import UserError
 
 
@@ -37,16 +38,15 @@ class Decoded(NamedTuple):
 class Reader:
     """Batch function step -> ``Decoded``, of at most ``batch`` images of a split, all of one size.
 
-    address, split, limit: as for ``load_images``. size: (height, width) in pixels; the shorter side of each image is
-    resized to it, then a centre crop. Called in order it reads every image once; images between two steps are skipped
-    without decoding, so that several workers can share the steps.
-    Raises UserError if the data has become shorter.
+    address, split, limit, size: as for ``load_images``. Asked in order it reads every picture once; what lies between
+    two steps is read over without being decoded, so that several workers may share the steps.
+    Raises UserError where the data has fewer pictures than before.
     """
 
     address: str
     split: str
     limit: int | None
-    size: tuple[int, int]
+    size: Size
     batch: int
     _open: Iterator[Picture] | None = field(default=None, repr=False)
     _next: int = 0
@@ -67,8 +67,8 @@ class Reader:
                 images.append(as_pixels(picture.content, self.size))
                 read.append(picture)
             except (OSError, ValueError) as error:
-                skipped[picture.name] = unreadable_because(error)
-        stacked = np.stack(images) if images else np.zeros((0, *self.size, 3), np.uint8)
+                skipped[picture.name] = unread(error)
+        stacked = np.stack(images) if images else np.zeros((0, *height_width(self.size), 3), np.uint8)
         return Decoded(
             torch.from_numpy(stacked).permute(0, 3, 1, 2),
             [picture.place for picture in read],

@@ -19,7 +19,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from bothways.data.builtin import DIGITS, DIGITS_SHAPE, SWISS_ROLL, from_digits, from_swiss_roll
-from bothways.data.entries import Entries, SplitEntries, bytes_of, evenly_spaced
+from bothways.data.entries import Entries, Found, Size, bytes_of, fitted, spaced
 from bothways.data.hub import SCHEME, from_hub
 from bothways.data.parquet import find_shards, from_parquet
 from bothways.types import UserError
@@ -58,7 +58,7 @@ def load_images(
     address: str | Path,
     *,
     split: str = "train",
-    size: int | tuple[int, int] | None = None,
+    size: Size | None = None,
     limit: int | None = None,
     first: int | None = None,
 ) -> ImageSet:
@@ -67,8 +67,8 @@ def load_images(
     address: ``digits``; ``swiss-roll``; ``hub:OWNER/NAME``; ``FILE.parquet``; a folder that holds ``SPLIT.parquet`` or
         the shards of a split in the hub's layout; or a folder with one sub-folder of image files a class (or just
         image files, or such a folder a split).
-    size: pixels, an int or (height, width); the shorter side is resized to it, then a centre crop. Required if the
-        images differ in size.
+    size: pixels, an int or (height, width); the shorter side is resized to it and the centre cut out; or a model's own
+        way, from ``size_of``. Needed where the pictures differ in size.
     limit: read only so many, evenly spaced, so that a folder sorted by class is not cut to its first classes.
     first: read only the first so many.
     Raises UserError if no image can be read.
@@ -132,10 +132,8 @@ def _folder_entries(path: Path, limit: int | None) -> SplitEntries:
     return SplitEntries(names, len(chosen), entries())
 
 
-def decoded(
-    entries: Entries, size: int | tuple[int, int] | None, address: str, skipped: list[str]
-) -> Iterator[tuple[np.ndarray, int]]:
-    """Decode a stream: ((H,W,3) uint8, label) of each readable image; the others go to ``skipped``, with a warning.
+def decoded(entries: Entries, size: Size | None, address: str, skipped: list[str]) -> Iterator[tuple[np.ndarray, int]]:
+    """((H,W,3) uint8, label) of each picture that can be read; the others are named in ``skipped``, with a warning.
 
     Raises UserError if no image can be read.
     """
@@ -154,7 +152,7 @@ def decoded(
         warnings.warn(f"{len(skipped)} unreadable pictures skipped, the first: {skipped[0]}", stacklevel=4)
 
 
-def _read(found: SplitEntries, size: int | tuple[int, int] | None, address: str) -> ImageSet:
+def _read(found: Found, size: Size | None, address: str) -> ImageSet:
     skipped: list[str] = []
     images, labels = zip(*decoded(found.entries, size, address, skipped), strict=True)
     shapes = {image.shape for image in images}
@@ -168,8 +166,8 @@ def _read(found: SplitEntries, size: int | tuple[int, int] | None, address: str)
     return ImageSet(stacked, torch.tensor(labels), found.classes, tuple(skipped), levels)
 
 
-def decode_image(data: bytes, size: int | tuple[int, int] | None = None) -> np.ndarray:
-    """Decode an image to (H,W,3) uint8 RGB; with a size, the shorter side is resized to it, then a centre crop.
+def decode_image(data: bytes, size: Size | None = None) -> np.ndarray:
+    """Encoded bytes -> (H,W,3) uint8 RGB; with a size, the shorter side is resized to it and the centre cut out.
 
     Raises ValueError for bytes that are not an image, and for more than PIXELS_AT_MOST pixels.
     """
@@ -185,14 +183,3 @@ def decode_image(data: bytes, size: int | tuple[int, int] | None = None) -> np.n
     except Exception as error:  # decoders raise exceptions of any class for damaged files
         raise ValueError(str(error) or type(error).__name__) from error
     return np.asarray(picture) if size is None else fitted(picture, size)
-
-
-def fitted(picture: Image.Image, size: int | tuple[int, int]) -> np.ndarray:
-    """Resize the shorter side to the size and crop the centre -> (height, width, 3) uint8."""
-    height, width = (size, size) if isinstance(size, int) else size
-    scale = max(height / picture.height, width / picture.width)
-    wide, high = max(width, round(picture.width * scale)), max(height, round(picture.height * scale))
-    if (wide, high) != picture.size:
-        picture = picture.resize((wide, high), Image.Resampling.BICUBIC)
-    left, top = (wide - width) // 2, (high - height) // 2
-    return np.asarray(picture.crop((left, top, left + width, top + height)))

@@ -31,6 +31,8 @@ def load_with_classes(
         found = load_model(model, spec, weights=weights, device=device, dtype=dtype)
     if not found.spec.count:
         raise UserError(f"model {found.name!r} has no classes; type a classifier, such as bundled:cifar10-resnet")
+    if found.spec.count == 1:
+        raise UserError(f"model {found.name!r} has one class, and there is nothing to tell apart; state two or more")
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from bothways.data.entries import size_of
 from bothways.data.sources import load_images
 from bothways.data.splits import evaluation_split, is_statistics
 from bothways.judging.verdicts import Reference, penultimate
@@ -22,8 +23,7 @@ def find_references(jury: Sequence[Adapter], data: str | Path | None) -> dict[st
 def reference(model: Adapter, data: str | Path | None) -> Reference | None:
     """Reference features of ``data`` under a judge, or those stored with a bundled model; None without either."""
     if data is not None and not is_statistics(data):
-        size = (model.spec.height, model.spec.width)
-        chosen = load_images(data, split=evaluation_split(data), size=size, first=REFERENCE_AT_MOST)
+        chosen = load_images(data, split=held_out(data), size=size_of(model.spec), first=REFERENCE_AT_MOST)
         features, _ = penultimate(model, (chosen.images.float() / 255).to(model.device))
         return None if features is None else Reference(features, chosen.labels, str(data))
     kept = kept_statistics(model.name)

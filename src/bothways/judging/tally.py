@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from bothways.numerics.measures import CALIBRATION_BINS, calibration_sums
-from bothways.types import Frame, RunError, VisionModel
+from bothways.numerics.modules import check_finite
+from bothways.types import Frame, VisionModel
 
 TOP = 5
 UNSEEN = -1
@@ -66,10 +67,7 @@ def evaluate(
     for step, (images, labels, places) in enumerate(batches, start=1):
         with torch.no_grad():
             outputs = model.outputs(images.to(device))
-        if not bool(torch.isfinite(outputs).all()):
-            raise RunError(
-                f"model {model.name!r} gives outputs that are not finite; in half precision, type --dtype float32"
-            )
+        check_finite(outputs, f"model {model.name!r} gives outputs")
         tally.add(outputs, labels, places)
         share = tally.n / max(1, len(tally.hits))
         yield Frame(step, share, None, {"accuracy": tally.right / tally.n, "nll": tally.nll / tally.n})

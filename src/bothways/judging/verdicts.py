@@ -15,19 +15,19 @@ Departure: the features are each judge's own penultimate layer, averaged over sp
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from bothways.models.class_names import matches
 from bothways.numerics import measures
 from bothways.numerics.draws import generator
 from bothways.numerics.intervals import wilson_interval
+from bothways.numerics.modules import check_finite, evaluating
 from bothways.numerics.pyramid import resize
 from bothways.synthesis.objectives.terms import vectors
 from bothways.types import UserError, VisionModel
@@ -99,20 +99,6 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-@contextmanager
-def _evaluating(model: VisionModel) -> Iterator[None]:
-    """Disable gradients and training mode: BatchNorm in training mode would couple the pictures of a batch."""
-    training = [m for m in model.modules() if m.training] if isinstance(model, nn.Module) else []
-    for module in training:
-        module.training = False
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module in training:
-            module.training = True
-
-
 def penultimate(model: VisionModel, images: Tensor, batch: int = 64) -> tuple[Tensor | None, Tensor]:
     """Penultimate features (N,D), or None without a feature layer, and logits (N,K), in one pass.
 
@@ -126,11 +112,12 @@ def penultimate(model: VisionModel, images: Tensor, batch: int = 64) -> tuple[Te
         )
     spec, layer = model.spec, model.spec.feature_layer
     features, logits = [], []
-    with _evaluating(model):
+    with torch.no_grad(), evaluating(model):
         for chunk in images.split(batch):
             if chunk.shape[-2:] != (spec.height, spec.width):
                 chunk = resize(chunk, (spec.height, spec.width))
             seen = model.features(chunk, ["outputs"] if layer is None else [layer, "outputs"])
+            check_finite(seen["outputs"], f"model {model.name!r} gives outputs")
             logits.append(seen["outputs"].float().cpu())
             if layer is not None:
                 features.append(vectors(seen[layer], layer).float().cpu())

@@ -1,20 +1,26 @@
 """Adapter of an nn.Module and its ModelSpec to a VisionModel; all preprocessing is applied here.
 
 f(image) = module((image[channel order] - mean) / std),   image (B,3,H,W) RGB in [0,1]
+
+A grey model sees the mean over the three, (B,1,H,W). One output z for two classes is the logit of class 1 against class
+0: the logits are (0, z), whose softmax is the sigmoid.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from difflib import get_close_matches
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from bothways.models.calls import check_held, first_line, remedy
+from bothways.models.layers import head_of, normalised_layers
 from bothways.models.libraries.hub import Text
+from bothways.numerics.layers import Layout, recorded, running_statistics
+from bothways.numerics.modules import check_finite, evaluating, inside_compiled, own_dtype, parts_of, uncompiled
 from bothways.types import ModelSpec, RunError, UserError
 
 SPEC_LINES = (
@@ -26,9 +32,10 @@ DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "float16": torch.flo
 class Adapter:
     """A module with its preprocessing as a VisionModel; outputs and features are differentiable in the image.
 
-    The module is put in eval mode; its parameters are unchanged. Inputs are in channels-last layout if it accepts that.
-    dtype: "float32", or "bf16" / "float16" for autocast; outputs are float32 (float64 stays float64).
-    text: prompt encoder, P prompts -> (P,D), or None.
+    The module is in eval mode during each call, and in its own mode after it; its parameters are left as they are, and
+    it works in their precision. Pictures go in channels last where it can.
+    dtype: "float32", or "bf16" / "float16" for autocast; what comes out is float32 (float64 stays float64).
+    text: what encodes prompts, P of them -> (P,D), for a model that has such a thing.
     """
 
     def __init__(
@@ -47,9 +54,17 @@ class Adapter:
             raise UserError(f"dtype {dtype!r} is not known; type one of {', '.join(DTYPES)}")
         self.spec, self.name, self.device, self.dtype = spec, name, device, dtype
         self._text = text
-        self.module = module.to(device).eval()
-        self.channels_last = {name for name, part in self.module.named_modules() if has_channels_last(part)}
-        # 1.8 times as fast for small convolutions on a CPU, with the same results up to rounding
+        check_held(module, f"model {name!r}")
+        _check_facts(spec, name)
+        module = module.to(device)
+        self.module = inside_compiled(module)
+        self._compiled = module if module is not self.module else None
+        self._single = False  # one output for two classes
+        size = (spec.height, spec.width)
+        self._layout = Layout(
+            name, lambda: parts_of(self.module), lambda *size: self._forward(self._grey_picture(*size), {}, True), size
+        )
+        # 1.8 times as fast for small convolutions on a CPU, the same numbers to rounding
         self.layout = torch.channels_last
         try:
             self._check()
@@ -96,18 +111,22 @@ class Adapter:
 
         The module's own parameters are restored after the call and after an error; torch.func may transform it.
         """
-        return self._all(self._seen(parameters, image, layers), layers)
+        found = self._all(self._seen(parameters, image, layers), layers)
+        if not torch.is_grad_enabled():  # a result, which nothing further down would look at
+            for layer, value in found.items():
+                check_finite(value, f"model {self.name!r} gives {layer} of pictures {tuple(image.shape)}")
+        return found
 
     def layers(self) -> list[str]:
-        """Dotted names of all modules."""
-        return [name for name, _ in self.module.named_modules() if name]
+        """The dotted names of all modules."""
+        return [name for name in parts_of(self.module) if name]
 
     def batch_norm_statistics(self) -> dict[str, tuple[Tensor, Tensor]]:
         """Running statistics {"NAME:input": (mean (C,), variance (C,))} of every BatchNorm layer with them.
 
         Frozen BatchNorm, as in the backbones of detectors, is included.
         """
-        kept = {name: running_statistics(part) for name, part in self.module.named_modules()}
+        kept = {name: running_statistics(part) for name, part in parts_of(self.module).items()}
         return {f"{name}:input": pair for name, pair in kept.items() if pair and f"{name}:input" in self._measurable}
 
     def statistics_layers(self) -> list[str]:
@@ -118,18 +137,27 @@ class Adapter:
         return list(self._measurable)
 
     def head(self) -> tuple[str, Tensor] | None:
-        """("NAME:input", weight (classes, D)) of the last linear layer or 1x1 convolution with one row per class."""
-        return head_of(self.module, self.spec.count)
+        """("NAME:input", rows (classes, D)) of the last linear map or 1x1 convolution with a row a class, if any."""
+        found = head_of(self.module, 1 if self._single else self.spec.count)
+        if found is None or not self._single:
+            return found
+        name, row = found
+        return name, torch.cat([torch.zeros_like(row), row])
 
     def _seen(self, parameters: Mapping[str, Tensor], image: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
         """Run one forward pass and record the layers; those without a tensor are missing in the result."""
         seen: dict[str, Tensor] = {}
-        with ExitStack() as hooks:
-            for layer in layers:
-                if layer != "outputs":
-                    hooks.enter_context(self._recorded(layer, seen))
-            seen["outputs"] = self._forward(image, parameters)
-        return seen
+
+        def keep(layer: str, value: Tensor) -> None:
+            # autocast may hand over bfloat16, in which statistics would be rounded; an in-place activation that follows
+            # would write over what is kept
+            seen[layer] = value.float() if value.dtype in (torch.bfloat16, torch.float16) else value.clone()
+
+        inner = [layer for layer in layers if layer != "outputs"]
+        with recorded(parts_of(self.module), inner, keep, self.name):
+            outputs = self._forward(image, parameters, bool(inner))
+        seen = self._layout.in_front(seen)
+        return {**seen, "outputs": outputs}
 
     def _all(self, seen: Mapping[str, Tensor], layers: Sequence[str]) -> dict[str, Tensor]:
         unseen = [layer for layer in layers if layer not in seen]
@@ -139,39 +167,56 @@ class Adapter:
             )
         return {layer: seen[layer] for layer in layers}
 
-    def _forward(self, image: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
-        spec = self.spec
-        seen = image.flip(1) if spec.channel_order == "BGR" else image
-        mean, std = (
-            torch.tensor(v, dtype=seen.dtype, device=seen.device).view(1, 3, 1, 1) for v in (spec.mean, spec.std)
-        )
-        seen = self._laid_out((seen - mean) / std)
+    def _forward(self, image: Tensor, parameters: Mapping[str, Tensor], hooked: bool) -> Tensor:
+        """One forward pass -> (B,K). hooked: whether its layers are read, which a compiled module does not show."""
+        seen = self._input(image)
+        module = self.module if hooked or parameters or self._compiled is None else self._compiled
         try:
-            with torch.autocast(seen.device.type, DTYPES[self.dtype], enabled=self.dtype != "float32"):
-                result = functional_call(self.module, dict(parameters), (seen,)) if parameters else self.module(seen)
+            with (
+                torch.autocast(seen.device.type, DTYPES[self.dtype], enabled=self.dtype != "float32"),
+                evaluating(module),
+                uncompiled(module) if hooked or parameters else nullcontext(),
+            ):
+                result = functional_call(module, dict(parameters), (seen,)) if parameters else module(seen)
         except torch.OutOfMemoryError as error:
             raise RunError(
                 f"model {self.name!r}: no memory is left for {len(image)} views; type fewer --copies"
             ) from error
         except (RuntimeError, ValueError, TypeError, AssertionError) as error:
-            height, width = image.shape[-2:]
-            reason, size = (str(error).strip() or type(error).__name__).splitlines()[0], f"{height}x{width}"
-            if (height, width) != (spec.height, spec.width):
-                raise UserError(
-                    f"model {self.name!r} cannot take {size} pictures ({reason}); "
-                    f"its spec has {spec.height}x{spec.width}: leave --size out, or type --size {spec.height}"
-                ) from error
-            raise UserError(
-                f"model {self.name!r} fails on RGB pictures (3 channels) of {size}, the size in its spec: {reason}; "
-                "give a module that takes (B,3,H,W), and correct ModelSpec.size"
-            ) from error
+            raise self._refusal(error, image) from error
         if not isinstance(result, Tensor) or result.ndim < 2:
             shape = f" of shape {tuple(result.shape)}" if isinstance(result, Tensor) else ""
             raise UserError(
                 f"model {self.name!r} returns a {type(result).__name__}{shape}, not a tensor (B,K); "
                 "wrap it in a module whose forward returns the logits or the embedding, (B,K)"
             )
-        return result.flatten(1) if image.dtype == torch.float64 else result.flatten(1).float()
+        found = result.flatten(1).to(image.dtype if image.dtype == torch.float64 else torch.float32)
+        return torch.cat([torch.zeros_like(found), found], 1) if self._single else found
+
+    def _refusal(self, error: Exception, image: Tensor) -> UserError:
+        spec, said = self.spec, first_line(error)
+        height, width = image.shape[-2:]
+        if (height, width) != (spec.height, spec.width):
+            return UserError(
+                f"model {self.name!r} cannot take {height}x{width} pictures ({said}); "
+                f"it is stated for {spec.height}x{spec.width}: leave --size out, or type --size {spec.height}"
+            )
+        kind = "grey pictures (1 channel)" if spec.channel_order == "grey" else "RGB pictures (3 channels)"
+        advice = remedy(error, self.module, spec, "the pictures alone")
+        return UserError(
+            f"model {self.name!r} fails on {kind} of {height}x{width}, the size in its spec: {said}; {advice}"
+        )
+
+    def _input(self, image: Tensor) -> Tensor:
+        """What the module sees of pictures (B,3,H,W), in its own precision."""
+        spec = self.spec
+        seen = image.flip(1) if spec.channel_order == "BGR" else image
+        mean, std = (
+            torch.tensor(v, dtype=seen.dtype, device=seen.device).view(1, 3, 1, 1) for v in (spec.mean, spec.std)
+        )
+        seen = (seen - mean) / std
+        seen = seen.mean(1, keepdim=True) if spec.channel_order == "grey" else seen
+        return self._laid_out(seen.to(own_dtype(self.module) or seen.dtype))
 
     def _laid_out(self, seen: Tensor) -> Tensor:
         if self.layout == torch.contiguous_format:
@@ -179,86 +224,43 @@ class Adapter:
         # equals contiguous(memory_format=torch.channels_last), in operations that torch.func.vmap supports
         return seen.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
 
-    @contextmanager
-    def _recorded(self, layer: str, seen: dict[str, Tensor]) -> Iterator[None]:
-        name, _, side = layer.partition(":")
-        modules = dict(self.module.named_modules())
-        if name not in modules or side not in ("", "input"):
-            near = get_close_matches(name, [n for n in modules if n], n=5, cutoff=0.3)
-            raise UserError(f"model {self.name!r} has no layer {layer!r}; the nearest are {', '.join(near) or 'none'}")
-
-        def keep(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor | None = None) -> None:
-            value = inputs[0] if output is None and inputs else output
-            if isinstance(value, Tensor):
-                # float: statistics in autocast's bfloat16 would be rounded; clone: an in-place activation that
-                # follows would overwrite the recorded tensor
-                value = value.float() if value.dtype in (torch.bfloat16, torch.float16) else value.clone()
-                seen[layer] = value.movedim(-1, 1) if value.ndim == 4 and name in self.channels_last else value
-
-        module = modules[name]
-        handle = module.register_forward_pre_hook(keep) if side else module.register_forward_hook(keep)
-        try:
-            yield
-        finally:
-            handle.remove()
+    def _grey_picture(self, height: int, width: int) -> Tensor:
+        double = own_dtype(self.module) == torch.float64
+        kind = torch.float64 if double else torch.float32
+        return torch.full((1, 3, height, width), 0.5, device=self.device, dtype=kind)
 
     def _check(self) -> None:
-        """One forward pass at the spec's size, so that a wrong spec is refused early. Raises UserError."""
-        double = any(p.dtype == torch.float64 for p in self.module.parameters())
-        kind = torch.float64 if double else torch.float32
-        probe = torch.full((1, 3, self.spec.height, self.spec.width), 0.5, device=self.device, dtype=kind)
+        """One forward pass at the stated size, so that wrong facts are refused before anything is drawn."""
+        probe = self._grey_picture(self.spec.height, self.spec.width)
         layers = [self.spec.feature_layer, "outputs"] if self.spec.feature_layer else ["outputs"]
-        candidates = normalised_layers(self.module)
+        candidates = normalised_layers(parts_of(self.module))
         with torch.no_grad():
             seen = self._seen({}, probe, [*layers, *candidates])
         result = self._all(seen, layers)["outputs"]
         self._measurable = [layer for layer in candidates if layer in seen and len(seen[layer]) == 1]
-        if self.spec.count and result.shape[1] != self.spec.count:
+        if self.spec.count == 1 or (self.spec.count != 2 and self.spec.count and result.shape[1] == 1):
+            raise UserError(
+                f"model {self.name!r}: {self.spec.count} classes of {result.shape[1]} outputs; one output tells two "
+                "classes apart, class 1 from class 0: state ModelSpec(classes=2) or their two names, or classes=0"
+            )
+        self._single = self.spec.count == 2 and result.shape[1] == 1
+        if self.spec.count and result.shape[1] != self.spec.count and not self._single:
             raise UserError(
                 f"model {self.name!r} has {result.shape[1]} outputs and its spec {self.spec.count} classes; "
                 f"correct ModelSpec.classes"
             )
 
 
-def normalised_layers(module: nn.Module) -> list[str]:
-    """Inputs of the normalisation layers, "NAME:input"; without any, the outputs of the convolutions."""
-    norms = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
-    parts = dict(module.named_modules()).items()
-    inputs = [f"{name}:input" for name, part in parts if isinstance(part, norms) or running_statistics(part)]
-    return inputs or [name for name, part in module.named_modules() if isinstance(part, nn.Conv2d)]
-
-
-def running_statistics(module: nn.Module) -> tuple[Tensor, Tensor] | None:
-    """Running mean and variance, (C,) each, of a normalisation layer, frozen or not; None for any other."""
-    kept = dict(module.named_buffers(recurse=False))
-    return (kept["running_mean"], kept["running_var"]) if {"running_mean", "running_var"} <= set(kept) else None
-
-
-def head_of(module: nn.Module, classes: int) -> tuple[str, Tensor] | None:
-    """("NAME:input", weight (classes, D)) of the last linear layer or 1x1 convolution with one row per class."""
-    found = None
-    for name, part in module.named_modules():
-        linear = isinstance(part, nn.Linear) or (isinstance(part, nn.Conv2d) and part.kernel_size == (1, 1))
-        if linear and len(part.weight) == classes:
-            found = f"{name}:input", part.weight.detach().flatten(1)
-    return found
-
-
-def has_channels_last(module: nn.Module) -> bool:
-    """Whether a module acts on the last dimension of a map, as nn.Linear and nn.LayerNorm do.
-
-    A subclass of LayerNorm with its own forward may permute its maps, as in ConvNeXt, so it is tested: one that acts on
-    the last dimension fails on a map with C channels in front and C + 1 columns.
-    """
-    if type(module).forward is nn.Linear.forward:
-        return True
-    if not isinstance(module, nn.LayerNorm) or len(module.normalized_shape) != 1:
-        return False
-    if type(module).forward is nn.LayerNorm.forward:
-        return True
-    like, channels = next(module.parameters(), torch.empty(0)), module.normalized_shape[0]
-    try:
-        module.forward(like.new_zeros(1, channels, 1, channels + 1))
-    except Exception:  # a third-party class may raise any exception
-        return True
-    return False
+def _check_facts(spec: ModelSpec, name: str) -> None:
+    """Raise UserError for a fact that only a flow has."""
+    flows = {
+        "time_scale": (spec.time_scale, None),
+        "time_first": (spec.time_first, False),
+        "levels": (spec.levels, 256),
+    }
+    unused = [fact for fact, (stated, left_out) in flows.items() if stated != left_out]
+    if unused:
+        raise UserError(
+            f"model {name!r}: its spec states {unused[0]}, which only a flow has; leave it out, or state path= and "
+            "type load_flow"
+        )

@@ -27,7 +27,6 @@ from bothways.models.catalogue import (
     card_file,
     find_classifier,
     from_card,
-    load_weights,
     spec_from,
 )
 from bothways.models.classifiers import PictureClassifier, card_choice, count_of, feature_layer, features_of
@@ -39,6 +38,7 @@ from bothways.models.libraries.torchcfm_flows import from_torchcfm
 from bothways.models.libraries.transformers_models import from_clip, from_transformers
 from bothways.models.nets.unet import UNet
 from bothways.models.velocity import Flow, check_flow
+from bothways.models.weights import load_weights
 from bothways.registry import address_parts, is_address, load_attribute, nearest
 from bothways.representation.classifier import FlowClassifier
 from bothways.representation.heads import head_of
@@ -115,8 +115,8 @@ def read_classifier(address: str, head: Any = None, path: Any = None, solver: An
     load_weights(classifier, file.with_suffix(".safetensors"))
     # mean 0 and std 1: PictureClassifier applies the flow's own preprocessing
     seen: dict[str, Any] = {"size": flow.spec.size, "mean": (0.0,) * 3, "std": (1.0,) * 3, "classes": classes}
-    origin: dict[str, Any] = {"source": flow.spec.source, "licence": flow.spec.licence}
-    return Loaded(PictureClassifier(classifier), ModelSpec(**seen, feature_layer=feature_layer(classifier), **origin))
+    told = {key: getattr(flow.spec, key) for key in ("crop", "interpolation", "squash", "source", "licence")}
+    return Loaded(PictureClassifier(classifier), ModelSpec(**seen, feature_layer=feature_layer(classifier), **told))
 
 
 def _in_finetuned(address: str, spec: ModelSpec | None, fresh: bool) -> Loaded:

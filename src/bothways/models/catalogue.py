@@ -21,6 +21,7 @@ from bothways.models.nets.plain import PlainNet
 from bothways.models.nets.points import PointNet
 from bothways.models.nets.resnet import ResNet
 from bothways.models.nets.unet import UNet
+from bothways.models.weights import load_weights
 from bothways.registry import nearest
 from bothways.types import ModelSpec, UserError
 
@@ -114,39 +115,12 @@ def build_network(name: str, **options: Any) -> nn.Module:
     return BUILDERS[name](**options)
 
 
-def load_weights(module: nn.Module, path: str | Path, part: str = "") -> None:
-    """Load a safetensors file into a module, in the module's dtype. Raises UserError if it does not fit.
-
-    part: prefix of the module's weights in a file that contains more.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"weights {str(path)!r} do not exist; type the path of a .safetensors file")
-    try:
-        found = {key.removeprefix(part): value for key, value in load_file(path).items() if key.startswith(part)}
-    except (SafetensorError, ValueError, OSError) as error:
-        raise UserError(
-            f"weights {str(path)!r} are not a safetensors file, and a pickle is never read, since it can run code; "
-            "convert it: safetensors.torch.save_file(torch.load(FILE, weights_only=True), 'model.safetensors')"
-        ) from error
-    expected = module.state_dict()
-    missing = [key for key in expected if key not in found and not key.endswith("num_batches_tracked")]
-    extra = [key for key in found if key not in expected]
-    shapes = [
-        f"{k} {tuple(found[k].shape)} for {tuple(expected[k].shape)}"
-        for k in expected
-        if k in found and found[k].shape != expected[k].shape
-    ]
-    if missing or extra or shapes:
-        parts = [f"{what}: {', '.join(keys[:3])}" for what, keys in _differences(missing, extra, shapes) if keys]
-        raise UserError(f"weights {str(path)!r} do not fit the model ({'; '.join(parts)}); give the file made for it")
-    module.load_state_dict(found, strict=False)
-
-
 def check_device(device: str) -> None:
     """Raise UserError for a device that torch does not have."""
     import torch
 
+    if str(device).partition(":")[0] == "meta":
+        raise UserError('device "meta" holds no numbers, so that nothing can be computed there; type --device cpu')
     try:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
@@ -177,7 +151,3 @@ def from_card(path: Path, fresh: bool = False) -> Loaded:
     if not fresh:
         load_weights(module, path.with_suffix(".safetensors"))
     return Loaded(module, spec)
-
-
-def _differences(missing: list[str], extra: list[str], shapes: list[str]) -> list[tuple[str, list[str]]]:
-    return [("missing in the file", missing), ("not in the model", extra), ("of another shape", shapes)]

@@ -9,9 +9,11 @@ from torch import nn
 
 from bothways.models.adapter import SPEC_LINES, Adapter
 from bothways.models.addresses import LOAD_FLOW, read_classifier, read_flow, read_model
-from bothways.models.catalogue import check_device, find_classifier, load_weights
+from bothways.models.calls import check_held
+from bothways.models.catalogue import check_device, find_classifier
 from bothways.models.libraries.hub import Loaded
 from bothways.models.velocity import Flow, check_flow
+from bothways.models.weights import load_weights
 from bothways.types import ModelSpec, UserError
 
 FLOW_SPEC_LINES = (
@@ -43,6 +45,7 @@ def load_model(
     else:
         name = str(model)
         found = read_model(name, spec, weights is not None)
+        found.module.eval()
     if found.spec.path is not None:
         raise UserError(f"model {name!r} is a flow, since its spec has a path; {LOAD_FLOW}")
     if weights is not None:
@@ -110,6 +113,7 @@ def load_flow(
     else:
         name = str(flow)
         found = read_flow(name, spec, weights is not None)
+        found.module.eval()
     facts = spec or found.spec
     if facts.path is None:
         raise UserError(
@@ -118,6 +122,7 @@ def load_flow(
     check_device(device)
     if weights is not None:
         load_weights(found.module, weights)
-    loaded = Flow(found.module, facts, name, dtype=dtype, path=path or found.path).to(device).eval()
-    check_flow(loaded)
-    return loaded
+    check_held(found.module, f"flow {name!r}")
+    loaded = Flow(found.module, facts, name, dtype=dtype, path=path or found.path).to(device)
+    loaded.training = False  # of the flow alone: a live network keeps the mode that its owner gave it
+    return check_flow(loaded)

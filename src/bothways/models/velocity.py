@@ -6,11 +6,14 @@ v(x, t) = network(x, time_scale * t),   code(image) = (image - mean) / std,   t 
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from bothways.models.adapter import DTYPES
+from bothways.models.calls import first_line, remedy
+from bothways.numerics.modules import evaluating, own_dtype
 from bothways.registry import is_address
 from bothways.representation.paths import check_path, path_of
 from bothways.types import ModelSpec, Path, RunError, UserError
@@ -19,13 +22,14 @@ from bothways.types import ModelSpec, Path, RunError, UserError
 class Flow(nn.Module):
     """A network with its ModelSpec as a ``types.Flow``.
 
-    network: (x (B,C,H,W), time (B,)) -> dx/dt like x, C = 3, or 1 for a "grey" spec; an output with the velocity in
-        ``.sample``, as in diffusers, is accepted too.
-    spec: mean and std convert an image to the network's units; ``time_scale`` multiplies t; ``path`` names the path.
-    dtype: "float32", or "bf16" / "float16" for autocast; the velocity has the dtype of x.
-    path: the path itself, for one without a name.
-    Raises UserError for an unknown dtype, and when called for a network with any other output; RunError if out of
-    memory.
+    network: (x (B,C,H,W), time (B,)) -> dx/dt like x, C = 3, or 1 where the spec says "grey", in the precision of its
+        parameters; one that wraps it as ``.sample``, as those of diffusers do, is read too. Unless the flow is in train
+        mode, the network is in eval mode during each call, and in its own after it.
+    spec: mean and std turn a picture into the network's units; ``time_scale`` multiplies t; ``path`` names the path.
+    dtype: "float32", or "bf16" / "float16" for autocast; the velocity comes in the precision of x.
+    path: the path itself, for one that no name stands for.
+    Raises UserError for an unknown dtype, and when called for a network that returns anything else; RunError where no
+    memory is left.
     """
 
     mean: Tensor
@@ -68,11 +72,16 @@ class Flow(nn.Module):
         return (1 if self.spec.channel_order == "grey" else 3), self.spec.height, self.spec.width
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        # no autocast for float32: a disabled one would override that of the training loop
+        kind = own_dtype(self.network) or x.dtype
+        given = x.to(kind, copy=True), (t * (self.spec.time_scale or 1.0)).to(kind)  # a network may work in place
+        # an autocast that is disabled would undo the one of whoever trains it
         half = self.dtype != "float32"
         try:
-            with torch.autocast(x.device.type, DTYPES[self.dtype]) if half else nullcontext():
-                found = self.network(x, t * (self.spec.time_scale or 1.0))
+            with (
+                torch.autocast(x.device.type, DTYPES[self.dtype]) if half else nullcontext(),
+                nullcontext() if self.training else evaluating(self.network),
+            ):
+                found = self.network(*(reversed(given) if self.spec.time_first else given))
         except torch.OutOfMemoryError as error:
             raise RunError(
                 f"flow {self.name!r}: no memory is left for {len(x)} pictures; type a smaller --batch, or --device cpu"
@@ -98,19 +107,46 @@ class Flow(nn.Module):
 
 @torch.no_grad()
 def check_flow(flow: Flow) -> Flow:
-    """Evaluate one velocity at the spec's size, so that a wrong spec is refused early. Raises UserError."""
-    check_path(flow.path)  # raises for an unknown name
-    like = next(flow.network.parameters(), torch.empty(0))
-    kind = torch.float64 if like.dtype == torch.float64 else torch.float32
-    x = torch.zeros(1, *flow.shape, dtype=kind, device=flow.mean.device)
-    try:
-        flow(x, torch.full((1,), 0.5, dtype=kind, device=x.device))
-    except (UserError, RunError):
-        raise
-    except (RuntimeError, ValueError, TypeError, AssertionError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    """Compute velocities at the stated size, so that wrong facts are refused before anything is walked.
+
+    A network of (t, x) is found by asking it, and its spec then says so. Raises UserError for a network that gives no
+    velocity of several pictures in either order, and for facts that no flow has.
+    """
+    flow.path(torch.ones(1))  # an unknown name is refused
+    if flow.spec.count or flow.spec.feature_layer is not None:
+        fact = "classes" if flow.spec.count else "feature_layer"
+        raise UserError(f"flow {flow.name!r}: its spec states {fact}, which a flow has no use for; leave it out")
+    several = 2 if flow.spec.width != 2 else 3  # a time for each that is taken for one a column does not fit
+    error = _error_of(flow, several)
+    if error is None:
+        return flow
+    given = flow.spec
+    flow.spec = replace(given, time_first=not given.time_first)
+    if _error_of(flow, several) is None:
+        return flow
+    alone = _error_of(flow, 1) is None
+    flow.spec = given
+    if isinstance(error, RunError):
+        raise error
+    if alone or _error_of(flow, 1) is None:
         raise UserError(
-            f"flow {flow.name!r} fails on x {tuple(x.shape)} and time (1,), the shapes of its spec: {reason}; "
-            'give a module of (x, time), and correct ModelSpec.size or channel_order ("grey" for one channel)'
+            f"flow {flow.name!r} gives the velocity of one picture and not of {several}, each with a time of its own "
+            f"({first_line(error)}); give a module of (x (B,C,H,W), time (B,)), such as time[:, None, None, None] * x"
         ) from error
-    return flow
+    if isinstance(error, UserError):
+        raise error
+    advice = remedy(error, flow.network, given, "(x, time)")
+    raise UserError(
+        f"flow {flow.name!r} gives no velocity for x {(several, *flow.shape)} and time ({several},), as its spec has "
+        f"it: {first_line(error)}; {advice}"
+    ) from error
+
+
+def _error_of(flow: Flow, pictures: int) -> Exception | None:
+    """What a flow raises for so many pictures."""
+    x = torch.zeros(pictures, *flow.shape, device=flow.mean.device)
+    try:
+        flow(x, torch.linspace(0.25, 0.75, pictures, device=x.device))
+    except Exception as error:  # whatever a network raises that is handed its arguments in the other order
+        return error
+    return None

@@ -19,15 +19,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.autograd.graph import get_gradient_edge
 
-from bothways.numerics.solvers import Solver, State, solver_states
+from bothways.numerics.modules import module_of
+from bothways.numerics.solvers import Solver, State, walked
 from bothways.types import RunError, UserError, VectorField
 
 KEEP = 5  # last steps whose graph is kept: most of the time that more would save, at the memory of a five-step walk
@@ -78,15 +78,6 @@ def integrate_exact(v: VectorField, state: State, times: Sequence[float], solver
         return _last(v, here, times[early:], solver)
     record.run_tail(here, times[early:])
     return _Steps.apply(record, [*states, here], *state, *record.leaves)
-
-
-def module_of(v: Any) -> nn.Module | None:
-    """The module behind a callable: itself, the owner of a method, or the first in a ``functools.partial``; or None."""
-    if isinstance(v, partial):
-        found = (module_of(part) for part in (v.func, *v.args))
-        return next((module for module in found if module is not None), None)
-    owner = getattr(v, "__self__", v)
-    return owner if isinstance(owner, nn.Module) else None
 
 
 def leaves_of(outputs: Sequence[Tensor]) -> list[Tensor]:

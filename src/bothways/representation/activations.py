@@ -9,12 +9,15 @@ a U-Net's middle costs half of a velocity.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from difflib import get_close_matches
+from weakref import WeakKeyDictionary, ref
 
 import torch
 from torch import Tensor, nn
 
+from bothways.numerics.layers import Layout, recorded
+from bothways.numerics.modules import parts_of, uncompiled
 from bothways.representation.paths import interpolate
 from bothways.types import Path, UserError
 
@@ -57,9 +60,9 @@ def middle_layer(flow: nn.Module) -> str:
     return MIDDLE
 
 
-def layer_module(flow: nn.Module, layer: str) -> nn.Module:
-    """The module with a dotted name. Raises UserError with the nearest names if there is none."""
-    modules = dict(flow.named_modules())
+def found(flow: nn.Module, layer: str) -> nn.Module:
+    """The module of a name. Raises UserError with the nearest names where there is none."""
+    modules = parts_of(flow)
     if layer not in modules or not layer:
         names = [name for name in modules if name]
         near = get_close_matches(layer, names, n=5, cutoff=0.3) or names[:5]
@@ -68,8 +71,17 @@ def layer_module(flow: nn.Module, layer: str) -> nn.Module:
     return module[-1] if isinstance(module, nn.ModuleList) and len(module) else module
 
 
-def spatial_mean(seen: Tensor) -> Tensor:
-    """Mean over space of a map (B,D,H,W), or over tokens of (B,N,D), -> (B,D); a vector is returned as it is."""
+def _inner(flow: nn.Module, layer: str) -> str:
+    """The name of a module, of a list of modules that of its last."""
+    parts = parts_of(flow)
+    found(flow, layer)
+    while isinstance(parts[layer], nn.ModuleList) and len(parts[layer]):  # type: ignore[arg-type]
+        layer = f"{layer}.{len(parts[layer]) - 1}"  # type: ignore[arg-type]
+    return layer
+
+
+def vector(seen: Tensor) -> Tensor:
+    """(B,D): the mean over space of a map (B,D,H,W), over tokens of (B,N,D); a vector as it is."""
     if seen.ndim == 4:
         return seen.mean((2, 3))
     return seen.mean(1) if seen.ndim == 3 else seen
@@ -79,21 +91,40 @@ class _Enough(Exception):  # noqa: N818 - not an error: it stops a forward pass 
     pass
 
 
+_LAYOUTS: WeakKeyDictionary[nn.Module, Layout] = WeakKeyDictionary()  # of each flow that was read, while it lives
+
+
 def _recorded(flow: nn.Module, x: Tensor, t: Tensor, layers: Sequence[str]) -> Mapping[str, Tensor]:
     """Outputs of the layers in one pass, float32 or better, without layers that returned no tensor."""
     seen: dict[str, Tensor] = {}
-    with ExitStack() as hooks:
-        for layer in layers:
+    named = {layer: _inner(flow, layer) for layer in layers}
 
-            def keep(_module: nn.Module, _inputs: object, output: object, layer: str = layer) -> None:
-                if isinstance(output, Tensor):
-                    half = output.dtype in (torch.bfloat16, torch.float16)
-                    # an in-place operation that follows would overwrite it
-                    seen[layer] = output.float() if half else output.clone()
-                if len(seen) == len(set(layers)):
-                    raise _Enough
+    def keep(layer: str, value: Tensor) -> None:
+        half = value.dtype in (torch.bfloat16, torch.float16)
+        seen[layer] = value.float() if half else value.clone()  # what follows may write over it in place
+        if len(seen) == len(set(named.values())):
+            raise _Enough
 
-            hooks.callback(layer_module(flow, layer).register_forward_hook(keep).remove)
-        with suppress(_Enough):
-            flow(x, t)
-    return seen
+    with recorded(parts_of(flow), list(named.values()), keep, "flow"), uncompiled(flow), suppress(_Enough):
+        flow(x.clone(), t)  # a network may work in place
+    maps = _layout(flow, x).in_front(seen)
+    return {layer: maps[name] for layer, name in named.items() if name in maps}
+
+
+def _layout(flow: nn.Module, x: Tensor) -> Layout:
+    """Where the layers of a flow have their channels; what is looked up once is kept."""
+    if flow not in _LAYOUTS:
+        own, channels, like = ref(flow), x.shape[1], x.new_zeros(())
+
+        def parts() -> Mapping[str, nn.Module]:
+            held = own()
+            assert held is not None
+            return parts_of(held)
+
+        def look(height: int, width: int) -> object:
+            with uncompiled(flow := parts()[""]):
+                return flow(like.new_zeros(1, channels, height, width), like.new_full((1,), 0.5))
+
+        size = (x.shape[-2], x.shape[-1])
+        _LAYOUTS[flow] = Layout(getattr(flow, "name", type(flow).__name__), parts, look, size)
+    return _LAYOUTS[flow]

@@ -23,7 +23,8 @@ from torch.utils.checkpoint import checkpoint
 
 from bothways.numerics.draws import Draws
 from bothways.numerics.intervals import Estimate, mean_interval
-from bothways.numerics.solvers import Solver, grid, solver_of, solver_states
+from bothways.numerics.modules import check_finite, untouched
+from bothways.numerics.solvers import Solver, finite, grid, solver_of, walked
 from bothways.registry import name_of
 from bothways.representation.encode import image_time
 from bothways.types import Flow, UserError, VectorField
@@ -34,7 +35,7 @@ BATCH = 64  # pictures per pass
 def _steps(v: VectorField, x: Tensor, times: list[float], solver: Solver) -> Iterator[Tensor]:
     """x, then its value after each step."""
     yield x
-    for state in solver_states(v, solver.start(v, x, times[0]), times, solver):
+    for state in finite(v, walked(v, solver.start(v, x, times[0]), times, solver), times):
         yield state[0]
 
 
@@ -91,7 +92,7 @@ def straightness(
         end, velocities = x, []
         for t, place in zip(times, _steps(v, x, times, stepper), strict=True):
             end = place
-            velocities.append(v(place, place.new_full((len(place),), t)))
+            velocities.append(untouched(v)(place, place.new_full((len(place),), t)))
         return torch.stack([(end - x - velocity).flatten(1).double().square().sum(1) for velocity in velocities])
 
     found = torch.cat([squares(part).cpu() for part in noise.split(batch)], 1)
@@ -193,6 +194,7 @@ def jacobian_gain(
         for probe in range(probes):
             signs = 2 * draws.integers(0, 1, x.shape[1:], t=probe, purpose="gain").to(x) - 1
             (pulled,) = torch.autograd.grad(state[0], x, signs, retain_graph=probe < probes - 1)
+            check_finite(pulled, f"the gain of a walk of {steps} steps: gradients", "look at the weights of the flow")
             total += pulled.flatten(1).double().square().mean(1) / probes
         return total.cpu()
 

@@ -9,7 +9,6 @@ decoding goes back. Gradients are by default those of the discrete steps (numeri
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -18,56 +17,15 @@ import torch
 from torch import Tensor
 
 from bothways import registry
-from bothways.numerics.discrete_adjoint import KEEP, integrate_exact, leaves_of, module_of
-from bothways.numerics.solvers import Adaptive, Solver, State, any_solver, grid, solver_of, solver_states
+from bothways.numerics.discrete_adjoint import KEEP, integrate_exact
+from bothways.numerics.modules import check_finite, is_finite, module_of
+from bothways.numerics.solvers import Adaptive, Solver, State, finite, grid, solver_of, walked
 from bothways.representation.paths import least_depth, path_of
-from bothways.types import Flow, RunError, UserError, VectorField
+from bothways.representation.torchdiffeq_walks import by_torchdiffeq, needs_gradient
+from bothways.representation.walk import Walk
+from bothways.types import Flow, UserError, VectorField
 
-GRADIENTS = ("exact", "direct", "adjoint")
-PART = 64  # default batch where no gradient is needed
-
-
-@dataclass(frozen=True)
-class Walk:
-    """Settings of a walk: solver, steps and gradient method.
-
-    steps: of a fixed grid. solver: a name of the registry, PATH.py:NAME, or a ``Solver``; adaptive ones ignore steps.
-    gradient: "exact", the discrete adjoint; "direct", backpropagation through all steps, with memory proportional to
-    them; "adjoint", torchdiffeq's continuous adjoint, which is off by O(h). keep: for "exact", the number of last steps
-    whose graph is kept. dtype: of the state, None for that of x; the network is called in the dtype of its parameters.
-    rtol, atol: of an adaptive solver.
-
-    Raises UserError for an unknown name, fewer than one step, or tolerances that are not positive.
-    """
-
-    steps: int = 10
-    solver: str | Solver | Adaptive = "euler"
-    gradient: str = "exact"
-    keep: int = KEEP
-    dtype: torch.dtype | None = None
-    rtol: float = 1e-5
-    atol: float = 1e-5
-
-    @property
-    def name(self) -> str:
-        """Name of the solver."""
-        return registry.name_of(self.solver)
-
-    @property
-    def adaptive(self) -> bool:
-        """Whether the solver has adaptive steps."""
-        return isinstance(any_solver(self.solver), Adaptive)
-
-    def __post_init__(self) -> None:
-        found = any_solver(self.solver)
-        if self.gradient not in GRADIENTS:
-            raise UserError(f"gradient {self.gradient!r} is not known; type one of {', '.join(GRADIENTS)}")
-        if self.gradient == "adjoint" and not isinstance(found, Adaptive) and not found.torchdiffeq_name:
-            raise UserError(f'solver {self.name!r} has no gradient="adjoint"; type gradient="exact", or solver="euler"')
-        if self.steps < 1 or self.keep < 1:
-            raise UserError(f"steps={self.steps}, keep={self.keep}; a walk takes 1 step or more, and keeps 1 or more")
-        if not (self.rtol > 0 and self.atol > 0):
-            raise UserError(f"rtol={self.rtol}, atol={self.atol}; type positive numbers, such as 1e-5")
+PART = 64  # pictures that are walked at once where no gradient is needed
 
 
 def walk(v: VectorField, x: Tensor, start: float, end: float, how: Walk = Walk()) -> Tensor:
@@ -90,7 +48,7 @@ def walk_state(v: VectorField, state: State, start: float, end: float, how: Walk
         return state
     v, state = _in_precision(v, state, how)
     if how.adaptive or how.gradient == "adjoint":
-        return (_by_torchdiffeq(v, _alone(state, how), start, end, how),)
+        return (by_torchdiffeq(v, _alone(state, how), start, end, how),)
     solver, times = solver_of(how.solver), grid(start, end, how.steps)
     state = _started(v, state, start, how)
     if how.gradient == "exact":
@@ -173,19 +131,23 @@ def _checked(depth: float) -> float:
 
 def _in_parts(v: VectorField, state: State, start: float, end: float, how: Walk, batch: int | None) -> State:
     if batch is not None and batch < 1:
-        raise UserError(f"batch={batch}; type the number of pictures per pass, 1 or more")
-    if _needs_gradient(v, state[0]):
-        return walk_state(v, state, start, end, how)
+        raise UserError(f"batch={batch}; type how many pictures are walked at once, 1 or more")
+    if needs_gradient(v, state[0]):
+        return _finite_end(v, state, walk_state(v, state, start, end, how), start, end, how)
     parts = zip(*(x.split(batch or PART) for x in state), strict=True)
-    done = [walk_state(v, part, start, end, how) for part in parts]
+    done = [_finite_end(v, part, walk_state(v, part, start, end, how), start, end, how) for part in parts]
     return tuple(torch.cat(tensors) for tensors in zip(*done, strict=True))
 
 
-def _needs_gradient(v: VectorField, x: Tensor) -> bool:
-    """Whether a gradient may be needed; for a callable that is not a module this cannot be excluded."""
-    module = module_of(v)
-    trained = module is None or any(p.requires_grad for p in module.parameters())
-    return torch.is_grad_enabled() and (x.requires_grad or trained)
+def _finite_end(v: VectorField, state: State, after: State, start: float, end: float, how: Walk) -> State:
+    """What a walk came to. Raises RunError where it is not finite, with the step, for which it is walked again."""
+    if is_finite(after[0]):
+        return after
+    check_finite(state[0], "what is walked holds values", "give finite ones")
+    for _ in trajectory(v, state[0], start, end, how):
+        pass
+    check_finite(after[0], "the walk ends in values", "type dtype=torch.float32")
+    return after
 
 
 def image_time(v: VectorField | Flow) -> float:
@@ -207,9 +169,10 @@ def _in_precision(v: VectorField, state: State, how: Walk) -> tuple[VectorField,
     """The state in the requested dtype, and v as a field in that dtype."""
     module, present = module_of(v), state[0].dtype
     parameters = module.parameters() if module is not None else iter(())
-    own = next((p.dtype for p in parameters if p.is_floating_point()), present)
-    target = how.dtype or present
-    return v if own == target else partial(_cast, v, own), tuple(x.to(target) for x in state)
+    own = next((p.dtype for p in parameters if p.is_floating_point()), given)
+    wanted = how.dtype or given
+    casts = own == wanted or isinstance(v, Flow)  # a flow works in its network's precision by itself
+    return v if casts else partial(_cast, v, own), tuple(x.to(wanted) for x in state)
 
 
 def _cast(v: VectorField, own: torch.dtype, x: Tensor, t: Tensor) -> Tensor:
@@ -236,56 +199,9 @@ def _moments(v: VectorField, state: State, times: list[float], how: Walk) -> Ite
     yield times[0], state[0]
     if how.adaptive:
         for t, following in pairwise(times):
-            state = (_by_torchdiffeq(v, state[0], t, following, how),)
+            state = (by_torchdiffeq(v, state[0], t, following, how),)
             yield following, state[0]
         return
-    steps = solver_states(v, _started(v, state, times[0], how), times, solver_of(how.solver))
-    for t, state in zip(times[1:], steps, strict=True):
+    steps = walked(v, _started(v, state, times[0], how), times, solver_of(how.solver))
+    for t, state in zip(times[1:], finite(v, steps, times), strict=True):
         yield t, state[0]
-
-
-def _by_torchdiffeq(v: VectorField, x: Tensor, start: float, end: float, how: Walk) -> Tensor:
-    try:
-        from torchdiffeq import odeint, odeint_adjoint
-    except ImportError as error:
-        what = f"solver {how.name!r}" if how.adaptive else f"gradient {how.gradient!r}"
-        raise UserError(f'{what} needs torchdiffeq; type pip install "bothways[ode]"') from error
-    adaptive = how.adaptive
-    refusal = UserError(
-        f'solver {how.name!r} has no gradient="exact"; type gradient="direct", or walk under torch.no_grad()'
-    )
-    exact = how.gradient == "exact"
-    if exact and module_of(v) is not None and _needs_gradient(v, x):
-        raise refusal
-    times = torch.tensor([start, end] if adaptive else grid(start, end, how.steps), dtype=torch.float64)
-    options: dict[str, Any] = {"rtol": how.rtol, "atol": how.atol, "method": _method(how)}
-
-    def field(t: Tensor, x: Tensor) -> Tensor:
-        return v(x, t.to(x.dtype).expand(len(x)))
-
-    try:
-        if how.gradient == "adjoint":
-            options["adjoint_params"] = tuple(_trained(v, x, start))
-            result = odeint_adjoint(field, x, times.to(x.device), **options)[-1]
-        else:
-            result = odeint(field, x, times.to(x.device), **options)[-1]
-    except AssertionError as error:  # torchdiffeq asserts on step underflow and on values that are not finite
-        reason = str(error).splitlines()[0][:80] if str(error) else "it stopped"
-        raise RunError(f"solver {how.name!r}: {reason}; raise rtol and atol, or type dtype=torch.float64") from error
-    if exact and result.requires_grad:
-        raise refusal
-    return result
-
-
-def _method(how: Walk) -> str:
-    """The solver's name in torchdiffeq."""
-    found = any_solver(how.solver)
-    return found.method if isinstance(found, Adaptive) else found.torchdiffeq_name
-
-
-def _trained(v: VectorField, x: Tensor, start: float) -> list[Tensor]:
-    """Tensors whose gradients the continuous adjoint computes: a module's parameters, else the leaves of one call."""
-    module = module_of(v)
-    if module is not None:
-        return [p for p in module.parameters() if p.requires_grad]
-    return leaves_of([v(x.detach(), torch.full((len(x),), start, dtype=x.dtype, device=x.device))])

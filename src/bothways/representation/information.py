@@ -22,6 +22,7 @@ from torch import Tensor
 
 from bothways.numerics.draws import Draws
 from bothways.numerics.intervals import mean_interval
+from bothways.numerics.modules import check_finite, untouched
 from bothways.representation.paths import interpolate
 from bothways.types import Path, VectorField
 
@@ -49,7 +50,7 @@ class Information:
 def denoised(v: VectorField, path: Path, x: Tensor, t: Tensor) -> Tensor:
     """Denoised image E[image | x_t = x] from the velocity, like x (B,...); t: (B,), with a s' != a' s."""
     a, s, da, ds = (weight.view(-1, *[1] * (x.ndim - 1)).to(x.dtype) for weight in path(t))
-    return (ds * x - s * v(x, t)) / (a * ds - da * s)
+    return (ds * x - s * untouched(v)(x, t)) / (a * ds - da * s)
 
 
 def _moments(path: Path, points: int, least_depth: float) -> tuple[Tensor, Tensor]:
@@ -94,7 +95,9 @@ def mutual_information_indicator(
     def error(x: Tensor, draws: Draws, t: float) -> Tensor:
         moment = x.new_full((len(x),), t)
         place, _ = interpolate(path, x, draws.normal(x.shape[1:], t=t, purpose="information").to(x), moment)
-        return (denoised(v, path, place, moment) - x).flatten(1).double().square().mean(1).cpu()
+        seen = denoised(v, path, place, moment)
+        check_finite(seen, f"the flow at t = {t:.3g}: velocities", "look at its weights")
+        return (seen - x).flatten(1).double().square().mean(1).cpu()
 
     parts = [(x[k : k + batch], Draws(seeds[k : k + batch])) for k in range(0, len(x), batch)]
     errors = torch.stack([torch.cat([error(part, draws, t) for part, draws in parts]) for t in times.tolist()])

@@ -25,7 +25,8 @@ from torch import Tensor
 from bothways import registry
 from bothways.numerics.draws import Draws
 from bothways.numerics.intervals import Estimate, mean_interval
-from bothways.numerics.solvers import Adaptive, Solver, any_solver, grid, solver_of, solver_states
+from bothways.numerics.modules import untouched
+from bothways.numerics.solvers import Adaptive, Solver, any_solver, finite, grid, solver_of, walked
 from bothways.representation.encode import image_time
 from bothways.types import Flow, ModelSpec, RunError, UserError, VectorField
 
@@ -159,7 +160,7 @@ def with_divergence(v: VectorField, x: Tensor, t: Tensor, directions: Tensor) ->
     """
     with torch.enable_grad():
         x = x.detach().requires_grad_()
-        velocity = v(x, t)
+        velocity = untouched(v)(x, t)
     trace = x.new_zeros(len(x))
     if velocity.requires_grad:  # else v does not depend on x and the trace is 0
         for some in directions.split(max(1, ROWS_AT_ONCE // len(x))):
@@ -189,7 +190,7 @@ def _directions(x: Tensor, draws: Draws, how: Integration, purpose: str) -> Call
 
 def _on_grid(field: _Augmented, state: Tensor, how: Integration) -> Tensor:
     solver, times = solver_of(how.solver), grid(image_time(field), 0.0, how.steps)
-    *_, last = solver_states(field, solver.start(field, state, times[0]), times, solver)
+    *_, last = finite(field.v, walked(field, solver.start(field, state, times[0]), times, solver), times)
     return last[0]
 
 

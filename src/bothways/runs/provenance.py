@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from bothways.types import Flow, VisionModel
+from bothways.types import Flow, ModelSpec, VisionModel
 from bothways.version import __version__
 
 
@@ -37,6 +37,7 @@ def model_facts(model: VisionModel) -> dict[str, Any]:
         "mean": list(spec.mean),
         "std": list(spec.std),
         "channel_order": spec.channel_order,
+        **_reading(spec),
         "classes": spec.count,
         "source": spec.source,
         "licence": spec.licence,
@@ -55,12 +56,20 @@ def flow_facts(flow: Flow) -> dict[str, Any]:
         "channel_order": spec.channel_order,
         "path": spec.path,
         "time_scale": spec.time_scale,
+        **({"time_first": True} if spec.time_first else {}),
+        **_reading(spec),
         "levels": spec.levels,
         "weights": fingerprint(flow),
         "parameters": sum(parameter.numel() for parameter in flow.parameters()),
         "source": spec.source,
         "licence": spec.licence,
     }
+
+
+def _reading(spec: ModelSpec) -> dict[str, Any]:
+    """How pictures are read for a model, where that is not ours."""
+    own = {name: getattr(spec, name) for name in ("crop", "interpolation", "squash")}
+    return {} if own == {"crop": 1.0, "interpolation": "bicubic", "squash": False} else own
 
 
 def peak_memory(device: str) -> float:

@@ -86,16 +86,18 @@ def ascend(field: VectorField, ascent: Ascent, draws: Draws) -> Iterator[Frame]:
     while ascent.step < settings.steps:
         t = ascent.step / settings.steps
         image = parameterization.image()
-        direction = field(image.detach(), torch.full((len(image),), t, device=image.device))
-        if not torch.isfinite(direction).all():
-            raise RunError(f"the field is not finite at step {ascent.step + 1}; the last good pictures are kept")
+        direction = field(image.detach().clone(), torch.full((len(image),), t, device=image.device))
+        measured = getattr(field, "stats", {})
+        for name, value in {"field": direction, **measured}.items():  # where a value is none, its gradient may be zero
+            if not torch.isfinite(value).all():
+                raise RunError(f"the {name} is not finite at step {ascent.step + 1}; the last good pictures are kept")
         parameters = parameterization.parameters()
         gradients = torch.autograd.grad(image, parameters, -direction)
         _move(ascent, parameters, gradients, draws, t)
         if ascent.alpha is not None:
             ascent.alpha += direction.abs().sum(1, keepdim=True)
         ascent.step += 1
-        stats = {name: value.double().mean().item() for name, value in getattr(field, "stats", {}).items()}
+        stats = {name: value.double().mean().item() for name, value in measured.items()}
         with torch.no_grad():
             yield Frame(ascent.step, ascent.step / settings.steps, parameterization.image(), stats)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from bothways.data.entries import size_of
 from bothways.data.sources import ImageSet, first_size, load_images
 from bothways.data.splits import evaluation_split
 from bothways.types import Flow
@@ -18,7 +19,7 @@ def held_out_pictures(flow: Flow, data: str | Path, limit: int) -> Tensor:
 
     Raises UserError for data without pictures.
     """
-    size, split = (flow.spec.height, flow.spec.width), evaluation_split(data)
+    size, split = size_of(flow.spec), held_out(data)
     found = load_images(data, split=split, size=size, limit=limit)
     for line in _changes(flow, found, first_size(data, split)):
         warnings.warn(line, stacklevel=2)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from bothways.models.adapter import SPEC_LINES
 from bothways.models.libraries.hub import Loaded, Text, folder, library, reading
-from bothways.types import ModelSpec, UserError
+from bothways.types import INTERPOLATIONS, ModelSpec, UserError
 
 TOKENS = ("ln_post", "layer4", "trunk")  # the last tokens of a ViT, the last map of a ResNet, a timm trunk's output
 
@@ -61,6 +61,8 @@ def _facts(open_clip: Any, model: nn.Module, name: str, stated: bool) -> ModelSp
     return ModelSpec(
         size=size,
         mean=seen["mean"],
+        interpolation=seen.get("interpolation") if seen.get("interpolation") in INTERPOLATIONS else "bicubic",
+        squash=seen.get("resize_mode") == "squash",
         std=seen["std"],
         classes=0,
         feature_layer=layers[0] if layers else None,

@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 
 from bothways.models.libraries.hub import Loaded, folder, library, reading
-from bothways.types import ModelSpec, UserError
+from bothways.types import INTERPOLATIONS, ModelSpec, UserError
 
 
 def from_timm(name: str, spec: ModelSpec | None, fresh: bool) -> Loaded:
@@ -50,6 +50,9 @@ def _facts(timm: Any, module: nn.Module, name: str) -> ModelSpec:
     return ModelSpec(
         size=tuple(data["input_size"][1:]),
         mean=data["mean"],
+        crop=min(1.0, data["crop_pct"]),
+        interpolation=data["interpolation"] if data["interpolation"] in INTERPOLATIONS else "bicubic",
+        squash=data["crop_mode"] == "squash",
         std=data["std"],
         classes=_class_names(timm, module, facts) or int(module.num_classes),  # type: ignore[arg-type]
         feature_layer=classifier and f"{classifier}:input",

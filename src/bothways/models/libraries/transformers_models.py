@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bothways.models.adapter import SPEC_LINES, head_of
+from bothways.models.adapter import SPEC_LINES
+from bothways.models.layers import head_of
 from bothways.models.libraries.hub import Loaded, Text, folder, library, reading
 from bothways.models.nets.heads import FEATURES, TOWERS, Head, SingleOutput, head_for
 from bothways.types import ModelSpec, UserError
@@ -26,8 +27,11 @@ CLIP_NAMES = {
     "ViT-L/14@336px": "openai/clip-vit-large-patch14-336",
 }
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
-PREPROCESSORS = ("processor_config.json", "preprocessor_config.json")  # the first may contain the second
-UNREAD = ("include_top", "rescale_offset")  # steps that a ModelSpec cannot express
+PREPROCESSORS = ("processor_config.json", "preprocessor_config.json")  # the first holds the second, where it does
+# Pillow's numbers of its filters
+FILTERS: dict[Any, str] = dict(enumerate(("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")))
+CONVNEXT_CUTS_BELOW = 384  # pixels
+UNREAD = ("include_top", "rescale_offset")  # steps that ModelSpec has no words for
 
 
 def from_clip(name: str, spec: ModelSpec | None, fresh: bool) -> Loaded:
@@ -126,7 +130,28 @@ def _seen(name: str) -> dict[str, Any]:
         raise UserError(f"{where} has no {(lacking or ['size'])[0]}; {_SPEC}")
     mean, std = (_three(facts[key]) for key in ("image_mean", "image_std")) if normalised else ([0.0] * 3, [1.0] * 3)
     order = "BGR" if facts.get("do_flip_channel_order") else "RGB"
-    return {"size": size, "mean": [m / scale for m in mean], "std": [s / scale for s in std], "channel_order": order}
+    return {
+        "size": size,
+        "mean": [m / scale for m in mean],
+        "std": [s / scale for s in std],
+        "channel_order": order,
+        **(_resized(facts, size) if facts.get("do_resize", True) else {}),
+    }
+
+
+def _resized(facts: dict[str, Any], size: tuple[int, int]) -> dict[str, Any]:
+    """crop, interpolation and squash, as a ModelSpec has them; what the file does not state is left out."""
+    stated: Any = facts.get("size")
+    stated = stated if isinstance(stated, dict) else {"shortest_edge": stated}
+    found: dict[str, Any] = {"squash": {"height", "width"} <= set(stated)}
+    high = stated.get("height") or stated.get("shortest_edge")
+    if high and facts.get("do_center_crop"):
+        found["crop"] = min(1.0, size[0] / high)
+    if facts.get("crop_pct"):  # ConvNeXt's: small pictures are cut, large ones squashed
+        found |= {"crop": float(facts["crop_pct"])} if size[0] < CONVNEXT_CUTS_BELOW else {"squash": True}
+    if facts.get("resample") in FILTERS:
+        found["interpolation"] = FILTERS[facts["resample"]]
+    return found
 
 
 _SPEC = f"give spec=, and {SPEC_LINES}"

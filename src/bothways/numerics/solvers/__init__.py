@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import wraps
 from itertools import pairwise
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from bothways import registry
+from bothways.numerics.modules import check_finite, module_of, untouched
 from bothways.types import UserError, VectorField
 
 State = tuple[Tensor, ...]
@@ -72,10 +74,20 @@ class Adaptive:
 def fixed_grid(
     calls: int, order: int, start: Start = only_x, state_size: int = 1, torchdiffeq_name: str = ""
 ) -> Callable[[Step], Solver]:
-    """Decorator that makes a step function a Solver: ``@fixed_grid(calls=1, order=1)``."""
+    """Make a Solver of a step function: ``@fixed_grid(calls=1, order=1)``.
+
+    The step is handed a field that leaves the state as it is, also where a network works in place.
+    """
 
     def make(step: Step) -> Solver:
-        return Solver(step, calls, order, start, state_size, torchdiffeq_name)
+        @wraps(step)
+        def apart(v: VectorField, state: State, t: float, h: float) -> State:
+            return step(untouched(v), state, t, h)
+
+        return Solver(apart, calls, order, start if start is only_x else begin, holds, same_as)
+
+    def begin(v: VectorField, x: Tensor, t: float) -> State:
+        return start(untouched(v), x, t)
 
     return make
 
@@ -114,4 +126,14 @@ def solver_states(v: VectorField, state: State, times: list[float], solver: Solv
     """The state after each step of a time grid, differentiable by ordinary backpropagation."""
     for t, following in pairwise(times):
         state = solver.step(v, state, t, following - t)
+        yield state
+
+
+def finite(v: VectorField, states: Iterator[State], times: list[float]) -> Iterator[State]:
+    """The states after each step of a grid, from ``walked``; RunError, with the step, for one that is not finite."""
+    module = module_of(v)
+    name = getattr(v if module is None else module, "name", type(v if module is None else module).__name__)
+    for step, state in enumerate(states, start=1):
+        what = f"flow {name!r}: step {step} of {len(times) - 1} (t = {times[step]:.3g})"
+        check_finite(state[0], f"{what} gives values", "look at its weights; in half precision, type --dtype float32")
         yield state

@@ -16,6 +16,7 @@ from torch import Tensor
 from bothways.data.corrupted import SEVERITIES, Batch, Picture, batched, clean_pictures, find_corrupted
 from bothways.data.corruptions import SEVERITIES as LEVELS
 from bothways.data.corruptions import corrupt
+from bothways.data.entries import size_of
 from bothways.judging.accuracy import scores
 from bothways.judging.classes import outputs_of_labels
 from bothways.judging.tally import Tally, evaluate
@@ -69,6 +70,7 @@ class ConditionsWork(Work):
     scores: dict[str, dict[str, Any]] = field(default_factory=dict)
     hits: dict[str, Tensor] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
+    preprocess: str = "model"
     doing = "evaluating"
     done_word = "evaluated"
 
@@ -114,7 +116,7 @@ class ConditionsWork(Work):
 
     def _read(self, condition: Condition) -> Iterator[Batch]:
         spec = self.model.spec
-        for batch in batched(condition.read(), (spec.height, spec.width), self.batch, self.skipped):
+        for batch in batched(condition.read(), size_of(spec, self.preprocess), self.batch, self.skipped):
             low, high = int(batch.labels.min()), int(batch.labels.max())
             if low < 0:
                 raise UserError(f"data {condition.source!r} has pictures without a label; give each a class")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from bothways.configs import Config, Live, setting
 from bothways.registry import register
 
@@ -20,13 +22,16 @@ class EvaluateConfig(Config):
     bothways evaluate runs/finetuned --data path/to/cifar10 --corruptions path/to/CIFAR-10-C --out runs/corrupted
     """
 
-    model: Live = setting(..., "Address of the model, or a run of bothways finetune.", argument=True)
-    data: Live = setting(..., "labelled pictures (see bothways pretrain); the test split is used, if any")
-    corruptions: Live = setting(None, "corruptions: offline, or a folder of CIFAR-10-C or Tiny-ImageNet-C", common=True)
-    limit: int | None = setting(None, "maximum number of pictures, evenly spaced; if unset, all", ge=1, common=True)
-    seed: int = setting(0, "random seed of the offline corruptions", ge=0)
-    batch: int = setting(100, "pictures per batch", ge=1)
-    weights: Live = setting(None, "safetensors file of weights for the model")
-    spec: Live = setting(None, "ModelSpec of a live module", live=True)
-    device: str = setting("cpu", "compute device: cpu, cuda, mps")
+    model: Live = setting(..., "The model's address, or a run of bothways finetune.", argument=True)
+    data: Live = setting(..., "labelled pictures (see bothways pretrain); the test split, if any")
+    corruptions: Live = setting(None, "offline, or the folder of CIFAR-10-C or Tiny-ImageNet-C", common=True)
+    limit: int | None = setting(None, "pictures at most, evenly spaced; else all", ge=1, common=True)
+    seed: int = setting(0, "of the noise of offline", ge=0)
+    batch: int = setting(100, "pictures at a time", ge=1)
+    weights: Live = setting(None, "a safetensors file for the model")
+    spec: Live = setting(None, "the ModelSpec of a live module", live=True)
+    preprocess: Literal["model", "ours"] = setting(
+        "model", "pictures are resized: model, as its facts state; ours, the shorter side to the size, bicubic"
+    )
+    device: str = setting("cpu", "cpu, cuda, mps")
     dtype: str = setting("float32", "precision of the network: float32, bf16, float16")

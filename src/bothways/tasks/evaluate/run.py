@@ -123,4 +123,4 @@ def prepare(config: EvaluateConfig, where: Where) -> EvaluateWork:
         conditions += more
         facts["corruptions"] = {**told, "address": str(config.corruptions)}
     experiment = begun("evaluate", model, config.model_dump(exclude={"model", "spec"}), where)
-    return EvaluateWork(model, conditions, facts, config.batch, experiment)
+    return EvaluateWork(model, conditions, facts, config.batch, experiment, preprocess=config.preprocess)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Literal
 
 from pydantic import field_validator
 
@@ -58,9 +59,12 @@ class ExplainConfig(Config):
     fail_on: Several | None = setting(
         None, "exit with code 1 if a class exceeds a limit: consistency>X, entanglement>X", common=True
     )
-    weights: Live = setting(None, "safetensors file of weights for the model")
-    spec: Live = setting(None, "ModelSpec of a live module", live=True)
-    device: str = setting("cpu", "compute device: cpu, cuda, mps")
+    weights: Live = setting(None, "a safetensors file for the model")
+    spec: Live = setting(None, "the ModelSpec of a live module", live=True)
+    preprocess: Literal["model", "ours"] = setting(
+        "model", "pictures are resized: model, as its facts state; ours, the shorter side to the size, bicubic"
+    )
+    device: str = setting("cpu", "cpu, cuda, mps")
     dtype: str = setting("float32", "precision of the network: float32, bf16, float16")
 
     @field_validator("fail_on")

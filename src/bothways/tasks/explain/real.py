@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from bothways.data.entries import size_of
 from bothways.data.sources import decoded, find_images
 from bothways.data.splits import evaluation_split
 from bothways.judging.classes import outputs_of_labels
@@ -18,7 +19,9 @@ from bothways.tasks.explain.measures import Shown
 from bothways.types import UserError
 
 
-def real_pictures(model: Adapter, labels: Sequence[int], data: str | Path, count: int) -> tuple[Shown, list[str]]:
+def real_pictures(
+    model: Adapter, labels: Sequence[int], data: str | Path, count: int, preprocess: str = "model"
+) -> tuple[Shown, list[str]]:
     """The first ``count`` of each class in the held-out split; and the names of those that cannot be read."""
     found = find_images(data, split=evaluation_split(data))
     outputs, _ = outputs_of_labels(model.spec, model.name, found.classes, str(data))
@@ -37,7 +40,7 @@ def real_pictures(model: Adapter, labels: Sequence[int], data: str | Path, count
                 "give a folder with a sub-folder of pictures a class, or a parquet file with labels"
             )
 
-    size = (model.spec.height, model.spec.width)
+    size = size_of(model.spec, preprocess)
     images, own = zip(*decoded(some(), size, str(data), skipped), strict=True)
     shown = Shown(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255, torch.tensor(own))
     few = next((label for label in labels if len(shown.rows(label)) < REAL_AT_LEAST), None)

@@ -194,7 +194,7 @@ def prepare(config: ExplainConfig, where: Where) -> AuditWork:
     if not isinstance(model, Adapter):
         model = load_model(model, config.spec, weights=config.weights, device=config.device, dtype=config.dtype)
     labels = audited_classes(model, config.classes)
-    real, skipped = real_pictures(model, labels, config.data, config.real)
+    real, skipped = real_pictures(model, labels, config.data, config.real, config.preprocess)
     jury = viewers(find_jury(model, config.judges))
     names = [model.spec.class_name(label) for label in labels]
     facts = {

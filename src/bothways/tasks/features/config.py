@@ -53,13 +53,16 @@ class FeaturesConfig(Config):
     splits: Names = setting(
         (), "splits of the data; if unset, train and test, or everything", flags=("--split",), common=True
     )
-    limit: int | None = setting(None, "maximum pictures per split, evenly spaced; if unset, all", ge=1, common=True)
-    test_limit: int | None = setting(None, "maximum number of pictures of the last split; if unset, --limit", ge=1)
-    probes: Names = setting(("linear", "knn"), "probes: linear, knn, or none", flags=("--probe",), common=True)
-    neighbours: int = setting(20, "number of neighbours of the k-NN probe", ge=1)
-    batch: int = setting(128, "pictures per batch", ge=1)
-    store: Literal["float32", "float16"] = setting("float32", "precision of the stored features: float32 or float16")
-    device: str = setting("cpu", "compute device: cpu, cuda, mps")
+    limit: int | None = setting(None, "pictures at most of each split, evenly spaced; none: all", ge=1, common=True)
+    test_limit: int | None = setting(None, "of the last split; none: that of limit", ge=1)
+    probes: Names = setting(("linear", "knn"), "linear, knn, or none", flags=("--probe",), common=True)
+    neighbours: int = setting(20, "of knn", ge=1)
+    batch: int = setting(128, "pictures at a time", ge=1)
+    store: Literal["float32", "float16"] = setting("float32", "numbers in the files: float32 or float16")
+    preprocess: Literal["model", "ours"] = setting(
+        "model", "pictures are resized: model, as its facts state; ours, the shorter side to the size, bicubic"
+    )
+    device: str = setting("cpu", "cpu, cuda, mps")
     dtype: str = setting("float32", "precision of the network: float32, bf16, float16")
     workers: int = setting(1, "worker processes that read and decode pictures", ge=0)
 

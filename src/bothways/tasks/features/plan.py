@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from bothways.data.corrupted import clean_pictures
+from bothways.data.entries import size_of
 from bothways.data.reader import Reader
 from bothways.data.sources import first_size
 from bothways.data.splits import evaluation_split, is_split
@@ -88,15 +89,20 @@ def extractor_of(
 
 
 def splits_of(
-    flow: Flow, data: str | Path, names: Sequence[str], limits: tuple[int | None, int | None], batch: int
+    flow: Flow,
+    data: str | Path,
+    names: Sequence[str],
+    limits: tuple[int | None, int | None],
+    batch: int,
+    preprocess: str = "model",
 ) -> list[Split]:
     """The splits that are asked for; where none is, train and test, or the whole of data that has no test pictures.
 
     limits: pictures at most, of each and of the last of several.
     Raises UserError for data without such a split, or without pictures. Warns of pictures of another size.
     """
-    size = (flow.spec.height, flow.spec.width)
-    names = tuple(dict.fromkeys(names)) or (("train", "test") if evaluation_split(data) == "test" else ("train",))
+    size = size_of(flow.spec, preprocess)
+    names = tuple(dict.fromkeys(names)) or (("train", "test") if held_out(data) == "test" else ("train",))
     whole = [name for name in names if not is_split(data, name)]
     if whole and len(names) > 1:
         raise UserError(f"data {str(data)!r} has no split {whole[0]!r}, it is one; leave --split out")
@@ -108,8 +114,9 @@ def splits_of(
             raise UserError(f"data {str(data)!r} holds no picture of {name!r}; type a parquet file or a folder of them")
         found.append(Split(name, count, classes, Reader(str(data), name, limit, size, batch)))
     own = first_size(data, names[0])
-    if own != size:
-        told = f"pictures of {own[0]}x{own[1]} pixels are resized and cut to the flow's {size[0]}x{size[1]}"
+    if own != flow.shape[1:]:
+        high, wide = flow.shape[1:]
+        told = f"pictures of {own[0]}x{own[1]} pixels are resized and cut to the flow's {high}x{wide}"
         warnings.warn(told, stacklevel=2)
     return found
 

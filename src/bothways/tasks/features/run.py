@@ -40,7 +40,9 @@ def prepare(config: FeaturesConfig, where: Where) -> Extraction:
     extractor = extractor_of(
         flow, config.kind, config.depth, layers=config.layers, noised=config.noised, walk=walk, control=bool(probes)
     )
-    splits = splits_of(flow, config.data, config.splits, (config.limit, config.test_limit), config.batch)
+    splits = splits_of(
+        flow, config.data, config.splits, (config.limit, config.test_limit), config.batch, config.preprocess
+    )
     settings = config.model_dump(exclude={"flow", "workers"})
     settings |= {"layers": extractor.readings.layers, "splits": [split.name for split in splits], "probes": probes}
     tables = {"settings": settings, "model": flow_facts(flow)}

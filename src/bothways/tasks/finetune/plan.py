@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from bothways.data.augmentations import StrongAugmentation
+from bothways.data.entries import size_of
 from bothways.data.images import Augmentation, Batch, batches
 from bothways.data.sources import ImageSet, load_images
 from bothways.data.splits import holdout, stratified
@@ -134,7 +135,7 @@ def plan_of(config: FinetuneConfig) -> Finetuning:
     before = flow_of(origin, config.seed, given.path) if config.fresh else copy.deepcopy(given)
     before.eval().requires_grad_(False).to(processes.device).name = given.name
     spec = before.spec
-    everything = load_images(config.data, size=(spec.height, spec.width))
+    everything = load_images(config.data, size=size_of(spec))
     held, train = divided(everything, config.holdout, config.seed, str(config.data))
     check_information(config.holdout.information, len(held))
     config = _settled(config, before, len(train), processes)

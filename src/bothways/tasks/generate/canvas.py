@@ -13,7 +13,8 @@ from bothways.numerics.draws import Draws
 from bothways.numerics.fill import harmonic_fill, tension_fill
 from bothways.synthesis.ascent import Ascent
 from bothways.synthesis.config import CanvasConfig, ViewsConfig
-from bothways.synthesis.parameterizations import CanvasContext, build_canvas, canvas_settings
+from bothways.synthesis.parameterizations import Place, built, canvas_settings
+from bothways.synthesis.parameterizations.grey import Grey
 from bothways.synthesis.parameterizations.masked import Masked
 from bothways.synthesis.views import Views, idle, noise_of_resolution, on_canvas, pixels, view_of
 from bothways.synthesis.views.crop import CentreCrop
@@ -29,12 +30,16 @@ START_STD = 0.2  # of the noise that a picture starts from
 
 @dataclass(frozen=True)
 class Geometry:
-    """Pixels: of the picture, and of the canvas around it. of_photo: models are shown it at their own size."""
+    """Pixels: of the picture, and of the canvas around it.
+
+    of_photo: models are shown it at their own size. grey: it has no colours, since the main model sees none.
+    """
 
     height: int
     width: int
     border: int
     of_photo: bool = False
+    grey: bool = False
 
     @property
     def canvas(self) -> tuple[int, int]:
@@ -56,7 +61,8 @@ def geometry(canvas: CanvasConfig, spec: ModelSpec, scene: Scene | None = None) 
         size = canvas.size, canvas.size
     height, width = size or (spec.height, spec.width)
     of_photo = scene is not None and scene.photos is not None
-    return Geometry(height, width, pixels(canvas.border, min(height, width)), of_photo)
+    grey = spec.channel_order == "grey" and not of_photo
+    return Geometry(height, width, pixels(canvas.border, min(height, width)), of_photo, grey)
 
 
 def start_image(canvas: CanvasConfig, place: Geometry, draws: Draws, scene: Scene | None = None) -> Tensor:
@@ -129,6 +135,7 @@ def new_ascent(config: DrawingConfig, place: Geometry, draws: Draws, device: str
         canvas = canvas.model_copy(update={"start": own.start_for_grey})
     start = start_image(canvas, place, draws, scene).to(device)
     held = parameterization(canvas, place, start)
+    held = Grey(held) if place.grey else held
     if scene is not None and scene.photos is not None and scene.mask is not None:
         photo, mask = start.clone(), torch.ones(1, 1, *place.canvas, dtype=torch.bool, device=device)
         place.inside(photo)[:] = scene.photos

@@ -28,7 +28,7 @@ from bothways.tasks.generate.result import measured
 from bothways.tasks.generate.scene import keep_scene
 from bothways.tasks.pictures import PictureMeasures, Result, told_of_pictures
 from bothways.tasks.work import Grid, Where, Work
-from bothways.types import Frame
+from bothways.types import Frame, RunError
 
 PIXELS_AT_ONCE = 1_000_000  # copies x height x width x pictures of a batch: what fits in a gigabyte or two
 PICTURES_AT_ONCE = 50
@@ -195,9 +195,13 @@ class Drawing(Work):
         if self.request.labels[pictures[0]] != NO_CLASS:
             spec, shown = self.model.spec, images.to(self.model.device)
             shown = resize(shown, (spec.height, spec.width)) if self.setup.place.of_photo else shown
-            logits = torch.cat([self.model.outputs(part).cpu() for part in shown.split(16)])
-            for record, own in zip(records, logits.softmax(1), strict=True):
-                record["own_probability"] = own[record["label"]].item()
+            try:
+                logits = torch.cat([self.model.outputs(part).cpu() for part in shown.split(16)])
+                for record, own in zip(records, logits.softmax(1), strict=True):
+                    record["own_probability"] = own[record["label"]].item()
+            except RunError:
+                if not unfinished:  # else what ended the drawing is the error that is told
+                    raise
         if unfinished:
             records = [{**record, "unfinished": True, "step": ascent.step} for record in records]
         if self.experiment.folder is not None:

@@ -9,6 +9,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from bothways.data.entries import size_of
 from bothways.data.sources import load_images
 from bothways.data.splits import is_statistics, training_split
 from bothways.models.adapter import Adapter
@@ -112,7 +113,9 @@ def find_space(models: Sequence[Adapter], data: str | Path | None) -> Space:
         sizes = {(model.spec.height, model.spec.width) for model in models}
         if len(sizes) > 1:
             raise UserError("score models of different sizes cannot be sampled together; type one --score")
-        images = load_images(data, split=training_split(data), size=next(iter(sizes)), limit=PICTURES).images
+        own = {size_of(model.spec) for model in models}
+        way = own.pop() if len(own) == 1 else sizes.pop()  # one picture for all: ours, where theirs differ
+        images = load_images(data, split=training_split(data), size=way, limit=PICTURES).images
         layers, features = zip(*map(measured_layers, models), strict=True)
         return measure_space(models, images.to(device), layers, features)
     if len(models) > 1:
@@ -137,7 +140,7 @@ def _prediction(model: Adapter, data: str | Path | None, mask: Tensor | None) ->
             "what is in a hole is predicted from a mask and real pictures; type --mask or --box, and --data"
         )
     size = (model.spec.height, model.spec.width)
-    images = load_images(data, split=training_split(data), size=size, limit=LEARNED).images.float() / 255
+    images = load_images(data, split=training_split(data), size=size_of(model.spec), limit=LEARNED).images.float() / 255
     filled = tension_fill(images, resize(mask.float(), size) > 0.5)
     return predict_statistics(model, images.to(model.device), filled.to(model.device), model.statistics_layers())
 
@@ -153,9 +156,7 @@ def _stored(model: Adapter) -> Stored:
 
 def _spread(model: Adapter, data: str | Path | None) -> Mapping[str, Spread]:
     if data is not None and not is_statistics(data):
-        images = load_images(
-            data, split=training_split(data), size=(model.spec.height, model.spec.width), limit=SPREAD_PICTURES
-        ).images
+        images = load_images(data, split=training_split(data), size=size_of(model.spec), limit=SPREAD_PICTURES).images
         return measure_spread(model, (images.float() / 255).to(model.device), model.statistics_layers())
     spread = read_spread(known_of(model, data))
     if not spread:

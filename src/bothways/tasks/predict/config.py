@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from bothways.configs import Config, Live, Several, setting
 from bothways.registry import register
@@ -24,9 +24,12 @@ class PredictConfig(Config):
 
     model: Live = setting(..., "Address of the model, or a run of bothways finetune.", argument=True)
     images: Several = setting(..., "Image files, or folders of them.", argument=True)
-    top: int = setting(5, "number of classes per picture", ge=1, common=True)
-    batch: int = setting(32, "pictures per batch", ge=1)
-    weights: Live = setting(None, "safetensors file of weights for the model")
-    spec: Live = setting(None, "ModelSpec of a live module", live=True)
-    device: str = setting("cpu", "compute device: cpu, cuda, mps")
+    top: int = setting(5, "classes of each picture", ge=1, common=True)
+    batch: int = setting(32, "pictures at a time", ge=1)
+    weights: Live = setting(None, "a safetensors file for the model")
+    spec: Live = setting(None, "the ModelSpec of a live module", live=True)
+    preprocess: Literal["model", "ours"] = setting(
+        "model", "pictures are resized: model, as its facts state; ours, the shorter side to the size, bicubic"
+    )
+    device: str = setting("cpu", "cpu, cuda, mps")
     dtype: str = setting("float32", "precision of the network: float32, bf16, float16")

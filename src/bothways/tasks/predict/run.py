@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 from bothways.data.corrupted import Picture, batched
+from bothways.data.entries import size_of
 from bothways.data.sources import SUFFIXES
-from bothways.judging.classes import load_with_classes
+from bothways.judging.classes import load_classified
+from bothways.numerics.modules import check_finite
 from bothways.runs.experiment import Experiment
 from bothways.tasks.predict.config import PredictConfig
 from bothways.tasks.predict.result import Answer, Prediction
@@ -29,6 +31,7 @@ class PredictWork(Work):
     images: Tensor | list[Path]
     top: int
     batch: int
+    preprocess: str = "model"
     experiment: Experiment = field(default_factory=Experiment)
     predictions: list[Prediction] = field(default_factory=list)
     doing = "predicting"
@@ -49,7 +52,7 @@ class PredictWork(Work):
             yield Frame(step, step / self.steps)
 
     def _of_files(self, files: list[Path]) -> list[Prediction]:
-        size = (self.model.spec.height, self.model.spec.width)
+        size = size_of(self.model.spec, self.preprocess)
         skipped: dict[str, str] = {}
         answers: dict[int, tuple[Answer, ...]] = {}
         pictures = (Picture(place, str(place), file, -1) for place, file in enumerate(files))
@@ -80,10 +83,8 @@ class PredictWork(Work):
 def prepare(config: PredictConfig, where: Where) -> PredictWork:
     """Prepare a run of ``predict``. Raises UserError for invalid input, before the first picture."""
     images = _tensor_of(config.images) if _are_tensors(config.images) else image_files(config.images)
-    model = load_with_classes(
-        config.model, config.spec, weights=config.weights, device=config.device, dtype=config.dtype
-    )
-    return PredictWork(model, images, config.top, config.batch)
+    model = load_classified(config.model, config.spec, weights=config.weights, device=config.device, dtype=config.dtype)
+    return PredictWork(model, images, config.top, config.batch, config.preprocess)
 
 
 def predict(model: Any, images: Tensor, top: int) -> list[Prediction]:
@@ -123,6 +124,7 @@ def _of_tensor(model: VisionModel, images: Tensor, top: int, first: int) -> list
 def _answers(model: VisionModel, images: Tensor, top: int) -> list[tuple[Answer, ...]]:
     with torch.no_grad():
         outputs = model.outputs(images.to(getattr(model, "device", "cpu")))
+    check_finite(outputs, f"model {model.name!r} gives outputs")
     shares, numbers = outputs.cpu().double().softmax(1).topk(min(top, outputs.shape[1]), 1)
     return [
         tuple(Answer(model.spec.class_name(k), k, share) for k, share in zip(row, found, strict=True))

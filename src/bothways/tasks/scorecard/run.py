@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from bothways.data.corruptions import corrupt
+from bothways.data.entries import Size, size_of
 from bothways.data.sources import load_images
 from bothways.data.splits import evaluation_split
 from bothways.models.adapter import Adapter
@@ -65,7 +66,7 @@ class RealPictures:
     other_source: str
 
 
-def real_pictures(data: str | Path, size: tuple[int, int], n: int, seed: int) -> RealPictures:
+def real_pictures(data: str | Path, size: Size, n: int, seed: int) -> RealPictures:
     """n pictures of the test split and others of the training split; of a single split, at most a half is scored."""
     split = evaluation_split(data)
     if split == "test" and (Path(data) / "train.parquet").is_file():
@@ -210,7 +211,7 @@ def prepare(config: ScorecardConfig, where: Where) -> Scoring:
     model = config.model
     if not isinstance(model, Adapter):
         model = load_model(model, config.spec, weights=config.weights, device=config.device)
-    pictures = real_pictures(config.data, (model.spec.height, model.spec.width), config.n, config.seed)
+    pictures = real_pictures(config.data, size_of(model.spec), config.n, config.seed)
     spread, measured_on = channel_spread(model, pictures)
     quantities = label_free(model, spread, model.batch_norm_statistics())
     source = Source(model, config.data, config.drawings or how_many(model), config.seed)

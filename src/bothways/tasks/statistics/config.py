@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from bothways.configs import Config, Live, Several, setting
 from bothways.registry import register
@@ -35,6 +35,9 @@ class StatisticsConfig(Config):
         flags=("--layer",),
         common=True,
     )
-    weights: Live = setting(None, "safetensors file of weights for the model")
-    spec: Live = setting(None, "ModelSpec of a live module", live=True)
-    device: str = setting("cpu", "compute device: cpu, cuda, mps")
+    weights: Live = setting(None, "a safetensors file for the model")
+    spec: Live = setting(None, "the ModelSpec of a live module", live=True)
+    preprocess: Literal["model", "ours"] = setting(
+        "model", "pictures are resized: model, as its facts state; ours, the shorter side to the size, bicubic"
+    )
+    device: str = setting("cpu", "cpu, cuda, mps")

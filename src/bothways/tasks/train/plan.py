@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
@@ -101,6 +101,7 @@ def _divided(config: TrainConfig) -> tuple[ImageSet, ImageSet]:
     everything = load_images(data, split="train")
     if not everything.classes:
         raise UserError(f"data {data!r}: training takes pictures of named classes (Hugging Face metadata)")
+    check_classes(everything.classes, data)
     held, batch = config.holdout.validation, config.fit.batch
     if len(everything) < held + batch:
         raise UserError(
@@ -108,6 +109,12 @@ def _divided(config: TrainConfig) -> tuple[ImageSet, ImageSet]:
             f"the {len(everything)} in {data!r}; together they must be no more than there are"
         )
     return holdout(everything, held, config.seed)
+
+
+def check_classes(classes: Sequence[str], data: str) -> None:
+    """Raise UserError where there is nothing to tell apart."""
+    if len(classes) < 2:
+        raise UserError(f"data {data!r} has one class and there is nothing to tell apart; type data of two or more")
 
 
 def _sized(options: Mapping[str, Any], data: ImageSet) -> dict[str, Any]:

@@ -18,7 +18,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from bothways.data.sources import fitted, load_images
+from bothways.data.entries import Size, fitted, size_of
+from bothways.data.sources import load_images
 from bothways.models.adapter import Adapter
 from bothways.models.catalogue import find_classifier
 from bothways.models.classifiers import flow_in
@@ -165,7 +166,7 @@ def prepare(config: WalkConfig, where: Where) -> Walking:
     how = Walk(config.steps, config.solver, gradient="direct")
     reader = load_classifier(config.flow, device=config.device) if _is_classifier(config.flow) else None
     flow = load_flow(config.flow, device=config.device) if reader is None else flow_in(reader)
-    size = (flow.spec.height, flow.spec.width)
+    size = size_of(flow.spec)
     photo = _of_size(read_photos(config.photo, "photo")[:1], size)
     found = load_images(config.data, size=size, limit=config.limit) if config.data is not None else None
     others = photo[:0] if found is None else found.images.float() / 255
@@ -182,6 +183,6 @@ def _is_classifier(flow: Any) -> bool:
     return isinstance(flow, str | Path) and find_classifier(flow) is not None
 
 
-def _of_size(photo: Tensor, size: tuple[int, int]) -> Tensor:
+def _of_size(photo: Tensor, size: Size) -> Tensor:
     pixels = (255 * photo[0]).round().byte().permute(1, 2, 0).numpy()
     return torch.from_numpy(np.array(fitted(Image.fromarray(pixels), size))).permute(2, 0, 1)[None].float() / 255

@@ -1,0 +1,50 @@
+"""What a module of someone else's lacks, and what its errors come from."""
+
+from __future__ import annotations
+
+import re
+
+from torch import Tensor, nn
+
+from bothways.types import ModelSpec, UserError
+
+ABOUT_SIZE = re.compile(
+    r"siz|shape|dimension|match|view|channel|width|height|multiple|mat1|broadcast|pad", re.IGNORECASE
+)
+ABOUT_KIND = re.compile(r"dtype|scalar type|\b(float|double|half|bfloat16|long|int|c10)\b", re.IGNORECASE)
+
+
+def check_held(module: nn.Module, what: str) -> None:
+    """Raise UserError for a module whose parameters hold no numbers. what: "model 'NAME'", for the message."""
+    empty = [name for name, value in module.state_dict().items() if isinstance(value, Tensor) and value.is_meta]
+    if empty:
+        raise UserError(
+            f'{what} holds no numbers: {len(empty)} of its tensors are on the device "meta", the first {empty[0]}; '
+            "build it without that device, or load its weights with assign=True"
+        )
+
+
+def first_line(error: Exception) -> str:
+    """What an exception says, in a line."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def remedy(error: Exception, module: nn.Module, spec: ModelSpec, takes: str) -> str:
+    """What to type for an error of a module on pictures as its spec has them. takes: its arguments, for the message."""
+    said = first_line(error)
+    kinds = sorted({str(p.dtype).removeprefix("torch.") for p in module.parameters() if p.is_floating_point()})
+    places = sorted({str(p.device) for p in module.parameters()})
+    if len(places) > 1:
+        return f"its parameters are on {' and '.join(places)}; put them on one device, with module.to(DEVICE)"
+    if len(kinds) > 1 and ABOUT_KIND.search(said):
+        return f"its parameters are {' and '.join(kinds)}; give them one dtype, with module.float()"
+    if isinstance(error, TypeError) and "argument" in said:
+        return f"give a module whose forward takes {takes}"
+    if ABOUT_KIND.search(said) and not ABOUT_SIZE.search(said):
+        return (
+            f"its parameters are {' and '.join(kinds) or 'none'}; give module.float(), or mend the dtype in its forward"
+        )
+    if isinstance(error, AssertionError) or ABOUT_SIZE.search(said):
+        seen, other = (1, '"RGB"') if spec.channel_order == "grey" else (3, '"grey" for one channel')
+        return f"give a module that takes (B,{seen},H,W), and mend ModelSpec.size or channel_order ({other})"
+    return "mend the module's forward"

@@ -1,0 +1,95 @@
+"""Weights from a safetensors file into a module; a pickle is refused, since reading one can run code."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from bothways.numerics.modules import COMPILED
+from bothways.types import UserError
+
+
+def load_weights(module: nn.Module, path: str | Path, part: str = "") -> None:
+    """Load a safetensors file into a module, in the module's own precision. Raises UserError where it does not fit.
+
+    part: what the names of the module's own weights begin with, in a file that holds more. Where all names in the file,
+    or in the module, stand behind one prefix that the other side lacks, such as "module." or "ema_model.module.", it is
+    left out, and a warning says so.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"weights {str(path)!r} do not exist; type the path of a .safetensors file")
+    try:
+        found = {key.removeprefix(part): value for key, value in load_file(path).items() if key.startswith(part)}
+    except (SafetensorError, ValueError, OSError) as error:
+        raise UserError(
+            f"weights {str(path)!r} are not a safetensors file, and a pickle is never read, since it can run code; "
+            "convert it: safetensors.torch.save_file(torch.load(FILE, weights_only=True), 'model.safetensors')"
+        ) from error
+    own = module.state_dict()
+    names = {_written(key): key for key in own}
+    found = {_written(key): value for key, value in found.items()}
+    wanted = {name: own[key] for name, key in names.items()}
+    if misfit(found, wanted) and (stripped := _behind_prefix(found, wanted)) is not None:
+        found, said = stripped
+        warnings.warn(f"weights {str(path)!r}: {said}", stacklevel=3)
+    if said := misfit(found, wanted):
+        sets = sets_of(found, wanted)
+        hint = f"keep in it only those behind {' or '.join(sets)}" if sets else "give the file made for it"
+        raise UserError(f"weights {str(path)!r} do not fit the model ({said}); {hint}")
+    module.load_state_dict({names[name]: value for name, value in found.items()}, strict=False)
+
+
+def _written(key: str) -> str:
+    """The name of a weight in the module as it was written: what was compiled has a name more."""
+    return ".".join(word for word in key.split(".") if word != COMPILED)
+
+
+def misfit(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
+    """What does not fit, in a line; "" where all does. Counters of batches may be missing."""
+    missing = [key for key in wanted if key not in found and not key.endswith("num_batches_tracked")]
+    extra = [key for key in found if key not in wanted]
+    shapes = [
+        f"{k} {tuple(found[k].shape)} for {tuple(wanted[k].shape)}"
+        for k in wanted
+        if k in found and found[k].shape != wanted[k].shape
+    ]
+    sides = {"missing in the file": missing, "not in the model": extra, "of another shape": shapes}
+    return "; ".join(f"{what}: {', '.join(keys[:3])}" for what, keys in sides.items() if keys)
+
+
+def _behind_prefix(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str] | None:
+    """The file's weights by the module's names, and what was done to them; None where no one prefix makes them fit."""
+    for prefix in prefixes(found, wanted):
+        if all(key.startswith(prefix) for key in found):
+            stripped = {key.removeprefix(prefix): value for key, value in found.items()}
+            if not misfit(stripped, wanted):
+                return stripped, f"the names in the file begin with {prefix!r}, which is left out"
+    for prefix in prefixes(wanted, found):
+        longer = {prefix + key: value for key, value in found.items()}
+        if not misfit(longer, wanted):
+            return longer, f"the names in the model begin with {prefix!r}, which is put before those in the file"
+    return None
+
+
+def prefixes(longer: Iterable[str], shorter: Iterable[str]) -> list[str]:
+    """What stands before a name of the one side in the names of the other, in whole words."""
+    pivot = next((key for key in shorter if not key.endswith("num_batches_tracked")), None)
+    if pivot is None:
+        return []
+    return [key[: -len(pivot)] for key in longer if key != pivot and key.endswith(f".{pivot}")]
+
+
+def sets_of(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
+    """The prefixes behind each of which a file holds all of the module's weights."""
+    whole = []
+    for prefix in prefixes(found, wanted):
+        stripped = {key.removeprefix(prefix): value for key, value in found.items() if key.startswith(prefix)}
+        if not misfit(stripped, wanted):
+            whole.append(repr(prefix))
+    return sorted(whole)

@@ -1,0 +1,90 @@
+"""How a module or a callable of someone else's is called: so that nothing of its caller's, or of its own, changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bothways.types import RunError, VectorField
+
+COMPILED = "_orig_mod"  # of torch.compile, the name of the module inside
+
+
+def module_of(v: Any) -> nn.Module | None:
+    """The module that a callable is: itself, what it is a method of, or the first within a ``functools.partial``."""
+    if isinstance(v, partial):
+        found = (module_of(part) for part in (v.func, *v.args))
+        return next((module for module in found if module is not None), None)
+    owner = getattr(v, "__self__", v)
+    return owner if isinstance(owner, nn.Module) else None
+
+
+def untouched(v: VectorField) -> VectorField:
+    """v as a field that leaves x and t as they are, and whose answer stays as it is when v is called again.
+
+    A network may work in place (``LeakyReLU(inplace=True)``, ``x *= w``), and may answer with a buffer of its own.
+    """
+    return v if isinstance(v, partial) and v.func is _of_copies else partial(_of_copies, v)
+
+
+def _of_copies(v: VectorField, x: Tensor, t: Tensor) -> Tensor:
+    found = v(x.clone(), t.clone())
+    return found.clone() if isinstance(found, Tensor) and not found.requires_grad else found
+
+
+@contextmanager
+def evaluating(module: object) -> Iterator[None]:
+    """Every part of a module in eval mode, then each in its own again; what is no module is left alone.
+
+    In train mode BatchNorm would couple the pictures of a batch and move its statistics, and dropout would draw.
+    """
+    training = [part for part in module.modules() if part.training] if isinstance(module, nn.Module) else []
+    for part in training:
+        part.training = False
+    try:
+        yield
+    finally:
+        for part in training:
+            part.training = True
+
+
+def own_dtype(module: nn.Module) -> torch.dtype | None:
+    """The precision of a module's parameters, by the first that has one; None where none has."""
+    return next((p.dtype for p in module.parameters() if p.is_floating_point()), None)
+
+
+def parts_of(module: nn.Module) -> dict[str, nn.Module]:
+    """{dotted name: module} of all modules; one that was compiled goes by the name of the one inside it."""
+    named = {}
+    for name, part in module.named_modules():
+        named[".".join(word for word in name.split(".") if word != COMPILED)] = part  # the one inside comes later
+    return named
+
+
+def inside_compiled(module: nn.Module) -> nn.Module:
+    """The module that ``torch.compile`` was given, or the module itself."""
+    return getattr(module, COMPILED, module)
+
+
+def uncompiled(module: nn.Module) -> Any:
+    """A context in which what was compiled of a module runs as it was written: its hooks are called."""
+    compiled = any(
+        hasattr(part, COMPILED) or getattr(part, "_compiled_call_impl", None) is not None for part in module.modules()
+    )
+    return torch.compiler.set_stance("force_eager") if compiled else nullcontext()
+
+
+def is_finite(values: Tensor) -> bool:
+    """Whether all values are; taken for so inside of ``torch.func``, where no value can be looked at."""
+    return torch._C._functorch.is_functorch_wrapped_tensor(values) or bool(torch.isfinite(values).all())
+
+
+def check_finite(values: Tensor, what: str, remedy: str = "in half precision, type --dtype float32") -> None:
+    """Raise RunError for values that are not finite. what: such as "model 'NAME' gives outputs"."""
+    if not is_finite(values):
+        raise RunError(f"{what} that are not finite; {remedy}")

@@ -1,0 +1,276 @@
+"""A live module is read as if it were in eval mode, and is its owner's as before: mode, statistics, parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import bothways
+from bothways import ModelSpec, UserError, load_flow, load_model
+from bothways.judging.verdicts import penultimate
+from bothways.models.adapter import Adapter
+from bothways.numerics.draws import generator
+from bothways.representation.activations import activations
+
+MEAN, STD = (0.5, 0.4, 0.3), (0.5, 0.25, 0.2)
+SPEC = ModelSpec(8, MEAN, STD, 4, feature_layer="body")
+FLOW = ModelSpec(8, MEAN, STD, 0, path="linear")
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(), nn.Dropout(0.5))
+        self.head = nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.body(x).mean((2, 3)))
+
+
+class Velocity(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6), nn.Dropout(0.5))
+        self.last = nn.Conv2d(6, 3, 3, padding=1)
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        return self.last(self.body(x)) * (1 + time.to(x.dtype))[:, None, None, None]
+
+
+def made(kind: Callable[[], nn.Module] = Net) -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = kind()
+        for part in net.modules():
+            if isinstance(part, nn.BatchNorm2d):
+                part.running_mean.normal_(0, 0.3)
+                part.running_var.uniform_(0.5, 1.5)
+    return net
+
+
+def pictures(count: int = 2) -> Tensor:
+    return torch.rand(count, 3, 8, 8, generator=generator(1))
+
+
+def state(net: nn.Module) -> dict[str, Tensor]:
+    return {key: value.clone() for key, value in net.state_dict().items()}
+
+
+def modes(net: nn.Module) -> dict[str, bool]:
+    return {name: part.training for name, part in net.named_modules()}
+
+
+def same(net: nn.Module, before: dict[str, Tensor]) -> bool:
+    return all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
+
+
+# ---- modes ---------------------------------------------------------------------------------------------------------
+
+
+def draw(model: Adapter) -> Tensor:
+    return bothways.generate(model, classes=[1], n=2, steps=3, seed=0, recipe="icons", data=None).images
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_module_that_is_put_in_train_mode_says_and_draws_the_same_and_keeps_its_statistics() -> None:
+    net = made()
+    model, image = load_model(net, SPEC), pictures()
+    net.body.eval()  # a part of it, as of one whose statistics are frozen
+    kept, before = modes(net), state(net)
+    wanted = load_model(made().eval(), SPEC)
+    assert torch.equal(model.outputs(image), wanted.outputs(image))
+    net.train()
+    for layer in ("body", "body.1:input"):
+        assert torch.equal(model.features(image, [layer])[layer], wanted.features(image, [layer])[layer])
+    assert torch.equal(draw(model), draw(wanted))
+    assert torch.equal(penultimate(model, image)[1], penultimate(wanted, image)[1])
+    assert modes(net) == dict.fromkeys(kept, True)
+    assert same(net, before)
+    net.train().body.eval()
+    model.outputs(image)
+    assert modes(net) == kept
+
+
+def test_a_module_given_to_a_task_keeps_its_mode(tmp_path: Path) -> None:
+    net = made().train()
+    before = state(net)
+    bothways.predict(net, pictures(), spec=SPEC)
+    assert all(modes(net).values())
+    assert same(net, before)
+    with pytest.raises(UserError):  # also where it is refused
+        load_model(net, ModelSpec(8, MEAN, STD, 7))
+    assert all(modes(net).values())
+
+
+def test_a_velocity_network_in_train_mode_gives_the_velocities_of_one_in_eval_mode() -> None:
+    net, other = made(Velocity), made(Velocity).eval()
+    before = state(net)
+    flow, wanted = load_flow(net.train(), FLOW), load_flow(other, FLOW)
+    x, t = torch.randn(2, 3, 8, 8, generator=generator(2)), torch.tensor([0.2, 0.7])
+    assert torch.equal(flow(x, t), wanted(x, t))
+    samples = [bothways.sample(given, n=3, steps=3, seed=1).images for given in (flow, wanted)]
+    assert torch.equal(*samples)
+    walked = [bothways.encode(given, pictures(), 0.5, 3) for given in (flow, wanted)]
+    assert torch.equal(*walked)
+    assert all(modes(net).values())
+    assert same(net, before)
+    assert all(p.requires_grad for p in net.parameters())
+    flow.train()  # of the flow itself it is what a training sets
+    assert not torch.equal(flow(x, t), wanted(x, t))
+
+
+# ---- compiled modules ----------------------------------------------------------------------------------------------
+
+
+def whole(net: nn.Module) -> nn.Module:
+    return torch.compile(net, backend="eager")
+
+
+def in_place(net: nn.Module) -> nn.Module:
+    net.compile(backend="eager")
+    return net
+
+
+def inside(net: nn.Module) -> nn.Module:
+    net.body = torch.compile(net.body, backend="eager")
+    return net
+
+
+@pytest.mark.parametrize("compiled", [whole, in_place, inside])
+def test_the_layers_of_a_compiled_module_are_read_after_its_outputs(compiled: Callable[[nn.Module], nn.Module]) -> None:
+    image, wanted = pictures(), load_model(made().eval(), SPEC)
+    model = load_model(compiled(made().eval()), SPEC)
+    layers = ["body.1:input", "body", "head:input", "outputs"]
+    for _ in range(2):
+        assert (model.outputs(image) - wanted.outputs(image)).abs().max() < 1e-6
+        found, expected = model.features(image, layers), wanted.features(image, layers)
+        assert all(torch.equal(found[layer], expected[layer]) for layer in layers)
+    assert model.layers() == wanted.layers()
+    assert list(model.batch_norm_statistics()) == ["body.1:input"]
+    assert model.statistics_layers() == wanted.statistics_layers()
+    head = model.head()
+    assert head is not None
+    assert head[0] == "head:input"
+
+
+def test_a_compiled_module_is_compiled_where_its_outputs_alone_are_read() -> None:
+    calls: list[int] = []
+
+    def backend(graph: torch.fx.GraphModule, _inputs: object) -> Callable[..., object]:
+        def run(*given: object) -> object:
+            calls.append(1)
+            return graph.forward(*given)
+
+        return run
+
+    model = load_model(torch.compile(made().eval(), backend=backend), SPEC)
+    calls.clear()
+    model.outputs(pictures())
+    assert len(calls) == 1
+    model.features(pictures(), ["body"])
+    assert len(calls) == 1
+
+
+def test_the_layers_of_a_compiled_velocity_network_are_read_too() -> None:
+    plain, compiled = (load_flow(net, FLOW) for net in (made(Velocity), whole(made(Velocity))))
+    x, t = torch.randn(2, 3, 8, 8, generator=generator(2)), torch.tensor([0.2, 0.7])
+    assert (plain(x, t) - compiled(x, t)).abs().max() < 1e-6
+    found = activations(compiled, x, 0.3, ["network.body"])["network.body"]
+    assert torch.equal(found, activations(plain, x, 0.3, ["network.body"])["network.body"])
+
+
+# ---- precision and devices -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("kind", "close"), [(torch.float16, 0.02), (torch.bfloat16, 0.1), (torch.float64, 1e-5)])
+def test_a_module_works_in_its_own_precision(kind: torch.dtype, close: float) -> None:
+    image, wanted = pictures(), load_model(made().eval(), SPEC)
+    model = load_model(made().eval().to(kind), SPEC)
+    found = model.features(image, ["body", "outputs"])
+    assert found["outputs"].dtype == torch.float32
+    for layer, value in wanted.features(image, ["body", "outputs"]).items():
+        assert (found[layer] - value).abs().max() < close
+    shown = image.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(model.outputs(shown).sum(), shown)
+    assert gradient.dtype == torch.float32
+    assert wanted.outputs(image.double()).dtype == torch.float64
+
+
+@pytest.mark.parametrize(("kind", "close"), [(torch.float16, 0.02), (torch.bfloat16, 0.1), (torch.float64, 1e-5)])
+def test_so_does_a_velocity_network(kind: torch.dtype, close: float) -> None:
+    flow, wanted = load_flow(made(Velocity).to(kind), FLOW), load_flow(made(Velocity), FLOW)
+    x, t = torch.randn(2, 3, 8, 8, generator=generator(2)), torch.tensor([0.2, 0.7])
+    assert flow(x, t).dtype == torch.float32
+    assert (flow(x, t) - wanted(x, t)).abs().max() < close
+    walked = [bothways.encode(given, pictures(), 0.5, 3) for given in (flow, wanted)]
+    assert walked[0].dtype == torch.float32
+    assert (walked[0] - walked[1]).abs().max() < 2 * close
+    assert bothways.sample(flow, n=2, steps=2).images.shape == (2, 3, 8, 8)
+
+
+def test_the_time_is_scaled_before_it_is_rounded_to_half_precision() -> None:
+    class Told(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(1, dtype=torch.bfloat16))
+
+        def forward(self, x: Tensor, time: Tensor) -> Tensor:
+            return torch.zeros_like(x) + time[:, None, None, None]
+
+    flow = load_flow(Told(), ModelSpec(8, MEAN, STD, 0, path="linear", time_scale=1000.0))
+    t = torch.tensor([0.333, 0.9])
+    assert flow(torch.zeros(2, 3, 8, 8), t)[:, 0, 0, 0].tolist() == (1000 * t).bfloat16().tolist()
+
+
+@pytest.mark.parametrize("load", [lambda net: load_model(net, SPEC), lambda net: load_flow(net, FLOW)])
+def test_a_module_without_numbers_says_so(load: Callable[[nn.Module], object]) -> None:
+    for net in (made(), made(Velocity)):
+        with pytest.raises(UserError, match=r'holds no numbers: .* on the device "meta"') as caught:
+            load(net.to("meta"))
+        assert "\n" not in str(caught.value)
+
+
+def test_the_device_meta_is_refused() -> None:
+    for load, net, spec in ((load_model, made(), SPEC), (load_flow, made(Velocity), FLOW)):
+        with pytest.raises(UserError, match='device "meta" holds no numbers'):
+            load(net, spec, device="meta")
+
+
+class Raises(nn.Module):
+    def __init__(self, error: Exception, kind: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        self.first, self.last, self.error = nn.Linear(3, 4), nn.Linear(4, 4).to(kind), error
+
+    def forward(self, x: Tensor) -> Tensor:
+        raise self.error
+
+
+class Mixed(Raises):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.first(x.mean((2, 3))))
+
+
+@pytest.mark.parametrize(
+    ("net", "said"),
+    [
+        (Raises(RuntimeError("the lookup table is closed")), "mend the module's forward"),
+        (Raises(ValueError("no such route")), "mend the module's forward"),
+        (Mixed(ValueError(), torch.float16), "float16 and float32; give them one dtype"),
+        (Raises(RuntimeError("expected scalar type Long but found Float")), "mend the dtype in its forward"),
+        (Raises(TypeError("forward() missing 1 required positional argument")), "takes the pictures alone"),
+    ],
+)
+def test_what_is_no_matter_of_size_gets_no_advice_on_size(net: nn.Module, said: str) -> None:
+    with pytest.raises(UserError, match=said) as caught:
+        load_model(net, ModelSpec(8, MEAN, STD, 4))
+    assert "ModelSpec.size" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_a_matter_of_size_does() -> None:
+    with pytest.raises(UserError, match=r"mend ModelSpec\.size"):
+        load_model(nn.Sequential(nn.Flatten(), nn.Linear(3 * 49, 4)), ModelSpec(8, MEAN, STD, 4))
