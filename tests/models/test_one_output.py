@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import bothways
 from bothways import ModelSpec, UserError, load_model
-from bothways.judging.classes import load_classified
+from bothways.judging.classes import load_with_classes
 
 
 class Bright(nn.Module):
@@ -84,7 +84,7 @@ def test_a_model_of_ones_own_that_states_one_class_is_refused_where_classes_are_
             return {"outputs": self.outputs(image)}
 
     with pytest.raises(UserError, match="has one class, and there is nothing to tell apart"):
-        load_classified(Own())
+        load_with_classes(Own())
 
 
 def test_an_encoder_may_have_one_output() -> None:

@@ -17,7 +17,7 @@ from torch.nn.utils import parametrizations, parametrize
 
 from bothways.numerics.discrete_adjoint import integrate_exact, leaves_of
 from bothways.numerics.modules import module_of
-from bothways.numerics.solvers import State, fixed_names, grid, solver_of, walked
+from bothways.numerics.solvers import State, fixed_names, grid, solver_of, solver_states
 from bothways.types import RunError, UserError, VectorField
 
 TIMES = grid(1.0, 0.3, 6)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import bothways
 from bothways import ModelSpec, load_flow
 from bothways.numerics.draws import generator
-from bothways.numerics.solvers import fixed_names, grid, solver_of, walked
+from bothways.numerics.solvers import fixed_names, grid, solver_of, solver_states
 from bothways.representation.activations import activations
 from bothways.representation.diagnostics import jacobian_gain, round_trip, straightness
 from bothways.representation.encode import Walk, decode, encode, trajectory
@@ -95,7 +95,7 @@ def test_a_solver_of_ones_own_and_its_steps_alone_are_safe_too(kind: type[Leaky]
         ends = []
         for inplace in (True, False):
             v = kind(inplace).requires_grad_(False)
-            *_, last = walked(v, solver.start(v, x0(), 1.0), times, solver)
+            *_, last = solver_states(v, solver.start(v, x0(), 1.0), times, solver)
             ends.append(last[0])
         assert torch.equal(*ends), name
 

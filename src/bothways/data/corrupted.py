@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from bothways.data.entries import Size, fitted, spaced
+from bothways.data.entries import Size, evenly_spaced, fitted
 from bothways.data.sources import SUFFIXES, decode_image, find_images
 from bothways.types import UserError
 

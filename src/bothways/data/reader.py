@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bothways.data.corrupted import Picture, as_pixels, clean_pictures, unread
+from bothways.data.corrupted import Picture, as_pixels, clean_pictures, unreadable_because
 from bothways.data.entries import Size, height_width
 from bothways.types import UserError
 
@@ -67,7 +67,7 @@ class Reader:
                 images.append(as_pixels(picture.content, self.size))
                 read.append(picture)
             except (OSError, ValueError) as error:
-                skipped[picture.name] = unread(error)
+                skipped[picture.name] = unreadable_because(error)
         stacked = np.stack(images) if images else np.zeros((0, *height_width(self.size), 3), np.uint8)
         return Decoded(
             torch.from_numpy(stacked).permute(0, 3, 1, 2),

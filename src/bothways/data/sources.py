@@ -19,7 +19,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from bothways.data.builtin import DIGITS, DIGITS_SHAPE, SWISS_ROLL, from_digits, from_swiss_roll
-from bothways.data.entries import Entries, Found, Size, bytes_of, fitted, spaced
+from bothways.data.entries import Entries, Size, SplitEntries, bytes_of, evenly_spaced, fitted
 from bothways.data.hub import SCHEME, from_hub
 from bothways.data.parquet import find_shards, from_parquet
 from bothways.types import UserError
@@ -152,7 +152,7 @@ def decoded(entries: Entries, size: Size | None, address: str, skipped: list[str
         warnings.warn(f"{len(skipped)} unreadable pictures skipped, the first: {skipped[0]}", stacklevel=4)
 
 
-def _read(found: Found, size: Size | None, address: str) -> ImageSet:
+def _read(found: SplitEntries, size: Size | None, address: str) -> ImageSet:
     skipped: list[str] = []
     images, labels = zip(*decoded(found.entries, size, address, skipped), strict=True)
     shapes = {image.shape for image in images}

@@ -15,7 +15,7 @@ from bothways.models.adapter import DTYPES
 from bothways.models.calls import first_line, remedy
 from bothways.numerics.modules import evaluating, own_dtype
 from bothways.registry import is_address
-from bothways.representation.paths import check_path, path_of
+from bothways.representation.paths import path_of
 from bothways.types import ModelSpec, Path, RunError, UserError
 
 

@@ -27,7 +27,7 @@ from torch.autograd.function import once_differentiable
 from torch.autograd.graph import get_gradient_edge
 
 from bothways.numerics.modules import module_of
-from bothways.numerics.solvers import Solver, State, walked
+from bothways.numerics.solvers import Solver, State, solver_states
 from bothways.types import RunError, UserError, VectorField
 
 KEEP = 5  # last steps whose graph is kept: most of the time that more would save, at the memory of a five-step walk

@@ -60,8 +60,8 @@ def middle_layer(flow: nn.Module) -> str:
     return MIDDLE
 
 
-def found(flow: nn.Module, layer: str) -> nn.Module:
-    """The module of a name. Raises UserError with the nearest names where there is none."""
+def layer_module(flow: nn.Module, layer: str) -> nn.Module:
+    """The module with a dotted name. Raises UserError with the nearest names if there is none."""
     modules = parts_of(flow)
     if layer not in modules or not layer:
         names = [name for name in modules if name]
@@ -74,14 +74,14 @@ def found(flow: nn.Module, layer: str) -> nn.Module:
 def _inner(flow: nn.Module, layer: str) -> str:
     """The name of a module, of a list of modules that of its last."""
     parts = parts_of(flow)
-    found(flow, layer)
+    layer_module(flow, layer)
     while isinstance(parts[layer], nn.ModuleList) and len(parts[layer]):  # type: ignore[arg-type]
         layer = f"{layer}.{len(parts[layer]) - 1}"  # type: ignore[arg-type]
     return layer
 
 
-def vector(seen: Tensor) -> Tensor:
-    """(B,D): the mean over space of a map (B,D,H,W), over tokens of (B,N,D); a vector as it is."""
+def spatial_mean(seen: Tensor) -> Tensor:
+    """Mean over space of a map (B,D,H,W), or over tokens of (B,N,D), -> (B,D); a vector is returned as it is."""
     if seen.ndim == 4:
         return seen.mean((2, 3))
     return seen.mean(1) if seen.ndim == 3 else seen

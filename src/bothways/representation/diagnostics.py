@@ -24,7 +24,7 @@ from torch.utils.checkpoint import checkpoint
 from bothways.numerics.draws import Draws
 from bothways.numerics.intervals import Estimate, mean_interval
 from bothways.numerics.modules import check_finite, untouched
-from bothways.numerics.solvers import Solver, finite, grid, solver_of, walked
+from bothways.numerics.solvers import Solver, finite, grid, solver_of, solver_states
 from bothways.registry import name_of
 from bothways.representation.encode import image_time
 from bothways.types import Flow, UserError, VectorField
@@ -35,7 +35,7 @@ BATCH = 64  # pictures per pass
 def _steps(v: VectorField, x: Tensor, times: list[float], solver: Solver) -> Iterator[Tensor]:
     """x, then its value after each step."""
     yield x
-    for state in finite(v, walked(v, solver.start(v, x, times[0]), times, solver), times):
+    for state in finite(v, solver_states(v, solver.start(v, x, times[0]), times, solver), times):
         yield state[0]
 
 

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from bothways import registry
-from bothways.numerics.discrete_adjoint import KEEP, integrate_exact
+from bothways.numerics.discrete_adjoint import integrate_exact
 from bothways.numerics.modules import check_finite, is_finite, module_of
-from bothways.numerics.solvers import Adaptive, Solver, State, finite, grid, solver_of, walked
+from bothways.numerics.solvers import Adaptive, Solver, State, finite, grid, solver_of, solver_states
 from bothways.representation.paths import least_depth, path_of
 from bothways.representation.torchdiffeq_walks import by_torchdiffeq, needs_gradient
 from bothways.representation.walk import Walk
@@ -169,8 +169,8 @@ def _in_precision(v: VectorField, state: State, how: Walk) -> tuple[VectorField,
     """The state in the requested dtype, and v as a field in that dtype."""
     module, present = module_of(v), state[0].dtype
     parameters = module.parameters() if module is not None else iter(())
-    own = next((p.dtype for p in parameters if p.is_floating_point()), given)
-    wanted = how.dtype or given
+    own = next((p.dtype for p in parameters if p.is_floating_point()), present)
+    wanted = how.dtype or present
     casts = own == wanted or isinstance(v, Flow)  # a flow works in its network's precision by itself
     return v if casts else partial(_cast, v, own), tuple(x.to(wanted) for x in state)
 
@@ -202,6 +202,6 @@ def _moments(v: VectorField, state: State, times: list[float], how: Walk) -> Ite
             state = (by_torchdiffeq(v, state[0], t, following, how),)
             yield following, state[0]
         return
-    steps = walked(v, _started(v, state, times[0], how), times, solver_of(how.solver))
+    steps = solver_states(v, _started(v, state, times[0], how), times, solver_of(how.solver))
     for t, state in zip(times[1:], finite(v, steps, times), strict=True):
         yield t, state[0]

@@ -26,7 +26,7 @@ from bothways import registry
 from bothways.numerics.draws import Draws
 from bothways.numerics.intervals import Estimate, mean_interval
 from bothways.numerics.modules import untouched
-from bothways.numerics.solvers import Adaptive, Solver, any_solver, finite, grid, solver_of, walked
+from bothways.numerics.solvers import Adaptive, Solver, any_solver, finite, grid, solver_of, solver_states
 from bothways.representation.encode import image_time
 from bothways.types import Flow, ModelSpec, RunError, UserError, VectorField
 
@@ -190,7 +190,7 @@ def _directions(x: Tensor, draws: Draws, how: Integration, purpose: str) -> Call
 
 def _on_grid(field: _Augmented, state: Tensor, how: Integration) -> Tensor:
     solver, times = solver_of(how.solver), grid(image_time(field), 0.0, how.steps)
-    *_, last = finite(field.v, walked(field, solver.start(field, state, times[0]), times, solver), times)
+    *_, last = finite(field.v, solver_states(field, solver.start(field, state, times[0]), times, solver), times)
     return last[0]
 
 

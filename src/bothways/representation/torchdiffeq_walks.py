@@ -61,7 +61,7 @@ def by_torchdiffeq(v: VectorField, x: Tensor, start: float, end: float, how: Wal
 def _method(how: Walk) -> str:
     """The solver's name in torchdiffeq."""
     found = any_solver(how.solver)
-    return found.method if isinstance(found, Adaptive) else found.same_as
+    return found.method if isinstance(found, Adaptive) else found.torchdiffeq_name
 
 
 def _trained(v: VectorField, x: Tensor, start: float) -> list[Tensor]:

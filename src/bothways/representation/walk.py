@@ -50,7 +50,7 @@ class Walk:
         found = any_solver(self.solver)
         if self.gradient not in GRADIENTS:
             raise UserError(f"gradient {self.gradient!r} is not known; type one of {', '.join(GRADIENTS)}")
-        if self.gradient == "adjoint" and not isinstance(found, Adaptive) and not found.same_as:
+        if self.gradient == "adjoint" and not isinstance(found, Adaptive) and not found.torchdiffeq_name:
             raise UserError(f'solver {self.name!r} has no gradient="adjoint"; type gradient="exact", or solver="euler"')
         if self.steps < 1 or self.keep < 1:
             raise UserError(f"steps={self.steps}, keep={self.keep}; a walk takes 1 step or more, and keeps 1 or more")

@@ -19,7 +19,7 @@ def held_out_pictures(flow: Flow, data: str | Path, limit: int) -> Tensor:
 
     Raises UserError for data without pictures.
     """
-    size, split = size_of(flow.spec), held_out(data)
+    size, split = size_of(flow.spec), evaluation_split(data)
     found = load_images(data, split=split, size=size, limit=limit)
     for line in _changes(flow, found, first_size(data, split)):
         warnings.warn(line, stacklevel=2)

@@ -84,7 +84,7 @@ def fixed_grid(
         def apart(v: VectorField, state: State, t: float, h: float) -> State:
             return step(untouched(v), state, t, h)
 
-        return Solver(apart, calls, order, start if start is only_x else begin, holds, same_as)
+        return Solver(apart, calls, order, start if start is only_x else begin, state_size, torchdiffeq_name)
 
     def begin(v: VectorField, x: Tensor, t: float) -> State:
         return start(untouched(v), x, t)

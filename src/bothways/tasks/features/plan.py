@@ -102,7 +102,7 @@ def splits_of(
     Raises UserError for data without such a split, or without pictures. Warns of pictures of another size.
     """
     size = size_of(flow.spec, preprocess)
-    names = tuple(dict.fromkeys(names)) or (("train", "test") if held_out(data) == "test" else ("train",))
+    names = tuple(dict.fromkeys(names)) or (("train", "test") if evaluation_split(data) == "test" else ("train",))
     whole = [name for name in names if not is_split(data, name)]
     if whole and len(names) > 1:
         raise UserError(f"data {str(data)!r} has no split {whole[0]!r}, it is one; leave --split out")

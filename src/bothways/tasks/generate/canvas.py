@@ -13,7 +13,7 @@ from bothways.numerics.draws import Draws
 from bothways.numerics.fill import harmonic_fill, tension_fill
 from bothways.synthesis.ascent import Ascent
 from bothways.synthesis.config import CanvasConfig, ViewsConfig
-from bothways.synthesis.parameterizations import Place, built, canvas_settings
+from bothways.synthesis.parameterizations import CanvasContext, build_canvas, canvas_settings
 from bothways.synthesis.parameterizations.grey import Grey
 from bothways.synthesis.parameterizations.masked import Masked
 from bothways.synthesis.views import Views, idle, noise_of_resolution, on_canvas, pixels, view_of

@@ -13,7 +13,7 @@ from torch import Tensor
 from bothways.data.corrupted import Picture, batched
 from bothways.data.entries import size_of
 from bothways.data.sources import SUFFIXES
-from bothways.judging.classes import load_classified
+from bothways.judging.classes import load_with_classes
 from bothways.numerics.modules import check_finite
 from bothways.runs.experiment import Experiment
 from bothways.tasks.predict.config import PredictConfig
@@ -83,7 +83,11 @@ class PredictWork(Work):
 def prepare(config: PredictConfig, where: Where) -> PredictWork:
     """Prepare a run of ``predict``. Raises UserError for invalid input, before the first picture."""
     images = _tensor_of(config.images) if _are_tensors(config.images) else image_files(config.images)
-    model = load_classified(config.model, config.spec, weights=config.weights, device=config.device, dtype=config.dtype)
+    model = load_with_classes(
+        config.model, config.spec, weights=config.weights, device=config.device, dtype=config.dtype
+    )
+        config.model, config.spec, weights=config.weights, device=config.device, dtype=config.dtype
+    )
     return PredictWork(model, images, config.top, config.batch, config.preprocess)
 
 

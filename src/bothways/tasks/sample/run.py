@@ -21,7 +21,7 @@ from bothways.models.adapter import Adapter
 from bothways.models.loader import load_flow
 from bothways.models.velocity import Flow
 from bothways.numerics.draws import Draws, picture_seed
-from bothways.numerics.solvers import Solver, finite, grid, solver_of, walked
+from bothways.numerics.solvers import Solver, finite, grid, solver_of, solver_states
 from bothways.registry import Entry
 from bothways.representation.encode import image_time
 from bothways.runs.citations import flow_citations
@@ -74,7 +74,7 @@ class Sampling(Work):
         for number, part in enumerate(self._left()):
             seeds = [picture_seed(self.config.seed, index) for index in part]
             noise = Draws(seeds).normal(self.flow.shape).to(self.flow.mean.device)
-            steps = walked(self.flow, self.solver.start(self.flow, noise, 0.0), self.times, self.solver)
+            steps = solver_states(self.flow, self.solver.start(self.flow, noise, 0.0), self.times, self.solver)
             for step, (x, *_) in enumerate(finite(self.flow, steps, self.times), 1):
                 shown = self.flow.picture(x).clamp(0, 1)
                 yield Frame(step, self.times[step], shown, {"rms": float(x.square().mean().sqrt())}, number)
