@@ -86,8 +86,6 @@ def prepare(config: PredictConfig, where: Where) -> PredictWork:
     model = load_with_classes(
         config.model, config.spec, weights=config.weights, device=config.device, dtype=config.dtype
     )
-        config.model, config.spec, weights=config.weights, device=config.device, dtype=config.dtype
-    )
     return PredictWork(model, images, config.top, config.batch, config.preprocess)
 
 
