@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from bothways.data.entries import spaced
+from bothways.data.readers.entries import spaced
 from bothways.data.sources import SUFFIXES, decode_image, find_images, fitted
 from bothways.types import UserError
 

@@ -18,10 +18,10 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from bothways.data.builtin import DIGITS, DIGITS_SHAPE, SWISS_ROLL, from_digits, from_swiss_roll
-from bothways.data.entries import Entries, Found, bytes_of, spaced
-from bothways.data.hub import SCHEME, from_hub
-from bothways.data.parquet import find_shards, from_parquet
+from bothways.data.readers.builtin import DIGITS, DIGITS_SHAPE, SWISS_ROLL, from_digits, from_swiss_roll
+from bothways.data.readers.entries import Entries, Found, bytes_of, spaced
+from bothways.data.readers.hub import SCHEME, from_hub
+from bothways.data.readers.parquet import find_shards, from_parquet
 from bothways.types import UserError
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bothways.data.entries import Entries
+from bothways.data.readers.entries import Entries
 from bothways.data.sources import decoded, find_images
 from bothways.numerics.spectra import SMALLEST, Spectrum, amplitudes
 from bothways.runs.experiment import Experiment

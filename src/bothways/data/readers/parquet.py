@@ -17,7 +17,7 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
-from bothways.data.entries import Entries, Found, spaced
+from bothways.data.readers.entries import Entries, Found, spaced
 from bothways.types import UserError
 
 SHARD = re.compile(r"(?P<split>.+)-(?P<number>\d+)-of-(?P<count>\d+)")
