@@ -20,8 +20,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from bothways.data.readers.decoding import SUFFIXES, decode_image, fitted
 from bothways.data.readers.entries import spaced
-from bothways.data.sources import SUFFIXES, decode_image, find_images, fitted
+from bothways.data.sources import find_images
 from bothways.types import UserError
 
 SEVERITIES = (1, 2, 3, 4, 5)

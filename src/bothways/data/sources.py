@@ -5,7 +5,6 @@ A picture that cannot be read is named and skipped, with a count; it never stops
 
 from __future__ import annotations
 
-import io
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -15,18 +14,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from bothways.data.readers.builtin import DIGITS, DIGITS_SHAPE, SWISS_ROLL, from_digits, from_swiss_roll
-from bothways.data.readers.entries import Entries, Found, bytes_of, spaced
+from bothways.data.readers.decoding import decode_image
+from bothways.data.readers.entries import Entries, Found
+from bothways.data.readers.folders import from_folder
 from bothways.data.readers.hub import SCHEME, from_hub
-from bothways.data.readers.parquet import find_shards, from_parquet
+from bothways.data.readers.parquet import find_shards, from_parquet, shards_of
 from bothways.types import UserError
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
 NAMED = (DIGITS, SWISS_ROLL)  # before a folder of the same name
-PIXELS_AT_MOST = 64_000_000  # a larger picture is taken for a decompression bomb
 
 
 @dataclass(frozen=True)
@@ -94,42 +92,15 @@ def find_images(address: str | Path, *, split: str = "train", limit: int | None 
     if path.is_file():
         return from_parquet([path], limit)
     shards = find_shards(path, split)
-    return from_parquet(shards, limit) if shards else _folder_entries(split_folder(path, split), limit)
+    if not shards:
+        return from_folder(path, split, limit)
+    return from_parquet(shards, limit, [file for files in shards_of(path).values() for file in files])
 
 
 def first_size(address: str | Path, split: str) -> tuple[int, int]:
     """(height, width) of the first picture that can be read. Raises UserError where there is none."""
     image, _ = next(decoded(find_images(address, split=split).entries, None, str(address), []))
     return image.shape[0], image.shape[1]
-
-
-def split_folder(path: Path, split: str) -> Path:
-    """PATH/SPLIT where it holds a folder a class, else PATH itself."""
-    splits = {p.name for p in path.iterdir() if p.is_dir() and any(inner.is_dir() for inner in p.iterdir())}
-    if split in splits:
-        return path / split
-    if splits & {"train", "test"}:  # else the splits would be taken for classes
-        raise UserError(f"data {str(path)!r} has no split {split!r}; it has {', '.join(sorted(splits))}")
-    return path
-
-
-def _folder_entries(path: Path, limit: int | None) -> Found:
-    names = tuple(sorted(p.name for p in path.iterdir() if p.is_dir() and not p.name.startswith(".")))
-    folders = [(label, path / name) for label, name in enumerate(names)] or [(-1, path)]
-
-    files = [
-        (file, label)
-        for label, folder in folders
-        for file in sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-    ]
-
-    chosen = [files[place] for place in spaced(len(files), limit)]
-
-    def entries() -> Entries:
-        for file, label in chosen:
-            yield str(file.relative_to(path)), bytes_of(file), label
-
-    return Found(names, len(chosen), entries())
 
 
 def decoded(
@@ -166,33 +137,3 @@ def _read(found: Found, size: int | tuple[int, int] | None, address: str) -> Ima
     # what is resized takes any of 256 values
     levels = found.levels if size is None or stacked.shape[-2:] == DIGITS_SHAPE else 256
     return ImageSet(stacked, torch.tensor(labels), found.classes, tuple(skipped), levels)
-
-
-def decode_image(data: bytes, size: int | tuple[int, int] | None = None) -> np.ndarray:
-    """Encoded bytes -> (H,W,3) uint8 RGB; with a size, the shorter side is resized to it and the centre cut out.
-
-    Raises ValueError for what is not a picture, and for more than PIXELS_AT_MOST.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below is lower
-            with Image.open(io.BytesIO(data)) as opened:
-                if opened.width * opened.height > PIXELS_AT_MOST:
-                    raise ValueError(f"{opened.width} x {opened.height} pixels are more than {PIXELS_AT_MOST}")
-                picture = opened.convert("RGB")
-    except UnidentifiedImageError as error:  # whose own words are the address of a buffer
-        raise ValueError("no image that can be read") from error
-    except Exception as error:  # a damaged file makes its decoder raise anything
-        raise ValueError(str(error) or type(error).__name__) from error
-    return np.asarray(picture) if size is None else fitted(picture, size)
-
-
-def fitted(picture: Image.Image, size: int | tuple[int, int]) -> np.ndarray:
-    """(height, width, 3) uint8: the shorter side resized to the size where it differs, and the centre cut out."""
-    height, width = (size, size) if isinstance(size, int) else size
-    scale = max(height / picture.height, width / picture.width)
-    wide, high = max(width, round(picture.width * scale)), max(height, round(picture.height * scale))
-    if (wide, high) != picture.size:
-        picture = picture.resize((wide, high), Image.Resampling.BICUBIC)
-    left, top = (wide - width) // 2, (high - height) // 2
-    return np.asarray(picture.crop((left, top, left + width, top + height)))

@@ -7,8 +7,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from bothways.data.readers.folders import split_folder
 from bothways.data.readers.parquet import find_shards
-from bothways.data.sources import NAMED, ImageSet, split_folder
+from bothways.data.sources import NAMED, ImageSet
 from bothways.numerics.draws import generator
 from bothways.types import UserError
 

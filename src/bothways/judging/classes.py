@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from bothways.data.readers.entries import numbers_of
 from bothways.models.class_names import matches, same
 from bothways.models.loader import load_model
 from bothways.types import ModelSpec, UserError, VisionModel
@@ -37,10 +38,19 @@ def load_classified(
 def outputs_of_labels(spec: ModelSpec, model: str, classes: Sequence[str], data: str) -> tuple[Tensor, str]:
     """(L,) which output each label of the data is, and whether that goes by "name" or "number".
 
-    By name where data and model have names (models/class_names.py), else by number. classes: the names of the data, ()
-    where labels are numbers only. model, data: for the message.
+    By name where data and model have names (models/class_names.py), else by number. Names of the data that are all
+    numbers, such as folders 0 to 11, are the model's numbers, unless one of them is a name of the model. classes: the
+    names of the data, () where labels are numbers only. model, data: for the message.
     Raises UserError where a class of the data is none of the model's.
     """
+    numbers = numbers_of(classes)
+    if numbers and (isinstance(spec.classes, int) or not any(matches(spec.classes, name) for name in classes)):
+        if max(numbers) >= spec.count:
+            raise UserError(
+                f"data {data!r} has a class {max(numbers)} and model {model!r} {spec.count}, 0 to {spec.count - 1}; "
+                "give data of the same classes, or rename the folders"
+            )
+        return torch.tensor(numbers), "number"
     if isinstance(spec.classes, int) or not classes:
         if classes and len(classes) != spec.count:
             raise UserError(

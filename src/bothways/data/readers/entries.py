@@ -1,9 +1,9 @@
-"""What every source of pictures gives: encoded pictures with their labels, one by one."""
+"""What every source of pictures gives: encoded pictures with their labels, one by one; and the order of classes."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,3 +44,18 @@ def spaced(count: int, limit: int | None) -> list[int]:
     if limit is None or limit >= count:
         return list(range(count))
     return [round(i * (count - 1) / max(1, limit - 1)) for i in range(limit)]
+
+
+def numbers_of(names: Sequence[str]) -> tuple[int, ...] | None:
+    """The numbers that names of classes are, where all of them are whole numbers and no two the same; else None."""
+    if not names or not all(name.isascii() and name.isdecimal() for name in names):
+        return None
+    numbers = tuple(map(int, names))
+    return numbers if len(set(numbers)) == len(numbers) else None
+
+
+def in_order(names: Iterable[str]) -> tuple[str, ...]:
+    """Names of classes, each once, in the order in which they are counted: by number where all are, else by text."""
+    found = sorted(set(names))
+    numbers = numbers_of(found)
+    return tuple(found) if numbers is None else tuple(name for _, name in sorted(zip(numbers, found, strict=True)))

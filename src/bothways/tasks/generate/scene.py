@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from bothways.data.sources import SUFFIXES, decode_image, load_images
+from bothways.data.readers.decoding import SUFFIXES, decode_image
+from bothways.data.sources import load_images
 from bothways.numerics.pyramid import resize
 from bothways.runs import PHOTOS, to_png
 from bothways.runs.files import replace_file

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from bothways.data.corrupted import Picture, batched
-from bothways.data.sources import SUFFIXES
+from bothways.data.readers.decoding import SUFFIXES
 from bothways.judging.classes import load_classified
 from bothways.runs.experiment import Experiment
 from bothways.tasks.predict.config import PredictConfig

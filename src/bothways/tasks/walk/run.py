@@ -18,7 +18,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from bothways.data.sources import fitted, load_images
+from bothways.data.readers.decoding import fitted
+from bothways.data.sources import load_images
 from bothways.models.adapter import Adapter
 from bothways.models.catalogue import find_classifier
 from bothways.models.classifiers import flow_in

@@ -1,0 +1,133 @@
+"""Pictures in a folder: of a class in each sub-folder, with a table of labels beside them, or without labels.
+
+    FOLDER/CLASS/..png      FOLDER/..png and FOLDER/NAME.csv      FOLDER/..png        each also below FOLDER/SPLIT
+
+Classes go by name over all splits, so that a label means the same in each. A split whose pictures all lie in one folder
+that is no class of the others, as the test pictures of Tiny-ImageNet do, has no labels.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from bothways.data.readers.decoding import SUFFIXES
+from bothways.data.readers.entries import Entries, Found, bytes_of, in_order, spaced
+from bothways.data.readers.tables import Table, table_of
+from bothways.types import UserError
+
+SPLITS = {"train", "training", "val", "valid", "validation", "dev", "test"}  # of folders that hold pictures alone
+COMPANIONS = {"", ".txt", ".md", ".rst", ".html", ".pdf", ".ini", ".db"}  # hold neither pictures nor labels
+
+
+def split_folder(path: Path, split: str) -> Path:
+    """PATH/SPLIT where PATH holds splits, else PATH itself. Raises UserError where it holds others alone."""
+    splits = _splits(path)
+    if split in splits:
+        return path / split
+    if splits & {"train", "test"}:  # else the splits would be taken for classes
+        raise UserError(f"data {str(path)!r} has no split {split!r}; it has {', '.join(sorted(splits))}")
+    return path
+
+
+def from_folder(path: Path, split: str, limit: int | None) -> Found:
+    """The pictures of a split. Warns of files that are passed over, and of pictures without a label beside others.
+
+    Raises UserError as ``split_folder`` does.
+    """
+    own = Labelled(split_folder(path, split))
+    others = [Labelled(path / name) for name in sorted(_splits(path) - {split})] if own.folder != path else []
+    every = [own, *others]
+    known = frozenset[str]().union(*(part.classes for part in every if not part.alone))
+    labelled = [part for part in every if not (known and part.alone and not part.classes & known)]
+    classes, unlabelled = in_order(name for part in labelled for name in part.classes), own not in labelled
+    number = {name: place for place, name in enumerate(classes)}
+    pictures = [(file, -1 if unlabelled or name is None else number[name]) for file, name in own.pictures()]
+    chosen = [pictures[place] for place in spaced(len(pictures), limit)]
+
+    def entries() -> Entries:
+        for file, label in chosen:
+            yield str(file.relative_to(own.folder)), bytes_of(file), label
+
+    for line in own.passed_over():
+        warnings.warn(f"data {str(path)!r}: {line}", stacklevel=4)
+    without = sum(label < 0 for _, label in pictures)
+    if classes and without:
+        which = f"the pictures of split {split!r}" if without == len(pictures) else f"{without} of {len(pictures)}"
+        warnings.warn(f"data {str(path)!r}: {which} have no label", stacklevel=4)
+    return Found(classes, len(chosen), entries())
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """The pictures of a folder, of one split. table: that of their labels, if any; folders: else, those of classes."""
+
+    folder: Path
+
+    @cached_property
+    def table(self) -> Table | None:
+        return table_of(self.folder)
+
+    @cached_property
+    def folders(self) -> tuple[str, ...]:
+        return tuple(sorted(folder.name for folder in _visible_folders(self.folder)))
+
+    @cached_property
+    def classes(self) -> frozenset[str]:
+        return frozenset(self.folders if self.table is None else self.table.labels.values())
+
+    @property
+    def alone(self) -> bool:
+        """Whether one folder holds all of them, which may be a class or none."""
+        return self.table is None and len(self.folders) == 1
+
+    def pictures(self) -> Iterator[tuple[Path, str | None]]:
+        """Each with the name of its class, in the order of the classes."""
+        if self.table is not None:
+            yield from ((file, self.table.labels.get(file.relative_to(self.folder))) for file in _pictures(self.folder))
+        elif self.folders:
+            for name in in_order(self.folders):
+                yield from ((file, name) for file in _pictures(self.folder / name))
+        else:
+            yield from ((file, None) for file in _pictures(self.folder))
+
+    def passed_over(self) -> Iterator[str]:
+        """A line of files that are neither pictures nor labels, and one of pictures beside the folders of classes."""
+        used = None if self.table is None else self.table.file
+        files = [file for file in self.folder.rglob("*") if file != used and _is_visible(file, self.folder)]
+        other = [file for file in files if file.suffix.lower() not in SUFFIXES | COMPANIONS and file.is_file()]
+        if other:
+            kinds = Counter(file.suffix.lower() for file in other)
+            named = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(3))
+            yield f"{len(other)} files are passed over ({named}), the first: {min(other).relative_to(self.folder)}"
+        if self.table is None and self.folders:
+            loose = [f for f in files if f.parent == self.folder and f.suffix.lower() in SUFFIXES and f.is_file()]
+            if loose:
+                yield (
+                    f"{len(loose)} pictures beside the folders of classes are passed over, the first: {min(loose).name}"
+                )
+
+
+def _splits(path: Path) -> set[str]:
+    """The names of the folders that are splits: they hold folders or a table, or all have the names of splits."""
+    folders = _visible_folders(path)
+    named = {folder.name for folder in folders}
+    if len(named) > 1 and named <= SPLITS:
+        return named
+    return {folder.name for folder in folders if _visible_folders(folder) or any(folder.glob("*.csv"))}
+
+
+def _visible_folders(path: Path) -> list[Path]:
+    return [folder for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith(".")]
+
+
+def _is_visible(file: Path, folder: Path) -> bool:
+    return not any(part.startswith(".") for part in file.relative_to(folder).parts)
+
+
+def _pictures(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
