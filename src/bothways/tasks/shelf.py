@@ -10,6 +10,7 @@ from pydantic.fields import FieldInfo
 
 from bothways import registry
 from bothways.configs import Config, leaves
+from bothways.data.loader import check_guarded
 from bothways.tasks.recipes import configure
 from bothways.tasks.work import Where, Work, perform, prepare
 from bothways.types import Frame
@@ -22,6 +23,7 @@ def work_of(
 
     out, overwrite, resume: of the run folder. Raises UserError for what cannot be.
     """
+    check_guarded()
     config: type[Config] = registry.find("task", task).factory
     order = config.order()
     if len(given) > len(order):
