@@ -49,9 +49,29 @@ def held_out(data: str | Path) -> str:
 
 
 def holdout(data: ImageSet, count: int, seed: int) -> tuple[ImageSet, ImageSet]:
-    """(pictures held out of a training, the rest): ``count`` drawn at random, the same for every task of one seed."""
+    """(pictures held out of a training, the rest): ``count`` drawn at random, the same for every task of one seed.
+
+    Of a class no more are held out than half of it, or than ``count`` is of all if that is more, and at least one
+    stays, as long as the other classes have enough for that. Large classes give what the draw gives.
+    """
     order = torch.randperm(len(data), generator=generator(seed, 0, "validation"))
-    return data.subset(order[:count]), data.subset(order[count:])
+    _, classes, sizes = data.labels[order].unique(return_inverse=True, return_counts=True)
+    turn = _turns(classes, sizes)
+    share = torch.maximum(sizes // 2, sizes * count // max(1, len(data)))
+    # first what is within the share, then what leaves one of its class, each in the order of the draw
+    late = (turn >= share[classes]).long() + (turn >= sizes[classes] - 1).long()
+    late[data.labels[order] < 0] = 0  # of no class
+    chosen = torch.zeros(len(data), dtype=torch.bool)
+    chosen[torch.argsort(late, stable=True)[:count]] = True
+    return data.subset(order[chosen]), data.subset(order[~chosen])
+
+
+def _turns(classes: Tensor, sizes: Tensor) -> Tensor:
+    """(N,): how many of its class come before each."""
+    by_class = torch.argsort(classes, stable=True)
+    turn = torch.empty_like(classes)
+    turn[by_class] = torch.arange(len(classes)) - (sizes.cumsum(0) - sizes)[classes[by_class]]
+    return turn
 
 
 def stratified(labels: Tensor, count: int, source: torch.Generator) -> Tensor:
@@ -61,10 +81,7 @@ def stratified(labels: Tensor, count: int, source: torch.Generator) -> Tensor:
     """
     order = torch.randperm(len(labels), generator=source)
     mixed = labels[order]
-    by_class = torch.argsort(mixed, stable=True)
     sizes = torch.bincount(mixed)
-    first = (sizes.cumsum(0) - sizes)[mixed[by_class]]
-    turn = torch.empty_like(order)
-    turn[by_class] = torch.arange(len(labels)) - first
+    turn = _turns(mixed, sizes)
     place = torch.randperm(len(sizes), generator=source)[mixed]
     return order[torch.argsort(turn * len(sizes) + place)[:count]]
