@@ -405,8 +405,9 @@ def test_predict_a_line_each_and_an_exit_code(toys: Path, tmp_path: Path, capsys
     assert "none of 1 pictures" in capsys.readouterr().err
     (tmp_path / "empty").mkdir()
     assert run("predict", TOY, tmp_path / "empty") == 2
-    with pytest.raises(UserError, match="give \\(B, 3, H, W\\)"):
-        bothways.predict(TOY, torch.zeros(3, 16, 16))
+    assert len(bothways.predict(TOY, torch.zeros(3, 16, 16))) == 1
+    with pytest.raises(UserError, match="or \\(B,3,H,W\\)"):
+        bothways.predict(TOY, torch.zeros(2, 16, 16))
 
 
 def test_a_bundled_model_reaches_on_real_pictures_what_its_card_says(shared: Path) -> None:

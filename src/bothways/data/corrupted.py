@@ -22,7 +22,7 @@ from torch import Tensor
 
 from bothways.data.readers.decoding import SUFFIXES, decode_image, fitted
 from bothways.data.readers.entries import spaced
-from bothways.data.sources import find_images
+from bothways.data.sources import ImageSet, find_images
 from bothways.types import UserError
 
 SEVERITIES = (1, 2, 3, 4, 5)
@@ -99,7 +99,7 @@ class CorruptedSet:
 
 
 def clean_pictures(
-    address: str | Path, split: str, limit: int | None
+    address: str | Path | ImageSet, split: str, limit: int | None
 ) -> tuple[tuple[str, ...], int, Iterator[Picture]]:
     """The class names, how many, and the pictures at an address of ``load_images``, read when they are needed."""
     found = find_images(address, split=split, limit=limit)

@@ -5,12 +5,14 @@ A picture that cannot be read is named and skipped, with a count; it never stops
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,9 +20,10 @@ from torch import Tensor
 
 from bothways.data.readers.builtin import DIGITS, DIGITS_SHAPE, SWISS_ROLL, from_digits, from_swiss_roll
 from bothways.data.readers.decoding import decode_image
-from bothways.data.readers.entries import Entries, Found
+from bothways.data.readers.entries import Entries, Found, as_png, counted, spaced
 from bothways.data.readers.folders import from_folder
 from bothways.data.readers.hub import SCHEME, from_hub
+from bothways.data.readers.live import is_live, tensor_of
 from bothways.data.readers.parquet import find_shards, from_parquet, shards_of
 from bothways.types import UserError
 
@@ -43,6 +46,15 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.images)
 
+    def __str__(self) -> str:
+        return self.name
+
+    @cached_property
+    def name(self) -> str:
+        """How a run that was given these pictures calls them: their number, their size and what they are."""
+        digest = hashlib.sha256(self.images.numpy().tobytes() + self.labels.numpy().tobytes()).hexdigest()
+        return f"{len(self)} pictures of {self.images.shape[-2]}x{self.images.shape[-1]} from Python ({digest[:8]})"
+
     @cached_property
     def channels(self) -> int:
         """1 where every picture is grey, else 3; the pictures have three either way."""
@@ -53,7 +65,7 @@ class ImageSet:
 
 
 def load_images(
-    address: str | Path,
+    address: str | Path | Any,
     *,
     split: str = "train",
     size: int | tuple[int, int] | None = None,
@@ -64,7 +76,8 @@ def load_images(
 
     address: ``digits``; ``swiss-roll``; ``hub:OWNER/NAME``; ``FILE.parquet``; a folder that holds ``SPLIT.parquet`` or
         the shards of a split in the hub's layout; or a folder with one sub-folder of image files a class (or just
-        image files, or such a folder a split).
+        image files, or such a folder a split); from Python also pictures, or (pictures, labels), as ``as_set`` takes
+        them.
     size: pixels, an int or (height, width); the shorter side is resized to it and the centre cut out. Needed
         where the pictures differ in size.
     limit: read only so many, evenly spaced, so that a folder sorted by class is not cut to its first classes.
@@ -75,8 +88,43 @@ def load_images(
     return _read(replace(found, entries=islice(found.entries, first)), size, str(address))
 
 
-def find_images(address: str | Path, *, split: str = "train", limit: int | None = None) -> Found:
+def as_set(given: Any) -> ImageSet:
+    """Pictures that Python holds (readers/live.py), or a pair of them and their labels (N,), as labelled pictures.
+
+    Labels are whole numbers, negative where unknown; those with gaps go by their numbers as names.
+    Raises UserError for what is neither.
+    """
+    if isinstance(given, ImageSet):
+        return given
+    pair = isinstance(given, tuple) and len(given) == 2
+    pair = pair and (getattr(given[1], "ndim", None) == 1 or isinstance(given[1], list))
+    images = tensor_of(given[0] if pair else given, "data").detach().cpu()
+    labels = torch.as_tensor(given[1]).cpu() if pair else torch.full((len(images),), -1)
+    if labels.shape != (len(images),) or labels.is_floating_point() or labels.is_complex():
+        raise UserError(
+            f"data of {len(images)} pictures and labels {tuple(labels.shape)} of {labels.dtype}; give (pictures, "
+            "labels), a whole number a picture"
+        )
+    classes, places = counted(labels.tolist())
+    numbers = torch.tensor([places.get(label, -1) for label in labels.tolist()], dtype=torch.int64)
+    return ImageSet((255 * images).round().byte(), numbers, classes)
+
+
+def _from_set(given: ImageSet, limit: int | None) -> Found:
+    chosen = spaced(len(given), limit)
+
+    def entries() -> Entries:
+        for place in chosen:
+            pixels = given.images[place].permute(1, 2, 0).contiguous().numpy()
+            yield f"picture {place}", as_png(pixels), int(given.labels[place])
+
+    return Found(given.classes, len(chosen), entries(), given.levels)
+
+
+def find_images(address: str | Path | Any, *, split: str = "train", limit: int | None = None) -> Found:
     """What ``load_images`` reads, one by one: the class names, how many pictures, and (name, bytes, label) of each."""
+    if is_live(address):
+        return _from_set(as_set(address), limit)
     if str(address) == DIGITS:
         return from_digits(split, limit)
     if str(address) == SWISS_ROLL:

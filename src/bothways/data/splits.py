@@ -13,6 +13,7 @@ from bothways.data.sources import NAMED, ImageSet
 from bothways.numerics.draws import generator
 from bothways.types import UserError
 
+HELD_OUT = ("test", "val", "valid", "validation", "dev")  # splits that are not trained on, the first that is there
 STATISTICS = ".safetensors"  # the suffix of a file that bothways statistics wrote
 
 
@@ -26,6 +27,8 @@ def is_split(address: str | Path, split: str) -> bool:
 
     Raises UserError for a split that is not among those that are there.
     """
+    if isinstance(address, ImageSet):
+        return False
     path = Path(address).expanduser()
     if str(address) in NAMED or not path.exists():
         return True
@@ -42,10 +45,23 @@ def training_split(address: str | Path) -> str:
 
 
 def held_out(data: str | Path) -> str:
-    """The split to compare with: the test pictures where there are any, as of every data set that is no path."""
-    path = Path(data)
-    found = [path / "test.parquet", path / "test", *path.glob("test-*.parquet"), *path.glob("*/test-*.parquet")]
-    return "test" if str(data) in NAMED or not path.exists() or any(place.exists() for place in found) else "train"
+    """The split to compare with: the test pictures where there are any, as of every data set that is no path.
+
+    Else those that are for validation; else "train", the whole of data without splits.
+    """
+    if isinstance(data, ImageSet):
+        return "train"
+    path = Path(data).expanduser()
+    if str(data) in NAMED or not path.exists():
+        return "test"
+    return next((split for split in HELD_OUT if _has(path, split)), "train")
+
+
+def _has(path: Path, split: str) -> bool:
+    try:
+        return is_split(path, split)
+    except UserError:
+        return False
 
 
 def holdout(data: ImageSet, count: int, seed: int) -> tuple[ImageSet, ImageSet]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ from bothways.types import ModelSpec, UserError, VisionModel
 
 def load_classified(
     model: str | Path | nn.Module | VisionModel,
-    spec: ModelSpec | None = None,
+    spec: ModelSpec | Mapping[str, Any] | None = None,
     *,
     weights: str | Path | None = None,
     device: str = "cpu",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from bothways.models.addresses import LOAD_FLOW, read_classifier, read_flow, rea
 from bothways.models.catalogue import check_device, find_classifier, load_weights
 from bothways.models.libraries.hub import Loaded
 from bothways.models.velocity import Flow, check_flow
-from bothways.types import ModelSpec, UserError
+from bothways.types import ModelSpec, UserError, spec_of
 
 FLOW_SPEC_LINES = (
     'state its facts: bothways.ModelSpec(size=32, mean=(0.5,) * 3, std=(0.5,) * 3, classes=0, path="linear", '
@@ -22,7 +23,7 @@ FLOW_SPEC_LINES = (
 
 def load_model(
     model: str | Path | nn.Module,
-    spec: ModelSpec | None = None,
+    spec: ModelSpec | Mapping[str, Any] | None = None,
     *,
     weights: str | Path | None = None,
     device: str = "cpu",
@@ -32,10 +33,12 @@ def load_model(
 
     model: "bundled:cifar10-resnet", "PATH.py:function", "timm:NAME", "hf:REPO_OR_FOLDER" and the others of
     ``bothways models``, a run of ``finetune``, or an ``nn.Module`` with ``spec``.
-    spec: the facts, in place of those found. weights: a safetensors file that is loaded into the module.
+    spec: the facts, a ModelSpec or a dict of its fields, in place of those found. weights: a safetensors file that is
+        loaded into the module.
     dtype: "float32", "bf16" or "float16" (autocast).
     Raises UserError where the address, the facts or the weights do not fit.
     """
+    spec = spec_of(spec)
     if isinstance(model, nn.Module):
         if spec is None:
             raise UserError(f"load_model got a {type(model).__name__} without its facts; {SPEC_LINES}")
@@ -74,7 +77,7 @@ def load_classifier(
 
 def load_flow(
     flow: str | Path | nn.Module,
-    spec: ModelSpec | None = None,
+    spec: ModelSpec | Mapping[str, Any] | None = None,
     *,
     weights: str | Path | None = None,
     path: Any = None,
@@ -92,6 +95,7 @@ def load_flow(
     dtype: "float32", "bf16" or "float16" (autocast).
     Raises UserError where the address, the facts or the weights do not fit, and for a classifier.
     """
+    spec = spec_of(spec)
     if isinstance(flow, Flow):
         if spec is not None or weights is not None or path is not None:
             raise UserError(f"flow {flow.name!r} is loaded already; leave spec=, weights= and path= out")

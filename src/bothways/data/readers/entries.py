@@ -46,6 +46,16 @@ def spaced(count: int, limit: int | None) -> list[int]:
     return [round(i * (count - 1) / max(1, limit - 1)) for i in range(limit)]
 
 
+def counted(labels: Iterable[int]) -> tuple[tuple[str, ...], dict[int, int]]:
+    """The names of classes that are numbers alone, and {label: its place among them}; a negative one is unknown.
+
+    None are needed where the labels are all of 0..K-1; those with gaps go by their numbers.
+    """
+    every = sorted({label for label in labels if label >= 0})
+    names = () if every == list(range(len(every))) else tuple(map(str, every))
+    return names, {label: place for place, label in enumerate(every)}
+
+
 def numbers_of(names: Sequence[str]) -> tuple[int, ...] | None:
     """The numbers that names of classes are, where all of them are whole numbers and no two the same; else None."""
     if not names or not all(name.isascii() and name.isdecimal() for name in names):

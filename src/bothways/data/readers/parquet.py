@@ -17,7 +17,7 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
-from bothways.data.readers.entries import Entries, Found, in_order, spaced
+from bothways.data.readers.entries import Entries, Found, counted, in_order, spaced
 from bothways.types import UserError
 
 SHARD = re.compile(r"(?P<split>.+)-(?P<number>\d+)-of-(?P<count>\d+)")
@@ -114,9 +114,7 @@ def _classes(files: Sequence[Path], columns: Columns, others: Sequence[Path]) ->
         classes = columns.classes if same else in_order(name for found in named for name in found)
         return classes, {label: classes.index(name) for label, name in enumerate(columns.classes)}
     beside = {label for path in others for label in _labels_in(path, columns.label)}
-    every = sorted({*labels, *beside})
-    classes = () if every == list(range(len(every))) else tuple(map(str, every))
-    return classes, {label: place for place, label in enumerate(every)}
+    return counted({*labels, *beside})
 
 
 def _labels_in(path: Path, column: str) -> set[int]:

@@ -97,7 +97,7 @@ def splits_of(
     Raises UserError for data without such a split, or without pictures. Warns of pictures of another size.
     """
     size = (flow.spec.height, flow.spec.width)
-    names = tuple(dict.fromkeys(names)) or (("train", "test") if held_out(data) == "test" else ("train",))
+    names = tuple(dict.fromkeys(names or ("train", held_out(data))))
     whole = [name for name in names if not is_split(data, name)]
     if whole and len(names) > 1:
         raise UserError(f"data {str(data)!r} has no split {whole[0]!r}, it is one; leave --split out")
@@ -107,7 +107,7 @@ def splits_of(
         classes, count, _ = clean_pictures(data, name, limit)
         if not count:
             raise UserError(f"data {str(data)!r} holds no picture of {name!r}; type a parquet file or a folder of them")
-        found.append(Split(name, count, classes, Reader(str(data), name, limit, size, batch)))
+        found.append(Split(name, count, classes, Reader(data, name, limit, size, batch)))
     own = first_size(data, names[0])
     if own != size:
         told = f"pictures of {own[0]}x{own[1]} pixels are resized and cut to the flow's {size[0]}x{size[1]}"

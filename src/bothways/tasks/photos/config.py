@@ -9,7 +9,7 @@ from bothways.configs import Live, setting
 from bothways.registry import register
 from bothways.tasks.generate.config import Box, DrawingConfig
 
-PHOTO = "An image file, or a folder or parquet of them; from Python (3,H,W) or (N,3,H,W) in [0,1] too."
+PHOTO = "An image file, or a folder or parquet of them; from Python what PIL, numpy or torch hold too."
 MASK = "an image of the photo's size, white where it may change"
 BOX = "pixels in place of a mask"
 STRENGTH = "of the change: a factor of every step's length"

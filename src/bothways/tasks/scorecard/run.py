@@ -17,7 +17,7 @@ from torch import Tensor
 
 from bothways.data.corruptions import corrupt
 from bothways.data.sources import load_images
-from bothways.data.splits import held_out
+from bothways.data.splits import held_out, is_split
 from bothways.models.adapter import Adapter
 from bothways.models.catalogue import kept_statistics
 from bothways.models.loader import load_model
@@ -69,8 +69,8 @@ class RealPictures:
 def real_pictures(data: str | Path, size: tuple[int, int], n: int, seed: int) -> RealPictures:
     """n pictures of the test split and others of the training split; of a single split, at most a half is scored."""
     split = held_out(data)
-    if split == "test" and (Path(data) / "train.parquet").is_file():
-        scored = load_images(data, split="test", size=size, limit=n).images
+    if split != "train" and is_split(data, "train"):
+        scored = load_images(data, split=split, size=size, limit=n).images
         others = load_images(data, split="train", size=size, limit=SPREAD_PICTURES).images
         sources = ("its test split", "its training split")
     else:
