@@ -68,6 +68,6 @@ def main(arguments: list[str] | None = None) -> None:
             code = end.code if isinstance(end.code, int) else int(end.code is not None)
         if code == 130:
             complain("bothways: stopped; what was drawn or trained is kept, type --resume to go on")
-    for warning in caught:
-        complain(f"note: {warning.message}")
+    for told in dict.fromkeys(str(warning.message) for warning in caught):  # data may be looked at more than once
+        complain(f"note: {told}")
     sys.exit(code)

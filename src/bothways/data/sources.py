@@ -35,6 +35,7 @@ class ImageSet:
     """images (N,3,H,W) uint8, labels (N,) int64 (-1: unknown), class names, and the names of unreadable files.
 
     levels: how many values a channel of the data can take, for the likelihood of what was rounded.
+    places: (N,), the number of each among the pictures that were there to read.
     """
 
     images: Tensor
@@ -42,6 +43,7 @@ class ImageSet:
     classes: tuple[str, ...]
     skipped: tuple[str, ...] = ()
     levels: int = 256
+    places: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -61,7 +63,26 @@ class ImageSet:
         return 1 if bool((self.images == self.images[:, :1]).all()) else 3
 
     def subset(self, indices: Tensor) -> ImageSet:
-        return replace(self, images=self.images[indices], labels=self.labels[indices])
+        places = None if self.places is None else self.places[indices]
+        return replace(self, images=self.images[indices], labels=self.labels[indices], places=places)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Some pictures of a split in place of all, by their numbers; taken wherever an address is, and named like it."""
+
+    address: str | Path | ImageSet
+    places: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return str(self.address)
+
+    def find(self, split: str, limit: int | None) -> Found:
+        """Those of a split, at most ``limit``, evenly spaced."""
+        found = find_images(self.address, split=split)
+        wanted = {self.places[place] for place in spaced(len(self.places), limit)}
+        entries = (entry for place, entry in enumerate(found.entries) if place in wanted)
+        return replace(found, count=len(wanted), entries=entries)
 
 
 def load_images(
@@ -123,6 +144,8 @@ def _from_set(given: ImageSet, limit: int | None) -> Found:
 
 def find_images(address: str | Path | Any, *, split: str = "train", limit: int | None = None) -> Found:
     """What ``load_images`` reads, one by one: the class names, how many pictures, and (name, bytes, label) of each."""
+    if isinstance(address, Chosen):
+        return address.find(split, limit)
     if is_live(address):
         return _from_set(as_set(address), limit)
     if str(address) == DIGITS:
@@ -175,7 +198,18 @@ def decoded(
 
 def _read(found: Found, size: int | tuple[int, int] | None, address: str) -> ImageSet:
     skipped: list[str] = []
-    images, labels = zip(*decoded(found.entries, size, address, skipped), strict=True)
+    pulled: list[int] = []  # the number of each picture as it is asked for, and so of the one that was decoded last
+
+    def numbered() -> Entries:
+        for place, entry in enumerate(found.entries):
+            pulled[:] = [place]
+            yield entry
+
+    images, labels, places = [], [], []
+    for image, label in decoded(numbered(), size, address, skipped):
+        images.append(image)
+        labels.append(label)
+        places += pulled
     shapes = {image.shape for image in images}
     if len(shapes) > 1:
         raise UserError(
@@ -184,4 +218,4 @@ def _read(found: Found, size: int | tuple[int, int] | None, address: str) -> Ima
     stacked = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
     # what is resized takes any of 256 values
     levels = found.levels if size is None or stacked.shape[-2:] == DIGITS_SHAPE else 256
-    return ImageSet(stacked, torch.tensor(labels), found.classes, tuple(skipped), levels)
+    return ImageSet(stacked, torch.tensor(labels), found.classes, tuple(skipped), levels, torch.tensor(places))

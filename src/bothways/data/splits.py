@@ -13,7 +13,7 @@ from bothways.data.sources import NAMED, ImageSet
 from bothways.numerics.draws import generator
 from bothways.types import UserError
 
-HELD_OUT = ("test", "val", "valid", "validation", "dev")  # splits that are not trained on, the first that is there
+NOT_TRAINED_ON = ("test", "val", "valid", "validation", "dev")  # the first that is there is compared with
 STATISTICS = ".safetensors"  # the suffix of a file that bothways statistics wrote
 
 
@@ -22,7 +22,7 @@ def is_statistics(data: str | Path | None) -> bool:
     return data is not None and str(data).endswith(STATISTICS)
 
 
-def is_split(address: str | Path, split: str) -> bool:
+def is_split(address: str | Path | ImageSet, split: str) -> bool:
     """Whether ``split`` is a part of the data, and not all of it, as of a single file or a folder without splits.
 
     Raises UserError for a split that is not among those that are there.
@@ -35,7 +35,7 @@ def is_split(address: str | Path, split: str) -> bool:
     return path.is_dir() and (find_shards(path, split) is not None or split_folder(path, split) != path)
 
 
-def training_split(address: str | Path) -> str:
+def training_split(address: str | Path | ImageSet) -> str:
     """The split that is measured beforehand: "train", or "test" of data that have no other."""
     try:
         is_split(address, "train")
@@ -44,7 +44,7 @@ def training_split(address: str | Path) -> str:
     return "train"
 
 
-def held_out(data: str | Path) -> str:
+def held_out(data: str | Path | ImageSet) -> str:
     """The split to compare with: the test pictures where there are any, as of every data set that is no path.
 
     Else those that are for validation; else "train", the whole of data without splits.
@@ -54,7 +54,7 @@ def held_out(data: str | Path) -> str:
     path = Path(data).expanduser()
     if str(data) in NAMED or not path.exists():
         return "test"
-    return next((split for split in HELD_OUT if _has(path, split)), "train")
+    return next((split for split in NOT_TRAINED_ON if _has(path, split)), "train")
 
 
 def _has(path: Path, split: str) -> bool:

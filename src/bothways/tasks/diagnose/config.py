@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bothways.configs import Config, Live, chosen, setting
+from bothways.data.config import MEASURED
 from bothways.registry import register
 
 
@@ -19,7 +20,7 @@ class DiagnoseConfig(Config):
     """
 
     flow: Live = setting(..., "A run of bothways pretrain, or a flow's address.", argument=True)
-    data: Live = setting(..., "pictures: digits, a parquet file, a folder, hub:OWNER/NAME; their test split, if any")
+    data: Live = setting(..., "pictures: digits, a parquet file, a folder, hub:OWNER/NAME")
     n: int = setting(64, "pictures", ge=1, flags=("--n", "-n"), common=True)
     steps: int = setting(50, "steps of the whole way, for all but the round trip", ge=1, common=True)
     solver: chosen("solver") = setting("euler", "of the round trip", common=True)  # type: ignore[valid-type]
@@ -28,3 +29,4 @@ class DiagnoseConfig(Config):
     seed: int = setting(0, "of the run; a picture's own seed follows from it and its number", ge=0)
     device: str = setting("cpu", "cpu, cuda, mps")
     dtype: str = setting("float32", "precision of the network: float32, bf16, float16")
+    split: str | None = setting(None, MEASURED, common=True)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pydantic import field_validator
 
 from bothways.configs import Config, Live, Several, setting
+from bothways.data.config import COMPARED
 from bothways.registry import register
 from bothways.types import UserError
 
@@ -41,7 +42,7 @@ class ExplainConfig(Config):
     """
 
     model: Live = setting(..., "The model's address.", argument=True)
-    data: Live = setting(..., "labelled real pictures (parquet or folder); the test split, if any", common=True)
+    data: Live = setting(..., "labelled real pictures (parquet or folder)", common=True)
     classes: Several | None = setting(
         None, "names or numbers, three or more; none for all of a model of up to 20", common=True
     )
@@ -61,6 +62,7 @@ class ExplainConfig(Config):
     spec: Live = setting(None, "the ModelSpec of a live module", live=True)
     device: str = setting("cpu", "cpu, cuda, mps")
     dtype: str = setting("float32", "precision of the network: float32, bf16, float16")
+    split: str | None = setting(None, COMPARED, common=True)
 
     @field_validator("fail_on")
     @classmethod

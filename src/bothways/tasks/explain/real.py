@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from bothways.data.sources import decoded, find_images
-from bothways.data.splits import held_out
 from bothways.judging.classes import outputs_of_labels
 from bothways.models.adapter import Adapter
 from bothways.tasks.explain.config import REAL_AT_LEAST
@@ -18,9 +17,11 @@ from bothways.tasks.explain.measures import Shown
 from bothways.types import UserError
 
 
-def real_pictures(model: Adapter, labels: Sequence[int], data: str | Path, count: int) -> tuple[Shown, list[str]]:
-    """The first ``count`` of each class in the held-out split; and the names of those that cannot be read."""
-    found = find_images(data, split=held_out(data))
+def real_pictures(
+    model: Adapter, labels: Sequence[int], data: str | Path, split: str, count: int
+) -> tuple[Shown, list[str]]:
+    """The first ``count`` of each class in a split; and the names of those that cannot be read."""
+    found = find_images(data, split=split)
     outputs, _ = outputs_of_labels(model.spec, model.name, found.classes, str(data))
     wanted = {place: label for place, label in enumerate(outputs.tolist()) if label in labels}
     taken, skipped = Counter[int](), list[str]()

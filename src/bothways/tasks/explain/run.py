@@ -195,11 +195,12 @@ def prepare(config: ExplainConfig, where: Where) -> AuditWork:
     if not isinstance(model, Adapter):
         model = load_model(model, config.spec, weights=config.weights, device=config.device, dtype=config.dtype)
     labels = audited_classes(model, config.classes)
-    real, skipped = real_pictures(model, labels, config.data, config.real)
+    split = config.split or held_out(config.data)
+    real, skipped = real_pictures(model, labels, config.data, split, config.real)
     jury = viewers(find_jury(model, config.judges))
     names = [model.spec.class_name(label) for label in labels]
     facts = {
-        "data": {"address": str(config.data), "split": held_out(config.data), "skipped": skipped}
+        "data": {"address": str(config.data), "split": split, "skipped": skipped}
         | {"pictures": {name: len(real.rows(label)) for name, label in zip(names, labels, strict=True)}},
         "settings": {"n": config.n, "real": config.real, "seed": config.seed, "recipes": list(RECIPES)},
     }

@@ -22,6 +22,7 @@ from bothways.representation.activations import middle
 from bothways.representation.classifier import NOISE_SEED
 from bothways.representation.encode import Walk, image_time
 from bothways.representation.readings import Readings, plan, read
+from bothways.tasks.held_out import tell_of_training
 from bothways.types import UserError
 
 PROBES = ("linear", "knn")
@@ -108,6 +109,7 @@ def splits_of(
         if not count:
             raise UserError(f"data {str(data)!r} holds no picture of {name!r}; type a parquet file or a folder of them")
         found.append(Split(name, count, classes, Reader(data, name, limit, size, batch)))
+        tell_of_training(flow.name, data, name)
     own = first_size(data, names[0])
     if own != size:
         told = f"pictures of {own[0]}x{own[1]} pixels are resized and cut to the flow's {size[0]}x{size[1]}"

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from bothways.configs import Config, Live, chosen, merged, setting
+from bothways.data.config import READ
 from bothways.registry import register
 from bothways.training.config import AugmentationConfig, FitConfig, FlowHoldoutConfig, RunConfig, one_of
 
@@ -58,6 +59,7 @@ class PretrainConfig(Config):
     augmentation: AugmentationConfig = AugmentationConfig()
     fit: FitConfig = FitConfig()
     run: RunConfig = RunConfig()
+    split: str | None = setting(None, READ, common=True)
 
     @classmethod
     def default_recipe(cls, given: Mapping[str, Any]) -> str:

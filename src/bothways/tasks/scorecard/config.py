@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bothways.configs import Config, Live, setting
+from bothways.data.config import COMPARED
 from bothways.registry import register
 
 
@@ -19,7 +20,7 @@ class ScorecardConfig(Config):
     """
 
     model: Live = setting(..., "The model's address.", argument=True)
-    data: Live = setting(..., "real pictures (parquet or folder); the test split is scored, if any", common=True)
+    data: Live = setting(..., "real pictures (parquet or folder)", common=True)
     n: int = setting(200, "pictures that are scored; intervals need two", ge=2, flags=("--n", "-n"), common=True)
     seed: int = setting(0, "of the run; a picture's own seed follows from it and its number", ge=0, common=True)
     draw: bool = setting(True, "draw some pictures by each recipe too", common=True)
@@ -27,3 +28,4 @@ class ScorecardConfig(Config):
     weights: Live = setting(None, "a safetensors file for the model")
     spec: Live = setting(None, "the ModelSpec of a live module", live=True)
     device: str = setting("cpu", "cpu, cuda, mps")
+    split: str | None = setting(None, COMPARED, common=True)

@@ -66,13 +66,16 @@ class RealPictures:
     other_source: str
 
 
-def real_pictures(data: str | Path, size: tuple[int, int], n: int, seed: int) -> RealPictures:
-    """n pictures of the test split and others of the training split; of a single split, at most a half is scored."""
-    split = held_out(data)
+def real_pictures(data: str | Path, size: tuple[int, int], n: int, seed: int, split: str | None = None) -> RealPictures:
+    """n pictures of the test split and others of the training split; of a single split, at most a half is scored.
+
+    split: that is scored, in place of the test split.
+    """
+    split = split or held_out(data)
     if split != "train" and is_split(data, "train"):
         scored = load_images(data, split=split, size=size, limit=n).images
         others = load_images(data, split="train", size=size, limit=SPREAD_PICTURES).images
-        sources = ("its test split", "its training split")
+        sources = (f"its {split} split", "its training split")
     else:
         found = load_images(data, split=split, size=size, limit=n + SPREAD_PICTURES).images
         order = torch.randperm(len(found), generator=generator(seed, purpose="halves"))
@@ -211,7 +214,7 @@ def prepare(config: ScorecardConfig, where: Where) -> Scoring:
     model = config.model
     if not isinstance(model, Adapter):
         model = load_model(model, config.spec, weights=config.weights, device=config.device)
-    pictures = real_pictures(config.data, (model.spec.height, model.spec.width), config.n, config.seed)
+    pictures = real_pictures(config.data, (model.spec.height, model.spec.width), config.n, config.seed, config.split)
     spread, measured_on = channel_spread(model, pictures)
     quantities = label_free(model, spread, model.batch_norm_statistics())
     source = Source(model, config.data, config.drawings or how_many(model), config.seed)

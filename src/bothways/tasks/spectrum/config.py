@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from bothways.configs import Config, Live, setting
+from bothways.data.config import READ
 from bothways.registry import register
 
 
@@ -29,3 +30,4 @@ class SpectrumConfig(Config):
         None, "pixels of a side, to which each is resized and cut; else the pictures' own", common=True
     )
     limit: int | None = setting(None, "pictures at most, evenly spaced; else all", ge=1, common=True)
+    split: str | None = setting(None, READ, common=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from bothways.configs import Config, Live, Several, setting
+from bothways.data.config import READ
 from bothways.registry import register
 from bothways.synthesis.config import RANK
 
@@ -38,3 +39,4 @@ class StatisticsConfig(Config):
     weights: Live = setting(None, "a safetensors file for the model")
     spec: Live = setting(None, "the ModelSpec of a live module", live=True)
     device: str = setting("cpu", "cpu, cuda, mps")
+    split: str | None = setting(None, READ, common=True)

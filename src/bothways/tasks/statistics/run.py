@@ -88,5 +88,7 @@ def prepare(config: StatisticsConfig, where: Where) -> StatisticsWork:
         model = load_model(model, config.spec, weights=config.weights, device=config.device)
     layers, features = measured_layers(model, config.layers)
     size = (model.spec.height, model.spec.width)
-    images = load_images(config.data, split=training_split(config.data), size=size, limit=config.limit).images
+    images = load_images(
+        config.data, split=config.split or training_split(config.data), size=size, limit=config.limit
+    ).images
     return StatisticsWork(config, model, images, layers, features, path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bothways.configs import Config, Live, chosen, setting
+from bothways.data.config import READ
 from bothways.registry import register
 
 
@@ -25,3 +26,4 @@ class WalkConfig(Config):
     data: Live = setting(None, "pictures among which the nearest are searched: a name, a file or a folder", common=True)
     limit: int = setting(100, "pictures of the data at most, evenly spaced", ge=1, common=True)
     device: str = setting("cpu", "cpu, cuda, mps")
+    split: str | None = setting(None, READ, common=True)

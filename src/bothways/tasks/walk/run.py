@@ -18,6 +18,7 @@ from torch import Tensor
 
 from bothways.data.given import fitted_pictures, pictures_of
 from bothways.data.sources import load_images
+from bothways.data.splits import training_split
 from bothways.models.adapter import Adapter
 from bothways.models.catalogue import find_classifier
 from bothways.models.classifiers import flow_in
@@ -166,8 +167,10 @@ def prepare(config: WalkConfig, where: Where) -> Walking:
     flow = load_flow(config.flow, device=config.device) if reader is None else flow_in(reader)
     size = (flow.spec.height, flow.spec.width)
     photo = fitted_pictures(pictures_of(config.photo, "photo", size)[:1].cpu(), size)
-    found = load_images(config.data, size=size, limit=config.limit) if config.data is not None else None
-    others = photo[:0] if found is None else found.images.float() / 255
+    others = photo[:0]
+    if config.data is not None:
+        split = config.split or training_split(config.data)
+        others = load_images(config.data, split=split, size=size, limit=config.limit).images.float() / 255
     tables = {"settings": config.model_dump(exclude={"flow"}), "model": flow_facts(flow)}
     device = str(flow.mean.device)
     experiment = Experiment.begin("walk", tables, own=OWN, **where.as_options(), device=device, of=2 * (how.steps + 1))
