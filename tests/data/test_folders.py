@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from bothways import ModelSpec, UserError, evaluate, features, finetune
+from bothways import ModelSpec, UserError, evaluate, features, finetune, predict
 from bothways.data.readers.entries import in_order, numbers_of
 from bothways.data.sources import load_images
 from bothways.runs import to_png
@@ -132,7 +132,8 @@ def test_a_finetuning_on_labels_with_gaps(tmp_path: Path) -> None:
     quick = {"train_steps": 1, "batch": 4, "validation": 6, "crop": 0, "flip": False, "workers": 0, "steps": 1}
     made = finetune(flow, tmp_path / "x.parquet", out=tmp_path / "run", **quick)
     assert made.model.spec.classes == ("0", "7", "99")
-    assert evaluate(made.model, tmp_path / "x.parquet")["data"]["matched"] == "name"
+    with pytest.warns(UserWarning, match="was trained on 24 of the 30"):
+        assert evaluate(made.model, tmp_path / "x.parquet")["data"]["matched"] == "name"
 
 
 # ---- splits --------------------------------------------------------------------------------------------------------
@@ -280,6 +281,23 @@ def test_files_that_are_passed_over_are_counted_and_named(tmp_path: Path) -> Non
         f"3 files are passed over (2 .heic, 1 .mp4), the first: {Path('cat/a.heic')}",
     ]
     assert caught[0].filename == __file__
+
+
+def test_a_folder_whose_classes_are_links(tmp_path: Path) -> None:
+    write(tmp_path / "elsewhere", {"0.png": 0.1, "1.png": 0.2})
+    (tmp_path / "data").mkdir()
+    for name in ("cat", "dog"):
+        (tmp_path / "data" / name).symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "data" / "cat" / "2.png").symlink_to(tmp_path / "nowhere.png")
+    with pytest.warns(UserWarning, match=r"2 unreadable pictures skipped, the first: cat/2\.png"):
+        assert load_images(tmp_path / "data").labels.tolist() == [0, 0, 1, 1]
+
+
+def test_predict_says_which_files_it_passes_over(tmp_path: Path) -> None:
+    write(tmp_path, {"0.png": 0.5})
+    (tmp_path / "clip.mp4").write_bytes(b"")
+    with pytest.warns(UserWarning, match=r"1 files are passed over \(1 \.mp4\), the first: clip\.mp4"):
+        assert len(predict(Levels(2), tmp_path)) == 1
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".tif", ".TIFF", ".jpeg", ".bmp"])

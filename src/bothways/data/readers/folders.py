@@ -8,9 +8,10 @@ that is no class of the others, as the test pictures of Tiny-ImageNet do, has no
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -85,31 +86,45 @@ class Labelled:
         """Whether one folder holds all of them, which may be a class or none."""
         return self.table is None and len(self.folders) == 1
 
+    @cached_property
+    def files(self) -> dict[str, list[Path]]:
+        """{folder of a class: the files below it}, and under "" those beside; all under "" where none is a class."""
+        if self.table is not None or not self.folders:
+            return {"": _files(self.folder)}
+        beside = sorted(file for file in self.folder.iterdir() if not file.is_dir())
+        return {**{name: _files(self.folder / name) for name in in_order(self.folders)}, "": beside}
+
     def pictures(self) -> Iterator[tuple[Path, str | None]]:
         """Each with the name of its class, in the order of the classes."""
-        if self.table is not None:
-            yield from ((file, self.table.labels.get(file.relative_to(self.folder))) for file in _pictures(self.folder))
-        elif self.folders:
-            for name in in_order(self.folders):
-                yield from ((file, name) for file in _pictures(self.folder / name))
-        else:
-            yield from ((file, None) for file in _pictures(self.folder))
+        for name, files in self.files.items():
+            for file in filter(is_picture, files):
+                if self.table is not None:
+                    yield file, self.table.labels.get(file.relative_to(self.folder))
+                elif name or len(self.files) == 1:
+                    yield file, name or None
 
     def passed_over(self) -> Iterator[str]:
         """A line of files that are neither pictures nor labels, and one of pictures beside the folders of classes."""
         used = None if self.table is None else self.table.file
-        files = [file for file in self.folder.rglob("*") if file != used and _is_visible(file, self.folder)]
-        other = [file for file in files if file.suffix.lower() not in SUFFIXES | COMPANIONS and file.is_file()]
-        if other:
-            kinds = Counter(file.suffix.lower() for file in other)
-            named = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(3))
-            yield f"{len(other)} files are passed over ({named}), the first: {min(other).relative_to(self.folder)}"
-        if self.table is None and self.folders:
-            loose = [f for f in files if f.parent == self.folder and f.suffix.lower() in SUFFIXES and f.is_file()]
-            if loose:
-                yield (
-                    f"{len(loose)} pictures beside the folders of classes are passed over, the first: {min(loose).name}"
-                )
+        yield from other_files(self.folder, [f for files in self.files.values() for f in files if f != used])
+        loose = [file for file in self.files[""] if is_picture(file)] if len(self.files) > 1 else []
+        if loose:
+            yield f"{len(loose)} pictures beside the folders of classes are passed over, the first: {loose[0].name}"
+
+
+def is_picture(file: Path) -> bool:
+    """By its suffix."""
+    return file.suffix.lower() in SUFFIXES
+
+
+def other_files(folder: Path, files: Sequence[Path]) -> Iterator[str]:
+    """A line of those that are no pictures and do not go with pictures, such as texts; hidden ones aside."""
+    other = [file for file in files if file.suffix.lower() not in SUFFIXES | COMPANIONS]
+    other = [file for file in other if not any(part.startswith(".") for part in file.relative_to(folder).parts)]
+    if other:
+        kinds = Counter(file.suffix.lower() for file in other)
+        named = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(3))
+        yield f"{len(other)} files are passed over ({named}), the first: {min(other).relative_to(folder)}"
 
 
 def _splits(path: Path) -> set[str]:
@@ -125,9 +140,6 @@ def _visible_folders(path: Path) -> list[Path]:
     return [folder for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith(".")]
 
 
-def _is_visible(file: Path, folder: Path) -> bool:
-    return not any(part.startswith(".") for part in file.relative_to(folder).parts)
-
-
-def _pictures(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+def _files(folder: Path) -> list[Path]:
+    """All below a folder, without asking the disk what each is."""
+    return sorted(Path(place) / name for place, _, names in os.walk(folder) for name in names)

@@ -31,6 +31,7 @@ from bothways.tasks.explain.real import real_pictures
 from bothways.tasks.explain.result import AuditMeasures
 from bothways.tasks.generate.drawing import Drawing
 from bothways.tasks.generate.roles import find_classes
+from bothways.tasks.held_out import tell_of_training
 from bothways.tasks.pictures import Result
 from bothways.tasks.shelf import work_of
 from bothways.tasks.work import Grid, Where, Work
@@ -196,6 +197,7 @@ def prepare(config: ExplainConfig, where: Where) -> AuditWork:
         model = load_model(model, config.spec, weights=config.weights, device=config.device, dtype=config.dtype)
     labels = audited_classes(model, config.classes)
     split = config.split or held_out(config.data)
+    tell_of_training(model.name, config.data, split)
     real, skipped = real_pictures(model, labels, config.data, split, config.real)
     jury = viewers(find_jury(model, config.judges))
     names = [model.spec.class_name(label) for label in labels]

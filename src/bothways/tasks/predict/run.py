@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from bothways.data.corrupted import Picture, batched
-from bothways.data.readers.decoding import SUFFIXES
+from bothways.data.readers.folders import is_picture, other_files
 from bothways.data.readers.live import is_live, tensor_of
 from bothways.judging.classes import load_classified
 from bothways.runs.experiment import Experiment
@@ -117,7 +118,12 @@ def contents_of(images: Sequence[Any]) -> Tensor | list[Content]:
 
 def image_files(path: Path) -> list[Path]:
     """The file, or those below a folder, in order. Raises UserError for a folder without any."""
-    inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
+    if not path.is_dir():
+        return [path]
+    files = sorted(path.rglob("*"))
+    inside = [file for file in files if is_picture(file)]
+    for line in other_files(path, [file for file in files if not file.is_dir()]):
+        warnings.warn(f"{path}: {line}", stacklevel=2)
     if not inside:
         raise UserError(f"{path}: no image file lies in it or below it; type another folder, or files")
     return inside

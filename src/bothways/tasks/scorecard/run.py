@@ -27,6 +27,7 @@ from bothways.runs.experiment import Experiment
 from bothways.runs.files import plain, read_json, write_json
 from bothways.runs.provenance import model_facts, versions
 from bothways.synthesis.statistics import Spread, measure_spread
+from bothways.tasks.held_out import tell_of_training
 from bothways.tasks.measures import Measures
 from bothways.tasks.scorecard.attempts import ATTEMPTS, SHEETS, Attempt, Source, attempted, how_many
 from bothways.tasks.scorecard.config import ScorecardConfig
@@ -214,6 +215,7 @@ def prepare(config: ScorecardConfig, where: Where) -> Scoring:
     model = config.model
     if not isinstance(model, Adapter):
         model = load_model(model, config.spec, weights=config.weights, device=config.device)
+    tell_of_training(model.name, config.data, config.split or held_out(config.data))
     pictures = real_pictures(config.data, (model.spec.height, model.spec.width), config.n, config.seed, config.split)
     spread, measured_on = channel_spread(model, pictures)
     quantities = label_free(model, spread, model.batch_norm_statistics())
