@@ -63,7 +63,6 @@ ALLOWED: dict[str, set[str]] = {
     "sample": {"generate"},  # the section of pictures
     "scorecard": {"generate", "statistics"},
     "train": {"statistics"},  # kept beside the weights
-    "walk": {"generate"},  # photos are read in one way
 }
 BY_HAND = {"models", "recipes", "registry", "report", "cite", "studio"}  # commands that are no task
 SHELF = "__init__.py"

@@ -8,9 +8,11 @@ Time: t = 0 is noise (or the start of an ascent), t = 1 is an image (or its end)
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, runtime_checkable
+from dataclasses import MISSING, dataclass, field, fields
+from operator import index
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:  # help pages and error messages must not wait for the import of torch
     from torch import Tensor
@@ -39,8 +41,8 @@ class ModelSpec:
     with a mean of 104 and no division state ``mean=104/255, std=1/255``.
 
     size: pixels, an int or (height, width).
-    mean, std: one number per channel, in the model's own channel order and in units of the [0, 1] image; one or three
-        for "grey".
+    mean, std: one number per channel, in the model's own channel order and in units of the [0, 1] image; a single
+        number stands for all channels.
     classes: how many, or their names in order; 0 for an encoder. Two for a network with one output z, whose logits are
         (0, z).
     channel_order: "RGB" or "BGR"; "grey" for a network that sees one channel, the mean of the three.
@@ -73,10 +75,10 @@ class ModelSpec:
 
     def __post_init__(self) -> None:
         for name in ("mean", "std"):
-            values = tuple(float(v) for v in getattr(self, name))
+            values = _three(name, getattr(self, name))
             object.__setattr__(self, name, values * 3 if self.channel_order == "grey" and len(values) == 1 else values)
-        if not isinstance(self.classes, int):
-            object.__setattr__(self, "classes", tuple(self.classes))
+        object.__setattr__(self, "size", _sized(self.size))
+        object.__setattr__(self, "classes", _classes(self.classes))
         if len(self.mean) != 3 or len(self.std) != 3:
             raise UserError(
                 f"ModelSpec: mean has {len(self.mean)} numbers and std has {len(self.std)}; images have 3 channels, "
@@ -84,6 +86,12 @@ class ModelSpec:
             )
         if min(self.std) <= 0:
             raise UserError(f"ModelSpec: std={self.std} has a number that is not positive; an image is divided by std")
+        if max(map(abs, self.mean)) > 1 or max(self.std) > 2:
+            warnings.warn(
+                f"ModelSpec: mean={self.mean}, std={self.std} are beyond the [0, 1] of a picture; divide numbers of "
+                "0..255 by 255",
+                stacklevel=3,
+            )
         if self.channel_order not in ("RGB", "BGR", "grey"):
             raise UserError(f'ModelSpec: channel_order={self.channel_order!r}; type "RGB", "BGR" or "grey"')
         if self.interpolation not in INTERPOLATIONS or not 0 < self.crop <= 1:
@@ -110,6 +118,54 @@ class ModelSpec:
     def class_name(self, index: int) -> str:
         """The name of class ``index``, or its number where the spec holds only a count."""
         return str(index) if isinstance(self.classes, int) else self.classes[index]
+
+
+def spec_of(given: ModelSpec | Mapping[str, Any] | None) -> ModelSpec | None:
+    """The facts of a model, of a ModelSpec or of a mapping of its fields; None for none. Raises UserError for else."""
+    if given is None or isinstance(given, ModelSpec):
+        return given
+    if not isinstance(given, Mapping):
+        raise UserError(f"spec is a {type(given).__name__}; give a ModelSpec, or a dict of its fields")
+    known = {one.name: one.default is MISSING for one in fields(ModelSpec)}
+    wrong = [str(name) for name in given if name not in known]
+    missing = [name for name, needed in known.items() if needed and name not in given]
+    if wrong or missing:
+        told = f"a field {wrong[0]!r}" if wrong else f"no field {missing[0]!r}"
+        raise UserError(f"spec has {told}; the fields of a ModelSpec are {', '.join(known)}")
+    return ModelSpec(**given)
+
+
+def _three(name: str, given: Any) -> tuple[float, ...]:
+    """One number a channel; a single number is meant for all three."""
+    try:
+        many = hasattr(given, "__len__") and getattr(given, "ndim", 1) > 0
+        return tuple(float(value) for value in given) if many else (float(given),) * 3
+    except (TypeError, ValueError) as error:
+        raise UserError(f"ModelSpec: {name}={given!r}; type three numbers, such as (0.5, 0.5, 0.5)") from error
+
+
+def _sized(given: Any) -> Any:
+    """An int or (height, width), of whatever counts as whole numbers."""
+    try:
+        found = tuple(map(index, given)) if isinstance(given, list | tuple) else index(given)
+    except TypeError as error:
+        raise UserError(f"ModelSpec: size={given!r}; type an int such as 224, or (height, width)") from error
+    if isinstance(found, tuple) and len(found) != 2:
+        raise UserError(f"ModelSpec: size={given!r}; type an int such as 224, or (height, width)")
+    return found
+
+
+def _classes(given: Any) -> int | tuple[str, ...]:
+    """How many, or the names."""
+    if isinstance(given, Sequence) and not isinstance(given, str):
+        return tuple(given)
+    try:
+        found = index(given)
+    except TypeError as error:
+        raise UserError(f"ModelSpec: classes={given!r}; type how many, or a list of their names") from error
+    if found < 0:
+        raise UserError(f"ModelSpec: classes={given!r}; type how many, 0 for an encoder, or a list of their names")
+    return found
 
 
 @runtime_checkable

@@ -12,7 +12,7 @@ from PIL import Image
 
 from bothways.data import corrupted
 from bothways.data.corrupted import batched, clean_pictures, find_corrupted
-from bothways.data.entries import evenly_spaced
+from bothways.data.readers.entries import evenly_spaced
 from bothways.types import UserError
 
 PER_SEVERITY = 4

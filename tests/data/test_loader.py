@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+import bothways
 from bothways.data.images import Augmentation, batches
 from bothways.data.loader import prefetch
 from bothways.data.sources import ImageSet
@@ -99,6 +104,45 @@ def test_a_worker_that_is_killed_is_one_line() -> None:
         list(prefetch(dying, 0, 9))
     assert "\n" not in str(said.value).strip()
     assert "DataLoader worker" in str(said.value)
+
+
+@pytest.mark.usefixtures("_spawning")
+def test_what_cannot_be_sent_to_a_process_is_one_line() -> None:
+    with pytest.raises(RunError, match=r"^the batches cannot be made by another process .*; type workers=0$") as said:
+        list(prefetch(lambda step: (torch.zeros(1),), 0, 2))
+    assert "\n" not in str(said.value)
+
+
+SCRIPT = """
+import multiprocessing
+import bothways
+
+multiprocessing.set_start_method({method!r}, force=True)
+{guard}bothways.pretrain("swiss-roll", out={out!r}, steps=1, batch=8, validation=8, workers={workers}, overwrite=True)
+"""
+
+
+def run_script(place: Path, **options: object) -> subprocess.CompletedProcess[str]:
+    (place / "script.py").write_text(SCRIPT.format(out=str(place / "run"), **options))
+    path = {"PYTHONPATH": str(Path(bothways.__file__).parents[1])}
+    return subprocess.run(
+        [sys.executable, place / "script.py"], env=os.environ | path, text=True, capture_output=True, check=False
+    )
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_a_script_without_a_guard_is_told_of_one(tmp_path: Path, method: str) -> None:
+    found = run_script(tmp_path, method=method, guard="", workers=1)
+    assert found.returncode == 1
+    told = [line for line in found.stderr.splitlines() if line.startswith("bothways.types.")]
+    assert len(told) >= 2  # of the process that was started, and of the one that started it
+    assert all('below if __name__ == "__main__":, or type workers=0' in line for line in (told[0], told[-1]))
+    assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "failed"  # not begun anew
+
+
+def test_a_script_with_a_guard_goes_through(tmp_path: Path) -> None:
+    method = "spawn"
+    assert run_script(tmp_path, method=method, guard='if __name__ == "__main__": ', workers=1).returncode == 0
 
 
 def test_stopping_ends_the_worker() -> None:

@@ -16,7 +16,8 @@ import pytest
 import torch
 from PIL import Image
 
-from bothways.data.sources import ImageSet, decode_image, load_images
+from bothways.data.readers.decoding import decode_image
+from bothways.data.sources import ImageSet, load_images
 from bothways.types import UserError
 from hub_parquet import write_hub_parquet
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import bothways
 from bothways import ModelSpec, UserError, load_model
-from bothways.data.entries import Fit, fitted, size_of
+from bothways.data.readers.fit import Fit, fitted, size_of
 from bothways.data.sources import load_images
 from bothways.models.libraries.transformers_models import _resized
 from bothways.numerics.draws import generator

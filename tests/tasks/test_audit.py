@@ -14,7 +14,7 @@ import torch.nn.functional as F
 
 import bothways
 from bothways import ModelSpec, RunError, UserError, explain
-from bothways.data.builtin import DIGITS
+from bothways.data.readers.builtin import DIGITS
 from bothways.data.sources import load_images
 from bothways.models.adapter import Adapter
 from bothways.models.nets.plain import PlainNet

@@ -34,22 +34,23 @@ DEPTH, OWN = 0.4, 3  # of the trained walk
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with flow/, colours/ in one folder a class, and walked/, both/ and activations/, which are trained."""
+    """A folder with flow/, colours/ in one folder a class, and walked/, both/ and activations/, which are trained.
+
+    Trained on the same pictures under other names, of which a run does not know that they are the same.
+    """
     folder = tmp_path_factory.mktemp("curves")
     write_small_flow(folder / "flow", size=4)
     source = generator(1, purpose="colours")
     for index in range(30):
         pixels = torch.rand(4, 4, 3, generator=source)
         pixels[..., 2 - index % 3] += 0.1
-        file = folder / "colours" / COLOURS[index % 3] / f"{index:02d}.png"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray((255 * pixels.clamp(0, 1)).byte().numpy()).save(file)
+        for name in (f"colours/{COLOURS[index % 3]}/{index:02d}.png", f"learnt/{COLOURS[index % 3]}/{index:03d}.png"):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray((255 * pixels.clamp(0, 1)).byte().numpy()).save(folder / name)
     quick: dict[str, Any] = {"validation": 6, "batch": 8, "rate": 1e-2, "crop": 0, "flip": False, "workers": 0}
     for kind, steps in (("walked", 6), ("both", 2), ("activations", 2)):
         depths = {"depth": 0.2} if kind == "activations" else {"depth": DEPTH, "steps": OWN}
-        finetune(
-            folder / "flow", folder / "colours", out=folder / kind, kind=kind, train_steps=steps, **depths, **quick
-        )
+        finetune(folder / "flow", folder / "learnt", out=folder / kind, kind=kind, train_steps=steps, **depths, **quick)
     return folder
 
 

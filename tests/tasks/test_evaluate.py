@@ -332,7 +332,8 @@ def test_the_papers_of_a_classifier_and_of_what_it_was_asked_are_cited(
 
     of_flow = ["lipman2023flow", "xue2024pretrained", "tong2024improving", "xiang2023denoising"]
     assert cited(finetuned) == of_flow
-    asked = ["evaluate", finetuned, "--data", finetuned.parent / "data", "--limit", 3, "--out"]
+    others = pictures(tmp_path / "others", ("coal", "dusk", "milk"), each=4)
+    asked = ["evaluate", finetuned, "--data", others, "--limit", 3, "--out"]
     assert run(*asked, tmp_path / "clean") == 0
     assert cited(tmp_path / "clean") == ["guo2017calibration", *of_flow]
     assert run(*asked, tmp_path / "both", "--corruptions", "offline") == 0
@@ -342,7 +343,7 @@ def test_the_papers_of_a_classifier_and_of_what_it_was_asked_are_cited(
     capsys.readouterr()
     assert run("cite", tmp_path / "both") == 1
     assert "measures.json is missing" in capsys.readouterr().err
-    again = ["evaluate", finetuned, "--data", finetuned.parent / "data", "--limit", 3, "--corruptions", "offline"]
+    again = ["evaluate", finetuned, "--data", others, "--limit", 3, "--corruptions", "offline"]
     assert run(*again, "--resume", "--out", tmp_path / "both") == 0
     assert cited(tmp_path / "both") == both
 
@@ -405,8 +406,9 @@ def test_predict_a_line_each_and_an_exit_code(toys: Path, tmp_path: Path, capsys
     assert "none of 1 pictures" in capsys.readouterr().err
     (tmp_path / "empty").mkdir()
     assert run("predict", TOY, tmp_path / "empty") == 2
-    with pytest.raises(UserError, match="give \\(B, 3, H, W\\)"):
-        bothways.predict(TOY, torch.zeros(3, 16, 16))
+    assert len(bothways.predict(TOY, torch.zeros(3, 16, 16))) == 1
+    with pytest.raises(UserError, match="or \\(B,3,H,W\\)"):
+        bothways.predict(TOY, torch.zeros(2, 16, 16))
 
 
 def test_a_bundled_model_reaches_on_real_pictures_what_its_card_says(shared: Path) -> None:

@@ -72,6 +72,6 @@ def main(arguments: list[str] | None = None) -> None:
             code = end.code if isinstance(end.code, int) else int(end.code is not None)
         if code == 130:
             print_error("bothways: stopped; work so far is saved, type --resume to continue")
-    for warning in caught:
-        print_error(f"note: {warning.message}")
+    for message in dict.fromkeys(str(warning.message) for warning in caught):  # data may be read more than once
+        print_error(f"note: {message}")
     sys.exit(code)

@@ -20,8 +20,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from bothways.data.entries import Size, evenly_spaced, fitted
-from bothways.data.sources import SUFFIXES, decode_image, find_images
+from bothways.data.readers.decoding import SUFFIXES, decode_image
+from bothways.data.readers.entries import evenly_spaced
+from bothways.data.readers.fit import Size, fitted
+from bothways.data.sources import ImageSet, find_images
 from bothways.types import UserError
 
 SEVERITIES = (1, 2, 3, 4, 5)
@@ -98,7 +100,7 @@ class CorruptedSet:
 
 
 def clean_pictures(
-    address: str | Path, split: str, limit: int | None
+    address: str | Path | ImageSet, split: str, limit: int | None
 ) -> tuple[tuple[str, ...], int, Iterator[Picture]]:
     """Class names, count and a lazy stream of the images at an address of ``load_images``."""
     found = find_images(address, split=split, limit=limit)

@@ -8,16 +8,19 @@ step.
 
 from __future__ import annotations
 
+import multiprocessing
 import signal
 import warnings
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from functools import partial
 from typing import Any
 
 from torch.utils.data import DataLoader
 
 from bothways.numerics.draws import generator
-from bothways.types import RunError
+from bothways.types import RunError, UserError
+
+GUARD = 'put the calls of the script below if __name__ == "__main__":, or type workers=0'
 
 
 def prefetch(
@@ -27,7 +30,7 @@ def prefetch(
 
     batch: step -> tensors; must be picklable: a function of a module, or ``functools.partial`` of one. workers:
         processes, of one thread each; 0 computes each batch in this process on demand.
-    Raises RunError in one line if a batch fails, or if a worker is killed.
+    Raises RunError in one line if a batch fails or cannot be sent, or if a worker is killed.
     """
     if workers == 0:
         for step in range(first, last):
@@ -49,7 +52,7 @@ def prefetch(
     with warnings.catch_warnings():
         # forking is safe: the worker indexes, draws and pairs, and takes no lock of this process's other threads
         warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
-        made = iter(loader)
+        made = _begun(loader)
     try:
         for found in made:
             if isinstance(found, str):
@@ -58,9 +61,28 @@ def prefetch(
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
-        raise RunError(f"a data worker process ended: {str(error).splitlines()[0].strip()}") from error
+        message = f"a data worker process ended: {str(error).splitlines()[0].strip()}"
+        raise RunError(message if multiprocessing.get_start_method() == "fork" else f"{message}; {GUARD}") from error
     finally:
         del made  # end the workers now, and not when the last traceback is garbage-collected
+
+
+def check_guarded() -> None:
+    """Raise UserError in a process that is only reading the script anew, as those started by spawn do.
+
+    A task that began there would begin again in each process of its own, in the same run folder.
+    """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):  # what Python asks before it starts another
+        raise UserError(f"a process started by {multiprocessing.get_start_method()!r} runs the script; {GUARD}")
+
+
+def _begun(loader: DataLoader[Any]) -> Iterator[Any]:
+    try:
+        return iter(loader)
+    except Exception as error:
+        if "pickle" not in str(error).lower():  # as a process is sent what it needs
+            raise
+        raise RunError(f"the batches cannot be made by another process ({_line(error)}); type workers=0") from error
 
 
 def _made(batch: Callable[[int], Any], step: int) -> Any:
@@ -71,7 +93,11 @@ def _made(batch: Callable[[int], Any], step: int) -> Any:
 
 
 def _message(error: Exception, step: int) -> str:
-    return f"the batch of step {step + 1} could not be made: {type(error).__name__}: {' '.join(str(error).split())}"
+    return f"the batch of step {step + 1} could not be made: {type(error).__name__}: {_line(error)}"
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _ignore_interrupts(worker: int) -> None:

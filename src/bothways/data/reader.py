@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +18,8 @@ import torch
 from torch import Tensor
 
 from bothways.data.corrupted import Picture, as_pixels, clean_pictures, unreadable_because
-from bothways.data.entries import Size, height_width
+from bothways.data.readers.fit import Size, height_width
+from bothways.data.sources import ImageSet
 from bothways.types import UserError
 
 
@@ -43,7 +45,7 @@ class Reader:
     Raises UserError where the data has fewer pictures than before.
     """
 
-    address: str
+    address: str | Path | ImageSet
     split: str
     limit: int | None
     size: Size
@@ -58,7 +60,7 @@ class Reader:
         pictures = list(islice(self._open, over, over + self.batch))
         self._next = step + 1
         if not pictures:
-            raise UserError(f"data {self.address!r} no longer has picture {step * self.batch + 1}; restore it")
+            raise UserError(f"data {str(self.address)!r} no longer has picture {step * self.batch + 1}; restore it")
         images: list[np.ndarray] = []
         read: list[Picture] = []
         skipped: dict[str, str] = {}

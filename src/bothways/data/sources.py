@@ -5,28 +5,30 @@ An unreadable image is reported and skipped; it never stops a run.
 
 from __future__ import annotations
 
-import io
+import hashlib
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from bothways.data.builtin import DIGITS, DIGITS_SHAPE, SWISS_ROLL, from_digits, from_swiss_roll
-from bothways.data.entries import Entries, Size, SplitEntries, bytes_of, evenly_spaced, fitted
-from bothways.data.hub import SCHEME, from_hub
-from bothways.data.parquet import find_shards, from_parquet
+from bothways.data.readers.builtin import DIGITS, DIGITS_SHAPE, SWISS_ROLL, from_digits, from_swiss_roll
+from bothways.data.readers.decoding import decode_image
+from bothways.data.readers.entries import Entries, SplitEntries, as_png, counted, evenly_spaced
+from bothways.data.readers.fit import Size
+from bothways.data.readers.folders import from_folder
+from bothways.data.readers.hub import SCHEME, from_hub
+from bothways.data.readers.live import is_live, tensor_of
+from bothways.data.readers.parquet import find_shards, from_parquet, shards_of
 from bothways.types import UserError
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
 NAMED = (DIGITS, SWISS_ROLL)  # take precedence over a folder of the same name
-PIXELS_AT_MOST = 64_000_000  # a larger image is refused as a decompression bomb
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class ImageSet:
     """An image set in memory: images (N,3,H,W) uint8, labels (N,) int64 (-1: unknown), classes, unreadable files.
 
     levels: number of values that a channel of the data can take, for dequantisation.
+    places: (N,), the number of each among the pictures that were there to read.
     """
 
     images: Tensor
@@ -41,9 +44,19 @@ class ImageSet:
     classes: tuple[str, ...]
     skipped: tuple[str, ...] = ()
     levels: int = 256
+    places: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def __str__(self) -> str:
+        return self.name
+
+    @cached_property
+    def name(self) -> str:
+        """How a run that was given these pictures calls them: their number, their size and what they are."""
+        digest = hashlib.sha256(self.images.numpy().tobytes() + self.labels.numpy().tobytes()).hexdigest()
+        return f"{len(self)} pictures of {self.images.shape[-2]}x{self.images.shape[-1]} from Python ({digest[:8]})"
 
     @cached_property
     def channels(self) -> int:
@@ -51,11 +64,30 @@ class ImageSet:
         return 1 if bool((self.images == self.images[:, :1]).all()) else 3
 
     def subset(self, indices: Tensor) -> ImageSet:
-        return replace(self, images=self.images[indices], labels=self.labels[indices])
+        places = None if self.places is None else self.places[indices]
+        return replace(self, images=self.images[indices], labels=self.labels[indices], places=places)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Some pictures of a split in place of all, by their numbers; taken wherever an address is, and named like it."""
+
+    address: str | Path | ImageSet
+    places: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return str(self.address)
+
+    def find(self, split: str, limit: int | None) -> SplitEntries:
+        """Those of a split, at most ``limit``, evenly spaced."""
+        found = find_images(self.address, split=split)
+        wanted = {self.places[place] for place in evenly_spaced(len(self.places), limit)}
+        entries = (entry for place, entry in enumerate(found.entries) if place in wanted)
+        return replace(found, count=len(wanted), entries=entries)
 
 
 def load_images(
-    address: str | Path,
+    address: str | Path | Any,
     *,
     split: str = "train",
     size: Size | None = None,
@@ -66,9 +98,10 @@ def load_images(
 
     address: ``digits``; ``swiss-roll``; ``hub:OWNER/NAME``; ``FILE.parquet``; a folder that holds ``SPLIT.parquet`` or
         the shards of a split in the hub's layout; or a folder with one sub-folder of image files a class (or just
-        image files, or such a folder a split).
-    size: pixels, an int or (height, width); the shorter side is resized to it and the centre cut out; or a model's own
-        way, from ``size_of``. Needed where the pictures differ in size.
+        image files, or such a folder a split); from Python also pictures, or (pictures, labels), as ``as_set`` takes
+        them.
+    size: pixels, an int or (height, width): the shorter side is resized to it, then a centre crop; or a model's own
+        way, from ``size_of``. Required if the images differ in size.
     limit: read only so many, evenly spaced, so that a folder sorted by class is not cut to its first classes.
     first: read only the first so many.
     Raises UserError if no image can be read.
@@ -77,8 +110,45 @@ def load_images(
     return _read(replace(found, entries=islice(found.entries, first)), size, str(address))
 
 
-def find_images(address: str | Path, *, split: str = "train", limit: int | None = None) -> SplitEntries:
-    """The images at an address as a stream of (name, bytes, label), with class names and count; see ``load_images``."""
+def as_set(given: Any) -> ImageSet:
+    """Pictures that Python holds (readers/live.py), or a pair of them and their labels (N,), as labelled pictures.
+
+    Labels are whole numbers, negative where unknown; those with gaps go by their numbers as names.
+    Raises UserError for what is neither.
+    """
+    if isinstance(given, ImageSet):
+        return given
+    pair = isinstance(given, tuple) and len(given) == 2
+    pair = pair and (getattr(given[1], "ndim", None) == 1 or isinstance(given[1], list))
+    images = tensor_of(given[0] if pair else given, "data").detach().cpu()
+    labels = torch.as_tensor(given[1]).cpu() if pair else torch.full((len(images),), -1)
+    if labels.shape != (len(images),) or labels.is_floating_point() or labels.is_complex():
+        raise UserError(
+            f"data of {len(images)} pictures and labels {tuple(labels.shape)} of {labels.dtype}; give (pictures, "
+            "labels), a whole number a picture"
+        )
+    classes, places = counted(labels.tolist())
+    numbers = torch.tensor([places.get(label, -1) for label in labels.tolist()], dtype=torch.int64)
+    return ImageSet((255 * images).round().byte(), numbers, classes)
+
+
+def _from_set(given: ImageSet, limit: int | None) -> SplitEntries:
+    chosen = evenly_spaced(len(given), limit)
+
+    def entries() -> Entries:
+        for place in chosen:
+            pixels = given.images[place].permute(1, 2, 0).contiguous().numpy()
+            yield f"picture {place}", as_png(pixels), int(given.labels[place])
+
+    return SplitEntries(given.classes, len(chosen), entries(), given.levels)
+
+
+def find_images(address: str | Path | Any, *, split: str = "train", limit: int | None = None) -> SplitEntries:
+    """What ``load_images`` reads, one by one: the class names, how many pictures, and (name, bytes, label) of each."""
+    if isinstance(address, Chosen):
+        return address.find(split, limit)
+    if is_live(address):
+        return _from_set(as_set(address), limit)
     if str(address) == DIGITS:
         return from_digits(split, limit)
     if str(address) == SWISS_ROLL:
@@ -94,42 +164,15 @@ def find_images(address: str | Path, *, split: str = "train", limit: int | None 
     if path.is_file():
         return from_parquet([path], limit)
     shards = find_shards(path, split)
-    return from_parquet(shards, limit) if shards else _folder_entries(split_folder(path, split), limit)
+    if not shards:
+        return from_folder(path, split, limit)
+    return from_parquet(shards, limit, [file for files in shards_of(path).values() for file in files])
 
 
 def first_size(address: str | Path, split: str) -> tuple[int, int]:
     """Size (height, width) of the first readable image. Raises UserError if there is none."""
     image, _ = next(decoded(find_images(address, split=split).entries, None, str(address), []))
     return image.shape[0], image.shape[1]
-
-
-def split_folder(path: Path, split: str) -> Path:
-    """PATH/SPLIT if it holds class folders, else PATH itself."""
-    splits = {p.name for p in path.iterdir() if p.is_dir() and any(inner.is_dir() for inner in p.iterdir())}
-    if split in splits:
-        return path / split
-    if splits & {"train", "test"}:  # otherwise the splits would be read as classes
-        raise UserError(f"data {str(path)!r} has no split {split!r}; it has {', '.join(sorted(splits))}")
-    return path
-
-
-def _folder_entries(path: Path, limit: int | None) -> SplitEntries:
-    names = tuple(sorted(p.name for p in path.iterdir() if p.is_dir() and not p.name.startswith(".")))
-    folders = [(label, path / name) for label, name in enumerate(names)] or [(-1, path)]
-
-    files = [
-        (file, label)
-        for label, folder in folders
-        for file in sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-    ]
-
-    chosen = [files[place] for place in evenly_spaced(len(files), limit)]
-
-    def entries() -> Entries:
-        for file, label in chosen:
-            yield str(file.relative_to(path)), bytes_of(file), label
-
-    return SplitEntries(names, len(chosen), entries())
 
 
 def decoded(entries: Entries, size: Size | None, address: str, skipped: list[str]) -> Iterator[tuple[np.ndarray, int]]:
@@ -154,7 +197,18 @@ def decoded(entries: Entries, size: Size | None, address: str, skipped: list[str
 
 def _read(found: SplitEntries, size: Size | None, address: str) -> ImageSet:
     skipped: list[str] = []
-    images, labels = zip(*decoded(found.entries, size, address, skipped), strict=True)
+    pulled: list[int] = []  # the number of each picture as it is asked for, and so of the one that was decoded last
+
+    def numbered() -> Entries:
+        for place, entry in enumerate(found.entries):
+            pulled[:] = [place]
+            yield entry
+
+    images, labels, places = [], [], []
+    for image, label in decoded(numbered(), size, address, skipped):
+        images.append(image)
+        labels.append(label)
+        places += pulled
     shapes = {image.shape for image in images}
     if len(shapes) > 1:
         raise UserError(
@@ -163,23 +217,4 @@ def _read(found: SplitEntries, size: Size | None, address: str) -> ImageSet:
     stacked = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
     # resizing interpolates, so resized data have 256 levels
     levels = found.levels if size is None or stacked.shape[-2:] == DIGITS_SHAPE else 256
-    return ImageSet(stacked, torch.tensor(labels), found.classes, tuple(skipped), levels)
-
-
-def decode_image(data: bytes, size: Size | None = None) -> np.ndarray:
-    """Encoded bytes -> (H,W,3) uint8 RGB; with a size, the shorter side is resized to it and the centre cut out.
-
-    Raises ValueError for bytes that are not an image, and for more than PIXELS_AT_MOST pixels.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below is lower
-            with Image.open(io.BytesIO(data)) as opened:
-                if opened.width * opened.height > PIXELS_AT_MOST:
-                    raise ValueError(f"{opened.width} x {opened.height} pixels are more than {PIXELS_AT_MOST}")
-                picture = opened.convert("RGB")
-    except UnidentifiedImageError as error:  # PIL's own message is the repr of a buffer
-        raise ValueError("no image that can be read") from error
-    except Exception as error:  # decoders raise exceptions of any class for damaged files
-        raise ValueError(str(error) or type(error).__name__) from error
-    return np.asarray(picture) if size is None else fitted(picture, size)
+    return ImageSet(stacked, torch.tensor(labels), found.classes, tuple(skipped), levels, torch.tensor(places))

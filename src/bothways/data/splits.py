@@ -7,11 +7,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from bothways.data.parquet import find_shards
-from bothways.data.sources import NAMED, ImageSet, split_folder
+from bothways.data.readers.folders import split_folder
+from bothways.data.readers.parquet import find_shards
+from bothways.data.sources import NAMED, ImageSet
 from bothways.numerics.draws import generator
 from bothways.types import UserError
 
+NOT_TRAINED_ON = ("test", "val", "valid", "validation", "dev")  # the first that exists is used for evaluation
 STATISTICS = ".safetensors"  # suffix of the files of bothways statistics
 
 
@@ -20,18 +22,20 @@ def is_statistics(data: str | Path | None) -> bool:
     return data is not None and str(data).endswith(STATISTICS)
 
 
-def is_split(address: str | Path, split: str) -> bool:
+def is_split(address: str | Path | ImageSet, split: str) -> bool:
     """Whether the data has splits; False for a single file or a folder without splits, where the split is all of it.
 
     Raises UserError for a split that the data does not have.
     """
+    if isinstance(address, ImageSet):
+        return False
     path = Path(address).expanduser()
     if str(address) in NAMED or not path.exists():
         return True
     return path.is_dir() and (find_shards(path, split) is not None or split_folder(path, split) != path)
 
 
-def training_split(address: str | Path) -> str:
+def training_split(address: str | Path | ImageSet) -> str:
     """The split for statistics and fits: "train", or "test" for data without a training split."""
     try:
         is_split(address, "train")
@@ -40,17 +44,50 @@ def training_split(address: str | Path) -> str:
     return "train"
 
 
-def evaluation_split(data: str | Path) -> str:
-    """The split for evaluation: "test" if the data has one or its address is not a local path, else "train"."""
-    path = Path(data)
-    found = [path / "test.parquet", path / "test", *path.glob("test-*.parquet"), *path.glob("*/test-*.parquet")]
-    return "test" if str(data) in NAMED or not path.exists() or any(place.exists() for place in found) else "train"
+def evaluation_split(data: str | Path | ImageSet) -> str:
+    """The split to compare with: the test pictures where there are any, as of every data set that is no path.
+
+    Else those that are for validation; else "train", the whole of data without splits.
+    """
+    if isinstance(data, ImageSet):
+        return "train"
+    path = Path(data).expanduser()
+    if str(data) in NAMED or not path.exists():
+        return "test"
+    return next((split for split in NOT_TRAINED_ON if _has(path, split)), "train")
+
+
+def _has(path: Path, split: str) -> bool:
+    try:
+        return is_split(path, split)
+    except UserError:
+        return False
 
 
 def holdout(data: ImageSet, count: int, seed: int) -> tuple[ImageSet, ImageSet]:
-    """Random split into (holdout of ``count`` images, the rest), the same for every task with one seed."""
+    """(pictures held out of a training, the rest): ``count`` drawn at random, the same for every task of one seed.
+
+    Of a class no more are held out than half of it, or than ``count`` is of all if that is more, and at least one
+    stays, as long as the other classes have enough for that. Large classes give what the draw gives.
+    """
     order = torch.randperm(len(data), generator=generator(seed, 0, "validation"))
-    return data.subset(order[:count]), data.subset(order[count:])
+    _, classes, sizes = data.labels[order].unique(return_inverse=True, return_counts=True)
+    turn = _turns(classes, sizes)
+    share = torch.maximum(sizes // 2, sizes * count // max(1, len(data)))
+    # first what is within the share, then what leaves one of its class, each in the order of the draw
+    late = (turn >= share[classes]).long() + (turn >= sizes[classes] - 1).long()
+    late[data.labels[order] < 0] = 0  # of no class
+    chosen = torch.zeros(len(data), dtype=torch.bool)
+    chosen[torch.argsort(late, stable=True)[:count]] = True
+    return data.subset(order[chosen]), data.subset(order[~chosen])
+
+
+def _turns(classes: Tensor, sizes: Tensor) -> Tensor:
+    """(N,): how many of its class come before each."""
+    by_class = torch.argsort(classes, stable=True)
+    turn = torch.empty_like(classes)
+    turn[by_class] = torch.arange(len(classes)) - (sizes.cumsum(0) - sizes)[classes[by_class]]
+    return turn
 
 
 def stratified(labels: Tensor, count: int, source: torch.Generator) -> Tensor:
@@ -60,10 +97,7 @@ def stratified(labels: Tensor, count: int, source: torch.Generator) -> Tensor:
     """
     order = torch.randperm(len(labels), generator=source)
     mixed = labels[order]
-    by_class = torch.argsort(mixed, stable=True)
     sizes = torch.bincount(mixed)
-    first = (sizes.cumsum(0) - sizes)[mixed[by_class]]
-    turn = torch.empty_like(order)
-    turn[by_class] = torch.arange(len(labels)) - first
+    turn = _turns(mixed, sizes)
     place = torch.randperm(len(sizes), generator=source)[mixed]
     return order[torch.argsort(turn * len(sizes) + place)[:count]]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from bothways.data.readers.entries import numbers_of
 from bothways.models.class_names import matches, same
 from bothways.models.loader import load_model
 from bothways.types import ModelSpec, UserError, VisionModel
@@ -15,7 +17,7 @@ from bothways.types import ModelSpec, UserError, VisionModel
 
 def load_with_classes(
     model: str | Path | nn.Module | VisionModel,
-    spec: ModelSpec | None = None,
+    spec: ModelSpec | Mapping[str, Any] | None = None,
     *,
     weights: str | Path | None = None,
     device: str = "cpu",
@@ -39,10 +41,19 @@ def load_with_classes(
 def outputs_of_labels(spec: ModelSpec, model: str, classes: Sequence[str], data: str) -> tuple[Tensor, str]:
     """Output index of each label of the data, (L,), and whether classes were matched by "name" or "number".
 
-    By name if data and model have names (models/class_names.py), else by number. classes: the names of the data, ()
-    for labels that are numbers only. model, data: names for error messages.
+    By name if data and model have names (models/class_names.py), else by number. Names of the data that are all
+    numbers, such as folders 0 to 11, are the model's numbers, unless one of them is a name of the model. classes: the
+    names of the data, () for labels that are numbers only. model, data: names for error messages.
     Raises UserError for a class of the data that the model does not have.
     """
+    numbers = numbers_of(classes)
+    if numbers and (isinstance(spec.classes, int) or not any(matches(spec.classes, name) for name in classes)):
+        if max(numbers) >= spec.count:
+            raise UserError(
+                f"data {data!r} has a class {max(numbers)} and model {model!r} {spec.count}, 0 to {spec.count - 1}; "
+                "give data of the same classes, or rename the folders"
+            )
+        return torch.tensor(numbers), "number"
     if isinstance(spec.classes, int) or not classes:
         if classes and len(classes) != spec.count:
             raise UserError(

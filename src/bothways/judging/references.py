@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from bothways.data.entries import size_of
+from bothways.data.readers.fit import size_of
 from bothways.data.sources import load_images
 from bothways.data.splits import evaluation_split, is_statistics
 from bothways.judging.verdicts import Reference, penultimate

@@ -42,7 +42,7 @@ from bothways.models.weights import load_weights
 from bothways.registry import address_parts, is_address, load_attribute, nearest
 from bothways.representation.classifier import FlowClassifier
 from bothways.representation.heads import head_of
-from bothways.types import ModelSpec, UserError
+from bothways.types import ModelSpec, UserError, spec_of
 
 LOAD_FLOW = "type load_flow for it, or a model that bothways models lists"
 Reader = Callable[[str, ModelSpec | None, bool], Loaded]
@@ -62,6 +62,7 @@ def _of_function(address: str, spec: ModelSpec | None, fresh: bool) -> Loaded:
     except Exception as error:
         raise UserError(f"{place}:{function} fails: {type(error).__name__}: {error}") from error
     pair = built if isinstance(built, tuple) and len(built) == 2 else (None, None)
+    pair = (pair[0], spec_of(pair[1])) if isinstance(pair[1], Mapping) else pair
     if not (isinstance(pair[0], nn.Module) and isinstance(pair[1], ModelSpec)):
         raise UserError(f"{place}:{function} must return (module, spec); {SPEC_LINES}")
     return Loaded(*pair)

@@ -75,6 +75,15 @@ def finetuned_facts(address: str) -> dict[str, Any]:
     return {"path": facts["flow"]["spec"]["path"], "kind": facts["features"]["kind"], "coupling": coupling}
 
 
+def trained_on(address: str) -> list[dict[str, Any]]:
+    """The records (data/trained.py) of the trainings of a run, of its flow's too; none of what keeps no record."""
+    file = find_classifier(address)
+    if file is None and address.endswith(".json") and Path(address).is_file():
+        file = Path(address)
+    facts = json.loads(file.read_text()) if file is not None else card_of_flow(address)
+    return list((facts or {}).get("trained_on", []))
+
+
 def flow_in(model: Adapter) -> Flow:
     """The flow of a loaded flow-based classifier."""
     assert isinstance(model.module, PictureClassifier)

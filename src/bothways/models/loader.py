@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from bothways.models.catalogue import check_device, find_classifier
 from bothways.models.libraries.hub import Loaded
 from bothways.models.velocity import Flow, check_flow
 from bothways.models.weights import load_weights
-from bothways.types import ModelSpec, UserError
+from bothways.types import ModelSpec, UserError, spec_of
 
 FLOW_SPEC_LINES = (
     'state its facts: bothways.ModelSpec(size=32, mean=(0.5,) * 3, std=(0.5,) * 3, classes=0, path="linear", '
@@ -24,7 +25,7 @@ FLOW_SPEC_LINES = (
 
 def load_model(
     model: str | Path | nn.Module,
-    spec: ModelSpec | None = None,
+    spec: ModelSpec | Mapping[str, Any] | None = None,
     *,
     weights: str | Path | None = None,
     device: str = "cpu",
@@ -34,10 +35,12 @@ def load_model(
 
     model: "bundled:cifar10-resnet", "PATH.py:function", "timm:NAME", "hf:REPO_OR_FOLDER" and the others of
     ``bothways models``, a run of ``finetune``, or an ``nn.Module`` with ``spec``.
-    spec: overrides the model's own. weights: a safetensors file that is loaded into the module.
+    spec: a ModelSpec or a dict of its fields, overrides the model's own. weights: a safetensors file that is loaded
+        into the module.
     dtype: "float32", "bf16" or "float16" (autocast).
     Raises UserError if the address, the spec or the weights do not fit.
     """
+    spec = spec_of(spec)
     if isinstance(model, nn.Module):
         if spec is None:
             raise UserError(f"load_model got a {type(model).__name__} without a ModelSpec; {SPEC_LINES}")
@@ -83,7 +86,7 @@ def load_classifier(
 
 def load_flow(
     flow: str | Path | nn.Module,
-    spec: ModelSpec | None = None,
+    spec: ModelSpec | Mapping[str, Any] | None = None,
     *,
     weights: str | Path | None = None,
     path: Any = None,
@@ -101,6 +104,7 @@ def load_flow(
     dtype: "float32", "bf16" or "float16" (autocast).
     Raises UserError if the address, the spec or the weights do not fit, and for a classifier.
     """
+    spec = spec_of(spec)
     if isinstance(flow, Flow):
         if spec is not None or weights is not None or path is not None:
             raise UserError(f"flow {flow.name!r} is loaded already; leave spec=, weights= and path= out")

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
+from bothways.data.readers.decoding import as_rgb, upright
 from bothways.types import UserError
 
 BYTES_AT_MOST = 20_000_000
@@ -38,7 +39,7 @@ def _decoded(content: bytes, name: str) -> Tensor:
             if opened.width * opened.height > PIXELS_AT_MOST:
                 raise UserError(_too_large(name, f"{opened.width} x {opened.height} pixels"))
             opened.draft("RGB", (SIDE_AT_MOST, SIDE_AT_MOST))
-            picture = _on_white(ImageOps.exif_transpose(opened))
+            picture = _on_white(upright(opened))
     except UserError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -55,7 +56,7 @@ def _too_large(name: str, found: str) -> str:
 
 def _on_white(picture: Image.Image) -> Image.Image:
     if "A" not in picture.getbands() and "transparency" not in picture.info:
-        return picture.convert("RGB")
+        return as_rgb(picture)
     opaque = picture.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", opaque.size, "white"), opaque).convert("RGB")
 

@@ -10,6 +10,9 @@ from pydantic.fields import FieldInfo
 
 from bothways import registry
 from bothways.configs import Config, leaves
+from bothways.data.loader import check_guarded
+from bothways.data.readers.live import is_live
+from bothways.data.sources import as_set
 from bothways.tasks.recipes import configure
 from bothways.tasks.work import Where, Work, perform, prepare
 from bothways.types import Frame
@@ -22,6 +25,7 @@ def work_of(
 
     out, overwrite, resume: of the run folder. Raises UserError for what cannot be.
     """
+    check_guarded()
     config: type[Config] = registry.find("task", task).factory
     order = config.order()
     if len(given) > len(order):
@@ -29,6 +33,9 @@ def work_of(
     named = dict(zip(order, given, strict=False))
     if twice := sorted(named.keys() & settings.keys()):
         raise TypeError(f"{task}() got two values for {twice[0]!r}")
+    given_data = {**named, **settings}.get("data")
+    if is_live(given_data):
+        (named if "data" in named else settings)["data"] = as_set(given_data)
     place = f"runs/{task}" if out is None and config.writes else out
     return prepare(configure(config, **named, **settings), Where(place, overwrite, resume))
 

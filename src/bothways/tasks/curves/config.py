@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator
 
 from bothways.configs import Config, Live, setting
+from bothways.data.config import MEASURED
 from bothways.registry import register
 
 
@@ -29,7 +30,7 @@ class CurvesConfig(Config):
     """
 
     run: Live = setting(..., "A run of bothways finetune.", argument=True, metavar="RUN")
-    data: Live = setting(..., "labelled pictures (see bothways pretrain); the test split is used, if any")
+    data: Live = setting(..., "labelled pictures (see bothways pretrain)")
     steps: Annotated[tuple[int, ...], BeforeValidator(_several)] = setting(
         (2, 5, 10, 20, 50, 100, 1000), "numbers of steps of the walk, at the trained depth", common=True
     )
@@ -41,3 +42,4 @@ class CurvesConfig(Config):
     batch: int = setting(100, "pictures per batch", ge=1)
     device: str = setting("cpu", "compute device: cpu, cuda, mps")
     dtype: str = setting("float32", "precision of the network: float32, bf16, float16")
+    split: str | None = setting(None, MEASURED, common=True)

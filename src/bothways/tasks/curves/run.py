@@ -17,7 +17,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any, final
 
-from bothways.data.splits import evaluation_split
 from bothways.models.classifiers import features_config, reading
 from bothways.models.loader import load_classifier
 from bothways.representation.features import Features
@@ -26,6 +25,7 @@ from bothways.tasks.curves.config import CurvesConfig
 from bothways.tasks.curves.result import CurvesMeasures
 from bothways.tasks.evaluate.conditions import CLEAN, Condition, ConditionsWork, begun, clean_condition, flow_papers
 from bothways.tasks.evaluate.run import percent_of
+from bothways.tasks.held_out import to_measure
 from bothways.tasks.work import Grid, Where
 from bothways.types import UserError
 
@@ -71,13 +71,14 @@ def _cells(point: str, row: Mapping[str, Any]) -> tuple[str, ...]:
 def prepare(config: CurvesConfig, where: Where) -> CurvesWork:
     """Prepare a run of ``curves``. Raises UserError for invalid input, before the first batch."""
     model = load_classifier(config.run, device=config.device, dtype=config.dtype)
-    own, split, run = features_config(model), evaluation_split(config.data), str(config.run)
+    own, run = features_config(model), str(config.run)
+    measured = to_measure(model.name, config.data, config.split)
     over_steps = _by_steps(own, config.steps, "steps" in config.model_fields_set, run)
     over_depth = _by_depth(own, config.depth_offsets, run)
 
     @cache
     def pictures(limit: int | None) -> tuple[Condition, str]:
-        return clean_condition(model, config.data, split, limit)
+        return clean_condition(model, measured.data, measured.split, limit)
 
     def condition(name: str, how: Features) -> Condition:
         long = how.walks and how.walk.steps > MANY_STEPS
@@ -89,7 +90,7 @@ def prepare(config: CurvesConfig, where: Where) -> CurvesWork:
     conditions = [condition(name, how) for name, how in ways.items()]
     facts = {
         "model": model.name,
-        "data": {"address": str(config.data), "split": split, "matched": pictures(config.limit)[1]},
+        "data": {"address": str(config.data), "split": measured.name, "matched": pictures(config.limit)[1]},
         "kind": own.kind,
         "solver": own.walk.name if own.walks else None,
         "trained": _row(CLEAN, own, own),

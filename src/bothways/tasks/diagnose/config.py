@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bothways.configs import Config, Live, chosen, setting
+from bothways.data.config import MEASURED
 from bothways.registry import register
 
 
@@ -18,7 +19,7 @@ class DiagnoseConfig(Config):
     """
 
     flow: Live = setting(..., "A run of bothways pretrain, or the address of a flow.", argument=True)
-    data: Live = setting(..., "pictures: digits, a parquet file, a folder, hub:OWNER/NAME; the test split, if any")
+    data: Live = setting(..., "pictures: digits, a parquet file, a folder, hub:OWNER/NAME")
     n: int = setting(64, "pictures", ge=1, flags=("--n", "-n"), common=True)
     steps: int = setting(50, "solver steps from picture to noise, for all but the round trip", ge=1, common=True)
     solver: chosen("solver") = setting("euler", "ODE solver", common=True)  # type: ignore[valid-type]
@@ -29,3 +30,4 @@ class DiagnoseConfig(Config):
     seed: int = setting(0, "random seed, from which the seed of each picture is derived", ge=0)
     device: str = setting("cpu", "compute device: cpu, cuda, mps")
     dtype: str = setting("float32", "precision of the network: float32, bf16, float16")
+    split: str | None = setting(None, MEASURED, common=True)

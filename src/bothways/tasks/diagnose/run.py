@@ -109,7 +109,7 @@ def prepare(config: DiagnoseConfig, where: Where) -> DiagnoseWork:
     if not all(0 < depth <= 1 for depth in config.depths) or min(config.trip_steps) < 1:
         raise UserError(f"depths={config.depths}, trip_steps={config.trip_steps}: type depths in (0, 1], and 1 or more")
     flow = load_flow(config.flow, device=config.device, dtype=config.dtype)
-    images = held_out_pictures(flow, config.data, config.n).to(flow.mean.device)
+    images = held_out_pictures(flow, config.data, config.split, config.n).to(flow.mean.device)
     tables = {"settings": config.model_dump(exclude={"flow"}), "model": flow_facts(flow)}
     device = str(flow.mean.device)
     experiment = Experiment.begin("diagnose", tables, **where.as_options(), device=device)

@@ -16,7 +16,7 @@ from torch import Tensor
 from bothways.data.corrupted import SEVERITIES, Batch, Picture, batched, clean_pictures, find_corrupted
 from bothways.data.corruptions import SEVERITIES as LEVELS
 from bothways.data.corruptions import corrupt
-from bothways.data.entries import size_of
+from bothways.data.readers.fit import size_of
 from bothways.judging.accuracy import scores
 from bothways.judging.classes import outputs_of_labels
 from bothways.judging.tally import Tally, evaluate

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from bothways.configs import Config, Live, setting
+from bothways.data.config import MEASURED
 from bothways.registry import register
 
 
@@ -23,7 +24,7 @@ class EvaluateConfig(Config):
     """
 
     model: Live = setting(..., "The model's address, or a run of bothways finetune.", argument=True)
-    data: Live = setting(..., "labelled pictures (see bothways pretrain); the test split, if any")
+    data: Live = setting(..., "labelled pictures (see bothways pretrain)")
     corruptions: Live = setting(None, "offline, or the folder of CIFAR-10-C or Tiny-ImageNet-C", common=True)
     limit: int | None = setting(None, "pictures at most, evenly spaced; else all", ge=1, common=True)
     seed: int = setting(0, "of the noise of offline", ge=0)
@@ -35,3 +36,4 @@ class EvaluateConfig(Config):
     )
     device: str = setting("cpu", "cpu, cuda, mps")
     dtype: str = setting("float32", "precision of the network: float32, bf16, float16")
+    split: str | None = setting(None, MEASURED, common=True)

@@ -9,7 +9,6 @@ from typing import Any, final
 import torch
 
 from bothways.data.corrupted import EXTRA, SEVERITIES
-from bothways.data.splits import evaluation_split
 from bothways.judging.accuracy import accuracy_of_pictures
 from bothways.judging.classes import load_with_classes
 from bothways.runs.citations import cited
@@ -25,6 +24,7 @@ from bothways.tasks.evaluate.conditions import (
 )
 from bothways.tasks.evaluate.config import EvaluateConfig
 from bothways.tasks.evaluate.result import EvaluationMeasures
+from bothways.tasks.held_out import to_measure
 from bothways.tasks.work import Grid, Where
 
 OFFLINE = "offline"
@@ -110,10 +110,10 @@ def prepare(config: EvaluateConfig, where: Where) -> EvaluateWork:
     model = load_with_classes(
         config.model, config.spec, weights=config.weights, device=config.device, dtype=config.dtype
     )
-    split = evaluation_split(config.data)
-    clean, matched = clean_condition(model, config.data, split, config.limit)
+    measured = to_measure(model.name, config.data, config.split)
+    clean, matched = clean_condition(model, measured.data, measured.split, config.limit)
     conditions = [clean]
-    data = {"address": str(config.data), "split": split, "pictures": clean.count, "matched": matched}
+    data = {"address": str(config.data), "split": measured.name, "pictures": clean.count, "matched": matched}
     facts: dict[str, Any] = {"model": model.name, "data": data}
     if config.corruptions is not None:
         if str(config.corruptions) == OFFLINE:

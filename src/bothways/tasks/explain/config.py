@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import field_validator
 
 from bothways.configs import Config, Live, Several, setting
+from bothways.data.config import COMPARED
 from bothways.registry import register
 from bothways.types import UserError
 
@@ -43,7 +44,7 @@ class ExplainConfig(Config):
     """
 
     model: Live = setting(..., "Address of the model (see bothways models).", argument=True)
-    data: Live = setting(..., "labelled real pictures (parquet or folder); the test split is used, if any", common=True)
+    data: Live = setting(..., "labelled real pictures (parquet or folder)", common=True)
     classes: Several | None = setting(
         None, "three or more classes, by name or number; if unset, all of a model of up to 20", common=True
     )
@@ -66,6 +67,7 @@ class ExplainConfig(Config):
     )
     device: str = setting("cpu", "cpu, cuda, mps")
     dtype: str = setting("float32", "precision of the network: float32, bf16, float16")
+    split: str | None = setting(None, COMPARED, common=True)
 
     @field_validator("fail_on")
     @classmethod

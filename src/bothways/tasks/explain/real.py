@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bothways.data.entries import size_of
+from bothways.data.readers.fit import size_of
 from bothways.data.sources import decoded, find_images
-from bothways.data.splits import evaluation_split
 from bothways.judging.classes import outputs_of_labels
 from bothways.models.adapter import Adapter
 from bothways.tasks.explain.config import REAL_AT_LEAST
@@ -20,10 +19,10 @@ from bothways.types import UserError
 
 
 def real_pictures(
-    model: Adapter, labels: Sequence[int], data: str | Path, count: int, preprocess: str = "model"
+    model: Adapter, labels: Sequence[int], data: str | Path, split: str, count: int, preprocess: str = "model"
 ) -> tuple[Shown, list[str]]:
-    """The first ``count`` of each class in the held-out split; and the names of those that cannot be read."""
-    found = find_images(data, split=evaluation_split(data))
+    """The first ``count`` of each class in a split; and the names of those that cannot be read."""
+    found = find_images(data, split=split)
     outputs, _ = outputs_of_labels(model.spec, model.name, found.classes, str(data))
     wanted = {place: label for place, label in enumerate(outputs.tolist()) if label in labels}
     taken, skipped = Counter[int](), list[str]()

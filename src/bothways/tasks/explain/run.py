@@ -31,6 +31,7 @@ from bothways.tasks.explain.real import real_pictures
 from bothways.tasks.explain.result import AuditMeasures
 from bothways.tasks.generate.drawing import Drawing
 from bothways.tasks.generate.roles import find_classes
+from bothways.tasks.held_out import tell_of_training
 from bothways.tasks.pictures import Result
 from bothways.tasks.shelf import work_of
 from bothways.tasks.work import Grid, Where, Work
@@ -194,11 +195,13 @@ def prepare(config: ExplainConfig, where: Where) -> AuditWork:
     if not isinstance(model, Adapter):
         model = load_model(model, config.spec, weights=config.weights, device=config.device, dtype=config.dtype)
     labels = audited_classes(model, config.classes)
-    real, skipped = real_pictures(model, labels, config.data, config.real, config.preprocess)
+    split = config.split or evaluation_split(config.data)
+    tell_of_training(model.name, config.data, split)
+    real, skipped = real_pictures(model, labels, config.data, split, config.real, config.preprocess)
     jury = viewers(find_jury(model, config.judges))
     names = [model.spec.class_name(label) for label in labels]
     facts = {
-        "data": {"address": str(config.data), "split": evaluation_split(config.data), "skipped": skipped}
+        "data": {"address": str(config.data), "split": split, "skipped": skipped}
         | {"pictures": {name: len(real.rows(label)) for name, label in zip(names, labels, strict=True)}},
         "settings": {"n": config.n, "real": config.real, "seed": config.seed, "recipes": list(RECIPES)},
     }

@@ -151,7 +151,7 @@ class Extraction(Work):
         pictures = {name: len(self._labels(name)) for name in self.files}
         facts: dict[str, Any] = {
             "flow": self.extractor.flow.name,
-            "data": {"address": self.splits[0].reader.address, "pictures": pictures},
+            "data": {"address": str(self.splits[0].reader.address), "pictures": pictures},
             "columns": [{"column": c.name, **asdict(c), "size": self.extractor.sizes[c.name]} for c in self.columns],
             "calls": readings.calls,
             "files": {name: file.path.name for name, file in self.files.items()},

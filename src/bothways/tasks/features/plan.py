@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from bothways.data.corrupted import clean_pictures
-from bothways.data.entries import size_of
 from bothways.data.reader import Reader
+from bothways.data.readers.fit import size_of
 from bothways.data.sources import first_size
 from bothways.data.splits import evaluation_split, is_split
 from bothways.models.velocity import Flow
@@ -22,6 +22,7 @@ from bothways.representation.activations import layer_module, middle_layer
 from bothways.representation.classifier import NOISE_SEED
 from bothways.representation.encode import Walk, image_time
 from bothways.representation.readings import Readings, plan, read
+from bothways.tasks.held_out import tell_of_training
 from bothways.types import UserError
 
 PROBES = ("linear", "knn")
@@ -102,7 +103,7 @@ def splits_of(
     Raises UserError for data without such a split, or without pictures. Warns of pictures of another size.
     """
     size = size_of(flow.spec, preprocess)
-    names = tuple(dict.fromkeys(names)) or (("train", "test") if evaluation_split(data) == "test" else ("train",))
+    names = tuple(dict.fromkeys(names or ("train", evaluation_split(data))))
     whole = [name for name in names if not is_split(data, name)]
     if whole and len(names) > 1:
         raise UserError(f"data {str(data)!r} has no split {whole[0]!r}, it is one; leave --split out")
@@ -112,7 +113,8 @@ def splits_of(
         classes, count, _ = clean_pictures(data, name, limit)
         if not count:
             raise UserError(f"data {str(data)!r} holds no picture of {name!r}; type a parquet file or a folder of them")
-        found.append(Split(name, count, classes, Reader(str(data), name, limit, size, batch)))
+        found.append(Split(name, count, classes, Reader(data, name, limit, size, batch)))
+        tell_of_training(flow.name, data, name)
     own = first_size(data, names[0])
     if own != flow.shape[1:]:
         high, wide = flow.shape[1:]

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import model_validator
 
 from bothways.configs import Config, Live, Shortcut, chosen, merged, setting
+from bothways.data.config import READ
 from bothways.registry import register
 from bothways.training.config import FitConfig, FlowHoldoutConfig, RunConfig, TrainingConfig
 from bothways.types import UserError
@@ -143,6 +144,7 @@ class FinetuneConfig(TrainingConfig):
     augmentation: StrongAugmentationConfig = StrongAugmentationConfig()
     fit: FinetuneFitConfig = FinetuneFitConfig()
     run: RunConfig = RunConfig()
+    split: str | None = setting(None, READ, common=True)
 
     @classmethod
     def merged(cls, recipe: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

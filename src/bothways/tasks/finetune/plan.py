@@ -16,13 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from bothways.data.augmentations import StrongAugmentation
-from bothways.data.entries import size_of
 from bothways.data.images import Augmentation, Batch, batches
+from bothways.data.readers.fit import size_of
 from bothways.data.sources import ImageSet, load_images
 from bothways.data.splits import holdout, stratified
+from bothways.data.trained import training_record
 from bothways.models.addresses import flow_of
 from bothways.models.catalogue import check_device
-from bothways.models.classifiers import classifier_card, count_of, coupling_of_card, origin_of
+from bothways.models.classifiers import classifier_card, count_of, coupling_of_card, origin_of, trained_on
 from bothways.models.loader import load_flow
 from bothways.models.velocity import Flow
 from bothways.numerics.draws import generator
@@ -104,9 +105,11 @@ class Finetuning:
     def card(self) -> dict[str, Any]:
         """The facts with which classifier.safetensors becomes a classifier again."""
         told = f"{self.config.data}: {len(self.train)} pictures for training, {len(self.held)} held out"
+        own = training_record(self.config.data, self.config.split or "train", self.train, self.held)
+        earlier = [record for record in trained_on(self.before.name) if record != own]
         return classifier_card(
             self.classifier, self.origin, self.classes, name_of(self.config.features.head), name=self.before.name,
-            data=told, recipe=self.settings(),
+            data=told, trained_on=[own, *earlier], recipe=self.settings(),
         )  # fmt: skip
 
     def line(self) -> str:
@@ -135,7 +138,7 @@ def plan_of(config: FinetuneConfig) -> Finetuning:
     before = flow_of(origin, config.seed, given.path) if config.fresh else copy.deepcopy(given)
     before.eval().requires_grad_(False).to(processes.device).name = given.name
     spec = before.spec
-    everything = load_images(config.data, size=size_of(spec))
+    everything = load_images(config.data, split=config.split or "train", size=size_of(spec))
     held, train = divided(everything, config.holdout, config.seed, str(config.data))
     check_information(config.holdout.information, len(held))
     config = _settled(config, before, len(train), processes)

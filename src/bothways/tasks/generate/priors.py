@@ -9,7 +9,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from bothways.data.entries import size_of
+from bothways.data.readers.fit import size_of
 from bothways.data.sources import load_images
 from bothways.data.splits import is_statistics, training_split
 from bothways.models.adapter import Adapter

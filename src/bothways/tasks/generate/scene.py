@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from bothways.data.sources import SUFFIXES, decode_image, load_images
+from bothways.data.given import pictures_of
+from bothways.data.readers.decoding import SUFFIXES
+from bothways.data.readers.live import is_live
 from bothways.numerics.pyramid import resize
 from bothways.runs import PHOTOS, to_png
 from bothways.runs.files import replace_file
 from bothways.types import UserError
 
 SIDE_AT_MOST = 1024  # of a photo that is drawn at its own size
-Photo = str | Path | Tensor
+Photo = Any  # what ``pictures_of`` takes
 Box = Sequence[int]
 
 
@@ -48,15 +51,15 @@ class Scene:
 
 def find_scene(
     photo: Photo | None,
-    mask: str | Path | Tensor | None = None,
+    mask: Any = None,
     box: Box | None = None,
     style: Photo | None = None,
     size: int | None = None,
 ) -> Scene:
     """Read everything. size: pixels of the shorter side of the photo; None keeps its own.
 
-    photo, style: an image file, a folder or parquet of pictures of one size, or (3,H,W) or (N,3,H,W) in [0,1].
-    mask: an image file of the photo's size, drawn where it is lighter than grey, or (H,W) of 0 and 1.
+    photo, style: an image file, a folder or parquet of pictures of one size, or what Python holds as pictures.
+    mask: an image of the photo's size, drawn where it is lighter than grey, or (H,W) of 0 and 1.
     box: left, top, right, bottom in pixels of the photo, drawn inside.
     """
     if photo is None:
@@ -89,16 +92,8 @@ def keep_scene(scene: Scene, run: Path) -> None:
 
 
 def read_photos(photo: Photo, what: str, size: int | None = None) -> Tensor:
-    """(N,3,H,W) in [0,1] of a file, a folder, a parquet or a tensor; its shorter side scaled to ``size``."""
-    if isinstance(photo, Tensor):
-        found = photo if photo.ndim == 4 else photo[None]
-        inside = found.is_floating_point() and bool(((found >= 0) & (found <= 1)).all())
-        if found.ndim != 4 or found.shape[1] != 3 or not len(found) or not inside:
-            raise UserError(
-                f"{what} of shape {tuple(photo.shape)} and {photo.dtype}; give (3,H,W) or (N,3,H,W) of floats in [0, 1]"
-            )
-    else:
-        found = _read_files(Path(photo).expanduser(), what, size)
+    """(N,3,H,W) in [0,1] of whatever ``pictures_of`` takes; its shorter side scaled to ``size``."""
+    found = pictures_of(photo, what, size).float().cpu()
     high, wide = found.shape[-2:]
     if size is not None and min(high, wide) != size:
         scale = size / min(high, wide)
@@ -108,30 +103,12 @@ def read_photos(photo: Photo, what: str, size: int | None = None) -> Tensor:
     return found
 
 
-def _read_files(path: Path, what: str, size: int | None) -> Tensor:
-    if path.is_file() and path.suffix.lower() in SUFFIXES:
-        try:
-            picture = decode_image(path.read_bytes())
-        except (OSError, ValueError) as error:
-            raise UserError(f"{what} {str(path)!r} cannot be read: {error}") from error
-        return torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].float() / 255
-    if not path.exists():
-        raise UserError(f"{what} {str(path)!r} does not exist; type the path of an image file or a folder of them")
-    if path.is_file() and path.suffix.lower() != ".parquet":
-        known = ", ".join(sorted(SUFFIXES))
-        raise UserError(f"{what} {str(path)!r} is no picture that can be read; type a file of {known}")
-    return load_images(path, size=size).images.float() / 255
-
-
 def _original_size(photo: Photo) -> tuple[int, int] | None:
-    """Of one photo, before it is scaled: a mask and a box are in its pixels."""
-    if isinstance(photo, Tensor):
-        return photo.shape[-2], photo.shape[-1]
-    path = Path(photo).expanduser()
-    if path.suffix.lower() not in SUFFIXES:
+    """Of one photo, before it is scaled: a mask and a box are in its pixels. None of a folder or parquet."""
+    if not is_live(photo) and Path(photo).suffix.lower() not in SUFFIXES:
         return None
-    shape = decode_image(path.read_bytes()).shape
-    return shape[0], shape[1]
+    high, wide = pictures_of(photo, "photo").shape[-2:]
+    return high, wide
 
 
 def _box_mask(box: Box, size: tuple[int, int]) -> Tensor:
@@ -149,14 +126,15 @@ def _box_mask(box: Box, size: tuple[int, int]) -> Tensor:
     return mask
 
 
-def _read_mask(mask: str | Path | Tensor | None, size: tuple[int, int]) -> Tensor:
-    if isinstance(mask, Tensor):
-        found = mask.reshape(1, 1, *mask.shape[-2:]) if mask.numel() == mask.shape[-2] * mask.shape[-1] else mask
+def _read_mask(mask: Any, size: tuple[int, int]) -> Tensor:
+    if is_live(mask) and hasattr(mask, "ndim"):  # numbers: 0 and 1 of any type, in any of the shapes of one mask
+        given = torch.as_tensor(mask)
+        found = given.reshape(1, 1, *given.shape[-2:]) if given.numel() == given.shape[-2:].numel() else given
         if found.ndim != 4 or not bool(((found == 0) | (found == 1)).all()):
-            raise UserError(f"mask of shape {tuple(mask.shape)}; give (H,W) of 0 (kept) and 1 (drawn)")
+            raise UserError(f"mask of shape {tuple(given.shape)}; give (H,W) of 0 (kept) and 1 (drawn)")
         found = found.bool()
     else:
-        found = _read_files(Path(str(mask)).expanduser(), "mask", None).mean(1, keepdim=True) > 0.5
+        found = pictures_of(mask, "mask").mean(1, keepdim=True) > 0.5
     if tuple(found.shape) != (1, 1, *size):
         raise UserError(
             f"the mask is {found.shape[-1]}x{found.shape[-2]} pixels and the photo {size[1]}x{size[0]}; "

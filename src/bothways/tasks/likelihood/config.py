@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from bothways.configs import Config, Live, chosen, setting
+from bothways.data.config import MEASURED
 from bothways.registry import register
 
 
@@ -22,7 +23,7 @@ class LikelihoodConfig(Config):
     """
 
     flow: Live = setting(..., "A run of bothways pretrain, or the address of a flow.", argument=True)
-    data: Live = setting(..., "pictures: digits, a parquet file, a folder, hub:OWNER/NAME; the test split, if any")
+    data: Live = setting(..., "pictures: digits, a parquet file, a folder, hub:OWNER/NAME")
     limit: int = setting(500, "maximum number of pictures, evenly spaced", ge=1, common=True)
     solver: chosen("solver") = setting("midpoint", "ODE solver", common=True)  # type: ignore[valid-type]
     steps: int = setting(50, "solver steps from picture to noise", ge=1, common=True)
@@ -36,3 +37,4 @@ class LikelihoodConfig(Config):
     batch: int = setting(50, "pictures per batch; a finished batch is saved", ge=1)
     device: str = setting("cpu", "compute device: cpu, cuda, mps")
     dtype: str = setting("float32", "precision of the network: float32, bf16, float16")
+    split: str | None = setting(None, MEASURED, common=True)

@@ -76,7 +76,7 @@ def prepare(config: LikelihoodConfig, where: Where) -> LikelihoodWork:
     """Prepare a run of ``likelihood``. Raises UserError for invalid input, before the first picture."""
     how = Integration(config.solver, config.steps, config.divergence, config.probes, config.tolerance)
     flow = load_flow(config.flow, device=config.device, dtype=config.dtype)
-    images = held_out_pictures(flow, config.data, config.limit)
+    images = held_out_pictures(flow, config.data, config.split, config.limit)
     tables = {"settings": config.model_dump(exclude={"flow"}), "model": flow_facts(flow)}
     device = str(flow.mean.device)
     experiment = Experiment.begin("likelihood", tables, **where.as_options(), device=device)

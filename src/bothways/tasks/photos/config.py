@@ -8,7 +8,7 @@ from bothways.configs import Live, setting
 from bothways.registry import register
 from bothways.tasks.generate.config import Box, DrawingConfig
 
-PHOTO = "An image file, or a folder or parquet file of images; in Python also (3,H,W) or (N,3,H,W) in [0,1]."
+PHOTO = "An image file, or a folder or parquet file of images; in Python also pictures of PIL, numpy or torch."
 MASK = "mask: an image of the photo's size, white where the photo may change"
 BOX = "box that may change, in pixels, instead of a mask"
 LEFT_TOP = "LEFT TOP RIGHT BOTTOM"

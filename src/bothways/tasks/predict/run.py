@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from bothways.data.corrupted import Picture, batched
-from bothways.data.entries import size_of
-from bothways.data.sources import SUFFIXES
+from bothways.data.readers.fit import size_of
+from bothways.data.readers.folders import is_picture, other_files
+from bothways.data.readers.live import is_live, tensor_of
 from bothways.judging.classes import load_with_classes
 from bothways.numerics.modules import check_finite
 from bothways.runs.experiment import Experiment
@@ -21,14 +24,16 @@ from bothways.tasks.predict.result import Answer, Prediction
 from bothways.tasks.work import Where, Work
 from bothways.types import Frame, RunError, UserError, VisionModel
 
+Content = Path | np.ndarray
+
 
 @final
 @dataclass
 class PredictWork(Work):
-    """images: (N,3,H,W) in [0,1], or files."""
+    """images: (N,3,H,W) in [0,1], of their own size; or files and (H,W,3) of bytes, which are fitted to the model's."""
 
     model: VisionModel
-    images: Tensor | list[Path]
+    images: Tensor | list[Content]
     top: int
     batch: int
     preprocess: str = "model"
@@ -46,12 +51,14 @@ class PredictWork(Work):
         for step, first in enumerate(range(0, len(self.images), self.batch), 1):
             part = self.images[first : first + self.batch]
             of_part = (
-                _of_tensor(self.model, part, self.top, first) if isinstance(part, Tensor) else self._of_files(part)
+                _of_tensor(self.model, part, self.top, first)
+                if isinstance(part, Tensor)
+                else self._of_files(part, first)
             )
             self.predictions += of_part
             yield Frame(step, step / self.steps)
 
-    def _of_files(self, files: list[Path]) -> list[Prediction]:
+    def _of_files(self, files: list[Content], first: int) -> list[Prediction]:
         size = size_of(self.model.spec, self.preprocess)
         skipped: dict[str, str] = {}
         answers: dict[int, tuple[Answer, ...]] = {}
@@ -59,7 +66,11 @@ class PredictWork(Work):
         for read in batched(pictures, size, self.batch, skipped):
             answers |= dict(zip(read.places.tolist(), _answers(self.model, read.images, self.top), strict=True))
         return [
-            Prediction(str(file), answers.get(place, ()), skipped.get(str(place), ""))
+            Prediction(
+                str(file if isinstance(file, Path) else first + place),
+                answers.get(place, ()),
+                skipped.get(str(place), ""),
+            )
             for place, file in enumerate(files)
         ]
 
@@ -82,7 +93,7 @@ class PredictWork(Work):
 
 def prepare(config: PredictConfig, where: Where) -> PredictWork:
     """Prepare a run of ``predict``. Raises UserError for invalid input, before the first picture."""
-    images = _tensor_of(config.images) if _are_tensors(config.images) else image_files(config.images)
+    images = contents_of(config.images)
     model = load_with_classes(
         config.model, config.spec, weights=config.weights, device=config.device, dtype=config.dtype
     )
@@ -94,29 +105,33 @@ def predict(model: Any, images: Tensor, top: int) -> list[Prediction]:
     return _of_tensor(load_with_classes(model), images, top, 0)
 
 
-def image_files(paths: Sequence[str | Path]) -> list[Path]:
-    """The files, and those below the folders, in order. Raises UserError for a folder without any."""
-    files: list[Path] = []
-    for path in map(Path, paths):
-        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
-        if not inside:
-            raise UserError(f"{path}: no image file lies in it or below it; type another folder, or files")
-        files += inside
-    if not files:
+def contents_of(images: Sequence[Any]) -> Tensor | list[Content]:
+    """Tensors of one size as one (N,3,H,W); everything else as files, and (H,W,3) of bytes of what Python holds."""
+    if not images:
         raise UserError("predict: no picture was given; type an image file")
-    return files
+    if all(isinstance(image, Tensor) for image in images):
+        return tensor_of(list(images), "images").float().contiguous()
+    found: list[Content] = []
+    for image in images:
+        if is_live(image):
+            pixels = (255 * tensor_of(image, "images")).round().byte().permute(0, 2, 3, 1)
+            found += list(pixels.contiguous().cpu().numpy())
+        else:
+            found += image_files(Path(image).expanduser())
+    return found
 
 
-def _are_tensors(images: Sequence[Any]) -> bool:
-    return bool(images) and all(isinstance(image, Tensor) for image in images)
-
-
-def _tensor_of(images: Sequence[Tensor]) -> Tensor:
-    """Pictures of one size as one tensor."""
-    shapes = {tuple(image.shape) for image in images}
-    if len(shapes) > 1 or images[0].ndim != 3 or len(images[0]) != 3:
-        raise UserError(f"predict: images of {next(iter(shapes))}; give (B, 3, H, W) in [0, 1], or files")
-    return torch.stack(list(images))
+def image_files(path: Path) -> list[Path]:
+    """The file, or those below a folder, in order. Raises UserError for a folder without any."""
+    if not path.is_dir():
+        return [path]
+    files = sorted(path.rglob("*"))
+    inside = [file for file in files if is_picture(file)]
+    for line in other_files(path, [file for file in files if not file.is_dir()]):
+        warnings.warn(f"{path}: {line}", stacklevel=2)
+    if not inside:
+        raise UserError(f"{path}: no image file lies in it or below it; type another folder, or files")
+    return inside
 
 
 def _of_tensor(model: VisionModel, images: Tensor, top: int, first: int) -> list[Prediction]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from bothways.configs import Live, chosen, setting
+from bothways.data.config import READ
 from bothways.registry import register
 from bothways.training.config import (
     AugmentationConfig,
@@ -62,6 +63,7 @@ class PretrainConfig(TrainingConfig):
     augmentation: AugmentationConfig = AugmentationConfig()
     fit: FitConfig = FitConfig()
     run: RunConfig = RunConfig()
+    split: str | None = setting(None, READ, common=True)
 
     @classmethod
     def merged(cls, recipe: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from bothways.data.images import Augmentation, Batch
 from bothways.data.sources import ImageSet, load_images
 from bothways.data.splits import holdout
+from bothways.data.trained import training_record
 from bothways.models.catalogue import build_network, check_device
 from bothways.models.nets.unet import SIZES
 from bothways.models.velocity import Flow
@@ -87,6 +88,7 @@ class Pretraining:
             "spec": dataclasses.asdict(self.flow.spec),
             "parameters": self.parameters,
             "data": f"{self.config.data}: {len(self.train)} pictures for training, {len(self.held)} held out",
+            "trained_on": [training_record(self.config.data, self.config.split or "train", self.train, self.held)],
             "recipe": self.settings(),
         }
 
@@ -103,7 +105,7 @@ def plan_of(config: PretrainConfig) -> Pretraining:
     """Plan a run of ``pretrain``. Raises UserError for invalid input, before a run folder is written."""
     check_device(config.run.device)
     processes = join_processes(config.run.device)
-    everything = load_images(config.data, size=config.size)
+    everything = load_images(config.data, split=config.split or "train", size=config.size)
     size = tuple(everything.images.shape[-2:])
     config = _settled(config, len(everything) - config.holdout.validation, min(size), processes)
     held, train = holdout(everything, config.holdout.validation, config.seed)

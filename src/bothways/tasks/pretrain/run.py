@@ -83,7 +83,9 @@ class PretrainWork(TrainingWork):
         return {"flow": facts, "citations": flow_citations(path=config.path, coupling=config.coupling)}
 
     def trained(self) -> Pretrained:
-        return Pretrained(self.flow, self.training.recorded_frames, self.training.folder)
+        flow = self.flow
+        flow.name = str(self.training.folder.path)  # its address, by which its card is found
+        return Pretrained(flow, self.training.recorded_frames, self.training.folder)
 
     def plan(self) -> str:
         return self.planned.line()

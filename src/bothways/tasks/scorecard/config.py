@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bothways.configs import Config, Live, setting
+from bothways.data.config import COMPARED
 from bothways.registry import register
 
 
@@ -20,7 +21,7 @@ class ScorecardConfig(Config):
     """
 
     model: Live = setting(..., "Address of the model (see bothways models).", argument=True)
-    data: Live = setting(..., "real pictures (parquet or folder); the test split is used, if any", common=True)
+    data: Live = setting(..., "real pictures (parquet or folder)", common=True)
     n: int = setting(200, "number of scored pictures, two or more", ge=2, flags=("--n", "-n"), common=True)
     seed: int = setting(0, "random seed, from which the seed of each picture is derived", ge=0, common=True)
     draw: bool = setting(True, "also draw pictures by each recipe", common=True)
@@ -28,3 +29,4 @@ class ScorecardConfig(Config):
     weights: Live = setting(None, "safetensors file of weights for the model")
     spec: Live = setting(None, "ModelSpec of a live module", live=True)
     device: str = setting("cpu", "compute device: cpu, cuda, mps")
+    split: str | None = setting(None, COMPARED, common=True)

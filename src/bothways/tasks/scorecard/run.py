@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from bothways.data.corruptions import corrupt
-from bothways.data.entries import Size, size_of
+from bothways.data.readers.fit import Size, size_of
 from bothways.data.sources import load_images
-from bothways.data.splits import evaluation_split
+from bothways.data.splits import evaluation_split, is_split
 from bothways.models.adapter import Adapter
 from bothways.models.catalogue import kept_statistics
 from bothways.models.loader import load_model
@@ -28,6 +28,7 @@ from bothways.runs.experiment import Experiment
 from bothways.runs.files import plain, read_json, write_json
 from bothways.runs.provenance import model_facts, versions
 from bothways.synthesis.statistics import Spread, measure_spread
+from bothways.tasks.held_out import tell_of_training
 from bothways.tasks.measures import Measures
 from bothways.tasks.scorecard.attempts import ATTEMPTS, Attempt, Source, attempted, how_many
 from bothways.tasks.scorecard.config import ScorecardConfig
@@ -66,13 +67,16 @@ class RealPictures:
     other_source: str
 
 
-def real_pictures(data: str | Path, size: Size, n: int, seed: int) -> RealPictures:
-    """n pictures of the test split and others of the training split; of a single split, at most a half is scored."""
-    split = evaluation_split(data)
-    if split == "test" and (Path(data) / "train.parquet").is_file():
-        scored = load_images(data, split="test", size=size, limit=n).images
+def real_pictures(data: str | Path, size: Size, n: int, seed: int, split: str | None = None) -> RealPictures:
+    """n pictures of the test split and others of the training split; of a single split, at most a half is scored.
+
+    split: that is scored, in place of the test split.
+    """
+    split = split or evaluation_split(data)
+    if split != "train" and is_split(data, "train"):
+        scored = load_images(data, split=split, size=size, limit=n).images
         others = load_images(data, split="train", size=size, limit=SPREAD_PICTURES).images
-        sources = ("its test split", "its training split")
+        sources = (f"its {split} split", "its training split")
     else:
         found = load_images(data, split=split, size=size, limit=n + SPREAD_PICTURES).images
         order = torch.randperm(len(found), generator=generator(seed, purpose="halves"))
@@ -211,7 +215,8 @@ def prepare(config: ScorecardConfig, where: Where) -> Scoring:
     model = config.model
     if not isinstance(model, Adapter):
         model = load_model(model, config.spec, weights=config.weights, device=config.device)
-    pictures = real_pictures(config.data, size_of(model.spec), config.n, config.seed)
+    tell_of_training(model.name, config.data, config.split or evaluation_split(config.data))
+    pictures = real_pictures(config.data, size_of(model.spec), config.n, config.seed, config.split)
     spread, measured_on = channel_spread(model, pictures)
     quantities = label_free(model, spread, model.batch_norm_statistics())
     source = Source(model, config.data, config.drawings or how_many(model), config.seed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from bothways.configs import Config, Live, setting
+from bothways.data.config import READ
 from bothways.registry import register
 
 
@@ -29,3 +30,4 @@ class SpectrumConfig(Config):
         None, "side length in pixels to resize and crop to; if unset, that of the pictures", common=True
     )
     limit: int | None = setting(None, "maximum number of pictures, evenly spaced; if unset, all", ge=1, common=True)
+    split: str | None = setting(None, READ, common=True)

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bothways.data.entries import Entries
+from bothways.data.readers.entries import Entries
 from bothways.data.sources import decoded, find_images
+from bothways.data.splits import training_split
 from bothways.numerics.spectra import SMALLEST, Spectrum, amplitudes
 from bothways.runs.experiment import Experiment
 from bothways.tasks.spectrum.config import SpectrumConfig
@@ -105,5 +106,5 @@ def prepare(config: SpectrumConfig, where: Where) -> SpectrumWork:
     if config.size is not None and config.size < SMALLEST:
         raise UserError(f"--size {config.size}: {SMALLEST} pixels are the least; type --size {SMALLEST} or more")
     path = where.file(SUFFIX, b'"magnitude"')
-    found = find_images(config.data, limit=config.limit)
+    found = find_images(config.data, split=config.split or training_split(config.data), limit=config.limit)
     return SpectrumWork(str(config.data), found.count, found.entries, config.size, path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from bothways.configs import Config, Live, Several, setting
+from bothways.data.config import READ
 from bothways.registry import register
 from bothways.synthesis.config import RANK
 
@@ -41,3 +42,4 @@ class StatisticsConfig(Config):
         "model", "pictures are resized: model, as its facts state; ours, the shorter side to the size, bicubic"
     )
     device: str = setting("cpu", "cpu, cuda, mps")
+    split: str | None = setting(None, READ, common=True)

@@ -10,7 +10,7 @@ from typing import Any, final
 from safetensors.torch import save
 from torch import Tensor
 
-from bothways.data.entries import size_of
+from bothways.data.readers.fit import size_of
 from bothways.data.sources import load_images
 from bothways.data.splits import STATISTICS, is_statistics, training_split
 from bothways.models.adapter import Adapter
@@ -88,6 +88,6 @@ def prepare(config: StatisticsConfig, where: Where) -> StatisticsWork:
     if not isinstance(model, Adapter):
         model = load_model(model, config.spec, weights=config.weights, device=config.device)
     layers, features = measured_layers(model, config.layers)
-    size = size_of(model.spec, config.preprocess)
-    images = load_images(config.data, split=training_split(config.data), size=size, limit=config.limit).images
+    split, size = config.split or training_split(config.data), size_of(model.spec, config.preprocess)
+    images = load_images(config.data, split=split, size=size, limit=config.limit).images
     return StatisticsWork(config, model, images, layers, features, path)

@@ -20,6 +20,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from bothways.data.sources import ImageSet, load_images
+from bothways.data.trained import training_record
 from bothways.judging.verdicts import penultimate
 from bothways.models.adapter import Adapter
 from bothways.numerics.intervals import wilson_interval
@@ -144,5 +145,6 @@ def card_of(planned: ClassifierTraining, test: tuple[int, int], validation: tupl
         "reference": f"{min(REFERENCE_PICTURES, test[1])} test pictures of the same data",
         "limits": f"{height} x {width} pixels and {planned.spec.count} classes; for looking into methods, not for use "
         "on photographs",
+        "trained_on": [training_record(data, "train", planned.train, planned.held)],
         "recipe": planned.settings(),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bothways.configs import Config, Live, chosen, setting
+from bothways.data.config import READ
 from bothways.registry import register
 
 
@@ -25,3 +26,4 @@ class WalkConfig(Config):
     data: Live = setting(None, "pictures to search for the nearest ones: a name, a file or a folder", common=True)
     limit: int = setting(100, "maximum number of pictures of the data, evenly spaced", ge=1, common=True)
     device: str = setting("cpu", "compute device: cpu, cuda, mps")
+    split: str | None = setting(None, READ, common=True)

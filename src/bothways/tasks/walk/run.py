@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
-from bothways.data.entries import Size, fitted, size_of
+from bothways.data.given import fitted_pictures, pictures_of
+from bothways.data.readers.fit import size_of
 from bothways.data.sources import load_images
+from bothways.data.splits import training_split
 from bothways.models.adapter import Adapter
 from bothways.models.catalogue import find_classifier
 from bothways.models.classifiers import flow_in
@@ -32,7 +32,6 @@ from bothways.runs.citations import flow_citations
 from bothways.runs.experiment import Experiment
 from bothways.runs.files import replace_file
 from bothways.runs.provenance import flow_facts
-from bothways.tasks.generate.scene import read_photos
 from bothways.tasks.walk.config import WalkConfig
 from bothways.tasks.walk.result import WAYS, Walked, WalkMeasures
 from bothways.tasks.work import Grid, Where, Work
@@ -161,15 +160,17 @@ def _calls(reader: Adapter, images: Tensor) -> list[list[tuple[str, float]]]:
 def prepare(config: WalkConfig, where: Where) -> Walking:
     """Prepare a run of ``walk``. Raises UserError for invalid input, before the first step.
 
-    config.photo: an image file or (3,H,W) in [0,1]; of several the first.
+    config.photo: what ``pictures_of`` takes; of several the first.
     """
     how = Walk(config.steps, config.solver, gradient="direct")
     reader = load_classifier(config.flow, device=config.device) if _is_classifier(config.flow) else None
     flow = load_flow(config.flow, device=config.device) if reader is None else flow_in(reader)
     size = size_of(flow.spec)
-    photo = _of_size(read_photos(config.photo, "photo")[:1], size)
-    found = load_images(config.data, size=size, limit=config.limit) if config.data is not None else None
-    others = photo[:0] if found is None else found.images.float() / 255
+    photo = fitted_pictures(pictures_of(config.photo, "photo", size)[:1].cpu(), size)
+    others = photo[:0]
+    if config.data is not None:
+        split = config.split or training_split(config.data)
+        others = load_images(config.data, split=split, size=size, limit=config.limit).images.float() / 255
     tables = {"settings": config.model_dump(exclude={"flow"}), "model": flow_facts(flow)}
     device = str(flow.mean.device)
     experiment = Experiment.begin("walk", tables, **where.as_options(), device=device, of=2 * (how.steps + 1))
@@ -181,8 +182,3 @@ def prepare(config: WalkConfig, where: Where) -> Walking:
 
 def _is_classifier(flow: Any) -> bool:
     return isinstance(flow, str | Path) and find_classifier(flow) is not None
-
-
-def _of_size(photo: Tensor, size: Size) -> Tensor:
-    pixels = (255 * photo[0]).round().byte().permute(1, 2, 0).numpy()
-    return torch.from_numpy(np.array(fitted(Image.fromarray(pixels), size))).permute(2, 0, 1)[None].float() / 255

@@ -10,7 +10,7 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
-from bothways.data.entries import Entries, SplitEntries, bytes_of, evenly_spaced
+from bothways.data.readers.entries import Entries, SplitEntries, bytes_of, evenly_spaced
 from bothways.types import UserError
 
 SCHEME = "hub:"

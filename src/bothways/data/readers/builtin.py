@@ -13,7 +13,7 @@ import math
 import numpy as np
 import torch
 
-from bothways.data.entries import Entries, SplitEntries, as_png, evenly_spaced
+from bothways.data.readers.entries import Entries, SplitEntries, as_png, evenly_spaced
 from bothways.numerics.draws import generator
 from bothways.types import UserError
 

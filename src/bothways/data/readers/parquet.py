@@ -17,7 +17,7 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
-from bothways.data.entries import Entries, SplitEntries, evenly_spaced
+from bothways.data.readers.entries import Entries, SplitEntries, counted, evenly_spaced, in_order
 from bothways.types import UserError
 
 SHARD = re.compile(r"(?P<split>.+)-(?P<number>\d+)-of-(?P<count>\d+)")
@@ -38,23 +38,29 @@ def find_shards(folder: Path, split: str) -> list[Path] | None:
 
     Raises UserError if the split or one of its shards is missing, or if there are several sets of files.
     """
+    splits = shards_of(folder)
+    if not splits:
+        return None
+    if split not in splits:
+        raise UserError(f"data {str(folder)!r} has no split {split!r}; it has {', '.join(sorted(splits))}")
+    _check_all_there(splits[split])
+    return splits[split]
+
+
+def shards_of(folder: Path) -> dict[str, list[Path]]:
+    """{split: its parquet files below a folder, in order}. Raises UserError for several sets of files side by side."""
     places = [p for p in (folder, folder / "data") if any(p.glob("*.parquet"))]
     if not places:
         places = sorted({p.parent for p in folder.glob("*/*.parquet")})
-    if not places:
-        return None
     if len(places) > 1:
         raise UserError(
             f"data {str(folder)!r} holds several sets of parquet files; type one of {', '.join(map(str, places))}"
         )
     splits: dict[str, list[Path]] = {}
-    for path in sorted(places[0].glob("*.parquet")):
+    for path in sorted(places[0].glob("*.parquet")) if places else ():
         shard = SHARD.fullmatch(path.stem)
         splits.setdefault(shard["split"] if shard else path.stem, []).append(path)
-    if split not in splits:
-        raise UserError(f"data {str(folder)!r} has no split {split!r}; it has {', '.join(sorted(splits))}")
-    _check_all_there(splits[split])
-    return splits[split]
+    return splits
 
 
 def _check_all_there(shards: Sequence[Path]) -> None:
@@ -66,21 +72,70 @@ def _check_all_there(shards: Sequence[Path]) -> None:
         )
 
 
-def from_parquet(files: Sequence[Path], limit: int | None) -> SplitEntries:
-    """The images of files with the same columns, read a few rows at a time."""
+def from_parquet(files: Sequence[Path], limit: int | None, others: Sequence[Path] = ()) -> SplitEntries:
+    """The pictures of some files with the same columns, read a few rows at a time.
+
+    others: the files of all other splits, whose classes count too, so that a label means the same in each.
+    """
     opened = [_opened(path) for path in files]
     columns = [_columns(path, file.schema_arrow) for path, file in zip(files, opened, strict=True)]
     if len({(found.image, found.label) for found in columns}) > 1:
         raise UserError(f"data {str(files[0])!r} and its shards differ in their columns; give files of one data set")
+    classes, numbers = _classes(files, columns[0], others)
     counts = [file.metadata.num_rows for file in opened]
     chosen = evenly_spaced(sum(counts), limit)
 
     def entries() -> Entries:
         begins = [0, *accumulate(counts)]
         for path, begin, end in zip(files, begins, begins[1:], strict=False):
-            yield from _rows(path, columns[0], [place - begin for place in chosen if begin <= place < end])
+            rows = _rows(path, columns[0], [place - begin for place in chosen if begin <= place < end])
+            yield from ((name, data, numbers.get(label, -1)) for name, data, label in rows)
 
-    return SplitEntries(columns[0].classes, len(chosen), entries())
+    return SplitEntries(classes, len(chosen), entries())
+
+
+def _classes(files: Sequence[Path], columns: Columns, others: Sequence[Path]) -> tuple[tuple[str, ...], dict[int, int]]:
+    """The names of the classes, and {label as it is in the files: its place among them}.
+
+    Without names in the files there are none where the labels are all of 0..K-1, so that they are counted; labels with
+    gaps go by their numbers as names. Raises UserError for a label that has no name beside others that have.
+    """
+    if columns.label is None:
+        return (), {}
+    labels = sorted({label for path in files for label in _labels_in(path, columns.label)})
+    if columns.classes:
+        if labels and labels[-1] >= len(columns.classes):
+            raise UserError(
+                f"data {str(files[0])!r} has label {labels[-1]} and names {len(columns.classes)} classes, 0 to "
+                f"{len(columns.classes) - 1}; mend the labels or the names"
+            )
+        named = [columns.classes, *(found for path in others if (found := _names_in(path)))]
+        same = all(found == columns.classes for found in named)
+        classes = columns.classes if same else in_order(name for found in named for name in found)
+        return classes, {label: classes.index(name) for label, name in enumerate(columns.classes)}
+    beside = {label for path in others for label in _labels_in(path, columns.label)}
+    return counted({*labels, *beside})
+
+
+def _labels_in(path: Path, column: str) -> set[int]:
+    """The labels of a file, without negative ones, which stand for unknown; none of a file that has no such column."""
+    import pyarrow
+    import pyarrow.compute
+    import pyarrow.parquet
+
+    try:
+        found = pyarrow.compute.unique(pyarrow.parquet.read_table(path, columns=[column])[column]).to_pylist()
+    except (OSError, ValueError, KeyError):
+        return set()  # told where the pictures of that file are read
+    return {label for label in found if isinstance(label, int) and label >= 0}
+
+
+def _names_in(path: Path) -> tuple[str, ...]:
+    """The names of classes in a file of another split; none where it cannot be read."""
+    try:
+        return _columns(path, _opened(path).schema_arrow).classes
+    except UserError:
+        return ()
 
 
 def _opened(path: Path) -> Any:
@@ -107,7 +162,10 @@ def _columns(path: Path, schema: Any) -> Columns:
         raise UserError(f"data {str(path)!r} has no column 'image'; it has {', '.join(schema.names)}")
     kind = schema.field(label).type if label else pyarrow.null()
     if not (pyarrow.types.is_integer(kind) or pyarrow.types.is_null(kind)):
-        raise UserError(f"data {str(path)!r} has labels that are not whole numbers; number the classes from 0")
+        raise UserError(
+            f"data {str(path)!r} has labels that are not whole numbers; number the classes, or state their names in "
+            "the features of the file"
+        )
     return Columns(image, label, tuple(features.get(label, {}).get("names", [])))
 
 

@@ -1,0 +1,53 @@
+"""Whatever is given as a picture or as pictures, an address or a live object -> (B,3,H,W), float in [0,1]."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from bothways.data.readers.decoding import SUFFIXES, decode_image
+from bothways.data.readers.fit import Size, fitted, height_width
+from bothways.data.readers.live import is_live, tensor_of
+from bothways.data.sources import ImageSet, load_images
+from bothways.types import UserError
+
+
+def pictures_of(given: Any, what: str, size: Size | None = None, *, unclamped: bool = False) -> Tensor:
+    """(B,3,H,W) float in [0,1] of an image file, a folder or parquet of them, or what ``tensor_of`` takes.
+
+    what: the name of what was given, for the message. size: of pictures in files of different sizes, as for
+    ``load_images``; a live object and a single file keep their own. unclamped: as for ``tensor_of``.
+    Raises UserError for what is no picture.
+    """
+    if isinstance(given, ImageSet):
+        return given.images.float() / 255
+    if isinstance(given, list | tuple) and any(not is_live(one) for one in given):
+        return tensor_of([pictures_of(one, what, size) for one in given], what)
+    if is_live(given):
+        return tensor_of(given, what, unclamped=unclamped)
+    path = Path(given).expanduser()
+    if path.is_file() and path.suffix.lower() in SUFFIXES:
+        try:
+            pixels = decode_image(path.read_bytes())
+        except (OSError, ValueError) as error:
+            raise UserError(f"{what} {str(path)!r} cannot be read: {error}") from error
+        return torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255
+    if not path.exists():
+        raise UserError(f"{what} {str(path)!r} does not exist; type the path of an image file or a folder of them")
+    if path.is_file() and path.suffix.lower() != ".parquet":
+        known = ", ".join(sorted(SUFFIXES))
+        raise UserError(f"{what} {str(path)!r} is no picture that can be read; type a file of {known}")
+    return load_images(path, size=size).images.float() / 255
+
+
+def fitted_pictures(images: Tensor, size: Size) -> Tensor:
+    """(B,3,H,W) in [0,1] at a size, rounded to 8 bits: the shorter side resized to it and the centre cut out."""
+    if tuple(images.shape[-2:]) == height_width(size):
+        return images
+    pixels = [Image.fromarray(one.permute(1, 2, 0).numpy()) for one in (255 * images).round().byte()]
+    return torch.from_numpy(np.stack([fitted(one, size) for one in pixels])).permute(0, 3, 1, 2).float() / 255

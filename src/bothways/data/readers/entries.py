@@ -1,0 +1,71 @@
+"""What every source of pictures gives: encoded pictures with their labels, one by one; and the order of classes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+Entry = tuple[str, bytes, int]  # a picture's name, its encoded bytes, its label or -1
+Entries = Iterator[Entry]
+
+
+@dataclass(frozen=True)
+class SplitEntries:
+    """The images of a split. classes: names; count: of images; levels: number of values that a channel can take."""
+
+    classes: tuple[str, ...]
+    count: int
+    entries: Entries
+    levels: int = 256
+
+
+def bytes_of(file: Path) -> bytes:
+    """A file's bytes; none where it cannot be opened, so that it is named and skipped with the damaged ones."""
+    try:
+        return file.read_bytes()
+    except OSError:
+        return b""
+
+
+def as_png(pixels: np.ndarray) -> bytes:
+    """(H,W) or (H,W,3) uint8 as an encoded picture."""
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "PNG")
+    return out.getvalue()
+
+
+def evenly_spaced(count: int, limit: int | None) -> list[int]:
+    """At most ``limit`` evenly spaced indices of 0..count-1."""
+    if limit is None or limit >= count:
+        return list(range(count))
+    return [round(i * (count - 1) / max(1, limit - 1)) for i in range(limit)]
+
+
+def counted(labels: Iterable[int]) -> tuple[tuple[str, ...], dict[int, int]]:
+    """The names of classes that are numbers alone, and {label: its place among them}; a negative one is unknown.
+
+    None are needed where the labels are all of 0..K-1; those with gaps go by their numbers.
+    """
+    every = sorted({label for label in labels if label >= 0})
+    names = () if every == list(range(len(every))) else tuple(map(str, every))
+    return names, {label: place for place, label in enumerate(every)}
+
+
+def numbers_of(names: Sequence[str]) -> tuple[int, ...] | None:
+    """The numbers that names of classes are, where all of them are whole numbers and no two the same; else None."""
+    if not names or not all(name.isascii() and name.isdecimal() for name in names):
+        return None
+    numbers = tuple(map(int, names))
+    return numbers if len(set(numbers)) == len(numbers) else None
+
+
+def in_order(names: Iterable[str]) -> tuple[str, ...]:
+    """Names of classes, each once, in the order in which they are counted: by number where all are, else by text."""
+    found = sorted(set(names))
+    numbers = numbers_of(found)
+    return tuple(found) if numbers is None else tuple(name for _, name in sorted(zip(numbers, found, strict=True)))

@@ -1,0 +1,145 @@
+"""Pictures in a folder: of a class in each sub-folder, with a table of labels beside them, or without labels.
+
+    FOLDER/CLASS/..png      FOLDER/..png and FOLDER/NAME.csv      FOLDER/..png        each also below FOLDER/SPLIT
+
+Classes go by name over all splits, so that a label means the same in each. A split whose pictures all lie in one folder
+that is no class of the others, as the test pictures of Tiny-ImageNet do, has no labels.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from bothways.data.readers.decoding import SUFFIXES
+from bothways.data.readers.entries import Entries, SplitEntries, bytes_of, evenly_spaced, in_order
+from bothways.data.readers.tables import Table, table_of
+from bothways.types import UserError
+
+SPLITS = {"train", "training", "val", "valid", "validation", "dev", "test"}  # of folders that hold pictures alone
+COMPANIONS = {"", ".txt", ".md", ".rst", ".html", ".pdf", ".ini", ".db"}  # hold neither pictures nor labels
+
+
+def split_folder(path: Path, split: str) -> Path:
+    """PATH/SPLIT where PATH holds splits, else PATH itself. Raises UserError where it holds others alone."""
+    splits = _splits(path)
+    if split in splits:
+        return path / split
+    if splits & {"train", "test"}:  # else the splits would be taken for classes
+        raise UserError(f"data {str(path)!r} has no split {split!r}; it has {', '.join(sorted(splits))}")
+    return path
+
+
+def from_folder(path: Path, split: str, limit: int | None) -> SplitEntries:
+    """The pictures of a split. Warns of files that are passed over, and of pictures without a label beside others.
+
+    Raises UserError as ``split_folder`` does.
+    """
+    own = Labelled(split_folder(path, split))
+    others = [Labelled(path / name) for name in sorted(_splits(path) - {split})] if own.folder != path else []
+    every = [own, *others]
+    known = frozenset[str]().union(*(part.classes for part in every if not part.alone))
+    labelled = [part for part in every if not (known and part.alone and not part.classes & known)]
+    classes, unlabelled = in_order(name for part in labelled for name in part.classes), own not in labelled
+    number = {name: place for place, name in enumerate(classes)}
+    pictures = [(file, -1 if unlabelled or name is None else number[name]) for file, name in own.pictures()]
+    chosen = [pictures[place] for place in evenly_spaced(len(pictures), limit)]
+
+    def entries() -> Entries:
+        for file, label in chosen:
+            yield str(file.relative_to(own.folder)), bytes_of(file), label
+
+    for line in own.passed_over():
+        warnings.warn(f"data {str(path)!r}: {line}", stacklevel=4)
+    without = sum(label < 0 for _, label in pictures)
+    if classes and without:
+        which = f"the pictures of split {split!r}" if without == len(pictures) else f"{without} of {len(pictures)}"
+        warnings.warn(f"data {str(path)!r}: {which} have no label", stacklevel=4)
+    return SplitEntries(classes, len(chosen), entries())
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """The pictures of a folder, of one split. table: that of their labels, if any; folders: else, those of classes."""
+
+    folder: Path
+
+    @cached_property
+    def table(self) -> Table | None:
+        return table_of(self.folder)
+
+    @cached_property
+    def folders(self) -> tuple[str, ...]:
+        return tuple(sorted(folder.name for folder in _visible_folders(self.folder)))
+
+    @cached_property
+    def classes(self) -> frozenset[str]:
+        return frozenset(self.folders if self.table is None else self.table.labels.values())
+
+    @property
+    def alone(self) -> bool:
+        """Whether one folder holds all of them, which may be a class or none."""
+        return self.table is None and len(self.folders) == 1
+
+    @cached_property
+    def files(self) -> dict[str, list[Path]]:
+        """{folder of a class: the files below it}, and under "" those beside; all under "" where none is a class."""
+        if self.table is not None or not self.folders:
+            return {"": _files(self.folder)}
+        beside = sorted(file for file in self.folder.iterdir() if not file.is_dir())
+        return {**{name: _files(self.folder / name) for name in in_order(self.folders)}, "": beside}
+
+    def pictures(self) -> Iterator[tuple[Path, str | None]]:
+        """Each with the name of its class, in the order of the classes."""
+        for name, files in self.files.items():
+            for file in filter(is_picture, files):
+                if self.table is not None:
+                    yield file, self.table.labels.get(file.relative_to(self.folder))
+                elif name or len(self.files) == 1:
+                    yield file, name or None
+
+    def passed_over(self) -> Iterator[str]:
+        """A line of files that are neither pictures nor labels, and one of pictures beside the folders of classes."""
+        used = None if self.table is None else self.table.file
+        yield from other_files(self.folder, [f for files in self.files.values() for f in files if f != used])
+        loose = [file for file in self.files[""] if is_picture(file)] if len(self.files) > 1 else []
+        if loose:
+            yield f"{len(loose)} pictures beside the folders of classes are passed over, the first: {loose[0].name}"
+
+
+def is_picture(file: Path) -> bool:
+    """By its suffix."""
+    return file.suffix.lower() in SUFFIXES
+
+
+def other_files(folder: Path, files: Sequence[Path]) -> Iterator[str]:
+    """A line of those that are no pictures and do not go with pictures, such as texts; hidden ones aside."""
+    other = [file for file in files if file.suffix.lower() not in SUFFIXES | COMPANIONS]
+    other = [file for file in other if not any(part.startswith(".") for part in file.relative_to(folder).parts)]
+    if other:
+        kinds = Counter(file.suffix.lower() for file in other)
+        named = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(3))
+        yield f"{len(other)} files are passed over ({named}), the first: {min(other).relative_to(folder)}"
+
+
+def _splits(path: Path) -> set[str]:
+    """The names of the folders that are splits: they hold folders or a table, or all have the names of splits."""
+    folders = _visible_folders(path)
+    named = {folder.name for folder in folders}
+    if len(named) > 1 and named <= SPLITS:
+        return named
+    return {folder.name for folder in folders if _visible_folders(folder) or any(folder.glob("*.csv"))}
+
+
+def _visible_folders(path: Path) -> list[Path]:
+    return [folder for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith(".")]
+
+
+def _files(folder: Path) -> list[Path]:
+    """All below a folder, without asking the disk what each is."""
+    return sorted(Path(place) / name for place, _, names in os.walk(folder) for name in names)
