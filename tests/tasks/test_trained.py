@@ -87,7 +87,7 @@ def test_the_data_are_known_again_wherever_they_lie(place: Path, tmp_path: Path)
         assert evaluate(place / "run", tmp_path / "moved")["clean"]["n"] == HELD
     shutil.copytree(place / "data", tmp_path / "split" / "train")
     write(tmp_path / "split" / "val", seed=1, each=2)
-    assert held_out(tmp_path / "split") == "val"
+    assert evaluation_split(tmp_path / "split") == "val"
     assert evaluate(place / "run", tmp_path / "split")["clean"]["n"] == 6
     assert evaluate(place / "run", tmp_path / "split", split="held-out")["clean"]["n"] == HELD
     with pytest.warns(UserWarning, match="was trained on 15 of these 22"):
