@@ -15,8 +15,9 @@ import torch
 from bothways.runs import RunFolder
 from bothways.studio import fragments
 from bothways.studio.difference import difference
+from bothways.studio.guard import allowed
 from bothways.studio.requests import draw_request
-from bothways.studio.server import allowed, bound, serve
+from bothways.studio.server import bound, serve
 from bothways.studio.shelf import Shelf, form_of
 from bothways.tasks.shelf import work_of
 from bothways.tasks.work import perform
@@ -161,8 +162,9 @@ def test_a_port_that_is_taken_is_refused_in_a_line() -> None:
 
 def test_the_server_starts_without_asking_anyone(tmp_path: Path) -> None:
     pytest.importorskip("gradio", reason="gradio is not here")
-    start = "from pathlib import Path; from bothways.studio import jobs, server; runs = Path({!r}); "
-    loaded, attempts = watch(start.format(str(tmp_path)) + "server.build_app(runs, jobs.Jobs(runs))")
+    start = "from pathlib import Path; from bothways.studio import guard, jobs, server; runs = Path({!r}); "
+    build = "server.build_app(runs, jobs.Jobs(runs), guard.Key('x'), runs / 'uploads')"
+    loaded, attempts = watch(start.format(str(tmp_path)) + build)
     assert "gradio" in loaded
     assert attempts == []
 
@@ -170,11 +172,12 @@ def test_the_server_starts_without_asking_anyone(tmp_path: Path) -> None:
 COMING = """
 import socket, sys
 from pathlib import Path
+from urllib.parse import urlsplit
 from bothways.studio.server import serve
 
 def told(address):
-    host, port = address.removeprefix("http://").rstrip("/").split(":")
-    with socket.create_connection((host, int(port)), timeout=60):
+    at = urlsplit(address)
+    with socket.create_connection((at.hostname, at.port), timeout=60):
         print("came")
     raise KeyboardInterrupt
 

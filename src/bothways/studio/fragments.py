@@ -23,6 +23,7 @@ from bothways.report.sections import Run
 from bothways.runs import PHOTOS, RunFolder, from_png, to_png
 from bothways.studio.difference import difference
 from bothways.studio.jobs import Job
+from bothways.studio.shelf import require_plain
 from bothways.tasks.generate.section import comparison_table, judge_table, judges
 from bothways.types import UserError
 
@@ -174,6 +175,7 @@ def _card(name: str, folder: RunFolder) -> dict[str, Any]:
 
 
 def _read_card(name: str, folder: RunFolder) -> dict[str, Any]:
+    require_plain(folder)
     run = Run.read(folder)
     files = [record["file"] for record in run.pictures[:ON_A_CARD]]
     rates = [

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
 
 from bothways import registry
 from bothways.configs import Config, leaves, spoken_changes, told
@@ -17,6 +23,10 @@ from bothways.tasks.recipes import configure
 from bothways.tasks.work import Where, Work, prepare
 from bothways.types import UserError
 
+MODELS = ("model", "flow")  # settings that are the address of one
+WORDS = ("prompts", "classes")  # settings that are words for a model, whatever stands in them
+CARDS = ("flow.json", "classifier.json")  # what bothways pretrain and finetune leave
+
 
 @dataclass(frozen=True)
 class Request:
@@ -26,12 +36,28 @@ class Request:
     task: str
     values: Mapping[str, Any]
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Sent to the process that does it, with photos as arrays: tensors would go through memory that both share."""
+        sent = {name: value.numpy() if isinstance(value, Tensor) else value for name, value in self.values.items()}
+        return {**self.__dict__, "values": sent}
+
+    def __setstate__(self, sent: dict[str, Any]) -> None:
+        read = {n: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for n, v in sent["values"].items()}
+        self.__dict__.update({**sent, "values": read})
+
     def config(self) -> Config:
         """Raises UserError for what can be refused before a model is read."""
         found = configure(config_of(self.task), **self.values)
         if isinstance(found, PhotoConfig):
             check_photo(found)
         return found
+
+    def check(self) -> None:
+        """Raise UserError for what can be refused at once; what runs a user's own file is left to the process."""
+        refuse_code(self.values, "the form")
+        chosen = {name: value for name, value in self.values.items() if name not in MODELS}  # these are not read yet
+        if next(addresses_in(chosen), None) is None:
+            self.config()
 
     def prepare(self, out: Path) -> Work:
         """The work of the task. Raises UserError for what cannot be."""
@@ -117,8 +143,43 @@ def _checked(
     told_of = {"model": model, "data": (data or "").strip() or None, **numbers}
     values = {**request.values, **told_of, **read_changes(request.task, changes)}
     found = replace(request, values=values)
-    found.config()
+    found.check()
     return found
+
+
+def addresses_in(value: Any) -> Iterator[str]:
+    """The ``PATH.py:NAME`` in settings, however deep; words for a model are none."""
+    if isinstance(value, str):
+        if registry.is_address(value):
+            yield value
+    elif isinstance(value, Mapping):
+        for name, part in value.items():
+            yield from () if name in WORDS else addresses_in(part)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from addresses_in(part)
+
+
+def refuse_code(settings: Mapping[str, Any], named_by: str) -> None:
+    """Raise UserError for Python code in settings, or in the cards of the folders they name, that may not run here."""
+    for address in addresses_in(settings):
+        registry.refuse_code(address, named_by)
+    model = settings.get("model")
+    for named in (model.get("address") if isinstance(model, Mapping) else model, settings.get("flow")):
+        for card in _cards(named) if isinstance(named, str) else ():
+            try:
+                told = json.loads(card.read_text(encoding="utf-8"))
+            except (OSError, ValueError, RecursionError):
+                continue  # who reads it for its own sake says what is wrong with it
+            for address in addresses_in(told):
+                registry.refuse_code(address, str(card))
+
+
+def _cards(model: str) -> list[Path]:
+    """The files that say what a model of ours is made of, where its address is a folder or one of them."""
+    path = Path(model).expanduser()
+    files = [path, *(path / name for name in CARDS)]
+    return [file for file in files if file.suffix == ".json" and os.path.isfile(file)]  # noqa: PTH113 - it refuses no name
 
 
 def read_changes(task: str, text: str | None) -> dict[str, Any]:

@@ -14,13 +14,12 @@ from bothways.configs import Config
 from bothways.report import render
 from bothways.runs import PHOTOS, RunFolder
 from bothways.runs.files import dotted
-from bothways.studio.requests import config_of, photo_tasks
+from bothways.studio.requests import CARDS, config_of, photo_tasks, refuse_code
 from bothways.tasks.recipes import configure
 from bothways.types import UserError
 
 DEEP = 3  # folders below the first, as runs/demo/das
 OWN_FIELDS = ("recipe", "n", "ascent.steps", "seed", "objectives")  # what the form has fields for, or the terms hold
-FLOW_FILES = ("flow.json", "classifier.json")  # what bothways pretrain and finetune leave
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class Shelf:
     def runs(self) -> dict[str, RunFolder]:
         """{name: folder}, the newest first. A folder that a link leads outside is left out."""
         levels = ["*/" * depth + "recipe.toml" for depth in range(1, DEEP + 1)]
-        files = [file for level in levels for file in self.root.glob(level) if self._holds(file)]
+        files = [file for level in levels for file in self.root.glob(level) if self._holds(file) and file.is_file()]
         newest = sorted(files, key=lambda file: file.stat().st_mtime, reverse=True)
         return {file.parent.relative_to(self.root).as_posix(): RunFolder(file.parent) for file in newest}
 
@@ -57,7 +56,14 @@ class Shelf:
         runs = self.runs()
         if name not in runs:
             raise UserError(f"there is no run {name!r} in {self.root}; choose one of the list")
+        require_plain(runs[name])
         return runs[name]
+
+    def form(self, name: str) -> Form:
+        """The form that made a run. Raises UserError as ``form_of`` does, and for Python code that may not run here."""
+        folder = self.run(name)
+        refuse_code(folder.settings, str(folder.path / "recipe.toml"))
+        return form_of(folder.settings)
 
     def picture(self, name: str, folder: str, file: str) -> Path:
         """A PNG of a run, from its pictures or its photos. Raises UserError for anything else."""
@@ -74,10 +80,17 @@ class Shelf:
     def flows(self) -> list[str]:
         """The paths of the runs that a walk can follow."""
         runs = self.runs().values()
-        return [str(run.path) for run in runs if any((run.path / name).is_file() for name in FLOW_FILES)]
+        return [str(run.path) for run in runs if any((run.path / name).is_file() for name in CARDS)]
 
     def _holds(self, path: Path) -> bool:
         return path.resolve().is_relative_to(self.root.resolve())
+
+
+def require_plain(folder: RunFolder) -> None:
+    """Raise UserError where a run folder holds a pipe or a device: to read one might never end."""
+    for path in folder.path.rglob("*"):
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise UserError(f"{path} is no plain file, so nothing of its folder is read; remove it")
 
 
 def form_of(recipe: Mapping[str, Any]) -> Form:
