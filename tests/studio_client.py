@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -42,6 +43,12 @@ class Page:
         wanted = [self.part(elem_id), what]
         return next(one for one in self.config["dependencies"] if wanted in [list(t) for t in one["targets"]])
 
+    def choose_run(self, name: str) -> Any:
+        """Open the list of runs, and load the settings of one into its form."""
+        shows = [self.part("runs-cards"), self.part("runs-run"), self.part("runs-other")]
+        self.do(next(one for one in self.config["dependencies"] if one["outputs"] == shows), [])
+        return self.do(self.event("runs-load"), [name])
+
     def values(self, event: dict[str, Any], **labelled: Any) -> list[Any]:
         """What a form sends that stands as it was opened, but for the fields of these labels (_ for a space)."""
         by_number = {one["id"]: one["props"] for one in self.config["components"]}
@@ -81,7 +88,11 @@ def opened(folder: Path, allow: Sequence[str] = ()) -> Iterator[Page]:
     registry.allow_only(allow)
     (uploads := folder / "uploads").mkdir()
     jobs, key = Jobs(folder / "runs"), Key.of_port(7860)
-    app: Guard = build_app(folder / "runs", jobs, key, uploads)
+
+    async def build() -> Guard:  # where no event loop runs, Gradio makes one and leaves it open
+        return build_app(folder / "runs", jobs, key, uploads)
+
+    app = asyncio.run(build())
     try:
         with TestClient(app, base_url=ADDRESS) as client:
             assert client.get("/", params={"token": key.token}).status_code == 200

@@ -158,7 +158,7 @@ class Jobs:
         self._thread.start()
 
     def submit(self, request: Request) -> Job:
-        """Queue a request under the next free name of its kind, as ``generate-007``. Raises UserError where it is full."""
+        """Queue a request under the next free name of its kind, as ``generate-007``. Raises UserError when full."""
         with self._adding:
             if sum(job.active for job in self.all) >= WAITING_AT_MOST:
                 raise UserError(f"{WAITING_AT_MOST} runs wait already, which are the most; stop one, or wait for one")

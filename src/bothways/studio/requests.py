@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
+import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ class Request:
         """Raise UserError for what can be refused at once; what runs a user's own file is left to the process."""
         refuse_code(self.values, "the form")
         chosen = {name: value for name, value in self.values.items() if name not in MODELS}  # these are not read yet
-        if next(addresses_in(chosen), None) is None:
+        if not any(addresses_in([chosen, *(tables for _, tables in _read_files({"recipe": chosen.get("recipe")}))])):
             self.config()
 
     def prepare(self, out: Path) -> Work:
@@ -154,32 +155,36 @@ def addresses_in(value: Any) -> Iterator[str]:
             yield value
     elif isinstance(value, Mapping):
         for name, part in value.items():
-            yield from () if name in WORDS else addresses_in(part)
+            yield from () if name in WORDS else addresses_in([name, part])
     elif isinstance(value, list | tuple):
         for part in value:
             yield from addresses_in(part)
 
 
 def refuse_code(settings: Mapping[str, Any], named_by: str) -> None:
-    """Raise UserError for Python code in settings, or in the cards of the folders they name, that may not run here."""
-    for address in addresses_in(settings):
-        registry.refuse_code(address, named_by)
+    """Raise UserError for Python code in settings, or in the files that they name, that may not run here."""
+    for who, tables in [(named_by, settings), *_read_files(settings)]:
+        for address in addresses_in(tables):
+            registry.refuse_code(address, str(who))
+
+
+def _read_files(settings: Mapping[str, Any]) -> Iterator[tuple[Path, Any]]:
+    """What stands in the files that settings name: the cards of models of ours, a recipe.
+
+    One that cannot be read is left out: who reads it for its own sake says what is wrong with it.
+    """
     model = settings.get("model")
     for named in (model.get("address") if isinstance(model, Mapping) else model, settings.get("flow")):
-        for card in _cards(named) if isinstance(named, str) else ():
-            try:
-                told = json.loads(card.read_text(encoding="utf-8"))
-            except (OSError, ValueError, RecursionError):
-                continue  # who reads it for its own sake says what is wrong with it
-            for address in addresses_in(told):
-                registry.refuse_code(address, str(card))
-
-
-def _cards(model: str) -> list[Path]:
-    """The files that say what a model of ours is made of, where its address is a folder or one of them."""
-    path = Path(model).expanduser()
-    files = [path, *(path / name for name in CARDS)]
-    return [file for file in files if file.suffix == ".json" and os.path.isfile(file)]  # noqa: PTH113 - it refuses no name
+        path = Path(named).expanduser() if isinstance(named, str) else Path()
+        for card in (path, *(path / name for name in CARDS)):
+            with suppress(OSError, ValueError, RecursionError):
+                if card.suffix == ".json" and card.is_file():
+                    yield card, json.loads(card.read_text(encoding="utf-8"))
+    own = settings.get("settings")
+    recipe = Path(str((own if isinstance(own, Mapping) else settings).get("recipe")))
+    with suppress(OSError, ValueError):
+        if recipe.suffix == ".toml" and recipe.is_file():
+            yield recipe, tomllib.loads(recipe.read_text(encoding="utf-8"))
 
 
 def read_changes(task: str, text: str | None) -> dict[str, Any]:

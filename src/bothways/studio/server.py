@@ -45,7 +45,7 @@ def _gradio() -> Any:
 
 
 def build_app(runs: Path, jobs: Jobs, key: Key, uploads: Path) -> Guard:
-    """The whole application, ASGI; ``jobs`` end with it. uploads: a folder of this server alone, for what is uploaded."""
+    """The whole application, ASGI; ``jobs`` end with it. uploads: a folder for uploaded files, of this server alone."""
     os.environ["GRADIO_TEMP_DIR"] = str(uploads)
     gradio = _gradio()
     from fastapi import FastAPI, Request

@@ -68,9 +68,11 @@ def described(name: str) -> str:
     return description("generate", name)
 
 
-def build_model() -> tuple[gr.Dropdown, gr.HTML, gr.Dropdown, gr.Textbox]:
-    """The controls for a model, what is wrong with it, its classes, and prompts."""
-    model = gr.Dropdown(bundled(), value=MODEL, allow_custom_value=True, label="Model", info=MODEL_INFO)
+def build_model(kind: str) -> tuple[gr.Dropdown, gr.HTML, gr.Dropdown, gr.Textbox]:
+    """The controls of a tab for a model, what is wrong with it, its classes, and prompts."""
+    model = gr.Dropdown(
+        bundled(), value=MODEL, allow_custom_value=True, label="Model", info=MODEL_INFO, elem_id=f"{kind}-model"
+    )
     trouble = gr.HTML(js_on_load=None)
     classes = gr.Dropdown(
         list(about(MODEL).classes), multiselect=True, allow_custom_value=True, label="Classes",
@@ -98,9 +100,11 @@ def build_numbers(count: int) -> tuple[gr.Number, gr.Number, gr.Number]:
 
 def build_form() -> Fields:
     """Lay the form out, here and now."""
-    model, trouble, classes, prompts = build_model()
+    model, trouble, classes, prompts = build_model("generate")
     named = [(f"{name}: {text}", name) for name, text in recipes().items() if name not in registry.entries("task")]
-    recipe = gr.Dropdown([SUITED, *named], value=SUITED, label="Recipe")
+    recipe = gr.Dropdown(
+        [SUITED, *named], value=SUITED, allow_custom_value=True, label="Recipe", info="One of these, or a .toml file"
+    )
     n, steps, seed = build_numbers(2)
     with gr.Accordion("More settings", open=False):
         data = gr.Textbox("", label="Real pictures", info=described("data"))

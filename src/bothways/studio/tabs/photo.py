@@ -85,7 +85,7 @@ def build_form() -> Fields:
     )
     painting = gr.File(label="Picture whose style is taken", file_types=FILES, height=140, visible=False)
     painted = gr.HTML(js_on_load=None)
-    model, trouble, classes, prompts = build_model()
+    model, trouble, classes, prompts = build_model("photo")
     n, steps, seed = build_numbers(1)
     with gr.Accordion("More settings", open=False):
         box = gr.Textbox(
