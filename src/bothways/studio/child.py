@@ -186,7 +186,7 @@ def follow(request: Any, folder: Path, line: Line) -> tuple[str, tuple[str, ...]
 
 
 def _watched(work: Any, batches: Sequence[dict[int, str]], line: Line) -> bool:
-    """Make the steps; whether they were stopped. Pictures are sent in eight bits, ten times a second at most."""
+    """Make the steps; whether they were stopped. Pictures go in eight bits, ten times a second at most."""
     moved: dict[int, np.ndarray] = {}
     made, said = 0, -BETWEEN_FRAMES
     try:
@@ -195,12 +195,13 @@ def _watched(work: Any, batches: Sequence[dict[int, str]], line: Line) -> bool:
                 if frame.image is not None:
                     pictures = (255 * frame.image.detach().cpu().float()).round().clamp(0, 255).byte().numpy()
                     moved |= dict(zip(batches[frame.batch], pictures, strict=True))
-                if time.monotonic() - said >= BETWEEN_FRAMES:
-                    line.tell("step", made, moved)
+                due = time.monotonic() - said >= BETWEEN_FRAMES
+                line.tell("step", made, moved if due else {})
+                if due:
                     moved, said = {}, time.monotonic()
                 if line.stopping.is_set():
                     break
     except KeyboardInterrupt:
         return True
-    line.tell("step", made, moved)
+    line.tell("step", made, moved)  # those that were not due
     return line.stopping.is_set()
