@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import torch
 
 from bothways.runs import RunFolder, to_png
 from bothways.studio import guard
 from bothways.studio.server import SESSIONS_AT_MOST, _way_in
+from command import refused
 from held_work import wait
 from studio_client import Page, opened
 
@@ -356,3 +362,29 @@ def test_a_pipe_among_the_pictures_of_a_run_stops_nothing(page: Page) -> None:
     (folder / "recipe.toml").unlink()
     os.mkfifo(folder / "recipe.toml")
     assert page.client.get("/report?run=piped").status_code == 404
+
+
+def test_the_command_serves_who_has_its_address_and_ends(tmp_path: Path, mine: Path) -> None:
+    command = [sys.executable, "-m", "bothways.cli", "studio", "--runs", str(tmp_path / "runs"), "--port", "0"]
+    command += ["--no-open", "--allow", f"{mine}:build"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as served:
+        try:
+            assert served.stdout is not None
+            address = re.search(r"(http://127\.0\.0\.1:(\d+)/)\?token=([\w-]{43,})", served.stdout.readline())
+            assert address
+            with httpx.Client(base_url=address[1], timeout=60) as client:
+                assert client.get("/config").status_code == 403
+                entrance = client.get(address[0])
+                assert entrance.headers["set-cookie"].startswith(f"bothways-studio-{address[2]}=")
+                assert client.get("/config").json()["title"] == "bothways studio"
+                assert address[3] not in client.get("/").text
+        finally:
+            served.send_signal(signal.SIGINT)
+            assert served.wait(60) == 0
+
+
+@pytest.mark.parametrize("address", ["my.py", "nothing.py:build", "bundled:cifar10-resnet"])
+def test_what_is_allowed_is_a_file_that_is_there(capsys, tmp_path: Path, address: str) -> None:
+    words = refused(capsys, "studio", "--no-open", "--runs", tmp_path, "--allow", address)
+    assert f"--allow {address}: " in words
+    assert "type PATH.py:NAME" in words

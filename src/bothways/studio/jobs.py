@@ -19,8 +19,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from bothways.runs import RunFolder
-from bothways.runs.experiment import STOPPED
+from bothways.runs.experiment import Experiment
 from bothways.studio.child import Child, EndedError, follow
 from bothways.types import Frame, RunError, UserError
 
@@ -128,11 +127,10 @@ class Job:
 
     def _lost(self, how: str) -> None:
         """Say in the folder what the process could not."""
-        state, folder = "stopped" if self.stopping.is_set() else "failed", RunFolder(self.folder)
-        if (folder.path / "recipe.toml").is_file():
-            with suppress(UserError, RunError):
-                folder.write_status(state, STOPPED if state == "stopped" else how, seconds=self.seconds)
-        self._ended(state, how)
+        stopped = self.stopping.is_set()
+        with suppress(UserError, RunError):
+            Experiment.lost(self.folder, how, stopped=stopped, seconds=self.seconds)
+        self._ended("stopped" if stopped else "failed", how)
 
     def _ended(self, state: str, message: str = "") -> None:
         if state == "stopped":  # the message may be the limit's already
