@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -76,12 +78,17 @@ def test_stop_works_in_an_endless_loop_and_the_folder_goes_on(one: Jobs, monkeyp
 
 
 @pytest.mark.parametrize("model", ["never", "stuck"])
-def test_what_takes_too_long_is_stopped(tmp_path: Path, impatient: None, model: str) -> None:
-    short = Jobs(tmp_path / "runs", minutes=0.1 if model == "never" else 0.2)
+def test_what_takes_too_long_is_stopped(tmp_path: Path, impatient: None, monkeypatch, model: str) -> None:
+    late = threading.Event()
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + 3600 * late.is_set())
+    monkeypatch.setattr(jobs, "time", clock)
+    short = Jobs(tmp_path / "runs", minutes=45)
     try:
-        job = ended(short.submit(drawn(f"{STUBBORN}:{model}")))
-        assert job.state == "stopped"
-        assert job.message == f"{short.minutes:g} minutes are the most; what was drawn so far is kept"
+        job = short.submit(drawn(f"{STUBBORN}:{model}"))
+        assert wait(lambda: job.state == "preparing" if model == "never" else job.step == 3, 120)
+        late.set()
+        assert ended(job).state == "stopped"
+        assert job.message == "45 minutes are the most; what was drawn so far is kept"
         assert job.folder.exists() == (model == "stuck")
         if model == "stuck":
             assert RunFolder.open(job.folder).status["state"] == "stopped"
