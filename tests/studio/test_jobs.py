@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from bothways.runs import RunFolder
 from bothways.studio.jobs import Job, Jobs
@@ -26,6 +27,7 @@ from bothways.tasks.work import perform
 from bothways.types import UserError
 from held_work import Held, wait
 from small_flow import write_small_flow
+from toy_model import seeded
 
 TOY = f"{Path(__file__).resolve().parents[1] / 'toy_model.py'}:build"
 TASKS = photo_tasks()
@@ -206,6 +208,16 @@ def test_a_form_shows_what_its_task_takes() -> None:
         "Invert": (False, False, False),
         "Accentuate": (True, False, False),
     }
+
+
+def test_a_form_has_the_weights_of_a_file_model(jobs: Jobs, tmp_path: Path) -> None:
+    save_file(seeded(seed=12).state_dict(), tmp_path / "own.safetensors")
+    job = ended(jobs.submit(drawn(TOY, ("anchor",), weights=str(tmp_path / "own.safetensors"))))
+    assert job.message == ""
+    same = work_of("generate", f"{TOY.rpartition(':')[0]}:other", ["anchor"], recipe="das", n=1, steps=6, batch=1)
+    perform(same)
+    (record,) = RunFolder.open(job.folder).pictures
+    assert torch.equal(RunFolder.open(job.folder).read_picture(record), same.images[0])
 
 
 def test_again_asks_for_the_next_seed() -> None:

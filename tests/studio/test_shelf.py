@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+from html import unescape
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from bothways.runs import RunFolder
 from bothways.studio import fragments
 from bothways.studio.difference import difference
 from bothways.studio.guard import allowed
+from bothways.studio.jobs import Job
 from bothways.studio.requests import draw_request
 from bothways.studio.server import bound, serve
 from bothways.studio.shelf import Shelf, form_of
@@ -113,6 +115,23 @@ def test_what_a_run_says_is_escaped(tmp_path: Path) -> None:
         assert "<img src=x" not in html
         assert "<b>run" not in html
     assert "&lt;img src=x" in fragments.beside(runs)
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("none was given; type --mask FILE, or --box LEFT TOP RIGHT BOTTOM",
+         'none was given; fill in "Mask", or "Box in place of the mask"'),
+        ("type --mask or --box, and --data", 'fill in "Mask" or "Box in place of the mask", and "Real pictures"'),
+        ("type --class NAME (one or several)", 'fill in "Classes" (one or several)'),
+        ("type bothways studio --allow my.py:build; --dataset, --resume", None),
+    ],
+)  # fmt: skip
+def test_a_message_names_the_controls_of_the_page(message: str, shown: str | None) -> None:
+    assert fragments.in_words_of_the_page(message) == (shown or message)
+    job = Job("photo-001", Path(), draw_request(TOY, [], "", "das", 1, 1, 0, "", ""), "failed", message)
+    for html in (fragments.note(message), fragments.status(job)):
+        assert unescape(html).count(shown or message) == 1
 
 
 def test_the_difference_counts_pixels_in_eight_bits() -> None:

@@ -6,6 +6,7 @@ Every text is escaped by the templates; pictures of a job stand inside as data, 
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
@@ -31,6 +32,17 @@ CARDS = 60  # the newest
 ON_A_CARD = 6  # pictures
 BESIDE = 24  # pictures of a run that is looked at
 PAINTED = 320  # CSS pixels of the longer side of a photo that is painted on
+CONTROLS = {  # a flag of the command line -> the label of its control here
+    "mask": "Mask",
+    "box": "Box in place of the mask",
+    "data": "Real pictures",
+    "class": "Classes",
+    "prompt": "Prompts",
+    "weights": "Weights",
+    "recipe": "Recipe",
+    "set": "Other settings",
+}
+FLAG = re.compile(rf"(\btype )?--({'|'.join(CONTROLS)})\b(?: [A-Z]{{2,}}\b)*")
 PLACES = tuple[str, float]
 
 
@@ -67,9 +79,14 @@ def report_address(*runs: str) -> str:
     return "report?" + "&".join(f"run={quote(run)}" for run in runs)
 
 
+def in_words_of_the_page(text: str) -> str:
+    """A message of the command line, with the labels of the page in place of flags: type --data DIR -> fill in ..."""
+    return FLAG.sub(lambda found: f'{"fill in " if found[1] else ""}"{CONTROLS[found[2]]}"', text)
+
+
 def note(text: str, *, alert: bool = False) -> str:
     """One sentence; an alert is read out."""
-    return _filled("note", text=text, alert=alert)
+    return _filled("note", text=in_words_of_the_page(text), alert=alert)
 
 
 def status(job: Job | None, before: int = 0) -> str:
@@ -78,7 +95,8 @@ def status(job: Job | None, before: int = 0) -> str:
         return ""
     left = None if job.left is None else tables.duration(job.left) if job.left >= 60 else f"{job.left:.0f} s"
     took = tables.duration(job.seconds)
-    return _filled("status", job=job, before=before, left=left, took=took, report=report_address(job.name))
+    shown = replace(job, message=in_words_of_the_page(job.message))
+    return _filled("status", job=shown, before=before, left=left, took=took, report=report_address(job.name))
 
 
 def pictures(job: Job | None, empty: str) -> str:

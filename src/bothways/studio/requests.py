@@ -107,17 +107,17 @@ def takes(task: str, name: str) -> bool:
 
 def draw_request(
     model: str | None, classes: Sequence[str], prompts: str | None, recipe: str | None, n: float | None,
-    steps: float | None, seed: float | None, data: str | None, changes: str | None,
+    steps: float | None, seed: float | None, data: str | None, changes: str | None, weights: str | None = None,
 ) -> Request:  # fmt: skip
     """Pictures of classes, of words, or of nothing in particular. recipe: None for the one that suits."""
     values = {"recipe": recipe, **_subject(classes, prompts)}
-    return _checked(Request("generate", "generate", values), model, n, steps, seed, data, changes)
+    return _checked(Request("generate", "generate", values), model, n, steps, seed, data, changes, weights)
 
 
 def photo_request(
     task: str, photo: Any, mask: Any, box: Sequence[int] | None, style: Any, model: str | None,
     classes: Sequence[str], prompts: str | None, n: float | None, steps: float | None, seed: float | None,
-    data: str | None, changes: str | None,
+    data: str | None, changes: str | None, weights: str | None = None,
 ) -> Request:  # fmt: skip
     """What is done to a photo (3,H,W) in [0,1]. mask (H,W) of 0 and 1; what the task does not take is left out."""
     values: dict[str, Any] = {"photo": photo, "mask": mask, "box": box, "style": style, **_subject(classes, prompts)}
@@ -126,7 +126,7 @@ def photo_request(
         values["recipe"] = "edit"
     if task == "style" and style is None:
         raise UserError("style takes the style of another picture, and none was given; choose one")
-    return _checked(Request("photo", task, values), model, n, steps, seed, data, changes)
+    return _checked(Request("photo", task, values), model, n, steps, seed, data, changes, weights)
 
 
 def _subject(classes: Sequence[str], prompts: str | None) -> dict[str, Any]:
@@ -135,13 +135,14 @@ def _subject(classes: Sequence[str], prompts: str | None) -> dict[str, Any]:
 
 def _checked(
     request: Request, model: str | None, n: float | None, steps: float | None, seed: float | None, data: str | None,
-    changes: str | None,
+    changes: str | None, weights: str | None,
 ) -> Request:  # fmt: skip
     """The request with what every drawing is told. Raises UserError at once for what can be refused at once."""
     if not (model or "").strip():
         raise UserError("no model was chosen; choose one, such as bundled:cifar10-resnet")
     numbers = {"n": int(n or 1), "seed": int(seed or 0), "steps": int(steps) if steps else None}
-    told_of = {"model": model, "data": (data or "").strip() or None, **numbers}
+    files = {"data": (data or "").strip() or None, "weights": (weights or "").strip() or None}
+    told_of = {"model": model, **files, **numbers}
     values = {**request.values, **told_of, **read_changes(request.task, changes)}
     found = replace(request, values=values)
     found.check()

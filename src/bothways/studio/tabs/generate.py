@@ -37,6 +37,7 @@ class Fields:
     seed: gr.Number
     data: gr.Textbox
     changes: gr.Textbox
+    weights: gr.Textbox
     trouble: gr.HTML
 
     @property
@@ -51,16 +52,17 @@ class Fields:
             self.seed,
             self.data,
             self.changes,
+            self.weights,
         ]
 
 
 def ask(
     model: str | None, classes: list[str], prompts: str, recipe: str, n: float | None, steps: float | None,
-    seed: float | None, data: str, changes: str,
+    seed: float | None, data: str, changes: str, weights: str,
 ) -> Request:  # fmt: skip
     """The request of the form's values. Raises UserError."""
     name = None if recipe == SUITED else recipe
-    return draw_request(model, classes, prompts, name, n, steps, seed, data, changes)
+    return draw_request(model, classes, prompts, name, n, steps, seed, data, changes, weights)
 
 
 def described(name: str) -> str:
@@ -108,8 +110,14 @@ def build_form() -> Fields:
     n, steps, seed = build_numbers(2)
     with gr.Accordion("More settings", open=False):
         data = gr.Textbox("", label="Real pictures", info=described("data"))
+        weights = build_weights()
         changes = gr.Textbox("", label="Other settings", lines=4, info=CHANGES_INFO)
-    return Fields(model, classes, prompts, recipe, n, steps, seed, data, changes, trouble)
+    return Fields(model, classes, prompts, recipe, n, steps, seed, data, changes, weights, trouble)
+
+
+def build_weights() -> gr.Textbox:
+    """The control for the weights of a model whose file leaves them open."""
+    return gr.Textbox("", label="Weights", info=described("weights"))
 
 
 def learned(model: str | None) -> list[Any]:
@@ -129,7 +137,7 @@ def drawn(job: Job | None) -> tuple[str, str]:
 
 
 def refilled(form: Form) -> list[Any]:
-    """Values for ``Fields.all``, from a run."""
+    """Values for ``Fields.all``, from a run; it does not say in which file its weights were."""
     prompts = "\n".join(form.prompts)
     try:
         found = about(form.model)
@@ -139,7 +147,7 @@ def refilled(form: Form) -> list[Any]:
         names, reads_text = list(found.classes), found.reads_text
     classes = gr.Dropdown(names, value=list(form.classes))
     text = gr.Textbox(prompts, visible=reads_text)
-    return [form.model, classes, text, form.recipe, form.n, form.steps, form.seed, form.data, form.changes]
+    return [form.model, classes, text, form.recipe, form.n, form.steps, form.seed, form.data, form.changes, ""]
 
 
 def build_tab(page: gr.Blocks, jobs: Jobs) -> tuple[Fields, Pane]:

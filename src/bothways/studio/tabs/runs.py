@@ -45,7 +45,7 @@ def build_tab(tab: gr.Tab, shelf: Shelf, tabs: gr.Tabs, drawing: of_drawing.Fiel
     shown = gr.HTML(elem_id="runs-shown", js_on_load=None)
 
     filled = [photo.task, photo.photo, photo.model, photo.classes, photo.prompts, photo.n, photo.steps, photo.seed]
-    filled += [photo.data, photo.changes, photo.ground]
+    filled += [photo.data, photo.changes, photo.weights, photo.ground]
 
     def choose(event: gr.EventData) -> str:
         return event.run
