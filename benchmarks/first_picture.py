@@ -49,7 +49,7 @@ def seconds_of_a_round() -> list[float]:
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as served:
             try:
                 assert served.stdout is not None
-                address = re.search(r"http://127\.0\.0\.1:\d+/", served.stdout.readline())
+                address = re.search(r"http://127\.0\.0\.1:\d+/\?token=[\w-]+", served.stdout.readline())
                 assert address, "the command did not say where the page is"
                 moments.append(time.perf_counter())
                 page.goto(address.group())

@@ -48,6 +48,12 @@ def stand_in_for_torchvision() -> None:
         _DECLARED.append(declared)  # it lasts as long as it is held
 
 
+def stood_in(function: Callable[..., Any], *args: Any) -> Any:
+    """``function(*args)`` in another process, which needs the stand-in too."""
+    stand_in_for_torchvision()
+    return function(*args)
+
+
 def seeded(build: Callable[[], nn.Module]) -> nn.Module:
     """A module whose weights are large enough that its layers matter, and the same in every run."""
     with torch.random.fork_rng():

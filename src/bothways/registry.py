@@ -181,8 +181,41 @@ def address_parts(address: str) -> tuple[str, str]:
     return place, name
 
 
+_ALLOWED: list[frozenset[str]] = []  # of this process: at most one set of addresses; where there is none, any file runs
+
+
+def allow_only(addresses: Iterable[str] | None) -> None:
+    """From here on this process runs no Python file but those of these ``PATH.py:NAME``; None lifts it."""
+    _ALLOWED[:] = [] if addresses is None else [frozenset(map(_absolute, addresses))]
+
+
+def allowed_addresses() -> frozenset[str] | None:
+    """What ``allow_only`` was given, each with its whole path; None where any file may run."""
+    return _ALLOWED[0] if _ALLOWED else None
+
+
+def is_allowed(address: str) -> bool:
+    """Whether this process may run the file of ``PATH.py:NAME``, reached by whatever links."""
+    return not _ALLOWED or _absolute(address) in _ALLOWED[0]
+
+
+def refuse_code(address: str, named_by: str) -> None:
+    """Raise UserError where ``PATH.py:NAME`` may not run. named_by: who names it, such as "model" or a file."""
+    if not is_allowed(address):
+        raise UserError(
+            f"{named_by} names Python code that was not allowed at the start, {address}; "
+            f"where it is yours, type bothways studio --allow {address}"
+        )
+
+
+def _absolute(address: str) -> str:
+    place, name = address_parts(address)
+    return f"{Path(place).expanduser().resolve()}:{name}"
+
+
 def load_attribute(address: str, what: str) -> Any:
     """Import the object at ``PATH.py:NAME``. what: the noun in error messages. Raises UserError if it fails."""
+    refuse_code(address, what)
     place, name = address_parts(address)
     path = Path(place).expanduser()
     if not path.is_file():
@@ -212,7 +245,7 @@ def _load_file(path: Path, what: str) -> Any:
         described.loader.exec_module(module)
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(f"{what} file {str(path)!r} fails when it is read: {type(error).__name__}: {error}") from error
     _LOADED[key] = module
     return module

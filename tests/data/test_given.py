@@ -16,7 +16,7 @@ from bothways import ModelSpec, UserError
 from bothways.data.given import pictures_of
 from bothways.data.readers.live import tensor_of
 from bothways.data.sources import as_set, find_images, load_images
-from bothways.data.splits import held_out, is_split, training_split
+from bothways.data.splits import evaluation_split, is_split, training_split
 from small_flow import write_small_flow
 from toy_model import build
 
@@ -122,7 +122,11 @@ def test_pictures_as_data(tmp_path: Path) -> None:
     assert (labelled.labels.tolist(), labelled.classes) == ([0, 1, 2, -1], ("0", "7", "99"))
     assert as_set((images, np.array([1, 0, 2, 1]))).classes == ()
     assert [entry[2] for entry in find_images(labelled, limit=2).entries] == [0, -1]
-    assert (held_out(labelled), training_split(labelled), is_split(labelled, "train")) == ("train", "train", False)
+    assert (evaluation_split(labelled), training_split(labelled), is_split(labelled, "train")) == (
+        "train",
+        "train",
+        False,
+    )
     assert str(labelled).startswith("4 pictures of 5x5 from Python (")
     assert str(labelled) != str(as_set(images))
     for labels in ([0, 1], [0.0, 1.0, 2.0, 3.0]):

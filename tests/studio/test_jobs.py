@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from bothways.runs import RunFolder
 from bothways.studio.jobs import Job, Jobs
@@ -24,8 +24,10 @@ from bothways.studio.requests import (
 )
 from bothways.tasks.shelf import work_of
 from bothways.tasks.work import perform
-from bothways.types import Frame, UserError
+from bothways.types import UserError
+from held_work import Held, wait
 from small_flow import write_small_flow
+from toy_model import seeded
 
 TOY = f"{Path(__file__).resolve().parents[1] / 'toy_model.py'}:build"
 TASKS = photo_tasks()
@@ -49,36 +51,6 @@ def jobs(tmp_path: Path) -> Iterator[Jobs]:
     found.close()
 
 
-@dataclass
-class Held:
-    """A request, and its work, that makes a step whenever it is let go on, and says when it has begun."""
-
-    begun: threading.Event = field(default_factory=threading.Event)
-    gone_on: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
-    closed: threading.Event = field(default_factory=threading.Event)
-    kind: str = "held"
-    steps: int = 3
-
-    def prepare(self, out: Path) -> Held:
-        self.folder = RunFolder.create(out, {"task": "held", "settings": {}})
-        return self
-
-    def captions(self, work: Held) -> list[dict[int, str]]:
-        return [{0: "one"}]
-
-    def run(self) -> Iterator[Frame]:
-        try:
-            for step in range(1, 4):
-                self.begun.set()
-                self.gone_on.acquire()
-                yield Frame(step, step / 3, torch.full((1, 3, 2, 2), step / 3))
-        finally:
-            self.closed.set()
-
-    def finish(self) -> None:
-        self.folder.write_status("complete")
-
-
 def ended(job: Job, soon: Callable[[Job], bool] = lambda job: not job.active) -> Job:
     for _ in range(6000):
         if soon(job):
@@ -87,50 +59,50 @@ def ended(job: Job, soon: Callable[[Job], bool] = lambda job: not job.active) ->
     raise AssertionError(f"{job.name} is still {job.state} at step {job.step}")
 
 
-def test_one_at_a_time_in_order_and_found_again(jobs: Jobs) -> None:
-    first, second = Held(), Held()
+def test_one_at_a_time_in_order_and_found_again(jobs: Jobs, tmp_path: Path) -> None:
+    first, second, never = (Held(tmp_path / name) for name in ("first", "second", "never"))
     one, two = jobs.submit(first), jobs.submit(second)
     assert (one.name, two.name) == ("held-001", "held-002")
-    assert first.begun.wait(60)
-    assert not second.begun.is_set()
+    assert wait(lambda: first.begun)
+    assert not second.begun
     assert (two.state, jobs.before(two)) == ("waiting", 1)
     assert jobs.latest("held") is one  # what a page that is opened now shows
-    first.gone_on.release(1)
+    first.go_on(1)
     ended(one, lambda job: job.step == 1)
-    jobs.submit(never := Held()).stop()
+    jobs.submit(never).stop()
     assert jobs.all[-1].state == "stopped"  # at once, though another is at work
     assert (one.state, one.total, one.captions) == ("running", 3, {0: "one"})
     assert (one.pictures[0] - 1 / 3).abs().max() < 1e-6
-    first.gone_on.release(2)
+    first.go_on(2)
     assert ended(one).state == "complete"
-    assert second.begun.wait(60)
+    assert wait(lambda: second.begun)
     assert jobs.latest("held") is two
     assert jobs.find("held-001") is one
     assert jobs.latest("other") is None
-    second.gone_on.release(3)
+    second.go_on(3)
     assert ended(two).state == "complete"
     jobs.close()
-    assert not never.begun.is_set()
+    assert not never.begun
 
 
-def test_a_name_that_is_on_disk_is_not_taken(jobs: Jobs) -> None:
+def test_a_name_that_is_on_disk_is_not_taken(jobs: Jobs, tmp_path: Path) -> None:
     (jobs.runs / "held-007").mkdir(parents=True)
     (jobs.runs / "held-notes").mkdir()
-    job = jobs.submit(request := Held())
+    job = jobs.submit(request := Held(tmp_path / "signs"))
     assert job.name == "held-008"
-    request.gone_on.release(3)
+    request.go_on(3)
     ended(job)
 
 
 def test_close_stops_what_runs_and_what_waits(tmp_path: Path) -> None:
-    jobs, first, second = Jobs(tmp_path), Held(), Held()
+    jobs, first, second = Jobs(tmp_path / "runs"), Held(tmp_path / "first"), Held(tmp_path / "second")
     one, two = jobs.submit(first), jobs.submit(second)
-    assert first.begun.wait(60)
-    first.gone_on.release(3)
+    assert wait(lambda: first.begun)
+    first.go_on(3)
     jobs.close()
     assert (one.active, two.state) == (False, "stopped")
-    assert first.closed.is_set()
-    assert not second.begun.is_set()
+    assert first.closed
+    assert not second.begun
     assert not two.folder.exists()
 
 
@@ -236,6 +208,16 @@ def test_a_form_shows_what_its_task_takes() -> None:
         "Invert": (False, False, False),
         "Accentuate": (True, False, False),
     }
+
+
+def test_a_form_has_the_weights_of_a_file_model(jobs: Jobs, tmp_path: Path) -> None:
+    save_file(seeded(seed=12).state_dict(), tmp_path / "own.safetensors")
+    job = ended(jobs.submit(drawn(TOY, ("anchor",), weights=str(tmp_path / "own.safetensors"))))
+    assert job.message == ""
+    same = work_of("generate", f"{TOY.rpartition(':')[0]}:other", ["anchor"], recipe="das", n=1, steps=6, batch=1)
+    perform(same)
+    (record,) = RunFolder.open(job.folder).pictures
+    assert torch.equal(RunFolder.open(job.folder).read_picture(record), same.images[0])
 
 
 def test_again_asks_for_the_next_seed() -> None:

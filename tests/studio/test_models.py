@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from bothways.models.loader import load_model
+from bothways.studio import child, models
 from bothways.studio.models import _unique_names, about, bundled
 from bothways.types import UserError
+from zoo import stood_in
 
 TOY = f"{Path(__file__).resolve().parents[1] / 'toy_model.py'}:build"
 
@@ -25,7 +28,8 @@ def test_a_file_of_ones_own_is_read() -> None:
     assert not about(TOY).reads_text
 
 
-def test_one_that_reads_text_is_known(zoo) -> None:
+def test_one_that_reads_text_is_known(zoo, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "answer", partial(child.answer, stood_in))
     found = about(zoo("clip"))
     assert (found.classes, found.reads_text) == ((), True)
 

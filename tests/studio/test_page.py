@@ -37,9 +37,10 @@ if CHROMIUM is None:
 
 @dataclass
 class Site:
-    """The served page, a browser on it, and what was asked of anyone else."""
+    """The served page, a browser on it, and what was asked of anyone else. way_in: the address with its token."""
 
     address: str
+    way_in: str
     runs: Path
     browser: Any
     page: Any = None
@@ -51,7 +52,8 @@ class Site:
         page.set_default_timeout(LONG)
         page.on("request", lambda request: self._asked(request.url))
         page.on("pageerror", lambda error: self.faults.append(str(error)))
-        page.goto(self.address)
+        page.goto(self.way_in)
+        page.wait_for_url(self.address)
         page.get_by_role("button", name="Draw").wait_for()
         return page
 
@@ -64,13 +66,14 @@ class Site:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     runs = tmp_path_factory.mktemp("studio") / "runs"
     command = [sys.executable, "-m", "bothways.cli", "studio", "--runs", str(runs), "--port", "0", "--no-open"]
+    command += ["--allow", TOY]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as served, sync_api.sync_playwright() as play:
         try:
             assert served.stdout is not None
-            address = re.search(r"http://127\.0\.0\.1:\d+/", served.stdout.readline())
+            address = re.search(r"(http://127\.0\.0\.1:\d+/)\?token=[\w-]+", served.stdout.readline())
             assert address, "the command did not say where the page is"
             browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-            found = Site(address.group(), runs, browser)
+            found = Site(address[1], address[0], runs, browser)
             found.page = found.open(viewport={"width": 1200, "height": 900})
             yield found
             browser.close()
@@ -284,7 +287,10 @@ def test_nothing_else_is_served(site: Site, tmp_path: Path) -> None:
     secret.write_bytes(b"secret")
     recipe = site.runs / "generate-001" / "recipe.toml"
 
+    cookie = "; ".join(f"{one['name']}={one['value']}" for one in site.page.context.cookies())
+
     def got(path: str, **headers: str) -> tuple[int, bytes]:
+        headers = {"Cookie": cookie, **headers}
         with closing(http.client.HTTPConnection(own.hostname or "", own.port)) as connection:
             connection.request("GET", path, headers=headers)
             answer = connection.getresponse()
@@ -315,7 +321,22 @@ def test_nothing_else_is_served(site: Site, tmp_path: Path) -> None:
     assert got("/", Host="elsewhere.example")[0] == 403
     assert got("/", Origin="http://elsewhere.example")[0] == 403
     assert got("/", Origin="null")[0] == 403
+    assert got("/", Cookie="")[0] == 403
     assert got("/")[0] == 200
+
+
+def test_a_browser_without_the_token_sees_nothing(site: Site) -> None:
+    context = site.browser.new_context()
+    page = context.new_page()
+    assert page.goto(site.address).status == 403
+    assert "the address that bothways studio printed" in page.inner_text("body")
+    page.goto(site.way_in)
+    page.wait_for_url(site.address)
+    page.get_by_role("button", name="Draw").wait_for()
+    (cookie,) = context.cookies()
+    assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
+    assert page.evaluate("document.cookie") == ""
+    context.close()
 
 
 UNNAMED = """() => {

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+from html import unescape
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,10 @@ import torch
 from bothways.runs import RunFolder
 from bothways.studio import fragments
 from bothways.studio.difference import difference
+from bothways.studio.guard import allowed
+from bothways.studio.jobs import Job
 from bothways.studio.requests import draw_request
-from bothways.studio.server import allowed, bound, serve
+from bothways.studio.server import bound, serve
 from bothways.studio.shelf import Shelf, form_of
 from bothways.tasks.shelf import work_of
 from bothways.tasks.work import perform
@@ -114,6 +117,23 @@ def test_what_a_run_says_is_escaped(tmp_path: Path) -> None:
     assert "&lt;img src=x" in fragments.beside(runs)
 
 
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("none was given; type --mask FILE, or --box LEFT TOP RIGHT BOTTOM",
+         'none was given; fill in "Mask", or "Box in place of the mask"'),
+        ("type --mask or --box, and --data", 'fill in "Mask" or "Box in place of the mask", and "Real pictures"'),
+        ("type --class NAME (one or several)", 'fill in "Classes" (one or several)'),
+        ("type bothways studio --allow my.py:build; --dataset, --resume", None),
+    ],
+)  # fmt: skip
+def test_a_message_names_the_controls_of_the_page(message: str, shown: str | None) -> None:
+    assert fragments.in_words_of_the_page(message) == (shown or message)
+    job = Job("photo-001", Path(), draw_request(TOY, [], "", "das", 1, 1, 0, "", ""), "failed", message)
+    for html in (fragments.note(message), fragments.status(job)):
+        assert unescape(html).count(shown or message) == 1
+
+
 def test_the_difference_counts_pixels_in_eight_bits() -> None:
     before = torch.from_numpy(np.random.default_rng(0).integers(0, 200, (3, 6, 8))).float() / 255
     after, mask = before.clone(), torch.zeros(6, 8, dtype=torch.bool)
@@ -161,8 +181,9 @@ def test_a_port_that_is_taken_is_refused_in_a_line() -> None:
 
 def test_the_server_starts_without_asking_anyone(tmp_path: Path) -> None:
     pytest.importorskip("gradio", reason="gradio is not here")
-    start = "from pathlib import Path; from bothways.studio import jobs, server; runs = Path({!r}); "
-    loaded, attempts = watch(start.format(str(tmp_path)) + "server.build_app(runs, jobs.Jobs(runs))")
+    start = "from pathlib import Path; from bothways.studio import guard, jobs, server; runs = Path({!r}); "
+    build = "server.build_app(runs, jobs.Jobs(runs), guard.Key('x'), runs / 'uploads')"
+    loaded, attempts = watch(start.format(str(tmp_path)) + build)
     assert "gradio" in loaded
     assert attempts == []
 
@@ -170,11 +191,12 @@ def test_the_server_starts_without_asking_anyone(tmp_path: Path) -> None:
 COMING = """
 import socket, sys
 from pathlib import Path
+from urllib.parse import urlsplit
 from bothways.studio.server import serve
 
 def on_start(address):
-    host, port = address.removeprefix("http://").rstrip("/").split(":")
-    with socket.create_connection((host, int(port)), timeout=60):
+    at = urlsplit(address)
+    with socket.create_connection((at.hostname, at.port), timeout=60):
         print("came")
     raise KeyboardInterrupt
 

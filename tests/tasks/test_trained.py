@@ -15,7 +15,7 @@ from PIL import Image
 import bothways
 from bothways import UserError, curves, evaluate, features, finetune, likelihood, pretrain
 from bothways.data.sources import load_images
-from bothways.data.splits import held_out, holdout
+from bothways.data.splits import evaluation_split, holdout
 from bothways.data.trained import held_places
 from bothways.models.classifiers import trained_on
 from bothways.numerics.draws import generator

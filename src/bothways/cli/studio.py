@@ -13,12 +13,14 @@ from bothways.cli.show import say
 STUDIO_HELP = """
 Open a web interface: draw, edit photos, walk to noise and back, and compare runs.
 
-It listens on 127.0.0.1 only, makes no requests to other hosts, and writes every run to a folder of its own.
+It listens on 127.0.0.1 only, answers only requests with the token of the printed address, makes no requests to other
+hosts, and writes every run to a folder of its own. It runs only the Python files that --allow names.
 
 [bold]Examples[/bold]
 
   bothways studio
   bothways studio --runs results --port 8000 --no-open
+  bothways studio --allow my.py:build --allow my.py:objective --time-limit 30
 """
 
 
@@ -26,8 +28,16 @@ It listens on 127.0.0.1 only, makes no requests to other hosts, and writes every
 def studio(
     runs: Annotated[Path, typer.Option(help="Folder of the run folders.")] = Path("runs"),
     port: Annotated[int, typer.Option(help="Port; 0 for any free one.", min=0, max=65535)] = 7860,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATH.py:NAME", help="Python file that a form or a run may name; repeatable."),
+    ] = None,
+    time_limit: Annotated[float, typer.Option(help="Minutes after which a run is stopped.", min=0.01)] = 120,
     opened: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in the browser.")] = True,
 ) -> None:
     from bothways.studio.server import serve
 
-    serve(runs, port, opened=opened, on_start=lambda address: say(f"Open {address}   (Ctrl-C to stop)"))
+    def on_start(address: str) -> None:
+        say(f"Open {address}   (Ctrl-C to stop)")
+
+    serve(runs, port, opened=opened, on_start=on_start, allow=allow or (), minutes=time_limit)

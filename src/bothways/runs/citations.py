@@ -168,8 +168,9 @@ def cited(*references: str) -> list[str]:
 
 
 def reference_of(kind: str, given: Any) -> str:
-    """The reference of a choice from the registry; "" if it has none."""
-    return "" if given is None else registry.find(kind, given).reference
+    """The reference of a choice from the registry; "" if it has none, or is a file that may not run here."""
+    foreign = isinstance(given, str) and registry.is_address(given) and not registry.is_allowed(given)
+    return "" if given is None or foreign else registry.find(kind, given).reference
 
 
 def flow_citations(*used: str, path: Any = None, coupling: Any = None) -> list[str]:

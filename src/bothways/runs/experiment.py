@@ -59,6 +59,16 @@ class Experiment:
         folder = RunFolder.create(out, told, overwrite=overwrite, resume=resume)
         return cls(folder, device, facts=facts, before=float(folder.status["seconds"]))
 
+    @staticmethod
+    def lost(path: Path, how: str, *, stopped: bool, seconds: float) -> None:
+        """Write how a run stands whose process is no more; nothing where it had not begun.
+
+        how: how the process ended. stopped: whether it was to end. Raises RunError where it cannot be written.
+        """
+        if (path / "recipe.toml").is_file():
+            state, message = ("stopped", STOPPED) if stopped else ("failed", how)
+            RunFolder(path).write_status(state, message, seconds=seconds)
+
     @property
     def seconds(self) -> float:
         """Seconds of all phases so far, including those of a resumed process."""

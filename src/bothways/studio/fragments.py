@@ -6,6 +6,7 @@ The templates escape every text. Pictures of a job are embedded as data; those o
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
@@ -23,6 +24,7 @@ from bothways.report.sections import Run
 from bothways.runs import PHOTOS, RunFolder, from_png, to_png
 from bothways.studio.difference import difference
 from bothways.studio.jobs import Job
+from bothways.studio.shelf import require_plain
 from bothways.tasks.generate.section import comparison_table, judge_table, judges
 from bothways.types import UserError
 
@@ -30,6 +32,17 @@ CARDS = 60  # at most, the newest runs
 ON_A_CARD = 6  # pictures of a card
 BESIDE = 24  # pictures of a run that is shown or compared
 PAINTED = 320  # CSS pixels of the longer side of the photo under the mask canvas
+CONTROLS = {  # flag of the command line -> label of its control on the page
+    "mask": "Mask",
+    "box": "Box in place of the mask",
+    "data": "Real pictures",
+    "class": "Classes",
+    "prompt": "Prompts",
+    "weights": "Weights",
+    "recipe": "Recipe",
+    "set": "Other settings",
+}
+FLAG = re.compile(rf"(\btype )?--({'|'.join(CONTROLS)})\b(?: [A-Z]{{2,}}\b)*")
 PLACES = tuple[str, float]
 
 
@@ -66,9 +79,14 @@ def report_address(*runs: str) -> str:
     return "report?" + "&".join(f"run={quote(run)}" for run in runs)
 
 
+def in_words_of_the_page(text: str) -> str:
+    """A message of the command line, with the labels of the page in place of flags: type --data DIR -> fill in ..."""
+    return FLAG.sub(lambda found: f'{"fill in " if found[1] else ""}"{CONTROLS[found[2]]}"', text)
+
+
 def note(text: str, *, alert: bool = False) -> str:
     """A one-line message; screen readers announce an alert at once."""
-    return _filled("note", text=text, alert=alert)
+    return _filled("note", text=in_words_of_the_page(text), alert=alert)
 
 
 def status(job: Job | None, before: int = 0) -> str:
@@ -77,7 +95,8 @@ def status(job: Job | None, before: int = 0) -> str:
         return ""
     left = None if job.left is None else tables.duration(job.left) if job.left >= 60 else f"{job.left:.0f} s"
     took = tables.duration(job.seconds)
-    return _filled("status", job=job, before=before, left=left, took=took, report=report_address(job.name))
+    shown = replace(job, message=in_words_of_the_page(job.message))
+    return _filled("status", job=shown, before=before, left=left, took=took, report=report_address(job.name))
 
 
 def pictures(job: Job | None, empty: str) -> str:
@@ -174,6 +193,7 @@ def _card(name: str, folder: RunFolder) -> dict[str, Any]:
 
 
 def _read_card(name: str, folder: RunFolder) -> dict[str, Any]:
+    require_plain(folder)
     run = Run.read(folder)
     files = [record["file"] for record in run.pictures[:ON_A_CARD]]
     rates = [

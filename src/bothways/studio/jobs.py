@@ -1,26 +1,34 @@
-"""A queue of jobs, run one at a time in a background thread.
+"""A queue of jobs, run one at a time, each in a process of its own that owns the run folder; a page only displays.
 
 Jobs belong to the server, not to a page: they continue when the page is closed, and a page opened later shows them.
+A thread follows the process, ends it if it is to stop or takes too long, and then records in the folder how it stands.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 import time
-import warnings
 from collections.abc import Generator, Mapping
-from contextlib import closing
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Queue
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
-from bothways.report import write_report
+from bothways.runs.experiment import Experiment
+from bothways.studio.child import Child, EndedError, follow
 from bothways.types import Frame, RunError, UserError
 
 ACTIVE = ("waiting", "preparing", "running", "judging")
+ENDED = ("complete", "stopped", "failed")
+WAITING_AT_MOST = 20  # jobs that have not ended
+KEPT = 5  # jobs of each kind that have ended, with their photos and pictures; the run folders stay
+BETWEEN_LOOKS = 0.1  # seconds
+KEPT_SO_FAR = "what was drawn so far is kept"
 
 
 class Work(Protocol):
@@ -35,7 +43,7 @@ class Work(Protocol):
 
 
 class Request(Protocol):
-    """The content of a submitted form.
+    """The content of a submitted form, sent to a process. kind: the tab of the job; prepare: may raise UserError.
 
     kind: the tab that shows the job. prepare: builds the run; may raise UserError. captions: for each batch,
     {picture number: caption}; a frame holds the pictures of its batch.
@@ -68,6 +76,7 @@ class Job:
     captions: Mapping[int, str] = field(default_factory=dict)
     pictures: dict[int, Tensor] = field(default_factory=dict)
     stopping: threading.Event = field(default_factory=threading.Event)
+    _began: float = 0.0
 
     @property
     def active(self) -> bool:
@@ -84,61 +93,80 @@ class Job:
             self.state, self.message = "stopped", "it had not started"
         self.stopping.set()
 
-    def run(self) -> None:
-        """Run the job. Errors set its state and message; the run folder stays consistent."""
-        if self.stopping.is_set():  # stopped while waiting
-            return
+    def run(self, child: Child, minutes: float) -> None:
+        """Have it done; whatever happens, the state and the message say so, and the folder is left whole."""
+        self.state, began = "preparing", time.monotonic()
+        child.begin(follow, self.request, self.folder)
         try:
-            with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("default")  # UserWarnings become notes of the job
-                self.state = "preparing"
-                self._follow(self.request.prepare(self.folder), caught)
-        except (UserError, RunError) as error:
-            self.state, self.message = "failed", str(error)
-        except Exception as error:  # a bug here or in a user's model must not end the server
-            self.state, self.message = "failed", f"{type(error).__name__}: {error}"
-
-    def _follow(self, work: Work, caught: list[warnings.WarningMessage]) -> None:
-        batches = self.request.captions(work)
-        self.total, self.captions = work.steps, {number: text for own in batches for number, text in own.items()}
-        began, self.state = time.monotonic(), "running"
-        with closing(work.run()) as frames:
-            for frame in frames:
-                if frame.image is not None:
-                    moved = dict(zip(batches[frame.batch], frame.image.detach().cpu(), strict=True))
-                    self.pictures = self.pictures | moved  # a new dict: a page may be reading the old one
-                self.step += 1
-                self.seconds = time.monotonic() - began
+            while self.active:
+                if time.monotonic() - began > 60 * minutes and not self.stopping.is_set():
+                    self.message = f"{minutes:g} minutes are the most; {KEPT_SO_FAR}"
+                    self.stopping.set()
                 if self.stopping.is_set():
-                    break
-        stopped, self.state = self.stopping.is_set(), "judging"
-        if not stopped:
-            work.finish()
-        write_report([self.folder], self.folder / "report.html")
-        self.notes = tuple(dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, UserWarning)))
-        self.state = "stopped" if stopped else "complete"
-        self.message = "work so far is saved" if stopped else ""
+                    child.stop()
+                if (heard := child.message(BETWEEN_LOOKS)) is not None:
+                    self._hear(*heard)
+        except EndedError as error:
+            self._lost(str(error))
+
+    def _hear(self, what: str, *told: Any) -> None:
+        if what == "begun":
+            self.total, self.captions = told
+            self._began, self.state = time.monotonic(), "running"
+        elif what == "step":
+            self.step, moved = told
+            self.seconds = time.monotonic() - self._began
+            shown = {number: torch.from_numpy(image) / 255 for number, image in moved.items()}
+            self.pictures = self.pictures | shown  # a new one, since a page may be reading the old
+        elif what == "judging":
+            self.state = "judging"
+        elif what == "answer":
+            state, self.notes = told[0]
+            self._ended(state)
+        else:  # refused, or stopped before there was a folder or while it was judged
+            self._ended("stopped" if what == "stopped" else "failed", told[0])
+
+    def _lost(self, how: str) -> None:
+        """Say in the folder what the process could not."""
+        stopped = self.stopping.is_set()
+        with suppress(UserError, RunError):
+            Experiment.lost(self.folder, how, stopped=stopped, seconds=self.seconds)
+        self._ended("stopped" if stopped else "failed", how)
+
+    def _ended(self, state: str, message: str = "") -> None:
+        if state == "stopped":  # the message may be the limit's already
+            message = self.message or KEPT_SO_FAR
+        self.message = message
+        self.state = state  # last: a page that sees it has ended reads the rest
 
 
 class Jobs:
-    """The job queue of a server and its worker thread. runs: the folder of the run folders."""
+    """The jobs of one server, the oldest first, and the thread that has them done. runs: where their folders go.
 
-    def __init__(self, runs: Path) -> None:
-        self.runs = runs
+    minutes: the most that one may take. ready: whether a process is started before there is a job for it.
+    """
+
+    def __init__(self, runs: Path, minutes: float = math.inf, *, ready: bool = False) -> None:
+        self.runs, self.minutes = runs, minutes
         self.all: list[Job] = []
         self._waiting: Queue[Job | None] = Queue()
         self._adding = threading.Lock()
+        self._ready, self._closing = ready, threading.Event()
+        self._spare: Child | None = Child() if ready else None
         self._thread = threading.Thread(target=self._work, name="bothways studio", daemon=True)
         self._thread.start()
 
     def submit(self, request: Request) -> Job:
-        """Queue a request under the next free name of its kind, such as ``generate-007``."""
+        """Queue a request under the next free name of its kind, as ``generate-007``. Raises UserError when full."""
         with self._adding:
+            if sum(job.active for job in self.all) >= WAITING_AT_MOST:
+                raise UserError(f"{WAITING_AT_MOST} runs wait already, which are the most; stop one, or wait for one")
             taken = {path.name for path in self.runs.glob(f"{request.kind}-*")} | {job.name for job in self.all}
             number = 1 + max((int(n.rpartition("-")[2]) for n in taken if _numbered(n, request.kind)), default=0)
             name = f"{request.kind}-{number:03d}"
             job = Job(name, self.runs / name, request)
-            self.all.append(job)
+            ended = [other.name for other in self.all if not other.active and other.request.kind == request.kind]
+            self.all = [*(other for other in self.all if other.name not in ended[:-KEPT]), job]
         self._waiting.put(job)
         return job
 
@@ -156,14 +184,24 @@ class Jobs:
 
     def close(self) -> None:
         """Stop all jobs and wait until the worker has finished, so that every run folder is consistent."""
+        self._closing.set()
         for job in self.all:
             job.stop()
         self._waiting.put(None)
         self._thread.join()
+        if self._spare is not None:
+            self._spare.end()
 
     def _work(self) -> None:
         while (job := self._waiting.get()) is not None:
-            job.run()
+            if job.stopping.is_set():  # before it began
+                continue
+            child, self._spare = self._spare or Child(), None
+            try:
+                job.run(child, self.minutes)
+            finally:
+                child.end()
+            self._spare = Child() if self._ready and not self._closing.is_set() else None
 
 
 def _numbered(name: str, kind: str) -> bool:

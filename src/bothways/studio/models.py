@@ -8,6 +8,8 @@ from functools import lru_cache
 
 from bothways.models.listing import cards
 from bothways.models.loader import load_model
+from bothways.studio.child import answer
+from bothways.studio.requests import refuse_code
 from bothways.types import UserError
 
 MODEL = "bundled:cifar10-resnet"  # the default of the forms
@@ -27,12 +29,20 @@ def bundled() -> list[str]:
 
 
 @lru_cache(maxsize=8)
-def about(model: str) -> About:
-    """The facts about a model: from its card if bundled, else by loading it. Raises UserError if that fails."""
+def about(model: str, weights: str | None = None) -> About:
+    """Of a bundled model from its card, of any other by reading it, in a process of its own: it may be a user's file.
+
+    Raises UserError where it cannot be read, or names Python code that may not run here.
+    """
     for facts in cards():
         if model == f"bundled:{facts['name']}":
             return About(_unique_names(facts["spec"]["classes"]), False)
-    found = load_model(model)
+    refuse_code({"model": model}, "the form")
+    return answer(_read, model, weights)
+
+
+def _read(model: str, weights: str | None) -> About:
+    found = load_model(model, weights=weights)
     return About(_unique_names([found.spec.class_name(i) for i in range(found.spec.count)]), _reads_text(found))
 
 

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
 
 from bothways import registry
 from bothways.configs import Config, leaves, option_of, parsed_changes
@@ -17,6 +24,10 @@ from bothways.tasks.recipes import configure
 from bothways.tasks.work import Where, Work, prepare
 from bothways.types import UserError
 
+MODELS = ("model", "flow")  # settings that are the address of one
+WORDS = ("prompts", "classes")  # settings that are words for a model, whatever stands in them
+CARDS = ("flow.json", "classifier.json")  # what bothways pretrain and finetune leave
+
 
 @dataclass(frozen=True)
 class Request:
@@ -26,12 +37,28 @@ class Request:
     task: str
     values: Mapping[str, Any]
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Sent to the process that does it, with photos as arrays: tensors would go through memory that both share."""
+        sent = {name: value.numpy() if isinstance(value, Tensor) else value for name, value in self.values.items()}
+        return {**self.__dict__, "values": sent}
+
+    def __setstate__(self, sent: dict[str, Any]) -> None:
+        read = {n: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for n, v in sent["values"].items()}
+        self.__dict__.update({**sent, "values": read})
+
     def config(self) -> Config:
         """The validated Config. Raises UserError for invalid settings, before a model is loaded."""
         found = configure(config_of(self.task), **self.values)
         if isinstance(found, PhotoConfig):
             check_photo(found)
         return found
+
+    def check(self) -> None:
+        """Raise UserError for what can be refused at once; what runs a user's own file is left to the process."""
+        refuse_code(self.values, "the form")
+        chosen = {name: value for name, value in self.values.items() if name not in MODELS}  # these are not read yet
+        if not any(addresses_in([chosen, *(tables for _, tables in _read_files({"recipe": chosen.get("recipe")}))])):
+            self.config()
 
     def prepare(self, out: Path) -> Work:
         """Prepare the run. Raises UserError if the task cannot run with these settings."""
@@ -80,17 +107,17 @@ def takes(task: str, name: str) -> bool:
 
 def draw_request(
     model: str | None, classes: Sequence[str], prompts: str | None, recipe: str | None, n: float | None,
-    steps: float | None, seed: float | None, data: str | None, changes: str | None,
+    steps: float | None, seed: float | None, data: str | None, changes: str | None, weights: str | None = None,
 ) -> Request:  # fmt: skip
     """A drawing of classes or prompts, or an unconditional one. recipe: None for the default of the subject."""
     values = {"recipe": recipe, **_subject(classes, prompts)}
-    return _checked(Request("generate", "generate", values), model, n, steps, seed, data, changes)
+    return _checked(Request("generate", "generate", values), model, n, steps, seed, data, changes, weights)
 
 
 def photo_request(
     task: str, photo: Any, mask: Any, box: Sequence[int] | None, style: Any, model: str | None,
     classes: Sequence[str], prompts: str | None, n: float | None, steps: float | None, seed: float | None,
-    data: str | None, changes: str | None,
+    data: str | None, changes: str | None, weights: str | None = None,
 ) -> Request:  # fmt: skip
     """A task on a photo (3,H,W) in [0,1]. mask: (H,W) of 0 and 1. Settings that the task does not take are dropped."""
     values: dict[str, Any] = {"photo": photo, "mask": mask, "box": box, "style": style, **_subject(classes, prompts)}
@@ -99,7 +126,7 @@ def photo_request(
         values["recipe"] = "edit"
     if task == "style" and style is None:
         raise UserError("no style picture was given; choose one")
-    return _checked(Request("photo", task, values), model, n, steps, seed, data, changes)
+    return _checked(Request("photo", task, values), model, n, steps, seed, data, changes, weights)
 
 
 def _subject(classes: Sequence[str], prompts: str | None) -> dict[str, Any]:
@@ -108,17 +135,57 @@ def _subject(classes: Sequence[str], prompts: str | None) -> dict[str, Any]:
 
 def _checked(
     request: Request, model: str | None, n: float | None, steps: float | None, seed: float | None, data: str | None,
-    changes: str | None,
+    changes: str | None, weights: str | None,
 ) -> Request:  # fmt: skip
     """The request with the settings common to all drawings, validated. Raises UserError for invalid settings."""
     if not (model or "").strip():
         raise UserError("no model was chosen; choose one, such as bundled:cifar10-resnet")
     numbers = {"n": int(n or 1), "seed": int(seed or 0), "steps": int(steps) if steps else None}
-    common = {"model": model, "data": (data or "").strip() or None, **numbers}
+    files = {"data": (data or "").strip() or None, "weights": (weights or "").strip() or None}
+    common = {"model": model, **files, **numbers}
     values = {**request.values, **common, **read_changes(request.task, changes)}
     found = replace(request, values=values)
-    found.config()
+    found.check()
     return found
+
+
+def addresses_in(value: Any) -> Iterator[str]:
+    """The ``PATH.py:NAME`` in settings, however deep; words for a model are none."""
+    if isinstance(value, str):
+        if registry.is_address(value):
+            yield value
+    elif isinstance(value, Mapping):
+        for name, part in value.items():
+            yield from () if name in WORDS else addresses_in([name, part])
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from addresses_in(part)
+
+
+def refuse_code(settings: Mapping[str, Any], named_by: str) -> None:
+    """Raise UserError for Python code in settings, or in the files that they name, that may not run here."""
+    for who, tables in [(named_by, settings), *_read_files(settings)]:
+        for address in addresses_in(tables):
+            registry.refuse_code(address, str(who))
+
+
+def _read_files(settings: Mapping[str, Any]) -> Iterator[tuple[Path, Any]]:
+    """What stands in the files that settings name: the cards of models of ours, a recipe.
+
+    One that cannot be read is left out: who reads it for its own sake says what is wrong with it.
+    """
+    model = settings.get("model")
+    for named in (model.get("address") if isinstance(model, Mapping) else model, settings.get("flow")):
+        path = Path(named).expanduser() if isinstance(named, str) else Path()
+        for card in (path, *(path / name for name in CARDS)):
+            with suppress(OSError, ValueError, RecursionError):
+                if card.suffix == ".json" and card.is_file():
+                    yield card, json.loads(card.read_text(encoding="utf-8"))
+    own = settings.get("settings")
+    recipe = Path(str((own if isinstance(own, Mapping) else settings).get("recipe")))
+    with suppress(OSError, ValueError):
+        if recipe.suffix == ".toml" and recipe.is_file():
+            yield recipe, tomllib.loads(recipe.read_text(encoding="utf-8"))
 
 
 def read_changes(task: str, text: str | None) -> dict[str, Any]:

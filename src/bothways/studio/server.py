@@ -1,36 +1,35 @@
-"""The server of the page. It listens on 127.0.0.1 and serves only pictures and reports of runs from disk.
-
-Requests of other pages are rejected by their Host (against DNS rebinding) and Origin headers, and a content security
-policy keeps the page from making requests to other hosts.
+"""The server of the page. It listens on 127.0.0.1, answers who has its key, and serves only pictures and reports of
+runs from disk. What may be requested is decided in ``guard``, before Gradio sees it.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import tempfile
 import threading
 import webbrowser
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from importlib import resources
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
+from bothways import registry
+from bothways.studio.guard import NAMES, Guard, Key
 from bothways.studio.jobs import Jobs
 from bothways.studio.shelf import Shelf
 from bothways.studio.uploads import BYTES_AT_MOST
 from bothways.types import UserError
 
-HOST = "127.0.0.1"
-NAMES = (HOST, "localhost")
-POLICY = (
-    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; object-src 'none'; base-uri 'self'; "
-    "form-action 'self'; frame-ancestors 'none'"
+HOST = NAMES[0]
+REPORT_POLICY = (
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline' 'unsafe-eval'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-REPORT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline' 'unsafe-eval'"
+SESSIONS_AT_MOST = 24  # open pages, each with its photos; the one that was used longest ago loses them
+SECONDS_OF_AN_UPLOAD = 600  # on the disk; what was read of it stays with the page
 QUIETLY = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1", "GRADIO_NUM_PORTS": "1"}
 
 
@@ -45,14 +44,9 @@ def _gradio() -> Any:
     return gradio
 
 
-def allowed(host: str, origin: str | None) -> bool:
-    """Whether a request comes from the page itself. host, origin: headers of the request."""
-    name = urlsplit(f"//{host}").hostname
-    return name in NAMES and (origin is None or urlsplit(origin).netloc == host)
-
-
-def build_app(runs: Path, jobs: Jobs) -> Any:
-    """The ASGI application. ``jobs`` is closed when it shuts down."""
+def build_app(runs: Path, jobs: Jobs, key: Key, uploads: Path) -> Guard:
+    """The whole application, ASGI; ``jobs`` end with it. uploads: a folder for uploaded files, of this server alone."""
+    os.environ["GRADIO_TEMP_DIR"] = str(uploads)
     gradio = _gradio()
     from fastapi import FastAPI, Request
     from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, Response
@@ -68,16 +62,6 @@ def build_app(runs: Path, jobs: Jobs) -> Any:
 
     app = FastAPI(lifespan=life, docs_url=None, redoc_url=None, openapi_url=None)
 
-    async def guard(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
-        if not allowed(request.headers.get("host", ""), request.headers.get("origin")):
-            return PlainTextResponse("requests from other pages are not allowed", 403)
-        if "file=http" in request.url.path or "/proxy=" in request.url.path:  # Gradio would fetch it from another host
-            return PlainTextResponse("fetching from other hosts is not allowed", 403)
-        answer = await go_on(request)
-        answer.headers.setdefault("Content-Security-Policy", POLICY)
-        answer.headers["X-Content-Type-Options"] = "nosniff"
-        return answer
-
     def refuse(_request: Request, error: Exception) -> Response:
         return PlainTextResponse(str(error), 404)
 
@@ -89,16 +73,20 @@ def build_app(runs: Path, jobs: Jobs) -> Any:
         page = shelf.report(request.query_params.getlist("run"))
         return HTMLResponse(page, headers={"Content-Security-Policy": REPORT_POLICY})
 
-    app.middleware("http")(guard)
     app.exception_handler(UserError)(refuse)
     app.add_route("/picture", picture)
     app.add_route("/report", report)
     css = resources.files("bothways.studio").joinpath("studio.css").read_text(encoding="utf-8")
-    return gradio.mount_gradio_app(
-        app, build_page(jobs, shelf), path="", server_name=HOST, theme=theme(), css=css, allowed_paths=[],
+    page = build_page(jobs, shelf)
+    page.state_session_capacity = SESSIONS_AT_MOST
+    page.delete_cache = (SECONDS_OF_AN_UPLOAD // 2, SECONDS_OF_AN_UPLOAD)
+    page.has_launched = True  # without it Gradio asks of no file whether it was uploaded, where it is mounted
+    gradio.mount_gradio_app(
+        app, page, path="", server_name=HOST, theme=theme(), css=css, allowed_paths=[],
         max_file_size=BYTES_AT_MOST, run_history=False, footer_links=[], ssr_mode=False, enable_monitoring=False,
         mcp_server=False,
     )  # fmt: skip
+    return Guard(app, key, uploads)
 
 
 def bound(port: int) -> socket.socket:
@@ -113,25 +101,44 @@ def bound(port: int) -> socket.socket:
     return taken
 
 
-def serve(runs: Path, port: int, *, opened: bool, on_start: Callable[[str], None]) -> None:
-    """Serve the page until interrupted.
+def serve(
+    runs: Path, port: int, *, opened: bool, on_start: Callable[[str], None], allow: Sequence[str] = (),
+    minutes: float = math.inf,
+) -> None:  # fmt: skip
+    """Serve the page until interrupted. on_start: called with the address, which holds the key.
 
-    opened: open the page in the browser. on_start: called with the address. Raises UserError if it cannot start.
+    allow: ``PATH.py:NAME`` each, the only Python files that a form or a run folder may name. minutes: the most that a
+    run may take. Raises UserError if it cannot start.
     """
+    for address in allow:
+        if not registry.is_address(address):
+            raise UserError(f"--allow {address}: type PATH.py:NAME")
+        if not Path(registry.address_parts(address)[0]).expanduser().is_file():
+            raise UserError(f"--allow {address}: there is no such file; type PATH.py:NAME")
     _gradio()
     import uvicorn
 
-    # an interrupt is the normal end, not an error
+    registry.allow_only(allow)
+    # an interrupt is how it ends
     with (
         suppress(KeyboardInterrupt),
         tempfile.TemporaryDirectory(prefix="bothways-studio-") as kept,
         bound(port) as door,
     ):
-        os.environ["GRADIO_TEMP_DIR"] = kept  # uploads are deleted with the server
-        app = build_app(runs, Jobs(runs))
-        address = f"http://{HOST}:{door.getsockname()[1]}/"
-        door.listen()  # early connections wait until the server is up instead of being refused
+        (uploads := Path(kept) / "uploads").mkdir()  # they go with the server
+        key = Key.of_port(door.getsockname()[1])
+        app = build_app(runs, Jobs(runs, minutes, ready=True), key, uploads)
+        address = f"http://{HOST}:{door.getsockname()[1]}/?token={key.token}"
+        door.listen()  # who comes before the server is up waits, and is not refused
         on_start(address)
         if opened:
-            threading.Timer(1.0, webbrowser.open, [address]).start()
+            threading.Timer(1.0, webbrowser.open, [_way_in(Path(kept), address)]).start()
         uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=3)).run(sockets=[door])
+
+
+def _way_in(folder: Path, address: str) -> str:
+    """A file that leads to the address: what a browser is started with can be read by every account of the machine."""
+    file = folder / "open.html"
+    file.touch(0o600)
+    file.write_text(f'<!doctype html><meta http-equiv="refresh" content="0;url={address}">', encoding="utf-8")
+    return file.as_uri()

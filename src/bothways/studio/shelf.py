@@ -14,14 +14,13 @@ from bothways.configs import Config
 from bothways.report import render
 from bothways.runs import PHOTOS, RunFolder
 from bothways.runs.files import dotted
-from bothways.studio.requests import config_of, photo_tasks
+from bothways.studio.requests import CARDS, config_of, photo_tasks, refuse_code
 from bothways.tasks.recipes import configure
 from bothways.types import UserError
 
 DEEP = 3  # levels searched for run folders, such as runs/demo/das
 # Settings that have a field in the form, or are contained in the terms.
 OWN_FIELDS = ("recipe", "n", "ascent.steps", "seed", "objectives")
-FLOW_FILES = ("flow.json", "classifier.json")  # written by bothways pretrain and finetune
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ class Shelf:
     def runs(self) -> dict[str, RunFolder]:
         """{name: folder}, newest first, without folders that a link leads outside ``root``."""
         levels = ["*/" * depth + "recipe.toml" for depth in range(1, DEEP + 1)]
-        files = [file for level in levels for file in self.root.glob(level) if self._holds(file)]
+        files = [file for level in levels for file in self.root.glob(level) if self._holds(file) and file.is_file()]
         newest = sorted(files, key=lambda file: file.stat().st_mtime, reverse=True)
         return {file.parent.relative_to(self.root).as_posix(): RunFolder(file.parent) for file in newest}
 
@@ -58,7 +57,14 @@ class Shelf:
         runs = self.runs()
         if name not in runs:
             raise UserError(f"there is no run {name!r} in {self.root}; choose one of the list")
+        require_plain(runs[name])
         return runs[name]
+
+    def form(self, name: str) -> Form:
+        """The form that made a run. Raises UserError as ``form_of`` does, and for Python code that may not run here."""
+        folder = self.run(name)
+        refuse_code(folder.settings, str(folder.path / "recipe.toml"))
+        return form_of(folder.settings)
 
     def picture(self, name: str, folder: str, file: str) -> Path:
         """The path of a PNG of a run, from its pictures or photos. Raises UserError for any other file."""
@@ -75,10 +81,17 @@ class Shelf:
     def flows(self) -> list[str]:
         """The paths of the runs that hold a flow."""
         runs = self.runs().values()
-        return [str(run.path) for run in runs if any((run.path / name).is_file() for name in FLOW_FILES)]
+        return [str(run.path) for run in runs if any((run.path / name).is_file() for name in CARDS)]
 
     def _holds(self, path: Path) -> bool:
         return path.resolve().is_relative_to(self.root.resolve())
+
+
+def require_plain(folder: RunFolder) -> None:
+    """Raise UserError where a run folder holds a pipe or a device: to read one might never end."""
+    for path in folder.path.rglob("*"):
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise UserError(f"{path} is no plain file, so nothing of its folder is read; remove it")
 
 
 def form_of(recipe: Mapping[str, Any]) -> Form:

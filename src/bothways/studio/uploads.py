@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import io
 from pathlib import Path
+from stat import S_ISREG
 
 import numpy as np
 import torch
@@ -27,7 +28,10 @@ HINT = "choose a PNG, JPEG, WebP or BMP file"
 def read_upload(path: str | Path) -> Tensor:
     """Read a picture: (3,H,W) in [0,1], upright, no side longer than SIDE_AT_MOST. Raises UserError."""
     path = Path(path)
-    size = path.stat().st_size
+    facts = path.lstat()
+    if not S_ISREG(facts.st_mode):  # a link may lead anywhere, and a pipe never ends
+        raise UserError(f"{path.name} is no plain file; {HINT}")
+    size = facts.st_size
     if size > BYTES_AT_MOST:
         raise UserError(f"{path.name} has {size / 1e6:.1f} MB, more than {BYTES_AT_MOST / 1e6:.0f} MB; {HINT}")
     return _decoded(path.read_bytes(), path.name)

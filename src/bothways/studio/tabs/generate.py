@@ -38,6 +38,7 @@ class Fields:
     seed: gr.Number
     data: gr.Textbox
     changes: gr.Textbox
+    weights: gr.Textbox
     trouble: gr.HTML
 
     @property
@@ -52,16 +53,17 @@ class Fields:
             self.seed,
             self.data,
             self.changes,
+            self.weights,
         ]
 
 
 def ask(
     model: str | None, classes: list[str], prompts: str, recipe: str, n: float | None, steps: float | None,
-    seed: float | None, data: str, changes: str,
+    seed: float | None, data: str, changes: str, weights: str,
 ) -> Request:  # fmt: skip
     """Build the request from the values of the form. Raises UserError."""
     name = None if recipe == SUITED else recipe
-    return draw_request(model, classes, prompts, name, n, steps, seed, data, changes)
+    return draw_request(model, classes, prompts, name, n, steps, seed, data, changes, weights)
 
 
 def described(name: str) -> str:
@@ -69,9 +71,11 @@ def described(name: str) -> str:
     return description("generate", name)
 
 
-def build_model() -> tuple[gr.Dropdown, gr.HTML, gr.Dropdown, gr.Textbox]:
+def build_model(kind: str) -> tuple[gr.Dropdown, gr.HTML, gr.Dropdown, gr.Textbox]:
     """The components for the model, its error message, its classes and prompts."""
-    model = gr.Dropdown(bundled(), value=MODEL, allow_custom_value=True, label="Model", info=MODEL_INFO)
+    model = gr.Dropdown(
+        bundled(), value=MODEL, allow_custom_value=True, label="Model", info=MODEL_INFO, elem_id=f"{kind}-model"
+    )
     trouble = gr.HTML(js_on_load=None)
     classes = gr.Dropdown(
         list(about(MODEL).classes), multiselect=True, allow_custom_value=True, label="Classes",
@@ -99,14 +103,22 @@ def build_numbers(count: int) -> tuple[gr.Number, gr.Number, gr.Number]:
 
 def build_form() -> Fields:
     """Create the form in the current layout."""
-    model, trouble, classes, prompts = build_model()
+    model, trouble, classes, prompts = build_model("generate")
     named = [(f"{name}: {text}", name) for name, text in recipes().items() if name not in registry.entries("task")]
-    recipe = gr.Dropdown([SUITED, *named], value=SUITED, label="Recipe")
+    recipe = gr.Dropdown(
+        [SUITED, *named], value=SUITED, allow_custom_value=True, label="Recipe", info="One of these, or a .toml file"
+    )
     n, steps, seed = build_numbers(2)
     with gr.Accordion("More settings", open=False):
         data = gr.Textbox("", label="Real pictures", info=described("data"))
+        weights = build_weights()
         changes = gr.Textbox("", label="Other settings", lines=4, info=CHANGES_INFO)
-    return Fields(model, classes, prompts, recipe, n, steps, seed, data, changes, trouble)
+    return Fields(model, classes, prompts, recipe, n, steps, seed, data, changes, weights, trouble)
+
+
+def build_weights() -> gr.Textbox:
+    """The control for the weights of a model whose file leaves them open."""
+    return gr.Textbox("", label="Weights", info=described("weights"))
 
 
 def learned(model: str | None) -> list[Any]:
@@ -126,7 +138,7 @@ def drawn(job: Job | None) -> tuple[str, str]:
 
 
 def refilled(form: Form) -> list[Any]:
-    """Values of ``Fields.all`` from the form of a run."""
+    """Values of ``Fields.all`` from the form of a run; the file of its weights is not recorded."""
     prompts = "\n".join(form.prompts)
     try:
         found = about(form.model)
@@ -136,7 +148,7 @@ def refilled(form: Form) -> list[Any]:
         names, reads_text = list(found.classes), found.reads_text
     classes = gr.Dropdown(names, value=list(form.classes))
     text = gr.Textbox(prompts, visible=reads_text)
-    return [form.model, classes, text, form.recipe, form.n, form.steps, form.seed, form.data, form.changes]
+    return [form.model, classes, text, form.recipe, form.n, form.steps, form.seed, form.data, form.changes, ""]
 
 
 def build_drawing(

@@ -17,7 +17,15 @@ from bothways.studio.jobs import Job, Jobs
 from bothways.studio.pane import QUIET, Pane
 from bothways.studio.requests import Request, description, photo_request, photo_tasks, read_box, takes
 from bothways.studio.shelf import Form
-from bothways.studio.tabs.generate import CHANGES_INFO, build_drawing, build_model, build_numbers, described, refilled
+from bothways.studio.tabs.generate import (
+    CHANGES_INFO,
+    build_drawing,
+    build_model,
+    build_numbers,
+    build_weights,
+    described,
+    refilled,
+)
 from bothways.studio.uploads import FORMATS, read_mask, read_upload
 from bothways.types import UserError
 
@@ -48,6 +56,7 @@ class Fields:
     seed: gr.Number
     data: gr.Textbox
     changes: gr.Textbox
+    weights: gr.Textbox
     trouble: gr.HTML
     file: gr.File
     ground: gr.HTML
@@ -58,13 +67,14 @@ class Fields:
     def all(self) -> list[Any]:
         return [
             self.task, self.photo, self.mask, self.box, self.style, self.model, self.classes, self.prompts, self.n,
-            self.steps, self.seed, self.data, self.changes,
+            self.steps, self.seed, self.data, self.changes, self.weights,
         ]  # fmt: skip
 
 
 def ask(
     task: str, photo: Tensor | None, mask: str, box: str, style: Tensor | None, model: str | None, classes: list[str],
     prompts: str, n: float | None, steps: float | None, seed: float | None, data: str, changes: str,
+    weights: str,
 ) -> Request:  # fmt: skip
     """Build the request from the values of the form. Raises UserError."""
     if photo is None:
@@ -72,7 +82,7 @@ def ask(
     where = read_box(box)
     painted = read_mask(mask, (photo.shape[-2], photo.shape[-1])) if mask and where is None else None
     return photo_request(
-        TASKS[task], photo, painted, where, style, model, classes or (), prompts, n, steps, seed, data, changes
+        TASKS[task], photo, painted, where, style, model, classes or (), prompts, n, steps, seed, data, changes, weights
     )
 
 
@@ -85,7 +95,7 @@ def build_form() -> Fields:
     )
     painting = gr.File(label="Style picture", file_types=FILES, height=140, visible=False)
     painted = gr.HTML(js_on_load=None)
-    model, trouble, classes, prompts = build_model()
+    model, trouble, classes, prompts = build_model("photo")
     n, steps, seed = build_numbers(1)
     with gr.Accordion("More settings", open=False):
         box = gr.Textbox(
@@ -93,11 +103,12 @@ def build_form() -> Fields:
             info=f"{description('edit', 'box')}: left, top, right, bottom, such as 8 8 20 20",
         )
         data = gr.Textbox("", label="Real pictures", info=described("data"))
+        weights = build_weights()
         changes = gr.Textbox("", label="Other settings", lines=4, info=CHANGES_INFO)
     mask = gr.Textbox("", visible=False, label="Mask")
     return Fields(
         task, gr.State(None), mask, box, gr.State(None), model, classes, prompts, n, steps, seed, data, changes,
-        trouble, file, ground, painting, painted,
+        weights, trouble, file, ground, painting, painted,
     )  # fmt: skip
 
 
@@ -130,9 +141,9 @@ def loaded(form: Form, folder: RunFolder) -> list[Any]:
     first = folder.path / PHOTOS / "photo-0000.png"
     photo = from_png(first.read_bytes()) if first.exists() else None
     task = next(name for name, value in TASKS.items() if value == form.task)
-    model, classes, prompts, _, n, steps, seed, data, changes = refilled(form)
+    model, classes, prompts, _, n, steps, seed, data, changes, weights = refilled(form)
     ground = "" if photo is None else fragments.painter(photo)
-    return [task, photo, model, classes, prompts, n, steps, seed, data, changes, ground]
+    return [task, photo, model, classes, prompts, n, steps, seed, data, changes, weights, ground]
 
 
 def build_tab(page: gr.Blocks, jobs: Jobs) -> tuple[Fields, Pane]:

@@ -8,7 +8,7 @@ import gradio as gr
 
 from bothways.studio import fragments
 from bothways.studio.pane import QUIET
-from bothways.studio.shelf import Shelf, form_of
+from bothways.studio.shelf import Shelf
 from bothways.studio.tabs import generate as of_drawing
 from bothways.studio.tabs import photo as of_photo
 from bothways.types import UserError
@@ -45,7 +45,7 @@ def build_tab(tab: gr.Tab, shelf: Shelf, tabs: gr.Tabs, drawing: of_drawing.Fiel
     shown = gr.HTML(elem_id="runs-shown", js_on_load=None)
 
     filled = [photo.task, photo.photo, photo.model, photo.classes, photo.prompts, photo.n, photo.steps, photo.seed]
-    filled += [photo.data, photo.changes, photo.ground]
+    filled += [photo.data, photo.changes, photo.weights, photo.ground]
 
     def choose(event: gr.EventData) -> str:
         return event.run
@@ -53,8 +53,7 @@ def build_tab(tab: gr.Tab, shelf: Shelf, tabs: gr.Tabs, drawing: of_drawing.Fiel
     def load(name: str | None) -> list[Any]:
         kept, kept_photo = [gr.skip()] * len(drawing.all), [gr.skip()] * len(filled)
         try:
-            folder = shelf.run(name or "")
-            form = form_of(folder.settings)
+            folder, form = shelf.run(name or ""), shelf.form(name or "")
             if form.task == "generate":
                 return ["", gr.Tabs(selected="generate"), *of_drawing.refilled(form), *kept_photo]
             if form.task in of_photo.TASKS.values():

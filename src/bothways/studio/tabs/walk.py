@@ -32,7 +32,9 @@ def ask(flow: str | None, photo: Tensor | None, steps: float | None, data: str |
     if photo is None:
         raise UserError("no photo was given; choose one")
     values = {"flow": flow, "photo": photo, "steps": int(steps or STEPS), "limit": int(limit or 1)}
-    return Request("walk", "walk", {**values, "data": (data or "").strip() or None})
+    request = Request("walk", "walk", {**values, "data": (data or "").strip() or None})
+    request.check()
+    return request
 
 
 def flows(shelf: Shelf) -> list[str]:
