@@ -57,7 +57,7 @@ def network(dtype: torch.dtype = torch.float64) -> nn.Sequential:
         for norm in (net[1], net[4], net[8]):
             norm.running_mean.normal_(0, 0.4)
             norm.running_var.uniform_(0.5, 1.5)
-    return net
+    return net.eval()
 
 
 def model(dtype: torch.dtype = torch.float64) -> Counted:

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from bothways import Result, UserError, generate, load_model, statistics
+from bothways.data.entries import size_of
 from bothways.data.sources import load_images
 from bothways.models.adapter import Adapter
 from bothways.numerics.draws import Draws
@@ -56,7 +57,7 @@ def layer_by_hand(model: Adapter, layer: str, images: torch.Tensor) -> torch.Ten
 @pytest.mark.parametrize("kind", list(ZOO))
 def test_statistics_are_of_channels(zoo: Zoo, photos: Path, kind: str) -> None:
     model = load_model(zoo(kind))
-    images = load_images(photos, size=(SIZE, SIZE)).images.float() / 255
+    images = load_images(photos, size=size_of(model.spec)).images.float() / 255  # as the model's own files state
     spread = read_spread(statistics(model, photos).tensors)
     assert set(spread) == set(model.statistics_layers())
     assert len(spread) >= (1 if kind == "user" else 5)
