@@ -182,7 +182,7 @@ def test_bad_requests_are_one_line(tmp_path) -> None:
         (tmp_path / name).mkdir()
         for i in range(4 if name == "2" else 12):
             (tmp_path / name / f"{i}.png").write_bytes(to_png(torch.rand(3, 8, 8, generator=generator(i))))
-    with pytest.raises(UserError, match="4 pictures of class '2'"):
+    with pytest.raises(UserError, match="4 readable pictures of class '2'"):
         work_of("explain", model, data=tmp_path, classes=["0", "1", "2"])
     big = ModelSpec(SIZE, (0.0,) * 3, (1.0,) * 3, 30, feature_layer="pool")
     with pytest.raises(UserError, match="30 classes; type some"):
@@ -242,7 +242,7 @@ def test_a_picture_that_cannot_be_read_takes_no_place(tmp_path) -> None:
 
 def test_data_without_labels_are_said_to_have_none(tmp_path) -> None:
     (tmp_path / "0.png").write_bytes(to_png(torch.rand(3, 8, 8, generator=generator(0))))
-    with pytest.raises(UserError, match="no picture that is labelled"):
+    with pytest.raises(UserError, match="no picture labelled with an audited class"):
         work_of("explain", named(DIGIT_NAMES), data=tmp_path, classes=["0", "1", "2"], judges=[], n=2)
 
 

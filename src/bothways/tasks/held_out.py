@@ -1,4 +1,4 @@
-"""The pictures on which a flow is measured: the test split where there is one, at the flow's size."""
+"""The pictures for the evaluation of a flow: the test split if there is one, at the size of the flow."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bothways.types import Flow
 
 
 def held_out_pictures(flow: Flow, data: str | Path, limit: int) -> Tensor:
-    """(N,3,H,W) in [0,1], at most ``limit`` of them, evenly spaced. Warns of what the flow does not see of them.
+    """At most ``limit`` evenly spaced pictures, (N,3,H,W) in [0,1]. Warns of conversions that lose information.
 
     Raises UserError for data without pictures.
     """
@@ -26,7 +26,7 @@ def held_out_pictures(flow: Flow, data: str | Path, limit: int) -> Tensor:
 
 
 def _changes(flow: Flow, found: ImageSet, size: tuple[int, int]) -> Iterator[str]:
-    """What the flow does not see of the pictures as they are, a line each. size: of the first of them."""
+    """The conversions of the pictures that lose information, a line each. size: of the first picture."""
     (high, wide), spec = size, flow.spec
     if size != (spec.height, spec.width):
         yield f"pictures of {high}x{wide} pixels are resized and cut to the flow's {spec.height}x{spec.width}"

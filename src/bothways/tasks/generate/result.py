@@ -1,4 +1,4 @@
-"""What measures.json holds of a drawing: verdicts of judges, measures of the pictures, and their null."""
+"""The measures of a drawing: judge metrics, image statistics and their null."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from bothways.tasks.generate.config import DrawingConfig
 from bothways.tasks.generate.problem import Setup
 from bothways.tasks.pictures import Result
 
-NULL_PIXELS = 2 * 224 * 224  # pictures of the null: enough for a slope, cheap beside the run
+NULL_PIXELS = 2 * 224 * 224  # pixels of the null: enough for a slope, and cheap
 
 
 class DrawingMeasures(BaseModel):
@@ -36,7 +36,7 @@ class DrawingMeasures(BaseModel):
 def measured(
     result: Result, setup: Setup, jury: Sequence[Adapter], references: Mapping[str, Reference]
 ) -> dict[str, Any]:
-    """What measures.json holds; without verdicts, where there is no picture or the config leaves them out."""
+    """The content of measures.json; without judge metrics if there are no pictures or judging is off."""
     wanted = len(result) > 0 and setup.config.judging.verdicts
     found = judged(result, setup, jury, references) if wanted else {"judges": [], "images": {}}
     return DrawingMeasures(**found, citations=citations(setup)).model_dump()
@@ -45,7 +45,7 @@ def measured(
 def judged(
     result: Result, setup: Setup, jury: Sequence[Adapter], references: Mapping[str, Reference]
 ) -> dict[str, Any]:
-    """{"judges", "images"}: the verdicts of the jury, and what needs no judge beside its null."""
+    """{"judges", "images"}: the metrics of the judges, and the image statistics with their null."""
     names = [record["class"] for record in result.records] if bool((result.labels >= 0).all()) else None
     images = result.images.to(setup.roles.main.device)
     verdicts = judge(images, names, jury, references, gradient_models=set(setup.roles.names))
@@ -66,7 +66,7 @@ def citations(setup: Setup) -> list[str]:
 
 
 def null_measures(model: Adapter, config: DrawingConfig) -> dict[str, Any]:
-    """Of the pictures when the same recipe is fed white noise in place of gradients: what it puts in by itself."""
+    """The null of the image statistics: the same recipe with white noise instead of gradients."""
     if config.canvas.start == "photo":
         config = config.model_copy(update={"canvas": config.canvas.model_copy(update={"start": "grey"})})
     place = geometry(config.canvas, model.spec)

@@ -1,4 +1,4 @@
-"""The most probable classes of pictures."""
+"""Predict the most probable classes of pictures."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from bothways.types import Frame, RunError, UserError, VisionModel
 @final
 @dataclass
 class PredictWork(Work):
-    """images: (N,3,H,W) in [0,1], or files."""
+    """A run of ``predict``. images: (N,3,H,W) in [0,1], or files."""
 
     model: VisionModel
     images: Tensor | list[Path]
@@ -39,7 +39,7 @@ class PredictWork(Work):
         return -(-len(self.images) // self.batch)
 
     def frames(self) -> Iterator[Frame]:
-        """A frame after every batch."""
+        """Yield a frame after every batch."""
         for step, first in enumerate(range(0, len(self.images), self.batch), 1):
             part = self.images[first : first + self.batch]
             of_part = (
@@ -85,17 +85,17 @@ def prepare(config: PredictConfig, where: Where) -> PredictWork:
 
 
 def predict(model: Any, images: Tensor, top: int) -> list[Prediction]:
-    """The classes of a few pictures (B,3,H,W) in [0,1], for another task. model: an address, or what it loads."""
+    """Predict classes of pictures (B,3,H,W) in [0,1], for other tasks. model: an address or a loaded model."""
     return _of_tensor(load_classified(model), images, top, 0)
 
 
 def image_files(paths: Sequence[str | Path]) -> list[Path]:
-    """The files, and those below the folders, in order. Raises UserError for a folder without any."""
+    """The image files among ``paths`` and below its folders, in order. Raises UserError if a folder has none."""
     files: list[Path] = []
     for path in map(Path, paths):
         inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
         if not inside:
-            raise UserError(f"{path}: no image file lies in it or below it; type another folder, or files")
+            raise UserError(f"{path}: no image file in it or below it; type another folder, or files")
         files += inside
     if not files:
         raise UserError("predict: no picture was given; type an image file")
@@ -107,7 +107,7 @@ def _are_tensors(images: Sequence[Any]) -> bool:
 
 
 def _tensor_of(images: Sequence[Tensor]) -> Tensor:
-    """Pictures of one size as one tensor."""
+    """Stack pictures of equal size. Raises UserError if the sizes differ."""
     shapes = {tuple(image.shape) for image in images}
     if len(shapes) > 1 or images[0].ndim != 3 or len(images[0]) != 3:
         raise UserError(f"predict: images of {next(iter(shapes))}; give (B, 3, H, W) in [0, 1], or files")
