@@ -198,7 +198,7 @@ def test_without_a_recipe_features_are_sampled_and_what_is_missing_is_noted(
         ([TOY, "--class", "anchor", "--unconditional"], "or --unconditional for none; not both"),
         (["--unconditional"], "no model was given"),
         ([TOY, "--unconditional", "--condition", OTHER], "type --class NAME too"),
-        ([TOY, "--unconditional", "--score", OTHER], "has no part"),
+        ([TOY, "--unconditional", "--score", OTHER], "has no role"),
         ([TOY, "--unconditional", "--recipe", "das"], "no objective for a picture without a class"),
         ([TOY, "--unconditional", "--recipe", "sampled", "--data", "nowhere.safetensors"], "does not exist"),
     ],

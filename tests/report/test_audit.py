@@ -65,7 +65,7 @@ def folder(tmp_path) -> Path:
 def test_the_page_says_what_stands_out_and_shows_every_picture(folder) -> None:
     text = page.write_audit(folder).read_text()
     assert "Worth a look" in text
-    assert "barrel (2.50 of the median)" in text
+    assert "barrel (2.50 times the median)" in text
     sheets = [text.index(f'aria-label="{name}"') for name in ("barrel", "candle", "anchor")]
     assert sheets == sorted(sheets)  # the worst first
     assert text.count("<img src=") == 6 * 4 + 2  # and the pictures of the one pair
@@ -76,7 +76,7 @@ def test_the_datas_pictures_can_be_left_out(folder) -> None:
     whole = page.write_audit(folder).read_text()
     hidden = page.write_audit(folder, hide_data=True).read_text()
     assert hidden.count("<img src=") == 6 * 3 + 2
-    assert "left out of this page" in hidden
+    assert "omitted from this page" in hidden
     for i in range(6):
         data = to_png(torch.rand(3, 8, 8, generator=generator(i, purpose="real")))
         assert base64.b64encode(data).decode() in whole
@@ -95,7 +95,7 @@ def test_tables_hold_full_values_and_viewers(folder) -> None:
     assert [row[0].text for row in rows] == ["barrel", "candle", "anchor"]
     assert rows[0][1].value == 2.5
     pairs = page.pair_table(facts)
-    assert list(pairs.columns) == ["Portraits of", "Also seen", "other", "the model itself"]
+    assert list(pairs.columns) == ["Portraits of", "Also recognised", "other", "the model itself"]
     assert [cell.text for cell in pairs.rows[0]] == ["anchor", "whale", "90 %", "90 %"]
 
 
@@ -121,7 +121,7 @@ def test_no_pair_is_not_the_same_as_not_measured(folder) -> None:
     facts = dict(page.facts_of(run.measures))
     quiet = [{**viewer, "pairs": []} for viewer in facts["entanglement"]]
     run.write_measures({"audit": {**facts, "entanglement": quiet}})
-    assert "No pair is named" in page.render_audit(run)
+    assert "No pair is listed" in page.render_audit(run)
     run.write_measures({"audit": {**facts, "entanglement": []}})
     assert "no viewer has four classes" in page.render_audit(run)
 

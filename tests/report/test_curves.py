@@ -43,15 +43,15 @@ def run_of(path: Path, facts: dict[str, Any]) -> RunFolder:
 
 def test_the_page_says_what_was_asked_and_shows_both_curves(tmp_path: Path) -> None:
     html = render([run_of(tmp_path / "run", found())])
-    said = "curves asked runs/digits in 3 numbers of steps and at 2 depths in 1 min 01 s on 3 May 2026."
+    said = "curves evaluated runs/digits at 3 numbers of steps and at 2 depths in 1 min 01 s on 3 May 2026."
     assert said in html
-    for title in ("The classifier as it was trained", "In other steps", "At other depths"):
+    for title in ("The classifier at its trained setting", "Other numbers of steps", "Other depths"):
         assert f"<h3>{title}</h3>" in html, title
     for absent in ("no picture finished", "Judge metrics", "Statistics during", "nan", "None", "Depth of activations"):
         assert absent not in html.split("<script")[0], absent
     for value in (0.8125, 0.5, 0.75, 0.625, 1000, -0.2, 40, 20):
         assert f'data-csv="{value}"' in html, value
-    assert "Left out, since they cannot be read: 1." in html
+    assert "Skipped unreadable pictures: 1." in html
     assert html.count('role="img"') == 2
     assert html.count('class="copy"') == 3 + 1 + 2  # trained and two curves, cost, settings and model
 
@@ -62,7 +62,7 @@ def test_charts_are_valid_and_the_trained_point_is_marked() -> None:
     steps, depth = (part.charts[0] for part in section["parts"])
     for chart in (steps, depth):
         go.Figure(chart.figure)  # raises on any property that Plotly does not know
-        assert chart.words.endswith("the dotted line is where it was trained, 81.2 %.")
+        assert chart.words.endswith("the dotted line is the trained setting, 81.2 %.")
     assert steps.words.startswith("From 50.0 to 81.2 %; the shade is the 95 % interval")
     band, line = steps.figure["data"]
     assert (line["x"], line["y"]) == ([2, 5, 1000], [50.0, 81.25, 75.0])
@@ -79,11 +79,11 @@ def test_what_is_missing_or_broken_does_not_break_the_page(tmp_path: Path) -> No
     broken = {"trained": {}, "steps": [{}, {"steps": 2, "value": None}], "depth": [{"offset": 0.1, "value": 0.5}]}
     for place, facts in enumerate(({}, broken, {**found(), "steps": []})):
         html = render([run_of(tmp_path / str(place), facts)])
-        assert "In other steps" not in html
+        assert "Other numbers of steps" not in html
         assert "None" not in html.split("<script")[0]
     stopped = RunFolder.create(tmp_path / "stopped", {"task": "curves", "settings": {}, "model": {"address": "r"}})
     stopped.write_status("stopped", "stopped before the end")
-    assert "curves asked r" in render([stopped])
+    assert "curves evaluated r" in render([stopped])
 
 
 def test_two_classifiers_stand_side_by_side(tmp_path: Path) -> None:

@@ -57,11 +57,9 @@ def run_of(path: Path, facts: dict) -> RunFolder:
 
 def test_the_page_says_what_was_asked_and_shows_every_part(tmp_path: Path) -> None:
     html = render([run_of(tmp_path / "run", found())])
-    said = (
-        "evaluate asked bundled:small about 40 pictures, clean and under 15 corruptions, in 1 min 01 s on 3 May 2026."
-    )
+    said = "evaluate tested bundled:small on 40 pictures, clean and under 15 corruptions, in 1 min 01 s on 3 May 2026."
     assert said in html
-    for title in ("The classifier in numbers", "Corrupted pictures", "What its confidence is worth", "Class by class"):
+    for title in ("The classifier in numbers", "Corrupted pictures", "Reliability diagram", "Accuracy by class"):
         assert f"<h3>{title}</h3>" in html, title
     for absent in ("no picture finished", "Confusion matrices", "Judge metrics", "Statistics during", "nan", "None"):
         assert absent not in html.split("<script")[0], absent
@@ -105,7 +103,7 @@ def test_what_is_missing_or_broken_does_not_break_the_page(tmp_path: Path) -> No
         "corruptions": {"rows": [{}]},
     }
     for place, facts in enumerate(({}, broken)):
-        assert "asked" in render([run_of(tmp_path / str(place), facts)])
+        assert "evaluate tested" in render([run_of(tmp_path / str(place), facts)])
 
 
 def test_two_classifiers_stand_side_by_side(tmp_path: Path) -> None:
@@ -117,5 +115,5 @@ def test_a_run_that_was_stopped_says_what_it_asked(tmp_path: Path) -> None:
     folder = RunFolder.create(tmp_path, {"task": "evaluate", "settings": {}, "model": {"address": "bundled:small"}})
     folder.write_status("stopped", "stopped before the end")
     html = render([folder])
-    assert "evaluate asked bundled:small" in html
+    assert "evaluate tested bundled:small" in html
     assert "drew" not in html.split("<script")[0]

@@ -243,7 +243,7 @@ def test_the_spectrum_stands_against_its_null() -> None:
     named = {note["text"]: note for note in chart.figure["layout"]["annotations"]}
     assert named["null"]["y"] == math.log10(0.25)
     assert (named["null"]["yanchor"], named["pictures"]["yanchor"]) == ("bottom", "top")
-    assert chart.words == "Slope of the pictures −2.00, of the null −1.00; photographs have about −2."
+    assert chart.words == "Slope of the pictures −2.00, of the null −1.00; about −2 for photographs."
     assert spectrum("drawn", {"spectrum": None, "spectrum_null": SPECTRA["spectrum"]}) is None
     alone = spectrum("drawn", {"spectrum": SPECTRA["spectrum"]})
     assert alone is not None
@@ -353,9 +353,9 @@ def test_the_page_in_a_browser_and_on_paper(tmp_path: Path, pair: list[RunFolder
         titles = (
             "Side by side",
             "The pictures",
-            "What the judges say",
+            "Judge metrics",
             "Spectrum against its null",
-            "Wanted and called",
+            "Confusion matrices",
         )
         for title in (*titles, "Statistics during drawing", "Reproducibility", "Settings", "Citations"):
             assert title in words, title

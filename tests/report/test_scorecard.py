@@ -119,7 +119,7 @@ def test_a_quantity_points_back_where_its_interval_is_above_the_controls() -> No
     assert pointing(rows) == []
     words = sentence(make_card())
     assert words.startswith("Of 4 label-free quantities, measured on 200 real pictures, 1 points from")
-    assert words.endswith("What follows the noise best is statistics (Spearman 0.95).")
+    assert words.endswith("The best correlation with the noise level is 0.95 (statistics).")
 
 
 def test_the_charts_are_plotlys_and_say_the_same_in_words() -> None:

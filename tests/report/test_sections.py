@@ -38,7 +38,7 @@ def test_a_task_without_a_section_shows_its_pictures(tmp_path: Path) -> None:
     page = render(runs)
     assert "of-another drew 2 pictures of frog" in page
     assert page.count("<img src=") == 4
-    assert "What the judges say" not in page
+    assert "Judge metrics" not in page
 
 
 def test_a_registered_task_has_the_section_of_its_folder() -> None:

@@ -241,7 +241,7 @@ def test_a_picture_that_cannot_be_read_takes_no_place(tmp_path) -> None:
 
 def test_data_without_labels_are_said_to_have_none(tmp_path) -> None:
     (tmp_path / "0.png").write_bytes(to_png(torch.rand(3, 8, 8, generator=generator(0))))
-    with pytest.raises(UserError, match="no picture that is labelled"):
+    with pytest.raises(UserError, match="no picture labelled with an audited class"):
         work_of("explain", named(DIGIT_NAMES), data=tmp_path, classes=["0", "1", "2"], judges=[], n=2)
 
 

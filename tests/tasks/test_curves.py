@@ -213,7 +213,7 @@ def test_the_command_writes_a_run_and_its_page(place: Path, tmp_path: Path, caps
     assert [row["offset"] for row in found["depth"]] == [-0.2, -0.1, 0.0, 0.2]
     assert f"{OWN} steps*" in said
     page = (tmp_path / "run" / "report.html").read_text()
-    assert f"curves asked {place / 'walked'} in 3 numbers of steps and at 4 depths" in page
+    assert f"curves evaluated {place / 'walked'} at 3 numbers of steps and at 4 depths" in page
     assert all(f'data-csv="{row["nll"]}"' in page for row in (*found["steps"], *found["depth"]))
     again = (*given, "--depth-offsets", "-.2", "-.1", ".2", "--steps", 5, 2)
     assert run(*again) == 2
@@ -250,7 +250,7 @@ def test_the_defaults_are_those_that_are_told() -> None:
         ("walked", ["--dtype", "half"], "dtype 'half'"),
         ("walked", ["--resume", "--overwrite"], "contradict each other"),
         ("flow", [], "type the folder that bothways finetune wrote"),
-        ("pixels", [], "reads the picture itself"),
+        ("pixels", [], "reads raw pixels"),
         ("pixels", ["--steps", "5"], "leave --steps out"),
         ("still", ["--steps", "5"], "is at depth 0"),
     ],

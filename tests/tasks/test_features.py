@@ -443,10 +443,10 @@ def test_the_command_line_takes_several_depths_and_shows_a_table(data: Path, tmp
     asked += ["--steps", "2", "--probe", "knn", "--neighbours", "3", "--workers", "0", "--out", tmp_path / "run"]
     assert run(*asked) == 0
     out = capsys.readouterr().out
-    for said in ("walked_0.4", f"activations_0.2_{LAYER}", "pixels", "chance", "left out, mid/01.png: no image"):
+    for said in ("walked_0.4", f"activations_0.2_{LAYER}", "pixels", "chance", "skipped mid/01.png: no image"):
         assert said in out
     page = (tmp_path / "run" / "report.html").read_text()
-    assert "Which depth tells classes apart" in page
+    assert "Probe accuracy by depth" in page
     assert "features measured" in page
     assert run(*asked, "--resume") == 0
     assert run("report", tmp_path / "run", "--out", tmp_path / "report.html") == 0

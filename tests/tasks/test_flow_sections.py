@@ -79,13 +79,13 @@ def html(run: RunFolder) -> str:
 
 def test_the_page_says_what_was_measured_and_shows_every_part(html: str) -> None:
     assert "diagnose measured unet-tiny in 1 min 15 s on 3 May 2026." in html
-    titles = ("From picture to noise", "The flow in numbers", "Straightness", "There and back")
-    for title in (*titles, "How it stretches", "What the noise leaves", "A Swiss roll"):
+    titles = ("From picture to noise", "The flow in numbers", "Straightness", "Round trip")
+    for title in (*titles, "Gain", "Mutual information", "A Swiss roll"):
         assert f"<h3>{title}</h3>" in html, title
     for absent in (
         "not measured",
         "no picture finished",
-        "Wanted and called",
+        "Confusion matrices",
         "What the judges",
         "Per picture",
         "While it",
@@ -161,7 +161,7 @@ def test_what_was_not_measured_is_left_out_and_what_is_broken_does_not_break_the
     folder.write_measures({"flow": {}})
     words = render([folder])
     assert "diagnose measured a flow." in words or "diagnose measured a flow on" in words
-    assert "There and back" not in words
+    assert "<h3>Round trip</h3>" not in words
     one = {"depth": 0.5, "gain": 2.0, "low": None, "high": None}
     folder.write_measures(
         {
@@ -176,8 +176,8 @@ def test_what_was_not_measured_is_left_out_and_what_is_broken_does_not_break_the
         }
     )
     words = render([folder])
-    assert "How it stretches" in words
-    assert "There and back" not in words
+    assert "<h3>Gain</h3>" in words
+    assert "<h3>Round trip</h3>" not in words
     assert "not measured" in words
     assert "None" not in words.split("<script")[0]
 
@@ -213,7 +213,7 @@ def test_the_loss_stands_with_its_interval() -> None:
     shown = losses.section({"flow": {"validation_loss": 0.5, "validation_error": 0.05, "training_loss": 0.25}})
     assert shown is not None
     cells = [[cell.text for cell in row] for row in shown["numbers"].rows]
-    assert cells[0][:4] == ["Loss on pictures held out", "0.500", "0.402–0.598", "not measured"]
+    assert cells[0][:4] == ["Loss on held-out pictures", "0.500", "0.402–0.598", "not measured"]
     assert cells[1][:2] == ["Loss in training", "0.250"]
     broken = losses.section({"flow": {"validation_loss": None}})
     assert broken is not None

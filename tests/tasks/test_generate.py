@@ -223,7 +223,7 @@ def test_classes_by_name_and_number(toy) -> None:
         assert "\n" not in str(error.value)
     with pytest.raises(UserError, match="nearest are dragon"):
         find_classes(toy, ["dragn"])
-    with pytest.raises(UserError, match="no class was asked"):
+    with pytest.raises(UserError, match="no class was given"):
         find_classes(toy, [])
 
 

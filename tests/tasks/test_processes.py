@@ -73,7 +73,7 @@ def by_two(place: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_two_processes_give_the_losses_and_the_average_of_one(place: Path, tmp_path: Path) -> None:
     said = by_two(place, "--out", str(tmp_path / "two"), "--workers", "0", "--save-every", "3", "--information", "2")
     assert said.returncode == 0, said.stderr
-    assert said.stdout.count("pictures held out") == 1
+    assert said.stdout.count("held-out pictures") == 1
     assert "Traceback" not in said.stderr
     one = pretrain(place / "pictures", str(place / "tiny.toml"), out=tmp_path / "one", workers=0)
     two = RunFolder.open(tmp_path / "two")

@@ -38,14 +38,19 @@ def refused(call, *arguments, **keywords) -> str:
     [
         (None, None, {}, "no model was given"),
         (None, ["anchor"], {"score": [TOY]}, "no model was given"),
-        (None, None, {"score": [TOY], "weights": "some.safetensors"}, "--weights are of MODEL"),
-        (TOY, None, {"score": [OTHER]}, "has no part"),
-        (TOY, ["anchor"], {"score": [OTHER], "condition": [OTHER]}, "has no part"),
+        (None, None, {"score": [TOY], "weights": "some.safetensors"}, "--weights needs MODEL"),
+        (TOY, None, {"score": [OTHER]}, "has no role"),
+        (TOY, ["anchor"], {"score": [OTHER], "condition": [OTHER]}, "has no role"),
         (TOY, None, {"condition": [OTHER]}, "type --class NAME too"),
-        (TOY, ["anchor"], {"score": [OTHER], "recipe": "das"}, "has no term for it"),
+        (TOY, ["anchor"], {"score": [OTHER], "recipe": "das"}, "needs a prior term"),
         (TOY, ["anchor"], {"score": [nn.Flatten()]}, "ModelSpec(size="),
-        (None, None, {"score": [TOY, OTHER], "recipe": "sampled"}, "must be of the same pictures"),
-        (None, None, {"score": [TOY, OTHER], "recipe": "sampled", "terms.statistics.weight": 0}, "must be of the same"),
+        (None, None, {"score": [TOY, OTHER], "recipe": "sampled"}, "needs statistics on the same pictures"),
+        (
+            None,
+            None,
+            {"score": [TOY, OTHER], "recipe": "sampled", "terms.statistics.weight": 0},
+            "needs statistics on the same",
+        ),
     ],
 )
 def test_roles_that_cannot_be(model, classes, roles: dict[str, Any], says: str, tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def held_out_pictures(flow: Flow, data: str | Path, split: str | None, limit: in
 
 
 def _changes(flow: Flow, found: ImageSet, size: tuple[int, int]) -> Iterator[str]:
-    """What the flow does not see of the pictures as they are, a line each. size: of the first of them."""
+    """The conversions of the pictures that lose information, a line each. size: of the first picture."""
     (high, wide), spec = size, flow.spec
     if size != (spec.height, spec.width):
         yield f"pictures of {high}x{wide} pixels are resized and cut to the flow's {spec.height}x{spec.width}"

@@ -1,4 +1,4 @@
-"""A run made of named parts: each is measured by itself and kept when it is done, so that a resumed run skips it."""
+"""Runs of named parts, each saved when it is finished, so that a resumed run skips it."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from bothways.types import Frame
 
 
 class Part(NamedTuple):
-    """name: of the part in the run's state. measure: gives its facts, plain values that JSON can hold."""
+    """A part of a run. name: its key in the state of the run. measure: returns its results as JSON values."""
 
     name: str
     measure: Callable[[], Mapping[str, Any]]
 
 
 class PartedWork(Work):
-    """A run whose steps are parts. A subclass gives ``parts`` and makes its measures of ``kept``.
+    """A run whose steps are parts. A subclass defines ``parts`` and computes its measures from ``kept``.
 
-    kept: {name of a part: its facts}, of the parts that are done; ``kept_parts`` reads those of a resumed run.
+    kept: {part: results} of the finished parts; ``kept_parts`` reads those of a resumed run.
     """
 
     experiment: Experiment
@@ -32,12 +32,12 @@ class PartedWork(Work):
     @property
     @abstractmethod
     def parts(self) -> list[Part]:
-        """All parts, in order; the same for every process that goes on with the run."""
+        """All parts in order; equal in every process that resumes the run."""
 
     @property
     @final
     def left(self) -> list[Part]:
-        """The parts that are not done."""
+        """The unfinished parts."""
         return [part for part in self.parts if part.name not in self.kept]
 
     @property
@@ -52,7 +52,7 @@ class PartedWork(Work):
 
     @final
     def frames(self) -> Iterator[Frame]:
-        """A frame after every part, with those of its facts that are single numbers."""
+        """Yield a frame after every part, with its scalar results."""
         steps, folder = self.steps, self.experiment.folder
         for name, measure in self.left:
             self.kept[name] = dict(measure())
@@ -63,13 +63,13 @@ class PartedWork(Work):
 
 
 def kept_parts(experiment: Experiment) -> dict[str, Any]:
-    """The parts that an earlier process has kept in the run folder; none for a new run."""
+    """The finished parts saved in the run folder; {} for a new run."""
     saved = None if experiment.folder is None else experiment.folder.load_state()
     return {} if saved is None else saved[1]["done"]
 
 
 def merged(kept: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """The facts of all parts in one table; lists of one name are joined."""
+    """The results of all parts in one table; lists under the same key are joined."""
     facts: dict[str, Any] = {}
     for part in kept.values():
         for name, value in part.items():

@@ -1,4 +1,4 @@
-"""What a run that makes pictures gives back: the pictures, what judges say of them, and how they show themselves."""
+"""The result of a run that makes pictures."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class PictureMeasures(Measures):
 class Result:
     """Pictures with their classes, seeds and measures.
 
-    images (N,3,H,W) in [0,1], rounded to 8 bits, so that what is judged is what is saved; labels (N,).
-    records: one dict a picture (index, class, seed, own_probability). frames: one a step and batch, without images.
-    measures: the verdicts of the judges, and what needs none. tables: the settings, model and versions of the run.
-    alphas: (N,1,H,W) in [0,1], how opaque each pixel is, where the settings ask for it (``alpha``).
+    images: (N,3,H,W) in [0,1], rounded to 8 bits as in the saved files. labels: (N,).
+    records: a dict per picture (index, class, seed, own_probability). frames: one per step and batch, without images.
+    measures: judge metrics and image statistics. tables: settings, model and versions of the run.
+    alphas: (N,1,H,W) in [0,1], the transparency maps of runs with ``alpha``, else None.
     """
 
     images: Tensor
@@ -47,7 +47,7 @@ class Result:
         return len(self.images)
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
-        """Write a run folder. Raises UserError where one is there already and ``overwrite`` is not set."""
+        """Write a run folder. Raises UserError if one exists and ``overwrite`` is not set."""
         told = {key: value for key, value in self.tables.items() if key not in ("task", "versions")}
         experiment = Experiment.begin(self.task, told, folder, overwrite=overwrite, of=len(self))
         run = experiment.folder
@@ -60,7 +60,7 @@ class Result:
         return run.path
 
     def grid(self, columns: int | None = None, enlarge_to: int = 96) -> Tensor:
-        """One picture of all, (3,H,W): a row a class where each has as many, small ones enlarged by whole pixels."""
+        """All pictures as one, (3,H,W): a row per class if all are equally many; small ones enlarged."""
         classes = len(set(self.labels.tolist())) or 1
         columns = columns or (len(self) // classes if len(self) % classes == 0 and classes > 1 else 10)
         order = sorted(range(len(self)), key=lambda i: (self.labels[i].item(), self.records[i]["index"]))
@@ -78,7 +78,7 @@ class Result:
 
 
 def verdict_grid(measures: Mapping[str, Mapping[str, Any]]) -> Grid:
-    """A row for each judge of each run. measures: {name of a run: its measures}."""
+    """A table with a row per run and judge. measures: {run: its measures}."""
     rows = []
     for run, measured in measures.items():
         for verdict in measured["judges"]:
@@ -88,7 +88,7 @@ def verdict_grid(measures: Mapping[str, Mapping[str, Any]]) -> Grid:
             pairs = [(verdict[key], verdict[f"{key}_real"]) for key in ("frechet", "diversity")]
             shown = [_beside_real(*pair) for pair in pairs]
             rows.append((run, name, rate, *shown))
-    caption = "* gave the gradient: proves nothing. In brackets: as many real pictures."
+    caption = "* gave the gradient: proves nothing. In brackets: real pictures."
     return Grid(("run", "judge", "recognised (95 %)", "Frechet", "diversity"), rows, caption=caption)
 
 
@@ -98,7 +98,7 @@ def _beside_real(value: float | None, real: float | None) -> str:
 
 
 def told_of_pictures(result: Result, out: Path | None) -> Iterator[str | Grid]:
-    """The verdicts, and where the pictures are."""
+    """The table of judge metrics, and the folder of the pictures."""
     if result.measures.get("judges"):
         yield verdict_grid({"" if out is None else out.name: result.measures})
     if out is not None:

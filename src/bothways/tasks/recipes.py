@@ -1,4 +1,4 @@
-"""Recipes: TOML files whose tables are the parts of a task's Config."""
+"""Recipes: TOML files with the tables of a task's Config."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from bothways.types import UserError
 
 
 def recipe_folder() -> Path:
-    """Where the recipes are: inside an installed package, beside the sources in a checkout."""
+    """The folder of the recipes: in an installed package or, in a checkout, next to the sources."""
     packaged = Path(__file__).parents[1] / "recipes"
     return packaged if packaged.is_dir() else Path(__file__).parents[3] / "recipes"
 
 
 def recipes(task: str = "generate") -> dict[str, str]:
-    """{name: the first comment line} of every recipe of a task."""
+    """The recipes of a task, {name: description}; the description is the first comment line."""
     found = {}
     for path in sorted(recipe_folder().glob("*.toml")):
         text = path.read_text(encoding="utf-8")
@@ -28,13 +28,13 @@ def recipes(task: str = "generate") -> dict[str, str]:
 
 
 def read_recipe(name: str, task: str = "generate") -> dict[str, Any]:
-    """The tables of a recipe, by its name or by the path of a TOML file. Raises UserError for what is none."""
+    """The tables of a recipe, by its name or the path of a TOML file. Raises UserError if there is no such recipe."""
     path = Path(name) if name.endswith(".toml") else recipe_folder() / f"{name}.toml"
     if not path.is_file() or (path.parent == recipe_folder() and path.stem not in recipes(task)):
         raise UserError(f"no recipe {name!r}; {nearest(name, recipes(task))}, or the path of a .toml file")
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:  # not TOML, not UTF-8, not ours to read
+    except (ValueError, OSError) as error:  # not TOML, not UTF-8, or not readable
         raise UserError(f"recipe {str(path)!r} cannot be read as TOML: {error}") from error
     if tables.pop("task", None) != task:
         raise UserError(f'recipe {str(path)!r} is not for this command; its first lines need task = "{task}"')
@@ -42,9 +42,9 @@ def read_recipe(name: str, task: str = "generate") -> dict[str, Any]:
 
 
 def configure(config: type[Settings], **given: Any) -> Settings:
-    """The Config of a recipe with what is given on top, each by its name, dotted name or shortcut.
+    """The Config of a recipe with changes, each by its name, dotted name or shortcut.
 
-    Raises UserError, in one line that names the setting, for what is not known or cannot be.
+    Raises UserError that names the setting, if it is unknown or invalid.
     """
     changes = nested(config, given)
     values: dict[str, Any] = {}

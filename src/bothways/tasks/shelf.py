@@ -1,4 +1,4 @@
-"""The public function of each task, made from its Config: ``bothways.sample(flow, n, steps=...)``."""
+"""Build the public function of each task from its Config: ``bothways.sample(flow, n, steps=...)``."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from bothways.types import Frame
 def work_of(
     task: str, *given: Any, out: Any = None, overwrite: bool = False, resume: bool = False, **settings: Any
 ) -> Work:
-    """A run of a task that can be begun. given: the fields of its Config in order; settings: by name or dotted name.
+    """Prepare a run of a task. given: positional fields of its Config; settings: by name or dotted name.
 
-    out, overwrite, resume: of the run folder. Raises UserError for what cannot be.
+    out, overwrite, resume: of the run folder. Raises UserError for invalid settings.
     """
     check_guarded()
     config: type[Config] = registry.find("task", task).factory
@@ -41,7 +41,7 @@ def work_of(
 
 
 def function_of(task: str) -> Callable[..., Any]:
-    """The public function of a task: as ``work_of``, run to its end. on_frame: called with the Frame of every step."""
+    """The public function of a task: prepares a run as ``work_of`` and runs it to the end."""
     config: type[Config] = registry.find("task", task).factory
 
     def call(*given: Any, on_frame: Callable[[Frame], None] | None = None, **settings: Any) -> Any:
@@ -55,7 +55,7 @@ def function_of(task: str) -> Callable[..., Any]:
 
 
 def documentation(config: type[Config]) -> str:
-    """The docstring of a Config, and a line for each setting."""
+    """The docstring of the function: that of the Config, and a line per setting."""
     text = cleandoc(config.__doc__ or "").partition("\nExamples\n")[0]
     lines = [f"    {'.'.join(place)}: {field.description} {_default(field)}" for place, field in leaves(config)]
     run = "    out, overwrite, resume: of the run folder. on_frame: called with the Frame of every step."

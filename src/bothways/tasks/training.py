@@ -1,4 +1,4 @@
-"""What pretrain, finetune and train have in common: prepare -> frames and checkpoints -> measures -> result."""
+"""The run of a training task (pretrain, finetune, train): frames and checkpoints -> measures -> result."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bothways.types import Frame
 
 
 class TrainingWork(Work):
-    """A training as a task: the first of its processes measures and writes, each has the result."""
+    """A run of a training task. Rank 0 measures and writes; every process returns the result."""
 
     training: Training
     doing = "training"
@@ -44,7 +44,7 @@ class TrainingWork(Work):
 
     @abstractmethod
     def measured(self) -> dict[str, Any]:
-        """What measures.json holds besides the cost; asked of the first process alone."""
+        """The content of measures.json without the cost; called on rank 0 only."""
 
     @final
     def result(self, measures: dict[str, Any]) -> Any:
@@ -54,7 +54,7 @@ class TrainingWork(Work):
 
     @abstractmethod
     def trained(self) -> Any:
-        """What a caller in Python gets."""
+        """The result for a caller in Python."""
 
 
 def begin_with_card(task: str, training: Training, planned: Any, card: str, where: Where) -> Experiment:
@@ -66,6 +66,6 @@ def begin_with_card(task: str, training: Training, planned: Any, card: str, wher
 
 
 def weights_of(network: nn.Module, *, half: bool = False) -> dict[str, Tensor]:
-    """The state of a network as it is kept: on the CPU, in half precision if so."""
+    """The state of a network for saving: on the CPU, optionally in half precision."""
     kept = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
     return {key: value.half() if half and value.is_floating_point() else value for key, value in kept.items()}

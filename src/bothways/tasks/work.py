@@ -1,4 +1,4 @@
-"""A run of a task that can be begun: everything that can be refused has been. Config -> Work -> frames -> Result.
+"""The interface of a prepared run: Config -> Work -> frames -> result.
 
 work = prepare(config, Where("runs/x"))
 for frame in work.run(): ...
@@ -26,7 +26,7 @@ from bothways.types import Frame, UserError
 
 @dataclass(frozen=True)
 class Where:
-    """Where a run is written: out, a folder, or None for nowhere; whether one that is there is replaced or goes on."""
+    """The output of a run. out: folder, or None to write nothing. overwrite, resume: replace or continue a run."""
 
     out: str | Path | None = None
     overwrite: bool = False
@@ -54,7 +54,7 @@ class Where:
 
 @dataclass(frozen=True)
 class Grid:
-    """A table that a terminal shows: one text a cell."""
+    """A table for a terminal, with a string per cell."""
 
     columns: tuple[str, ...]
     rows: list[tuple[str, ...]]
@@ -63,7 +63,7 @@ class Grid:
 
 
 class Work(ABC):
-    """One run. A task's run.py has a final class of it and ``prepare(config, where)``, which gives one.
+    """A prepared run. The run.py of a task defines a subclass and ``prepare(config, where)``, which returns one.
 
     schema: what measures.json validates as; None for a task that writes no run folder.
     doing, done_word: "walking" and "drawn", for the progress bar and for the message where measuring fails.
@@ -79,39 +79,39 @@ class Work(ABC):
     @property
     @abstractmethod
     def steps(self) -> int:
-        """How many frames the whole run yields."""
+        """The number of frames of the whole run."""
 
     @property
     def done(self) -> int:
-        """How many of them an earlier run has made."""
+        """The number of frames finished by an earlier process."""
         return 0
 
     @abstractmethod
     def frames(self) -> Iterator[Frame]:
-        """Do the steps that are left, one frame after each."""
+        """Do the remaining steps and yield a frame after each."""
 
     @abstractmethod
     def measures(self) -> dict[str, Any]:
-        """What measures.json holds besides the cost, once all steps are made."""
+        """The content of measures.json without the cost, after all steps."""
 
     def result(self, measures: dict[str, Any]) -> Any:
-        """What a caller in Python gets."""
+        """The result for a caller in Python."""
         return measures
 
     def cost(self) -> dict[str, float]:
-        """measures["cost"]."""
+        """The content of measures["cost"]."""
         return self.experiment.cost
 
     def plan(self) -> str:
-        """A line for a dry run: what would be done."""
+        """A summary for a dry run."""
         return f"{self.steps} steps would be made"
 
     def summary(self, result: Any, out: Path | None) -> Iterator[str | Grid]:
-        """What a terminal shows of the result, line by line."""
+        """The lines and tables of the result for a terminal."""
         return iter(())
 
     def page(self, out: Path | None) -> Path | None:
-        """Write the page of the run folder; None where there is none."""
+        """Write the report of the run folder and return its path; None without a folder."""
         if out is None:
             return None
         from bothways.report import write_report
@@ -119,21 +119,21 @@ class Work(ABC):
         return write_report([out], out / "report.html")
 
     def as_json(self, result: Any) -> Any:
-        """What ``--json`` prints."""
+        """The value printed by ``--json``."""
         return getattr(result, "measures", result)
 
     def check(self, result: Any, page: Path | None) -> None:  # noqa: B027 - most have nothing to check
-        """Raise RunError where the result is one that a caller's own checks must not pass. page: its report."""
+        """Raise RunError if the result exceeds limits set by the user. page: the report."""
 
     @final
     def run(self) -> Generator[Frame, None, None]:
-        """Yield a frame after every step. However it ends, the run folder is left whole."""
+        """Yield a frame after every step; the run folder stays consistent however the run ends."""
         with self.experiment.making(), closing(_generator(self.frames())) as frames:
             yield from frames
 
     @final
     def finish(self) -> Any:
-        """Measure what was made, keep it, and give the result."""
+        """Compute and save the measures, and return the result."""
         with self.experiment.measuring(self.done_word):
             found = self.measures()
             if self.choices and "citations" in found:
@@ -147,14 +147,14 @@ class Work(ABC):
 
 
 def _generator(frames: Iterator[Frame]) -> Generator[Frame, None, None]:
-    """An iterator that can be closed."""
+    """The frames as a generator, which can be closed."""
     if isinstance(frames, Generator):
         return frames
     return (frame for frame in frames)
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Whole or not at all. Raises UserError where the place refuses."""
+    """Write a file atomically. Raises UserError if it cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, content)
@@ -163,7 +163,7 @@ def write_file(path: Path, content: bytes) -> None:
 
 
 def perform(work: Work, on_frame: Callable[[Frame], None] | None = None) -> Any:
-    """Run a work to its end. on_frame: called after every step; what it raises stops the run, whose folder is whole."""
+    """Run to the end and return the result. on_frame: called after every step; if it raises, the run stops cleanly."""
     with closing(work.run()) as frames:
         for frame in frames:
             if on_frame is not None:

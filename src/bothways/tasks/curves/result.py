@@ -1,4 +1,4 @@
-"""What measures.json holds of the curves of a classifier: measures["curves"]."""
+"""The schema of measures["curves"]: the accuracy curves of a flow classifier."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from bothways.tasks.measures import Facts, Measures
 
 
 class Point(Share):
-    """Where it stands, how often the network is called for a picture, and the accuracy with its interval.
+    """A point of a curve: its setting, the network calls per picture, and the accuracy with its interval.
 
-    "depth" and "activation_depth" only where they are read at; "offset" on the curve over depth.
+    "depth" and "activation_depth" are present if the classifier reads at them; "offset" on the curve over depth.
     """
 
     condition: str
@@ -23,10 +23,10 @@ class Point(Share):
 
 
 class Curves(Facts):
-    """kind: what the head reads. solver: of the walk, null where there is none.
+    """The curves of a classifier.
 
-    steps: by the number of steps, none for a classifier that does not walk. depth: by the depth times 1 + offset, at
-    most 1. skipped: {the name of a picture that cannot be read: why}.
+    kind: features that the head reads. solver: of the walk, null without a walk. steps: points over the number of
+    steps, empty without a walk. depth: points over min(1, depth (1 + offset)). skipped: {unreadable picture: reason}.
     """
 
     model: str

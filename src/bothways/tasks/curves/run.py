@@ -1,9 +1,9 @@
-"""How a classifier made of a flow holds in other walks than it was trained in: more steps, another depth.
+"""Accuracy of a flow classifier for other numbers of steps and depths than in training.
 
     accuracy(n) at the trained depth, n steps of the walk;   accuracy(d (1 + o)) in the trained steps, at most 1
 
-The head and the flow are those of the run; what the head reads is made anew by each walk. The trained point belongs to
-both curves and is evaluated once. Every point is a condition of an evaluation with its own model.
+Head and flow are those of the run; each walk computes the features anew. The trained setting belongs to both curves and
+is evaluated once. Every point is a condition of an evaluation with its own model.
 
 After PRG, Xue et al. 2024, arXiv 2412.01787, which fine-tunes at one number of steps and infers at others.
 """
@@ -29,7 +29,7 @@ from bothways.tasks.held_out import to_measure
 from bothways.tasks.work import Grid, Where
 from bothways.types import UserError
 
-MANY_STEPS = 100  # of a walk, beyond which the limit of long ones holds
+MANY_STEPS = 100  # number of steps above which limit_long applies
 
 
 @final
@@ -59,9 +59,9 @@ class CurvesWork(ConditionsWork):
         rows = [_cells(f"{row['steps']:,} steps", row) for row in result["steps"]]
         rows += [_cells(f"depth {100 * row['offset']:+.4g} %", row) for row in result["depth"]]
         columns = ("point", "accuracy (95 %)", "NLL", "n", "network calls")
-        yield Grid(columns, rows, caption="* as it was trained")
+        yield Grid(columns, rows, caption="* setting of training")
         if result["skipped"]:
-            yield f"{len(result['skipped'])} pictures that cannot be read are left out"
+            yield f"{len(result['skipped'])} unreadable pictures are skipped"
 
 
 def _cells(point: str, row: Mapping[str, Any]) -> tuple[str, ...]:
@@ -86,7 +86,7 @@ def prepare(config: CurvesConfig, where: Where) -> CurvesWork:
         found, _ = pictures(fewer if long else config.limit)
         return replace(found, kind=name, model=reading(model, how))
 
-    ways = {name: how for name, how, _ in (*over_depth, *over_steps)}  # the longest walks are the last
+    ways = {name: how for name, how, _ in (*over_depth, *over_steps)}  # the longest walks come last
     conditions = [condition(name, how) for name, how in ways.items()]
     facts = {
         "model": model.name,
@@ -107,11 +107,11 @@ def prepare(config: CurvesConfig, where: Where) -> CurvesWork:
 
 # ---- the points ----------------------------------------------------------------------------------------------------
 
-Way = tuple[str, Features, float]  # the name of a condition, how a picture is read, and where it stands on its curve
+Way = tuple[str, Features, float]  # (name of the condition, features, position on the curve)
 
 
 def _by_steps(own: Features, steps: tuple[int, ...], given: bool, run: str) -> list[Way]:
-    """A way a number of steps, the trained one among them. given: by the user, not by default."""
+    """A way for each number of steps, including the trained one. given: whether the user set the steps."""
     if not (own.walks and own.depth > 0):
         if not given:
             return []
@@ -124,11 +124,11 @@ def _by_steps(own: Features, steps: tuple[int, ...], given: bool, run: str) -> l
 
 
 def _by_depth(own: Features, offsets: tuple[float, ...], run: str) -> list[Way]:
-    """A way a depth, the trained one among them."""
+    """A way for each depth, including the trained one."""
     depths = {name: getattr(own, name) for name in _depths(own)}
     if not any(depths.values()):
         raise UserError(
-            f"classifier {run!r} reads the picture itself, at no depth, so there is no curve; type a run of "
+            f"classifier {run!r} reads raw pixels and has no depth, so there is no curve; type a run of "
             "bothways finetune that walks, or reads activations at a depth"
         )
     every = sorted({0.0, *offsets})
@@ -140,12 +140,12 @@ def _by_depth(own: Features, offsets: tuple[float, ...], run: str) -> list[Way]:
 
 
 def _way(name: str, how: Features, own: Features, place: float) -> Way:
-    """The trained point, which both curves have, is evaluated once and has one name."""
+    """A way; the trained setting has the same name on both curves, so that it is evaluated once."""
     return (CLEAN if how == own else name), how, place
 
 
 def _depths(how: Features) -> list[str]:
-    """The names of the depths that it reads at."""
+    """The names of the depths at which the classifier reads."""
     return ["depth"] * how.walks + ["activation_depth"] * how.reads_activations
 
 

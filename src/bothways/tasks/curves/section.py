@@ -1,4 +1,4 @@
-"""The curves of a classifier made of a flow on the page: measures["curves"] (result.py), any part may be missing."""
+"""The report section of ``curves``: measures["curves"] (result.py), any part of which may be missing."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from bothways.report.tables import Cell, Table, cost_of, count, interval, name, 
 
 work = "evaluation"
 NOTE = (
-    "Wilson's 95 % intervals over pictures. All points ask about the same pictures, so that two of them differ by less "
-    "chance than their intervals suggest; a point of fewer pictures asks about some of them, evenly spaced. NLL: the "
-    "mean of -log p of the right class, in nats. Network calls: for one picture."
+    "Wilson's 95 % intervals over pictures. All points use the same pictures, or an evenly spaced subset of them, so "
+    "differences between points are more certain than their intervals suggest. NLL: the mean of -log p of the true "
+    "class, in nats. Network calls: per picture."
 )
 
 
 def facts_of(measures: Facts) -> Facts | None:
-    """The curves of a run, or None for one that has none."""
+    """The curves of a run; None if there are none."""
     facts = measures.get("curves")
     return facts if isinstance(facts, Mapping) else None
 
 
 def section(measures: Facts) -> dict[str, Any] | None:
-    """What the template shows, in the form of a flow's section; None for a run without curves."""
+    """The section of the report; None for a run without curves."""
     facts = facts_of(measures)
     if facts is None:
         return None
@@ -43,23 +43,23 @@ def section(measures: Facts) -> dict[str, Any] | None:
 
 
 def sentence_of(run: Run) -> str:
-    """For example "curves asked runs/digits in 7 numbers of steps and at 5 depths"."""
+    """Describe a run: "curves evaluated runs/digits at 7 numbers of steps and at 5 depths"."""
     facts = facts_of(run.measures) or {}
     steps, depths = len(facts.get("steps") or []), len(facts.get("depth") or [])
-    words = [f"in {steps} numbers of steps"] * bool(steps) + [f"at {depths} depths"] * bool(depths)
-    return f"{run.who} asked {run.model or 'a model'}" + (" " + " and ".join(words) if words else "")
+    words = [f"at {steps} numbers of steps"] * bool(steps) + [f"at {depths} depths"] * bool(depths)
+    return f"{run.who} evaluated {run.model or 'a model'}" + (" " + " and ".join(words) if words else "")
 
 
 # ---- the tables ----------------------------------------------------------------------------------------------------
 
 
 def _plain(value: Any) -> Cell:
-    """A depth, or a number of steps, which were chosen: 0.25 -> 0.25; nothing where it is not read at."""
+    """The cell of a depth or number of steps, unrounded; empty if not used."""
     return Cell(f"{value:,.4g}", value, kind="number") if is_number(value) else name("")
 
 
 def _moved(row: Facts) -> Cell:
-    """-0.2 -> -20 %."""
+    """The cell of a relative change of depth: -0.2 -> -20 %."""
     offset = row.get("offset")
     return Cell(_signed(offset), offset, kind="number") if is_number(offset) else name("")
 
@@ -74,12 +74,12 @@ def _scores(row: Facts) -> list[Cell]:
 
 
 def _points(title: str, rows: Sequence[Facts], places: Mapping[str, str], note: str = "") -> Table:
-    """A row a point. places: key -> title of the columns that say where it stands, without those that no row has."""
+    """A row per point. places: {key: title} of the columns of its setting; those that no row has are dropped."""
     shown = {key: column for key, column in places.items() if any(is_number(row.get(key)) for row in rows)}
     lines = []
     for row in rows:
         where = [_moved(row) if key == "offset" else _plain(row.get(key)) for key in shown]
-        lines.append([*where, *_scores(row), name("as it was trained" if row.get("trained") else "")])
+        lines.append([*where, *_scores(row), name("trained setting" if row.get("trained") else "")])
     columns = [*shown.values(), "Accuracy", "95 % interval", "NLL", "Pictures", "Network calls", ""]
     return Table(title, columns, lines, note)
 
@@ -88,15 +88,15 @@ PLACES = {"steps": "Steps", "depth": "Depth", "activation_depth": "Depth of acti
 
 
 def trained_table(facts: Facts) -> Table:
-    """The classifier as it was trained."""
+    """The table of the trained setting."""
     skipped = facts.get("skipped") or {}
-    left_out = f" Left out, since they cannot be read: {len(skipped)}." if skipped else ""
+    left_out = f" Skipped unreadable pictures: {len(skipped)}." if skipped else ""
     rows = [row for row in [facts.get("trained")] if row]
-    return _points("The classifier as it was trained", rows, PLACES, NOTE + left_out)
+    return _points("The classifier at its trained setting", rows, PLACES, NOTE + left_out)
 
 
 def comparison_table(runs: Sequence[tuple[str, Facts, Facts]]) -> Table:
-    """One row a classifier, a column a point that any of them has. runs: (name, measures, status)."""
+    """A row per classifier, a column per point of any of them. runs: (name, measures, status)."""
     found = [(label, facts_of(measures) or {}, cost_of(measures, status)) for label, measures, status in runs]
     steps = sorted({row["steps"] for _, facts, _ in found for row in complete_rows(facts.get("steps") or [], "steps")})
     moved = sorted(
@@ -110,8 +110,8 @@ def comparison_table(runs: Sequence[tuple[str, Facts, Facts]]) -> Table:
         cells = [percent(trained.get("value")), interval([trained.get("low"), trained.get("high")])]
         cells += [percent(by_steps.get(n)) for n in steps] + [percent(by_depth.get(offset)) for offset in moved]
         lines.append([name(label), *cells, time(cost.get("seconds"))])
-    columns = ["Run", "As trained", "95 % interval", *(f"{n:,} steps" for n in steps)]
-    note = "Accuracy as each was trained, in other steps of its walk, and with its own depth moved by a share."
+    columns = ["Run", "Trained setting", "95 % interval", *(f"{n:,} steps" for n in steps)]
+    note = "Accuracy at the trained setting, for other numbers of steps, and for relative changes of the depth."
     return Table("Side by side", [*columns, *(f"depth {_signed(o)}" for o in moved), "Time"], lines, note)
 
 
@@ -137,9 +137,9 @@ def _over_depth(facts: Facts) -> Part | None:
     title, axis = "Accuracy over the depth", "depth, relative to that of training"
     chart = _chart(title, axis, found, "offset", "depth %{x:+.0%}", _signed)
     note = (
-        "The depth it was trained at is moved by a share of itself, at most to noise; the steps are those of training."
+        "The trained depth is changed by a percentage, at most to 1 (noise); the number of steps is that of training."
     )
-    return Part("At other depths", note, [chart], _points("Accuracy by depth", rows, {"offset": "Moved by", **PLACES}))
+    return Part("Other depths", note, [chart], _points("Accuracy by depth", rows, {"offset": "Change", **PLACES}))
 
 
 def _chart(
@@ -164,8 +164,8 @@ def _chart(
         where = own[0][over]
         at = math.log10(where) if log else where  # of a shape on a log axis: the value; of a note: its logarithm
         layout["shapes"] = [{"type": "line", "yref": "paper", "x0": where, "x1": where, "y0": 0, "y1": 1, "line": line}]
-        label = {"x": at, "y": 1, "yref": "paper", "yanchor": "bottom", "text": "as trained", "showarrow": False}
+        label = {"x": at, "y": 1, "yref": "paper", "yanchor": "bottom", "text": "trained", "showarrow": False}
         layout["annotations"] = [label]
         layout["margin"] = {"t": 24}
-        words += f"; the dotted line is where it was trained, {own[0]['value']:.1f} %"
+        words += f"; the dotted line is the trained setting, {own[0]['value']:.1f} %"
     return Chart(title, {"data": [*band, curve], "layout": layout}, words + ".")

@@ -1,4 +1,4 @@
-"""Both ways: what a bundled classifier draws, and what a bundled flow makes of pictures.
+"""The demo of the bundled models: drawings of a classifier, a walk of a flow, and a flow classifier.
 
 OUT/das, OUT/icons    run folders of the drawings
 OUT/walk              of the flow's walk to noise and back
@@ -25,18 +25,18 @@ from bothways.tasks.work import Grid, Where, Work, perform
 from bothways.types import Frame
 
 MODEL, CLASSIFIER = "bundled:cifar10-resnet", "bundled:cifar10-prg"
-# das with fewer steps and copies than its recipe, so that a hundred pictures take a minute or so on two cores
+# das with fewer steps and copies than in its recipe, so that a hundred pictures take about a minute on two cores
 RECIPES: dict[str, dict[str, Any]] = {"das": {"ascent.steps": 40, "ascent.rms": 0.08, "views.copies": 2}, "icons": {}}
-TESTED = 1000  # test pictures that the flow classifier is asked about
+TESTED = 1000  # test pictures for the flow classifier
 
 
 @final
 @dataclass
 class DemoWork(Work):
-    """The runs one after another; each has a folder of its own, and the demo has none.
+    """A run of ``demo``: several runs in turn, each with its own folder.
 
-    where: of the whole. drawings: by recipe. ten: the pictures that are walked; None for drawn ones. test: of the flow
-    classifier, where there is data.
+    where: the folder of the demo. drawings: {recipe: drawing}. ten: the pictures to walk; None for drawn ones. test:
+    the evaluation of the flow classifier, if there is data.
     """
 
     where: Where
@@ -62,7 +62,7 @@ class DemoWork(Work):
         return sum(work.done for work in self._prepared)
 
     def frames(self) -> Iterator[Frame]:
-        """The frames of every run in turn."""
+        """Yield the frames of every run in turn."""
         for recipe, drawing in self.drawings.items():
             yield from drawing.run()
             self.drawn[recipe] = drawing.finish()
@@ -92,16 +92,16 @@ class DemoWork(Work):
         yield verdict_grid(result["drawn"])
         off = f"off by {result['round_trip']['rms']:.3f} (RMS, black to white is 1)"
         yield f"ten pictures, {result['source']}, walked to noise and back are {off}"
-        yield f"{CLASSIFIER} names {result['named_right']} of these ten"
+        yield f"{CLASSIFIER} classifies {result['named_right']} of these ten correctly"
         if (tested := result["tested"]) is not None:
             share, n = tested["top1"], tested["n"]
             bounds = f"({share['low']:.1%} to {share['high']:.1%})"
-            yield f"it is right on {share['value']:.1%} {bounds} of {n:,} test pictures"
+            yield f"its accuracy is {share['value']:.1%} {bounds} on {n:,} test pictures"
         else:
             stated = result["stated"]
             low, high = stated["accuracy_interval"]
             bounds = f"({low:.1%} to {high:.1%})"
-            yield f"its card says: right on {stated['accuracy']:.1%} {bounds}, {stated['accuracy_on']}"
+            yield f"its accuracy according to its card is {stated['accuracy']:.1%} {bounds} on {stated['accuracy_on']}"
 
     def page(self, out: Path | None) -> Path | None:
         if out is None:
@@ -113,19 +113,19 @@ class DemoWork(Work):
 
 
 def part_of(where: Where, name: str) -> Where:
-    """Where a run of the demo is written: an earlier one is replaced, unless it is to go on."""
+    """Where a run of the demo is written; an earlier one is replaced unless it is resumed."""
     out = None if where.out is None else Path(where.out) / name
     return Where(out, where.overwrite or not where.resume, where.resume)
 
 
 def named_right(ten: Ten) -> int:
-    """How many of the ten the bundled flow classifier calls by their class."""
+    """The number of pictures that the bundled flow classifier predicts correctly."""
     found = perform(work_of("predict", CLASSIFIER, ten.images, top=1))
     return sum(one.answers[0].number == label for one, label in zip(found, ten.labels.tolist(), strict=True))
 
 
 def drawing_of(config: DemoConfig, recipe: str) -> Drawing:
-    """One of the demo's drawings, written nowhere yet."""
+    """A drawing of the demo, not written to a folder yet."""
     drawing = work_of(
         "generate", MODEL, list(range(10)), n=config.n, recipe=recipe, seed=config.seed, **RECIPES[recipe]
     )  # fmt: skip

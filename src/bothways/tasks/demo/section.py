@@ -1,4 +1,4 @@
-"""The section of a run of ``demo``: what was measured of a flow."""
+"""The report section of the walk of ``demo``."""
 
 from bothways.tasks.diagnose.section import comparison_table, facts_of, section, sentence_of, work
 

@@ -1,4 +1,4 @@
-"""Ten pictures, one of each class, walked to noise and back."""
+"""The walk of the demo: ten pictures, one per class, to noise and back."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from bothways.types import UserError
 
 FLOW = "bundled:cifar10-flow"
 DEPTHS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-STEPS = 20  # of the walk, each way; a midpoint step calls the network twice
-SEARCHED = 400  # test pictures, evenly spaced, among which there is one of each class
-PARTS = 2  # of the walk
+STEPS = 20  # in each direction; a midpoint step calls the network twice
+SEARCHED = 400  # test pictures, evenly spaced, from which one per class is taken
+PARTS = 2  # strips and round trip
 
 
 @dataclass(frozen=True)
 class Ten:
-    """A picture of each class: images (10,3,H,W) in [0,1], labels (10,), source: where they are from."""
+    """A picture of each class: images (10,3,H,W) in [0,1], labels (10,), source: their origin in words."""
 
     images: Tensor
     labels: Tensor
@@ -41,7 +41,7 @@ class Ten:
 
     @classmethod
     def first_of(cls, images: Tensor, labels: Tensor, source: str) -> Ten:
-        """The first of each class. Raises UserError where a class has none."""
+        """The first picture of each class. Raises UserError if a class has none."""
         missing = sorted(set(range(10)) - set(labels.tolist()))
         if missing:
             raise UserError(f"{source} have no picture of class {missing[0]}; type --data FOLDER_OF_CIFAR10")
@@ -50,21 +50,21 @@ class Ten:
 
     @classmethod
     def of_data(cls, data: str | Path) -> Ten:
-        """Test pictures."""
+        """Ten test pictures of a data set."""
         spec = load_flow(FLOW).spec
         found = load_images(data, split=evaluation_split(data), size=(spec.height, spec.width), limit=SEARCHED)
         return cls.first_of(found.images.float() / 255, found.labels, f"the test pictures of {data}")
 
     @classmethod
     def of_drawing(cls, drawn: Result) -> Ten:
-        """Drawn ones: the package holds no photos."""
+        """Ten drawn pictures, since the package contains no photos."""
         return cls.first_of(drawn.images, drawn.labels, "drawn by the demo, since no --data is given")
 
 
 @final
 @dataclass
 class TenWalked(PartedWork):
-    """Strips of the states on the way, and how far from themselves the pictures end."""
+    """The walk of ten pictures: strips of their states and the round-trip error."""
 
     ten: Ten
     flow: Flow
@@ -89,7 +89,7 @@ class TenWalked(PartedWork):
 
 
 def prepare_walk(ten: Ten, where: Where) -> TenWalked:
-    """The walk of ten pictures."""
+    """Prepare the walk of ten pictures."""
     flow = load_flow(FLOW)
     tables = {"settings": {"pictures": ten.source, "steps": STEPS}, "model": flow_facts(flow)}
     experiment = Experiment.begin("demo", tables, **where.as_options())

@@ -1,4 +1,4 @@
-"""The charts of a diagnosis, from measures["flow"]; each is None where its numbers are missing."""
+"""The charts of ``diagnose``, from measures["flow"]; each is None if its numbers are missing."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from bothways.report.axes import SHADE, axes_layout, complete_rows, curve_trace,
 from bothways.report.charts import Chart, base_layout
 from bothways.report.tables import significant
 
-ROLL = ((47, 111, 187), (10, 127, 90), (200, 96, 24))  # red, green, blue from the roll's inner end to its outer
+ROLL = ((47, 111, 187), (10, 127, 90), (200, 96, 24))  # RGB from the inner to the outer end of the roll
 HUES = 12
 PATHS_AT_MOST = 240
 
 
 def profile(facts: Mapping[str, Any]) -> Chart | None:
-    """How far the velocity is from the straight line's along the way."""
+    """The squared difference of the velocity from that of a straight path, over time."""
     pairs = zip(facts.get("times") or [], facts.get("profile") or [], strict=False)
     found = [(t, value) for t, value in pairs if is_number(t) and is_number(value)]
     if not found:
@@ -31,7 +31,7 @@ def profile(facts: Mapping[str, Any]) -> Chart | None:
 
 
 def round_trip(rows: Sequence[Mapping[str, Any]]) -> Chart | None:
-    """The rms loss over the steps, a line a depth, both axes by factors of ten."""
+    """The rms error of the round trip over the steps, a line per depth, on logarithmic axes."""
     found = [row for row in complete_rows(rows, "depth", "steps", "rms") if row["rms"] > 0]
     if not found:
         return None
@@ -54,7 +54,7 @@ def round_trip(rows: Sequence[Mapping[str, Any]]) -> Chart | None:
         f"{start} {significant(row['rms'])}, at depth {row['depth']:g} in {row['steps']:,} steps{end}"
         for start, row, end in (("From", worst, ""), ("to", best, "."))
     )
-    return Chart("Loss of the round trip", {"data": traces, "layout": layout}, words)
+    return Chart("Round-trip error", {"data": traces, "layout": layout}, words)
 
 
 def gain(rows: Sequence[Mapping[str, Any]]) -> Chart | None:
@@ -69,7 +69,7 @@ def gain(rows: Sequence[Mapping[str, Any]]) -> Chart | None:
 
 
 def information(rows: Sequence[Mapping[str, Any]]) -> Chart | None:
-    """The information over depth, with its interval."""
+    """The mutual information over depth, with its interval."""
     found = _by_depth(rows, "nats_per_dim")
     if not found:
         return None
@@ -83,7 +83,7 @@ def _by_depth(rows: Sequence[Mapping[str, Any]], key: str) -> list[Mapping[str, 
 
 
 def _over_depth(title: str, found: Sequence[Mapping[str, Any]], key: str, label: str, hover: str, words: str) -> Chart:
-    """A curve from zero on, with its interval, which the words name where it is there."""
+    """A curve over depth from zero, with its interval if there is one."""
     curve, band = curve_trace([row["depth"] for row in found], [row[key] for row in found], hover), interval_band(found)
     layout = axes_layout("depth, from the picture (0) to noise (1)", label)
     layout["yaxis"]["rangemode"] = "tozero"
@@ -94,7 +94,7 @@ def _over_depth(title: str, found: Sequence[Mapping[str, Any]], key: str, label:
 
 
 def _hue(share: float) -> str:
-    """A colour along the roll, share in [0, 1]."""
+    """The colour at a position along the roll, share in [0, 1]."""
     place = min(share, 1 - 1e-9) * (len(ROLL) - 1)
     low, rest = int(place), place - int(place)
     mixed = (round(a + rest * (b - a)) for a, b in zip(ROLL[low], ROLL[low + 1], strict=True))
@@ -102,7 +102,7 @@ def _hue(share: float) -> str:
 
 
 def _panel(place: int, reach: float) -> dict[str, Any]:
-    """The axes of one of three square panels that share a scale."""
+    """The axes of one of three square panels with a common scale."""
     number = "" if place == 0 else str(place + 1)
     bare = {"fixedrange": True, "zeroline": False, "showgrid": False, "ticks": "", "showticklabels": False}
     across = {**bare, "domain": [place * 0.345, place * 0.345 + 0.31], "range": [-reach, reach], "anchor": f"y{number}"}
@@ -111,7 +111,7 @@ def _panel(place: int, reach: float) -> dict[str, Any]:
 
 
 def swiss_roll(facts: Mapping[str, Any]) -> Chart | None:
-    """Three panels: the points, their ways, and where these end; a colour for where on the roll a point lies."""
+    """Three panels: the points, their paths, and their ends, coloured by position on the roll."""
     ways, angles = facts.get("paths") or [], facts.get("angles") or []
     if not ways or len(angles) != len(ways):
         return None

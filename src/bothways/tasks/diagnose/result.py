@@ -1,4 +1,4 @@
-"""What ``diagnose`` measures: measures["flow"]."""
+"""The schema of measures["flow"] of ``diagnose``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Rows = list[dict[str, Any]]
 
 
 class Diagnosis(BaseModel):
-    """The facts of each measure, as ``representation/diagnostics.py`` and ``representation/information.py`` give them.
+    """The results of each measure, as returned by ``representation/diagnostics.py`` and ``information.py``.
 
     straightness: {"total", "per_dim", "low", "high", "dims", "n", "times", "profile", ...}. round_trip, gain,
     information: a row a depth. swiss_roll: of points in a plane alone. strips: files of the run folder, each the row of
@@ -33,7 +33,7 @@ class Diagnosis(BaseModel):
 
     @classmethod
     def of(cls, measures: Mapping[str, Any]) -> Diagnosis:
-        """The validated result of the measures of a run."""
+        """Validate the measures of a run."""
         return cls(**measures["flow"], measures=dict(measures))
 
 

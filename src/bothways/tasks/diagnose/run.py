@@ -1,4 +1,4 @@
-"""What a flow does to pictures on the way to noise: a measure after the other, each kept when it is done."""
+"""Diagnostics of a flow on pictures, one measure after the other, each saved when it is finished."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from bothways.tasks.work import Grid, Where
 from bothways.types import UserError
 
 STRIP_DEPTHS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-GAINS, SHOWN, POINTS = 16, 10, 400  # pictures whose gain is taken, pictures in the strips, points whose paths are drawn
+GAINS, SHOWN, POINTS = 16, 10, 400  # pictures for the gain, pictures in the strips, points with paths
 
 
 @final
 @dataclass
 class DiagnoseWork(PartedWork):
-    """images (N,3,H,W) in [0,1] on the flow's device; codes (N,C,H,W) are theirs, in the flow's units."""
+    """A run of ``diagnose``. images: (N,3,H,W) in [0,1] on the flow's device. codes: (N,C,H,W), the flow's inputs."""
 
     config: DiagnoseConfig
     flow: Flow
@@ -46,7 +46,7 @@ class DiagnoseWork(PartedWork):
 
     @property
     def seeds(self) -> list[int]:
-        """One a picture."""
+        """The seed of each picture."""
         return [picture_seed(self.config.seed, index) for index in range(len(self.images))]
 
     @property
@@ -83,7 +83,7 @@ class DiagnoseWork(PartedWork):
         return {"information": [entry.as_facts() for entry in found]}
 
     def _roll(self) -> dict[str, Any]:
-        """The paths of points in the plane of their first two coordinates, coloured from inside out."""
+        """The paths of points in the plane of their first two coordinates, with their angles on the roll."""
         codes = self.codes[:POINTS]
         places = paths(self.flow, codes, steps=self.config.steps)
         flat = type(places)(places.states[:, :, :2], places.depths)
@@ -125,9 +125,9 @@ def strip_files(
     *,
     back: bool = False,
 ) -> dict[str, Any]:
-    """Draw each picture's way to noise, and back, into a file of the run folder -> {"strips", "strip_depths"}.
+    """Write a strip of each picture's states to noise and back to the run folder -> {"strips", "strip_depths"}.
 
-    images: (N,3,H,W) in [0,1]. steps: of the whole way.
+    images: (N,3,H,W) in [0,1]. steps: solver steps from picture to noise.
     """
     rows = side_by_side(strips(flow, images, depths, steps=steps, back=back))
     files = [f"images/strip-{index:04d}.png" for index in range(len(rows))]

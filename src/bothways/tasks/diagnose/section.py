@@ -1,4 +1,4 @@
-"""What a flow does to pictures, as the page shows it: measures["flow"], every part of which may be missing.
+"""The report section of ``diagnose``: measures["flow"], every part of which may be missing.
 
     "straightness": {"total", "low", "high", "per_dim", "dims", "n", "solver", "steps", "times": [K], "profile": [K]}
     "round_trip":   [{"depth", "steps", "rms", "largest", "n", "solver"}]
@@ -25,19 +25,19 @@ from bothways.tasks.diagnose import charts
 __all__ = ["comparison_table", "facts_of", "section", "sentence_of", "work"]
 
 work = "measuring"
-TABLE_ROWS = 12  # of a curve, in its table
-PLAIN = ("depth", "steps")  # what was chosen, not measured: written without digits that say nothing
+TABLE_ROWS = 12  # maximum rows of the table of a curve
+PLAIN = ("depth", "steps")  # settings, shown without rounding to significant digits
 MEASURED = ("straightness", "round_trip", "gain", "information", "swiss_roll", "strips")
 
 
 def facts_of(measures: Facts) -> Facts | None:
-    """What was measured of a flow's walks, or None for a run that measured none."""
+    """The measures of a flow; None for a run without them."""
     facts = measures.get("flow")
     return facts if isinstance(facts, Mapping) and any(key in facts for key in MEASURED) else None
 
 
 def section(measures: Facts) -> dict[str, Any] | None:
-    """What the template shows; None for a run that measured none. strips: files of the run folder, to be embedded."""
+    """The section of the report; None for a run without measures of a flow. strips: files of the run folder."""
     facts = facts_of(measures)
     if facts is None:
         return None
@@ -54,12 +54,12 @@ def section(measures: Facts) -> dict[str, Any] | None:
 
 
 def _plain(value: Any) -> Cell:
-    """A depth, or a number of steps: 0.25 -> 0.25, 1.0 -> 1."""
+    """The cell of a depth or number of steps: 0.25 -> 0.25, 1.0 -> 1."""
     return Cell(f"{value:.3g}", value, kind="number") if is_number(value) else Cell(MISSING, kind="missing")
 
 
 def numbers_table(facts: Facts) -> Table:
-    """The numbers by which two flows are compared."""
+    """The table of the scalar measures."""
     rows = []
     if straight := facts.get("straightness"):
         ends = [straight.get(key) for key in ("low", "high")]
@@ -71,14 +71,14 @@ def numbers_table(facts: Facts) -> Table:
             [name("Straightness per dimension"), number(straight.get("per_dim")), between(*each), pictures, how]
         )
     note = (
-        "Straightness: the mean squared difference between a path's velocity and its straight line, 0 for paths that "
-        "one step could walk."
+        "Straightness: the mean squared difference between the velocity of a path and that of a straight line, 0 for "
+        "paths that one Euler step follows exactly."
     )
     return Table("The flow in numbers", ["", "Value", "95 % interval", "Pictures", "Measured by"], rows, note)
 
 
 def _depth_table(title: str, rows: Sequence[Facts], columns: Mapping[str, str], ends: str = "") -> Table:
-    """A row a depth. columns: key -> title, whose first is the depth; ends: after which key the interval stands."""
+    """A row per depth. columns: {key: title}, the depth first; ends: the key followed by its interval."""
     cells, titles = [], []
     for key, column in columns.items():
         titles += [column, "95 % interval"] if key == ends else [column]
@@ -92,7 +92,7 @@ def _depth_table(title: str, rows: Sequence[Facts], columns: Mapping[str, str], 
 
 
 def comparison_table(runs: Sequence[tuple[str, Facts, Facts]]) -> Table:
-    """One row a flow. runs: (name, measures, status)."""
+    """A row per flow. runs: (name, measures, status)."""
     rows = []
     for label, measures, status in runs:
         facts = facts_of(measures) or {}
@@ -101,8 +101,8 @@ def comparison_table(runs: Sequence[tuple[str, Facts, Facts]]) -> Table:
         cells = [number(straight.get("per_dim")), number(back.get("rms"))]
         rows.append([name(label), *cells, time(cost_of(measures, status).get("seconds"))])
     note = (
-        "Lower is better in every column. Round trip: the rms difference in [0, 1] of pictures walked to the greatest "
-        "depth that was measured and back, in the most steps."
+        "Lower is better. Round trip: the rms error, for values in [0, 1], of pictures walked to the greatest measured "
+        "depth and back, in the most steps."
     )
     return Table("Side by side", ["Run", "Straightness per dimension", "Round trip", "Time"], rows, note)
 
@@ -112,7 +112,7 @@ def comparison_table(runs: Sequence[tuple[str, Facts, Facts]]) -> Table:
 
 def _straightness(facts: Facts) -> Part | None:
     chart = charts.profile(facts.get("straightness") or {})
-    note = "Where on the way from noise to the picture its paths bend."
+    note = "Where the paths from noise to pictures bend."
     return Part("Straightness", note, [chart]) if chart is not None else None
 
 
@@ -123,8 +123,8 @@ def _round_trip(facts: Facts) -> Part | None:
         return None
     shown = [chart] if len(rows) > 1 else []  # a point is no curve
     columns = {"depth": "Depth", "steps": "Steps each way", "rms": "rms difference", "largest": "Largest"}
-    note = "Pictures walked towards noise to a depth, and back: what they lose, where black to white is 1."
-    return Part("There and back", note, shown, _depth_table("Round trip", rows, columns))
+    note = "The error of pictures walked towards noise to a depth and back, for values in [0, 1]."
+    return Part("Round trip", note, shown, _depth_table("Round trip", rows, columns))
 
 
 def _gain(facts: Facts) -> Part | None:
@@ -133,11 +133,11 @@ def _gain(facts: Facts) -> Part | None:
     if chart is None:
         return None
     note = (
-        "How many times larger a small change of the picture is at a depth, as the rms over directions. Where it is "
-        "large, noise on a picture is enlarged with it."
+        "The factor by which a small change of the picture grows up to a depth, as the rms over directions. A large "
+        "gain amplifies noise on the picture."
     )
     table = _depth_table("Gain by depth", rows, {"depth": "Depth", "gain": "Gain"}, ends="gain")
-    return Part("How it stretches", note, [chart], table)
+    return Part("Gain", note, [chart], table)
 
 
 def _information(facts: Facts) -> Part | None:
@@ -147,16 +147,16 @@ def _information(facts: Facts) -> Part | None:
         return None
     columns = {"depth": "Depth", "snr": "Signal to noise", "mmse": "Denoiser's error", "nats_per_dim": "Information"}
     note = (
-        "What the noisy picture at a depth still tells of the picture, in nats per dimension: half the integral of the "
-        "flow's error as a denoiser over the signal-to-noise ratio. The better the flow, the lower the curve, down to "
-        "the mutual information."
+        "An upper bound on the mutual information of the picture and the noisy picture at a depth, in nats per "
+        "dimension: half the integral of the flow's denoising error over the signal-to-noise ratio. It is tight for a "
+        "perfect flow."
     )
     kept = rows[:: max(1, -(-len(rows) // TABLE_ROWS))]
     table = _depth_table("Information by depth", kept, columns, ends="nats_per_dim")
-    return Part("What the noise leaves", note, [chart], table)
+    return Part("Mutual information", note, [chart], table)
 
 
 def _swiss_roll(facts: Facts) -> Part | None:
     chart = charts.swiss_roll(facts.get("swiss_roll") or {})
-    note = "Points of a plane, coloured by where on the roll they lie, and the ways that the flow takes them to noise."
+    note = "Points coloured by their position on the roll, and their paths to noise."
     return Part("A Swiss roll", note, [chart]) if chart is not None else None

@@ -1,6 +1,6 @@
-"""A classifier on one condition after the other: the clean pictures, or one corruption at one severity.
+"""Evaluate a classifier under several conditions: clean pictures, or a corruption at a severity.
 
-Each condition is kept in the run folder when it is finished, and a run that was stopped goes on with the next.
+Each finished condition is saved in the run folder; a resumed run continues with the next.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ CLEAN = "clean"
 
 @dataclass(frozen=True)
 class Condition:
-    """Pictures, what is done to them, and which outputs are right.
+    """Pictures, an optional transformation, and the mapping of labels to outputs.
 
-    kind: "clean", or a corruption. source: the address of its pictures, count: how many. outputs: (L,) which output a
-    label is. read: gives the pictures, one by one. change: (images, places) -> images, what is done to a batch.
-    model: in place of the evaluation's own, with the same classes.
+    kind: "clean" or a corruption. source: address of the pictures. count: number of pictures. outputs: (L,), the output
+    of each label. read: iterates over the pictures. change: (images, places) -> images, applied to each batch.
+    model: replaces the model of the evaluation; it has the same classes.
     """
 
     kind: str
@@ -56,10 +56,11 @@ class Condition:
 
 @dataclass
 class ConditionsWork(Work):
-    """A frame a batch. facts: what measures.json says besides; batch: pictures at a time.
+    """An evaluation with a frame per batch.
 
-    scores: {name of a finished condition: ``accuracy.scores``}; hits: {name: (pictures,) 1 right, 0 wrong, -1 unseen};
-    skipped: {the name of a picture that cannot be read: why}.
+    facts: further entries of measures.json. batch: pictures per batch. scores: {finished condition:
+    ``accuracy.scores``}. hits: {condition: (pictures,) 1 correct, 0 wrong, -1 not evaluated}. skipped: {unreadable
+    picture: reason}.
     """
 
     model: VisionModel
@@ -84,7 +85,7 @@ class ConditionsWork(Work):
 
     @property
     def left(self) -> list[Condition]:
-        """The conditions that are not finished."""
+        """The unfinished conditions."""
         return [condition for condition in self.conditions if condition.name not in self.scores]
 
     @property
@@ -96,11 +97,11 @@ class ConditionsWork(Work):
         return self.steps - self._batches_of(self.left)
 
     def _batches_of(self, conditions: list[Condition]) -> int:
-        """How many batches these are, where every picture can be read."""
+        """The number of batches of these conditions if every picture is readable."""
         return sum(-(-condition.count // self.batch) for condition in conditions)
 
     def frames(self) -> Iterator[Frame]:
-        """A frame after every batch; a finished condition is kept. Raises UserError where no picture can be read."""
+        """Yield a frame per batch and save finished conditions. Raises UserError if no picture can be read."""
         total, step = max(1, self.steps), self.done
         for condition in self.left:
             tally = Tally(condition.count)
@@ -108,7 +109,7 @@ class ConditionsWork(Work):
                 step += 1
                 yield Frame(step, min(1.0, step / total), None, frame.stats)
             if not tally.n:
-                raise UserError(f"{condition.name}: none of {condition.count} pictures can be read; look at the data")
+                raise UserError(f"{condition.name}: none of {condition.count} pictures can be read; check the data")
             self.scores[condition.name] = scores(tally, self.model.spec, condition.kind == CLEAN)
             self.hits[condition.name] = tally.hits
             if self.experiment.folder is not None:
@@ -122,7 +123,7 @@ class ConditionsWork(Work):
                 raise UserError(f"data {condition.source!r} has pictures without a label; give each a class")
             if high >= len(condition.outputs):
                 raise UserError(
-                    f"data {condition.source!r} has label {high} and model {self.model.name!r} "
+                    f"data {condition.source!r} has label {high}, but model {self.model.name!r} has "
                     f"{self.model.spec.count} classes; give data of the same classes"
                 )
             images = batch.images if condition.change is None else condition.change(batch.images, batch.places)
@@ -130,13 +131,13 @@ class ConditionsWork(Work):
 
 
 def begun(task: str, model: VisionModel, settings: Mapping[str, Any], where: Where) -> Experiment:
-    """The run of an evaluation."""
+    """Begin the run of an evaluation."""
     tables = {"settings": settings, "model": {**model_facts(model), **finetuned_facts(model.name)}}
     return Experiment.begin(task, tables, **where.as_options(), device=str(getattr(model, "device", "cpu")))
 
 
 def flow_papers(model: VisionModel) -> list[str]:
-    """The papers behind a classifier that was made of a flow; none of another."""
+    """The papers behind a flow classifier; [] for other models."""
     facts = finetuned_facts(model.name)
     if not facts:
         return []
@@ -148,7 +149,7 @@ def flow_papers(model: VisionModel) -> list[str]:
 
 
 def clean_condition(model: VisionModel, data: str | Path, split: str, limit: int | None) -> tuple[Condition, str]:
-    """The pictures as they are, and whether labels go by "name" or "number". Raises UserError for no picture."""
+    """The clean pictures, and whether labels are matched by "name" or "number". Raises UserError for no pictures."""
     classes, count, _ = clean_pictures(data, split, limit)
     if not count:
         raise UserError(f"data {str(data)!r} holds no picture; type a parquet file or a folder with a folder a class")
@@ -157,12 +158,12 @@ def clean_condition(model: VisionModel, data: str | Path, split: str, limit: int
 
 
 def offline_conditions(clean: Condition, seed: int) -> list[Condition]:
-    """Every corruption of ``data.corruptions`` at every severity, each picture's noise of its own seed."""
+    """Every corruption of ``data.corruptions`` at every severity, with a random seed per picture."""
 
     def by(kind: str, level: float) -> Callable[[Tensor, Tensor], Tensor]:
         def change(images: Tensor, places: Tensor) -> Tensor:
             found = corrupt(images, kind, level, Draws([picture_seed(seed, place) for place in places.tolist()]))
-            return (255 * found).round() / 255  # as a file holds it
+            return (255 * found).round() / 255  # 8 bits, as in a file
 
         return change
 
@@ -176,7 +177,7 @@ def offline_conditions(clean: Condition, seed: int) -> list[Condition]:
 def folder_conditions(
     model: VisionModel, folder: str | Path, limit: int | None
 ) -> tuple[list[Condition], dict[str, Any]]:
-    """Those of a set of corrupted pictures on disk, and the facts of the set: {"set", "checked", "matched"}."""
+    """The conditions of a set of corrupted pictures on disk, and its facts: {"set", "checked", "matched"}."""
     found = find_corrupted(folder)
     outputs, matched = outputs_of_labels(model.spec, model.name, found.classes, str(folder))
     count = found.count if limit is None else min(limit, found.count)

@@ -1,7 +1,7 @@
-"""What measures.json holds of an evaluation: measures["evaluation"].
+"""The schema of measures["evaluation"].
 
-Intervals are of 95 %: Wilson's of one condition, and over pictures of a mean over conditions. nll is in nats; ece, mce
-and the bins are of the confidence max_k softmax.
+Intervals are at 95 %: Wilson's for one condition, over pictures for a mean over conditions. nll is in nats; ece, mce
+and the bins use the confidence max_k softmax.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from bothways.tasks.measures import Facts, Measures
 
 
 class Share(Facts):
-    """A share of pictures that are right, with the ends of its interval."""
+    """An accuracy with the ends of its interval."""
 
     value: float
     low: float
@@ -20,7 +20,7 @@ class Share(Facts):
 
 
 class Bin(Facts):
-    """Pictures whose confidence lies between low and high; the means are null for none."""
+    """A bin of confidence from low to high; the means are null if it is empty."""
 
     low: float
     high: float
@@ -30,7 +30,7 @@ class Bin(Facts):
 
 
 class Scores(Facts):
-    """The clean pictures. top5: null for five classes or fewer. confusion: [wanted, called, pictures] each."""
+    """Scores on the clean pictures. top5: null for up to 5 classes. confusion: [target, predicted, pictures] each."""
 
     n: int
     top1: Share
@@ -44,7 +44,7 @@ class Scores(Facts):
 
 
 class Corruptions(Facts):
-    """A row a corruption and severity, and the means over them. checked: how the files were compared."""
+    """A row per corruption and severity, and their means. checked: how the files were compared with the originals."""
 
     set: str
     checked: str
@@ -56,7 +56,7 @@ class Corruptions(Facts):
 
 
 class Source(Facts):
-    """Where the pictures are from, and how their labels were matched to the model's classes."""
+    """The origin of the pictures, and how their labels were matched to the classes of the model."""
 
     address: str
     split: str
@@ -64,7 +64,7 @@ class Source(Facts):
 
 
 class Evaluation(Facts):
-    """skipped: {the name of a picture that cannot be read: why}."""
+    """An evaluation. skipped: {unreadable picture: reason}."""
 
     model: str
     data: Source

@@ -1,4 +1,4 @@
-"""How often a classifier is right, and how far its confidence can be believed, on clean and on corrupted pictures."""
+"""Accuracy and calibration of a classifier on clean and corrupted pictures."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ OFFLINE_NAME = "made on the fly, NOT CIFAR-10-C"
 OFFLINE_CHECKED = (
     "six corruptions of the test pictures at the model's size, with the severities of CIFAR-10-C at 32 pixels"
 )
-NAMED = 5  # skipped pictures that a terminal names
+NAMED = 5  # skipped pictures listed on a terminal
 
 
 @final
@@ -52,7 +52,7 @@ class EvaluateWork(ConditionsWork):
         return measures["evaluation"]
 
     def _corrupted(self) -> dict[str, Any]:
-        """A row a corruption and severity, and the means over them, with intervals over pictures."""
+        """A row per corruption and severity, and their means, with intervals over pictures."""
         asked = [condition for condition in self.conditions if condition.kind != CLEAN]
         counted = [condition for condition in asked if condition.kind not in EXTRA] or asked
         rows = [
@@ -82,13 +82,13 @@ class EvaluateWork(ConditionsWork):
         yield accuracy_grid(result)
         trust = f"calibration error {clean['ece']:.3f} (at most {clean['mce']:.3f})"
         yield f"{trust}, NLL {clean['nll']:.3f}, on clean pictures"
-        yield from (f"left out, {name}: {why}" for name, why in list(skipped.items())[:NAMED])
+        yield from (f"skipped {name}: {why}" for name, why in list(skipped.items())[:NAMED])
         if skipped:
-            yield f"{len(skipped)} pictures left out"
+            yield f"{len(skipped)} pictures skipped"
 
 
 def accuracy_grid(found: Mapping[str, Any]) -> Grid:
-    """A row for the clean pictures, for each corruption, and for all of them."""
+    """The table of accuracies: clean, each corruption, and all corruptions."""
     clean, corrupted = found["clean"], found.get("corruptions")
     shares = [("clean", clean["top1"], clean["n"])]
     if clean["top5"]:
@@ -101,7 +101,7 @@ def accuracy_grid(found: Mapping[str, Any]) -> Grid:
 
 
 def percent_of(share: Mapping[str, Any]) -> str:
-    """For example "93.1% (91.2%-94.6%)"."""
+    """Format an accuracy with its interval: "93.1% (91.2%-94.6%)"."""
     return f"{share['value']:.1%} ({share['low']:.1%}-{share['high']:.1%})"
 
 

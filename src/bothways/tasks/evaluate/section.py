@@ -1,4 +1,4 @@
-"""An evaluation of a classifier on the page: measures["evaluation"] (result.py), any part of which may be missing."""
+"""The report section of ``evaluate``: measures["evaluation"] (result.py), any part of which may be missing."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from bothways.report.sections import Run
 from bothways.report.tables import MISSING, Cell, Table, cost_of, count, interval, name, number, percent, time
 
 work = "evaluation"
-NAMED = 8  # skipped pictures that the page names
+NAMED = 8  # skipped pictures listed on the page
 
 
 def facts_of(measures: Facts) -> Facts | None:
-    """The evaluation of a run, or None for a run without one."""
+    """The evaluation of a run; None if there is none."""
     facts = measures.get("evaluation")
     return facts if isinstance(facts, Mapping) else None
 
 
 def section(measures: Facts) -> dict[str, Any] | None:
-    """What the template shows, in the form of a flow's section; None for a run without an evaluation."""
+    """The section of the report; None for a run without an evaluation."""
     facts = facts_of(measures)
     if facts is None:
         return None
@@ -35,17 +35,17 @@ def section(measures: Facts) -> dict[str, Any] | None:
 
 
 def sentence_of(run: Run) -> str:
-    """For example "evaluate asked bundled:cifar10-resnet about 10,000 pictures"."""
+    """Describe a run: "evaluate tested bundled:cifar10-resnet on 10,000 pictures"."""
     facts = facts_of(run.measures) or {}
     pictures = (facts.get("clean") or {}).get("n")
-    about = f" about {pictures:,} pictures" if is_number(pictures) else ""
+    about = f" on {pictures:,} pictures" if is_number(pictures) else ""
     rows = (facts.get("corruptions") or {}).get("rows") or []
     corrupted = f", clean and under {len(rows)} corruptions," if rows else ""
-    return f"{run.who} asked {facts.get('model') or run.model or 'a model'}{about}{corrupted}"
+    return f"{run.who} tested {facts.get('model') or run.model or 'a model'}{about}{corrupted}"
 
 
 def charts_of(runs: Sequence[Run], beside: Sequence[Run]) -> list[Chart]:
-    """The accuracies over what was chosen for the classifiers, where their own runs stand beside."""
+    """Accuracies over a setting of the classifiers, if the runs that trained them are on the page too."""
     chosen = {run.folder.path.resolve(): run.section.choices_of(run) for run in beside}
     points = []
     for run in runs:
@@ -65,7 +65,7 @@ def _bounds(share: Facts) -> Cell:
 
 
 def numbers_table(facts: Facts) -> Table:
-    """The numbers by which two classifiers are compared."""
+    """The table of accuracy and calibration."""
     clean, corrupted = facts.get("clean") or {}, facts.get("corruptions") or {}
     trust = [number(clean.get(key)) for key in ("nll", "ece", "mce")]
     none = [Cell("", kind="missing")] * 3
@@ -78,8 +78,8 @@ def numbers_table(facts: Facts) -> Table:
         label = name("Corrupted, mean", str(corrupted.get("set") or ""))
         rows.append([label, percent(mean.get("value")), _bounds(mean), count(mean.get("n")), *none])
     note = (
-        "Calibration error: how far confidence and accuracy lie apart, as the mean over bins of confidence and in the "
-        "worst bin; NLL: the mean of -log p of the right class, in nats. Lower is better for all three. "
+        "Calibration error: the difference of confidence and accuracy, as the mean over bins of confidence (ECE) and "
+        "in the worst bin (MCE). NLL: the mean of -log p of the true class, in nats. Lower is better for all three. "
         + _left_out(facts)
     )
     columns = ["", "Accuracy", "95 % interval", "Pictures", "NLL", "Calibration error", "at most"]
@@ -91,11 +91,11 @@ def _left_out(facts: Facts) -> str:
     if not skipped:
         return ""
     named = ", ".join(list(skipped)[:NAMED]) + (", ..." if len(skipped) > NAMED else "")
-    return f"Left out, since they cannot be read: {len(skipped)} ({named})."
+    return f"Skipped unreadable pictures: {len(skipped)} ({named})."
 
 
 def comparison_table(runs: Sequence[tuple[str, Facts, Facts]]) -> Table:
-    """One row per classifier. runs: (name, measures, status)."""
+    """A row per classifier. runs: (name, measures, status)."""
     rows = []
     for label, measures, status in runs:
         facts = facts_of(measures) or {}
@@ -110,7 +110,7 @@ def comparison_table(runs: Sequence[tuple[str, Facts, Facts]]) -> Table:
 
 
 def corruption_table(corrupted: Facts) -> Table:
-    """A row a corruption: its mean with the interval, and its severities."""
+    """A row per corruption: its mean with the interval, and its severities."""
     rows = [row for row in corrupted.get("rows") or [] if is_number(row.get("value"))]
     levels = sorted({row["severity"] for row in rows})
     by = {(row["corruption"], row["severity"]): row["value"] for row in rows}
@@ -131,7 +131,7 @@ def corruption_table(corrupted: Facts) -> Table:
         )
     columns = ["Corruption", "Mean", "95 % interval", *map(str, levels)]
     return Table(
-        "Accuracy by corruption and severity", columns, lines, "1 to 5: the severity. Intervals are over pictures."
+        "Accuracy by corruption and severity", columns, lines, "1 to 5: severity. Intervals are over pictures."
     )
 
 
@@ -166,8 +166,8 @@ def _bars(rows: Sequence[Facts], clean: Any) -> Chart:
     words = f"Worst under {x[y.index(min(y))]} ({min(y):.1f} %), best under {x[y.index(max(y))]} ({max(y):.1f} %)"
     if is_number(clean):
         layout["shapes"] = [line_across(100 * clean)]
-        words += f"; the dotted line is {100 * clean:.1f} %, on clean pictures"
-    words += "; the whiskers are 95 % intervals."
+        words += f"; the dotted line is the clean accuracy, {100 * clean:.1f} %"
+    words += "; error bars are 95 % intervals."
     return Chart("Accuracy by corruption", {"data": [bars], "layout": layout}, words, wide=len(x) > 8)
 
 
@@ -185,8 +185,8 @@ def _reliability(facts: Facts) -> Part | None:
 
     rows = [[between(row), count(row["n"]), number(row["confidence"]), number(row["accuracy"])] for row in bins]
     table = Table("Reliability", ["Bin of confidence", "Pictures", "Mean confidence", "Accuracy"], rows)
-    note = "Clean pictures in bins of confidence. Where confidence can be believed, the accuracy is as large."
-    return Part("What its confidence is worth", note, [_reliability_chart(bins)], table)
+    note = "Clean pictures in bins of confidence. For a calibrated classifier accuracy equals confidence."
+    return Part("Reliability diagram", note, [_reliability_chart(bins)], table)
 
 
 def _reliability_chart(bins: Sequence[Facts]) -> Chart:
@@ -209,7 +209,7 @@ def _reliability_chart(bins: Sequence[Facts]) -> Chart:
     pictures, over = (
         sum(row["n"] for row in of) for of in (bins, [b for b in bins if b["confidence"] > b["accuracy"]])
     )
-    words = f"{over:,} of {pictures:,} pictures lie in bins under the dotted line, where it is surer than it is right."
+    words = f"{over:,} of {pictures:,} pictures are in overconfident bins, under the dotted line."
     return Chart("Reliability", {"data": [even, curve], "layout": layout}, words)
 
 
@@ -223,11 +223,9 @@ def _confusion(facts: Facts) -> Part | None:
         return None
     worst = {str(row["class"]) for row in sorted(classes, key=lambda row: row["value"])[:MOST_COLUMNS]}
     whole = len(worst) == len(classes)
-    title = "Clean pictures" if whole else f"The {len(worst)} classes of the lowest accuracy, clean pictures"
+    title = "Clean pictures" if whole else f"The {len(worst)} classes of lowest accuracy, clean pictures"
     chart = counted(title, pairs if whole else Counter({p: n for p, n in pairs.items() if p[0] in worst}))
     rows = [[name(row["class"]), percent(row["value"]), _bounds(row), count(row.get("n"))] for row in classes]
     table = Table("Accuracy by class", ["Class", "Accuracy", "95 % interval", "Pictures"], rows)
-    note = (
-        "Each row is a class, each column what the model called its pictures; a perfect one fills the diagonal alone."
-    )
-    return Part("Class by class", note, [chart], table)
+    note = "Rows are true classes, columns predicted classes; a perfect classifier is diagonal."
+    return Part("Accuracy by class", note, [chart], table)

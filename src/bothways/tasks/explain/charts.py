@@ -1,4 +1,4 @@
-"""The charts of an audit: which class stands out, in which layer, and what is seen in what."""
+"""The charts of an audit: consistency by class and by layer, and entanglement."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from bothways.report.parts import Facts
 
 
 def worst_first(facts: Facts) -> list[Facts]:
-    """The classes, the least consistent with their data first."""
+    """The classes by decreasing consistency score."""
     return sorted(facts["classes"], key=lambda own: -own["consistency"]["value"])
 
 
 def viewer_name(viewer: Facts) -> str:
-    """As it stands above a column."""
+    """The name of a viewer as a column title."""
     return "the model itself" if viewer["own"] else str(viewer["viewer"]).removeprefix("bundled:")
 
 
 def consistency_chart(facts: Facts) -> Chart:
-    """Bars with intervals, the worst first, and the line from which a class is worth a look."""
+    """Bars of consistency with intervals, the highest first, and the threshold for a closer look."""
     classes, limit = worst_first(facts), facts["worth_a_look"]
     values = [own["consistency"] for own in classes]
     reach = {
@@ -42,16 +42,16 @@ def consistency_chart(facts: Facts) -> Chart:
         yaxis={"title": {"text": "of the median class"}, "rangemode": "tozero"},
         shapes=[line_across(limit)],
     )
-    words = f"Dotted: {limit:g}, from which a class is worth a look. Bars: 95 % over seeds."
+    words = f"Dotted line: {limit:g}, the threshold for a closer look. Error bars: 95 % over seeds."
     return Chart("Consistency across seeds", {"data": [trace], "layout": layout}, words, wide=True, coloured=True)
 
 
 def layer_chart(facts: Facts) -> Chart:
-    """Classes by layer, from the picture to the features: colour and texture stand out early, shapes late."""
+    """A heatmap of classes by layer; colour and texture show in early layers, shapes in late ones."""
     classes = worst_first(facts)
     layers = facts["layers"]
     grid = [[own["consistency"]["by_layer"][layer] for layer in layers] for own in classes]
-    words = "Each layer in units of its median class, from the picture's side to the features."
+    words = "Each layer in units of its median class, from input to features."
     return Chart(
         "By layer",
         _shares(layers, [own["name"] for own in classes], grid, 2 * facts["worth_a_look"]),
@@ -61,7 +61,7 @@ def layer_chart(facts: Facts) -> Chart:
 
 
 def entanglement_charts(facts: Facts) -> list[Chart]:
-    """A matrix of each viewer, classes that are seen in one another beside each other."""
+    """A matrix per viewer, clustered so that entangled classes are adjacent."""
     charts = []
     for viewer in facts["entanglement"]:
         rows = [facts["classes"][place]["name"] for place in viewer["order"]]
@@ -69,12 +69,12 @@ def entanglement_charts(facts: Facts) -> list[Chart]:
         columns += [own for own in viewer["columns"] if own not in rows]
         places = [viewer["columns"].index(column) for column in columns]
         grid = [[viewer["drawn"][row][place] for place in places] for row in viewer["order"]]
-        words = "Rows: portraits of a class; columns: the share in which another is among the next two."
+        words = "Rows: portraits of a class. Values: the share in which the column's class is among the next two."
         charts.append(Chart(viewer_name(viewer), _shares(columns, rows, grid, 1.0), words))
     return charts
 
 
 def _shares(columns: Sequence[str], rows: Sequence[str], grid: Sequence[Sequence[float]], top: float) -> dict[str, Any]:
-    """Values from 0 to ``top``, each written in its cell."""
+    """A heatmap of values from 0 to ``top``, annotated."""
     text = [[f"{value:.2f}".removeprefix("0") if value else "" for value in line] for line in grid]
     return heatmap(columns, rows, grid, "%{y}<br>%{x}: %{z:.2f}<extra></extra>", text=text, zmax=top)

@@ -1,4 +1,4 @@
-"""What the model and other viewers see in portraits besides their class, held to what they see in real pictures."""
+"""Entanglement: the classes that viewers predict besides the target in portraits, compared with real pictures."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from bothways.tasks.explain.measures import BATCH, Shown
 from bothways.tasks.explain.traits import cluster_order, distinct_pairs, seen_besides
 from bothways.types import UserError
 
-SEEN = 2  # classes besides its own that a viewer is asked for
-COLUMNS = 24  # of a matrix at most
+SEEN = 2  # most probable classes besides the target that are counted
+COLUMNS = 24  # maximum columns of a matrix
 PICTURES_OF_A_PAIR = 3
 
 
 def viewers(jury: Sequence[Adapter]) -> list[Adapter]:
-    """Those with classes enough to say which come next; of the others a warning says that they are not asked.
+    """The models of the jury with enough classes; a warning names the others.
 
-    Of three classes or fewer the next ``SEEN`` are all the others, whatever the picture.
+    With up to three classes the next ``SEEN`` are all the others for every picture.
     """
     able = [viewer for viewer in jury if viewer.spec.count > SEEN + 1]
     for viewer in jury:
         if viewer not in able:
             warnings.warn(
-                f"{viewer.name} has {viewer.spec.count} classes: what else is seen in portraits is asked of models "
+                f"{viewer.name} has {viewer.spec.count} classes and is not used for entanglement, which needs models "
                 f"with {SEEN + 2} or more",
                 stacklevel=3,
             )
@@ -40,7 +40,7 @@ def viewers(jury: Sequence[Adapter]) -> list[Adapter]:
 def entanglement(
     model: Adapter, jury: Sequence[Adapter], drawn: Shown, real: Shown, labels: Sequence[int]
 ) -> Iterator[dict[str, Any]]:
-    """Of each viewer what it sees in portraits and in real pictures besides their class.
+    """For each viewer, the classes that it predicts besides the target in portraits and real pictures.
 
     {"viewer", "own", "columns", "drawn", "real" (shares), "order", "pairs": [{"class", "seen", "share", "real_share",
     "p", "pictures"}]}
@@ -94,15 +94,16 @@ def _seen_by(
 
 
 def _columns(times: Tensor, own: Sequence[int]) -> list[int]:
-    """The classes audited, in their order, then those seen most often."""
+    """The audited classes in their order, then the most frequent others."""
     first = list(dict.fromkeys(label for label in own if label >= 0))[:COLUMNS]
     often = [k for k in times.sum(0).argsort(descending=True).tolist() if k not in first and times[:, k].any()]
     return [*first, *often[: COLUMNS - len(first)]]
 
 
 def _same(viewer: Adapter, model: Adapter, label: int) -> int:
-    """The viewer's number for a class of the model, -1 where it has none: by name, or by number where one has no names
-    and both have as many.
+    """The viewer's number for a class of the model; -1 if it has none.
+
+    Classes are matched by name, or by number if one model has no names and both have the same number of classes.
     """
     if isinstance(viewer.spec.classes, int) or isinstance(model.spec.classes, int):
         return label if viewer.spec.count == model.spec.count else -1

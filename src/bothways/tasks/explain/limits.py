@@ -1,4 +1,4 @@
-"""What an audit may not exceed: ``--fail-on``, for a model's own CI."""
+"""The limits of an audit (``--fail-on``), for use in CI."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 
 
 def beyond(found: dict[str, Any], limits: Sequence[tuple[str, float]]) -> list[str]:
-    """What exceeds the limits, a line each.
+    """The exceeded limits, a line each.
 
-    consistency: of a class. entanglement: the share of a class's portraits in which the model itself sees another
-    class, of the pairs that are named.
+    consistency: of a class. entanglement: of a listed pair, the share of portraits of one class in which the model
+    itself recognises the other.
     """
     lines = []
     for measured, limit in limits:

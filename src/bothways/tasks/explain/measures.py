@@ -1,4 +1,4 @@
-"""What an audit measures: portraits and real pictures of the same classes -> the tables of measures["audit"]."""
+"""The measures of an audit, from portraits and real pictures of the same classes."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from bothways.synthesis.objectives.terms import vectors
 from bothways.tasks.explain.traits import Trait, place_map, relative, separation, trait_of
 from bothways.types import RunError, UserError
 
-WORTH_A_LOOK = 1.6  # times the median class; fixed on models and seeds that no table shows (docs/audit.md)
-LAYERS = 4  # besides the features, evenly spaced over the depth
-FLOOR = 0.01  # of a feature's variance within classes, granted to it in every class
+WORTH_A_LOOK = 1.6  # times the median class; chosen on models and seeds outside the published tables (docs/audit.md)
+LAYERS = 4  # in addition to the features, evenly spaced over the depth
+FLOOR = 0.01  # share of a feature's within-class variance that is added in every class
 BATCH = 50
 
 
 @dataclass(frozen=True)
 class Shown:
-    """Pictures (N,3,H,W) in [0,1] with the model's labels (N,), and of each which recipe drew it ("" for real ones)."""
+    """Labelled pictures: (N,3,H,W) in [0,1], labels (N,), and the recipe of each ("" for real pictures)."""
 
     images: Tensor
     labels: Tensor
     recipes: tuple[str, ...] = ()
 
     def rows(self, label: int, recipe: str | None = None) -> Tensor:
-        """The places of the pictures of a class, of one recipe where it is named."""
+        """The indices of the pictures of a class, optionally of one recipe."""
         mine = self.labels == label
         if recipe is not None:
             mine &= torch.tensor([own == recipe for own in self.recipes])
@@ -41,10 +41,10 @@ class Shown:
 
 
 def audit_layers(model: Adapter) -> list[str]:
-    """Where an audit looks: ``LAYERS`` evenly over the depth of what is normalised, and the features.
+    """The layers of an audit: ``LAYERS`` normalisation layers, evenly spaced over the depth, and the features.
 
-    The features are the spec's feature layer, else what enters the last layer, else the last that is normalised.
-    Raises UserError for a model that has none of these.
+    The features are the spec's feature layer, else the input of the last layer, else the last normalisation.
+    Raises UserError for a model without any of these.
     """
     known, head = model.statistics_layers(), model.head()
     last = model.spec.feature_layer or (head[0] if head else next(reversed(known), None))
@@ -52,7 +52,7 @@ def audit_layers(model: Adapter) -> list[str]:
     found = list(dict.fromkeys([*chosen, *([last] if last else [])]))
     if not found:
         raise UserError(
-            f"model {model.name!r} has no layer that an audit can look at; name its last block in "
+            f"model {model.name!r} has no layer that an audit can use; name its last block in "
             'ModelSpec(..., feature_layer="...")'
         )
     return found
@@ -60,9 +60,9 @@ def audit_layers(model: Adapter) -> list[str]:
 
 @torch.no_grad()
 def features_of(model: Adapter, images: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
-    """{layer: (N,D)} on the CPU, each averaged over places; (N,K) at "outputs".
+    """Features averaged over space, {layer: (N,D)} on the CPU; (N,K) at "outputs".
 
-    Raises RunError where one is not finite: nothing can be said of a class by it, and no class would stand out.
+    Raises RunError if a value is not finite, since comparisons with NaN would flag no class.
     """
     found: dict[str, list[Tensor]] = {layer: [] for layer in (*layers, "outputs")}
     for part in images.split(BATCH):
@@ -71,14 +71,14 @@ def features_of(model: Adapter, images: Tensor, layers: Sequence[str]) -> dict[s
     whole = {layer: torch.cat(parts) for layer, parts in found.items()}
     for layer, values in whole.items():
         if not bool(torch.isfinite(values).all()):
-            hint = "type --dtype float32" if model.dtype != "float32" else "mend the model, or its ModelSpec"
+            hint = "type --dtype float32" if model.dtype != "float32" else "fix the model, or its ModelSpec"
             raise RunError(f"model {model.name!r} gives values at {layer!r} that are not finite; {hint}")
     return whole
 
 
 @dataclass(frozen=True)
 class Compared:
-    """Portraits and real pictures of some classes, and what the model makes of both at some layers.
+    """Portraits and real pictures of the audited classes, with their features.
 
     of_drawn, of_real: {layer: (N,D)}, from ``features_of``.
     """
@@ -92,8 +92,9 @@ class Compared:
 
     @cached_property
     def floor(self) -> dict[str, Tensor]:
-        """{layer: (D,)}: a share of the mean variance within a class; of the layer's mean feature for a feature that
-        no real picture has, which would else count without bound.
+        """The variance added to each feature, {layer: (D,)}: ``FLOOR`` times the mean within-class variance.
+
+        A feature without variance on the real pictures gets the mean of the layer, so that it does not dominate.
         """
         within = {
             layer: torch.stack([self.of_real[layer][self.real.rows(label)].double().var(0) for label in self.labels])
@@ -108,7 +109,7 @@ class Compared:
 
 
 def separations(of: Compared, without: int | None = None) -> Tensor:
-    """(layers x recipes, classes). without: the place of a portrait to leave out, in each class and recipe."""
+    """The separations, (layers x recipes, classes). without: index of a portrait to omit in each class and recipe."""
 
     def chosen(label: int, recipe: str) -> Tensor:
         rows = of.drawn.rows(label, recipe)
@@ -123,7 +124,7 @@ def separations(of: Compared, without: int | None = None) -> Tensor:
 
 
 def consistency(of: Compared) -> list[dict[str, Any]]:
-    """Of each class {"value", "low", "high", "by_layer"}; the interval is the jackknife's over seeds, of the log."""
+    """The consistency of each class, {"value", "low", "high", "by_layer"}, with a jackknife interval of the log."""
     whole, recipes = separations(of), len(of.recipes)
     value = relative(whole)
     n = min(len(of.drawn.rows(label, recipe)) for label in of.labels for recipe in of.recipes)
@@ -145,7 +146,7 @@ def consistency(of: Compared) -> list[dict[str, Any]]:
 
 
 def control(of: Compared) -> float:
-    """The largest consistency of a class when as many of its real pictures stand in for its portraits."""
+    """The control: the largest consistency of a class with real pictures in place of its portraits."""
     n = min(len(of.drawn.rows(label)) for label in of.labels)
     cut = []
     for label in of.labels:
@@ -160,9 +161,9 @@ def control(of: Compared) -> float:
 
 
 def telling(of: Compared, label: int, by_layer: dict[str, float], placed: Sequence[str]) -> tuple[str, Trait]:
-    """The layer where a class stands out most, and its trait there.
+    """The layer in which a class stands out most, and its trait there.
 
-    placed: the layers that say where in a picture something is, which are taken where there are any.
+    placed: the layers with spatial positions, which are preferred.
     """
     layer = max(placed or by_layer, key=by_layer.__getitem__)
     drawn, real = of.of_drawn[layer][of.drawn.rows(label)], of.of_real[layer][of.real.rows(label)]
@@ -171,14 +172,14 @@ def telling(of: Compared, label: int, by_layer: dict[str, float], placed: Sequen
 
 @torch.no_grad()
 def placed_layers(model: Adapter, image: Tensor, layers: Sequence[str]) -> list[str]:
-    """Those that say where in a picture (3,H,W) something is."""
+    """The layers with spatial positions, found on a picture (3,H,W)."""
     seen = model.features(image[None].to(model.device), layers)
     return [layer for layer in layers if as_map(seen[layer]) is not None]
 
 
 @torch.no_grad()
 def trait_maps(model: Adapter, images: Tensor, layer: str, trait: Trait) -> Tensor:
-    """(N,H,W) in [0,1]: where the pictures have the trait, by a layer that has places."""
+    """Maps (N,H,W) in [0,1] of where pictures show the trait, from a layer with spatial positions."""
     maps = as_map(model.features(images.to(model.device), [layer])[layer].cpu())
     assert maps is not None
     where = place_map(maps, trait).float().clamp_min(0)[:, None]
@@ -187,7 +188,10 @@ def trait_maps(model: Adapter, images: Tensor, layer: str, trait: Trait) -> Tens
 
 
 def as_map(activation: Tensor) -> Tensor | None:
-    """(N,D,h,w) of several places as it is; tokens (N,T,D) of a square, or of one and one in front of it; else None."""
+    """An activation as a map (N,D,h,w); None if it has no spatial positions.
+
+    Tokens (N,T,D) are reshaped if T, or T - 1 with a leading class token, is a square.
+    """
     if activation.ndim == 4:
         return activation if activation.shape[2:].numel() > 1 else None
     if activation.ndim != 3:
@@ -200,9 +204,9 @@ def as_map(activation: Tensor) -> Tensor | None:
 
 
 def nearest(drawn: Tensor, real: Tensor) -> list[tuple[int, float]]:
-    """Of each row (N,D) the nearest of (M,D) that no row before it took, by the cosine from their mean; and the cosine.
+    """The nearest row of (M,D) to each row of (N,D) by centred cosine, without reuse: (index, cosine) each.
 
-    Portraits of a class are alike, and would all have the same one.
+    Without reuse, since portraits of a class are alike and would all have the same nearest picture.
     """
     centre = real.mean(0)
     cosines = F.normalize(drawn - centre, dim=1) @ F.normalize(real - centre, dim=1).T
@@ -216,7 +220,7 @@ def nearest(drawn: Tensor, real: Tensor) -> list[tuple[int, float]]:
 
 
 def accuracy(logits: Tensor, label: int) -> dict[str, Any]:
-    """How many real pictures of a class the model calls by it."""
+    """The accuracy of the model on the real pictures of a class."""
     right, n = int((logits.argmax(1) == label).sum()), len(logits)
     low, high = wilson_interval(right, n)
     return {"value": right / n, "low": low, "high": high, "n": n}

@@ -1,4 +1,4 @@
-"""The real pictures of an audit: the same number of each class, of the held-out split."""
+"""The real pictures of an audit: an equal number per class from the held-out split."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def real_pictures(
             if (label := wanted.get(place)) is not None and taken[label] < count:
                 unreadable = len(skipped)
                 yield name, content, label
-                taken[label] += len(skipped) == unreadable  # one that cannot be read takes no place
+                taken[label] += len(skipped) == unreadable  # an unreadable picture does not count
         if not taken:
             raise UserError(
-                f"data {str(data)!r} has no picture that is labelled as a class of the audit; "
-                "give a folder with a sub-folder of pictures a class, or a parquet file with labels"
+                f"data {str(data)!r} has no picture labelled with an audited class; "
+                "give a folder with a sub-folder of pictures per class, or a parquet file with labels"
             )
 
     size = size_of(model.spec, preprocess)
@@ -45,7 +45,7 @@ def real_pictures(
     few = next((label for label in labels if len(shown.rows(label)) < REAL_AT_LEAST), None)
     if few is not None:
         raise UserError(
-            f"data {str(data)!r} has {len(shown.rows(few))} pictures of class {model.spec.class_name(few)!r} that can "
-            f"be read, and an audit needs {REAL_AT_LEAST}; give more, or leave the class out of --classes"
+            f"data {str(data)!r} has {len(shown.rows(few))} readable pictures of class {model.spec.class_name(few)!r}, "
+            f"and an audit needs {REAL_AT_LEAST}; give more, or leave the class out of --classes"
         )
     return shown, skipped

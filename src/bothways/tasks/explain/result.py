@@ -1,4 +1,4 @@
-"""What measures.json holds of an audit: measures["audit"]. A number that cannot be had is null."""
+"""The schema of measures["audit"]; a number that cannot be computed is null."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bothways.tasks.measures import Facts, Measures
 
 
 class Consistency(Facts):
-    """In units of the median class, with the ends of the 95 % interval over seeds; by_layer: {layer: value}."""
+    """Consistency in units of the median class, with its 95 % interval over seeds; by_layer: {layer: value}."""
 
     value: float
     low: float | None
@@ -19,7 +19,7 @@ class Consistency(Facts):
 
 
 class Portrait(Facts):
-    """number: of all portraits. nearest: {"class", "cosine"} of a real picture; files stand where there is a folder."""
+    """A portrait. number: in all portraits. nearest: {"class", "cosine"} of a real picture. Files need a run folder."""
 
     recipe: str
     index: int
@@ -31,7 +31,7 @@ class Portrait(Facts):
 
 
 class AuditedClass(Facts):
-    """layer: where it stands out most; gap, spread: of its portraits there, in deviations of the real pictures."""
+    """A class. layer: where it stands out most. gap, spread: of its portraits there, in deviations of real pictures."""
 
     name: str
     label: int
@@ -45,7 +45,7 @@ class AuditedClass(Facts):
 
 
 class Viewer(Facts):
-    """Shares in which a model sees ``columns`` in the portraits and real pictures of each class, and distinct pairs."""
+    """How often a model predicts ``columns`` in portraits and real pictures of each class, and the distinct pairs."""
 
     viewer: str
     own: bool
@@ -57,7 +57,7 @@ class Viewer(Facts):
 
 
 class Audit(Facts):
-    """control: the largest consistency of real pictures in the place of portraits."""
+    """An audit. control: the largest consistency with real pictures in place of portraits."""
 
     data: dict[str, Any]
     settings: dict[str, Any]

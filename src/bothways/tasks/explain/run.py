@@ -1,7 +1,7 @@
-"""The audit of a classifier: portraits of its classes by two recipes, and what they say that the data do not.
+"""The audit of a classifier: portraits of its classes by two recipes, compared with real pictures.
 
 OUT/icons, OUT/das     run folders of the portraits, as ``bothways generate`` writes them
-OUT/real, OUT/traits   the nearest real pictures; where in each portrait that is which it shares with the others
+OUT/real, OUT/traits   the nearest real pictures; maps of the shared trait in each portrait
 OUT/measures.json      {"audit": ...}, from which ``tasks/explain/section.py`` makes OUT/audit.html
 """
 
@@ -38,10 +38,10 @@ from bothways.tasks.work import Grid, Where, Work
 from bothways.types import Frame, RunError, UserError
 
 RECIPES = ("icons", "das")
-SMALL = 64  # pixels of a side under which ``das``, made for large pictures, takes fewer and longer steps
+SMALL = 64  # side in pixels below which ``das``, tuned for large pictures, takes fewer and longer steps
 DAS_OF_SMALL: dict[str, Any] = {"ascent.steps": 40, "ascent.rms": 0.08, "views.copies": 2}
-CLASSES_AT_MOST = 20  # that are audited where none is named
-CLASSES_AT_LEAST = 3  # a class is held to the median of the others
+CLASSES_AT_MOST = 20  # that are audited by default
+CLASSES_AT_LEAST = 3  # a class is compared with the median class
 REAL_FOLDER, TRAIT_FOLDER = "real", "traits"
 PAIRS_SHOWN = 8
 
@@ -49,7 +49,7 @@ PAIRS_SHOWN = 8
 @final
 @dataclass
 class AuditWork(Work):
-    """labels: the classes. real: their real pictures. jury: who is asked what else is seen. drawings: by recipe."""
+    """A run of ``explain``. labels: classes. real: real pictures. jury: viewers. drawings: {recipe: portraits}."""
 
     config: ExplainConfig
     model: Adapter
@@ -73,7 +73,7 @@ class AuditWork(Work):
         return sum(drawing.done for drawing in self.drawings.values())
 
     def frames(self) -> Iterator[Frame]:
-        """A frame after every step of every portrait."""
+        """Yield a frame after every step of every batch of portraits."""
         for recipe, drawing in self.drawings.items():
             yield from drawing.run()
             self.drawn[recipe] = drawing.finish()
@@ -104,7 +104,7 @@ class AuditWork(Work):
         if exceeded:
             raise RunError("; ".join(exceeded) + (f"; see {page}" if page is not None else ""))
 
-    # ---- what is measured ------------------------------------------------------------------------------------------
+    # ---- measures --------------------------------------------------------------------------------------------------
 
     def _measured(self) -> dict[str, Any]:
         drawn = measure.Shown(
@@ -163,7 +163,7 @@ class AuditWork(Work):
         return found
 
     def _kept(self, folder: str, number: int, picture: Tensor) -> str | None:
-        """The name of a picture that is written beside the measures."""
+        """Write a picture to the run folder and return its name; None without a folder."""
         run = self.experiment.folder
         if run is None:
             return None
@@ -174,14 +174,14 @@ class AuditWork(Work):
 
 
 def told_of_audit(found: dict[str, Any]) -> Iterator[str | Grid]:
-    """A row a class, the least consistent with the data first, and a line for each of the clearest pairs."""
+    """A table with a row per class, highest consistency first, and a line for each of the clearest pairs."""
     rows: list[tuple[str, ...]] = []
     for own in sorted(found["classes"], key=lambda own: -own["consistency"]["value"]):
         facts, right = own["consistency"], own["accuracy"]
         bounds = f" ({facts['low']:.2f}-{facts['high']:.2f})" if facts["low"] is not None else ""
         flag = "worth a look" if own["worth_a_look"] else ""
         rows.append((own["name"], f"{facts['value']:.2f}{bounds}", flag, f"{right['value']:.0%}"))
-    yield Grid(("class", "consistency (95 %)", "", "real pictures named right"), rows, "worst first")
+    yield Grid(("class", "consistency (95 %)", "", "accuracy on real pictures"), rows, "highest first")
     pairs = [(viewer, pair) for viewer in found["entanglement"] for pair in viewer["pairs"]]
     for viewer, pair in sorted(pairs, key=lambda both: both[1]["p"])[:PAIRS_SHOWN]:
         by = "the model itself" if viewer["own"] else viewer["viewer"]
@@ -218,7 +218,7 @@ def prepare(config: ExplainConfig, where: Where) -> AuditWork:
 
 
 def portraits(config: ExplainConfig, model: Adapter, labels: Sequence[int], recipe: str) -> Drawing:
-    """The drawing of all portraits by a recipe, written nowhere yet. Nobody judges it: the audit does."""
+    """The drawing of all portraits by a recipe, without a folder yet and without judges."""
     small = recipe == "das" and max(model.spec.height, model.spec.width) < SMALL
     how = dict(DAS_OF_SMALL) if small else {}
     if config.steps is not None:
@@ -232,7 +232,7 @@ def portraits(config: ExplainConfig, model: Adapter, labels: Sequence[int], reci
 
 
 def audited_classes(model: Adapter, classes: Sequence[str | int] | None) -> list[int]:
-    """Names or numbers as numbers; all of a model where none is named. Raises UserError for too few or many."""
+    """The numbers of the classes, by default all of the model. Raises UserError for too few or too many."""
     if classes is None and model.spec.count > CLASSES_AT_MOST:
         raise UserError(
             f"model {model.name!r} has {model.spec.count} classes; type some of them, such as "
@@ -241,9 +241,9 @@ def audited_classes(model: Adapter, classes: Sequence[str | int] | None) -> list
     labels = find_classes(model, list(range(model.spec.count)) if classes is None else classes)
     if model.spec.count < CLASSES_AT_LEAST:
         raise UserError(
-            f"model {model.name!r} has {model.spec.count} classes, and an audit holds each class to the others; "
+            f"model {model.name!r} has {model.spec.count} classes, and an audit compares each class with the others; "
             f"type a model of {CLASSES_AT_LEAST} or more"
         )
     if len(labels) < CLASSES_AT_LEAST:
-        raise UserError(f"an audit holds each class to the others; type {CLASSES_AT_LEAST} or more after --classes")
+        raise UserError(f"an audit compares classes; type {CLASSES_AT_LEAST} or more after --classes")
     return labels

@@ -1,4 +1,4 @@
-"""The page of an audit: what portraits of a class share, what else is seen in them, and the portraits themselves."""
+"""The page of an audit: consistency and entanglement of the classes, and the portraits."""
 
 from __future__ import annotations
 
@@ -20,37 +20,37 @@ from bothways.tasks.explain.charts import (
 from bothways.types import UserError
 
 PAGE = "audit.html"
-SIDE = 72  # CSS pixels of a picture of a sheet, about
+SIDE = 72  # approximate side of a portrait in CSS pixels
 PAIRS_SHOWN = 12
-ROWS = (("file", "portrait"), ("alpha", "where it was drawn"), ("trait", "what they share"), ("near", "nearest real"))
+ROWS = (("file", "portrait"), ("alpha", "where it was drawn"), ("trait", "shared trait"), ("near", "nearest real"))
 
 
 def facts_of(measures: Facts) -> Facts | None:
-    """What ``explain`` wrote; None for any other run."""
+    """The audit of a run; None if there is none."""
     return measures.get("audit")
 
 
 def sentence(facts: Facts) -> str:
-    """What was found, in a line or two."""
+    """Summarise an audit in one or two sentences."""
     classes, settings = facts["classes"], facts["settings"]
     found = [own for own in worst_first(facts) if own["worth_a_look"]]
     asked = (
-        f"{len(classes)} classes, {settings['n']} portraits each by {' and '.join(settings['recipes'])}, held to real"
+        f"{len(classes)} classes, {settings['n']} portraits each by {' and '.join(settings['recipes'])}, compared with"
     )
-    asked += f" pictures of {facts['data']['address']}."
+    asked += f" real pictures of {facts['data']['address']}."
     if not found:
         worst = worst_first(facts)[0]
         value = significant(worst["consistency"]["value"])
-        return f"{asked} No class stands out; the first, {worst['name']}, lies at {value} of the median."
-    named = ", ".join(f"{own['name']} ({significant(own['consistency']['value'])} of the median)" for own in found)
-    return f"{asked} Worth a look: portraits share what the data do not in {named}."
+        return f"{asked} No class stands out; the highest consistency is {value} times the median ({worst['name']})."
+    named = ", ".join(f"{own['name']} ({significant(own['consistency']['value'])} times the median)" for own in found)
+    return f"{asked} Worth a look, since portraits share what real pictures lack: {named}."
 
 
 # ---- tables ------------------------------------------------------------------------------------------------------
 
 
 def consistency_table(facts: Facts) -> Table:
-    """A row a class, the worst first."""
+    """A row per class, highest consistency first."""
     rows = []
     for own in worst_first(facts):
         found, right = own["consistency"], own["accuracy"]
@@ -68,43 +68,43 @@ def consistency_table(facts: Facts) -> Table:
             ]
         )
     note = (
-        "Consistency: how far portraits of all seeds agree on something that real pictures of their class do not have, "
-        "in units of the median class (95 % interval: jackknife over seeds). Where they agree most: the layer, how far "
-        "the portraits lie from the real pictures there, and how far apart among themselves, both in deviations of the "
-        f"real pictures. Over {facts['worth_a_look']:g} is worth a look. Real pictures in the place of portraits reach "
-        f"{significant(facts['control'])}."
+        "Consistency: how strongly portraits of all seeds share features that real pictures of their class lack, in "
+        "units of the median class (95 % interval: jackknife over seeds). Layer: where they agree most. Gap and "
+        "spread: the distance of the portraits from the real pictures and their deviation there, both in deviations of "
+        f"the real pictures. Values over {facts['worth_a_look']:g} are worth a look. Real pictures as portraits "
+        f"reach {significant(facts['control'])}."
     )
-    columns = ["Class", "Consistency", "95 % interval", "Gap", "Spread", "Layer", "Real pictures named right"]
-    return Table("What portraits of every seed share and the data do not", columns, rows, note)
+    columns = ["Class", "Consistency", "95 % interval", "Gap", "Spread", "Layer", "Accuracy on real pictures"]
+    return Table("Consistency of the portraits", columns, rows, note)
 
 
 def pair_table(facts: Facts) -> Table:
-    """A row a pair of classes, a column a viewer."""
+    """A row per pair of classes, a column per viewer."""
     rows = []
     for (own, seen), by_viewer in pairs(facts).items():
         cells = [
             Cell(f"{100 * pair['share']:.0f} %", pair["share"], f"real: {100 * pair['real_share']:.0f} %", "number")
             if (pair := by_viewer.get(viewer["viewer"]))
-            else Cell("not named", kind="missing")
+            else Cell("not listed", kind="missing")
             for viewer in facts["entanglement"]
         ]
         rows.append([name(own), Cell(seen, kind="name"), *cells])
     note = (
-        "How often a viewer counts another class among its next two in portraits of a class, and in real pictures of "
-        "it. Named is what at most one real picture in ten shows, and portraits show more often by Fisher's exact test "
-        "(5 % over all pairs of a viewer). What several viewers name is in the pictures; what the "
-        "model alone names may be only in its eyes. Portraits are sure of their class: the next two may be faint."
+        "How often another class is among a viewer's two most probable classes besides the target, in portraits and in "
+        "real pictures. Listed are pairs in at most one real picture in ten that are more frequent in portraits by "
+        "Fisher's exact test (5 % over all pairs of a viewer). A pair listed by several viewers is visible in the "
+        "pictures; one listed by the model alone may be specific to it. The probabilities of both classes may be small."
     )
     return Table(
-        "Seen in portraits and not in the data",
-        ["Portraits of", "Also seen", *map(viewer_name, facts["entanglement"])],
+        "Classes recognised in portraits and not in the data",
+        ["Portraits of", "Also recognised", *map(viewer_name, facts["entanglement"])],
         rows,
         note,
     )
 
 
 def pairs(facts: Facts) -> dict[tuple[str, str], dict[str, Facts]]:
-    """{(class, also seen): {viewer: the pair}}, what most viewers name first."""
+    """{(class, other class): {viewer: pair}}, those listed by most viewers first."""
     found: dict[tuple[str, str], dict[str, Facts]] = {}
     for viewer in facts["entanglement"]:
         for pair in viewer["pairs"]:
@@ -117,20 +117,20 @@ def pairs(facts: Facts) -> dict[tuple[str, str], dict[str, Facts]]:
 
 
 def _size(width: int, height: int) -> Size:
-    """Small pictures by a whole factor, large ones to about as much."""
+    """The displayed size: small pictures enlarged by a whole factor, large ones shrunk to about ``SIDE``."""
     long = max(width, height)
     scale = max(1, SIDE // long) if long <= SIDE else SIDE / long
     return round(width * scale), round(height * scale)
 
 
 def _files(portrait: Facts, hidden: bool) -> dict[str, str]:
-    """The pictures of a portrait, by the row that they stand in."""
+    """The picture files of a portrait by row."""
     own = {key: portrait[key] for key in ("file", "alpha", "trait") if portrait.get(key)}
     return own if hidden else own | {"near": portrait["nearest"]["file"]}
 
 
 def sheets(folder: Path, facts: Facts, kept: Album, hidden: bool) -> list[dict[str, Any]]:
-    """Of each class the rows of its sheet: portraits, evidence, what they share, nearest real pictures."""
+    """The rows of each class: portraits, evidence, shared trait, nearest real pictures."""
     found = []
     for own in worst_first(facts):
         rows = []
@@ -166,14 +166,14 @@ def _item(kept: Album, path: Path, own: Facts, portrait: Facts, title: str) -> d
 
 
 def page_of(folder: RunFolder) -> str | None:
-    """The page of an audit that was measured."""
+    """The page of an audit; None if it was not measured."""
     return render_audit(folder) if facts_of(folder.measures) is not None else None
 
 
 def render_audit(folder: RunFolder, *, hide_data: bool = False) -> str:
-    """The page of the audit in a folder, as HTML. hide_data: leave the data's own pictures out, to pass the page on.
+    """The page of the audit in a folder, as HTML. hide_data: omit the real pictures, so that the page can be shared.
 
-    Raises UserError where there is none, or a picture is missing.
+    Raises UserError if there is no audit or a picture is missing.
     """
     facts = facts_of(folder.measures)
     if facts is None:
@@ -212,7 +212,7 @@ def render_audit(folder: RunFolder, *, hide_data: bool = False) -> str:
 
 
 def write_audit(folder: str | Path, *, hide_data: bool = False) -> Path:
-    """Write ``audit.html`` beside the measures of an audit, and return its path."""
+    """Write ``audit.html`` to the folder of an audit, and return its path."""
     found = RunFolder.open(folder)
     page = found.path / PAGE
     write_page(page, render_audit(found, hide_data=hide_data))

@@ -1,15 +1,15 @@
-"""What the portraits of a class share that its real pictures do not, and what else is seen in them.
+"""Shared traits of the portraits of a class, and entangled pairs of classes.
 
     separation   d^2 = mean_k (m_k - r_k)^2 / (v_k + s_k)      m, v: mean and variance of feature k over the portraits
                                                                of a class; r, s: over real pictures of it
     consistency  exp mean_layers log( d / median over classes of d )
     trait        w_k = (m_k - r_k) / (v_k + s_k),   along it: (x - r) . w, in deviations of the real pictures
 
-A feature counts where every portrait has it (v small) and the real pictures have it otherwise (r elsewhere, s small).
-All portraits are drawn harder than pictures are, so d alone says little: a class is held to the others of its model.
-w is Fisher's discriminant with diagonal covariances (Bickel & Levina 2004, Bernoulli 10(6)), since portraits are few.
-The finding is that of the "global explanations" of DSF (portraits of clocks that all show one time); its authors
-describe it by eye, the measure is ours.
+A feature contributes if all portraits agree on it (small v) and differ from the real pictures (r differs, small s). All
+portraits are more extreme than real pictures, so d alone is not informative: a class is compared with the others of its
+model. w is Fisher's discriminant with diagonal covariances (Bickel & Levina 2004, Bernoulli 10(6)), since portraits are
+few. The idea is that of the "global explanations" of DSF (portraits of clocks that all show one time), whose authors
+describe it qualitatively; the measure is new here.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from torch import Tensor
 
 from bothways.types import UserError
 
-TINY = 1e-30  # against a division of nought by nought where a feature is dead
+TINY = 1e-30  # avoids 0 / 0 for dead features
 
 
 @dataclass(frozen=True)
 class Trait:
-    """What portraits share, as a direction w (D,) from the real mean (D,) in a feature space.
+    """The shared trait of portraits: a direction w (D,) from the mean (D,) of real pictures in a feature space.
 
-    gap: how far the portraits' mean lies along w, and spread: their deviation, both in deviations of the real pictures.
+    gap: the mean of the portraits along w. spread: their deviation. Both are in deviations of the real pictures.
     """
 
     direction: Tensor
@@ -41,16 +41,16 @@ class Trait:
     spread: float
 
     def project(self, features: Tensor) -> Tensor:
-        """(N,D) -> (N,) along the trait; real pictures of the class have mean 0 and deviation 1."""
+        """Project (N,D) -> (N,) on the trait; real pictures of the class have mean 0 and deviation 1."""
         return (features.double() - self.origin) @ self.direction
 
 
 def separation(drawn: Tensor, real: Tensor, floor: Tensor) -> float:
-    """How far portraits (N,D) lie from real pictures (M,D) of their class, feature by feature.
+    """The standardised distance of portraits (N,D) from real pictures (M,D) of their class.
 
         d = sqrt( mean_k (m_k - r_k)^2 / (v_k + s_k + floor_k) )
 
-    floor (D,): variance that each feature is granted, so that one that is nought on all real pictures counts finitely.
+    floor (D,): variance added to each feature, so that one that is zero on all real pictures stays finite.
     Raises UserError for fewer than two of either.
     """
     shift, variance, _ = _moments(drawn, real, floor)
@@ -76,19 +76,19 @@ def trait_of(drawn: Tensor, real: Tensor, floor: Tensor) -> Trait:
 
 
 def relative(values: Tensor) -> Tensor:
-    """(L,C) of L layers and C classes -> (C,): the geometric mean over layers of each class in units of the median."""
+    """(L,C) of L layers and C classes -> (C,): the geometric mean over layers, in units of the median class."""
     logs = values.clamp_min(TINY).log()
     middle = torch.quantile(logs, 0.5, dim=1, keepdim=True)
     return (logs - middle).mean(0).exp()
 
 
 def place_map(activation: Tensor, trait: Trait) -> Tensor:
-    """Where in pictures the trait is: (N,D,h,w) -> (N,h,w), whose mean over places is ``trait.project`` of the mean."""
+    """The trait at each position: (N,D,h,w) -> (N,h,w); its spatial mean is ``trait.project`` of the mean feature."""
     return torch.einsum("ndhw,d->nhw", activation.double() - trait.origin[:, None, None], trait.direction)
 
 
 def seen_besides(logits: Tensor, own: Tensor, count: int = 2) -> Tensor:
-    """(N,K) bool: the ``count`` likeliest classes of each picture besides its own. own (N,): -1 for none of them."""
+    """(N,K) bool: the ``count`` most probable classes of each picture besides its target. own (N,): -1 for none."""
     others = logits.double().clone()
     known = own >= 0
     others[known, own[known]] = -torch.inf
@@ -97,9 +97,9 @@ def seen_besides(logits: Tensor, own: Tensor, count: int = 2) -> Tensor:
 
 @dataclass(frozen=True)
 class Pair:
-    """A class that is seen in the portraits of another more often than in its real pictures.
+    """A class that is recognised more often in the portraits of another class than in its real pictures.
 
-    drawn_class, seen: rows and columns of what was counted. share, real_share: of portraits and of real pictures.
+    drawn_class, seen: row and column in the counts. share, real_share: of portraits and of real pictures.
     p: of Fisher's exact test, one-sided, for this pair alone.
     """
 
@@ -113,12 +113,12 @@ class Pair:
 def distinct_pairs(
     drawn: Tensor, portraits: Tensor, real: Tensor, pictures: Tensor, level: float = 0.05, rare: float = 0.1
 ) -> list[Pair]:
-    """The pairs that portraits show and the data hardly do, the clearest first.
+    """The pairs that are frequent in portraits and rare in real pictures, the most significant first.
 
-    drawn, real (C,K): in how many portraits, and real pictures, of each class another was seen. portraits, pictures
-    (C,): of how many. rare: the share of real pictures that may show a pair. level: of all pairs together, by
-    Bonferroni: a pair needs p < level / pairs. Portraits of one recipe are more alike than pictures are, so p is a way
-    to rank and to be strict, not a probability.
+    drawn, real (C,K): number of portraits and real pictures of each class in which another class was recognised.
+    portraits, pictures (C,): their totals. rare: maximum share of real pictures. level: family-wise error, by
+    Bonferroni: a pair needs p < level / pairs. Portraits of one recipe are not independent, so p ranks and filters the
+    pairs but is not a calibrated probability.
     """
     tested = int((drawn + real > 0).sum()) or 1
     found = []
@@ -134,7 +134,7 @@ def distinct_pairs(
 
 
 def cluster_order(matrix: Tensor) -> list[int]:
-    """The order in which rows of a square matrix of shares (C,C) stand so that what is seen together lies together.
+    """The order of the rows of a square matrix of shares (C,C) that places entangled classes next to each other.
 
     Average linkage of 1 - (M + M^T) / 2 with optimally ordered leaves.
     """

@@ -1,7 +1,7 @@
-"""A run of ``features``: the files made part by part, then the probes asked column by column.
+"""A run of ``features``: write the feature files part by part, then fit the probes column by column.
 
-Batches are read and decoded ahead by another process; what is held is one part. A run that was killed goes on with
-the part after the last whole one, and on a CPU its files are then bit for bit those of a run that was not.
+Batches are read and decoded ahead by worker processes; one part is held in memory. A resumed run continues after the
+last whole part, and on a CPU its files are bit for bit those of an uninterrupted run.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ SKIPPED_NAMED = 5
 @final
 @dataclass
 class Extraction(Work):
-    """A step is a batch of pictures, or a probe of a column.
+    """A run of ``features``. A step is a batch of pictures, or a probe of a column.
 
-    files: {split: where its features are kept}. rows: measures["features"]["probes"], of the probes that are fitted.
-    remove: of a run that is kept in memory alone, what removes its files; None for a run folder.
+    files: {split: its feature file}. rows: measures["features"]["probes"] of the fitted probes. remove: removes the
+    temporary files of a run without a folder; None with a run folder.
     """
 
     config: FeaturesConfig
@@ -60,13 +60,13 @@ class Extraction(Work):
 
     @property
     def steps(self) -> int:
-        """Of the run: its batches, and a probe of each column."""
+        """The number of batches, plus the probes of each column."""
         asked = len(self.columns) * len(self.probes) if len(self.splits) > 1 else 0
         return sum(split.steps for split in self.splits) + asked
 
     @property
     def done(self) -> int:
-        """How many of them are made."""
+        """The number of finished steps."""
         return sum(self._first(split) for split in self.splits) + len(self.rows)
 
     def _first(self, split: Split) -> int:
@@ -74,7 +74,7 @@ class Extraction(Work):
         return split.steps if file.done else min(split.steps, len(file.parts) * split.steps_a_part)
 
     def frames(self) -> Iterator[Frame]:
-        """A frame after every batch and every probe; whole parts and probes are kept."""
+        """Yield a frame after every batch and probe; whole parts and probes are saved."""
         total, step = self.steps, self.done
         for part in (self._extract(split) for split in self.splits):
             with closing(part) as batches:
@@ -107,7 +107,7 @@ class Extraction(Work):
 
     @property
     def unprobed(self) -> str:
-        """Why no probe is asked, in a line, once the files are there; "" where they are."""
+        """The reason why no probe is fitted; "" if probes are fitted. Needs finished files."""
         if not self.probes:
             return "no probe was asked for"
         if len(self.splits) < 2:
@@ -121,7 +121,7 @@ class Extraction(Work):
         return facts_of_pictures(self.files[split].path)[2]
 
     def _ask(self) -> Generator[dict[str, float], None, None]:
-        """Each probe of each column, fitted on the first split and asked once about the last."""
+        """Fit each probe of each column on the first split and evaluate it once on the last."""
         files = [self.files[split.name] for split in (self.splits[0], self.splits[-1])]
         labels = [self._labels(file.split) for file in files]
         known = [found >= 0 for found in labels]
@@ -146,7 +146,7 @@ class Extraction(Work):
                 yield {f"{probe} {column.name}": hits["value"]}
 
     def measures(self) -> dict[str, Any]:
-        """{"features": ...}, whose schema is in tasks/features/section.py."""
+        """{"features": ...}; schema in tasks/features/section.py."""
         readings, told = self.extractor.readings, {name: facts_in(file.path) for name, file in self.files.items()}
         pictures = {name: len(self._labels(name)) for name in self.files}
         facts: dict[str, Any] = {
@@ -182,14 +182,14 @@ class Extraction(Work):
         facts = result.facts
         yield _grid(facts) if facts.probes else facts.unprobed
         for split, skipped in facts.skipped.items():
-            yield from (f"left out, {name}: {why}" for name, why in list(skipped.items())[:SKIPPED_NAMED])
+            yield from (f"skipped {name}: {why}" for name, why in list(skipped.items())[:SKIPPED_NAMED])
             if skipped:
-                yield f"{len(skipped)} pictures of {split} left out"
+                yield f"{len(skipped)} pictures of {split} skipped"
         for split, file in result.files.items():
             yield f"{facts.data['pictures'][split]:,} pictures in {file}, {file.stat().st_size / 1e6:,.1f} MB"
 
     def _chance(self) -> dict[str, Any]:
-        """The share of the last split that is of the commonest class of the first."""
+        """The accuracy of always predicting the most frequent training class."""
         y, wanted = (self._labels(split.name) for split in (self.splits[0], self.splits[-1]))
         commonest, wanted = y[y >= 0].mode().values, wanted[wanted >= 0]
         hits = int((wanted == commonest).sum())
@@ -204,7 +204,7 @@ def _check_finite(flow: str, found: Mapping[str, Tensor]) -> None:
 
 
 def _grid(facts: FeatureFacts) -> Grid:
-    """A row a column, with the accuracy of each probe; chance below."""
+    """A table with a row per column and the accuracy of each probe; chance last."""
     probes = list(dict.fromkeys(row["probe"] for row in facts.probes))
     by = {(row["column"], row["probe"]): row for row in facts.probes}
     columns = dict.fromkeys(row["column"] for row in facts.probes)

@@ -1,10 +1,10 @@
-"""Features on disk: parts while they are made, of which a kill loses the last at most, then one parquet file a split.
+"""Feature files: parts during extraction, so that a kill loses at most the last one, then a parquet file per split.
 
     RUN/parts/SPLIT-00007.parquet      each a row group, written whole or not at all
-    RUN/features-SPLIT.parquet         all of them, a row group at a time; the parts are then removed
+    RUN/features-SPLIT.parquet         all parts joined; the parts are then removed
 
-Columns: place (in the split), name, label (null: unknown), and of each reading a list of D numbers, the same D in every
-row. What they are is JSON under the key "bothways" of the schema.
+Columns: place (in the split), name, label (null: unknown), and for each reading a list of D numbers, with equal D in
+all rows. Their description is JSON under the key "bothways" of the schema metadata.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Made = tuple[Decoded, Mapping[str, Tensor]]  # a batch without its images, and i
 
 @dataclass(frozen=True)
 class FeatureFile:
-    """Where a split's features are kept. sizes: {column: D}; facts: what is told of them; numbers: of ``NUMBERS``."""
+    """The feature file of a split. sizes: {column: D}. facts: its metadata. numbers: a key of ``NUMBERS``."""
 
     folder: Path
     split: str
@@ -50,14 +50,14 @@ class FeatureFile:
 
     @property
     def parts(self) -> list[Path]:
-        """The parts that are there, from the first to the one before the first that is missing."""
+        """The existing parts up to the first missing one."""
         found: list[Path] = []
         while self.part(len(found)).is_file():
             found.append(self.part(len(found)))
         return found
 
     def write_part(self, number: int, batches: Sequence[Made]) -> None:
-        """One part: some batches, as a row group."""
+        """Write a part: some batches as a row group."""
         import pyarrow
 
         skipped = {name: why for decoded, _ in batches for name, why in decoded.skipped.items()}
@@ -77,7 +77,7 @@ class FeatureFile:
             writer.write_table(pyarrow.Table.from_arrays(columns, schema=schema))
 
     def join(self) -> None:
-        """All parts as one file, a row group at a time; then they are removed. Raises UserError where no row is."""
+        """Join all parts to one file and remove them. Raises UserError if there is no row."""
         import pyarrow.parquet as pq
 
         parts = self.parts
@@ -87,7 +87,7 @@ class FeatureFile:
         if not any(pq.read_metadata(part).num_rows for part in parts):
             named, why = next(iter(skipped.items()))
             raise UserError(
-                f"{self.split}: none of {len(skipped)} pictures can be read ({named}: {why}); look at the data"
+                f"{self.split}: none of {len(skipped)} pictures can be read ({named}: {why}); check the data"
             )
         with replacing(self.path) as file, _writer(file, self._schema(skipped)) as writer:
             for part in parts:
@@ -97,7 +97,7 @@ class FeatureFile:
         self.clear()
 
     def clear(self) -> None:
-        """Remove the parts of a file that is whole."""
+        """Remove the parts of a finished file."""
         folder = self.folder / "parts"
         for file in [*folder.glob(f"{self.split}-*.parquet"), *folder.glob(f".*{PARTIAL}")]:
             file.unlink(missing_ok=True)
@@ -115,7 +115,7 @@ class FeatureFile:
 
 
 def _writer(file: Any, schema: Any) -> Any:
-    """Numbers as they are: a dictionary or a compression of features costs time and saves nothing."""
+    """A parquet writer without dictionary or compression, which cost time and save nothing for features."""
     import pyarrow.parquet as pq
 
     told = ["place", "label"]
@@ -126,21 +126,21 @@ def _writer(file: Any, schema: Any) -> Any:
 
 
 def facts_in(path: Path) -> dict[str, Any]:
-    """What a file tells of its columns. Raises UserError for a file that bothways features did not write."""
+    """The metadata of a feature file. Raises UserError for a file that bothways features did not write."""
     import pyarrow.parquet as pq
 
     try:
         metadata = pq.read_schema(path).metadata or {}
     except (OSError, ValueError) as error:
         said = reason(error) if isinstance(error, OSError) else str(error).splitlines()[0]
-        raise UserError(f"{path}: cannot be read ({said}); type --overwrite to begin again") from error
+        raise UserError(f"{path}: cannot be read ({said}); type --overwrite to start again") from error
     if KEY not in metadata:
-        raise UserError(f"{path}: bothways features did not write it; type the file that it wrote")
+        raise UserError(f"{path}: not written by bothways features; type a file that it wrote")
     return json.loads(metadata[KEY])
 
 
 def column_of(path: Path, name: str) -> Tensor:
-    """(N,D) float32 of a column, filled a row group at a time."""
+    """Read a column: (N,D) float32, one row group at a time."""
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path) as file:
@@ -158,7 +158,7 @@ def column_of(path: Path, name: str) -> Tensor:
 
 
 def facts_of_pictures(path: Path) -> tuple[list[int], list[str], Tensor]:
-    """The place and the name of each picture, and the labels (N,), -1 where unknown."""
+    """The place and name of each picture, and the labels (N,), -1 if unknown."""
     import pyarrow.parquet as pq
 
     table = pq.read_table(path, columns=["place", "name", "label"])

@@ -1,4 +1,4 @@
-"""What of ``features`` can be refused before the first picture: the flow, the readings, the splits of the data."""
+"""The plan of ``features``: the flow, its readings and the splits of the data, validated before the first picture."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from bothways.tasks.held_out import tell_of_training
 from bothways.types import UserError
 
 PROBES = ("linear", "knn")
-ROWS = 1024  # of a part, and of a row group: what a kill may lose, and what is held at a time
+ROWS = 1024  # of a part and row group: the most that a kill loses and that is held in memory
 
 
 @dataclass(frozen=True)
 class Split:
-    """The pictures of a split. steps: batches; each part is ``steps_a_part`` of them."""
+    """The pictures of a split. steps: number of batches; a part has ``steps_a_part`` of them."""
 
     name: str
     count: int
@@ -49,9 +49,9 @@ class Split:
 
 @dataclass(frozen=True)
 class Extractor:
-    """Pictures -> the columns of their features.
+    """The feature extractor: pictures -> columns.
 
-    readings: what is read. noise: (1,C,H,W) of noised activations, or None. sizes: {column: D}.
+    readings: the features to read. noise: (1,C,H,W) for noised activations, or None. sizes: {column: D}.
     """
 
     flow: Flow
@@ -60,8 +60,8 @@ class Extractor:
     sizes: dict[str, int]
 
     def __call__(self, images: Tensor) -> dict[str, Tensor]:
-        """{column: (B,D)} on the CPU, of pictures (B,3,H,W) uint8."""
-        if not len(images):  # none of a batch could be read
+        """Extract features of pictures (B,3,H,W) uint8: {column: (B,D)} on the CPU."""
+        if not len(images):  # every picture of the batch is unreadable
             return {name: torch.empty(0, size) for name, size in self.sizes.items()}
         image = images.to(self.flow.mean.device).float() / 255
         found = read(self.flow, self.flow.path, self.flow.code(image), self.readings, self.noise)
@@ -97,16 +97,16 @@ def splits_of(
     batch: int,
     preprocess: str = "model",
 ) -> list[Split]:
-    """The splits that are asked for; where none is, train and test, or the whole of data that has no test pictures.
+    """The named splits; by default train and test, or all of data without a test split.
 
-    limits: pictures at most, of each and of the last of several.
-    Raises UserError for data without such a split, or without pictures. Warns of pictures of another size.
+    limits: maximum pictures per split, and of the last of several splits.
+    Raises UserError for a missing or empty split. Warns of pictures of another size than the flow's.
     """
     size = size_of(flow.spec, preprocess)
     names = tuple(dict.fromkeys(names or ("train", evaluation_split(data))))
     whole = [name for name in names if not is_split(data, name)]
     if whole and len(names) > 1:
-        raise UserError(f"data {str(data)!r} has no split {whole[0]!r}, it is one; leave --split out")
+        raise UserError(f"data {str(data)!r} has no splits, so there is no {whole[0]!r}; leave --split out")
     found = []
     for name in names:
         limit = limits[1] if limits[1] is not None and len(names) > 1 and name == names[-1] else limits[0]
@@ -124,7 +124,7 @@ def splits_of(
 
 
 def probes_of(probes: Sequence[str]) -> tuple[str, ...]:
-    """linear, knn, both or none. Raises UserError for another, and where scikit-learn is missing."""
+    """Validate the probes: linear, knn, both or none. Raises UserError, also if scikit-learn is missing."""
     asked = tuple(dict.fromkeys(probe for given in probes for probe in given.split(",")))
     for probe in asked:
         if probe not in (*PROBES, "none") or (probe == "none" and len(asked) > 1):

@@ -1,4 +1,4 @@
-"""What ``features`` gives back: the tables, in files or in memory, and measures["features"]."""
+"""The result of ``features``: tables in files or in memory, and measures["features"]."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Row = dict[str, Any]
 
 
 class FeatureFacts(BaseModel):
-    """measures["features"]; tasks/features/section.py says what each is."""
+    """The schema of measures["features"]; fields as in tasks/features/section.py."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
@@ -41,11 +41,11 @@ class FeatureMeasures(Measures):
 
 @dataclass(frozen=True)
 class FeatureTables:
-    """What ``features`` made.
+    """The features of a run.
 
-    facts: of the columns, the probes and the pictures that were left out. measures: what measures.json holds.
-    files: {split: its parquet file}, where a run folder was given; arrays: {split: {column: (N,D) float32}}, where none
-    was. pictures: {split: (names, labels (N,))}, a label -1 where it is unknown.
+    facts: the columns, probes and skipped pictures. measures: the content of measures.json. files: {split: parquet
+    file} with a run folder; arrays: {split: {column: (N,D) float32}} without one. pictures: {split: (names, labels
+    (N,))}, label -1 if unknown.
     """
 
     measures: dict[str, Any]
@@ -63,12 +63,12 @@ class FeatureTables:
 
     @property
     def probes(self) -> list[Row]:
-        """A row for each probe of each column: its accuracy and the ends of the 95 % interval."""
+        """A row per probe and column: accuracy with the ends of its 95 % interval."""
         return self.facts.probes
 
     def array(self, column: str, split: str) -> Tensor:
-        """(N,D) float32 of a column of a split, in the order of its pictures. Raises UserError for another name."""
+        """A column of a split, (N,D) float32, in the order of its pictures. Raises UserError for an unknown name."""
         for given, known in ((split, list(self.pictures)), (column, self.columns)):
             if given not in known:
-                raise UserError(f"the features have no {given!r}; type one of {', '.join(known)}")
+                raise UserError(f"the features have no {given!r}; choose one of {', '.join(known)}")
         return column_of(self.files[split], column) if self.files else self.arrays[split][column]

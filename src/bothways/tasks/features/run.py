@@ -1,9 +1,9 @@
-"""What a flow makes of pictures, a row a picture and a column for each kind, depth and layer; two probes read it.
+"""Extract features of pictures with a flow: a row per picture, a column per kind, depth and layer; fit two probes.
 
 walked: pool(x(1 - depth)), dx/dt = v(x, t) from x(1)     activations: mean over space of h_layer(x, 1 - depth)
 
 features-SPLIT.parquet    see tasks/features/files.py
-measures.json             "features": the columns, and what the probes reached (its schema: tasks/features/section.py)
+measures.json             "features": the columns and the probe accuracies (schema: tasks/features/section.py)
 
 Source: Xue et al. 2024, arXiv 2412.01787; Xiang et al. 2023, arXiv 2303.09769.
 """
@@ -33,7 +33,7 @@ from bothways.tasks.work import Where
 def prepare(config: FeaturesConfig, where: Where) -> Extraction:
     """Prepare a run of ``features``. Raises UserError for invalid input, before the first picture.
 
-    Without a run folder the files lie in a temporary one until they are read into memory.
+    Without a run folder the files are written to a temporary folder and then read into memory.
     """
     probes, walk = probes_of(config.probes), Walk(config.steps, config.solver)
     flow = load_flow(config.flow, device=config.device, dtype=config.dtype)
@@ -64,7 +64,7 @@ def prepare(config: FeaturesConfig, where: Where) -> Extraction:
 def file_facts(
     config: FeaturesConfig, readings: Readings, classes: tuple[str, ...], model: dict[str, Any]
 ) -> dict[str, Any]:
-    """What a parquet file says of its columns, as JSON under the key "bothways" of its schema."""
+    """The metadata of a feature file, stored as JSON under the key "bothways" of its schema."""
     return {
         "columns": [{"column": column.name, **asdict(column)} for column in readings.columns],
         "walk": {"solver": recorded(config.solver), "steps": [route.stops for route in readings.routes]},

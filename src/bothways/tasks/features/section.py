@@ -1,14 +1,14 @@
-"""What a flow makes of pictures, as the page shows it: measures["features"], every part of which may be missing.
+"""The report section of ``features``: measures["features"], every part of which may be missing.
 
     "flow":     its address
     "data":     {"address", "pictures": {split: n}}
-    "columns":  [{"column", "kind", "depth", "layer", "steps", "size"}], steps: from the picture to the depth
-    "calls":    of the network, for each picture
+    "columns":  [{"column", "kind", "depth", "layer", "steps", "size"}], steps: of the solver to the depth
+    "calls":    of the network per picture
     "files":    {split: file of the run folder}
     "probes":   [{"probe", "column", "kind", "depth", "layer", "steps", "n", ...share, "l2" or "neighbours"}]
-    "unprobed": why there are none, in a line
-    "chance":   {"n", ...share}: the commonest training class called for every picture
-    "skipped":  {split: {the name of a picture that cannot be read: why}}
+    "unprobed": why there are no probes
+    "chance":   {"n", ...share}: of always predicting the most frequent training class
+    "skipped":  {split: {unreadable picture: reason}}
 
 A share is {"value", "low", "high"}, the ends those of its 95 % Wilson interval. tasks/features/extraction.py writes it.
 """
@@ -27,36 +27,35 @@ from bothways.report.tables import Cell, Table, cost_of, count, interval, name, 
 __all__ = ["comparison_table", "facts_of", "section", "sentence_of", "work"]
 
 work = "measuring"
-CURVES = (ACCENT, "47,111,187", "200,96,24", "140,84,170")  # of the kinds and layers, in turn
+CURVES = (ACCENT, "47,111,187", "200,96,24", "140,84,170")  # RGB of the kinds and layers in turn
 PIXELS, SKIPPED_NAMED = "pixels", 8
 NOTE = (
-    "Each probe is fitted on the training pictures alone and asked once about the test pictures. Features that are no "
-    "better than the pixels under the same probe say nothing for the flow; chance is the commonest training class, "
-    "called for every picture. "
+    "Each probe is fitted on the training pictures and evaluated once on the test pictures. The baseline is the same "
+    "probe on raw pixels; chance is always predicting the most frequent training class. "
 )
 
 
 def facts_of(measures: Facts) -> Facts | None:
-    """What was made of pictures, or None for a run that made no features."""
+    """The features of a run; None if there are none."""
     facts = measures.get("features")
     return facts if isinstance(facts, Mapping) else None
 
 
 def section(measures: Facts) -> dict[str, Any] | None:
-    """What the template shows, in the form of a flow's section; None for a run that made no features."""
+    """The section of the report; None for a run without features."""
     facts = facts_of(measures)
     if facts is None:
         return None
     charts = [chart for probe in probes_of(facts) if (chart := _curves(facts, probe)) is not None]
-    note = "The deeper, the nearer to noise. Whiskers are 95 % intervals; the dotted line is the pixels, the control."
-    parts = [Part("Which depth tells classes apart", note, charts, columns_table(facts))] if charts else []
+    note = "Depth 0 is the picture, 1 is noise. Error bars are 95 % intervals; the dotted line is the pixel baseline."
+    parts = [Part("Probe accuracy by depth", note, charts, columns_table(facts))] if charts else []
     if not charts:
         parts = [Part("The columns", str(facts.get("unprobed") or ""), [], columns_table(facts))]
     return {"strips": [], "depths": [], "numbers": numbers_table(facts), "parts": parts}
 
 
 def probes_of(facts: Facts) -> list[str]:
-    """The names of the probes, in order."""
+    """The names of the probes."""
     return list(dict.fromkeys(str(row.get("probe")) for row in facts.get("probes") or []))
 
 
@@ -64,7 +63,7 @@ def probes_of(facts: Facts) -> list[str]:
 
 
 def numbers_table(facts: Facts) -> Table:
-    """A row a column of the features and probe; chance last."""
+    """A row per column and probe; chance last."""
     rows = []
     for row in facts.get("probes") or []:
         remark = f"{row['neighbours']} neighbours" if "neighbours" in row else ""
@@ -80,7 +79,7 @@ def numbers_table(facts: Facts) -> Table:
 
 
 def columns_table(facts: Facts) -> Table:
-    """What stands in the files."""
+    """The table of the columns of the files."""
     rows = [
         [
             name(row.get("column")),
@@ -101,12 +100,12 @@ def columns_table(facts: Facts) -> Table:
         )
     )
     calls = facts.get("calls")
-    note = f"In {files}." + (f" The network is called {calls} times for each picture." if is_number(calls) else "")
+    note = f"In {files}." + (f" The network is called {calls} times per picture." if is_number(calls) else "")
     return Table("The columns", ["Column", "Kind", "Depth", "Layer", "Steps", "Numbers"], rows, note)
 
 
 def comparison_table(runs: Sequence[tuple[str, Facts, Facts]]) -> Table:
-    """A row for the best column of each run and probe, by the accuracy on the test pictures, beside the pixels."""
+    """The best column of each run and probe by test accuracy, next to the pixel baseline."""
     rows = []
     for label, measures, status in runs:
         facts = facts_of(measures) or {}
@@ -118,7 +117,7 @@ def comparison_table(runs: Sequence[tuple[str, Facts, Facts]]) -> Table:
             cells: list[Cell] = [percent(best.get("value")), interval([best.get("low"), best.get("high")])]
             shown = [name(label), name(probe), name(best.get("column") or ""), *cells, percent(pixels.get("value"))]
             rows.append([*shown, spent])
-    note = "The best of several columns was chosen on the pictures that it is shown for, so it is a little too good."
+    note = "The best column is selected on the same test pictures, so its accuracy is slightly optimistic."
     return Table("Side by side", ["Run", "Probe", "Best", "Accuracy", "95 % interval", "Pixels", "Time"], rows, note)
 
 
@@ -131,14 +130,14 @@ def _left_out(facts: Facts) -> str:
     if not skipped:
         return ""
     named = ", ".join(skipped[:SKIPPED_NAMED]) + (", ..." if len(skipped) > SKIPPED_NAMED else "")
-    return f"Left out, since they cannot be read: {len(skipped)} ({named})."
+    return f"Skipped unreadable pictures: {len(skipped)} ({named})."
 
 
 # ---- the chart -----------------------------------------------------------------------------------------------------
 
 
 def _curves(facts: Facts, probe: str) -> Chart | None:
-    """Accuracy over depth of one probe: a curve for each kind and layer, with intervals, and the pixels as a line."""
+    """Accuracy over depth of a probe: a curve per kind and layer, with intervals, and a line for the pixels."""
     rows = [r for r in facts.get("probes") or [] if r.get("probe") == probe and is_number(r.get("value"))]
     curves: dict[str, list[Facts]] = {}
     for row in rows:
@@ -163,7 +162,7 @@ def _curves(facts: Facts, probe: str) -> Chart | None:
     pixels = next((row["value"] for row in rows if row.get("kind") == PIXELS), None)
     if pixels is not None:
         layout["shapes"] = [line_across(100 * pixels)]
-        words += f"; the dotted line is {100 * pixels:.1f} %, of the pixels alone"
+        words += f"; the dotted line is raw pixels, {100 * pixels:.1f} %"
     return Chart(f"{probe}: accuracy by depth", {"data": traces, "layout": layout}, words + ".", coloured=True)
 
 

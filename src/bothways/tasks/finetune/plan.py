@@ -1,7 +1,7 @@
-"""What a fine-tuning will be, before anything is written: a flow, data and recipe -> pictures, classifier, loss.
+"""The plan of a fine-tuning: flow, data and recipe -> pictures, classifier and loss.
 
-Source: PRG, Xue et al. 2024, arXiv 2412.01787, sec. 3 and app. B. Departures: the flow-matching loss sees the pictures
-of the batch as they are, since the flow is to stay one of pictures and not of what augmentation makes of them.
+Source: PRG, Xue et al. 2024, arXiv 2412.01787, sec. 3 and app. B. Difference: the flow-matching loss uses the
+pictures without augmentation, so that the flow keeps modelling the pictures themselves.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ PLAIN = Augmentation(crop=0, flip=False)
 
 @dataclass(frozen=True)
 class Finetuning:
-    """A fine-tuning that can be begun.
+    """A validated fine-tuning.
 
-    train, held: pictures; classes: their names, or how many there are; before: the flow as it is at the start, which
-    training leaves alone; classifier: a copy of it, with a head; origin: what builds its network again.
+    train, held: training and held-out pictures. classes: names or number of classes. before: the initial flow, which is
+    not modified. classifier: a copy of it with a head. origin: the facts to rebuild its network.
     """
 
     config: FinetuneConfig
@@ -64,12 +64,12 @@ class Finetuning:
 
     @property
     def factor(self) -> Factor | None:
-        """Of the rate, by the name of a parameter."""
+        """The learning-rate factor by parameter name."""
         decay = self.config.fit.layer_decay
         return None if decay == 1 or self.config.frozen else layer_rates(self.classifier, decay, self.before.shape)
 
     def batch(self) -> Batches:
-        """step -> (pictures in the flow's units, labels), then (x, noise, t) where the flow's own loss is there."""
+        """step -> (pictures as inputs of the flow, labels), plus (x, noise, t) with a flow-matching loss."""
         config, size = self.config, self.config.fit.batch
         augmentation = StrongAugmentation(**config.augmentation.model_dump())
         drawn = batches(self.train, size, config.seed, augmentation)
@@ -82,7 +82,7 @@ class Finetuning:
 
     @property
     def _code(self) -> Callable[[Tensor], Tensor]:
-        """That of the flow, without its network, so that it can be sent to a process."""
+        """The input encoding of the flow without its network, so that it can be sent to a process."""
         return Flow(nn.Identity(), self.before.spec).code
 
     def loss(self, network: nn.Module, batch: tuple[Tensor, ...]) -> tuple[Tensor, dict[str, Tensor]]:
@@ -90,20 +90,20 @@ class Finetuning:
 
     @property
     def trained(self) -> int:
-        """How many parameters learn."""
+        """The number of trained parameters."""
         return sum(p.numel() for p in self.classifier.parameters() if p.requires_grad)
 
     def settings(self) -> dict[str, Any]:
-        """Those that say what is learnt, by name."""
+        """The settings that determine the training, by name."""
         return self.config.model_dump(exclude={"flow", "data", "run"})
 
     def tables(self) -> dict[str, Any]:
-        """What recipe.toml holds."""
+        """The tables of recipe.toml."""
         data = {"source": str(self.config.data), "pictures": len(self.train), "held_out": len(self.held)}
         return {"settings": self.settings(), "model": flow_facts(self.before), "data": data}
 
     def card(self) -> dict[str, Any]:
-        """The facts with which classifier.safetensors becomes a classifier again."""
+        """The content of classifier.json, from which the classifier is rebuilt."""
         told = f"{self.config.data}: {len(self.train)} pictures for training, {len(self.held)} held out"
         own = training_record(self.config.data, self.config.split or "train", self.train, self.held)
         earlier = [record for record in trained_on(self.before.name) if record != own]
@@ -113,7 +113,7 @@ class Finetuning:
         )  # fmt: skip
 
     def line(self) -> str:
-        """What would be done, for a dry run."""
+        """A summary for a dry run."""
         fit, layer = self.config.fit, self.config.features.layer
         read = f", reading {layer}" if layer else ""
         return (
@@ -152,17 +152,15 @@ def plan_of(config: FinetuneConfig) -> Finetuning:
 
 
 def divided(everything: ImageSet, chosen: LabelledHoldoutConfig, seed: int, data: str) -> tuple[ImageSet, ImageSet]:
-    """The pictures held out, and those to train on; the former are those that ``pretrain`` holds out of the same data.
+    """Split into held-out and training pictures; the held-out ones are those of ``pretrain`` on the same data.
 
-    Raises UserError for pictures without classes, and where they are too few.
+    Raises UserError for pictures without classes, or too few pictures.
     """
     if len(everything.labels) == 0 or int(everything.labels.min()) < 0:
-        raise UserError(
-            f"data {data!r} does not say of which class a picture is; type a folder with one folder a class"
-        )
+        raise UserError(f"data {data!r} has no labels; type a folder with one folder per class")
     classes = count_of(classes_of(everything))
     if classes < 2:
-        raise UserError(f"data {data!r} has one class and there is nothing to tell apart; type data of two or more")
+        raise UserError(f"data {data!r} has only one class; type data of two or more classes")
     left = len(everything) - chosen.validation
     if left < classes:
         raise UserError(
@@ -181,12 +179,12 @@ def divided(everything: ImageSet, chosen: LabelledHoldoutConfig, seed: int, data
 
 
 def classes_of(data: ImageSet) -> tuple[str, ...] | int:
-    """The names of the classes, or how many where there are none."""
+    """The names of the classes, or their number if they have no names."""
     return data.classes or int(data.labels.max()) + 1
 
 
 def _settled(config: FinetuneConfig, flow: Flow, pictures: int, processes: Processes) -> FinetuneConfig:
-    """The settings with what they leave open: layer, coupling, beta, steps; a batch is made to fit few pictures."""
+    """Fill in unset settings (layer, coupling, beta, steps), and shrink the batch to few pictures."""
     if config.fit.strict_batch and (given := config.fit.batch) > pictures:
         raise UserError(f"batch={given} is more than the {pictures} pictures to train on; type --batch {pictures}")
     batch = min(config.fit.batch, max(1, pictures // processes.count) * processes.count)
@@ -220,7 +218,7 @@ def _built(config: FinetuneConfig, before: Flow, classes: tuple[str, ...] | int)
         read.read_depth,
         read.noised,
     )
-    with torch.random.fork_rng():  # the head's first weights are the seed's, the caller's random state is its own
+    with torch.random.fork_rng():  # initial weights from the seed, without changing the caller's random state
         torch.random.manual_seed(config.seed)
         return FlowClassifier(
             copy.deepcopy(before), before.path, before.shape, count_of(classes), how, frozen=config.frozen,
@@ -229,11 +227,11 @@ def _built(config: FinetuneConfig, before: Flow, classes: tuple[str, ...] | int)
 
 
 def _checked_augmentation(planned: Finetuning) -> None:
-    """Make the first batch, so that what the recipe asks of a picture is refused now."""
+    """Make the first batch, so that an invalid augmentation raises an error before training."""
     side = min(planned.before.shape[1:])
     try:
         if (crop := planned.config.augmentation.crop) >= side:
-            raise ValueError(f"crop = {crop} is no less than the {side} pixels of a side")
+            raise ValueError(f"crop = {crop} is not less than the side of {side} pixels")
         planned.batch()(0)
     except UserError:
         raise

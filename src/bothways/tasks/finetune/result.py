@@ -1,4 +1,4 @@
-"""What ``finetune`` gives and what its measures.json holds."""
+"""The result of ``finetune`` and the schema of its measures.json."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from bothways.types import Frame
 
 
 class ClassifierMeasures(Config):
-    """measures["classifier"]: what it reaches on pictures held out, and the flow's loss now and before.
+    """measures["classifier"]: scores on held-out pictures, and the flow-matching loss after and before.
 
-    low, high: the ends of a 95 % interval of the accuracy.
+    low, high: the ends of the 95 % interval of the accuracy.
     """
 
     accuracy: float
@@ -46,7 +46,7 @@ class FinetuneMeasures(Measures):
 
 @dataclass(frozen=True)
 class Finetuned:
-    """A finished fine-tuning. model: with the averaged weights; frames: one a step; folder: its run folder."""
+    """A finished fine-tuning. model: with EMA weights. frames: one per step. folder: its run folder."""
 
     model: Adapter
     frames: list[Frame]

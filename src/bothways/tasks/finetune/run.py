@@ -1,10 +1,9 @@
-"""Make a flow a classifier: recipe -> head, loss and training -> a run folder with flow and head.
+"""Fine-tune a flow as a classifier: recipe -> head, loss and training -> a run folder with flow and head.
 
-classifier.json          the card: how to build it; written before the first step
-classifier.safetensors   the averaged weights of flow and head, at every checkpoint
-measures.json            "classifier": what it reaches on the pictures held out, and its flow-matching loss beside that
-                         of the flow before
-along.jsonl              where it is asked for, the mutual information on some of them at every checkpoint
+classifier.json          the card, from which it is rebuilt; written before the first step
+classifier.safetensors   the EMA weights of flow and head, at every checkpoint
+measures.json            "classifier": scores on held-out pictures, and the flow-matching loss after and before
+along.jsonl              optional: the mutual information on held-out pictures at every checkpoint
 """
 
 from __future__ import annotations
@@ -42,13 +41,13 @@ from bothways.training.along import held_out_measures, losses_of
 from bothways.training.checkpoint import Training
 from bothways.training.fit import FitState
 
-AT_ONCE = 100  # pictures that are looked at together
+AT_ONCE = 100  # pictures per batch of the evaluation
 
 
 @final
 @dataclass
 class FinetuneWork(TrainingWork):
-    """A flow with a head in training. planned: its data, classifier and loss."""
+    """A run of ``finetune``. planned: data, classifier and loss."""
 
     planned: Finetuning
     training: Training
@@ -56,7 +55,7 @@ class FinetuneWork(TrainingWork):
     schema = FinetuneMeasures
 
     def measured(self) -> dict[str, Any]:
-        """What the classifier reaches, as it is kept in the run folder."""
+        """Evaluate the saved classifier of the run folder."""
         planned, config = self.planned, self.planned.config
         write_weights(self.training.state, config.fit.half, self.training.folder)
         facts = classifier_facts(planned, self._kept())
@@ -67,7 +66,7 @@ class FinetuneWork(TrainingWork):
         return {"classifier": facts, "citations": cited}
 
     def _kept(self) -> Adapter:
-        """The classifier of the run folder."""
+        """Load the classifier of the run folder."""
         planned = self.planned
         return load_classifier(
             self.training.folder.path, head=planned.config.features.head, path=planned.before.path,
@@ -83,9 +82,9 @@ class FinetuneWork(TrainingWork):
     def summary(self, result: Finetuned, out: Path | None) -> Iterator[str | Grid]:
         facts = result.measures["classifier"]
         reached = f"{facts['accuracy']:.1%} ({facts['low']:.1%} to {facts['high']:.1%})"
-        yield f"accuracy {reached} on {facts['n']} pictures held out"
+        yield f"accuracy {reached} on {facts['n']} held-out pictures"
         now, before = facts["flow_matching"], facts["flow_matching_before"]
-        yield f"the flow's own loss on them is {now:.4g}; before, {before:.4g}"
+        yield f"flow-matching loss on them {now:.4g}, before fine-tuning {before:.4g}"
         if out is not None:
             yield f"the classifier is {out / CLASSIFIER_CARD}"
 
@@ -104,12 +103,12 @@ def prepare(config: FinetuneConfig, where: Where) -> FinetuneWork:
 
 
 def write_weights(state: FitState, half: bool, folder: RunFolder) -> None:
-    """Replace classifier.safetensors by the averaged weights of now."""
+    """Write the current EMA weights to classifier.safetensors."""
     replace_file(folder.path / CLASSIFIER_WEIGHTS, save(weights_of(state.result, half=half)))
 
 
 def _along(planned: Finetuning, state: FitState) -> dict[str, Any]:
-    """Of the averaged flow of now, on the first pictures held out."""
+    """The measures of the current EMA flow on the first held-out pictures."""
     classifier = state.result.eval()
     assert isinstance(classifier, FlowClassifier)
     assert isinstance(classifier.flow, Flow)
@@ -123,7 +122,7 @@ def _losses(planned: Finetuning, flow: Flow, held: ImageSet) -> torch.Tensor:
 
 @torch.no_grad()
 def classifier_facts(planned: Finetuning, model: Adapter) -> dict[str, Any]:
-    """measures["classifier"]: accuracy with its interval, cross-entropy, and L_FM of the flow now and before."""
+    """measures["classifier"]: accuracy with interval, cross-entropy, and flow-matching loss after and before."""
     config, held = planned.config, planned.held
     logits = torch.cat(
         [model.outputs((part.float() / 255).to(model.device)).cpu() for part in held.images.split(AT_ONCE)]

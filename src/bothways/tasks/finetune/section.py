@@ -1,9 +1,9 @@
-"""What a flow made a classifier knows of the pictures held out, as the page shows it: measures["classifier"].
+"""The report section of ``finetune``: measures["classifier"].
 
 {"accuracy", "low", "high", "n", "cross_entropy", "flow_matching", "flow_matching_before", "kind", "depth",
  "activation_depth", "beta", "frozen", "pretrained", "pictures", "classes"}
 
-low, high: the ends of a 95 % interval. Any of them may be missing.
+low, high: the ends of a 95 % interval. Any part may be missing.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ work = "training"
 MEASURED = {"depth": "depth", "activation_depth": "activation_depth", "beta": "beta", "labels": "pictures"}
 
 NOTE = (
-    "On pictures that were held out of the training ones. A number for walked pictures says little beside none for the "
-    "flow's activations, for raw pixels under the same head, and for a network that was not pretrained. The flow's own "
-    "loss is at the same noise and times before and after."
+    "On held-out pictures. Compare walked pictures with the controls: the flow's activations, raw pixels under the "
+    "same head, and a network without pretraining. The flow-matching losses before and after use the "
+    "same noise and times."
 )
 READ = {
     "walked": "pictures walked to depth {depth:g}",
@@ -40,19 +40,19 @@ READ = {
 
 
 def facts_of(measures: Facts) -> Facts | None:
-    """What was measured of a classifier, or None for a run that has none."""
+    """The measures of a classifier; None for a run without one."""
     facts = measures.get("classifier")
     return facts if isinstance(facts, Mapping) else None
 
 
 def section(measures: Facts) -> dict[str, Any] | None:
-    """What the page shows first; None for a run that measured no classifier."""
+    """The section of the report; None for a run without a classifier."""
     facts = facts_of(measures)
     return None if facts is None else {"numbers": numbers_table(facts), "parts": []}
 
 
 def what_is_read(facts: Facts) -> Cell:
-    """In words, with what makes the run a control."""
+    """The features in words, with "flow frozen" or "not pretrained" for controls."""
     try:
         words = [READ[str(facts.get("kind"))].format(**facts)]
     except (KeyError, ValueError, TypeError):
@@ -63,20 +63,20 @@ def what_is_read(facts: Facts) -> Cell:
 
 
 def numbers_table(facts: Facts) -> Table:
-    """What one classifier reached."""
+    """The table of the scores of a classifier."""
     ends, pictures = between(facts.get("low"), facts.get("high")), count(facts.get("n"))
     none = name("")
     rows = [
         [name("Accuracy"), number(facts.get("accuracy")), ends, pictures],
         [name("Cross-entropy"), number(facts.get("cross_entropy")), none, pictures],
-        [name("The flow's own loss"), number(facts.get("flow_matching")), none, pictures],
+        [name("Flow-matching loss"), number(facts.get("flow_matching")), none, pictures],
         [name("The same, before"), number(facts.get("flow_matching_before")), none, pictures],
     ]
     return Table("The classifier in numbers", ["", "Value", "95 % interval", "Pictures"], rows, NOTE)
 
 
 def comparison_table(runs: Sequence[tuple[str, Facts, Facts]]) -> Table:
-    """One row a classifier. runs: (name, measures, status)."""
+    """A row per classifier. runs: (name, measures, status)."""
     rows = []
     for label, measures, status in runs:
         facts = facts_of(measures) or {}
@@ -92,7 +92,7 @@ def comparison_table(runs: Sequence[tuple[str, Facts, Facts]]) -> Table:
 
 
 def choices_of(run: Run) -> dict[str, Any]:
-    """The settings by dotted name, with the flow and the data; one that was left open as the run measured it."""
+    """The settings by dotted name, with flow and data; unset ones as resolved by the run."""
     facts, settings = facts_of(run.measures) or {}, dotted(run.recipe.get("settings") or {})
     places = {key.rpartition(".")[2]: key for key in settings}
     origin = {"flow": (run.recipe.get("model") or {}).get("weights")}
@@ -102,12 +102,12 @@ def choices_of(run: Run) -> dict[str, Any]:
 
 
 def charts_of(runs: Sequence[Run], beside: Sequence[Run]) -> list[Chart]:
-    """Accuracy and loss over the one number in which the runs differ, else bars."""
+    """Accuracy and loss over the one numeric setting in which the runs differ, else bars."""
     points = []
     for run in runs:
         facts = facts_of(run.measures) or {}
         share = {"value": facts.get("accuracy"), "low": facts.get("low"), "high": facts.get("high")}
         losses = {"loss": facts.get("flow_matching"), "before": facts.get("flow_matching_before")}
-        shares = {"Accuracy on pictures held out": share}
+        shares = {"Accuracy on held-out pictures": share}
         points.append({"label": run.label, "settings": choices_of(run), "shares": shares, **losses})
     return compared.charts(points)

@@ -1,4 +1,4 @@
-"""How the pictures of one batch are held and seen: size, start, parameterisation, views, the ascent. No model in it."""
+"""The canvas of a batch: size, start, parameterisation, views and ascent, independent of any model."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from bothways.tasks.generate.scene import Scene
 from bothways.tasks.spectrum.files import read_spectrum
 from bothways.types import ModelSpec, Parameterization, UserError
 
-START_RESOLUTION = 8  # pixels of a side of the low-resolution noise in a start
+START_RESOLUTION = 8  # side in pixels of the low-resolution noise in a start
 FILLS = {"harmonic": harmonic_fill, "tension": tension_fill}
-START_STD = 0.2  # of the noise that a picture starts from
+START_STD = 0.2  # of the noise of a start
 
 
 @dataclass(frozen=True)
@@ -49,13 +49,13 @@ class Geometry:
         return CentreCrop(self.height, self.width)
 
     def inside(self, canvas: Tensor) -> Tensor:
-        """The picture in a canvas (...,H,W), as a view of it."""
+        """The picture inside a canvas (...,H,W), as a view."""
         edge = self.border
         return canvas[..., edge : edge + self.height, edge : edge + self.width]
 
 
 def geometry(canvas: CanvasConfig, spec: ModelSpec, scene: Scene | None = None) -> Geometry:
-    """The photo's size, or the canvas's own, or the model's; the border is a share of the shorter side."""
+    """The geometry: the size of the photo, else of the canvas settings, else of the model, plus the border."""
     size = None if scene is None else scene.size
     if size is None and canvas.size:
         size = canvas.size, canvas.size
@@ -66,9 +66,9 @@ def geometry(canvas: CanvasConfig, spec: ModelSpec, scene: Scene | None = None) 
 
 
 def start_image(canvas: CanvasConfig, place: Geometry, draws: Draws, scene: Scene | None = None) -> Tensor:
-    """(B,3,H,W): grey, white noise, low-resolution noise or a photo, and low-resolution noise on it.
+    """The start (B,3,H,W): grey, white noise, low-resolution noise or a photo, plus low-resolution noise.
 
-    scene: of these pictures, for start=photo; the border around a photo is grey, what is masked is filled.
+    scene: of these pictures, for start=photo; the border of a photo is grey and masked pixels are filled.
     """
     high, wide = place.canvas
     low = min(START_RESOLUTION, high)
@@ -80,13 +80,13 @@ def start_image(canvas: CanvasConfig, place: Geometry, draws: Draws, scene: Scen
     elif canvas.start == "photo" and scene is not None and scene.photos is not None:
         place.inside(image)[:] = filled(canvas, scene.photos, scene.mask, draws)
     if canvas.start_noise:
-        purpose = "start noise" if canvas.start == "low-noise" else "start"  # not the same blobs twice
+        purpose = "start noise" if canvas.start == "low-noise" else "start"  # not that of start_noise
         image = image + canvas.start_noise * noise_of_resolution(draws, high, wide, low, purpose)
     return image.clamp(0, 1) if canvas.start == "photo" else image.clamp(0.01, 0.99)
 
 
 def filled(canvas: CanvasConfig, photos: Tensor, mask: Tensor | None, draws: Draws) -> Tensor:
-    """(B,3,H,W): the photos, with what is masked filled as the canvas's settings say."""
+    """The photos (B,3,H,W) with masked pixels filled according to the canvas settings."""
     if mask is None or canvas.fill == "photo":
         return photos
     if canvas.fill in FILLS:
@@ -99,7 +99,7 @@ def filled(canvas: CanvasConfig, photos: Tensor, mask: Tensor | None, draws: Dra
 
 
 def find_photos(canvas: CanvasConfig, spec: ModelSpec) -> Tensor | None:
-    """(N,3,H,W) in [0,1], what pictures start from with start=photo; picture i takes photo i modulo N."""
+    """The photos (N,3,H,W) in [0,1] of start=photo; picture i starts from photo i modulo N."""
     if canvas.start != "photo":
         return None
     if canvas.start_photo is None:
@@ -115,7 +115,7 @@ def parameterization(canvas: CanvasConfig, place: Geometry, start: Tensor) -> Pa
 
 
 def views_of(views: ViewsConfig, place: Geometry) -> Views:
-    """The views in order; those on the canvas come before the picture is cut out of its border, the others after."""
+    """The views in order: those on the canvas before the border is cropped, the others after."""
     side = min(place.height, place.width)
     made = []
     for name, given in views.own.items():
@@ -128,7 +128,7 @@ def views_of(views: ViewsConfig, place: Geometry) -> Views:
 
 
 def new_ascent(config: DrawingConfig, place: Geometry, draws: Draws, device: str, scene: Scene | None = None) -> Ascent:
-    """The start of an ascent, which knows nothing of a model. What a mask keeps stays the photo, bit for bit."""
+    """The start of an ascent. Pixels outside the mask stay those of the photo, bit for bit."""
     canvas, reach = config.canvas, 1.0
     own = canvas_settings(canvas.kind, canvas.own)
     if canvas.start == "grey" and own is not None:
@@ -141,5 +141,5 @@ def new_ascent(config: DrawingConfig, place: Geometry, draws: Draws, device: str
         place.inside(photo)[:] = scene.photos
         place.inside(mask)[:] = scene.mask
         held = Masked(held, photo, mask)
-        reach = float(mask.float().mean().sqrt())  # the step's RMS is of what may move, not of the whole canvas
+        reach = float(mask.float().mean().sqrt())  # a step's RMS is that over masked pixels
     return Ascent(held, config.ascent, reach)

@@ -1,4 +1,4 @@
-"""One run of a drawing: batches -> frames -> run folder, to be stopped and resumed at any step."""
+"""A run of a drawing: batches -> frames -> run folder, which can be stopped and resumed at any step."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from bothways.tasks.pictures import PictureMeasures, Result, told_of_pictures
 from bothways.tasks.work import Grid, Where, Work
 from bothways.types import Frame, RunError
 
-PIXELS_AT_ONCE = 1_000_000  # copies x height x width x pictures of a batch: what fits in a gigabyte or two
+PIXELS_AT_ONCE = 1_000_000  # copies x height x width x pictures of a batch, which fits in 1 to 2 GB
 PICTURES_AT_ONCE = 50
 SECONDS_BETWEEN_SAVES = 10.0
 
@@ -38,7 +38,7 @@ SECONDS_BETWEEN_SAVES = 10.0
 @final
 @dataclass
 class Drawing(Work):
-    """The pictures of a request, batch by batch.
+    """A run of a task that draws.
 
     first: the pictures of the first batch and their problem, which ``prepare`` has built. jury, references: who judges,
     and the real pictures that each compares with. own_measures: a user's, of the pictures alone.
@@ -67,7 +67,7 @@ class Drawing(Work):
 
     @property
     def model(self) -> Adapter:
-        """Whose size and classes the pictures have."""
+        """The main model, which sets the size and classes of the pictures."""
         return self.setup.roles.main
 
     @property
@@ -80,7 +80,7 @@ class Drawing(Work):
         return 0 if folder is None else len(folder.frames)
 
     def batches(self) -> list[list[int]]:
-        """The numbers of the pictures of each batch. Where a group's pictures are coupled it is drawn whole."""
+        """The picture numbers of each batch. A group of coupled pictures is never split."""
         roles, config = self.setup.roles, self.config
         only = None if config.only is None else [int(number) for number in config.only]
         high, wide = self.setup.place.canvas
@@ -97,13 +97,13 @@ class Drawing(Work):
         return [part for part in parts if only is None or set(part) & set(only)]
 
     def check_first(self) -> None:
-        """Build the problem of the first batch and look whether the models can do it. Raises UserError."""
+        """Build the problem of the first batch and check that the models support it. Raises UserError."""
         if parts := self.batches():
             self.first = parts[0], self._problem(parts[0])
             self.setup.check(self.request, self.first[1])
 
     def begin(self, where: Where) -> None:
-        """Write to a run folder from here on. Raises UserError for a folder that cannot be taken."""
+        """Begin writing to a run folder. Raises UserError if it cannot be used."""
         options = {**where.as_options(), "device": self.model.device, "of": len(self.request)}
         self.experiment = Experiment.begin(self.task, self.tables, **options)
         if (folder := self.experiment.folder) is not None:
@@ -112,7 +112,7 @@ class Drawing(Work):
                 keep_scene(self.request.scene, folder.path)
 
     def take_up(self, folder: RunFolder) -> None:
-        """Take the batches that an earlier run finished from its folder."""
+        """Load the pictures of the batches that an earlier process finished."""
         done = {r["index"]: r for r in folder.pictures if not r.get("unfinished")}
         for index in (index for part in self.batches() if set(part) <= set(done) for index in part):
             self.images[index], self.records[index] = folder.read_picture(done[index]), done[index]
@@ -120,11 +120,11 @@ class Drawing(Work):
                 self.alphas[index] = alpha
 
     def frames(self) -> Iterator[Frame]:
-        """A frame after every step of every batch that is not finished."""
+        """Yield a frame after every step of every unfinished batch."""
         for number, pictures in enumerate(self.batches()):
             if not set(pictures) <= set(self.images):
                 yield from self._batch(number, pictures)
-        if (folder := self.experiment.folder) is not None:  # with those that a run cut short had made
+        if (folder := self.experiment.folder) is not None:  # including those of earlier processes
             self.kept = [Frame(f["step"], f["t"], None, f["stats"], f["batch"]) for f in folder.frames]
 
     def measures(self) -> dict[str, Any]:
@@ -174,7 +174,7 @@ class Drawing(Work):
                         saved = time.monotonic()
                 yield replace(frame, image=None if frame.image is None else self._inside(frame.image))
         except BaseException:
-            if folder is not None:  # an interrupt may come in the middle of a step, or before its line is written
+            if folder is not None:  # an interrupt may come during a step, or before its frame is written
                 ascent.load(*good)
             self._save_state(number, pictures, ascent)
             self._keep(pictures, ascent, unfinished=True)

@@ -25,23 +25,23 @@ from bothways.tasks.statistics.config import PICTURES
 from bothways.tasks.statistics.files import known_of, measured_layers, read_space, read_spread
 from bothways.types import UserError
 
-LEARNED = 4000  # real pictures that a hole's statistics are learned on
-SPREAD_PICTURES = 2000  # real pictures are enough for means and standard deviations
+LEARNED = 4000  # maximum real pictures to learn the prediction of a hole
+SPREAD_PICTURES = 2000  # maximum real pictures for means and standard deviations
 
 
 def settled(objective: WeightedSum, models: Sequence[Adapter], data: str | Path | None) -> tuple[WeightedSum, bool]:
-    """The objective as it can be kept, and whether steps are made: what has no statistics falls back, with a warning.
+    """The objective with fallbacks for missing statistics, each with a warning, and whether any steps are made.
 
-    Drawn statistics fall back to the rows of a classifier's head; the spread of statistics to BatchNorm's running
-    ones, or to none; a hole is filled without the model where there are no real pictures.
-    Raises UserError where nothing is left to fall back to.
+    Sampled statistics fall back to the rows of the classifier head; the spread of statistics to BatchNorm's running
+    statistics, or to none; a hole is filled without the model if there are no real pictures.
+    Raises UserError if there is no fallback.
     """
     of_pictures = data is not None and not is_statistics(data)
     needs = {part.needs for _, part in objective.parts}
     if "prediction" in needs and not of_pictures:
         warnings.warn(
             "no real pictures were given: the hole is filled smoothly, without the model; "
-            "with --data FOLDER_OR_PARQUET it is filled by what the model expects there",
+            "with --data FOLDER_OR_PARQUET it is filled by the model",
             stacklevel=2,
         )
         kept = [(w, p) for w, p in objective.parts if p.needs != "prediction" and not isinstance(p, Certainty)]
@@ -62,7 +62,7 @@ def settled(objective: WeightedSum, models: Sequence[Adapter], data: str | Path 
 def _without_spread(objective: WeightedSum, model: Adapter) -> WeightedSum:
     own = bool(model.batch_norm_statistics())
     instead = "BatchNorm's running statistics are matched instead" if own else "no statistics are matched"
-    _warn(f"no statistics of real pictures are known for model {model.name!r}: {instead}")
+    _warn(f"no statistics of real pictures are available for model {model.name!r}: {instead}")
     return _with_statistics(objective, "spread", "batch" if own else None)
 
 
@@ -74,16 +74,16 @@ def _without_space(objective: WeightedSum, model: Adapter) -> WeightedSum:
         )
     own = bool(model.batch_norm_statistics())
     instead = "and its BatchNorm's own statistics are matched" if own else "and no statistics are matched"
-    _warn(f"no real pictures are known for model {model.name!r}: its head's rows are sampled, {instead}")
+    _warn(f"no real pictures are available for model {model.name!r}: rows of its head are sampled, {instead}")
     return _with_statistics(objective, "sampled", "batch" if own else None)
 
 
 def _warn(text: str) -> None:
-    warnings.warn(f"{text}; --data FOLDER_OR_PARQUET draws far better", stacklevel=4)
+    warnings.warn(f"{text}; --data FOLDER_OR_PARQUET gives better pictures", stacklevel=4)
 
 
 def _with_statistics(objective: WeightedSum, form: str, instead: Literal["batch"] | None) -> WeightedSum:
-    """The objective with its statistics of one form in another, or without them."""
+    """The objective with statistics of one form replaced by another form, or removed."""
     parts = []
     for weight, part in objective.parts:
         if not (isinstance(part, Statistics) and part.form == form):
@@ -96,7 +96,7 @@ def _with_statistics(objective: WeightedSum, form: str, instead: Literal["batch"
 def find_priors(
     models: Sequence[Adapter], objective: WeightedSum, data: str | Path | None, mask: Tensor | None = None
 ) -> Priors:
-    """The priors that the objectives need, on the models' device. mask: (1,1,H,W), the hole to be filled, if any."""
+    """The priors that the objectives need, on the models' device. mask: (1,1,H,W), the hole to fill, if any."""
     needs = {part.needs for _, part in objective.parts}
     return Priors(
         predictions=tuple(_prediction(model, data, mask) for model in models) if "prediction" in needs else (),
@@ -107,7 +107,7 @@ def find_priors(
 
 
 def find_space(models: Sequence[Adapter], data: str | Path | None) -> Space:
-    """Measured on pictures, all models on the same ones; or what is kept of the one model; or the rows of its head."""
+    """The function space: measured on pictures common to all models, or stored with a single model, or its head."""
     device = models[0].device
     if data is not None and not is_statistics(data):
         sizes = {(model.spec.height, model.spec.width) for model in models}
@@ -120,7 +120,7 @@ def find_space(models: Sequence[Adapter], data: str | Path | None) -> Space:
         return measure_space(models, images.to(device), layers, features)
     if len(models) > 1:
         raise UserError(
-            f"{len(models)} score models are sampled together, so their statistics must be of the same pictures; "
+            f"{len(models)} score models are sampled together, which needs statistics on the same pictures; "
             "type --data FOLDER_OR_PARQUET"
         )
     space = read_space(known_of(models[0], data))
@@ -134,11 +134,9 @@ def find_space(models: Sequence[Adapter], data: str | Path | None) -> Space:
 
 
 def _prediction(model: Adapter, data: str | Path | None, mask: Tensor | None) -> Prediction:
-    """What follows from a smooth fill of this very hole, learned on real pictures."""
+    """The prediction of channel statistics from a smooth fill of this hole, learned on real pictures."""
     if mask is None or data is None:
-        raise UserError(
-            "what is in a hole is predicted from a mask and real pictures; type --mask or --box, and --data"
-        )
+        raise UserError("the prediction of a hole needs a mask and real pictures; type --mask or --box, and --data")
     size = (model.spec.height, model.spec.width)
     images = load_images(data, split=training_split(data), size=size_of(model.spec), limit=LEARNED).images.float() / 255
     filled = tension_fill(images, resize(mask.float(), size) > 0.5)
@@ -161,7 +159,7 @@ def _spread(model: Adapter, data: str | Path | None) -> Mapping[str, Spread]:
     spread = read_spread(known_of(model, data))
     if not spread:
         raise UserError(
-            f"no channel statistics of real pictures are known for model {model.name!r}; type --data FOLDER_OR_PARQUET"
+            f"no statistics of real pictures are available for model {model.name!r}; type --data FOLDER_OR_PARQUET"
         )
     return {
         layer: Spread(*(value.to(model.device) for value in (s.mean, s.mean_std, s.log_std, s.log_std_std)))

@@ -1,4 +1,4 @@
-"""What one batch is drawn by: the objective bound to the models at hand, and the ascent that follows its gradient."""
+"""The optimisation problem of a batch: the objective bound to the models, and the ascent along its gradient."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from bothways.types import RunError, TrainedModel, UserError
 
 @dataclass
 class Problem:
-    """One batch, ready to be drawn. field: the direction of ascent; ascent: where the pictures stand."""
+    """The problem of a batch. field: the direction of ascent. ascent: the state of the pictures."""
 
     field: Field
     ascent: Ascent
@@ -37,7 +37,7 @@ class Problem:
 
 
 def objective_of(config: DrawingConfig) -> WeightedSum:
-    """The weighted objectives of a drawing: those handed in, else the recipe's terms; a weight of 0 drops one."""
+    """The weighted objectives of a drawing: those given, else the terms of the recipe; weight 0 removes one."""
     if config.objective is not None:
         return as_sum(config.objective)
     parts = [(term.weight, _named(name, term)) for name, term in config.terms.items() if term.weight]
@@ -53,7 +53,7 @@ def _named(name: str, term: TermConfig) -> Objective:
 
 @dataclass(frozen=True)
 class Setup:
-    """What every batch shares: the config, the objective, the models with their priors, the views and the sizes."""
+    """What all batches share: config, objective, models with priors, views and sizes."""
 
     config: DrawingConfig
     objective: WeightedSum
@@ -62,7 +62,7 @@ class Setup:
     place: Geometry
 
     def problem(self, request: Request, batch: Batch) -> Problem:
-        """The problem of one batch. Raises UserError for pictures that cannot be held."""
+        """The problem of a batch. Raises UserError if the canvas does not support the size of the pictures."""
         draws = Draws(batch.seeds)
         try:
             field = self._field(request, batch, draws)
@@ -75,7 +75,7 @@ class Setup:
             raise UserError(f"pictures of {size} cannot be held ({cause}); type a smaller --size") from error
 
     def _field(self, request: Request, batch: Batch, draws: Draws) -> Field:
-        """Terms through the views, then fields beside them, each scaled where the config says so, then clipped."""
+        """The field of ascent: terms through the views, plus other fields, optionally normalised, then clipped."""
         bound = self._bindings(request, batch, draws)
         normalize, ascent = self.config.ascent.normalize, self.config.ascent
         parts: list[tuple[float, Field]] = []
@@ -96,7 +96,7 @@ class Setup:
         return total if ascent.clip is None else Clipped(total, ascent.clip, ascent.clip_by)
 
     def _terms(self, bound: Mapping[str, list[Binding]]) -> list[Term]:
-        """Of every condition model, then of every score model, then of the picture itself."""
+        """The terms of all condition models, then of all score models, then of the picture itself."""
         terms: list[Term] = []
         for role in ("condition", "score", "image"):
             for to in bound[role]:
@@ -106,14 +106,14 @@ class Setup:
         return terms
 
     def _each(self, bound: Mapping[str, list[Binding]], role: Any) -> list[tuple[float, Binding, float, Objective]]:
-        """(share of a model, its binding, weight, objective) of every objective of a role and every model of it."""
+        """(share of the model, binding, weight, objective) for every objective of a role and every model in it."""
         share = 1 / max(1, len(bound[role]))
         return [(share, to, weight, part) for weight, part in self.objective.of_role(role) for to in bound[role]]
 
     def _bindings(self, request: Request, batch: Batch, draws: Draws) -> dict[str, list[Binding]]:
-        """A binding for each model of each role; the picture's own objectives are bound to the main model."""
+        """The bindings of the models of each role; objectives of the picture alone are bound to the main model."""
         roles, config, scene = self.roles, self.config, batch.scene
-        # each model looks once, whatever its roles
+        # one forward pass per model, even with several roles
         seen = {id(model): self._seen(model) for model in (*roles.condition, *roles.score)}
         space = roles.priors.space
         sampled = config.sampling
@@ -149,16 +149,16 @@ class Setup:
         return {"condition": of(roles.condition), "score": of(roles.score), "image": [shared]}
 
     def _seen(self, model: Adapter) -> TrainedModel:
-        """The main model sees a drawing as it is; it sees a photo, and others see every picture, at their own size."""
+        """A model with the input resized to its size; the main model sees a drawing unresized."""
         own = (model.spec.height, model.spec.width)
         drawn = model is self.roles.main and not self.place.of_photo
         as_it_is = drawn or own == (self.place.height, self.place.width)
         return model if as_it_is else Resized(model)
 
     def check(self, request: Request, first: Problem) -> None:
-        """Look once at a grey picture, and along the first gradient where only that shows that a model can do it.
+        """Run the models on a grey picture, and compute the first gradient if the check needs it.
 
-        Raises UserError where it cannot.
+        Raises UserError if a model does not support the objective.
         """
         place, main = self.place, self.roles.main
         try:
@@ -177,7 +177,7 @@ class Setup:
 
 
 def _by_layer(terms: list[Term], to: Binding) -> list[Term]:
-    """The terms of drawn features in the order of the Space's parts: a sum of floats depends on its order."""
+    """The terms of sampled features in the order of the parts of the Space, so that float sums are reproducible."""
     if to.priors.space is None:
         return terms
     order = list(to.priors.space.of_features(to.index))

@@ -1,4 +1,4 @@
-"""The targets of a run's pictures: classes, words, channels of a layer, and the photos they start from."""
+"""The targets of the pictures of a run: classes, prompts, channels of a layer, and photos."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from bothways.synthesis.objectives.base import NO_CLASS
 from bothways.tasks.generate.scene import Scene
 from bothways.types import UserError
 
-TOP_CLASS = "<top>"  # in place of a class's name: for each photo, the one that the model finds in it
+TOP_CLASS = "<top>"  # as a class: for each photo, the class that the model predicts
 Prompt = tuple[str, float]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """The targets of one batch. labels (B,), -1 for no class; channels (B,) or None; the scene of each."""
+    """The targets of a batch. labels (B,), -1 without a class; channels (B,) or None; the scene of each picture."""
 
     labels: Tensor
     seeds: Sequence[int]
@@ -30,7 +30,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Request:
-    """labels and channels: of each picture, -1 and none where there is none. prompts: signed, for all of them."""
+    """The targets of a run. labels, channels: per picture, -1 or None without. prompts: signed, for all pictures."""
 
     labels: tuple[int, ...]
     scene: Scene = field(default_factory=Scene)
@@ -42,12 +42,12 @@ class Request:
         return len(self.labels)
 
     def batch(self, pictures: Sequence[int], seeds: Sequence[int]) -> Batch:
-        """That of some pictures, by their numbers."""
+        """The targets of some pictures by their numbers."""
         channels = torch.tensor([self.channels[i] for i in pictures]) if self.channels else None
         return Batch(torch.tensor([self.labels[i] for i in pictures]), seeds, self.scene.of(pictures), channels)
 
     def name(self, index: int, model: Adapter) -> str | None:
-        """What a picture is to show, in words: its class, or else its channel, or the prompts; None for none."""
+        """The target of a picture in words: its class, else its channel, else the prompts; None without a target."""
         if self.labels[index] != NO_CLASS:
             return model.spec.class_name(self.labels[index])
         if self.layer is not None:
@@ -56,7 +56,7 @@ class Request:
 
 
 def read_prompts(prompts: Sequence[str | Prompt] | str | None) -> tuple[Prompt, ...]:
-    """["a jellyfish", "multiple exposure:-0.3"] -> (("a jellyfish", 1.0), ("multiple exposure", -0.3))."""
+    """Parse ["a jellyfish", "multiple exposure:-0.3"] -> (("a jellyfish", 1.0), ("multiple exposure", -0.3))."""
     found = []
     for prompt in [prompts] if isinstance(prompts, str) else prompts or ():
         text, weight = prompt if not isinstance(prompt, str) else _weighted(prompt)
@@ -78,11 +78,11 @@ def _weighted(prompt: str) -> Prompt:
 
 @torch.no_grad()
 def top_labels(model: Adapter, scene: Scene) -> list[int]:
-    """The class that a model finds in each photo, at its own size."""
+    """The class that a model predicts for each photo, resized to the model."""
     if not model.spec.count:
-        raise UserError(f"model {model.name!r} finds no classes; type --prompt, or --condition CLASSIFIER")
+        raise UserError(f"model {model.name!r} is not a classifier; type --prompt, or --condition CLASSIFIER")
     if scene.photos is None:
-        raise UserError("no photo was given to find a class in; type PHOTO")
+        raise UserError("no photo was given to predict a class of; type PHOTO")
     shown = resize(scene.photos, (model.spec.height, model.spec.width))
     return torch.cat([model.outputs(part.to(model.device)).argmax(1) for part in shown.split(16)]).tolist()
 
@@ -96,9 +96,9 @@ def request_of(
     layer: str | None = None,
     channels: Sequence[int] = (),
 ) -> Request:
-    """n pictures of each class or channel, of each photo in each style; round by round, so that a group mixes them."""
+    """The request: n pictures of each class or channel, of each photo in each style, interleaved within groups."""
     if channels and layer is None:
-        raise UserError("--channel counts the channels of a layer, and none was given; type --layer NAME")
+        raise UserError("--channel needs a layer, and none was given; type --layer NAME")
     subjects = [(label, channel) for label in labels or [NO_CLASS] for channel in channels or [NO_CLASS]]
     every = [subject for _ in range(n) for subject in subjects for _ in range(len(scene))]
     picked = tuple(channel for _, channel in every) if channels else ()

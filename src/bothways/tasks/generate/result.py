@@ -1,4 +1,4 @@
-"""What measures.json holds of a drawing: verdicts of judges, measures of the pictures, and their null."""
+"""The measures of a drawing: judge metrics, image statistics and their null."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from bothways.tasks.generate.config import DrawingConfig
 from bothways.tasks.generate.problem import Setup
 from bothways.tasks.pictures import Result
 
-NULL_PIXELS = 2 * 224 * 224  # pictures of the null: enough for a slope, cheap beside the run
+NULL_PIXELS = 2 * 224 * 224  # pixels of the null: enough for a slope, and cheap
 
 
 def measured(
@@ -30,7 +30,7 @@ def measured(
     references: Mapping[str, Reference],
     own: Sequence[Entry] = (),
 ) -> dict[str, Any]:
-    """What measures.json holds; without verdicts, where there is no picture or the config leaves them out."""
+    """The content of measures.json; without judge metrics if there are no pictures or judging is off."""
     wanted = len(result) > 0 and setup.config.judging.verdicts
     found = judged(result, setup, jury, references, own) if wanted else {"judges": [], "images": {}}
     papers = cited(*(entry.reference for entry in own)) if wanted else []
@@ -67,7 +67,7 @@ def citations(setup: Setup) -> list[str]:
 
 
 def null_measures(model: Adapter, config: DrawingConfig) -> dict[str, Any]:
-    """Of the pictures when the same recipe is fed white noise in place of gradients: what it puts in by itself."""
+    """The null of the image statistics: the same recipe with white noise instead of gradients."""
     if config.canvas.start == "photo":
         config = config.model_copy(update={"canvas": config.canvas.model_copy(update={"start": "grey"})})
     place = geometry(config.canvas, model.spec)

@@ -1,4 +1,4 @@
-"""Which model gives which gradient: condition models (which class?), score models (is it real?), and their priors.
+"""The roles of models: condition models give the gradient of the target, score models that of the image prior.
 
     x <- x + score(x) + grad log p(y | x)                                                       (DSF, eq. 13)
 
@@ -25,7 +25,7 @@ Address = str | Path | nn.Module | Adapter
 
 @dataclass(frozen=True)
 class Roles:
-    """condition: those whose class or likeness is the target, none without one. score: those that say what is real."""
+    """The models by role. condition: for the target, empty without one. score: for the image prior."""
 
     condition: tuple[Adapter, ...]
     score: tuple[Adapter, ...]
@@ -33,38 +33,36 @@ class Roles:
 
     @property
     def main(self) -> Adapter:
-        """Whose size the pictures have, and whose classes are counted."""
+        """The main model, which sets the size and classes of the pictures."""
         return (self.condition or self.score)[0]
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of every model that gives a gradient."""
+        """The names of all models that give a gradient."""
         return tuple(dict.fromkeys(model.name for model in (*self.condition, *self.score)))
 
 
 def find_models(
     config: DrawingConfig, objective: WeightedSum, anything: bool
 ) -> tuple[tuple[Adapter, ...], tuple[Adapter, ...]]:
-    """(condition models, score models), each loaded once. ``model`` takes whichever role is not given to others.
+    """Load (condition models, score models), each model once. ``model`` takes the roles not given to others.
 
-    anything: whether there is a class, words, a layer or a likeness as target, which is what condition models are for.
-    Raises UserError where a role is left without a model, or a model without a role.
+    anything: whether there is a target for condition models: a class, prompt, layer or reference picture.
+    Raises UserError for a role without a model, or a model without a role.
     """
     model, spec, weights = config.model, config.spec, config.weights
     score, condition = config.score or (), config.condition or ()
     if condition and not anything:
-        raise UserError("--condition says of which class a picture is; type --class NAME too, or leave it out")
+        raise UserError("--condition needs a target; type --class NAME too, or leave it out")
     others = bool(score) and (bool(condition) or not anything)
     if model is None and not others:
         raise UserError("no model was given; type MODEL, such as bundled:cifar10-resnet, or --score and --condition")
     if model is not None and others:
-        raise UserError(f"model {str(model)!r} has no part, since every role is given to others; leave it out")
+        raise UserError(f"model {str(model)!r} has no role, since --score and --condition name others; leave it out")
     if model is None and weights is not None:
-        raise UserError("--weights are of MODEL, and none was given; type MODEL, or leave --weights out")
+        raise UserError("--weights needs MODEL, and none was given; type MODEL, or leave --weights out")
     if score and not objective.of_role("score"):
-        raise UserError(
-            f"--score says what is real, and recipe {config.recipe!r} has no term for it; type --recipe dsf"
-        )
+        raise UserError(f"--score needs a prior term, and recipe {config.recipe!r} has none; type --recipe dsf")
     loaded: dict[str | nn.Module, Adapter] = {}
 
     def load(address: Address) -> Adapter:
@@ -88,12 +86,12 @@ def find_models(
 
 
 def _key(address: Address) -> str | nn.Module:
-    """By which two addresses are of one model: two modules may look alike."""
+    """The key that identifies a model, so that each is loaded once."""
     return address if isinstance(address, nn.Module) else str(address)
 
 
 def find_labels(models: Sequence[Adapter], classes: Sequence[str | int]) -> list[int]:
-    """The classes asked for as numbers of the first model; each of the others must know them by name."""
+    """The numbers of the classes in the first model; all other models must have classes of the same names."""
     found = find_classes(models[0], classes)
     for other in models[1:]:
         find_classes(other, [models[0].spec.class_name(label) for label in found])
@@ -101,7 +99,7 @@ def find_labels(models: Sequence[Adapter], classes: Sequence[str | int]) -> list
 
 
 def labels_of(other: Adapter, main: Adapter, labels: Tensor) -> Tensor:
-    """Numbers of main's classes -> numbers of the other model's classes of the same names."""
+    """Convert class numbers of ``main`` to those of the same names in ``other``."""
     if other is main:
         return labels
     names = {label: main.spec.class_name(label) for label in labels.unique().tolist()}
@@ -110,14 +108,14 @@ def labels_of(other: Adapter, main: Adapter, labels: Tensor) -> Tensor:
 
 
 def find_classes(model: Adapter, classes: Sequence[str | int]) -> list[int]:
-    """Names or numbers -> numbers; raises UserError with the nearest names.
+    """Convert class names or numbers to numbers. Raises UserError with the nearest names.
 
-    Of a class named "tench, Tinca tinca", as ImageNet's are, one of its words will do that no other has.
+    For ImageNet names such as "tench, Tinca tinca", one of the comma-separated parts suffices if it is unique.
     """
     if not model.spec.count:
         raise UserError(f"model {model.name!r} has no classes in its spec; state ModelSpec(classes=...)")
     if not classes:
-        raise UserError(f"no class was asked for; type --class NAME_OR_NUMBER, such as {model.spec.class_name(0)}")
+        raise UserError(f"no class was given; type --class NAME_OR_NUMBER, such as {model.spec.class_name(0)}")
     names = [model.spec.class_name(label) for label in range(model.spec.count)]
     try:
         found = [resolve(names, given) for given in classes]

@@ -1,4 +1,4 @@
-"""Draw pictures, of targets or of nothing in particular: config -> models, objective and scene -> a drawing."""
+"""Prepare a drawing: config -> models, objective and scene -> a run."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def prepare(config: GenerateConfig, where: Where) -> Drawing:
 
 
 def prepare_drawing(task: str, config: DrawingConfig, where: Where) -> Drawing:
-    """The drawing of any task that draws."""
+    """Prepare a run of any task that draws."""
     setup, request = planned(config)
     only = [i for i in map(int, config.only or ()) if not 0 <= i < len(request)]
     if only:
@@ -47,7 +47,7 @@ def prepare_drawing(task: str, config: DrawingConfig, where: Where) -> Drawing:
 
 
 def planned(config: DrawingConfig) -> tuple[Setup, Request]:
-    """The models with their roles and priors, the objective, the sizes; and the targets of every picture."""
+    """The setup (models with roles and priors, objective, sizes), and the targets of all pictures."""
     objective, words = objective_of(config), read_prompts(config.prompts)
     classes = wanted_classes(config, objective)
     likeness = any(isinstance(part, Likeness) for _, part in objective.parts)
@@ -73,7 +73,7 @@ def planned(config: DrawingConfig) -> tuple[Setup, Request]:
 
 
 def wanted_classes(config: DrawingConfig, objective: WeightedSum) -> list[str | int] | None:
-    """The classes to draw: those given, else the target of an objective that was handed in."""
+    """The target classes: those of the config, else the target of a given objective."""
     if config.classes is None:
         targets = [part.target for _, part in objective.parts if isinstance(part, OfClass) and part.target is not None]
         return targets[:1] or None
@@ -81,7 +81,7 @@ def wanted_classes(config: DrawingConfig, objective: WeightedSum) -> list[str | 
 
 
 def drawing_tables(config: DrawingConfig, setup: Setup, request: Request) -> dict[str, Any]:
-    """What recipe.toml holds."""
+    """The tables of recipe.toml."""
     roles, spec = setup.roles, setup.roles.main.spec
     drawn: dict[str, Any] = {"classes": [spec.class_name(i) for i in dict.fromkeys(request.labels) if i >= 0]}
     if request.prompts:
@@ -90,7 +90,7 @@ def drawing_tables(config: DrawingConfig, setup: Setup, request: Request) -> dic
         drawn |= {"layer": request.layer, "channels": list(dict.fromkeys(request.channels))}
     if set(roles.names) != {roles.main.name}:
         drawn |= {"score": [m.name for m in roles.score], "condition": [m.name for m in roles.condition]}
-    drawn["objective"] = str(setup.objective)  # as it is followed, where terms fell back to others too
+    drawn["objective"] = str(setup.objective)  # after fallbacks
     files = {"data": config.data, "photo": config.photo, "mask": config.mask, "box": config.box, "style": config.style}
     of_request = {"model", "classes", "prompts", "layer", "channels", "score", "condition", "spec", "objective", *files}
     of_request |= {"only", "unconditional", "weights"}

@@ -1,4 +1,4 @@
-"""The photographs that a drawing starts from, keeps, or is to be like, and where it may change them."""
+"""The photos, masks and style pictures of a drawing."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ Box = Sequence[int]
 
 @dataclass(frozen=True)
 class Scene:
-    """photos (N,3,H,W) in [0,1]; mask (1,1,H,W), True where the picture is drawn; style (M,3,h,w), of its own size."""
+    """The inputs of a task on photos: photos (N,3,H,W) in [0,1]; mask (1,1,H,W), True where drawn; style (M,3,h,w)."""
 
     photos: Tensor | None = None
     mask: Tensor | None = None
     style: Tensor | None = None
 
     def of(self, pictures: Sequence[int]) -> Scene:
-        """That of some pictures of a run, by their numbers: the photos in turn, and all of them for each style."""
+        """The scene of some pictures by their numbers: the photos cycle fastest, then the styles."""
         photos, style = self.photos, self.style
         photos = None if photos is None else photos[[i % len(photos) for i in pictures]]
         turn = 1 if self.photos is None else len(self.photos)
@@ -40,12 +40,12 @@ class Scene:
         return Scene(photos, self.mask, style)
 
     def __len__(self) -> int:
-        """How many pictures show every photo in every style once."""
+        """The number of combinations of photo and style."""
         return (1 if self.photos is None else len(self.photos)) * (1 if self.style is None else len(self.style))
 
     @property
     def size(self) -> tuple[int, int] | None:
-        """(height, width) of the photos."""
+        """(height, width) of the photos; None without photos."""
         return None if self.photos is None else (self.photos.shape[-2], self.photos.shape[-1])
 
 
@@ -56,7 +56,7 @@ def find_scene(
     style: Photo | None = None,
     size: int | None = None,
 ) -> Scene:
-    """Read everything. size: pixels of the shorter side of the photo; None keeps its own.
+    """Read photos, style and mask. size: pixels of the shorter side of the photo; None keeps its size.
 
     photo, style: an image file, a folder or parquet of pictures of one size, or what Python holds as pictures.
     mask: an image of the photo's size, drawn where it is lighter than grey, or (H,W) of 0 and 1.
@@ -64,25 +64,23 @@ def find_scene(
     """
     if photo is None:
         if mask is not None or box is not None:
-            raise UserError("--mask and --box say where a photo is drawn anew, and no PHOTO was given; type one")
+            raise UserError("--mask and --box need a photo, and no PHOTO was given; type one")
         return Scene(style=None if style is None else read_photos(style, "style"))
     photos = read_photos(photo, "photo", size)
     if mask is not None and box is not None:
-        raise UserError("--mask and --box both say where the photo is drawn anew; type one of them")
+        raise UserError("--mask and --box exclude each other; type one of them")
     where = None
     if mask is not None or box is not None:
         raw = (_original_size(photo) if size else None) or (photos.shape[-2], photos.shape[-1])
         where = _box_mask(box, raw) if box is not None else _read_mask(mask, raw)
         where = _scaled_mask(where, (photos.shape[-2], photos.shape[-1]))
         if not where.any():
-            raise UserError(
-                "the mask is empty: nothing would be drawn; make it white where the photo is to be drawn anew"
-            )
+            raise UserError("the mask is empty: nothing would be drawn; make it white where the photo may change")
     return Scene(photos, where, None if style is None else read_photos(style, "style"))
 
 
 def keep_scene(scene: Scene, run: Path) -> None:
-    """The photos, styles and the mask beside the pictures of a run folder, for its report."""
+    """Save photos, styles and mask in a run folder, for its report."""
     parts = {"photo": scene.photos, "style": scene.style}
     parts["mask"] = None if scene.mask is None else scene.mask.float().expand(1, 3, -1, -1)
     for what, part in parts.items():
@@ -138,13 +136,13 @@ def _read_mask(mask: Any, size: tuple[int, int]) -> Tensor:
     if tuple(found.shape) != (1, 1, *size):
         raise UserError(
             f"the mask is {found.shape[-1]}x{found.shape[-2]} pixels and the photo {size[1]}x{size[0]}; "
-            "make it of the photo's size, white where the photo is drawn anew"
+            "make it of the photo's size, white where the photo may change"
         )
     return found
 
 
 def _scaled_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:
-    """Of the drawn size: a pixel that is in part inside is drawn."""
+    """The mask at the drawn size; pixels partly inside are drawn."""
     if tuple(mask.shape[-2:]) == size:
         return mask
     return resize(mask.float(), size) > 1e-3

@@ -1,4 +1,4 @@
-"""The section of a task whose pictures judges look at: what each called them, and how near they are to real ones.
+"""The report section of the tasks whose pictures are judged: predictions and metrics of each judge.
 
     measures["judges"]: [{"judge", "gave_gradient", "called", "called_names", "confidence", "hit_rate", "hit_interval",
                           "mean_confidence", "frechet", "frechet_real", "kernel", "kernel_real", "diversity",
@@ -7,7 +7,7 @@
                          "spectrum": {"frequency", "power"}, "spectrum_null"}
     measures["sets"]:   {name: the same of a control}, "drawn" for the pictures themselves
 
-Every part may be missing.
+Any part may be missing.
 """
 
 from __future__ import annotations
@@ -26,31 +26,28 @@ from bothways.report.tables import GAVE_GRADIENT, Cell, Table, cost_of, count, i
 CYCLES = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5]  # per pixel, named on the axis of a spectrum
 VERDICT = ("Hit-rate", "95 % interval", "Fréchet", "Diversity")
 SPECTRUM_NOTE = (
-    "How strong each fineness of detail is. The null is what the method draws without a model: where the two lines run "
-    "together, that fineness tells nothing of the model."
+    "The power at each spatial frequency. The null is the output of the method without a model: where the two lines "
+    "coincide, the spectrum is due to the method, not to the model."
 )
-CONFUSION_NOTE = (
-    "Each row is a wanted class, each column what the judge called those pictures; a perfect run fills the diagonal "
-    "alone."
-)
+CONFUSION_NOTE = "Rows are target classes, columns the predictions of the judge; a perfect run is diagonal."
 
 
 def tables_of(measures: Facts) -> list[Table]:
-    """What the judges say, and what the pictures are like."""
+    """The tables of judge metrics and image statistics."""
     return [judge_table(measures), image_table(measures)]
 
 
 def parts_of(run: Run) -> list[Part]:
-    """The spectra against their nulls, and what each judge called each class."""
+    """The spectra with their nulls, and the confusion matrix of each judge."""
     spectra = [spectrum(key or "drawn", of.get("images") or {}) for key, of in sets(run.measures).items()]
     confusions = [confusion(judge, run.pictures) for judge in judges(run.measures)]
     drawn = [chart for chart in spectra if chart is not None]
     found = [Part("Spectrum against its null", SPECTRUM_NOTE, drawn)] if drawn else []
-    return [*found, Part("Wanted and called", CONFUSION_NOTE, [chart for chart in confusions if chart is not None])]
+    return [*found, Part("Confusion matrices", CONFUSION_NOTE, [chart for chart in confusions if chart is not None])]
 
 
 def calls_of(measures: Facts, place: int, record: Facts) -> list[dict[str, Any]]:
-    """What each judge called picture ``place``: {"judge", "name", "hit", "confidence", "short"}."""
+    """The prediction of each judge for picture ``place``: {"judge", "name", "hit", "confidence", "short"}."""
     calls = []
     for judge in judges(measures):
         names, confidences = verdicts(judge), judge.get("confidence") or []
@@ -74,14 +71,14 @@ def legend_of(measures: Facts) -> list[dict[str, Any]]:
 
 
 def sets(measures: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """The measured sets of pictures by name: the drawn ones under "", then any control beside them."""
+    """The measured sets of pictures by name: the drawn ones under "", then any controls."""
     named = {key: value for key, value in (measures.get("sets") or {}).items() if isinstance(value, Mapping)}
     drawn = {**named.pop("drawn", {}), **{key: value for key, value in measures.items() if key != "sets"}}
     return {"": drawn, **named}
 
 
 def judges(measures: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The verdicts on the drawn pictures, one per judge."""
+    """The metrics of each judge on the drawn pictures."""
     return list(sets(measures)[""].get("judges") or [])
 
 
@@ -91,7 +88,7 @@ def _judge_name(judge: Mapping[str, Any], group: str = "") -> Cell:
 
 
 def judge_table(measures: Mapping[str, Any]) -> Table:
-    """One row per judge: what it called the pictures, and how near they are to real ones in its features."""
+    """A row per judge: its accuracy on the targets, and distances from real pictures in its features."""
     rows = [
         [
             _judge_name(judge, group),
@@ -112,16 +109,15 @@ def judge_table(measures: Mapping[str, Any]) -> Table:
     ]
     columns = ["Judge", "Hit-rate", "95 % interval", "Confidence", "Fréchet", "real vs real", "Kernel", "real vs real"]
     note = (
-        "A judge is a classifier that looks at the finished pictures; the hit-rate is the share it calls what was "
-        "wanted (with its Wilson interval), the Fréchet and kernel distances say how far the pictures lie from real "
-        "ones in its features (lower is nearer, and “real vs real” is what two sets of photographs score), and "
-        "diversity is the mean distance between two pictures."
+        "A judge is a classifier that evaluates the finished pictures. Hit-rate: the share that it predicts as the "
+        "target class, with Wilson's interval. Fréchet and kernel: distances from real pictures in its features (lower "
+        "is nearer; “real vs real”: between two sets of photos). Diversity: the mean distance between two pictures."
     )
-    return Table("What the judges say", [*columns, "Diversity", "of real", "Pictures", "Real"], rows, note)
+    return Table("Judge metrics", [*columns, "Diversity", "of real", "Pictures", "Real"], rows, note)
 
 
 def image_table(measures: Mapping[str, Any]) -> Table:
-    """Measures that need no judge."""
+    """The table of image statistics that need no judge."""
     keys = ("spectrum_slope", "spectrum_slope_null", "flip_symmetry", "pixel_std")
     rows = [
         [name(group or "drawn"), *(number(images.get(key)) for key in keys), percent(images.get("collapsed"))]
@@ -129,16 +125,15 @@ def image_table(measures: Mapping[str, Any]) -> Table:
         if (images := measured.get("images"))
     ]
     note = (
-        "The slope says how fast detail fades from coarse to fine, and its null is the slope the method gives without "
-        "a model; flip symmetry is the likeness of a picture to its mirror image, and a collapsed picture is nearly "
-        "one flat colour."
+        "Spectrum slope: the exponent of the power spectrum; its null is that of the method without a model. Flip "
+        "symmetry: the similarity of a picture and its mirror image. Collapsed: pictures of nearly one flat colour."
     )
     columns = ["Pictures", "Spectrum slope", "its null", "Flip symmetry", "Pixel std", "Collapsed"]
-    return Table("What the pictures are like", columns, rows, note)
+    return Table("Image statistics", columns, rows, note)
 
 
 def comparison_table(runs: Sequence[tuple[str, Mapping[str, Any], Mapping[str, Any]]]) -> Table:
-    """One row per run, and in it what each judge says. runs: (name, measures, status)."""
+    """A row per run with the metrics of each judge. runs: (name, measures, status)."""
     known = dict.fromkeys(str(judge.get("judge", "unnamed")) for _, measures, _ in runs for judge in judges(measures))
     rows = []
     for label, measures, status in runs:
@@ -146,8 +141,9 @@ def comparison_table(runs: Sequence[tuple[str, Mapping[str, Any], Mapping[str, A
         verdicts = [cell for judge in known or [""] for cell in _verdict(own.get(judge, {}))]
         rows.append([name(label), *verdicts, time(cost_of(measures, status).get("seconds"))])
     note = (
-        "Hit-rate: the share of pictures a judge calls what was wanted; Fréchet: distance from real pictures, lower is "
-        "nearer; diversity: mean distance between two pictures. Only a judge that did not give the gradient counts."
+        "Hit-rate: the share of pictures that a judge predicts as the target class. Fréchet: distance from real "
+        "pictures, lower is nearer. Diversity: mean distance between two pictures. Only judges that gave no gradient "
+        "count."
     )
     shown = [f"{said}, {judge}" if judge else said for judge in known or [""] for said in VERDICT]
     return Table("Side by side", ["Run", *shown, "Time"], rows, note)
@@ -164,14 +160,14 @@ def _verdict(judge: Mapping[str, Any]) -> list[Cell]:
 
 
 def verdicts(judge: Mapping[str, Any]) -> list[str | None]:
-    """What a judge called each picture, by name, or by number where it has no names."""
+    """The predicted class of each picture by name, or by number if the judge has no names."""
     return [
         None if called is None else str(called) for called in judge.get("called_names") or judge.get("called") or []
     ]
 
 
 def is_hit(judge: Mapping[str, Any], place: int, picture: Mapping[str, Any]) -> bool | None:
-    """Whether the judge called picture ``place`` what was wanted; None where nothing was wanted or said."""
+    """Whether the judge predicted the target of picture ``place``; None without a target or prediction."""
     called, names = judge.get("called") or [], judge.get("called_names") or []
     label, wanted = picture.get("label"), picture.get("class")
     if wanted is not None and place < len(names) and names[place] is not None:
@@ -182,7 +178,7 @@ def is_hit(judge: Mapping[str, Any], place: int, picture: Mapping[str, Any]) -> 
 
 
 def confusion(judge: Mapping[str, Any], pictures: Sequence[Mapping[str, Any]]) -> Chart | None:
-    """Wanted class (rows) against what the judge called it (columns), or None where no class was wanted."""
+    """The confusion matrix of target classes (rows) and predictions (columns); None without target classes."""
     named = bool(judge.get("called_names"))
     wanted = [picture.get("class") if named else picture.get("label") for picture in pictures]
     pairs = [(str(w), c) for w, c in zip(wanted, verdicts(judge), strict=False) if w is not None and c is not None]
@@ -192,7 +188,7 @@ def confusion(judge: Mapping[str, Any], pictures: Sequence[Mapping[str, Any]]) -
 
 
 def spectrum(title: str, images: Mapping[str, Any]) -> Chart | None:
-    """The power of each ring of frequencies, of the pictures and of the null, both axes by factors of ten."""
+    """The power spectrum of the pictures and of the null, on logarithmic axes."""
     own, null = images.get("spectrum") or {}, images.get("spectrum_null") or {}
     if not own.get("power"):
         return None
@@ -203,7 +199,7 @@ def spectrum(title: str, images: Mapping[str, Any]) -> Chart | None:
         x, y, look = line["frequency"], line["power"], {"color": f"rgb({colour})", "dash": dash}
         hover = f"{words}<br>%{{x:.3f}} cycles per pixel<br>%{{y:.3g}}<extra></extra>"
         traces.append({"type": "scatter", "mode": "lines", "x": x, "y": y, "line": look, "hovertemplate": hover})
-        side = "bottom" if y[-1] == max(of["power"][-1] for _, of, _, _ in lines) else "top"  # so that no two overlap
+        side = "bottom" if y[-1] == max(of["power"][-1] for _, of, _, _ in lines) else "top"  # no overlap
         end = {"x": math.log10(x[-1]), "y": math.log10(y[-1]), "xanchor": "left", "yanchor": side, "showarrow": False}
         notes.append({**end, "text": words})
     axis = {"type": "log", "exponentformat": "power"}
@@ -217,5 +213,5 @@ def spectrum(title: str, images: Mapping[str, Any]) -> Chart | None:
     )
     slopes = [images.get(key) for key in ("spectrum_slope", "spectrum_slope_null")]
     told = [f"{value:.2f}".replace("-", "−") if isinstance(value, (int, float)) else "not measured" for value in slopes]
-    words = f"Slope of the pictures {told[0]}, of the null {told[1]}; photographs have about −2."
+    words = f"Slope of the pictures {told[0]}, of the null {told[1]}; about −2 for photographs."
     return Chart(title, {"data": traces, "layout": layout}, words)

@@ -1,4 +1,4 @@
-"""What ``likelihood`` measures: measures["flow"]["likelihood"]."""
+"""The schema of measures["flow"]["likelihood"]."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bits per dimension of pictures under a flow, a part of the pictures after the other.
+"""Bits per dimension of pictures under a flow, batch by batch.
 
 bits/dim = -(log p(x) + log |dx/dy|) / (D log 2) + log2 levels       (representation/likelihood.py)
 """
@@ -31,7 +31,7 @@ from bothways.tasks.work import Grid, Where
 @final
 @dataclass
 class LikelihoodWork(PartedWork):
-    """``config.batch`` pictures (N,3,H,W) in [0,1] are a part."""
+    """A run of ``likelihood``. images: (N,3,H,W) in [0,1]; a part is ``config.batch`` of them."""
 
     config: LikelihoodConfig
     flow: Flow

@@ -1,4 +1,4 @@
-"""Bits per dimension, as the page shows them: measures["flow"]["likelihood"], every part of which may be missing.
+"""The report section of ``likelihood``: measures["flow"]["likelihood"], every part of which may be missing.
 
 {"bits_per_dim", "low", "high", "dims", "n", "solver", "steps", "divergence", "draws", "calls", "bits": [n]}
 
@@ -24,32 +24,32 @@ work = "measuring"
 
 
 def facts_of(measures: Facts) -> Facts | None:
-    """The likelihood of a run, or None for one that measured none."""
+    """The likelihood of a run; None if there is none."""
     facts = (measures.get("flow") or {}).get("likelihood")
     return facts if isinstance(facts, Mapping) else None
 
 
 def section(measures: Facts) -> dict[str, Any] | None:
-    """What the template shows; None for a run that measured no likelihood."""
+    """The section of the report; None for a run without a likelihood."""
     facts = facts_of(measures)
     if facts is None:
         return None
     chart = bits(facts)
-    parts = [Part("Likelihood", "Which pictures it finds likely.", [chart])] if chart is not None else []
+    parts = [Part("Likelihood", "The distribution over pictures.", [chart])] if chart is not None else []
     return {"strips": [], "depths": [], "numbers": numbers_table(facts), "parts": parts}
 
 
 def numbers_table(facts: Facts) -> Table:
-    """The mean over pictures."""
+    """The table of the mean over pictures."""
     how = walk_cell(facts, f"divergence: {facts['divergence']}" if facts.get("divergence") else "")
     value = [number(facts.get("bits_per_dim")), between(facts.get("low"), facts.get("high"))]
     rows = [[name("Bits per dimension"), *value, count(facts.get("n")), how]]
-    note = "Bits per dimension: what a lossless code by this flow would spend on a value, at most; fewer are better."
+    note = "Bits per dimension: an upper bound on the code length per value of a lossless code; lower is better."
     return Table("The flow in numbers", ["", "Value", "95 % interval", "Pictures", "Measured by"], rows, note)
 
 
 def comparison_table(runs: Sequence[tuple[str, Facts, Facts]]) -> Table:
-    """One row a flow. runs: (name, measures, status)."""
+    """A row per flow. runs: (name, measures, status)."""
     rows = []
     for label, measures, status in runs:
         facts = facts_of(measures) or {}
@@ -57,11 +57,11 @@ def comparison_table(runs: Sequence[tuple[str, Facts, Facts]]) -> Table:
         spent = time(cost_of(measures, status).get("seconds"))
         rows.append([name(label), *cells, count(facts.get("n")), walk_cell(facts), spent])
     columns = ["Run", "Bits per dimension", "95 % interval", "Pictures", "Measured by", "Time"]
-    return Table("Side by side", columns, rows, "Fewer bits are better, where the pictures are the same.")
+    return Table("Side by side", columns, rows, "Lower is better; comparable only on the same pictures.")
 
 
 def bits(facts: Mapping[str, Any]) -> Chart | None:
-    """How many pictures cost how many bits per dimension."""
+    """The histogram of bits per dimension over pictures."""
     found = [value for value in facts.get("bits") or [] if is_number(value)]
     if not found:
         return None

@@ -1,4 +1,4 @@
-"""What is done to a photo: edited, filled in, restyled, rebuilt from its embedding, accentuated."""
+"""Prepare the tasks on a photo: edit, inpaint, style, invert, accentuate."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def prepare(config: PhotoConfig, where: Where) -> Drawing:
 
 
 def check(config: PhotoConfig) -> None:
-    """Raise UserError where a photo has no target, or nothing is left to draw in it."""
+    """Raise UserError if edit has no target, or inpaint has no hole."""
     if isinstance(config, EditConfig) and not config.classes and config.classes != 0 and not config.prompts:
-        raise UserError("edit needs a target for the photo; type --class NAME, or --prompt TEXT")
+        raise UserError("edit needs a target; type --class NAME, or --prompt TEXT")
     if isinstance(config, InpaintConfig) and config.mask is None and config.box is None:
-        raise UserError("inpaint fills a hole, and none was given; type --mask FILE, or --box LEFT TOP RIGHT BOTTOM")
+        raise UserError("inpaint needs a hole to fill; type --mask FILE, or --box LEFT TOP RIGHT BOTTOM")

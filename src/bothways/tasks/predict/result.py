@@ -1,4 +1,4 @@
-"""What ``predict`` gives back: a ``Prediction`` a picture."""
+"""The result of ``predict``: a ``Prediction`` per picture."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Answer:
-    """One class: its name (its number where the model has no names), its number, and its probability."""
+    """A predicted class: its name (or number, if the model has no names), number and probability."""
 
     name: str
     number: int
@@ -17,7 +17,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Prediction:
-    """The classes of a picture, the most probable first; none, and why, for one that cannot be read."""
+    """The classes of a picture, most probable first; none, with an error, if it cannot be read."""
 
     image: str
     answers: tuple[Answer, ...] = ()

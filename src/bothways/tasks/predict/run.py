@@ -1,4 +1,4 @@
-"""The most probable classes of pictures."""
+"""Predict the most probable classes of pictures."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class PredictWork(Work):
         return -(-len(self.images) // self.batch)
 
     def frames(self) -> Iterator[Frame]:
-        """A frame after every batch."""
+        """Yield a frame after every batch."""
         for step, first in enumerate(range(0, len(self.images), self.batch), 1):
             part = self.images[first : first + self.batch]
             of_part = (

@@ -1,4 +1,4 @@
-"""What a pretraining will be, before anything is written: recipe and data -> pictures, network, facts, path, coupling.
+"""The plan of a pretraining: recipe and data -> pictures, network, path and coupling.
 
 Source: PRG, Xue et al. 2024, arXiv 2412.01787: ICFM, OTCFM and GVP differ in path and coupling alone.
 """
@@ -32,12 +32,12 @@ from bothways.training.processes import Batches, Processes, join_processes
 from bothways.types import ModelSpec, UserError
 
 NETS: dict[str, dict[str, Any]] = {**SIZES, "points": {"builder": "points"}}
-SMALL_PICTURES = 16  # pixels up to which the tiny network does
+SMALL_PICTURES = 16  # side in pixels up to which the default network is unet-tiny
 
 
 @dataclass(frozen=True)
 class Pretraining:
-    """A pretraining that can be begun. train, held: pictures; flow: with its first weights; network: its options."""
+    """A validated pretraining. train, held: pictures. flow: with initial weights. network: options that build it."""
 
     config: PretrainConfig
     train: ImageSet
@@ -48,7 +48,7 @@ class Pretraining:
 
     @property
     def augmentation(self) -> Augmentation:
-        """What is learnt is how the pictures are spread."""
+        """The augmentation of the training pictures."""
         return Augmentation(**self.config.augmentation.model_dump())
 
     @property
@@ -56,7 +56,7 @@ class Pretraining:
         return sum(p.numel() for p in self.flow.network.parameters())
 
     def pairs(self, batch: Callable[[int], Batch], seed: int) -> Batches:
-        """step -> (x, noise, t), to be made in any process: the code is applied without the network."""
+        """step -> (x, noise, t), computed without the network, so that any process can do it."""
         spec = self.flow.spec
         code = Flow(nn.Identity(), spec).code
         grey = spec.channel_order == "grey"
@@ -66,11 +66,11 @@ class Pretraining:
         return flow_matching(network, self.flow.path, *batch).mean(), {}
 
     def settings(self) -> dict[str, Any]:
-        """Those that say what is learnt, by name."""
+        """The settings that determine the training, by name."""
         return self.config.model_dump(exclude={"data", "run"})
 
     def tables(self) -> dict[str, Any]:
-        """What recipe.toml holds."""
+        """The tables of recipe.toml."""
         spec = {key: value for key, value in dataclasses.asdict(self.flow.spec).items() if value not in (None, "")}
         skipped = {"skipped": len(self.train.skipped)} if self.train.skipped else {}
         source = str(self.config.data)
@@ -81,7 +81,7 @@ class Pretraining:
         }
 
     def card(self) -> dict[str, Any]:
-        """The facts with which flow.safetensors becomes a flow again."""
+        """The content of flow.json, from which the flow is rebuilt."""
         return {
             "name": self.flow.name,
             "network": self.network,
@@ -93,7 +93,7 @@ class Pretraining:
         }
 
     def line(self) -> str:
-        """What would be done, for a dry run."""
+        """A summary for a dry run."""
         net, fit = self.config.net or "a network of the recipe", self.config.fit
         return (
             f"{self.parameters:,} parameters of {net} would be trained on {len(self.train)} pictures, "
@@ -130,7 +130,7 @@ def plan_of(config: PretrainConfig) -> Pretraining:
 
 
 def _settled(config: PretrainConfig, pictures: int, side: int, processes: Processes) -> PretrainConfig:
-    """The settings with the number of steps and the network named. Raises UserError where pictures are too few."""
+    """Resolve the number of steps and the network. Raises UserError if there are too few pictures."""
     if pictures < config.fit.batch:
         raise UserError(
             f"batch={config.fit.batch} is more than the {max(0, pictures)} pictures that are left when "
@@ -143,7 +143,7 @@ def _settled(config: PretrainConfig, pictures: int, side: int, processes: Proces
 
 
 def _built(config: PretrainConfig, channels: int, size: tuple[int, ...]) -> tuple[nn.Module, dict[str, Any]]:
-    """The network with the seed's first weights, and the options that build it."""
+    """The network with initial weights from the seed, and the options that build it."""
     if config.net is not None and config.net not in NETS:
         raise UserError(f"net={config.net!r} is not known; type one of {', '.join(NETS)}")
     options = dict(NETS[config.net] if config.net else config.network)
@@ -151,11 +151,11 @@ def _built(config: PretrainConfig, channels: int, size: tuple[int, ...]) -> tupl
     if builder not in ("unet", "points"):
         raise UserError(f'[network] builder = {builder!r} is not known; type builder = "unet"')
     try:
-        with torch.random.fork_rng():  # the first weights are the seed's, the caller's random state is its own
+        with torch.random.fork_rng():  # initial weights from the seed, without changing the caller's random state
             torch.random.manual_seed(config.seed)
             network = build_network(builder, channels=channels, **options)
         if config.augmentation.crop >= min(size):
-            raise ValueError(f"[augmentation] crop = {config.augmentation.crop} is no less than the size")
+            raise ValueError(f"[augmentation] crop = {config.augmentation.crop} is not less than the size")
     except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
         raise UserError(f"recipe {config.recipe!r} cannot train: {str(error).splitlines()[0]}") from error
     factor = int(network.factor)  # type: ignore[arg-type]
@@ -174,7 +174,7 @@ def _built(config: PretrainConfig, channels: int, size: tuple[int, ...]) -> tupl
 def _check_options(
     config: PretrainConfig, builder: str, channels: int, size: tuple[int, ...], options: dict[str, Any]
 ) -> None:
-    """Raise UserError where the parts of the network do not fit together; found by shapes alone, without a number."""
+    """Raise UserError if the parts of the network do not fit together, checked by shapes without computation."""
     try:
         with torch.device("meta"), torch.no_grad():
             build_network(builder, channels=channels, **options)(torch.zeros(1, channels, *size), torch.zeros(1))

@@ -1,4 +1,4 @@
-"""What ``pretrain`` gives and what its measures.json holds."""
+"""The result of ``pretrain`` and the schema of its measures.json."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bothways.types import Frame
 
 
 class FlowMeasures(Config):
-    """measures["flow"]: the loss of a finished flow on pictures held out, with its standard error."""
+    """measures["flow"]: the loss of a finished flow on held-out pictures, with its standard error."""
 
     validation_loss: float
     validation_error: float
@@ -33,7 +33,7 @@ class PretrainMeasures(Measures):
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A finished pretraining. flow: with the averaged weights; frames: one a step; folder: its run folder."""
+    """A finished pretraining. flow: with EMA weights. frames: one per step. folder: its run folder."""
 
     flow: Flow
     frames: list[Frame]

@@ -1,10 +1,10 @@
 """Pretrain a flow on pictures: recipe -> data, network, path and coupling -> a run folder with its weights.
 
 flow.json            the card: network, facts, data, recipe; written before the first step
-flow.safetensors     the averaged weights, at every checkpoint, so that an unfinished flow can be looked at
-images/              what the finished flow makes of noise
-measures.json        "flow": its loss on pictures that were held out
-along.jsonl          where it is asked for, the mutual information on some of them at every checkpoint
+flow.safetensors     the EMA weights, at every checkpoint, so that an unfinished flow can be used
+images/              samples of the finished flow
+measures.json        "flow": its loss on held-out pictures
+along.jsonl          optional: the mutual information on held-out pictures at every checkpoint
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ from bothways.training.fit import FitState
 
 CARD, WEIGHTS = "flow.json", "flow.safetensors"
 SAMPLES, SAMPLE_STEPS = 16, 50
-LAST_FRAMES = 100  # whose mean loss is kept beside that of the held-out pictures
+LAST_FRAMES = 100  # whose mean is the reported training loss
 
 
 @final
 @dataclass
 class PretrainWork(TrainingWork):
-    """A flow in training. planned: its data, network and loss."""
+    """A run of ``pretrain``. planned: data, network and loss."""
 
     planned: Pretraining
     training: Training
@@ -56,13 +56,13 @@ class PretrainWork(TrainingWork):
 
     @property
     def flow(self) -> Flow:
-        """With the averaged weights of now."""
+        """The flow with the current EMA weights."""
         flow = self.training.state.result.eval()
         assert isinstance(flow, Flow)
         return flow
 
     def measured(self) -> dict[str, Any]:
-        """Pictures of noise are kept, and the loss on pictures held out is measured."""
+        """Save samples, and measure the loss on held-out pictures."""
         planned, flow, folder = self.planned, self.flow, self.training.folder
         config = planned.config
         seeds = [picture_seed(config.seed, index) for index in range(SAMPLES)]
@@ -93,9 +93,9 @@ class PretrainWork(TrainingWork):
     def summary(self, result: Pretrained, out: Path | None) -> Iterator[str | Grid]:
         facts = result.measures["flow"]
         loss, error = facts["validation_loss"], facts["validation_error"]
-        yield f"loss {loss:.4g} +- {error:.2g} on {facts['validation_pictures']} pictures held out"
+        yield f"loss {loss:.4g} +- {error:.2g} on {facts['validation_pictures']} held-out pictures"
         if out is not None:
-            yield f"the flow is {out / CARD}, what it makes of noise is in {out / 'images'}"
+            yield f"the flow is {out / CARD}, samples are in {out / 'images'}"
 
 
 def prepare(config: PretrainConfig, where: Where) -> PretrainWork:
@@ -115,14 +115,14 @@ def prepare(config: PretrainConfig, where: Where) -> PretrainWork:
 
 
 def write_weights(state: FitState, folder: RunFolder) -> None:
-    """Replace flow.safetensors by the averaged weights of now."""
+    """Write the current EMA weights to flow.safetensors."""
     flow = state.result
     assert isinstance(flow, Flow)
     replace_file(folder.path / WEIGHTS, save(weights_of(flow.network)))
 
 
 def _along(planned: Pretraining, state: FitState) -> dict[str, Any]:
-    """Of the averaged flow of now, on the first pictures held out."""
+    """The measures of the current EMA flow on the first held-out pictures."""
     flow = state.result.eval()
     assert isinstance(flow, Flow)
     few = planned.held.subset(torch.arange(planned.config.holdout.information))
@@ -131,11 +131,11 @@ def _along(planned: Pretraining, state: FitState) -> dict[str, Any]:
 
 @torch.no_grad()
 def samples(flow: Flow, seeds: list[int]) -> Tensor:
-    """(B,3,H,W) in [0,1]: noise of these seeds walked to pictures by Euler's steps."""
+    """Samples (B,3,H,W) in [0,1] from noise of these seeds, by Euler steps."""
     noise = Draws(seeds).normal(flow.shape).to(flow.mean.device)
     return decode(flow, noise, depth=1.0, steps=SAMPLE_STEPS).clamp(0, 1).cpu()
 
 
 def held_losses(planned: Pretraining, flow: Flow, held: ImageSet) -> Tensor:
-    """(N,): the loss of each held-out picture, at noise and times that are the same for every run."""
+    """The loss (N,) of each held-out picture, at noise and times that are equal for all runs."""
     return losses_of(flow, held, planned.pairs, planned.config.fit.batch)

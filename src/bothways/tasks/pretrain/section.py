@@ -1,4 +1,4 @@
-"""The losses of a pretraining, as the page shows them: measures["flow"], every part of which may be missing.
+"""The report section of ``pretrain``: measures["flow"], every part of which may be missing.
 
 {"validation_loss", "validation_error" (standard error), "validation_pictures", "training_loss", ...}
 """
@@ -17,42 +17,42 @@ __all__ = ["comparison_table", "facts_of", "progress_of", "section", "sentence_o
 
 work = "training"
 NOTE = (
-    "Loss: half the squared error of the velocity, summed over channels; what is left of it when all is learnt is the "
-    "spread of the paths that cross."
+    "Loss: half the squared error of the velocity, summed over channels. Its minimum is positive where paths cross: "
+    "half the variance of the velocity given the state."
 )
 
 
 def facts_of(measures: Facts) -> Facts | None:
-    """The losses of a run, or None for one that trained no flow."""
+    """The losses of a run; None if it trained no flow."""
     facts = measures.get("flow")
     return facts if isinstance(facts, Mapping) and "validation_loss" in facts else None
 
 
 def section(measures: Facts) -> dict[str, Any] | None:
-    """What the template shows; None for a run that trained no flow."""
+    """The section of the report; None for a run that trained no flow."""
     facts = facts_of(measures)
     return None if facts is None else {"strips": [], "depths": [], "numbers": numbers_table(facts), "parts": []}
 
 
 def numbers_table(facts: Facts) -> Table:
-    """The loss on pictures held out, and that of the last steps."""
+    """The table of the losses on held-out pictures and in the last steps."""
     none, one_draw = Cell(MISSING, kind="missing"), name("one fixed draw")
     held, pictures = number(facts.get("validation_loss")), count(facts.get("validation_pictures"))
     rows = [
-        [name("Loss on pictures held out"), held, _interval(facts), pictures, one_draw],
+        [name("Loss on held-out pictures"), held, _interval(facts), pictures, one_draw],
         [name("Loss in training"), number(facts.get("training_loss")), none, none, name("the last 100 steps")],
     ]
     return Table("The flow in numbers", ["", "Value", "95 % interval", "Pictures", "Measured by"], rows, NOTE)
 
 
 def comparison_table(runs: Sequence[tuple[str, Facts, Facts]]) -> Table:
-    """One row a flow. runs: (name, measures, status)."""
+    """A row per flow. runs: (name, measures, status)."""
     rows = []
     for label, measures, status in runs:
         facts = facts_of(measures) or {}
         losses = [number(facts.get("validation_loss")), _interval(facts), number(facts.get("training_loss"))]
         rows.append([name(label), *losses, time(cost_of(measures, status).get("seconds"))])
-    columns = ["Run", "Loss on pictures held out", "95 % interval", "Loss in training", "Time"]
+    columns = ["Run", "Loss on held-out pictures", "95 % interval", "Loss in training", "Time"]
     return Table("Side by side", columns, rows, f"{NOTE} Losses of different paths are not comparable.")
 
 

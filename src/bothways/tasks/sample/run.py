@@ -1,4 +1,4 @@
-"""Pictures of a flow: noise of each picture's own seed, walked to t = 1.
+"""Sample pictures from a flow: noise from the seed of each picture, integrated to t = 1.
 
 x_0 ~ N(0, I),   dx / dt = v(x, t)   by the steps of a fixed grid from t = 0 to 1,   picture = std x_1 + mean
 """
@@ -36,7 +36,7 @@ from bothways.types import Frame, UserError
 @final
 @dataclass
 class Sampling(Work):
-    """Batches of noise walked to pictures, which the judges are then asked about."""
+    """A run of ``sample``: batches of noise walked to pictures, then evaluated by the judges."""
 
     config: SampleConfig
     flow: Flow
@@ -60,17 +60,17 @@ class Sampling(Work):
         return self.steps - (len(self.times) - 1) * len(self._left())
 
     def _parts(self) -> list[list[int]]:
-        """The numbers of the pictures of each batch."""
+        """The picture numbers of each batch."""
         n, size = self.config.n, self.config.batch
         return [list(range(first, min(first + size, n))) for first in range(0, n, size)]
 
     def _left(self) -> list[list[int]]:
-        """Those batches that are still to be made."""
+        """The unfinished batches."""
         return [part for part in self._parts() if not self.images.keys() >= set(part)]
 
     @torch.no_grad()
     def frames(self) -> Iterator[Frame]:
-        """A frame after every step of every batch; a finished batch is kept."""
+        """Yield a frame after every step of every batch; finished batches are saved."""
         for number, part in enumerate(self._left()):
             seeds = [picture_seed(self.config.seed, index) for index in part]
             noise = Draws(seeds).normal(self.flow.shape).to(self.flow.mean.device)
@@ -90,7 +90,7 @@ class Sampling(Work):
         return torch.stack([self.images[index] for index in range(self.config.n)])
 
     def measures(self) -> dict[str, Any]:
-        """What the judges say of the pictures, beside as many real ones."""
+        """The metrics of the judges, with as many real pictures for comparison."""
         images = self._pictures()
         verdicts = judge(images, None, self.jury, self.references, gradient_models=set())
         used = ["frechet", "kernel"] if self.jury else []

@@ -1,4 +1,4 @@
-"""The section of a run of ``sample``: that of any task whose pictures judges look at."""
+"""The report section of ``sample``: that of all tasks whose pictures are judged."""
 
 from bothways.tasks.generate.section import calls_of, comparison_table, legend_of, parts_of, tables_of
 

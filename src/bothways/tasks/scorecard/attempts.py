@@ -1,4 +1,4 @@
-"""The pictures beside a scorecard: a few by each recipe, with what the judges say of them and a contact sheet."""
+"""The drawings of a scorecard: a few pictures by each recipe, with judge metrics and a contact sheet."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from bothways.tasks.work import perform
 from bothways.types import RunError, UserError
 
 SHEETS = "sheets"
-LARGE = 128  # pixels of a side from which drawing is slow
+LARGE = 128  # side in pixels from which fewer pictures are drawn
 DRAWN, DRAWN_LARGE = 50, 4
 COLUMNS = 10  # of a contact sheet
 SAID: tuple[str, ...] = ("judge", "hit_rate", "hit_interval", "mean_confidence", "frechet", "frechet_real", "kernel")
@@ -30,7 +30,7 @@ SAID += ("diversity", "diversity_real", "gave_gradient")  # of each judge
 
 @dataclass(frozen=True)
 class Attempt:
-    """One row of drawings: a recipe, with labels or without; steps: None for the recipe's own."""
+    """A recipe to draw with, with or without target labels. steps: None for those of the recipe."""
 
     name: str
     moved_by: str
@@ -52,13 +52,13 @@ ATTEMPTS = (
 
 
 def how_many(model: Adapter) -> int:
-    """Pictures of each recipe: few where the model's are large."""
+    """The default number of pictures per recipe: fewer for large models."""
     return DRAWN_LARGE if min(model.spec.height, model.spec.width) >= LARGE else DRAWN
 
 
 @dataclass(frozen=True)
 class Source:
-    """What every attempt draws from: about ``n`` pictures by ``model``, judged beside the real ones of ``data``."""
+    """The inputs common to all attempts: about ``n`` pictures by ``model``, compared with real ones of ``data``."""
 
     model: Adapter
     data: str | Path | None
@@ -67,16 +67,16 @@ class Source:
 
     @cached_property
     def jury(self) -> list[Adapter]:
-        """The bundled models of the same classes, and the model itself."""
+        """The judges: bundled models of the same classes, and the model itself."""
         return find_jury(self.model, None)
 
     @cached_property
     def references(self) -> dict[str, Reference]:
-        """Real pictures as each judge sees them, read once for all attempts."""
+        """The features of real pictures for each judge, computed once for all attempts."""
         return find_references(self.jury, self.data)
 
     def drawing(self, attempt: Attempt) -> Drawing:
-        """Without labels, or of the classes in turn (some of them where there are more than n)."""
+        """The drawing of an attempt: unconditional, or of the classes in turn (some of them if more than n)."""
         settings: dict[str, Any] = {} if attempt.steps is None else {"ascent.steps": attempt.steps}
         settings |= {"data": self.data, "seed": self.seed, "judging.verdicts": False}
         count, classes, n = self.model.spec.count, None, self.n
@@ -88,7 +88,7 @@ class Source:
         return drawing
 
     def drawn(self, attempt: Attempt) -> Result:
-        """The pictures of an attempt with their verdicts."""
+        """The pictures of an attempt with judge metrics."""
         drawing = self.drawing(attempt)
         result: Result = perform(drawing)
         verdicts = judged(result, drawing.setup, self.jury, self.references)
@@ -96,7 +96,7 @@ class Source:
 
 
 def start_of(result: Result) -> str:
-    """Where its pictures began, in words."""
+    """The start of the pictures in words."""
     canvas = result.tables["settings"]["canvas"]
     return canvas["start"] + (" and soft noise" if canvas["start_noise"] else "")
 
@@ -114,14 +114,14 @@ def picture_row(name: str, start: str, moved_by: str, result: Result, out: Path 
         try:
             sheet.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise RunError(f"{sheet.parent}: {error.strerror}; what was saved before is kept") from error
+            raise RunError(f"{sheet.parent}: {error.strerror}; earlier work is saved") from error
         replace_file(sheet, to_png(result.grid(min(COLUMNS, len(result)))))
         row["sheet"] = f"{SHEETS}/{sheet.name}"
     return row
 
 
 def attempted(source: Source, attempt: Attempt, out: Path | None) -> dict[str, Any]:
-    """The row of an attempt; where the recipe cannot be followed with this model, one that says why."""
+    """The row of an attempt; if the model does not support the recipe, a row with the reason."""
     try:
         result = source.drawn(attempt)
     except (UserError, RunError) as error:

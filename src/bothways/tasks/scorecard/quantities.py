@@ -1,14 +1,14 @@
-"""Does a label-free quantity of a model measure the distance from real pictures, or point back to them?
+"""Label-free quantities of a model, tested as distances from real pictures and by their gradients.
 
-    value(x)        how far from real the quantity says a picture is; larger is further
+    value(x)        the distance of a picture from real ones according to the quantity; larger is further
     direction(x)    -grad_x value(x)
 
     Spearman        of value with the level of Gaussian noise, the same pictures at every level, 0 among them
     AUROC           P(value of a corrupted picture > value of a real one), over all pairs of the same pictures
     cosine          of direction(x + noise) with -noise, the way back
 
-A cosine c says that a step along the direction spends the share c^2 of its squared length on the way back. The noise is
-not clipped, so that the way back is the noise itself. A random direction stands beside the others as the control.
+With a cosine c, a step along the direction has the share c^2 of its squared length on the way back. The noise is not
+clipped, so that the way back is the noise itself. A random direction is the control.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from bothways.synthesis.objectives.variation import total_variation
 from bothways.synthesis.statistics import Spread, batch_statistics, spread_statistics
 from bothways.types import Frame, TrainedModel, VisionModel
 
-PIXELS_AT_ONCE = 500_000  # height x width x pictures of a chunk
+PIXELS_AT_ONCE = 500_000  # height x width x pictures per chunk
 PICTURES_AT_ONCE = 50
 CONTROL = "random direction"
 
@@ -40,7 +40,7 @@ Measure = Callable[[Tensor, Draws, float], tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class Quantity:
-    """A number that needs no label, and minus its gradient in the picture."""
+    """A label-free scalar of a picture, with its negative gradient."""
 
     name: str
     measure: Measure
@@ -48,7 +48,7 @@ class Quantity:
 
 @dataclass(frozen=True)
 class Condition:
-    """Something done to real pictures. level: its standard deviation where it is Gaussian noise, else None."""
+    """A transformation of real pictures. level: the standard deviation of Gaussian noise, else None."""
 
     name: str
     corrupt: Callable[[Tensor, Draws], Tensor]
@@ -56,7 +56,7 @@ class Condition:
 
 
 class Score(NamedTuple):
-    """What was measured of one quantity: AUROC by condition, cosine by noise level."""
+    """The scores of a quantity: Spearman, AUROC by condition, cosine by noise level."""
 
     spearman: Estimate
     auroc: dict[str, Estimate]
@@ -67,9 +67,9 @@ class Score(NamedTuple):
 
 
 def dsf_variants(model: TrainedModel) -> dict[str, dict[str, Any]]:
-    """The options of ``dsf_score`` that a model has the classes and features for, by the name of the row.
+    """The variants of ``dsf_score`` that a model supports: {name of the row: options}.
 
-    The logarithm of the norm is not among them: it ranks and points as the norm does.
+    The logarithm of the norm is omitted, since it gives the same ranking and direction as the norm.
     """
     found: dict[str, dict[str, Any]] = {
         "DSF, the paper's": {"surrogate": "logits"},
@@ -85,13 +85,13 @@ def dsf_variants(model: TrainedModel) -> dict[str, dict[str, Any]]:
 
 
 def last_layer(model: TrainedModel) -> str:
-    """A pattern for the names of the parameters of the last module that has any."""
+    """A pattern for the parameter names of the last module with parameters."""
     module = list(model.parameters())[-1].rpartition(".")[0]
     return f"{module}.*" if module else "*"
 
 
 def by_dsf(name: str, model: TrainedModel, options: Mapping[str, Any]) -> Quantity:
-    """The norm of the parameter gradient, and the score."""
+    """The quantity of the DSF: the norm of the parameter gradient, and the score as its direction."""
 
     def measure(images: Tensor, draws: Draws, t: float) -> tuple[Tensor, Tensor]:
         score, norm = dsf_score(model, images, draws=draws, t=t, **options)
@@ -101,7 +101,7 @@ def by_dsf(name: str, model: TrainedModel, options: Mapping[str, Any]) -> Quanti
 
 
 def _slope_along(theta: Mapping[str, Tensor], model: TrainedModel, image: Tensor) -> Tensor:
-    """<g, theta>: how the paper's loss of one picture grows as all parameters are scaled."""
+    """<g, theta>: the derivative of the paper's loss of a picture under scaling of all parameters."""
     with torch.enable_grad():
         scale = torch.ones((), dtype=image.dtype, device=image.device, requires_grad=True)
         scaled = {name: scale * value for name, value in theta.items()}
@@ -124,7 +124,7 @@ def by_angle(name: str, model: TrainedModel, options: Mapping[str, Any]) -> Quan
 
 
 def by_term(name: str, term: Term) -> Quantity:
-    """How little of what the term wants there is: value = -term, direction = grad term."""
+    """The quantity of an objective term: value = -term, direction = grad term."""
 
     def measure(images: Tensor, draws: Draws, t: float) -> tuple[Tensor, Tensor]:
         with torch.enable_grad():
@@ -170,11 +170,10 @@ def label_free(
     *,
     engine: str = "double_backward",
 ) -> list[Quantity]:
-    """What can be asked of a model without a label, the control last.
+    """All label-free quantities of a model, the control last.
 
-    spread: of its channel statistics over other real pictures (``measure_spread``). stored: the running mean and
-    variance of its BatchNorm layers. Without either its row is left out; so are those of classes and features where
-    the model has none. engine: of ``dsf_score``.
+    spread: of channel statistics over other real pictures (``measure_spread``). stored: the running mean and variance
+    of BatchNorm layers. Quantities that the model or these do not support are omitted. engine: of ``dsf_score``.
     """
     found = [by_dsf(name, model, {**options, "engine": engine}) for name, options in dsf_variants(model).items()]
     found.append(by_angle("DSF, angle", model, {"engine": engine}))
@@ -187,11 +186,11 @@ def label_free(
     return [*found, by_term("total variation", total_variation(2.0)), at_random()]
 
 
-# ---- their score ---------------------------------------------------------------------------------------------------
+# ---- scores --------------------------------------------------------------------------------------------------------
 
 
 def chunks(images: Tensor) -> list[range]:
-    """Which pictures are measured together: as many as memory allows."""
+    """The chunks of pictures that are measured together, limited by memory."""
     size = max(1, min(PICTURES_AT_ONCE, PIXELS_AT_ONCE // (images.shape[-2] * images.shape[-1])))
     return [range(start, min(start + size, len(images))) for start in range(0, len(images), size)]
 
@@ -201,8 +200,8 @@ def score_quantity(
 ) -> Generator[Frame, None, Score]:
     """Yield a frame after every chunk of pictures under every condition, and return the score.
 
-    images: real pictures (N,3,H,W) in [0,1]; conditions: what else they are measured under; seeds: (N,), of their
-    draws. There are ``len(chunks(images)) * (1 + len(conditions))`` frames.
+    images: real pictures (N,3,H,W) in [0,1]. conditions: their corruptions. seeds: (N,), of the random draws. There are
+    ``len(chunks(images)) * (1 + len(conditions))`` frames.
     """
     every = [Condition("real", lambda seen, _draws: seen, 0.0), *conditions]
     parts = chunks(images)

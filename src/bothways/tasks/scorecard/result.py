@@ -1,4 +1,4 @@
-"""What scorecard.json holds: the facts of a scorecard, a row a quantity and a row a recipe."""
+"""The content of scorecard.json: a row per quantity and a row per recipe."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ Row = dict[str, Any]
 
 
 class Scorecard(BaseModel):
-    """What was measured of one model: plain numbers, strings, lists and tables.
+    """The scorecard of a model, as plain numbers, strings, lists and tables.
 
     data: {"address", "scored", "pictures", "spread"}. drawings: {"n", "seed"} of each recipe.
     quantities: {"name", "control", "spearman", "auroc": {condition: ...}, "cosine": {noise level: ...}, "seconds"}
     each, every estimate as [value, low, high].
     pictures: {"name", "start", "moved_by", "n", "judges", "images", "seconds", "sheet"} each.
-    What the model cannot do has {"name", "absent": why} in place of these.
+    Rows that the model does not support are {"name", "absent": reason}.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -30,5 +30,5 @@ class Scorecard(BaseModel):
     pictures: list[Row] = []
 
     def as_dict(self) -> dict[str, Any]:
-        """What scorecard.json holds."""
+        """The content of scorecard.json."""
         return self.model_dump()

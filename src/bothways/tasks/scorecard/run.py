@@ -1,7 +1,7 @@
-"""A model's scorecard: which label-free quantities of it measure the distance from real pictures or point to them.
+"""The scorecard of a model: its label-free quantities, tested as distances from real pictures and by their gradients.
 
-Real pictures -> corruptions -> quantities -> scorecard.json, one row after the other, so that a killed run goes on;
-then a few pictures by recipe, with what the judges say of them.
+Real pictures -> corruptions -> quantities -> scorecard.json, saved row by row, so that a killed run can be resumed;
+then a few pictures by recipe, with judge metrics.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ from bothways.types import Frame, RunError, UserError
 
 FILE = "scorecard.json"
 LEVELS = (0.05, 0.1, 0.2, 0.3, 0.5)  # of Gaussian noise, in units of the [0, 1] image
-SPREAD_PICTURES = 2000  # other real ones that channel statistics are measured on
+SPREAD_PICTURES = 2000  # other real pictures for the channel statistics
 DAMAGE = {"blur 1.5": ("blur", 1.5), "grey": ("grey", 1.0), "shuffled": ("shuffled", 1.0)}
 
 
-# ---- what is measured, and on what ---------------------------------------------------------------------------------
+# ---- conditions and pictures ---------------------------------------------------------------------------------------
 
 
 def conditions() -> list[Condition]:
-    """Gaussian noise, not clipped, at every level of LEVELS; then what DAMAGE lists."""
+    """The conditions: unclipped Gaussian noise at every level of LEVELS, then those of DAMAGE."""
 
     def by(kind: str, level: float, clip: bool) -> Callable[[Tensor, Draws], Tensor]:
         return lambda images, draws: corrupt(images, kind, level, draws, clip=clip)
@@ -59,7 +59,7 @@ def conditions() -> list[Condition]:
 
 @dataclass(frozen=True)
 class RealPictures:
-    """images (N,3,H,W) to be scored, others (M,3,H,W) for the spread of channel statistics, both in [0,1]."""
+    """images (N,3,H,W) to score, others (M,3,H,W) for the spread of channel statistics, both in [0,1]."""
 
     images: Tensor
     others: Tensor
@@ -89,7 +89,7 @@ def real_pictures(data: str | Path, size: Size, n: int, seed: int, split: str | 
 
 
 def channel_spread(model: Adapter, pictures: RealPictures) -> tuple[dict[str, Spread], str]:
-    """The spread of the model's channel statistics over other real pictures, and which those were."""
+    """The spread of the model's channel statistics over other real pictures, and a description of these."""
     kept = read_spread(kept_statistics(model.name))
     if kept:
         found = {layer: Spread(*(part.to(model.device) for part in astuple(facts))) for layer, facts in kept.items()}
@@ -107,7 +107,7 @@ def channel_spread(model: Adapter, pictures: RealPictures) -> tuple[dict[str, Sp
 @final
 @dataclass
 class Scoring(Work):
-    """images: real ones (N,3,H,W) that every quantity is measured on. rows, drawn: what is finished, by name."""
+    """A run of ``scorecard``. images: real pictures (N,3,H,W) to score. rows, drawn: finished rows by name."""
 
     images: Tensor
     quantities: list[Quantity]
@@ -139,9 +139,9 @@ class Scoring(Work):
         return self.steps - self._frames_of(len(self.unmeasured()), len(self.undrawn()))
 
     def frames(self) -> Iterator[Frame]:
-        """A frame after every chunk of pictures, numbered within its quantity, and after every recipe.
+        """Yield a frame after every chunk of pictures, numbered within its quantity, and after every recipe.
 
-        A finished quantity is saved, and a finished recipe.
+        Finished quantities and recipes are saved.
         """
         seeds = [picture_seed(self.source.seed, i) for i in range(len(self.images))]
         for quantity in self.unmeasured():
@@ -161,13 +161,13 @@ class Scoring(Work):
             yield Frame(step, step / len(todo))
 
     def card(self) -> Scorecard:
-        """The rows that are finished, in the order of the quantities and of the recipes."""
+        """The finished rows, in the order of the quantities and recipes."""
         quantities = [self.rows[q.name] for q in self.quantities if q.name in self.rows]
         pictures = [self.drawn[a.name] for a in ATTEMPTS if a.name in self.drawn]
         return Scorecard(**self.facts, quantities=quantities, pictures=pictures)
 
     def save(self) -> None:
-        """Replace the file by what is done so far."""
+        """Write the finished rows to the file."""
         if self.experiment.folder is not None:
             write_json(self.experiment.folder.path / FILE, self.card().as_dict())
 
@@ -197,7 +197,7 @@ class Scoring(Work):
 
 
 def quantity_grid(card: Scorecard) -> Grid:
-    """The quantities in short; the page has all of it."""
+    """A short table of the quantities; the page has all columns."""
     rows: list[tuple[str, ...]] = []
     for row in card.quantities:
         if row.get("absent"):
@@ -206,7 +206,7 @@ def quantity_grid(card: Scorecard) -> Grid:
         far = [row["auroc"][key][0] for key in ("noise 0.1", "noise 0.5", "blur 1.5")]
         values = [row["spearman"][0], *far, row["cosine"]["0.1"][0]]
         rows.append((row["name"], *("-" if value is None else f"{value:.2f}" for value in values)))
-    caption = "Cosine with (clean - noisy); a quantity no better than the control points nowhere."
+    caption = "Cosine with (clean - noisy); compare with the control."
     return Grid(("quantity", "Spearman", "noise .1", "noise .5", "blur", "cosine at .1"), rows, caption=caption)
 
 

@@ -1,4 +1,4 @@
-"""The page of a scorecard: its tables, two charts and the drawings, in one file that asks nothing of the network."""
+"""The page of a scorecard: tables, two charts and the drawings, in one self-contained file."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from bothways.types import UserError
 __all__ = ["as_markdown", "write_scorecard"]
 
 FILE, PAGE = "scorecard.json", "scorecard.html"
-AGAINST = "200,96,24"  # red, green, blue of an AUROC under 0.5: the corrupted pictures count as the more real ones
+AGAINST = "200,96,24"  # RGB of an AUROC under 0.5, where corrupted pictures rank as more real
 COLOURS = [[0, f"rgba({AGAINST},0.72)"], [0.499, f"rgba({AGAINST},0.02)"], [0.5, f"rgba({ACCENT},0.02)"]]
 COLOURS += [[1, f"rgba({ACCENT},0.72)"]]
-SHEET_WIDTH = 560  # CSS pixels at most
-NAMED_FROM = 0.05  # a cosine that the chart can show apart from nought
-LABEL_GAP = 0.055  # of the cosine, between two names
+SHEET_WIDTH = 560  # maximum CSS pixels
+NAMED_FROM = 0.05  # cosine from which a curve is labelled
+LABEL_GAP = 0.055  # distance of labels in units of the cosine
 FACTS = ("model", "data", "settings", "drawings", "versions")
 
 
@@ -43,7 +43,7 @@ FACTS = ("model", "data", "settings", "drawings", "versions")
 
 
 def _spread_out(heights: Sequence[float], gap: float) -> list[float]:
-    """The same heights, moved apart to ``gap`` at least, the lowest first."""
+    """The heights in ascending order, moved apart to at least ``gap``."""
     places: dict[int, float] = {}
     last = float("-inf")
     for index in sorted(range(len(heights)), key=heights.__getitem__):
@@ -52,7 +52,7 @@ def _spread_out(heights: Sequence[float], gap: float) -> list[float]:
 
 
 def cosine_chart(rows: Sequence[Row]) -> Chart:
-    """The cosine over the noise level: the control a band, what stands out from it by name, the others faint."""
+    """The cosine over the noise level: the control as a band, large cosines labelled, the others faint."""
     levels = keys(rows, "cosine")
     x, traces, ends = [float(level) for level in levels], _band(rows, levels), []
     curves = {
@@ -77,7 +77,7 @@ def cosine_chart(rows: Sequence[Row]) -> Chart:
         annotations=notes,
     )
     words = (
-        f"With its name, what exceeds {NAMED_FROM} somewhere: {listed([name for _, name in ends])}. "
+        f"Labelled: quantities that exceed {NAMED_FROM} at some level: {listed([name for _, name in ends])}. "
         f"Faint: the {len(whole) - len(ends)} others. Grey: the interval of the random direction."
     )
     return Chart("Cosine with the way back", {"data": traces, "layout": layout}, words, wide=True)
@@ -108,7 +108,7 @@ def _band(rows: Sequence[Row], levels: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def auroc_chart(rows: Sequence[Row]) -> Chart:
-    """Quantities by corruption; 0.5 is clear, above it the page's colour, below it another."""
+    """A heatmap of quantities by corruption; 0.5 is blank, with one colour above and another below."""
     names, conditions = [row["name"] for row in rows], keys(rows, "auroc")
     grid = [[measured(row, "auroc", key) for key in conditions] for row in rows]
     values = [[e and e[0] for e in line] for line in grid]
@@ -121,8 +121,8 @@ def auroc_chart(rows: Sequence[Row]) -> Chart:
     figure["layout"]["height"] = 70 + 27 * len(names)
     across = figure["layout"]["xaxis"]
     across["side"] = "top"
-    del across["tickangle"]  # slanted only where the names need it
-    words = "Green: the corrupted pictures count as further from real. Orange: they count as nearer than real pictures."
+    del across["tickangle"]  # Plotly slants the labels only if needed
+    words = "Green: corrupted pictures rank as further from real. Orange: they rank as more real than real pictures."
     return Chart("AUROC by corruption", figure, words, wide=True)
 
 
@@ -130,7 +130,7 @@ def auroc_chart(rows: Sequence[Row]) -> Chart:
 
 
 def _sheet(folder: Path, row: Row) -> dict[str, Any]:
-    """The contact sheet of a recipe, inside the page."""
+    """The contact sheet of a recipe, embedded."""
     path = folder / row["sheet"]
     try:
         content = path.read_bytes()
@@ -147,12 +147,12 @@ def _sheet(folder: Path, row: Row) -> dict[str, Any]:
 
 
 def page_of(folder: RunFolder) -> str | None:
-    """The page of a scorecard that was measured."""
+    """The page of a scorecard; None if it was not measured."""
     return render_scorecard(folder.path) if (folder.path / FILE).is_file() else None
 
 
 def render_scorecard(folder: Path) -> str:
-    """The page of the scorecard in a folder, as HTML. Raises UserError where there is none, or a sheet is missing."""
+    """The page of the scorecard in a folder, as HTML. Raises UserError if it or a sheet is missing."""
     card = read_json(folder / FILE)
     if "quantities" not in card:
         raise UserError(f"{folder}: holds no {FILE}; type bothways scorecard MODEL --data DATA --out {folder}")
@@ -173,7 +173,7 @@ def render_scorecard(folder: Path) -> str:
 
 
 def write_scorecard(folder: str | Path) -> Path:
-    """Write ``scorecard.html`` beside the ``scorecard.json`` of a folder, and return its path."""
+    """Write ``scorecard.html`` to the folder of a scorecard, and return its path."""
     page = Path(folder) / PAGE
     write_page(page, render_scorecard(Path(folder)))
     return page

@@ -1,7 +1,7 @@
-"""What a scorecard says in numbers: which quantities point back, its tables, and the same in Markdown.
+"""The tables of a scorecard, for the page and in Markdown.
 
-Only intervals are believed: a quantity points back where, at every noise level, its interval of the cosine lies above
-that of the random direction.
+A quantity points back to the clean picture if its interval of the cosine lies above that of the random direction at
+every noise level.
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ from bothways.report import tables
 from bothways.report.tables import Cell, Table
 
 Row = Mapping[str, Any]
-SHOWN_NOISE = ("noise 0.1", "noise 0.5")  # what the table has room for; the chart has all
+SHOWN_NOISE = ("noise 0.1", "noise 0.5")  # levels of the table; the chart has all
 
 
 # ---- the numbers ---------------------------------------------------------------------------------------------------
 
 
 def measured(row: Row, group: str, key: str = "") -> list[float] | None:
-    """[value, low, high] of a row, or None where it was not measured."""
+    """[value, low, high] of a row; None if not measured."""
     found = row.get(group) or {}
     estimate = found.get(key) if key else found
     return list(estimate) if isinstance(estimate, list) and None not in estimate else None
 
 
 def keys(rows: Sequence[Row], group: str) -> list[str]:
-    """The conditions or noise levels that the rows were measured under, in their order."""
+    """The conditions or noise levels of the rows, in order."""
     return list(dict.fromkeys(key for row in rows for key in row.get(group) or {}))
 
 
 def control_of(rows: Sequence[Row]) -> Row:
-    """The row of the random direction, empty where there is none."""
+    """The row of the random direction; {} if there is none."""
     return next((row for row in rows if row.get("control")), {})
 
 
@@ -48,12 +48,12 @@ def pointing(rows: Sequence[Row]) -> list[Row]:
 
 
 def listed(names: Sequence[str]) -> str:
-    """a; a and b; a, b and c."""
+    """Join names: "a", "a and b", "a, b and c"."""
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]])) if names else "none"
 
 
 def sentence(card: Row) -> str:
-    """What was found, in two sentences."""
+    """Summarise a scorecard in two sentences."""
     rows = [row for row in card["quantities"] if not row.get("control")]
     found = pointing(card["quantities"])
     which = f" ({listed([row['name'] for row in found])})" if found else ""
@@ -63,7 +63,7 @@ def sentence(card: Row) -> str:
     )
     ranked = [(value[0], row["name"]) for row in rows if (value := measured(row, "spearman"))]
     return words + (
-        f" What follows the noise best is {max(ranked)[1]} (Spearman {max(ranked)[0]:.2f})." if ranked else ""
+        f" The best correlation with the noise level is {max(ranked)[0]:.2f} ({max(ranked)[1]})." if ranked else ""
     )
 
 
@@ -76,7 +76,7 @@ def _signed(value: float, digits: int) -> str:
 
 
 def _column(rows: Sequence[Row], digits: int, group: str, key: str = "") -> list[Cell]:
-    """A column of estimates with their intervals; the highest is marked, the control is not in the running."""
+    """A column of estimates with intervals; the highest without the control is marked."""
     found = [measured(row, group, key) for row in rows]
     best = max(
         (round(e[0], digits) for e, row in zip(found, rows, strict=True) if e and not row.get("control")), default=0
@@ -100,32 +100,32 @@ def _table(title: str, rows: Sequence[Row], columns: Mapping[str, list[Cell]], n
 
 
 def distance_table(rows: Sequence[Row]) -> Table:
-    """Spearman and AUROC, a row a quantity."""
+    """The table of Spearman and AUROC, a row per quantity."""
     columns = {"Spearman": _column(rows, 2, "spearman")}
     shown = [key for key in keys(rows, "auroc") if not key.startswith("noise") or key in SHOWN_NOISE]
     columns |= {f"AUROC {key}": _column(rows, 2, "auroc", key) for key in shown}
     note = (
-        "Spearman: the rank correlation with the level of noise, 0.99 at the most; AUROC: the chance that a corrupted "
-        "picture counts as further from real than a real one, and 0.5 is none. Beside each value its 95 % interval "
-        "over pictures; the best is marked."
+        "Spearman: the rank correlation with the noise level, at most 0.99. AUROC: the probability that a corrupted "
+        "picture ranks as further from real than a real one; 0.5 is chance. With 95 % intervals over pictures; the "
+        "best is marked."
     )
-    return _table("Does it measure the distance?", rows, columns, note)
+    return _table("Distance from real pictures", rows, columns, note)
 
 
 def direction_table(rows: Sequence[Row]) -> Table:
-    """Cosine and time, a row a quantity."""
+    """The table of cosines and time, a row per quantity."""
     columns = {f"noise {key}": _column(rows, 3, "cosine", key) for key in keys(rows, "cosine")}
     columns["Time"] = [tables.time(row.get("seconds")) for row in rows]
     note = (
-        "The cosine of minus the quantity's gradient, at a noisy picture, with the way back to the clean one; 1 is "
-        "straight back, and a step along a cosine c spends c² of its squared length on the way. Time: of all its "
+        "The cosine of the negative gradient at a noisy picture with the direction to the clean one. With a cosine c, "
+        "a step has the share c² of its squared length in that direction. Time: of all its "
         "measurements."
     )
-    return _table("Does it point back?", rows, columns, note)
+    return _table("Direction to the clean picture", rows, columns, note)
 
 
 def picture_table(rows: Sequence[Row]) -> Table:
-    """A row a recipe and judge."""
+    """The table of the drawings, a row per recipe and judge."""
     lines = []
     for row in rows:
         for judge in row.get("judges") or [{"judge": "not drawn" if row.get("absent") else tables.MISSING}]:
@@ -139,13 +139,13 @@ def picture_table(rows: Sequence[Row]) -> Table:
             judged = tables.name(judge["judge"].removeprefix("bundled:"), remark)
             lines.append([tables.name(row["name"]), *texts, judged, *cells, tables.time(row.get("seconds"))])
     note = (
-        "Recognised: the share that a judge calls the class that was asked for, and not measured where none was. "
-        "Fréchet distance from real pictures (lower is nearer) and mean distance between two pictures, as the judge "
-        "sees them; below each, what as many real pictures score."
+        "Recognised: the share that a judge predicts as the target class, if there is one. Fréchet distance from real "
+        "pictures (lower is nearer) and mean distance between two pictures, in the features of the judge; below each, "
+        "the value of as many real pictures."
     )
     absent = [f"{row['name']}: {row['absent']}" for row in rows if row.get("absent")]
     columns = ["Recipe", "Start", "Moved by", "Judge", "Recognised", "Confidence", "Fréchet", "Diversity", "Time"]
-    return Table("What they draw", columns, lines, " ".join([note, *absent]))
+    return Table("Drawings", columns, lines, " ".join([note, *absent]))
 
 
 def _beside_real(judge: Row, key: str) -> Cell:
@@ -164,7 +164,7 @@ def _markdown(table: Table) -> str:
 
 
 def as_markdown(card: Row) -> str:
-    """The tables of a scorecard (``Scorecard.as_dict()``, or the JSON that was read) for a page of documentation."""
+    """The tables of a scorecard (``Scorecard.as_dict()`` or the parsed JSON) in Markdown, for documentation."""
     rows, pictures = card["quantities"], card.get("pictures") or []
     shown = [distance_table(rows), direction_table(rows), *([picture_table(pictures)] if pictures else [])]
     return "\n\n".join([sentence(card), *map(_markdown, shown)]) + "\n"

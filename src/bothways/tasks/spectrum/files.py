@@ -1,4 +1,4 @@
-"""The mean amplitude spectrum of pictures in one small safetensors file, and the bundled one.
+"""The files of mean amplitude spectra, and the bundled one.
 
 magnitude (3,S,S//2+1) half, mean (3,) float, count (1,) whole       see :class:`bothways.numerics.spectra.Spectrum`
 """
@@ -21,7 +21,7 @@ SUFFIX = ".safetensors"
 
 
 def read_spectrum(path: str | Path | None = None) -> Spectrum:
-    """The spectrum in a file that ``spectrum`` wrote; None for the bundled one. Raises UserError for what is none."""
+    """Read a spectrum file; None for the bundled one. Raises UserError if it is missing or not a spectrum."""
     file = BUNDLED_SPECTRUM if path is None else Path(path)
     again = f"type bothways spectrum --data FOLDER_OR_PARQUET --out {file}"
     if not file.is_file():
@@ -30,12 +30,12 @@ def read_spectrum(path: str | Path | None = None) -> Spectrum:
         found = load_file(file)
         return Spectrum(found["magnitude"].double(), found["mean"].double(), int(found["count"]))
     except KeyError as error:
-        raise UserError(f"spectrum {str(file)!r} holds no {error}, so it is none; {again}") from error
+        raise UserError(f"spectrum {str(file)!r} holds no {error}, so it is not a spectrum; {again}") from error
     except (SafetensorError, ValueError, OSError) as error:
         raise UserError(f"spectrum {str(file)!r} cannot be read ({error}); {again}") from error
 
 
 def write_spectrum(path: Path, found: Spectrum) -> None:
-    """Whole or not at all, in half precision. Raises UserError where the place refuses."""
+    """Write a spectrum atomically, in half precision. Raises UserError if it cannot be written."""
     kept = {"magnitude": found.magnitude.half().contiguous(), "mean": found.mean.float()}
     write_file(path, save(kept | {"count": torch.tensor([found.count])}))

@@ -30,7 +30,7 @@ PICTURES_AT_ONCE = 64
 @final
 @dataclass
 class SpectrumWork(Work):
-    """total: how many pictures there are. magnitudes, colours: summed over those that were read."""
+    """A run of ``spectrum``. total: number of pictures. magnitudes, colours: sums over the pictures read so far."""
 
     data: str
     total: int
@@ -50,14 +50,14 @@ class SpectrumWork(Work):
         return self.total
 
     def frames(self) -> Iterator[Frame]:
-        """A frame after every picture. Raises UserError where their sizes do not do."""
+        """Yield a frame after every picture. Raises UserError for unequal, too small or non-square pictures."""
         shape = None if self.size is None else (self.size, self.size, 3)
         for image, _ in decoded(self.entries, self.size, self.data, []):
             shape = shape or image.shape
             if image.shape != shape or shape[0] != shape[1] or shape[0] < SMALLEST:
                 said = f"{image.shape[0]}x{image.shape[1]}"
                 raise UserError(
-                    f"data {self.data!r} has a picture of {said}, and all must be squares of one size, at least "
+                    f"data {self.data!r} has a picture of {said}, but all must be squares of one size, at least "
                     f"{SMALLEST}; type --size 224, or another"
                 )
             self.pending.append(image)
@@ -75,7 +75,7 @@ class SpectrumWork(Work):
             self.pending.clear()
 
     def measures(self) -> dict[str, Any]:
-        """How many pictures were read; the file is written."""
+        """Write the file, and return the number of pictures."""
         if self.path is not None:
             write_spectrum(self.path, self._spectrum())
         return {"pictures": self.count}
@@ -98,7 +98,7 @@ class SpectrumWork(Work):
         yield f"bothways generate MODEL --class NAME --recipe maco --set canvas.spectrum={self.path}"
 
     def page(self, out: Path | None) -> None:
-        """It writes one file, and no report."""
+        """None: the task writes a file without a report."""
 
 
 def prepare(config: SpectrumConfig, where: Where) -> SpectrumWork:

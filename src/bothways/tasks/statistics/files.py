@@ -1,11 +1,11 @@
-"""What a model measures of real pictures, kept in one small safetensors file.
+"""The files of image-prior statistics of a model.
 
     spread/LAYER/{mean,mean_std,log_std,log_std_std}   (C,) each: the spread of its channel statistics over pictures
     features/LAYER/{mean,std}                          (D,) each: of its features, averaged over space, and its logits
-    factor (k,S) int8, factor_scale (k,)               the leading directions of all of these together, in standard
+    factor (k,S) int8, factor_scale (k,)               the leading joint directions of all of these, in standard
                                                        deviations; S runs over the layers by name, then the features
 
-A model with a card has such a file beside it (``NAME.statistics.safetensors``), with feature vectors of test pictures.
+A model with a card has such a file next to it (``NAME.statistics.safetensors``), with feature vectors of test pictures.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from bothways.synthesis.sampling import OUTPUTS, Part, Space, features_name, mea
 from bothways.synthesis.statistics import Spread, channel_statistics
 from bothways.types import UserError
 
-HALF_AT_MOST = 6e4  # a larger number has no half precision
+HALF_AT_MOST = 6e4  # larger numbers overflow half precision
 SPREAD_PARTS = ("mean", "mean_std", "log_std", "log_std_std")
 
 
 def known_of(model: Adapter, data: str | Path | None) -> dict[str, Tensor]:
-    """The statistics in the file ``data``, where it is one, else those kept with the model; {} where there are none.
+    """The statistics of the file ``data``, if it is one, else those stored with the model; {} if there are none.
 
-    Raises UserError for a file that was made for another model.
+    Raises UserError for a file of another model.
     """
     if not is_statistics(data):
         return kept_statistics(model.name)
@@ -46,7 +46,7 @@ def known_of(model: Adapter, data: str | Path | None) -> dict[str, Tensor]:
 
 
 def _fits(model: Adapter, tensors: Mapping[str, Tensor]) -> bool:
-    """Whether the model has the layers that a file tells of, as wide as they are there."""
+    """Whether the model has the layers of a statistics file, with the same widths."""
     spread = read_spread(tensors)
     features = {key.split("/")[1]: len(value) for key, value in tensors.items() if key.startswith("features/")}
     named = {OUTPUTS, *(f"{name}{side}" for name in model.layers() for side in ("", ":input"))}
@@ -63,13 +63,13 @@ def _fits(model: Adapter, tensors: Mapping[str, Tensor]) -> bool:
 
 
 def read_spread(tensors: Mapping[str, Tensor]) -> dict[str, Spread]:
-    """{layer: Spread} out of a statistics file."""
+    """Read {layer: Spread} from the tensors of a statistics file."""
     layers = sorted({key.split("/")[1] for key in tensors if key.startswith("spread/")})
     return {layer: Spread(*(tensors[f"spread/{layer}/{part}"] for part in SPREAD_PARTS)) for layer in layers}
 
 
 def read_space(tensors: Mapping[str, Tensor]) -> Space | None:
-    """The Space of a statistics file; None where it holds none."""
+    """Read the Space from the tensors of a statistics file; None if it holds none."""
     if "factor" not in tensors:
         return None
     parts = {
@@ -82,7 +82,7 @@ def read_space(tensors: Mapping[str, Tensor]) -> Space | None:
 
 
 def as_tensors(space: Space) -> dict[str, Tensor]:
-    """What a file keeps of the Space of one model: half precision, and eight bits for the directions."""
+    """The tensors that store the Space of a model: half precision, and 8 bits for the directions."""
     kept: dict[str, Tensor] = {}
     for name, part in space.parts.items():
         _, kind, layer = name.split("/")
@@ -96,16 +96,16 @@ def as_tensors(space: Space) -> dict[str, Tensor]:
 
 
 def in_eight_bits(name: str, rows: Tensor) -> dict[str, Tensor]:
-    """(k,S) as whole numbers of -127..127 and a scale for each row."""
+    """Quantise rows (k,S) to int8 (-127..127) with a scale per row."""
     scale = (rows.abs().amax(1) / 127).clamp_min(1e-6).half().float()
     whole = (rows / scale[:, None]).round().clamp(-127, 127).to(torch.int8)
     return {name: whole.cpu().contiguous(), name + SCALE: scale.cpu().half()}
 
 
 def measured_layers(model: Adapter, chosen: Sequence[str] = ()) -> tuple[list[str], list[str]]:
-    """Whose channel statistics are measured, and whose average over space: features, and a classifier's logits.
+    """(layers of the channel statistics, layers averaged over space: features and the logits of a classifier).
 
-    chosen: the layers, in place of those where statistics say most.
+    chosen: replaces the default layers of the channel statistics.
     """
     layers = sorted(chosen or model.statistics_layers())
     averaged = {model.spec.feature_layer, OUTPUTS if model.spec.count else None} - {None}

@@ -1,4 +1,4 @@
-"""What ``statistics`` gives back."""
+"""The result of ``statistics``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Statistics:
-    """What was measured. tensors: the file's (files.py); pictures: of how many; path: where it was written."""
+    """Measured statistics. tensors: as in the file (files.py). pictures: their number. path: of the file."""
 
     tensors: dict[str, Tensor]
     pictures: int

@@ -1,4 +1,4 @@
-"""A chunk of real pictures after the other, measured by a model; then their means, deviations and directions."""
+"""Measure the image-prior statistics of a model: means, deviations and leading directions over real pictures."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from bothways.types import Frame, UserError
 @final
 @dataclass
 class StatisticsWork(Work):
-    """images: (N,3,H,W) bytes. layers, features: those whose channel statistics, and whose averages are taken."""
+    """A run of ``statistics``. images: (N,3,H,W) uint8. layers: of channel statistics. features: of spatial means."""
 
     config: StatisticsConfig
     model: Adapter
@@ -46,14 +46,14 @@ class StatisticsWork(Work):
         return -(-len(self.images) // chunk_size(self.images))
 
     def frames(self) -> Iterator[Frame]:
-        """A frame after every chunk of pictures."""
+        """Yield a frame after every chunk of pictures."""
         images = self.images.to(self.model.device)
         measured = measure_rows([self.model], images, [self.layers], [self.features], self.rows)
         for step, pictures in enumerate(measured, 1):
             yield Frame(step, pictures / len(images), None, {"pictures": float(pictures)})
 
     def measures(self) -> dict[str, Any]:
-        """The tensors of the file, which is written."""
+        """Write the file, and return its tensors."""
         self.tensors = as_tensors(fit_space(self.rows, self.config.rank))
         if self.path is not None:
             write_file(self.path, save(self.tensors))
@@ -74,7 +74,7 @@ class StatisticsWork(Work):
             yield f"bothways generate {self.model.name} --unconditional --data {place}"
 
     def page(self, out: Path | None) -> None:
-        """It writes one file, and no report."""
+        """None: the task writes a file without a report."""
 
 
 def prepare(config: StatisticsConfig, where: Where) -> StatisticsWork:
@@ -82,7 +82,7 @@ def prepare(config: StatisticsConfig, where: Where) -> StatisticsWork:
     path = where.file(STATISTICS, b'"factor"')
     if is_statistics(config.data):
         raise UserError(
-            f"data {str(config.data)!r} is a file of statistics already; type real pictures, a parquet or a folder"
+            f"data {str(config.data)!r} is a statistics file, not real pictures; type a parquet file or a folder"
         )
     model = config.model
     if not isinstance(model, Adapter):

@@ -1,4 +1,4 @@
-"""What ``train`` trains: recipe and data -> pictures, network, loss; refused before a run folder is touched."""
+"""The plan of ``train``: recipe and data -> pictures, network and loss."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ EXAMPLE = "recipes/cifar10-resnet.toml"
 
 @dataclass(frozen=True)
 class ClassifierTraining:
-    """A classifier that can be trained. train, held: pictures; network: with its first weights.
+    """A validated training of a classifier.
 
-    config: with mean and std, which a recipe may leave to be those of the training pictures.
+    train, held: pictures. network: with initial weights. config: with mean and std resolved.
     """
 
     config: TrainConfig
@@ -43,7 +43,7 @@ class ClassifierTraining:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width of the pictures."""
+        """(height, width) of the pictures."""
         height, width = self.train.images.shape[-2:]
         return height, width
 
@@ -64,11 +64,11 @@ class ClassifierTraining:
         return sum(p.numel() for p in self.network.parameters())
 
     def settings(self) -> dict[str, Any]:
-        """Those that say what is learnt, by name."""
+        """The settings that determine the training, by name."""
         return self.config.model_dump(exclude={"data", "run"})
 
     def tables(self) -> dict[str, Any]:
-        """What recipe.toml holds."""
+        """The tables of recipe.toml."""
         data = {"source": str(self.config.data), "pictures": len(self.train), "held_out": len(self.held)}
         model = {"name": self.name, "size": list(self.size), "classes": self.spec.count, "parameters": self.parameters}
         return {"settings": self.settings(), "data": data, "model": model}
@@ -94,7 +94,7 @@ def plan_of(config: TrainConfig) -> ClassifierTraining:
 
 
 def _divided(config: TrainConfig) -> tuple[ImageSet, ImageSet]:
-    """The held-out part of the training file, and the rest."""
+    """Split the training file into held-out and training pictures."""
     data = str(config.data)
     if not all((Path(data) / f"{split}.parquet").is_file() for split in ("train", "test")):
         raise UserError(f"data {data!r} does not hold train.parquet and test.parquet; type the folder that holds both")
@@ -118,7 +118,7 @@ def check_classes(classes: Sequence[str], data: str) -> None:
 
 
 def _sized(options: Mapping[str, Any], data: ImageSet) -> dict[str, Any]:
-    """{"size": a side of the pictures} for a network that is built for one size, and is not of it by itself."""
+    """The option {"size": side} for a network that is built for a fixed size; {} for others."""
     build = BUILDERS.get(options.get("builder", ""))
     fixed = None if build is None else signature(build).parameters.get("size")
     side = data.images.shape[-1]
@@ -126,29 +126,29 @@ def _sized(options: Mapping[str, Any], data: ImageSet) -> dict[str, Any]:
 
 
 def resolved(spec: InputConfig, images: Tensor) -> InputConfig:
-    """These facts, with mean and std of pictures (N,3,H,W) uint8 where they are left open."""
+    """The normalisation, with unset mean and std from pictures (N,3,H,W) uint8."""
     if spec.mean is not None and spec.std is not None:
         return spec
     values = torch.arange(256, dtype=torch.float64) / 255
     counts = torch.stack([images[:, channel].flatten().bincount(minlength=256) for channel in range(3)]).double()
     shares = counts / counts.sum(1, keepdim=True)
     mean = shares @ values
-    std = (shares * (values - mean[:, None]).square()).sum(1).sqrt().clamp_min(1 / 255)  # one colour has no spread
+    std = (shares * (values - mean[:, None]).square()).sum(1).sqrt().clamp_min(1 / 255)  # std of constant pictures is 0
     found = {"mean": tuple(round(v, 4) for v in mean.tolist()), "std": tuple(round(v, 4) for v in std.tolist())}
     return spec.model_copy(update={key: getattr(spec, key) or value for key, value in found.items()})
 
 
 @torch.no_grad()
 def _check_pictures(network: nn.Module, config: TrainConfig, train: ImageSet) -> None:
-    """Raise ValueError or RuntimeError where the network or the augmentation does not take pictures of this size."""
+    """Raise ValueError or RuntimeError if the network or augmentation does not support the size of the pictures."""
     height, width = train.images.shape[-2:]
     if config.augmentation.crop >= min(height, width):
-        raise ValueError(f"[augmentation] crop = {config.augmentation.crop} is no less than the size")
+        raise ValueError(f"[augmentation] crop = {config.augmentation.crop} is not less than the size")
     network.eval()(torch.zeros(1, 3, height, width))
 
 
 def built_network(config: TrainConfig, classes: int) -> nn.Module:
-    """The network of a recipe with the seed's first weights; the caller's random state is its own."""
+    """The network of a recipe with initial weights from the seed, without changing the caller's random state."""
     options = dict(config.network)
     with torch.random.fork_rng():
         torch.random.manual_seed(config.seed)
@@ -157,7 +157,7 @@ def built_network(config: TrainConfig, classes: int) -> nn.Module:
 
 
 def classification(spec: InputConfig, smoothing: float) -> Loss:
-    """Cross-entropy with label smoothing, and the accuracy beside it. spec: with mean and std."""
+    """The loss: cross-entropy with label smoothing; also reports the accuracy. spec: with mean and std."""
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (spec.mean, spec.std))
 
     def loss(network: nn.Module, batch: tuple[Tensor, ...]) -> tuple[Tensor, dict[str, Tensor]]:

@@ -1,4 +1,4 @@
-"""What ``train`` gives and what its measures.json holds."""
+"""The result of ``train`` and the schema of its measures.json."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bothways.types import Frame
 
 
 class NetworkMeasures(Config):
-    """measures["network"]: the accuracy on test pictures, with the ends of a 95 % interval, and on those held out."""
+    """measures["network"]: the accuracy on test pictures with its 95 % interval, and on held-out pictures."""
 
     accuracy: float
     low: float
@@ -31,7 +31,7 @@ class TrainMeasures(Measures):
 
 @dataclass(frozen=True)
 class Trained:
-    """A finished training. model: with the averaged weights; card: its facts; frames: one a step; folder: its run."""
+    """A finished training. model: with EMA weights. card: its facts. frames: one per step. folder: its run folder."""
 
     model: Adapter
     card: dict[str, Any]

@@ -1,10 +1,10 @@
-"""Train a network of the catalogue by a recipe: TOML -> data, network, loop -> weights, card and statistics.
+"""Train a classifier of the catalogue by a recipe: TOML -> data, network, loop -> weights, card and statistics.
 
-What it leaves in the run folder is what ``models/bundled`` holds of each model:
+The run folder holds the same files as ``models/bundled`` for each model:
 
     NAME.safetensors              weights, half precision
     NAME.json                     the card: network, facts, data, accuracy with interval, licence, limits
-    NAME.statistics.safetensors   feature vectors of test pictures, and what the model measures of training ones
+    NAME.statistics.safetensors   feature vectors of test pictures, and image-prior statistics on training pictures
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ CARD_FACTS = ("size", "mean", "std", "classes", "feature_layer", "licence", "sou
 @final
 @dataclass
 class TrainWork(TrainingWork):
-    """A classifier in training. planned: its data, network and loss."""
+    """A run of ``train``. planned: data, network and loss."""
 
     planned: ClassifierTraining
     training: Training
@@ -55,13 +55,13 @@ class TrainWork(TrainingWork):
 
     @property
     def model(self) -> Adapter:
-        """With the averaged weights of now."""
+        """The classifier with the current EMA weights."""
         return Adapter(self.training.state.result, self.planned.spec, name=self.planned.name)
 
     def measured(self) -> dict[str, Any]:
-        """Weights, card and statistics are written; the test file is read here, once."""
+        """Write weights, card and statistics. The test file is read only here, once."""
         planned, result, out = self.planned, self.training.state.result, self.training.folder.path
-        half = weights_of(result, half=True)  # what is measured is what is kept
+        half = weights_of(result, half=True)  # so that the saved weights are the measured ones
         result.load_state_dict(half)
         model, test = self.model, load_images(planned.config.data, split="test")
         counted = accuracy(model, test), accuracy(model, planned.held)
@@ -109,7 +109,7 @@ def prepare(config: TrainConfig, where: Where) -> TrainWork:
 
 @torch.no_grad()
 def accuracy(model: Adapter, data: ImageSet) -> tuple[int, int]:
-    """How many are right, of how many."""
+    """(correct predictions, pictures)."""
     right = 0
     for start in range(0, len(data), 500):
         part = data.subset(torch.arange(start, min(start + 500, len(data))))
@@ -118,7 +118,7 @@ def accuracy(model: Adapter, data: ImageSet) -> tuple[int, int]:
 
 
 def statistics_of(model: Adapter, train: ImageSet, test: ImageSet) -> dict[str, Tensor]:
-    """Features and labels of test pictures, and what the model measures of training ones (see tasks/statistics)."""
+    """Features and labels of test pictures, and image-prior statistics on training pictures (see tasks/statistics)."""
     shown = test.subset(torch.arange(min(REFERENCE_PICTURES, len(test))))
     features, _ = penultimate(model, shown.images.float() / 255)
     assert features is not None
@@ -128,7 +128,7 @@ def statistics_of(model: Adapter, train: ImageSet, test: ImageSet) -> dict[str, 
 
 
 def card_of(planned: ClassifierTraining, test: tuple[int, int], validation: tuple[int, int]) -> dict[str, Any]:
-    """What NAME.json holds. test, validation: how many are right, of how many."""
+    """The content of NAME.json. test, validation: (correct predictions, pictures)."""
     spec, options = asdict(planned.spec), dict(planned.config.network)
     (height, width), data = planned.size, planned.config.data
     low, high = wilson_interval(*test)

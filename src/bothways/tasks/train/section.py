@@ -1,4 +1,4 @@
-"""What a trained network reaches, as the page shows it: measures["network"], every part of which may be missing.
+"""The report section of ``train``: measures["network"], every part of which may be missing.
 
 {"accuracy", "low", "high", "n", "validation_accuracy", "parameters"}      low, high: the ends of a 95 % interval
 """
@@ -19,32 +19,32 @@ work = "training"
 
 
 def facts_of(measures: Facts) -> Facts:
-    """The measures of a network; empty for a run that has none."""
+    """The measures of a network; {} if there are none."""
     facts = measures.get("network")
     return facts if isinstance(facts, Mapping) else {}
 
 
 def sentence_of(run: Run) -> str:
-    """For example "cifar10-resnet trained a classifier for 5,194 steps"."""
+    """Describe a run: "cifar10-resnet trained a classifier for 5,194 steps"."""
     trained = "a classifier" if run.model in ("", run.who) else f"the classifier {run.model}"
     return f"{run.who} trained {trained}" + (f" for {run.steps:,} step{'s' * (run.steps > 1)}" if run.steps else "")
 
 
 def section(measures: Facts) -> dict[str, Any] | None:
-    """What the template shows; None for a training that is not finished."""
+    """The section of the report; None for an unfinished training."""
     if not (facts := facts_of(measures)):
         return None
     none = Cell(MISSING, kind="missing")
     rows = [
         [name("Accuracy"), number(facts.get("accuracy")), _interval(facts), count(facts.get("n"))],
-        [name("The same, on pictures held out"), number(facts.get("validation_accuracy")), none, none],
+        [name("The same, on held-out pictures"), number(facts.get("validation_accuracy")), none, none],
     ]
     numbers = Table("The classifier in numbers", ["", "Value", "95 % interval", "Test pictures"], rows)
     return {"strips": [], "depths": [], "numbers": numbers, "parts": []}
 
 
 def comparison_table(runs: Sequence[tuple[str, Facts, Facts]]) -> Table:
-    """One row a classifier. runs: (name, measures, status)."""
+    """A row per classifier. runs: (name, measures, status)."""
     rows = []
     for label, measures, status in runs:
         facts = facts_of(measures)

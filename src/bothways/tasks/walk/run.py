@@ -1,9 +1,9 @@
-"""One picture walked to noise and back along a flow, with what lies near it and what it is called on the way.
+"""Walk one picture to noise and back along a flow, with nearest pictures and predicted classes at every depth.
 
 dx / dt = v(x, t),   there: t from 1 to 0,   back: from 0 to 1,   depth = 1 - t
 nearest at a depth: the pictures i of a data set with the least |pool(x(t)) - pool(x_i(t))|, all walked alike
 
-pool is that of PRG (representation/features.py), so near means near in what PRG reads of a picture.
+pool is that of PRG (representation/features.py), so distances are those of PRG features.
 """
 
 from __future__ import annotations
@@ -44,9 +44,10 @@ CALLS, CALLED_AT_ONCE = 3, 32  # classes that are named at a depth, the most pro
 @final
 @dataclass
 class Walking(Work):
-    """photo (1,3,H,W) and others (N,3,H,W) in [0,1], of the flow's size; N may be 0. reader: the classifier, if any.
+    """A run of ``walk``.
 
-    seen: of each way, the pictures (1,3,H,W) so far. nearest: of each depth, (number in others, distance).
+    photo (1,3,H,W) and others (N,3,H,W) in [0,1], at the size of the flow; N may be 0. reader: the classifier, if any.
+    seen: {direction: pictures (1,3,H,W) so far}. nearest: for each depth, (index in others, distance).
     """
 
     config: WalkConfig
@@ -68,14 +69,14 @@ class Walking(Work):
 
     @property
     def depths(self) -> list[float]:
-        """Of the pictures of one way, from the picture to noise."""
+        """The depths of one direction, from picture to noise."""
         first, count = 1.0 - image_time(self.flow), self.how.steps
         return [first + (1.0 - first) * k / count for k in range(count + 1)]
 
     def frames(self) -> Iterator[Frame]:
-        """A frame at every depth, there and back, with the picture.
+        """Yield a frame with the picture at every depth, there and back.
 
-        A resumed run walks from the start: what it makes again are the same pictures, in place of those kept.
+        A resumed run starts again and replaces the saved pictures by equal ones.
         """
         folder = self.experiment.folder
         if folder is not None:
@@ -103,7 +104,7 @@ class Walking(Work):
             yield "back", t, moment
 
     def measures(self) -> dict[str, Any]:
-        """{"walk": {"depths", "lost", "nearest", "called_there", "called_back"}}, an entry a depth."""
+        """{"walk": {"depths", "lost", "nearest", "called_there", "called_back"}}, with an entry per depth."""
         lost = (self.seen["there"][0] - self.seen["back"][-1]).square().mean().sqrt()
         found: dict[str, Any] = {"depths": self.depths, "lost": float(lost), "nearest": self._kept_nearest()}
         if self.reader is not None:
@@ -112,7 +113,7 @@ class Walking(Work):
         return {"walk": found, "citations": flow_citations(path=self.flow.spec.path)}
 
     def _kept_nearest(self) -> list[list[dict[str, Any]]]:
-        """Their files and distances; the pictures are kept beside the photo where there is a run folder."""
+        """Files and distances of the nearest pictures, which are saved in the run folder, if any."""
         if (folder := self.experiment.folder) is not None:
             for index in {index for row in self.nearest for index, _ in row}:
                 replace_file(folder.path / _file(index), to_png(self.others[index]))
@@ -132,7 +133,7 @@ class Walking(Work):
                 (f"{depth:.3g}", *(f"{calls[0][0]} ({calls[0][1]:.0%})" for calls in both))
                 for depth, *both in zip(result.depths, result.called_there, result.called_back, strict=True)
             ]
-            yield Grid(("depth", "called there", "called back"), rows)
+            yield Grid(("depth", "predicted there", "predicted back"), rows)
         if out is not None:
             yield f"{self.steps} pictures in {out}/images"
 
@@ -142,7 +143,7 @@ def _file(index: int) -> str:
 
 
 def _nearest(features: Tensor) -> list[tuple[int, float]]:
-    """(number, root of the mean squared difference) of those nearest to the first row, the nearest first."""
+    """(index, rms difference) of the rows nearest to the first row, nearest first."""
     apart = (features[1:] - features[:1]).square().mean(1).sqrt()
     distances, numbers = apart.topk(min(NEAREST, len(apart)), largest=False)
     return list(zip(numbers.tolist(), distances.tolist(), strict=True))
@@ -150,7 +151,7 @@ def _nearest(features: Tensor) -> list[tuple[int, float]]:
 
 @torch.no_grad()
 def _calls(reader: Adapter, images: Tensor) -> list[list[tuple[str, float]]]:
-    """Of each picture (N,3,H,W) the most probable classes, with their softmax."""
+    """The most probable classes of each picture (N,3,H,W), with their softmax."""
     outputs = torch.cat([reader.outputs(part.to(reader.device)).cpu() for part in images.split(CALLED_AT_ONCE)])
     shares, numbers = outputs.double().softmax(1).topk(min(CALLS, outputs.shape[1]), 1)
     pairs = zip(numbers.tolist(), shares.tolist(), strict=True)

@@ -1,7 +1,7 @@
-"""A picture on its way, as the page shows it: measures["walk"], every part of which may be missing.
+"""The report section of ``walk``: measures["walk"], every part of which may be missing.
 
-"depths":  [K], of the pictures of one way
-"lost":    root of the mean squared difference of the picture and what came back
+"depths":  [K], of the pictures of one direction
+"lost":    rms error of the round trip
 "nearest": [[{"file", "distance"}] of each depth]
 "called_there", "called_back": [[[class, probability]] of each depth], of a classifier
 """
@@ -17,28 +17,28 @@ from bothways.report.sections import Run
 from bothways.report.tables import MISSING, Cell, Table, cost_of, name, number, percent, time
 
 work = "walking"
-CALLED = (("called_there", "Called there"), ("called_back", "Called back"))
+CALLED = (("called_there", "Predicted there"), ("called_back", "Predicted back"))
 
 
 def facts_of(measures: Facts) -> Facts | None:
-    """The walk of a run, or None for one that is none."""
+    """The walk of a run; None if there is none."""
     facts = measures.get("walk")
     return facts if isinstance(facts, Mapping) else None
 
 
 def section(measures: Facts) -> dict[str, Any] | None:
-    """What the template shows; None for a run that is no walk."""
+    """The section of the report; None for other runs."""
     facts = facts_of(measures)
     return None if facts is None else {"strips": [], "depths": [], "numbers": numbers_table(facts), "parts": []}
 
 
 def sentence_of(run: Run) -> str:
-    """What was walked by which flow."""
+    """Describe a run: "A picture walked to noise and back with runs/digits"."""
     return f"A picture walked to noise and back with {run.model or 'a flow'}"
 
 
 def numbers_table(facts: Facts) -> Table:
-    """A row a depth: what it is called there and back, and how far its nearest picture is."""
+    """A row per depth: predicted classes there and back, and the distance of the nearest picture."""
     shown = [(key, title) for key, title in CALLED if facts.get(key)]
     near = any(facts.get("nearest") or [])
     rows = []
@@ -48,7 +48,7 @@ def numbers_table(facts: Facts) -> Table:
         rows.append([name(f"{depth:.3g}" if is_number(depth) else MISSING), *cells])
     columns = ["Depth", *(title for _, title in shown), *(["Nearest picture"] if near else [])]
     lost = number(facts.get("lost")).text
-    note = f"Depth 0 is the picture, 1 is noise. What came back is off by {lost} (rms, black to white is 1)."
+    note = f"Depth 0 is the picture, 1 is noise. Round-trip error: {lost} (rms, values in [0, 1])."
     return Table("The walk in numbers", columns, rows, note)
 
 
@@ -65,12 +65,12 @@ def _distance(nearest: Sequence[Any], place: int) -> Cell:
 
 
 def comparison_table(runs: Sequence[tuple[str, Facts, Facts]]) -> Table:
-    """One row a walk. runs: (name, measures, status)."""
+    """A row per walk. runs: (name, measures, status)."""
     rows = []
     for label, measures, status in runs:
         facts = facts_of(measures) or {}
         steps = len(facts.get("depths") or []) - 1
         cells = [number(steps if steps > 0 else None), number(facts.get("lost"))]
         rows.append([name(label), *cells, time(cost_of(measures, status).get("seconds"))])
-    note = "Lost: the rms difference of the picture and what came back, where black to white is 1."
-    return Table("Side by side", ["Run", "Steps each way", "Lost", "Time"], rows, note)
+    note = "Error: the rms difference of the picture before and after the round trip, for values in [0, 1]."
+    return Table("Side by side", ["Run", "Steps each way", "Error", "Time"], rows, note)
