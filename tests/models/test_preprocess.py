@@ -140,7 +140,7 @@ def test_every_task_reads_pictures_so(preprocess: Any, photos: Path) -> None:
 def test_so_does_an_audit(photos: Path) -> None:
     model = load_model(Means().eval(), SQUASHED)
     for preprocess in ("model", "ours"):
-        shown, _ = real_pictures(model, [0, 1], photos, 12, preprocess)
+        shown, _ = real_pictures(model, [0, 1], photos, "train", 12, preprocess)
         assert torch.equal(shown.images, seen_by(SQUASHED, photos, preprocess))
 
 
