@@ -56,7 +56,7 @@ def symmetry(images):
 
 def sine(t):
     a, s = torch.sin(torch.pi * t / 2), torch.cos(torch.pi * t / 2)
-    return a, s, torch.pi / 2 * s, -torch.pi / 2 * a
+    return bothways.types.PathWeights(a, s, torch.pi / 2 * s, -torch.pi / 2 * a)
 
 
 def deep(width, classes):

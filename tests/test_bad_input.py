@@ -105,7 +105,7 @@ def test_an_option_that_cannot_be(capsys, out: Path, arguments: list, says: str,
 
 
 def test_a_drawing_of_nothing(capsys) -> None:
-    assert "or --unconditional for any" in said_of(capsys, "generate")
+    assert "or --unconditional for none" in said_of(capsys, "generate")
 
 
 def test_sizes_that_a_model_cannot_take(capsys, out: Path) -> None:

@@ -449,7 +449,7 @@ def test_a_judge_of_ones_own_measures_pictures(
         ("finetune", "--head", "FILE:no_head", "head 'no_head' gives a NoneType; return a torch.nn.Module"),
         ("finetune", "--coupling", "FILE:short", r"coupling 'short' gives \(7,\) torch.int64 for 8 pictures; return"),
         ("sample", "--solver", "eulre", "solver 'eulre' is not known; type euler"),
-        ("sample", "--solver", "FILE:loose", "loose' is no Solver; make it one with @fixed_grid"),
+        ("sample", "--solver", "FILE:loose", "loose' is not a Solver; decorate it with @fixed_grid"),
         ("sample", "--judge", "FILE:sharpnes", "has no function 'sharpnes'; type sharpness"),
     ],
 )

@@ -500,7 +500,7 @@ def test_beta_and_depth_are_what_fits_where_they_are_left_out(place: Path) -> No
         (["--kind", "activations", "--layer", "network.midle"], "network.middle"),
         (["--layer", "network.middle"], "type --kind activations"),
         (["--frozen", "--beta", "1"], "leave --beta out"),
-        (["--kind", "pixels", "--beta", "1"], "'pixels' does not ask"),
+        (["--kind", "pixels", "--beta", "1"], "'pixels' does not use"),
         (["--beta", "-1"], "beta=-1"),
         (["--labels", "2"], "type --labels 3 to 36"),
         (["--labels", "37"], "type --labels 3 to 36"),
