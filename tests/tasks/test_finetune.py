@@ -492,7 +492,7 @@ def test_beta_and_depth_are_what_fits_where_they_are_left_out(place: Path) -> No
         (["--kind", "activations", "--layer", "network.midle"], "network.middle"),
         (["--layer", "network.middle"], "type --kind activations"),
         (["--frozen", "--beta", "1"], "leave --beta out"),
-        (["--kind", "pixels", "--beta", "1"], "'pixels' does not ask"),
+        (["--kind", "pixels", "--beta", "1"], "'pixels' does not use"),
         (["--beta", "-1"], "beta=-1"),
         (["--labels", "2"], "type --labels 3 to 36"),
         (["--labels", "37"], "type --labels 3 to 36"),
@@ -520,7 +520,7 @@ def test_what_cannot_be_is_one_line_and_nothing_is_written(
     ("old", "new", "says"),
     [
         ("crop = 1", "crops = 1", "crops"),
-        ("crop = 1", "crop = 4", "no less than the 4 pixels"),
+        ("crop = 1", "crop = 4", "not less than the side of 4 pixels"),
         ("strength = 2", "strength = 12", "strength of 0 to 10"),
         ("[features]\n", "[[features]]\n", "features=["),
         ("depth = 0.3", "dept = 0.3", "depth"),
@@ -547,8 +547,8 @@ def test_other_flows_and_data_are_refused_in_one_line(place: Path, tmp_path: Pat
         ({"flow": live}, "give its address"),
         ({"flow": "nowhere"}, "'nowhere' is not known"),
         ({"flow": "bundled:cifar10-resnet"}, "load_model"),
-        ({"data": place / "plain"}, "one folder a class"),
-        ({"data": tmp_path / "one", "validation": 2}, "nothing to tell apart"),
+        ({"data": place / "plain"}, "one folder per class"),
+        ({"data": tmp_path / "one", "validation": 2}, "only one class"),
         ({"workers": -1}, "workers=-1"),
     ):
         with pytest.raises(UserError, match=says) as said:

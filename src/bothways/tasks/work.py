@@ -15,7 +15,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, final
 
-from bothways import registry
 from bothways.configs import Config, spoken
 from bothways.runs.experiment import Experiment
 from bothways.runs.files import reason, replace_file
@@ -154,12 +153,6 @@ def perform(work: Work, on_frame: Callable[[Frame], None] | None = None) -> Any:
             if on_frame is not None:
                 on_frame(frame)
     return work.finish()
-
-
-def room_of(task: str) -> str:
-    """The package of a task, such as ``bothways.tasks.sample``. Raises UserError for an unknown task."""
-    registry.check("task", task)
-    return registry.entries("task")[task].module.rpartition(".")[0]
 
 
 def prepare(config: Config, where: Where) -> Work:

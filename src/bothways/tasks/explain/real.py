@@ -14,11 +14,13 @@ from bothways.data.splits import held_out
 from bothways.judging.classes import outputs_of_labels
 from bothways.models.adapter import Adapter
 from bothways.tasks.explain.config import REAL_AT_LEAST
-from bothways.tasks.explain.measures import Shown
+from bothways.tasks.explain.measures import LabelledPictures
 from bothways.types import UserError
 
 
-def real_pictures(model: Adapter, labels: Sequence[int], data: str | Path, count: int) -> tuple[Shown, list[str]]:
+def real_pictures(
+    model: Adapter, labels: Sequence[int], data: str | Path, count: int
+) -> tuple[LabelledPictures, list[str]]:
     """The first ``count`` pictures per class in the held-out split, and the names of unreadable ones."""
     found = find_images(data, split=held_out(data))
     outputs, _ = outputs_of_labels(model.spec, model.name, found.classes, str(data))
@@ -39,7 +41,7 @@ def real_pictures(model: Adapter, labels: Sequence[int], data: str | Path, count
 
     size = (model.spec.height, model.spec.width)
     images, own = zip(*decoded(some(), size, str(data), skipped), strict=True)
-    shown = Shown(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255, torch.tensor(own))
+    shown = LabelledPictures(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255, torch.tensor(own))
     few = next((label for label in labels if len(shown.rows(label)) < REAL_AT_LEAST), None)
     if few is not None:
         raise UserError(

@@ -27,9 +27,16 @@ from bothways.runs.experiment import Experiment
 from bothways.runs.files import plain, read_json, write_json
 from bothways.runs.provenance import model_facts, versions
 from bothways.synthesis.statistics import Spread, measure_spread
-from bothways.tasks.scorecard.attempts import ATTEMPTS, SHEETS, Attempt, Source, attempted, how_many
+from bothways.tasks.scorecard.attempts import ATTEMPTS, SHEETS, Attempt, Source, attempt_row, pictures_per_recipe
 from bothways.tasks.scorecard.config import ScorecardConfig
-from bothways.tasks.scorecard.quantities import CONTROL, Condition, Quantity, chunks, label_free, score_quantity
+from bothways.tasks.scorecard.quantities import (
+    CONTROL,
+    Condition,
+    Quantity,
+    chunks,
+    label_free_quantities,
+    score_quantity,
+)
 from bothways.tasks.scorecard.result import Scorecard
 from bothways.tasks.statistics.files import read_spread
 from bothways.tasks.work import Grid, Where, Work
@@ -150,7 +157,7 @@ class Scoring(Work):
         out = None if self.experiment.folder is None else self.experiment.folder.path
         todo = self.undrawn()
         for step, attempt in enumerate(todo, start=1):
-            self.drawn[attempt.name] = plain(attempted(self.source, attempt, out))
+            self.drawn[attempt.name] = plain(attempt_row(self.source, attempt, out))
             self.save()
             yield Frame(step, step / len(todo))
 
@@ -211,8 +218,8 @@ def prepare(config: ScorecardConfig, where: Where) -> Scoring:
         model = load_model(model, config.spec, weights=config.weights, device=config.device)
     pictures = real_pictures(config.data, (model.spec.height, model.spec.width), config.n, config.seed)
     spread, measured_on = channel_spread(model, pictures)
-    quantities = label_free(model, spread, model.batch_norm_statistics())
-    source = Source(model, config.data, config.drawings or how_many(model), config.seed)
+    quantities = label_free_quantities(model, spread, model.batch_norm_statistics())
+    source = Source(model, config.data, config.drawings or pictures_per_recipe(model), config.seed)
     facts = {
         "model": _model_facts(model),
         "data": {"address": str(config.data), "scored": pictures.source, "pictures": len(pictures.images)}
