@@ -186,7 +186,7 @@ def audit_summary(found: dict[str, Any]) -> Iterator[str | Grid]:
     for viewer, pair in sorted(pairs, key=lambda both: both[1]["p"])[:PAIRS_SHOWN]:
         by = "the model itself" if viewer["own"] else viewer["viewer"]
         share, real = pair["share"], pair["real_share"]
-        yield f"{pair['seen']} in {share:.0%} of portraits of {pair['class']} ({real:.0%} of real ones), says {by}"
+        yield f"{pair['seen']} in {share:.0%} of portraits of {pair['class']} ({real:.0%} of real ones), viewer: {by}"
 
 
 def prepare(config: ExplainConfig, where: Where) -> AuditWork:

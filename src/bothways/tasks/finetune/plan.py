@@ -102,10 +102,10 @@ class Finetuning:
 
     def card(self) -> dict[str, Any]:
         """The content of classifier.json, from which the classifier is rebuilt."""
-        told = f"{self.config.data}: {len(self.train)} pictures for training, {len(self.held)} held out"
+        data = f"{self.config.data}: {len(self.train)} pictures for training, {len(self.held)} held out"
         return classifier_card(
             self.classifier, self.origin, self.classes, name_of(self.config.features.head), name=self.before.name,
-            data=told, recipe=self.settings(),
+            data=data, recipe=self.settings(),
         )  # fmt: skip
 
     def line(self) -> str:
@@ -232,5 +232,5 @@ def _checked_augmentation(planned: Finetuning) -> None:
     except UserError:
         raise
     except (TypeError, ValueError, RuntimeError) as error:
-        said = str(error).splitlines()[0]
-        raise UserError(f"recipe {planned.config.recipe!r} cannot train: [augmentation] {said}") from error
+        message = str(error).splitlines()[0]
+        raise UserError(f"recipe {planned.config.recipe!r} cannot train: [augmentation] {message}") from error

@@ -182,8 +182,8 @@ class Scoring(Work):
         return result.as_dict()
 
     def plan(self) -> str:
-        asked = f"{len(self.quantities)} quantities would be measured on {len(self.images)} pictures"
-        return f"{asked}, and {self.source.n} drawn by each of {len(self.attempts)} recipes"
+        measured = f"{len(self.quantities)} quantities would be measured on {len(self.images)} pictures"
+        return f"{measured}, and {self.source.n} drawn by each of {len(self.attempts)} recipes"
 
     def summary(self, result: Scorecard, out: Path | None) -> Iterator[str | Grid]:
         yield quantity_grid(result)
