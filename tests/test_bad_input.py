@@ -91,7 +91,7 @@ def test_a_model_that_cannot_be(capsys, out: Path, model: str, says: str) -> Non
         (["--only", "-1"], "--only -1"),
         (["--weights", "nowhere.safetensors"], "do not exist"),
         (["--unconditional"], "not both"),
-        (["--score", TOY, "--condition", TOY], "has no part"),
+        (["--score", TOY, "--condition", TOY], "has no role"),
         (["--recipe", "dsf", "--score", "bundled:nobody"], "no bundled model 'nobody'"),
         (["--recipe", "dsf", "--set", "terms.dsf.augmentation=flip,flop"], "'flop'"),
         (["--recipe", "dsf", "--set", "terms.dsf.parameters=tail*"], "the nearest are"),
@@ -190,7 +190,7 @@ def test_the_same_from_python(tmp_path: Path) -> None:
     assert len(generate(module, 0, 1, "das", spec=facts, steps=1)) == 1
     for call, says in (
         (lambda: generate(module, 0), "ModelSpec(size="),
-        (lambda: generate(TOY, [], recipe="das"), "no class was asked for"),
+        (lambda: generate(TOY, [], recipe="das"), "no class was given"),
         (lambda: generate(TOY, 0, recipe="das", stepz=1), "type one of ascent.steps"),
         (lambda: generate(TOY, 0, 1, "das", judges=["nobody"], out=tmp_path / "out"), "judge nobody"),
         (lambda: generate(TOY, 0, 1, "das", only=[4], out=tmp_path / "out"), "pictures 0 to 0"),

@@ -188,7 +188,7 @@ def test_without_a_recipe_features_are_sampled_and_what_is_missing_is_noted(
     assert run("generate", TOY, "--unconditional", "--steps", "1", "--n", "1", "--out", tmp_path / "run") == 0
     assert RunFolder.open(tmp_path / "run").settings["settings"]["recipe"] == "sampled"
     (note,) = capsys.readouterr().err.strip().splitlines()
-    assert note.startswith("note: no real pictures are known for model")
+    assert note.startswith("note: no real pictures are available for model")
 
 
 @pytest.mark.parametrize(

@@ -39,10 +39,10 @@ def test_a_table_and_a_page(data, tmp_path, capfd) -> None:
     assert all(name in said for name in CLASSES)
     assert (out / "audit.html").is_file()
     assert str(out / "audit.html") in said
-    assert "left out of this page" not in (out / "audit.html").read_text()
+    assert "omitted from this page" not in (out / "audit.html").read_text()
     code, _, _ = run(capfd, TOY, "--data", data, "--n", 2, "--steps", 2, "--out", out, "--resume", "--hide-data")
     assert code == 0
-    assert "left out of this page" in (out / "audit.html").read_text()
+    assert "omitted from this page" in (out / "audit.html").read_text()
 
 
 def test_json_is_all_that_is_printed_and_limits_end_with_one(data, tmp_path, capfd) -> None:

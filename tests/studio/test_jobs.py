@@ -190,7 +190,7 @@ def test_a_walk_goes_there_and_back(jobs: Jobs, tmp_path: Path) -> None:
         (lambda: drawn(TOY, recipe="dass"), "no recipe 'dass'; type das"),
         (lambda: drawn(TOY, steps=-1), "steps=-1"),
         (lambda: changed("edit", torch.zeros(3, 8, 8)), "edit needs a target"),
-        (lambda: changed("inpaint", torch.zeros(3, 8, 8)), "fills a hole"),
+        (lambda: changed("inpaint", torch.zeros(3, 8, 8)), "needs a hole to fill"),
         (lambda: changed("style", torch.zeros(3, 8, 8)), "no style picture was given"),
     ],
 )

@@ -22,8 +22,8 @@ from bothways.numerics.draws import generator
 from bothways.runs import RunFolder, to_png
 from bothways.tasks.explain.config import read_limits
 from bothways.tasks.explain.entanglement import _columns, _same, viewers
-from bothways.tasks.explain.limits import beyond
-from bothways.tasks.explain.measures import Compared, Shown, as_map, audit_layers, features_of, nearest
+from bothways.tasks.explain.limits import exceeded_limits
+from bothways.tasks.explain.measures import Compared, LabelledPictures, as_map, audit_layers, features_of, nearest
 from bothways.tasks.shelf import work_of
 
 SIZE, PLANTED = 16, 3
@@ -166,8 +166,8 @@ def test_limits_are_read_and_held(audits) -> None:
         with pytest.raises(UserError, match="consistency>2"):
             read_limits([wrong])
     found = facts(audits[True])
-    assert [line.split()[2] for line in beyond(found, read_limits(["consistency>1.6"]))] == [str(PLANTED)]
-    assert beyond(found, read_limits(["consistency>50", "entanglement>1"])) == []
+    assert [line.split()[2] for line in exceeded_limits(found, read_limits(["consistency>1.6"]))] == [str(PLANTED)]
+    assert exceeded_limits(found, read_limits(["consistency>50", "entanglement>1"])) == []
 
 
 def write_classes(folder: Path, *counts: int) -> None:
@@ -265,7 +265,7 @@ def test_without_a_feature_layer_the_features_are_what_enters_the_head() -> None
 
 
 def test_a_feature_that_no_real_picture_has_is_granted_the_variance_of_the_others() -> None:
-    real = Shown(torch.zeros(4, 3, 1, 1), torch.tensor([0, 0, 1, 1]))
+    real = LabelledPictures(torch.zeros(4, 3, 1, 1), torch.tensor([0, 0, 1, 1]))
     of_real = {"a": torch.tensor([[1.0, 0], [3, 0], [0, 0], [4, 0]])}  # variances 2 and 8, and nought
     found = Compared(real, of_real, real, of_real, [0, 1], ["a"]).floor["a"]
     assert (found - torch.tensor([0.05, 0.025], dtype=torch.float64)).abs().max() < 1e-12

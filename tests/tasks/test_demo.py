@@ -89,7 +89,7 @@ def test_a_demo_of_drawn_pictures_replaces_an_earlier_one(
     assert run("demo", "--n", 1, "--out", tmp_path) == 0
     said = capsys.readouterr().out
     assert f"{CLASSIFIER} classifies " in said
-    assert "its card says: right on " in said
+    assert "its accuracy according to its card is " in said
     assert "drawn by the demo" in said
     page = (tmp_path / "report.html").read_text()
     assert f"the report is {tmp_path / 'report.html'}" in said

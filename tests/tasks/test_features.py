@@ -494,7 +494,7 @@ def test_mistakes_about_the_run_and_the_data_are_one_line(
     assert "is not known" in refused(capsys, "features", "nothing", "--data", data, *common)
     flat = tmp_path / "data" / "train" / "dark"
     for split in (["--split", "train", "test"], ["--split", "test", "other"]):
-        assert "it is one" in refused(capsys, "features", tmp_path / "flow", "--data", flat, *split, *common)
+        assert "has no splits" in refused(capsys, "features", tmp_path / "flow", "--data", flat, *split, *common)
     (tmp_path / "none").mkdir()
     assert "holds no picture" in refused(capsys, "features", tmp_path / "flow", "--data", tmp_path / "none", *common)
     monkeypatch.setattr("bothways.numerics.probes.find_spec", lambda name: None)

@@ -528,7 +528,7 @@ def test_what_cannot_be_is_one_line_and_nothing_is_written(
     ("old", "new", "says"),
     [
         ("crop = 1", "crops = 1", "crops"),
-        ("crop = 1", "crop = 4", "no less than the 4 pixels"),
+        ("crop = 1", "crop = 4", "not less than the side of 4 pixels"),
         ("strength = 2", "strength = 12", "strength of 0 to 10"),
         ("[features]\n", "[[features]]\n", "features=["),
         ("depth = 0.3", "dept = 0.3", "depth"),
@@ -555,8 +555,8 @@ def test_other_flows_and_data_are_refused_in_one_line(place: Path, tmp_path: Pat
         ({"flow": live}, "give its address"),
         ({"flow": "nowhere"}, "'nowhere' is not known"),
         ({"flow": "bundled:cifar10-resnet"}, "load_model"),
-        ({"data": place / "plain"}, "one folder a class"),
-        ({"data": tmp_path / "one", "validation": 2}, "nothing to tell apart"),
+        ({"data": place / "plain"}, "one folder per class"),
+        ({"data": tmp_path / "one", "validation": 2}, "only one class"),
         ({"workers": -1}, "workers=-1"),
     ):
         with pytest.raises(UserError, match=says) as said:

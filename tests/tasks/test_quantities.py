@@ -16,7 +16,14 @@ import bothways
 from bothways.numerics.draws import Draws
 from bothways.synthesis.statistics import measure_spread
 from bothways.tasks.scorecard import quantities as scorecard
-from bothways.tasks.scorecard.quantities import Condition, Quantity, Score, at_random, label_free, score_quantity
+from bothways.tasks.scorecard.quantities import (
+    Condition,
+    Quantity,
+    Score,
+    label_free_quantities,
+    random_control,
+    score_quantity,
+)
 from bothways.types import UserError
 
 TOY = Path(__file__).resolve().parents[1] / "toy_model.py"
@@ -78,7 +85,7 @@ def test_the_true_distance_scores_best_and_its_opposite_worst(sign, best) -> Non
 
 def test_the_control_points_nowhere() -> None:
     images = pictures(60)
-    _, score = scored(at_random(), images)
+    _, score = scored(random_control(), images)
     deviation = 1 / math.sqrt(images[0].numel() * len(images))  # of the mean cosine of random directions
     assert max(abs(e.value) for e in score.cosine.values()) < 4 * deviation
     assert all(abs(e.high - e.low - 4 * deviation) < 1.5 * deviation for e in score.cosine.values())
@@ -88,7 +95,7 @@ def test_the_control_points_nowhere() -> None:
 
 def test_the_score_does_not_depend_on_the_chunks(toy, monkeypatch) -> None:
     images = pictures(4)
-    for quantity in (at_random(), label_free(toy)[0]):
+    for quantity in (random_control(), label_free_quantities(toy)[0]):
         whole, first = scored(quantity, images)
         with monkeypatch.context() as patched:
             patched.setattr(scorecard, "PICTURES_AT_ONCE", 2)
@@ -110,7 +117,7 @@ def test_a_direction_of_nothing_has_the_cosine_nought() -> None:
 
 
 def by_name(model, name: str, **given) -> Quantity:
-    return next(q for q in label_free(model, **given) if q.name == name)
+    return next(q for q in label_free_quantities(model, **given) if q.name == name)
 
 
 def double(toy):
@@ -127,7 +134,7 @@ def test_every_direction_is_minus_the_gradient_of_its_value(exact) -> None:
     images, draws = pictures(2).double(), Draws(range(2))
     spread = measure_spread(exact, pictures(12).double(), exact.statistics_layers())
     step = 1e-5 * Draws([8, 9]).normal((3, 16, 16)).double()
-    quantities = label_free(exact, spread, exact.batch_norm_statistics())
+    quantities = label_free_quantities(exact, spread, exact.batch_norm_statistics())
     assert len(quantities) == 14
     for quantity in quantities[:-1]:
         if quantity.name == "DSF, rolls, flips, noise":
@@ -176,15 +183,15 @@ def test_the_last_layer_is_the_head(toy) -> None:
 
 def test_rows_follow_what_the_model_has(toy) -> None:
     spread = measure_spread(toy, pictures(4), toy.statistics_layers())
-    everything = [q.name for q in label_free(toy, spread, toy.batch_norm_statistics())]
+    everything = [q.name for q in label_free_quantities(toy, spread, toy.batch_norm_statistics())]
     assert everything[-1] == scorecard.CONTROL
     assert len(set(everything)) == 14
     plain = bothways.load_model(toy.module, replace(toy.spec, classes=0, feature_layer=None))
-    left = [q.name for q in label_free(plain)]
+    left = [q.name for q in label_free_quantities(plain)]
     gone = {"DSF, KL", "DSF, pseudo-label", "DSF, features", "energy", "minus max probability"}
     assert set(everything) - set(left) == gone | {"BatchNorm statistics", "channel statistics"}
 
 
 def test_an_unknown_engine_is_refused_by_the_score(toy) -> None:
     with pytest.raises(UserError):
-        label_free(toy, engine="triple")[0].measure(pictures(1), Draws([0]), 0.0)
+        label_free_quantities(toy, engine="triple")[0].measure(pictures(1), Draws([0]), 0.0)

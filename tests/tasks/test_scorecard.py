@@ -15,8 +15,8 @@ from bothways import UserError, scorecard
 from bothways.data.sources import load_images
 from bothways.numerics.draws import Draws
 from bothways.runs import RunFolder, from_png, to_png
-from bothways.tasks.scorecard.attempts import ATTEMPTS, Attempt, Source, attempted, picture_row
-from bothways.tasks.scorecard.quantities import label_free
+from bothways.tasks.scorecard.attempts import ATTEMPTS, Attempt, Source, attempt_row, picture_row
+from bothways.tasks.scorecard.quantities import label_free_quantities
 from bothways.tasks.scorecard.run import DAMAGE, FILE, LEVELS, real_pictures
 from bothways.tasks.shelf import work_of
 from command import refused, run
@@ -41,7 +41,9 @@ def data(tmp_path_factory) -> Path:
 @pytest.fixture
 def fast(monkeypatch) -> None:
     """Only the quantities that need no parameter gradient: a scorecard in a moment."""
-    monkeypatch.setattr("bothways.tasks.scorecard.run.label_free", lambda *given: label_free(*given)[8:])
+    monkeypatch.setattr(
+        "bothways.tasks.scorecard.run.label_free_quantities", lambda *given: label_free_quantities(*given)[8:]
+    )
 
 
 def without_times(card) -> list[dict]:
@@ -187,7 +189,7 @@ def test_real_pictures_are_read_once_for_all_judges(toy, data, monkeypatch) -> N
 
 
 def test_a_recipe_that_fails_is_a_row_that_says_why(toy) -> None:
-    row = attempted(Source(toy, None, n=1, seed=0), Attempt("nothing", "nothing", "no-such-recipe", True), None)
+    row = attempt_row(Source(toy, None, n=1, seed=0), Attempt("nothing", "nothing", "no-such-recipe", True), None)
     assert "no-such-recipe" in row["absent"]
 
 

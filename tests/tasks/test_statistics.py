@@ -20,7 +20,7 @@ from bothways.runs import to_png
 from bothways.synthesis.sampling import Part, Space, features_name, statistics_name
 from bothways.synthesis.statistics import measure_spread
 from bothways.tasks.shelf import work_of
-from bothways.tasks.statistics.files import as_tensors, known_of, read_space, read_spread, space_of
+from bothways.tasks.statistics.files import as_tensors, read_space, read_spread, space_of, stored_statistics
 from command import refused as refused_command
 from command import run
 
@@ -246,7 +246,7 @@ def test_what_cannot_be_measured(toy: Adapter, data: Path, file: Path, tmp_path:
     out = tmp_path / "out.safetensors"
     assert "limit=1" in refused(statistics, toy, data, limit=1, out=out)
     assert "rank=0" in refused(statistics, toy, data, rank=0, out=out)
-    assert "file of statistics already" in refused(statistics, toy, file, out=out)
+    assert "is a statistics file, not real pictures" in refused(statistics, toy, file, out=out)
     assert "does not exist" in refused(statistics, toy, tmp_path / "none", out=out)
     assert "ModelSpec(size=" in refused(statistics, dense(), data, out=out)
     one = tmp_path / "one"
@@ -301,7 +301,7 @@ def test_what_is_kept_with_a_bundled_model_fits_it(name: str) -> None:
         features_name(str(model.spec.feature_layer)),
         features_name("outputs"),
     }
-    assert known_of(model, None).keys() == kept.keys()
+    assert stored_statistics(model, None).keys() == kept.keys()
 
 
 def test_statistics_of_any_layer(toy: Adapter, data: Path) -> None:

@@ -194,7 +194,9 @@ def test_temperature_zero_asks_every_picture_for_the_mean(toy: Adapter, data: Pa
 
 
 def test_for_want_of_real_pictures_the_rows_of_the_head_are_sampled_and_it_is_said(toy: Adapter) -> None:
-    with pytest.warns(UserWarning, match="its head's rows are sampled, and its BatchNorm's own statistics are matched"):
+    with pytest.warns(
+        UserWarning, match="rows of its head are sampled, and its BatchNorm's own statistics are matched"
+    ):
         result = generate(toy, None, 2, "sampled", steps=2)
     assert "form='batch'" in result.tables["drawn"]["objective"]
     assert {"features", "batch statistics"} <= set(result.frames[0].stats)

@@ -44,8 +44,8 @@ def along(folder: RunFolder) -> list[Chart]:
 
 def _information(lines: Sequence[Mapping[str, Any]]) -> Chart | None:
     """Mutual information over the steps, a line per depth, on a logarithmic axis."""
-    told = [{**row, "step": line.get("step")} for line in lines for row in line.get("information") or []]
-    rows = [row for row in complete_rows(told, "step", "depth", "nats_per_dim") if row["nats_per_dim"] > 0]
+    flattened = [{**row, "step": line.get("step")} for line in lines for row in line.get("information") or []]
+    rows = [row for row in complete_rows(flattened, "step", "depth", "nats_per_dim") if row["nats_per_dim"] > 0]
     if not rows:
         return None
     depths, traces, notes = sorted({row["depth"] for row in rows}), [], []

@@ -12,7 +12,7 @@ from torch import Tensor
 from bothways.judging.classes import outputs_of_labels
 from bothways.judging.verdicts import penultimate
 from bothways.models.adapter import Adapter
-from bothways.tasks.explain.measures import BATCH, Shown
+from bothways.tasks.explain.measures import BATCH, LabelledPictures
 from bothways.tasks.explain.traits import cluster_order, distinct_pairs, seen_besides
 from bothways.types import UserError
 
@@ -38,7 +38,7 @@ def viewers(jury: Sequence[Adapter]) -> list[Adapter]:
 
 
 def entanglement(
-    model: Adapter, jury: Sequence[Adapter], drawn: Shown, real: Shown, labels: Sequence[int]
+    model: Adapter, jury: Sequence[Adapter], drawn: LabelledPictures, real: LabelledPictures, labels: Sequence[int]
 ) -> Iterator[dict[str, Any]]:
     """For each viewer, the classes that it predicts besides the target in portraits and real pictures.
 
@@ -50,17 +50,17 @@ def entanglement(
 
 
 def _seen_by(
-    viewer: Adapter, own: bool, model: Adapter, drawn: Shown, real: Shown, labels: Sequence[int]
+    viewer: Adapter, own: bool, model: Adapter, drawn: LabelledPictures, real: LabelledPictures, labels: Sequence[int]
 ) -> dict[str, Any]:
     mine = {label: label if own else _same(viewer, model, label) for label in labels}
 
-    def seen(shown: Shown) -> Tensor:
+    def seen(shown: LabelledPictures) -> Tensor:
         logits = penultimate(viewer, shown.images.to(viewer.device), BATCH)[1]
         return seen_besides(logits, torch.tensor([mine[label] for label in shown.labels.tolist()]), SEEN)
 
     of_drawn, of_real = seen(drawn), seen(real)
 
-    def counts(found: Tensor, shown: Shown) -> Tensor:
+    def counts(found: Tensor, shown: LabelledPictures) -> Tensor:
         return torch.stack([found[shown.rows(label)].sum(0) for label in labels])
 
     n = torch.tensor([len(drawn.rows(label)) for label in labels])

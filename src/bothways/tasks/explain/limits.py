@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 
-def beyond(found: dict[str, Any], limits: Sequence[tuple[str, float]]) -> list[str]:
+def exceeded_limits(found: dict[str, Any], limits: Sequence[tuple[str, float]]) -> list[str]:
     """The exceeded limits, a line each.
 
     consistency: of a class. entanglement: of a listed pair, the share of portraits of one class in which the model

@@ -25,7 +25,7 @@ BATCH = 50
 
 
 @dataclass(frozen=True)
-class Shown:
+class LabelledPictures:
     """Labelled pictures: (N,3,H,W) in [0,1], labels (N,), and the recipe of each ("" for real pictures)."""
 
     images: Tensor
@@ -83,9 +83,9 @@ class Compared:
     of_drawn, of_real: {layer: (N,D)}, from ``features_of``.
     """
 
-    drawn: Shown
+    drawn: LabelledPictures
     of_drawn: dict[str, Tensor]
-    real: Shown
+    real: LabelledPictures
     of_real: dict[str, Tensor]
     labels: Sequence[int]
     layers: Sequence[str]
@@ -160,7 +160,7 @@ def control(of: Compared) -> float:
     return float(relative(torch.tensor(values, dtype=torch.float64)).max())
 
 
-def telling(of: Compared, label: int, by_layer: dict[str, float], placed: Sequence[str]) -> tuple[str, Trait]:
+def strongest_trait(of: Compared, label: int, by_layer: dict[str, float], placed: Sequence[str]) -> tuple[str, Trait]:
     """The layer in which a class stands out most, and its trait there.
 
     placed: the layers with spatial positions, which are preferred.

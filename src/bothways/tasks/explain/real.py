@@ -14,7 +14,7 @@ from bothways.data.sources import decoded, find_images
 from bothways.judging.classes import outputs_of_labels
 from bothways.models.adapter import Adapter
 from bothways.tasks.explain.config import REAL_AT_LEAST
-from bothways.tasks.explain.measures import Shown
+from bothways.tasks.explain.measures import LabelledPictures
 from bothways.types import UserError
 
 
@@ -41,7 +41,7 @@ def real_pictures(
 
     size = size_of(model.spec, preprocess)
     images, own = zip(*decoded(some(), size, str(data), skipped), strict=True)
-    shown = Shown(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255, torch.tensor(own))
+    shown = LabelledPictures(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255, torch.tensor(own))
     few = next((label for label in labels if len(shown.rows(label)) < REAL_AT_LEAST), None)
     if few is not None:
         raise UserError(

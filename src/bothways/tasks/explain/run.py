@@ -26,7 +26,7 @@ from bothways.runs.provenance import model_facts
 from bothways.tasks.explain import measures as measure
 from bothways.tasks.explain.config import ExplainConfig, read_limits
 from bothways.tasks.explain.entanglement import entanglement, viewers
-from bothways.tasks.explain.limits import beyond
+from bothways.tasks.explain.limits import exceeded_limits
 from bothways.tasks.explain.real import real_pictures
 from bothways.tasks.explain.result import AuditMeasures
 from bothways.tasks.generate.drawing import Drawing
@@ -54,7 +54,7 @@ class AuditWork(Work):
     config: ExplainConfig
     model: Adapter
     labels: list[int]
-    real: measure.Shown
+    real: measure.LabelledPictures
     jury: list[Adapter]
     drawings: dict[str, Drawing]
     facts: dict[str, Any]
@@ -90,7 +90,7 @@ class AuditWork(Work):
         return f"{self.config.n} portraits of {len(self.labels)} classes would be drawn by {' and '.join(RECIPES)}"
 
     def summary(self, result: dict[str, Any], out: Path | None) -> Iterator[str | Grid]:
-        return told_of_audit(result)
+        return audit_summary(result)
 
     def page(self, out: Path | None) -> Path | None:
         if out is None:
@@ -100,14 +100,14 @@ class AuditWork(Work):
         return write_audit(out, hide_data=self.config.hide_data)
 
     def check(self, result: dict[str, Any], page: Path | None) -> None:
-        exceeded = beyond(result, read_limits(self.config.fail_on or ()))
+        exceeded = exceeded_limits(result, read_limits(self.config.fail_on or ()))
         if exceeded:
             raise RunError("; ".join(exceeded) + (f"; see {page}" if page is not None else ""))
 
     # ---- measures --------------------------------------------------------------------------------------------------
 
     def _measured(self) -> dict[str, Any]:
-        drawn = measure.Shown(
+        drawn = measure.LabelledPictures(
             torch.cat([result.images for result in self.drawn.values()]),
             torch.cat([result.labels for result in self.drawn.values()]),
             tuple(recipe for recipe, result in self.drawn.items() for _ in range(len(result))),
@@ -133,7 +133,7 @@ class AuditWork(Work):
         self, of: measure.Compared, label: int, facts: dict[str, Any], placed: list[str], records: list[dict[str, Any]]
     ) -> dict[str, Any]:
         rows, features = of.drawn.rows(label), of.layers[-1]
-        layer, trait = measure.telling(of, label, facts["by_layer"], placed)
+        layer, trait = measure.strongest_trait(of, label, facts["by_layer"], placed)
         near = measure.nearest(of.of_drawn[features][rows], of.of_real[features])
         portraits = [self._portrait(int(row), records[row], own) for row, own in zip(rows, near, strict=True)]
         if layer in placed:
@@ -173,7 +173,7 @@ class AuditWork(Work):
         return name
 
 
-def told_of_audit(found: dict[str, Any]) -> Iterator[str | Grid]:
+def audit_summary(found: dict[str, Any]) -> Iterator[str | Grid]:
     """A table with a row per class, highest consistency first, and a line for each of the clearest pairs."""
     rows: list[tuple[str, ...]] = []
     for own in sorted(found["classes"], key=lambda own: -own["consistency"]["value"]):
@@ -186,7 +186,7 @@ def told_of_audit(found: dict[str, Any]) -> Iterator[str | Grid]:
     for viewer, pair in sorted(pairs, key=lambda both: both[1]["p"])[:PAIRS_SHOWN]:
         by = "the model itself" if viewer["own"] else viewer["viewer"]
         share, real = pair["share"], pair["real_share"]
-        yield f"{pair['seen']} in {share:.0%} of portraits of {pair['class']} ({real:.0%} of real ones), says {by}"
+        yield f"{pair['seen']} in {share:.0%} of portraits of {pair['class']} ({real:.0%} of real ones), viewer: {by}"
 
 
 def prepare(config: ExplainConfig, where: Where) -> AuditWork:

@@ -34,16 +34,16 @@ def sentence(facts: Facts) -> str:
     """Summarise an audit in one or two sentences."""
     classes, settings = facts["classes"], facts["settings"]
     found = [own for own in worst_first(facts) if own["worth_a_look"]]
-    asked = (
+    summary = (
         f"{len(classes)} classes, {settings['n']} portraits each by {' and '.join(settings['recipes'])}, compared with"
     )
-    asked += f" real pictures of {facts['data']['address']}."
+    summary += f" real pictures of {facts['data']['address']}."
     if not found:
         worst = worst_first(facts)[0]
         value = significant(worst["consistency"]["value"])
-        return f"{asked} No class stands out; the highest consistency is {value} times the median ({worst['name']})."
+        return f"{summary} No class stands out; the highest consistency is {value} times the median ({worst['name']})."
     named = ", ".join(f"{own['name']} ({significant(own['consistency']['value'])} times the median)" for own in found)
-    return f"{asked} Worth a look, since portraits share what real pictures lack: {named}."
+    return f"{summary} Worth a look, since portraits share what real pictures lack: {named}."
 
 
 # ---- tables ------------------------------------------------------------------------------------------------------

@@ -132,8 +132,8 @@ def facts_in(path: Path) -> dict[str, Any]:
     try:
         metadata = pq.read_schema(path).metadata or {}
     except (OSError, ValueError) as error:
-        said = reason(error) if isinstance(error, OSError) else str(error).splitlines()[0]
-        raise UserError(f"{path}: cannot be read ({said}); type --overwrite to start again") from error
+        message = reason(error) if isinstance(error, OSError) else str(error).splitlines()[0]
+        raise UserError(f"{path}: cannot be read ({message}); type --overwrite to start again") from error
     if KEY not in metadata:
         raise UserError(f"{path}: not written by bothways features; type a file that it wrote")
     return json.loads(metadata[KEY])

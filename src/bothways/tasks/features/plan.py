@@ -125,11 +125,11 @@ def splits_of(
 
 def probes_of(probes: Sequence[str]) -> tuple[str, ...]:
     """Validate the probes: linear, knn, both or none. Raises UserError, also if scikit-learn is missing."""
-    asked = tuple(dict.fromkeys(probe for given in probes for probe in given.split(",")))
-    for probe in asked:
-        if probe not in (*PROBES, "none") or (probe == "none" and len(asked) > 1):
-            raise UserError(f"--probe {' '.join(asked)}: type linear, knn, or none alone")
-    probes = () if asked == ("none",) else asked
+    given = tuple(dict.fromkeys(probe for text in probes for probe in text.split(",")))
+    for probe in given:
+        if probe not in (*PROBES, "none") or (probe == "none" and len(given) > 1):
+            raise UserError(f"--probe {' '.join(given)}: type linear, knn, or none alone")
+    probes = () if given == ("none",) else given
     if probes:
         check_sklearn()
     return probes

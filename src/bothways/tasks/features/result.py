@@ -70,5 +70,5 @@ class FeatureTables:
         """A column of a split, (N,D) float32, in the order of its pictures. Raises UserError for an unknown name."""
         for given, known in ((split, list(self.pictures)), (column, self.columns)):
             if given not in known:
-                raise UserError(f"the features have no {given!r}; choose one of {', '.join(known)}")
+                raise UserError(f"the features have no {given!r}; type one of {', '.join(known)}")
         return column_of(self.files[split], column) if self.files else self.arrays[split][column]

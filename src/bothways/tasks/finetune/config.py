@@ -101,7 +101,7 @@ class FinetuneFitConfig(FitConfig):
 class LabelledHoldoutConfig(FlowHoldoutConfig):
     """The held-out pictures, and the number of labelled training pictures."""
 
-    labels: int | None = setting(None, "number of labelled training pictures; if unset, all", ge=1, common=True)
+    labels: int | None = setting(None, "labelled training pictures, balanced; if unset, all", ge=1, common=True)
 
 
 @register("task", "finetune", help="Train a classifier head on walked pictures or a flow's activations.")

@@ -236,5 +236,5 @@ def _checked_augmentation(planned: Finetuning) -> None:
     except UserError:
         raise
     except (TypeError, ValueError, RuntimeError) as error:
-        said = str(error).splitlines()[0]
-        raise UserError(f"recipe {planned.config.recipe!r} cannot train: [augmentation] {said}") from error
+        message = str(error).splitlines()[0]
+        raise UserError(f"recipe {planned.config.recipe!r} cannot train: [augmentation] {message}") from error

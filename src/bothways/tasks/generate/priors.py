@@ -22,7 +22,7 @@ from bothways.synthesis.objectives.statistics import Statistics
 from bothways.synthesis.sampling import Part, Space, head_space, measure_space
 from bothways.synthesis.statistics import Spread, measure_spread
 from bothways.tasks.statistics.config import PICTURES
-from bothways.tasks.statistics.files import known_of, measured_layers, read_space, read_spread
+from bothways.tasks.statistics.files import measured_layers, read_space, read_spread, stored_statistics
 from bothways.types import UserError
 
 LEARNED = 4000  # maximum real pictures to learn the prediction of a hole
@@ -48,7 +48,7 @@ def settled(objective: WeightedSum, models: Sequence[Adapter], data: str | Path 
         return WeightedSum(tuple(kept)), False
     if of_pictures or len(models) != 1:
         return objective, True
-    model, known = models[0], known_of(models[0], data)
+    model, known = models[0], stored_statistics(models[0], data)
     if "spread" in needs and not read_spread(known):
         return _without_spread(objective, model), True
     if (
@@ -123,7 +123,7 @@ def find_space(models: Sequence[Adapter], data: str | Path | None) -> Space:
             f"{len(models)} score models are sampled together, which needs statistics on the same pictures; "
             "type --data FOLDER_OR_PARQUET"
         )
-    space = read_space(known_of(models[0], data))
+    space = read_space(stored_statistics(models[0], data))
     if space is None:
         head = models[0].head()
         if head is None:
@@ -156,7 +156,7 @@ def _spread(model: Adapter, data: str | Path | None) -> Mapping[str, Spread]:
     if data is not None and not is_statistics(data):
         images = load_images(data, split=training_split(data), size=size_of(model.spec), limit=SPREAD_PICTURES).images
         return measure_spread(model, (images.float() / 255).to(model.device), model.statistics_layers())
-    spread = read_spread(known_of(model, data))
+    spread = read_spread(stored_statistics(model, data))
     if not spread:
         raise UserError(
             f"no statistics of real pictures are available for model {model.name!r}; type --data FOLDER_OR_PARQUET"

@@ -49,7 +49,7 @@ def prepare_drawing(task: str, config: DrawingConfig, where: Where) -> Drawing:
 def planned(config: DrawingConfig) -> tuple[Setup, Request]:
     """The setup (models with roles and priors, objective, sizes), and the targets of all pictures."""
     objective, words = objective_of(config), read_prompts(config.prompts)
-    classes = wanted_classes(config, objective)
+    classes = target_classes(config, objective)
     likeness = any(isinstance(part, Likeness) for _, part in objective.parts)
     of_request = classes is not None or bool(words) or config.layer is not None
     anything = of_request or likeness or config.objective is not None
@@ -72,7 +72,7 @@ def planned(config: DrawingConfig) -> tuple[Setup, Request]:
     return Setup(config, objective, roles, views_of(config.views, place), place), request
 
 
-def wanted_classes(config: DrawingConfig, objective: WeightedSum) -> list[str | int] | None:
+def target_classes(config: DrawingConfig, objective: WeightedSum) -> list[str | int] | None:
     """The target classes: those of the config, else the target of a given objective."""
     if config.classes is None:
         targets = [part.target for _, part in objective.parts if isinstance(part, OfClass) and part.target is not None]

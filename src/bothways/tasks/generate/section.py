@@ -54,8 +54,8 @@ def calls_of(measures: Facts, place: int, record: Facts) -> list[dict[str, Any]]
         if place < len(names):
             sure = percent(confidences[place] if place < len(confidences) else None)
             short = sure.text.split(".")[0] + " %" if sure.kind == "number" else ""
-            told = {"name": names[place] or "nothing", "hit": is_hit(judge, place, record)}
-            calls.append({"judge": str(judge.get("judge", "unnamed")), **told, "confidence": sure.text, "short": short})
+            own = {"name": names[place] or "nothing", "hit": is_hit(judge, place, record)}
+            calls.append({"judge": str(judge.get("judge", "unnamed")), **own, "confidence": sure.text, "short": short})
     return calls
 
 
@@ -145,7 +145,7 @@ def comparison_table(runs: Sequence[tuple[str, Mapping[str, Any], Mapping[str, A
         "pictures, lower is nearer. Diversity: mean distance between two pictures. Only judges that gave no gradient "
         "count."
     )
-    shown = [f"{said}, {judge}" if judge else said for judge in known or [""] for said in VERDICT]
+    shown = [f"{column}, {judge}" if judge else column for judge in known or [""] for column in VERDICT]
     return Table("Side by side", ["Run", *shown, "Time"], rows, note)
 
 
@@ -212,6 +212,6 @@ def spectrum(title: str, images: Mapping[str, Any]) -> Chart | None:
         annotations=notes,
     )
     slopes = [images.get(key) for key in ("spectrum_slope", "spectrum_slope_null")]
-    told = [f"{value:.2f}".replace("-", "−") if isinstance(value, (int, float)) else "not measured" for value in slopes]
-    words = f"Slope of the pictures {told[0]}, of the null {told[1]}; about −2 for photographs."
+    texts = [f"{v:.2f}".replace("-", "−") if isinstance(v, (int, float)) else "not measured" for v in slopes]
+    words = f"Slope of the pictures {texts[0]}, of the null {texts[1]}; about −2 for photographs."
     return Chart(title, {"data": traces, "layout": layout}, words)

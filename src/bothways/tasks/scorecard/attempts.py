@@ -24,8 +24,9 @@ SHEETS = "sheets"
 LARGE = 128  # side in pixels from which fewer pictures are drawn
 DRAWN, DRAWN_LARGE = 50, 4
 COLUMNS = 10  # of a contact sheet
-SAID: tuple[str, ...] = ("judge", "hit_rate", "hit_interval", "mean_confidence", "frechet", "frechet_real", "kernel")
-SAID += ("diversity", "diversity_real", "gave_gradient")  # of each judge
+# The metrics of each judge in a row.
+DISTANCES = ("frechet", "frechet_real", "kernel", "diversity", "diversity_real")
+VERDICT_KEYS = ("judge", "hit_rate", "hit_interval", "mean_confidence", *DISTANCES, "gave_gradient")
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ ATTEMPTS = (
 )
 
 
-def how_many(model: Adapter) -> int:
+def pictures_per_recipe(model: Adapter) -> int:
     """The default number of pictures per recipe: fewer for large models."""
     return DRAWN_LARGE if min(model.spec.height, model.spec.width) >= LARGE else DRAWN
 
@@ -95,7 +96,7 @@ class Source:
         return replace(result, measures=result.measures | verdicts)
 
 
-def start_of(result: Result) -> str:
+def start_in_words(result: Result) -> str:
     """The start of the pictures in words."""
     canvas = result.tables["settings"]["canvas"]
     return canvas["start"] + (" and soft noise" if canvas["start_noise"] else "")
@@ -106,7 +107,7 @@ def picture_row(name: str, start: str, moved_by: str, result: Result, out: Path 
 
     {"name", "start", "moved_by", "n", "judges": [...], "images": {...}, "seconds", "sheet"}
     """
-    judges = [{key: judge[key] for key in SAID} for judge in result.measures["judges"]]
+    judges = [{key: judge[key] for key in VERDICT_KEYS} for judge in result.measures["judges"]]
     row = {"name": name, "start": start, "moved_by": moved_by, "n": len(result), "judges": judges}
     row |= {"images": result.measures["images"], "seconds": result.measures["cost"]["seconds"]}
     if out is not None and len(result):
@@ -120,10 +121,10 @@ def picture_row(name: str, start: str, moved_by: str, result: Result, out: Path 
     return row
 
 
-def attempted(source: Source, attempt: Attempt, out: Path | None) -> dict[str, Any]:
+def attempt_row(source: Source, attempt: Attempt, out: Path | None) -> dict[str, Any]:
     """The row of an attempt; if the model does not support the recipe, a row with the reason."""
     try:
         result = source.drawn(attempt)
     except (UserError, RunError) as error:
         return {"name": attempt.name, "start": "", "moved_by": attempt.moved_by, "absent": str(error)}
-    return picture_row(attempt.name, start_of(result), attempt.moved_by, result, out)
+    return picture_row(attempt.name, start_in_words(result), attempt.moved_by, result, out)

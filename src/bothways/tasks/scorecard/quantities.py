@@ -90,7 +90,7 @@ def last_layer(model: TrainedModel) -> str:
     return f"{module}.*" if module else "*"
 
 
-def by_dsf(name: str, model: TrainedModel, options: Mapping[str, Any]) -> Quantity:
+def dsf_quantity(name: str, model: TrainedModel, options: Mapping[str, Any]) -> Quantity:
     """The quantity of the DSF: the norm of the parameter gradient, and the score as its direction."""
 
     def measure(images: Tensor, draws: Draws, t: float) -> tuple[Tensor, Tensor]:
@@ -110,7 +110,7 @@ def _slope_along(theta: Mapping[str, Tensor], model: TrainedModel, image: Tensor
         return torch.autograd.grad(loss, scale)[0]
 
 
-def by_angle(name: str, model: TrainedModel, options: Mapping[str, Any]) -> Quantity:
+def angle_quantity(name: str, model: TrainedModel, options: Mapping[str, Any]) -> Quantity:
     """The angle of the paper's parameter gradient g to -theta: value = 1 - cos(g, -theta)."""
 
     def measure(images: Tensor, draws: Draws, t: float) -> tuple[Tensor, Tensor]:
@@ -123,7 +123,7 @@ def by_angle(name: str, model: TrainedModel, options: Mapping[str, Any]) -> Quan
     return Quantity(name, measure)
 
 
-def by_term(name: str, term: Term) -> Quantity:
+def term_quantity(name: str, term: Term) -> Quantity:
     """The quantity of an objective term: value = -term, direction = grad term."""
 
     def measure(images: Tensor, draws: Draws, t: float) -> tuple[Tensor, Tensor]:
@@ -135,7 +135,7 @@ def by_term(name: str, term: Term) -> Quantity:
     return Quantity(name, measure)
 
 
-def at_random() -> Quantity:
+def random_control() -> Quantity:
     """The control: value U[0, 1), direction N(0, 1)."""
 
     def measure(images: Tensor, draws: Draws, t: float) -> tuple[Tensor, Tensor]:
@@ -163,7 +163,7 @@ def confidence(model: VisionModel) -> Term:
     return Term("confidence", measure, model, ("outputs",))
 
 
-def label_free(
+def label_free_quantities(
     model: TrainedModel,
     spread: Mapping[str, Spread] | None = None,
     stored: Mapping[str, tuple[Tensor, Tensor]] | None = None,
@@ -175,15 +175,15 @@ def label_free(
     spread: of channel statistics over other real pictures (``measure_spread``). stored: the running mean and variance
     of BatchNorm layers. Quantities that the model or these do not support are omitted. engine: of ``dsf_score``.
     """
-    found = [by_dsf(name, model, {**options, "engine": engine}) for name, options in dsf_variants(model).items()]
-    found.append(by_angle("DSF, angle", model, {"engine": engine}))
+    found = [dsf_quantity(name, model, {**options, "engine": engine}) for name, options in dsf_variants(model).items()]
+    found.append(angle_quantity("DSF, angle", model, {"engine": engine}))
     if model.spec.count:
-        found += [by_term("energy", energy(model)), by_term("minus max probability", confidence(model))]
+        found += [term_quantity("energy", energy(model)), term_quantity("minus max probability", confidence(model))]
     if stored:
-        found.append(by_term("BatchNorm statistics", batch_statistics(model, stored, group=1)))
+        found.append(term_quantity("BatchNorm statistics", batch_statistics(model, stored, group=1)))
     if spread:
-        found.append(by_term("channel statistics", spread_statistics(model, spread)))
-    return [*found, by_term("total variation", total_variation(2.0)), at_random()]
+        found.append(term_quantity("channel statistics", spread_statistics(model, spread)))
+    return [*found, term_quantity("total variation", total_variation(2.0)), random_control()]
 
 
 # ---- scores --------------------------------------------------------------------------------------------------------

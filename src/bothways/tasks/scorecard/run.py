@@ -32,7 +32,14 @@ from bothways.tasks.held_out import tell_of_training
 from bothways.tasks.measures import Measures
 from bothways.tasks.scorecard.attempts import ATTEMPTS, Attempt, Source, attempted, how_many
 from bothways.tasks.scorecard.config import ScorecardConfig
-from bothways.tasks.scorecard.quantities import CONTROL, Condition, Quantity, chunks, label_free, score_quantity
+from bothways.tasks.scorecard.quantities import (
+    CONTROL,
+    Condition,
+    Quantity,
+    chunks,
+    label_free_quantities,
+    score_quantity,
+)
 from bothways.tasks.scorecard.result import Scorecard
 from bothways.tasks.statistics.files import read_spread
 from bothways.tasks.work import Grid, Where, Work
@@ -156,7 +163,7 @@ class Scoring(Work):
         out = None if self.experiment.folder is None else self.experiment.folder.path
         todo = self.undrawn()
         for step, attempt in enumerate(todo, start=1):
-            self.drawn[attempt.name] = plain(attempted(self.source, attempt, out))
+            self.drawn[attempt.name] = plain(attempt_row(self.source, attempt, out))
             self.save()
             yield Frame(step, step / len(todo))
 
@@ -181,8 +188,8 @@ class Scoring(Work):
         return result.as_dict()
 
     def plan(self) -> str:
-        asked = f"{len(self.quantities)} quantities would be measured on {len(self.images)} pictures"
-        return f"{asked}, and {self.source.n} drawn by each of {len(self.attempts)} recipes"
+        measured = f"{len(self.quantities)} quantities would be measured on {len(self.images)} pictures"
+        return f"{measured}, and {self.source.n} drawn by each of {len(self.attempts)} recipes"
 
     def summary(self, result: Scorecard, out: Path | None) -> Iterator[str | Grid]:
         yield quantity_grid(result)
@@ -218,8 +225,8 @@ def prepare(config: ScorecardConfig, where: Where) -> Scoring:
     tell_of_training(model.name, config.data, config.split or evaluation_split(config.data))
     pictures = real_pictures(config.data, size_of(model.spec), config.n, config.seed, config.split)
     spread, measured_on = channel_spread(model, pictures)
-    quantities = label_free(model, spread, model.batch_norm_statistics())
-    source = Source(model, config.data, config.drawings or how_many(model), config.seed)
+    quantities = label_free_quantities(model, spread, model.batch_norm_statistics())
+    source = Source(model, config.data, config.drawings or pictures_per_recipe(model), config.seed)
     facts = {
         "model": _model_facts(model),
         "data": {"address": str(config.data), "scored": pictures.source, "pictures": len(pictures.images)}

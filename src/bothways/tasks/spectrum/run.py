@@ -55,9 +55,9 @@ class SpectrumWork(Work):
         for image, _ in decoded(self.entries, self.size, self.data, []):
             shape = shape or image.shape
             if image.shape != shape or shape[0] != shape[1] or shape[0] < SMALLEST:
-                said = f"{image.shape[0]}x{image.shape[1]}"
+                size_text = f"{image.shape[0]}x{image.shape[1]}"
                 raise UserError(
-                    f"data {self.data!r} has a picture of {said}, but all must be squares of one size, at least "
+                    f"data {self.data!r} has a picture of {size_text}, but all must be squares of one size, at least "
                     f"{SMALLEST}; type --size 224, or another"
                 )
             self.pending.append(image)

@@ -29,7 +29,7 @@ HALF_AT_MOST = 6e4  # larger numbers overflow half precision
 SPREAD_PARTS = ("mean", "mean_std", "log_std", "log_std_std")
 
 
-def known_of(model: Adapter, data: str | Path | None) -> dict[str, Tensor]:
+def stored_statistics(model: Adapter, data: str | Path | None) -> dict[str, Tensor]:
     """The statistics of the file ``data``, if it is one, else those stored with the model; {} if there are none.
 
     Raises UserError for a file of another model.
@@ -92,10 +92,10 @@ def as_tensors(space: Space) -> dict[str, Tensor]:
             kept |= {f"spread/{layer}/{key}": getattr(part.spread(), key) for key in SPREAD_PARTS}
     kept = {key: value.cpu().contiguous() for key, value in kept.items()}
     half = {key: v.half() if bool(v.abs().max() < HALF_AT_MOST) else v for key, v in kept.items()}
-    return half | in_eight_bits("factor", space.factor)
+    return half | quantised("factor", space.factor)
 
 
-def in_eight_bits(name: str, rows: Tensor) -> dict[str, Tensor]:
+def quantised(name: str, rows: Tensor) -> dict[str, Tensor]:
     """Quantise rows (k,S) to int8 (-127..127) with a scale per row."""
     scale = (rows.abs().amax(1) / 127).clamp_min(1e-6).half().float()
     whole = (rows / scale[:, None]).round().clamp(-127, 127).to(torch.int8)

@@ -88,8 +88,8 @@ def plan_of(config: TrainConfig) -> ClassifierTraining:
     except UserError:
         raise
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        told = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-        raise UserError(f"recipe {config.recipe!r} cannot train: {told}; compare {EXAMPLE}") from error
+        message = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        raise UserError(f"recipe {config.recipe!r} cannot train: {message}; compare {EXAMPLE}") from error
     return ClassifierTraining(config, train, held, network, batch)
 
 

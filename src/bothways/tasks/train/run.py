@@ -27,7 +27,7 @@ from bothways.numerics.intervals import wilson_interval
 from bothways.runs.experiment import Experiment
 from bothways.runs.files import replace_file
 from bothways.tasks.statistics.config import PICTURES
-from bothways.tasks.statistics.files import as_tensors, in_eight_bits, space_of
+from bothways.tasks.statistics.files import as_tensors, quantised, space_of
 from bothways.tasks.train.config import TrainConfig
 from bothways.tasks.train.plan import ClassifierTraining, classification, plan_of
 from bothways.tasks.train.result import Trained, TrainMeasures
@@ -124,7 +124,7 @@ def statistics_of(model: Adapter, train: ImageSet, test: ImageSet) -> dict[str, 
     assert features is not None
     real = train.images[:PICTURES]
     kept = as_tensors(space_of(model, real, KEPT_RANK))
-    return {**in_eight_bits("features", features), "labels": shown.labels.half(), **kept}
+    return {**quantised("features", features), "labels": shown.labels.half(), **kept}
 
 
 def card_of(planned: ClassifierTraining, test: tuple[int, int], validation: tuple[int, int]) -> dict[str, Any]:
