@@ -336,5 +336,5 @@ def test_statistics_are_of_layers_with_a_row_for_each_picture() -> None:
 
 def test_a_vit_says_that_it_takes_its_own_size_alone(zoo: Zoo) -> None:
     model = load_model(zoo("vit"))
-    with pytest.raises(UserError, match=r"cannot take 48x48 pictures .*its spec has 32x32: leave --size out"):
+    with pytest.raises(UserError, match=r"cannot take 48x48 pictures .*it is stated for 32x32: leave --size out"):
         model.outputs(torch.rand(1, 3, 48, 48))

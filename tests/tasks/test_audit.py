@@ -187,7 +187,7 @@ def test_bad_requests_are_one_line(tmp_path) -> None:
     with pytest.raises(UserError, match="n=1"):
         work_of("explain", model, data=DIGITS, n=1)
     write_classes(tmp_path, 12, 12, 4)
-    with pytest.raises(UserError, match="4 pictures of class '2'"):
+    with pytest.raises(UserError, match="4 readable pictures of class '2'"):
         work_of("explain", model, data=tmp_path, classes=["0", "1", "2"])
     big = ModelSpec(SIZE, (0.0,) * 3, (1.0,) * 3, 30, feature_layer="pool")
     with pytest.raises(UserError, match="30 classes; type some"):

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from bothways import Result, UserError, generate, load_model, statistics
-from bothways.data.entries import size_of
+from bothways.data.readers.fit import size_of
 from bothways.data.sources import load_images
 from bothways.models.adapter import Adapter
 from bothways.numerics.draws import Draws

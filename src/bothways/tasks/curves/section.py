@@ -126,7 +126,7 @@ def _over_steps(facts: Facts) -> Part | None:
     title, axis = "Accuracy over the steps of the walk", "steps of the walk"
     chart = _chart(title, axis, found, "steps", "%{x:,} steps", "{:,}".format, log=True)
     note = f"The walk goes to the depth it was trained at, by {facts.get('solver') or 'its solver'} in other steps."
-    return Part("In other steps", note, [chart], _points("Accuracy by steps", rows, PLACES))
+    return Part("Other numbers of steps", note, [chart], _points("Accuracy by steps", rows, PLACES))
 
 
 def _over_depth(facts: Facts) -> Part | None:

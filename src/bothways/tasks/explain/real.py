@@ -20,7 +20,7 @@ from bothways.types import UserError
 
 def real_pictures(
     model: Adapter, labels: Sequence[int], data: str | Path, split: str, count: int, preprocess: str = "model"
-) -> tuple[Shown, list[str]]:
+) -> tuple[LabelledPictures, list[str]]:
     """The first ``count`` of each class in a split; and the names of those that cannot be read."""
     found = find_images(data, split=split)
     outputs, _ = outputs_of_labels(model.spec, model.name, found.classes, str(data))

@@ -30,7 +30,7 @@ from bothways.runs.provenance import model_facts, versions
 from bothways.synthesis.statistics import Spread, measure_spread
 from bothways.tasks.held_out import tell_of_training
 from bothways.tasks.measures import Measures
-from bothways.tasks.scorecard.attempts import ATTEMPTS, Attempt, Source, attempted, how_many
+from bothways.tasks.scorecard.attempts import ATTEMPTS, Attempt, Source, attempt_row, pictures_per_recipe
 from bothways.tasks.scorecard.config import ScorecardConfig
 from bothways.tasks.scorecard.quantities import (
     CONTROL,
