@@ -508,7 +508,7 @@ def test_the_flow_itself_tells_of_an_unknown_column(flow: Flow, data: Path) -> N
     made = features(flow, data, 0.5, splits="test", **QUICK)
     assert made.files == {}
     for asked in (("walked_0.6", "test"), ("walked_0.5", "train")):
-        with pytest.raises(UserError, match="choose one of"):
+        with pytest.raises(UserError, match="type one of"):
             made.array(*asked)
     assert isinstance(made, bothways.FeatureTables)
     assert json.dumps(made.measures)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import bothways
-from bothways import ModelSpec, RunError, load_flow, load_model
+from bothways import ModelSpec, RunError, UserError, load_flow, load_model
 from bothways.numerics.draws import generator
 from command import run
 
@@ -83,7 +83,8 @@ def test_a_walk_ends_with_the_step_that_is_not_finite(value: float) -> None:
     assert "step 7 of 10 (t = 0.7)" in said
     assert "step 7 of 10" in line(lambda: bothways.decode(Velocity(0.5, value), torch.ones(2, 3, 4, 4), 1.0, 10))
     assert torch.isfinite(bothways.decode(flow, torch.ones(2, 3, 4, 4), 1.0, 1)).all()
-    assert "holds numbers from nan to nan" in line(lambda: bothways.encode(flow, images() * torch.nan))
+    with pytest.raises(UserError, match="holds numbers from nan to nan"):
+        bothways.encode(flow, images() * torch.nan)
     with torch.enable_grad():
         asked = images().requires_grad_()
         assert "step 2 of 10" in line(lambda: bothways.encode(flow, asked, 1.0, 10))

@@ -189,7 +189,7 @@ def test_every_task_reads_the_split_that_is_typed(place: Path, splits: Path, spl
 def test_an_audit_reads_the_split_that_is_typed(splits: Path, tmp_path: Path) -> None:
     for split, each in (("test", 4), ("odd", 5)):
         write(tmp_path / split, NAMES, each, 16)
-        with pytest.raises(UserError, match=f"has {each} pictures of class 'anchor'"):
+        with pytest.raises(UserError, match=f"has {each} readable pictures of class 'anchor'"):
             work_of("explain", TOY, tmp_path, split=split, n=2, steps=1, real=10)
 
 
