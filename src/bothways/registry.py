@@ -15,7 +15,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cache
@@ -181,22 +181,28 @@ def address_parts(address: str) -> tuple[str, str]:
     return place, name
 
 
-_ALLOWED: list[frozenset[str]] = []  # of this process: at most one set of addresses; where there is none, any file runs
+ADVICE = "bothways studio --allow {address}"
+# Of this process: at most one (addresses, advice); where there is none, any file runs.
+_ALLOWED: list[tuple[frozenset[str], str]] = []
 
 
-def allow_only(addresses: Iterable[str] | None) -> None:
-    """From here on this process runs no Python file but those of these ``PATH.py:NAME``; None lifts it."""
-    _ALLOWED[:] = [] if addresses is None else [frozenset(map(_absolute, addresses))]
+def allow_only(addresses: Iterable[str] | None, advice: str = ADVICE) -> None:
+    """From here on this process runs no Python file but those of these ``PATH.py:NAME`` or PATH.py; None lifts it.
+
+    advice: what to type for another one, with {address} and {file}.
+    """
+    _ALLOWED[:] = [] if addresses is None else [(frozenset(map(_absolute, addresses)), advice)]
 
 
 def allowed_addresses() -> frozenset[str] | None:
     """What ``allow_only`` was given, each with its whole path; None where any file may run."""
-    return _ALLOWED[0] if _ALLOWED else None
+    return _ALLOWED[0][0] if _ALLOWED else None
 
 
 def is_allowed(address: str) -> bool:
     """Whether this process may run the file of ``PATH.py:NAME``, reached by whatever links."""
-    return not _ALLOWED or _absolute(address) in _ALLOWED[0]
+    names = {_absolute(address), _absolute(address_parts(address)[0])}
+    return not _ALLOWED or not names.isdisjoint(_ALLOWED[0][0])
 
 
 def refuse_code(address: str, named_by: str) -> None:
@@ -204,12 +210,24 @@ def refuse_code(address: str, named_by: str) -> None:
     if not is_allowed(address):
         raise UserError(
             f"{named_by} names Python code that was not allowed at the start, {address}; "
-            f"where it is yours, type bothways studio --allow {address}"
+            f"where it is yours, type {_ALLOWED[0][1].format(address=address, file=address_parts(address)[0])}"
         )
 
 
+def addresses_in(value: Any, without: Sequence[str] = ()) -> Iterator[str]:
+    """The ``PATH.py:NAME`` in nested tables and lists. without: keys whose values are words, such as class names."""
+    if isinstance(value, str):
+        if is_address(value):
+            yield value
+    elif isinstance(value, Mapping):
+        yield from addresses_in([part for key, part in value.items() if key not in without], without)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from addresses_in(part, without)
+
+
 def _absolute(address: str) -> str:
-    place, name = address_parts(address)
+    place, name = address_parts(address) if is_address(address) else (address, "")
     return f"{Path(place).expanduser().resolve()}:{name}"
 
 

@@ -93,6 +93,14 @@ def _run_options(task: str, config: type[Config]) -> list[Parameter]:
         add("out", Path | None, None, "--out", text)
         add("overwrite", bool, False, "--overwrite", "Replace an existing file.")
     add("as_json", bool, False, "--json", "Print the measures as JSON and nothing else.")
+    add(
+        "allow_code",
+        list[str] | None,
+        None,
+        "--allow-code",
+        "Python file named by a run or card that may be run.",
+        "PATH.py",
+    )
     return [Parameter(n, Parameter.KEYWORD_ONLY, default=d, annotation=Annotated[k, o]) for n, k, o, d in found]
 
 
@@ -101,6 +109,7 @@ def _parsed(task: str, config: type[Config], typed: dict[str, Any]) -> ParsedCom
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not config.processes:
         raise UserError(f"bothways {task} runs in one process; type it without torchrun")
     run = {key: typed.pop(key) for key in ("out", "overwrite", "resume", "dry_run", "as_json") if key in typed}
+    typed.pop("allow_code", None)  # cli/code.py reads it among all that is typed
     changes = parsed_changes(config, typed.pop("set_", None) or [])
     values = {".".join(name.split("__")): _value(value) for name, value in typed.items()} | changes
     if (config.writes or config.reports or config.file) and run.get("out") is None:

@@ -14,6 +14,7 @@ from typer.main import get_command
 
 from bothways import registry
 from bothways.cli.arguments import repeat_flags
+from bothways.cli.code import typed_code_alone
 from bothways.cli.commands import command_of
 from bothways.cli.show import print_error
 from bothways.types import RunError, UserError
@@ -62,9 +63,10 @@ def main(arguments: list[str] | None = None) -> None:
     code = 0
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the run is left whole, to be resumed
-    with warnings.catch_warnings(record=True) as caught:
+    typed = sys.argv[1:] if arguments is None else arguments
+    with warnings.catch_warnings(record=True) as caught, typed_code_alone(typed):
         try:
-            app(args=expand_flags(sys.argv[1:] if arguments is None else arguments), prog_name="bothways")
+            app(args=expand_flags(typed), prog_name="bothways")
         except (UserError, RunError) as error:
             print_error(f"bothways: {error}")
             code = error.exit_code

@@ -9,7 +9,6 @@ timm:, hf:, clip:, open_clip:, diffusers:, torchcfm:      models of other librar
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from bothways.models.catalogue import (
     card_file,
     find_classifier,
     from_card,
+    read_facts,
     spec_from,
 )
 from bothways.models.classifiers import PictureClassifier, card_choice, count_of, feature_layer, features_of
@@ -103,7 +103,7 @@ def read_classifier(address: str, head: Any = None, path: Any = None, solver: An
     file = find_classifier(address)
     assert file is not None
     try:
-        facts = json.loads(file.read_text())
+        facts = read_facts(file)
         read, classes = facts["features"], facts["classes"]
         walked = {**read["walk"], "solver": card_choice(address, "solver", read["walk"]["solver"], solver)}
         how = features_of({**read, "walk": walked}, gradient="direct")
@@ -125,7 +125,7 @@ def _in_finetuned(address: str, spec: ModelSpec | None, fresh: bool) -> Loaded:
     path = find_classifier(address)
     assert path is not None
     try:
-        origin = json.loads(path.read_text())["flow"]
+        origin = read_facts(path)["flow"]
         facts = spec_from(origin["spec"])
         if "address" in origin:
             network, _, _, walked = read_flow(origin["address"], None, False)

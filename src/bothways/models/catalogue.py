@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from bothways import registry
 from bothways.models.libraries.hub import Loaded
 from bothways.models.nets.attention import AttentionNet
 from bothways.models.nets.plain import PlainNet
@@ -139,12 +140,20 @@ def find_classifier(address: str | Path) -> Path | None:
     return path if path.is_file() else None
 
 
+def read_facts(file: Path) -> dict[str, Any]:
+    """The JSON of a card. Raises UserError if it names Python code that may not run, ValueError if it is not JSON."""
+    facts = json.loads(file.read_text())
+    for address in registry.addresses_in(facts, without=("classes",)):
+        registry.refuse_code(address, str(file))
+    return facts
+
+
 def from_card(path: Path, fresh: bool = False) -> Loaded:
     """Load the network and spec of a card. fresh: without its weights, for the caller's."""
     if not path.is_file():
         raise UserError(f"model card {str(path)!r} does not exist; type the .json file of bothways train or pretrain")
     try:
-        facts = json.loads(path.read_text())
+        facts = read_facts(path)
         module, spec = build_network(**facts["network"]), spec_from(facts["spec"])
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"model card {str(path)!r} cannot be used: {type(error).__name__}: {error}") from error

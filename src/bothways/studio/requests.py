@@ -57,7 +57,8 @@ class Request:
         """Raise UserError for what can be refused at once; what runs a user's own file is left to the process."""
         refuse_code(self.values, "the form")
         chosen = {name: value for name, value in self.values.items() if name not in MODELS}  # these are not read yet
-        if not any(addresses_in([chosen, *(tables for _, tables in _read_files({"recipe": chosen.get("recipe")}))])):
+        read = [chosen, *(tables for _, tables in _read_files({"recipe": chosen.get("recipe")}))]
+        if not any(registry.addresses_in(read, without=WORDS)):
             self.config()
 
     def prepare(self, out: Path) -> Work:
@@ -149,23 +150,10 @@ def _checked(
     return found
 
 
-def addresses_in(value: Any) -> Iterator[str]:
-    """The ``PATH.py:NAME`` in settings, however deep; words for a model are none."""
-    if isinstance(value, str):
-        if registry.is_address(value):
-            yield value
-    elif isinstance(value, Mapping):
-        for name, part in value.items():
-            yield from () if name in WORDS else addresses_in([name, part])
-    elif isinstance(value, list | tuple):
-        for part in value:
-            yield from addresses_in(part)
-
-
 def refuse_code(settings: Mapping[str, Any], named_by: str) -> None:
     """Raise UserError for Python code in settings, or in the files that they name, that may not run here."""
     for who, tables in [(named_by, settings), *_read_files(settings)]:
-        for address in addresses_in(tables):
+        for address in registry.addresses_in(tables, without=WORDS):
             registry.refuse_code(address, str(who))
 
 
