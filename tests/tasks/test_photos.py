@@ -289,7 +289,7 @@ def test_tasks_ask_for_what_they_need(toy: Adapter) -> None:
 def test_a_photo_that_is_no_picture_is_named(toy: Adapter, tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("no picture")
     (tmp_path / "notes.txt").write_text("no picture")
-    for name, said in (("text.png", "cannot be read"), ("notes.txt", "cannot be read as a picture")):
+    for name, said in (("text.png", "cannot be read"), ("notes.txt", "is no picture that can be read")):
         with pytest.raises(UserError, match=said):
             edit(toy, tmp_path / name, 0, **QUICK)
 
