@@ -5,8 +5,9 @@ PYTHON ?= $(if $(shell python3.11 -c 'print(1)' 2>/dev/null),python3.11,python3)
 
 BIN := .venv/bin
 STAMP := .venv/.installed
-# Files of tests are shared out among so many processes, of one thread each.
-TEST_PROCESSES ?= 2
+# Files of tests are shared out among so many processes, of one thread each: one more than two cores, since those of the
+# studio and of several processes wait much of their time.
+TEST_PROCESSES ?= 3
 PIP_FLAGS := --quiet --no-input --disable-pip-version-check
 
 .DEFAULT_GOAL := help
