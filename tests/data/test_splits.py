@@ -1,15 +1,20 @@
-"""The holdout of a training: drawn at random, and fair to classes of few pictures."""
+"""Splits of a data set; the holdout of a training: drawn at random, and fair to classes of few pictures."""
 
 from __future__ import annotations
 
 from collections import Counter
+from io import BytesIO
+from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
-from bothways.data.sources import ImageSet
-from bothways.data.splits import holdout
+from bothways import UserError
+from bothways.data.sources import ImageSet, load_images
+from bothways.data.splits import evaluation_split, holdout, is_split, training_split
 from bothways.numerics.draws import generator
+from hub_parquet import write_hub_parquet
 
 
 def labelled(*sizes: int, unknown: int = 0) -> ImageSet:
@@ -56,3 +61,27 @@ def test_nothing_and_everything_can_be_held_out() -> None:
     data = labelled(3, 2)
     assert [len(part) for part in holdout(data, 0, 0)] == [0, 5]
     assert [len(part) for part in holdout(data, 5, 0)] == [5, 0]
+
+
+def write_parquet(path: Path, count: int) -> None:
+    path.parent.mkdir(exist_ok=True)
+    file = BytesIO()
+    Image.new("RGB", (8, 8)).save(file, "PNG")
+    write_hub_parquet(path, [file.getvalue()] * count, [0] * count, ["none"])
+
+
+@pytest.mark.parametrize("name", ["samples.parquet", "data/pictures-00000-of-00001.parquet"])
+def test_a_folder_with_one_parquet_file_that_is_no_split_is_read_whole(tmp_path: Path, name: str) -> None:
+    write_parquet(tmp_path / name, count=5)
+    for split in (training_split(tmp_path), evaluation_split(tmp_path), "test"):
+        assert len(load_images(tmp_path, split=split)) == 5
+    assert not is_split(tmp_path, "train")
+
+
+@pytest.mark.parametrize("name", ["test.parquet", "data/validation-00000-of-00001.parquet"])
+def test_one_parquet_file_that_is_a_split_is_no_other(tmp_path: Path, name: str) -> None:
+    write_parquet(tmp_path / name, count=5)
+    with pytest.raises(UserError, match="has no split 'train'"):
+        load_images(tmp_path, split="train")
+    for other in (training_split(tmp_path), evaluation_split(tmp_path)):
+        assert len(load_images(tmp_path, split=other)) == 5

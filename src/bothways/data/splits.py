@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from bothways.data.readers.folders import split_folder
-from bothways.data.readers.parquet import find_shards
+from bothways.data.readers.parquet import find_shards, named_splits, shards_of
 from bothways.data.sources import NAMED, ImageSet
 from bothways.numerics.draws import generator
 from bothways.types import UserError
@@ -32,15 +32,19 @@ def is_split(address: str | Path | ImageSet, split: str) -> bool:
     path = Path(address).expanduser()
     if str(address) in NAMED or not path.exists():
         return True
-    return path.is_dir() and (find_shards(path, split) is not None or split_folder(path, split) != path)
+    if not path.is_dir():
+        return False
+    if find_shards(path, split) is not None:
+        return named_splits(shards_of(path))
+    return split_folder(path, split) != path
 
 
 def training_split(address: str | Path | ImageSet) -> str:
-    """The split for statistics and fits: "train", or "test" for data without a training split."""
+    """The split for statistics and fits: "train", or that of ``evaluation_split`` for data without one."""
     try:
         is_split(address, "train")
     except UserError:
-        return "test"
+        return evaluation_split(address)
     return "train"
 
 

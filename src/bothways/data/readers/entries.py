@@ -12,6 +12,7 @@ from PIL import Image
 
 Entry = tuple[str, bytes, int]  # a picture's name, its encoded bytes, its label or -1
 Entries = Iterator[Entry]
+SPLITS = {"train", "training", "val", "valid", "validation", "dev", "test"}  # the usual names
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,10 @@ from functools import cached_property
 from pathlib import Path
 
 from bothways.data.readers.decoding import SUFFIXES
-from bothways.data.readers.entries import Entries, SplitEntries, bytes_of, evenly_spaced, in_order
+from bothways.data.readers.entries import SPLITS, Entries, SplitEntries, bytes_of, evenly_spaced, in_order
 from bothways.data.readers.tables import Table, table_of
 from bothways.types import UserError
 
-SPLITS = {"train", "training", "val", "valid", "validation", "dev", "test"}  # of folders that hold pictures alone
 COMPANIONS = {"", ".txt", ".md", ".rst", ".html", ".pdf", ".ini", ".db"}  # hold neither pictures nor labels
 
 

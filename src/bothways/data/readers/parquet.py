@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
-from bothways.data.readers.entries import Entries, SplitEntries, counted, evenly_spaced, in_order
+from bothways.data.readers.entries import SPLITS, Entries, SplitEntries, counted, evenly_spaced, in_order
 from bothways.types import UserError
 
 SHARD = re.compile(r"(?P<split>.+)-(?P<number>\d+)-of-(?P<count>\d+)")
@@ -36,11 +36,14 @@ class Columns:
 def find_shards(folder: Path, split: str) -> list[Path] | None:
     """Parquet files of a split in a folder, in order; None if the folder holds no parquet file.
 
+    A folder with one file, or one set of shards, that is not named as a split has no splits: each is all of it.
     Raises UserError if the split or one of its shards is missing, or if there are several sets of files.
     """
     splits = shards_of(folder)
     if not splits:
         return None
+    if not named_splits(splits):
+        (split,) = splits
     if split not in splits:
         raise UserError(f"data {str(folder)!r} has no split {split!r}; it has {', '.join(sorted(splits))}")
     _check_all_there(splits[split])
@@ -61,6 +64,12 @@ def shards_of(folder: Path) -> dict[str, list[Path]]:
         shard = SHARD.fullmatch(path.stem)
         splits.setdefault(shard["split"] if shard else path.stem, []).append(path)
     return splits
+
+
+def named_splits(splits: Iterable[str]) -> bool:
+    """Whether names of files are those of splits: where there is more than one, or the only one is a usual name."""
+    names = list(splits)
+    return len(names) > 1 or any(name.casefold() in SPLITS for name in names)
 
 
 def _check_all_there(shards: Sequence[Path]) -> None:
