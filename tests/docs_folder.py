@@ -134,8 +134,9 @@ def write_runs(folder: Path) -> None:
     for name in ("finetuned", "activations", "control", "classifier"):
         shutil.copytree(folder / "runs/walked", folder / "runs" / name)
     drawn = ["generate", "bundled:cifar10-resnet", "--class", "frog", "--steps", 1, "--n", 1]
-    for name in ("a", "latest"):
-        assert run(*drawn, "--out", f"runs/{name}") == 0
+    assert run(*drawn, "--out", "runs/a") == 0
+    assert run(*drawn) == 0
+    assert run("sample", "bundled:cifar10-flow", "--n", 1, "--steps", 1) == 0
     shutil.copytree(folder / "runs/a", folder / "runs/b")
     few = ["--steps", 1, "--limit", 8, "--test-limit", 4, "--workers", 0]
     data = ["--data", "path/to/cifar10", "--depth", 0.1, 0.5]

@@ -31,7 +31,7 @@ WORDED = ("reference", "source")
 # Times and memory differ from run to run. Left out wherever they stand.
 MEASURED_ANEW = re.compile(r"seconds|seconds_per_picture|peak_mb|\w+/s")
 # How a run goes on after a kill, not what it found: neither listed nor read.
-UNLISTED = {"state", "files.txt", ".lock"}
+UNLISTED = {"state", "files.txt", "given.json", ".lock"}
 # Listed, and not read: settings, progress, pages, the state of an optimiser, and the cards of models (other .json).
 READ_JSON = ("measures.json", "scorecard.json", "printed.json")
 

@@ -48,6 +48,11 @@ STAND_INS = {  # what a line says -> what is said in its place: these pictures a
     r"--size \d+": "--size 16",
     r"--labels \d+": "--labels 20",
 }
+RESUMED = {  # a line that resumes a run of tests/docs_folder.py -> with how much
+    "bothways generate --resume": "bothways generate --resume",
+    "bothways pretrain --resume --out runs/digits --steps 20000": "bothways pretrain --resume --out runs/digits --steps 2",
+    "bothways sample --resume --n 200": "bothways sample --resume --n 2",
+}
 ELSEWHERE = re.compile(
     r"\b(timm|hf|clip|open_clip|diffusers|torchcfm|hub):|dinov2|CIFAR-10-C"  # from the network
     r"|torchrun|cuda"  # on another machine
@@ -114,6 +119,8 @@ def parse(line: str) -> None:
 
 def run_with(line: str) -> str:
     """The line with the settings of a moment, in place of a run that may be there."""
+    if line in RESUMED:
+        return RESUMED[line]
     for text, other in STAND_INS.items():
         line = re.sub(text, other, line)
     name = words_of(line)[0]

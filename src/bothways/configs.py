@@ -47,6 +47,9 @@ class Config(BaseModel):
     listed_kinds: ClassVar[Mapping[str, str]] = {}
     writes: ClassVar[bool] = False  # whether a run folder is always written, from Python too
     reports: ClassVar[bool] = True  # whether a command writes a run folder and its report
+    folder: ClassVar[str] = ""  # default run folder; "" for the next numbered one in runs
+    prolongs: ClassVar[tuple[str, ...]] = ()  # settings that may be greater when a run is resumed
+    once: ClassVar[tuple[str, ...]] = ()  # settings that a resume does not take over
     file: ClassVar[str] = ""  # default name of the file that a command writes instead of a run folder
     processes: ClassVar[bool] = False  # whether torchrun may start several
 
@@ -61,8 +64,18 @@ class Config(BaseModel):
         return merged(recipe, changes)
 
     @classmethod
+    def given_again(cls, before: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+        """What a resumed run was given, overridden by what it is given now."""
+        return merged(before, changes)
+
+    @classmethod
     def check_typed(cls, given: Mapping[str, Any]) -> None:
         """Checks for the command line only; raises UserError. given: the values typed, by name."""
+
+    @classmethod
+    def has_folder(cls) -> bool:
+        """Whether a command of this task writes a run folder."""
+        return cls.writes or cls.reports
 
     @classmethod
     def order(cls) -> list[str]:
@@ -259,28 +272,6 @@ def as_user_error(config: type[Config], error: ValidationError) -> UserError:
     if first["type"] == "missing":
         return UserError(f"{place} is required; type --{place.replace('_', '-')}")
     return UserError(f"{place}={first['input']!r}: {first['msg']}")
-
-
-def parsed_changes(config: type[Config], pairs: list[str]) -> dict[str, Any]:
-    """["ascent.rms=0.02"] -> {"ascent.rms": "0.02"}; lists are 1,2,4. Raises UserError for an unknown setting."""
-    found: dict[str, Any] = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals:
-            raise UserError(f"--set {pair!r}: type NAME=VALUE, such as --set ascent.rms=0.02")
-        if name == "recipe":
-            raise UserError(f"--set {pair!r}: type --recipe {value}")
-        place = place_of(config, name)
-        field = config.model_fields[place[0]]
-        if option_of(field, "argument"):
-            raise UserError(f"--set {pair!r}: {name} is a positional argument; type {value} alone")
-        found[name] = value.split(",") if "," in value or _takes_list(config, place) else value
-    return found
-
-
-def _takes_list(config: type[Config], place: tuple[str, ...]) -> bool:
-    field = dict(leaves(config)).get(place)
-    return field is not None and holds_list(field.annotation)
 
 
 def bare(annotation: Any) -> Any:

@@ -97,13 +97,15 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[OuterConfig]:
     own = registry.Entry("task", "toy", "Toys with it.", module=__name__, factory=OuterConfig)
     entries, find = registry.entries, registry.find
 
-    def prepare(config: OuterConfig, where: Any) -> ToyWork:
-        configs.append(config)
-        return ToyWork(config, where)
+    def begin(task: str, given: Any, where: Any, *, default: bool) -> tuple[OuterConfig, ToyWork]:
+        configs.append(configure(own.factory, **given))
+        work = ToyWork(configs[-1], where)
+        work.place = where.out or (Path("runs/toy-001") if default else None)
+        return configs[-1], work
 
     monkeypatch.setattr(registry, "entries", lambda kind: entries(kind) | ({"toy": own} if kind == "task" else {}))
     monkeypatch.setattr(registry, "find", lambda kind, given: own if given == "toy" else find(kind, given))
-    monkeypatch.setattr(running, "prepare", prepare)
+    monkeypatch.setattr(running, "begin", begin)
     return configs
 
 
@@ -180,7 +182,7 @@ def test_a_dry_run_prints_the_settings(made: list[OuterConfig], capsys: pytest.C
     assert toy("--dry-run", "--n", 3) == 0
     said = capsys.readouterr().out
     assert json.loads(said[: said.rindex("}") + 1])["n"] == 3
-    assert said.strip().endswith("2 steps would be made; runs/toy is not written")
+    assert said.strip().endswith("2 steps would be made; nothing is written")
 
 
 def test_several_processes_are_refused(

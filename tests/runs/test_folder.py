@@ -114,7 +114,10 @@ def test_overwrite_removes_the_run_and_nothing_beside_it(tmp_path: Path) -> None
 
 
 def test_resume_names_the_first_setting_that_differs(tmp_path: Path) -> None:
-    RunFolder.create(tmp_path / "run", SETTINGS, resume=True)  # none there: begins
+    with pytest.raises(UserError, match="no run is there to resume; type the command without --resume"):
+        RunFolder.create(tmp_path / "run", SETTINGS, resume=True)
+    assert not (tmp_path / "run").exists()
+    RunFolder.create(tmp_path / "run", SETTINGS)
     same = {**SETTINGS, "settings": {**SETTINGS["settings"], "classes": (0, 1)}}
     RunFolder.create(tmp_path / "run", same, resume=True)
     other = {**SETTINGS, "settings": {**SETTINGS["settings"], "lr": 0.2}}

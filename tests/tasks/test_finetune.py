@@ -120,6 +120,7 @@ def test_the_files_and_the_numbers_are_true(place: Path, whole: Path) -> None:
         "classifier.safetensors",
         CHECKPOINT,
         "frames.jsonl",
+        "given.json",
         "measures.json",
     }
     assert {p.name for p in whole.iterdir()} == {*own, "recipe.toml", "status.json", "images", "report.html"}

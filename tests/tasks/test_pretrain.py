@@ -140,7 +140,17 @@ def rebuilt(folder: Path) -> UNet:
 
 def test_the_files_and_the_truth_of_the_card(place: Path, whole: Path) -> None:
     written = {path.name for path in whole.iterdir()}
-    assert written == {"recipe.toml", "files.txt", ".lock", "status.json", "images", "report.html", CHECKPOINT, *FILES}
+    assert written == {
+        "recipe.toml",
+        "files.txt",
+        "given.json",
+        ".lock",
+        "status.json",
+        "images",
+        "report.html",
+        CHECKPOINT,
+        *FILES,
+    }
     card, run = json.loads((whole / "flow.json").read_text()), RunFolder.open(whole)
     spec = spec_from(card["spec"])
     assert (spec.size, spec.path, spec.time_scale, spec.channel_order, spec.count) == (8, "linear", 1000.0, "grey", 0)
@@ -434,10 +444,13 @@ def test_a_loss_that_is_not_finite_keeps_the_last_checkpoint_and_names_it(place:
     assert (status["state"], status["message"]) == ("failed", str(said.value))
 
 
-def test_what_a_longer_run_would_change_is_refused_and_overwriting_forgets(place: Path, tmp_path: Path) -> None:
+def test_a_run_is_prolonged_and_overwriting_forgets(place: Path, tmp_path: Path) -> None:
     list(begun(place, tmp_path / "out", steps=3).run())
-    with pytest.raises(UserError, match=r"settings.fit.steps was 3 when this run began and is 5 now"):
-        pretrain(**asked(place, steps=5), out=tmp_path / "out", resume=True)
+    with pytest.warns(UserWarning, match="its first 3 had the rates of a run of 3"):
+        assert len(list(begun(place, tmp_path / "out", steps=5, resume=True).run())) == 2
+    assert RunFolder.open(tmp_path / "out").settings["settings"]["fit"]["steps"] == 5
+    with pytest.raises(UserError, match=r"settings.fit.steps was 5 when this run began and is 4 now"):
+        pretrain(**asked(place, steps=4), out=tmp_path / "out", resume=True)
     begun(place, tmp_path / "out", steps=5, overwrite=True)
     assert not (tmp_path / "out" / CHECKPOINT).exists()
     assert not (tmp_path / "out" / "flow.safetensors").exists()

@@ -11,13 +11,13 @@ import pytest
 
 from bothways import UserError, registry
 from bothways.cli.wording import setting_help
-from bothways.configs import leaves, nested, parsed_changes
+from bothways.configs import leaves, nested
 from bothways.runs.citations import PAPERS, reference_of
 from bothways.synthesis.parameterizations import canvas_settings
 from bothways.synthesis.views import view_of
 from bothways.tasks.generate.config import GenerateConfig, term_of
 from bothways.tasks.generate.problem import objective_of
-from bothways.tasks.recipes import configure, read_recipe, recipe_folder, recipes
+from bothways.tasks.recipes import configure, parsed_changes, read_recipe, recipe_folder, recipes
 
 BAD: dict[str, Any] = {
     "n": 0,

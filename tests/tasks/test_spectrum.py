@@ -177,9 +177,9 @@ def test_a_run_that_is_cut_short_goes_on_to_the_same_transparency(tmp_path: Path
         if frame.step == 4:
             raise KeyboardInterrupt
 
-    for _ in range(2):  # in the first batch, and again in the second
+    for again in (False, True):  # in the first batch, and again in the second
         with pytest.raises(KeyboardInterrupt):
-            generate(TOY, range(3), 1, out=tmp_path / "cut", resume=True, on_frame=stop, **options)
+            generate(TOY, range(3), 1, out=tmp_path / "cut", resume=again, on_frame=stop, **options)
     found = generate(TOY, range(3), 1, out=tmp_path / "cut", resume=True, **options)
     assert torch.equal(found.images, whole.images)
     assert torch.equal(found.alphas, whole.alphas)

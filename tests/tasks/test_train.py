@@ -80,7 +80,7 @@ def trained(place: Path) -> Path:
 
 def test_the_files_and_the_truth_of_the_card(place: Path, trained: Path) -> None:
     written = {path.name for path in trained.iterdir()}
-    files = {"files.txt", ".lock", "tiny.json", "tiny.safetensors", "tiny.statistics.safetensors"}
+    files = {"files.txt", "given.json", ".lock", "tiny.json", "tiny.safetensors", "tiny.statistics.safetensors"}
     assert written == files | {"recipe.toml", "status.json", "frames.jsonl", "checkpoint.pt", "images", "measures.json"}
     assert RunFolder.open(trained).status["state"] == "complete"
     assert [frame["step"] for frame in RunFolder.open(trained).frames] == list(range(1, STEPS + 1))

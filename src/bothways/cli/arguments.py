@@ -60,7 +60,12 @@ def _read(command: Any, arguments: list[str]) -> Iterator[Word]:
 
 
 def _needed(command: Any, arguments: list[str]) -> int:
-    """Count the required positional arguments; one with ``unless`` is not required if all of those flags are set."""
+    """Count the required positional arguments; one with ``unless`` is not required if all of those flags are set.
+
+    None is with --resume, since the run has its own.
+    """
+    if "--resume" in arguments:
+        return 0
     unless = getattr(command, "unless", {})
     typed = {word.partition("=")[0] for word in arguments}
     own = [param for param in command.params if param.param_type_name == "argument"]

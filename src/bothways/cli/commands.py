@@ -10,19 +10,21 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 from typer.main import get_command_from_info
 from typer.models import CommandInfo
 
 from bothways import registry
 from bothways.cli.flags import flags_of, parameters_of
 from bothways.cli.wording import help_of
-from bothways.configs import Config, leaves, option_of, parsed_changes
+from bothways.configs import Config, leaves, option_of
+from bothways.tasks.recipes import parsed_changes
 from bothways.types import UserError
 
 HELP_FLAGS = {"help_option_names": ["-h", "--help"]}
 SWITCHES = {  # of every command that writes a run folder
     "overwrite": ("--overwrite", "Replace an existing run."),
-    "resume": ("--resume", "Continue an existing run; its settings must be the same."),
+    "resume": ("--resume", "Continue the run of --out, or the newest of this command, with its own settings."),
 }
 
 
@@ -37,6 +39,15 @@ class ParsedCommand:
     resume: bool = False
     dry_run: bool = False
     as_json: bool = False
+
+
+class TaskCommand(TyperCommand):
+    """A command of a task: with --resume nothing is required, since the run has its own settings."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        for parameter in self.params:
+            parameter.required = parameter.required and "--resume" not in args
+        return super().parse_args(ctx, args)
 
 
 def config_of(task: str) -> type[Config]:
@@ -57,7 +68,9 @@ def command_of(task: str) -> Any:
     command.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in parameters}
     (text, more), short = help_of(config), registry.entries("task")[task].help
-    info = CommandInfo(task, callback=command, help=text, epilog=more, short_help=short, context_settings=HELP_FLAGS)
+    info = CommandInfo(
+        task, cls=TaskCommand, callback=command, help=text, epilog=more, short_help=short, context_settings=HELP_FLAGS
+    )
     made: Any = get_command_from_info(info, pretty_exceptions_short=False, rich_markup_mode="rich")
     made.unless = _unless(config)
     return made
@@ -83,8 +96,9 @@ def _run_options(task: str, config: type[Config]) -> list[Parameter]:
 
     if config.recipe_task or any(len(place) > 1 for place, _ in leaves(config)):
         add("set_", list[str] | None, None, "--set", "Any setting by its dotted name (see --dry-run).", "NAME=VALUE")
-    if config.writes or config.reports:
-        add("out", Path | None, None, "--out", f"Run folder. \\[default: runs/{task}]")
+    if config.has_folder():
+        folder = config.folder or f"the next of runs/{task}-001, -002, ..."
+        add("out", Path | None, None, "--out", f"Run folder. \\[default: {folder}]")
         for key, (flag, text) in SWITCHES.items():
             add(key, bool, False, flag, text)
         add("dry_run", bool, False, "--dry-run", "Validate the command, print all settings, and exit.")
@@ -112,8 +126,8 @@ def _parsed(task: str, config: type[Config], typed: dict[str, Any]) -> ParsedCom
     typed.pop("allow_code", None)  # cli/code.py reads it among all that is typed
     changes = parsed_changes(config, typed.pop("set_", None) or [])
     values = {".".join(name.split("__")): _value(value) for name, value in typed.items()} | changes
-    if (config.writes or config.reports or config.file) and run.get("out") is None:
-        run["out"] = Path(config.file or f"runs/{task}")
+    if config.file and run.get("out") is None:
+        run["out"] = Path(config.file)
     return ParsedCommand(task, values, **run)
 
 

@@ -17,8 +17,7 @@ from rich.table import Table
 from bothways.cli.commands import ParsedCommand, config_of
 from bothways.cli.show import console, errors, follow, say
 from bothways.runs.files import plain
-from bothways.tasks.recipes import configure
-from bothways.tasks.work import Grid, Where, Work, prepare
+from bothways.tasks.work import Grid, Where, Work, begin
 from bothways.types import UserError
 
 SECONDS_TO_PRINT = 3.0
@@ -28,15 +27,16 @@ def run_task(given: ParsedCommand) -> None:
     """Validate the Config, run the task and print its results."""
     with only_rank_zero_prints():
         kind = config_of(given.task)
-        kind.check_typed(given.values)
-        config = configure(kind, **given.values)
-        work = prepare(config, Where(None if given.dry_run else given.out, given.overwrite, given.resume))
+        if not given.resume:
+            kind.check_typed(given.values)
+        where = Where(None if given.dry_run else given.out, given.overwrite, given.resume)
+        config, work = begin(given.task, given.values, where, default=kind.has_folder() and not given.dry_run)
     if given.dry_run:
         console.print_json(data=plain(config.model_dump()))
-        say(f"{work.plan()}; {given.out} is not written")
+        say(f"{work.plan()}; nothing is written")
         return
     with closing(work.run()) as frames:
-        aside = given.as_json or given.out is None  # stdout is then for other programs, so progress goes to stderr
+        aside = given.as_json or work.place is None  # stdout is then for other programs, so progress goes to stderr
         follow(frames, work.steps, work.doing, work.done, errors if aside else console)
     result = work.finish()
     if not console.quiet:
@@ -45,11 +45,11 @@ def run_task(given: ParsedCommand) -> None:
 
 def print_result(work: Work, result: Any, given: ParsedCommand) -> None:
     """Print the summary and the path of the report, or the measures as JSON."""
-    page = work.page(given.out)
+    page = work.page(work.place)
     if given.as_json:
         typer.echo(json.dumps(plain(work.as_json(result)), ensure_ascii=False, indent=1))
     else:
-        show(work.summary(result, given.out), page)
+        show(work.summary(result, work.place), page)
     work.check(result, page)
 
 

@@ -9,7 +9,7 @@ generator, "failed" with the message of an exception, and "running" between the 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,6 +46,7 @@ class Experiment:
         *,
         overwrite: bool = False,
         resume: bool = False,
+        prolongs: Sequence[str] = (),
         device: str = "cpu",
         **facts: Any,
     ) -> Experiment:
@@ -56,7 +57,7 @@ class Experiment:
         if out is None:
             return cls(None, device, facts=facts)
         told = {"task": task, **tables, "versions": versions()}
-        folder = RunFolder.create(out, told, overwrite=overwrite, resume=resume)
+        folder = RunFolder.create(out, told, overwrite=overwrite, resume=resume, prolongs=prolongs)
         return cls(folder, device, facts=facts, before=float(folder.status["seconds"]))
 
     @staticmethod

@@ -20,10 +20,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from bothways.runs.inventory import note
+from bothways.runs.inventory import PARTIAL, note
 from bothways.types import RunError, UserError
-
-PARTIAL = ".partial"  # suffix of the temporary file; leftovers of a killed process are ignored
 
 
 def reason(error: OSError) -> str:

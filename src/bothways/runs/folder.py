@@ -26,7 +26,6 @@ from torch import Tensor
 
 from bothways.runs import inventory
 from bothways.runs.files import (
-    PARTIAL,
     append_lines,
     cut_torn_line,
     from_png,
@@ -38,22 +37,16 @@ from bothways.runs.files import (
     to_png,
     write_json,
 )
+from bothways.runs.inventory import RECIPE
 from bothways.runs.recipe import as_toml, read_tables, require_equal
 from bothways.types import Frame, RunError, UserError
 
 STATES = ("running", "stopped", "failed", "complete")
 NEW_STATUS = {"state": "running", "message": "", "seconds": 0.0, "peak_mb": 0.0, "pictures": 0, "of": 0}
-RECIPE = "recipe.toml"  # what makes a folder a run folder
 
 
 def _slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40].strip("-") or "picture"
-
-
-def _is_empty(path: Path) -> bool:
-    """Whether the folder holds nothing, or only what a run leaves that was killed before it began."""
-    before = (inventory.FILES, inventory.LOCK)
-    return not path.exists() or all(e.name.endswith(PARTIAL) or e.name in before for e in path.iterdir())
 
 
 class RunFolder:
@@ -65,30 +58,36 @@ class RunFolder:
 
     @classmethod
     def create(
-        cls, path: str | Path, settings: Mapping[str, Any], *, overwrite: bool = False, resume: bool = False
+        cls,
+        path: str | Path,
+        settings: Mapping[str, Any],
+        *,
+        overwrite: bool = False,
+        resume: bool = False,
+        prolongs: Sequence[str] = (),
     ) -> RunFolder:
         """Create the folder of a new run, or with ``resume`` open that of an unfinished one.
 
         settings: the tables of recipe.toml ("settings", "model", "versions"); None values are omitted.
         overwrite: remove an existing run: the files that it wrote itself, and nothing through a link.
-        resume: continue an existing run, whose settings must equal these; begin one if there is none.
+        resume: continue an existing run, whose settings must equal these but for those of ``prolongs``.
         The folder is locked against other processes until ``release``.
         Raises UserError if the path is taken, is not a run folder, cannot be written, is written by another process, or
         the settings differ.
         """
         folder = cls(Path(path))
         text = as_toml(settings)
-        if overwrite and resume:
-            raise UserError(f"{path}: --overwrite and --resume contradict each other; type one of them")
         try:
-            folder._begins(overwrite=overwrite, resume=resume)  # refuses before anything is made
+            inventory.begins(folder.path, overwrite=overwrite, resume=resume)  # refuses before anything is made
             folder.path.mkdir(parents=True, exist_ok=True)
             with folder._locked():
-                if folder._begins(overwrite=overwrite, resume=resume):
-                    inventory.remove(folder.path, RECIPE)
+                if inventory.begins(folder.path, overwrite=overwrite, resume=resume):
+                    inventory.remove(folder.path)
                     folder._begin(text)
                 else:
-                    require_equal(folder.path, folder.settings, tomllib.loads(text))
+                    require_equal(folder.path, folder.settings, tomllib.loads(text), prolongs)
+                    if prolongs:
+                        replace_file(folder.path / RECIPE, text.encode())
                     folder._go_on()
         except RunError as error:
             raise UserError(str(error).split(";")[0] + "; choose a folder that can be written") from error
@@ -121,19 +120,6 @@ class RunFolder:
         """Unlock the folder for other processes."""
         if self._lock is not None:
             self._lock.release()
-
-    def _begins(self, *, overwrite: bool, resume: bool) -> bool:
-        """Whether to begin a new run instead of resuming one. Raises UserError if the place must not be used."""
-        if self.path.exists() and not self.path.is_dir():
-            raise UserError(f"{self.path}: a file is in the way; type another folder")
-        if _is_empty(self.path):
-            return True
-        if not (overwrite or resume):
-            raise UserError(f"{self.path}: is not empty; type --resume to continue, --overwrite to start again")
-        for name in (RECIPE, *([inventory.FILES] if overwrite else [])):
-            if not (self.path / name).is_file():
-                raise UserError(f"{self.path}: is not empty and not a run folder (no {name}); type another folder")
-        return overwrite
 
     def _begin(self, recipe: str) -> None:
         inventory.begin(self.path)

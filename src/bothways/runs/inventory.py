@@ -9,6 +9,7 @@ So --overwrite removes what the run wrote and nothing else, and two processes ca
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path, PurePosixPath
 
 from filelock import FileLock, Timeout
@@ -16,7 +17,43 @@ from filelock import FileLock, Timeout
 from bothways.types import UserError
 
 FILES, LOCK = "files.txt", ".lock"
+RECIPE = "recipe.toml"  # what makes a folder a run folder
+PARTIAL = ".partial"  # suffix of a temporary file; leftovers of a killed process are ignored
 DEEPEST = 2  # folders between a run folder and a file of it
+
+
+def check_place(folder: Path, *, overwrite: bool = False, resume: bool = False) -> None:
+    """Raise UserError if a run cannot be written there, whatever its settings. Nothing is written."""
+    begins(folder, overwrite=overwrite, resume=resume)
+    if (folder / LOCK).exists():
+        with contextlib.suppress(OSError):
+            lock(folder).release()
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"{folder}: permission denied; choose a folder that can be written")
+
+
+def begins(folder: Path, *, overwrite: bool, resume: bool) -> bool:
+    """Whether to begin a new run instead of resuming one. Raises UserError if the place must not be used."""
+    if overwrite and resume:
+        raise UserError(f"{folder}: --overwrite and --resume contradict each other; type one of them")
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: a file is in the way; type another folder")
+    if _is_empty(folder):
+        if resume:
+            raise UserError(f"{folder}: no run is there to resume; type the command without --resume")
+        return True
+    if not (overwrite or resume):
+        raise UserError(f"{folder}: is not empty; type --resume to continue, --overwrite to start again")
+    for name in (RECIPE, *([FILES] if overwrite else [])):
+        if not (folder / name).is_file():
+            raise UserError(f"{folder}: is not empty and not a run folder (no {name}); type another folder")
+    return overwrite
+
+
+def _is_empty(folder: Path) -> bool:
+    """Whether the folder holds nothing, or only what a run leaves that was killed before it began."""
+    return not folder.exists() or all(e.name.endswith(PARTIAL) or e.name in (FILES, LOCK) for e in folder.iterdir())
 
 
 def begin(folder: Path) -> None:
@@ -51,13 +88,13 @@ def _is_own(folder: Path, name: PurePosixPath) -> bool:
     return straight and file.is_file() and not file.is_symlink()
 
 
-def remove(folder: Path, last: str) -> None:
-    """Remove every noted file, the one called ``last`` at the end, then the list, and the folders that are now empty.
+def remove(folder: Path) -> None:
+    """Remove every noted file, the recipe at the end, then the list, and the folders that are now empty.
 
     A kill on the way leaves a folder that can be overwritten again.
     """
     files = noted(folder)
-    for file in sorted(files, key=lambda file: file == folder / last):
+    for file in sorted(files, key=lambda file: file == folder / RECIPE):
         file.unlink(missing_ok=True)
     for place in {file.parent for file in files} - {folder} | {folder / "images", folder / "state"}:
         with contextlib.suppress(OSError):  # not empty: it holds something of the user's

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +37,23 @@ def read_tables(folder: Path) -> dict[str, Any]:
     return tables
 
 
-def require_equal(path: Path, saved: Mapping[str, Any], given: Mapping[str, Any]) -> None:
-    """Raise UserError if a setting of a resumed run differs from the saved one."""
+def differences(saved: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """{dotted name: (the saved value, the given one)} of the settings that differ, each as text."""
     old, new = dotted(saved), dotted(given)
+    found = {}
     for key in [*old, *(key for key in new if key not in old)]:
         was, now = repr(old[key]) if key in old else "not set", repr(new[key]) if key in new else "not set"
         if was != now and not (key in old and key in new and old[key] == new[key]):  # 1 and 1.0 are one value
+            found[key] = was, now
+    return found
+
+
+def require_equal(
+    path: Path, saved: Mapping[str, Any], given: Mapping[str, Any], but: Sequence[str] = (), table: str = "settings."
+) -> None:
+    """Raise UserError if a setting of a resumed run differs from the saved one. but: those of ``table`` that may."""
+    for key, (was, now) in differences(saved, given).items():
+        if key.removeprefix(table) not in but:
             raise UserError(
                 f"{path}: {key} was {was} when this run began and is {now} now; "
                 "type the first value to --resume, or --overwrite to start again"

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from bothways.runs.experiment import Experiment
+from bothways.runs.numbered import next_name
 from bothways.studio.child import Child, EndedError, follow
 from bothways.types import Frame, RunError, UserError
 
@@ -161,9 +162,7 @@ class Jobs:
         with self._adding:
             if sum(job.active for job in self.all) >= WAITING_AT_MOST:
                 raise UserError(f"{WAITING_AT_MOST} runs wait already, which are the most; stop one, or wait for one")
-            taken = {path.name for path in self.runs.glob(f"{request.kind}-*")} | {job.name for job in self.all}
-            number = 1 + max((int(n.rpartition("-")[2]) for n in taken if _numbered(n, request.kind)), default=0)
-            name = f"{request.kind}-{number:03d}"
+            name = next_name(self.runs, request.kind, [job.name for job in self.all])
             job = Job(name, self.runs / name, request)
             ended = [other.name for other in self.all if not other.active and other.request.kind == request.kind]
             self.all = [*(other for other in self.all if other.name not in ended[:-KEPT]), job]
@@ -202,7 +201,3 @@ class Jobs:
             finally:
                 child.end()
             self._spare = Child() if self._ready and not self._closing.is_set() else None
-
-
-def _numbered(name: str, kind: str) -> bool:
-    return name.rpartition("-")[0] == kind and name.rpartition("-")[2].isdecimal()

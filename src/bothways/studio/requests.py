@@ -15,17 +15,17 @@ import torch
 from torch import Tensor
 
 from bothways import registry
-from bothways.configs import Config, leaves, option_of, parsed_changes
+from bothways.configs import Config, leaves, nested, option_of
 from bothways.numerics.draws import picture_seed
 from bothways.tasks.generate.drawing import Drawing
 from bothways.tasks.photos.config import PhotoConfig
 from bothways.tasks.photos.run import check as check_photo
-from bothways.tasks.recipes import configure
+from bothways.tasks.recipes import configure, parsed_changes
+from bothways.tasks.resume import WORDS
 from bothways.tasks.work import Where, Work, prepare
 from bothways.types import UserError
 
 MODELS = ("model", "flow")  # settings that are the address of one
-WORDS = ("prompts", "classes")  # settings that are words for a model, whatever stands in them
 CARDS = ("flow.json", "classifier.json")  # what bothways pretrain and finetune leave
 
 
@@ -63,7 +63,7 @@ class Request:
 
     def prepare(self, out: Path) -> Work:
         """Prepare the run. Raises UserError if the task cannot run with these settings."""
-        return prepare(self.config(), Where(out))
+        return prepare(self.config(), Where(out), nested(config_of(self.task), self.values))
 
     def captions(self, work: Any) -> list[dict[int, str]]:
         """For each batch, {picture number: caption}."""

@@ -14,6 +14,7 @@ from bothways.configs import Config
 from bothways.report import render
 from bothways.runs import PHOTOS, RunFolder
 from bothways.runs.files import dotted
+from bothways.runs.numbered import LATEST
 from bothways.studio.requests import CARDS, config_of, photo_tasks, refuse_code
 from bothways.tasks.recipes import configure
 from bothways.types import UserError
@@ -49,6 +50,7 @@ class Shelf:
         """{name: folder}, newest first, without folders that a link leads outside ``root``."""
         levels = ["*/" * depth + "recipe.toml" for depth in range(1, DEEP + 1)]
         files = [file for level in levels for file in self.root.glob(level) if self._holds(file) and file.is_file()]
+        files = [file for file in files if file.relative_to(self.root).parts[0] != LATEST]  # a second name of a run
         newest = sorted(files, key=lambda file: file.stat().st_mtime, reverse=True)
         return {file.parent.relative_to(self.root).as_posix(): RunFolder(file.parent) for file in newest}
 

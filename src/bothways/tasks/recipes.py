@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from bothways.configs import Settings, nested, validated
+from bothways.configs import Config, Settings, holds_list, leaves, nested, option_of, place_of, validated
 from bothways.registry import nearest
 from bothways.types import UserError
 
@@ -53,3 +53,25 @@ def configure(config: type[Settings], **given: Any) -> Settings:
         values = read_recipe(str(recipe), config.recipe_task)
         changes["recipe"] = str(recipe)
     return validated(config, config.merged(values, changes))
+
+
+def parsed_changes(config: type[Config], pairs: list[str]) -> dict[str, Any]:
+    """["ascent.rms=0.02"] -> {"ascent.rms": "0.02"}; lists are 1,2,4. Raises UserError for an unknown setting."""
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise UserError(f"--set {pair!r}: type NAME=VALUE, such as --set ascent.rms=0.02")
+        if name == "recipe":
+            raise UserError(f"--set {pair!r}: type --recipe {value}")
+        place = place_of(config, name)
+        field = config.model_fields[place[0]]
+        if option_of(field, "argument"):
+            raise UserError(f"--set {pair!r}: {name} is a positional argument; type {value} alone")
+        found[name] = value.split(",") if "," in value or _takes_list(config, place) else value
+    return found
+
+
+def _takes_list(config: type[Config], place: tuple[str, ...]) -> bool:
+    field = dict(leaves(config)).get(place)
+    return field is not None and holds_list(field.annotation)

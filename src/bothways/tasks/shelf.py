@@ -13,8 +13,7 @@ from bothways.configs import Config, leaves
 from bothways.data.loader import check_guarded
 from bothways.data.readers.live import is_live
 from bothways.data.sources import as_set
-from bothways.tasks.recipes import configure
-from bothways.tasks.work import Where, Work, perform, prepare
+from bothways.tasks.work import Where, Work, begin, perform
 from bothways.types import Frame
 
 
@@ -36,8 +35,7 @@ def work_of(
     given_data = {**named, **settings}.get("data")
     if is_live(given_data):
         (named if "data" in named else settings)["data"] = as_set(given_data)
-    place = f"runs/{task}" if out is None and config.writes else out
-    return prepare(configure(config, **named, **settings), Where(place, overwrite, resume))
+    return begin(task, {**named, **settings}, Where(out, overwrite, resume), default=config.writes)[1]
 
 
 def function_of(task: str) -> Callable[..., Any]:

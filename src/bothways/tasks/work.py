@@ -7,34 +7,52 @@ result = work.finish()
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, final
 
 from pydantic import BaseModel
 
-from bothways.configs import Config, recorded
+from bothways import registry
+from bothways.configs import Config, nested, recorded
 from bothways.runs.citations import registry_citations
 from bothways.runs.experiment import Experiment
 from bothways.runs.files import check_output, plain, reason, replace_file
+from bothways.runs.inventory import RECIPE, check_place
+from bothways.runs.numbered import RUNS, behind_latest, link_latest, newest_folder, next_folder
+from bothways.tasks.recipes import configure
+from bothways.tasks.resume import remember, resumed
 from bothways.types import Frame, UserError
 
 
 @dataclass(frozen=True)
 class Where:
-    """The output of a run. out: folder, or None to write nothing. overwrite, resume: replace or continue a run."""
+    """The output of a run. out: folder, or None to write nothing. overwrite, resume: replace or continue a run.
+
+    prolongs: settings that may differ from those of the run that is resumed.
+    """
 
     out: str | Path | None = None
     overwrite: bool = False
     resume: bool = False
+    prolongs: tuple[str, ...] = ()
 
     def as_options(self) -> dict[str, Any]:
         """The keywords of ``Experiment.begin``."""
-        return {"out": self.out, "overwrite": self.overwrite, "resume": self.resume}
+        own = {"out": self.out, "overwrite": self.overwrite, "resume": self.resume}
+        return own | ({"prolongs": self.prolongs} if self.prolongs else {})
+
+    def part(self, name: str) -> Where:
+        """The output of a run within this one, in a folder of its own; begun anew where it had not begun."""
+        if self.out is None:
+            return Where()
+        out = Path(self.out) / name
+        return Where(out, self.overwrite, self.resume and (out / RECIPE).is_file())
 
     def file(self, suffix: str, mark: bytes) -> Path | None:
         """The place of a task that writes one file, or None. mark: what every such file holds.
@@ -68,6 +86,7 @@ class Work(ABC):
     schema: what measures.json validates as; None for a task that writes no run folder.
     doing, done_word: "walking" and "drawn", for the progress bar and for the message where measuring fails.
     choices: (kind, name, address or object) of what its config chooses from the registry, whose papers are cited.
+    place: its run folder, or the file that it writes; None for nothing.
     """
 
     experiment: Experiment
@@ -75,6 +94,7 @@ class Work(ABC):
     doing = "working"
     done_word = "made"
     choices: Sequence[tuple[str, Any]] = ()
+    place: Path | None = None
 
     @property
     @abstractmethod
@@ -171,12 +191,57 @@ def perform(work: Work, on_frame: Callable[[Frame], None] | None = None) -> Any:
     return work.finish()
 
 
-def prepare(config: Config, where: Where) -> Work:
-    """The work of a Config, by its task's own ``prepare``."""
+def prepare(config: Config, where: Where, given: Mapping[str, Any] | None = None) -> Work:
+    """The work of a Config, by its task's own ``prepare``. A place that cannot be used is refused before that.
+
+    given: the tables of what the caller set, which the run folder keeps for a resume.
+    """
+    place = None if where.out is None else Path(where.out)
+    folder = None if config.file or config.folder else place
+    if folder is not None:
+        check_place(folder, overwrite=where.overwrite, resume=where.resume)
     module = import_module(f"{type(config).__module__.rpartition('.')[0]}.run")
     work: Work = module.prepare(config, where)
     work.choices = tuple(config.choices())
+    work.place = place
+    if folder is not None and not work.experiment.silent:
+        remember(folder, type(config), given or {})
+        link_latest(folder)
     return work
+
+
+def begin(task: str, given: Mapping[str, Any], where: Where, *, default: bool) -> tuple[Config, Work]:
+    """The Config and the work of a task from what a caller sets by name; with ``resume``, from what its run was given.
+
+    default: whether a run without ``out`` gets the task's default folder, which is runs/TASK-NNN of the next number; a
+    resume takes up the greatest.
+    """
+    kind: type[Config] = registry.find("task", task).factory
+    given = {name: behind_latest(value) for name, value in given.items()}
+    if where.overwrite and where.resume:
+        raise UserError("--overwrite and --resume contradict each other; type one of them")
+    numbered = default and where.out is None and not kind.folder
+    if default and kind.folder:
+        where = replace(where, out=where.out or kind.folder)
+    if numbered and where.resume:
+        if (newest := newest_folder(RUNS, task)) is None:
+            raise UserError(f"no run of bothways {task} is in {RUNS}; type --out FOLDER, or leave --resume out")
+        where = replace(where, out=newest)
+    if where.resume and where.out is not None and not kind.folder:
+        config, saved, prolongs = resumed(kind, task, given, Path(where.out))
+        return config, prepare(config, replace(where, prolongs=prolongs), saved)
+    config, tables = configure(kind, **given), nested(kind, given)
+    if not numbered:
+        return config, prepare(config, where, tables)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError(f"several processes write one folder; type bothways {task} --out FOLDER")
+    folder = next_folder(RUNS, task)
+    try:
+        return config, prepare(config, replace(where, out=folder), tables)
+    except BaseException:
+        with suppress(OSError):  # not empty: the run had begun
+            folder.rmdir()
+        raise
 
 
 def file_tables(given: Mapping[str, Any]) -> dict[str, Any]:

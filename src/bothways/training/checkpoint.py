@@ -15,7 +15,8 @@ import io
 import signal
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -30,7 +31,7 @@ from bothways.runs.files import replace_file
 from bothways.runs.inventory import note
 from bothways.training.along import Along
 from bothways.training.config import FitConfig, RunConfig
-from bothways.training.fit import FitState, Loss, fit
+from bothways.training.fit import FitState, Loss, fit, rates
 from bothways.training.processes import Batches, Processes
 from bothways.types import Frame, RunError, UserError
 
@@ -70,6 +71,7 @@ class Training:
         *,
         overwrite: bool = False,
         resume: bool = False,
+        prolongs: Sequence[str] = (),
     ) -> Experiment:
         """Open the run of a task in the first process, which alone writes; with ``resume`` load the last checkpoint.
 
@@ -80,8 +82,11 @@ class Training:
         device = self.processes.device
 
         def begin() -> None:
-            self.experiment = Experiment.begin(task, tables, out, overwrite=overwrite, resume=resume, device=device)
+            options: dict[str, Any] = {"overwrite": overwrite, "resume": resume, "prolongs": prolongs}
+            self.experiment = Experiment.begin(task, tables, out, device=device, **options)
 
+        if prolongs and out is not None:
+            self._check_longer(RunFolder(Path(out)))
         self.processes.on_first(begin)
         if not self.processes.first:
             folder = None if out is None else RunFolder.open(out)
@@ -89,6 +94,21 @@ class Training:
         if resume and out is not None:
             self.resume()
         return self.experiment
+
+    def _check_longer(self, folder: RunFolder) -> None:
+        """Warn where a run that is prolonged has not the rates of a longer one. Raises UserError if it is shorter."""
+        status = folder.status
+        made, former = int(status.get("step", 0)), int(status.get("steps", 0))
+        if self.fit.total < made:
+            raise UserError(f"{folder.path}: {made} steps are made already; type --steps {made + 1}, or more")
+        if former:
+            before, now = rates(self.fit.model_copy(update={"steps": former})), rates(self.fit)
+            if any(before(step) != now(step) for step in range(made)):
+                warnings.warn(
+                    f"the learning rate goes on as in a run of {self.fit.total} steps; its first {made} had the rates "
+                    f"of a run of {former}, so that one run of {self.fit.total} steps would differ",
+                    stacklevel=2,
+                )
 
     @property
     def folder(self) -> RunFolder:

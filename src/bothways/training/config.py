@@ -92,6 +92,12 @@ class TrainingConfig(Config):
     """Settings shared by all tasks that train."""
 
     writes: ClassVar[bool] = True
+    prolongs: ClassVar[tuple[str, ...]] = ("fit.steps", "fit.epochs")
+
+    @classmethod
+    def given_again(cls, before: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+        """As ``merged``: steps that are given now replace the epochs of before."""
+        return cls.merged(before, changes)
 
     @classmethod
     def merged(cls, recipe: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ class DemoConfig(Config):
     """
 
     writes: ClassVar[bool] = True
+    folder: ClassVar[str] = "runs/demo"
 
     n: int = setting(10, "pictures per class and recipe", ge=1, flags=("--n", "-n"), common=True)
     seed: int = setting(0, "random seed", ge=0, common=True)

@@ -9,7 +9,7 @@ OUT/report.html       all of them
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, final
 
@@ -114,8 +114,7 @@ class DemoWork(Work):
 
 def part_of(where: Where, name: str) -> Where:
     """Where a run of the demo is written; an earlier one is replaced unless it is resumed."""
-    out = None if where.out is None else Path(where.out) / name
-    return Where(out, where.overwrite or not where.resume, where.resume)
+    return replace(where, overwrite=where.overwrite or not where.resume).part(name)
 
 
 def named_right(ten: Ten) -> int:

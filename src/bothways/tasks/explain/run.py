@@ -213,7 +213,7 @@ def prepare(config: ExplainConfig, where: Where) -> AuditWork:
     experiment = Experiment.begin("explain", tables, **where.as_options(), device=model.device)
     if where.out is not None:
         for recipe, drawing in drawings.items():
-            drawing.begin(Where(Path(where.out) / recipe, where.overwrite, where.resume))
+            drawing.begin(where.part(recipe))
     return AuditWork(config, model, labels, real, jury, drawings, facts, experiment)
 
 

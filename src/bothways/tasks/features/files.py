@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from bothways.data.reader import Decoded
-from bothways.runs.files import PARTIAL, reason, replacing
+from bothways.runs.files import reason, replacing
+from bothways.runs.inventory import PARTIAL
 from bothways.types import UserError
 
 KEY = b"bothways"

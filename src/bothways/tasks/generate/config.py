@@ -53,6 +53,7 @@ class DrawingConfig(Config):
     """The settings of every task that draws."""
 
     recipe_task: ClassVar[str] = "generate"
+    once: ClassVar[tuple[str, ...]] = ("only",)
     listed_kinds: ClassVar[Mapping[str, str]] = {
         "objective": "Objectives (--objective NAME:WEIGHT, --set terms.NAME.weight=2)",
         "view": "Views (--set views.NAME.SETTING=VALUE)",

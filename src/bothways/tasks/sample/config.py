@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from bothways.configs import Config, Live, chosen, setting
 from bothways.registry import register
 
@@ -15,6 +17,8 @@ class SampleConfig(Config):
     bothways sample bundled:cifar10-flow --n 64 --steps 100 --solver heun --data path/to/cifar10
     bothways sample diffusers:google/ddpm-cifar10-32 --n 16 --device cuda --dtype bf16
     """
+
+    prolongs: ClassVar[tuple[str, ...]] = ("n",)
 
     flow: Live = setting(..., "A run of bothways pretrain, or the address of a flow.", argument=True)
     n: int = setting(64, "number of pictures", ge=1, flags=("--n", "-n"), common=True)

@@ -1,0 +1,108 @@
+"""Where a run goes, and what it was given when it is resumed.
+
+    given.json     what the caller set when the run began, without recipe and defaults; names of Python objects apart
+
+With ``resume`` the run's own settings are taken, and what is repeated must be the same; what the task can prolong, such
+as the steps of a training, may be greater.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bothways import registry
+from bothways.configs import Config, merged, nested
+from bothways.runs.files import dotted, plain, read_json, write_json
+from bothways.runs.folder import RunFolder
+from bothways.runs.inventory import check_place
+from bothways.runs.recipe import differences, require_equal
+from bothways.tasks.recipes import configure
+from bothways.types import UserError
+
+GIVEN = "given.json"
+WORDS = ("prompts", "classes")  # settings that are words for a model, whatever stands in them
+
+
+class Resumed(NamedTuple):
+    """config: of the run that goes on. given: the tables of what was set, by now. prolongs: the settings that grew."""
+
+    config: Config
+    given: dict[str, Any]
+    prolongs: tuple[str, ...] = ()
+
+
+def remember(folder: Path, config: type[Config], given: Mapping[str, Any]) -> None:
+    """Write what the caller set, as tables, for a resume; of a Python object, such as a module, its setting's name."""
+    given = {name: value for name, value in given.items() if name not in config.once}
+    found = {"settings": plain(_as_text(_of(given, plain=True))), "objects": plain(_names(_of(given, plain=False)))}
+    if read_json(folder / GIVEN) != found:
+        write_json(folder / GIVEN, found)
+
+
+def resumed(config: type[Config], task: str, given: Mapping[str, Any], folder: Path) -> Resumed:
+    """The Config of a run that is resumed.
+
+    given: what the caller sets now, by name. Raises UserError where there is no run, where it is one of another task,
+    where a Python object is missing, and where a recorded setting differs that cannot be prolonged.
+    """
+    check_place(folder, resume=True)
+    made_by = RunFolder.open(folder).settings["task"]
+    if made_by != task:
+        raise UserError(f"{folder}: a run of bothways {made_by}, not of {task}; type bothways {made_by} --resume")
+    changes, saved = nested(config, given), read_json(folder / GIVEN)
+    if not saved:  # of an earlier version: everything is typed again, and compared when the run is opened
+        return Resumed(configure(config, **given), changes)
+    objects = _of(changes, plain=False)
+    if missing := [name for name in saved["objects"] if name not in _names(objects)]:
+        raise UserError(f"{folder}: {missing[0]} was a Python object when this run began; give it again to resume")
+    before: dict[str, Any] = saved["settings"]
+    for address in registry.addresses_in(before, without=WORDS):
+        registry.refuse_code(address, str(folder / GIVEN))
+    together = config.given_again(before, changes)
+    own, now = configure(config, **merged(before, objects)), configure(config, **together)
+    changed, recorded = differences(own.model_dump(), now.model_dump()), RunFolder.open(folder).settings["settings"]
+    prolonged = [name for name, values in changed.items() if name in config.prolongs and not _is_less(*values)]
+    values = {name: value for name, value in dotted(now.model_dump()).items() if name in changed.keys() - prolonged}
+    # What the recipe does not hold may differ, such as the number of workers; a task may add to a list, or sort it, so
+    # that these are compared when the run is opened.
+    known = {n: value for n, value in dotted(recorded).items() if n in values and not isinstance(value, list)}
+    require_equal(folder, {"settings": known}, {"settings": {name: values[name] for name in known}})
+    return Resumed(now, together, tuple(prolonged))
+
+
+def _is_less(than: str, text: str) -> bool:
+    """Whether the second of two whole numbers is less."""
+    return text.isdecimal() and than.isdecimal() and int(text) < int(than)
+
+
+def _of(given: Mapping[str, Any], *, plain: bool) -> dict[str, Any]:
+    """The tables of those values that can be written down, or of the others: Python objects, such as a module."""
+    found = {}
+    for name, value in given.items():
+        if isinstance(value, Mapping):
+            if inner := _of(value, plain=plain):
+                found[name] = inner
+        elif _is_plain(value) == plain:
+            found[name] = value
+    return found
+
+
+def _names(tables: Mapping[str, Any]) -> list[str]:
+    return sorted(dotted(tables))
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list | tuple | range):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, str | int | float | bool | Path)
+
+
+def _as_text(value: Any) -> Any:
+    """Paths as text and ranges as lists, whose values JSON can hold."""
+    if isinstance(value, Mapping):
+        return {name: _as_text(item) for name, item in value.items()}
+    if isinstance(value, list | tuple | range):
+        return [_as_text(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
