@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from bothways.data.images import Augmentation, batches
+from bothways.data.images import Augmentation, batches, survive_mirroring
 from bothways.data.sources import ImageSet
 from bothways.types import UserError
 
@@ -86,6 +86,30 @@ def test_everything_stays_in_range_and_the_input_is_untouched() -> None:
     assert out.min() >= 0
     assert out.max() <= 1
     assert torch.equal(images, before)
+
+
+@pytest.mark.parametrize(("side", "share", "same"), [(32, 0.125, 4), (8, 0.0625, 0), (28, 0.125, 4), (224, 0.125, 28)])
+def test_a_crop_below_one_is_a_share_of_the_side(side: int, share: float, same: int) -> None:
+    images = torch.rand(4, 3, side, side, generator=source())
+    found, expected = (Augmentation(crop=crop, flip=False)(images, source()) for crop in (share, same))
+    assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("classes", "survives"),
+    [
+        ([str(k) for k in range(10)], False),  # digits, MNIST, SVHN
+        (["0 - zero", "7 - seven"], False),
+        (["A", "B", "z"], False),
+        (["cat", "dog"], True),
+        (["0", "cat"], True),
+        ([str(k) for k in range(100)], True),
+        (10, True),
+        ((), True),
+    ],
+)
+def test_written_characters_are_not_mirrored(classes: list[str] | int, survives: bool) -> None:
+    assert survive_mirroring(classes) == survives
 
 
 def test_a_crop_is_a_window_of_the_reflected_picture_and_all_windows_occur() -> None:

@@ -529,7 +529,7 @@ def test_what_cannot_be_is_one_line_and_nothing_is_written(
     ("old", "new", "says"),
     [
         ("crop = 1", "crops = 1", "crops"),
-        ("crop = 1", "crop = 4", "not less than the side of 4 pixels"),
+        ("crop = 1", "crop = 4", "less than the side of 4 pixels"),
         ("strength = 2", "strength = 12", "strength of 0 to 10"),
         ("[features]\n", "[[features]]\n", "features=["),
         ("depth = 0.3", "dept = 0.3", "depth"),

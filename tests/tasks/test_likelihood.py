@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ from bothways.numerics.solvers import Solver
 from bothways.registry import load_attribute
 from bothways.representation.likelihood import Integration, bits_per_dim
 from bothways.runs import RunFolder
+from bothways.tasks.likelihood import run as likelihood_run
+from bothways.tasks.likelihood.config import LikelihoodConfig
+from bothways.tasks.likelihood.run import integration_of
 from bothways.tasks.shelf import work_of
 from bothways.tasks.work import perform
 from command import refused, run
@@ -83,6 +87,48 @@ def test_the_command_says_the_bits(address: str, tmp_path: Path, capsys: pytest.
 def test_the_whole_trace_is_taken_of_small_pictures(address: str) -> None:
     found = likelihood(address, "digits", limit=1, steps=1, solver="euler")
     assert (found.divergence, found.calls) == ("exact", 1)
+
+
+@pytest.mark.parametrize(
+    ("values", "pictures", "steps", "kind", "probes"),
+    [
+        (64, 500, 50, "hutchinson", 8),  # digits: the exact trace would be 3,200,000 products
+        (64, 5, 50, "exact", 8),
+        (1, 500, 50, "exact", 8),
+        (3072, 1, 10, "exact", 1),
+        (3072, 500, 50, "hutchinson", 1),
+        (192, 500, 50, "hutchinson", 2),
+    ],
+)
+def test_the_exact_trace_is_taken_where_it_is_cheap(
+    values: int, pictures: int, steps: int, kind: str, probes: int
+) -> None:
+    config = LikelihoodConfig(flow="f", data="d", steps=steps)
+    how = integration_of(config, values, pictures)
+    assert (how.divergence, how.probes) == (kind, probes)
+    chosen = config.model_copy(update={"divergence": "exact", "probes": 3})
+    assert integration_of(chosen, values, pictures) == Integration(steps=steps, divergence="exact", probes=3)
+
+
+def test_more_probes_come_near_the_exact_trace_and_the_interval_holds_their_error(address: str) -> None:
+    quick: dict[str, Any] = {"limit": 12, "steps": 4}
+    exact, few = likelihood(address, "digits", **quick), likelihood(address, "digits", divergence="hutchinson", **quick)
+    assert (exact.divergence, few.divergence) == ("exact", "hutchinson, 8 probes")
+    assert abs(exact.bits_per_dim - few.bits_per_dim) < (few.high - few.low) / 2
+
+
+def test_the_exact_trace_tells_its_time_before_it_starts(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = ["likelihood", address, "--data", "digits", "--limit", 2, "--steps", 1, "--out"]
+    assert run(*own, tmp_path / "short") == 0
+    assert "exact trace takes" not in capsys.readouterr().out
+    monkeypatch.setattr(likelihood_run, "SOON", 0.0)
+    assert run(*own, tmp_path / "long") == 0
+    first = capsys.readouterr().out.splitlines()[0]
+    assert re.match(r"the exact trace takes about \d+ minutes; --divergence hutchinson estimates it", first)
+    assert run(*own, tmp_path / "other", "--divergence", "hutchinson") == 0
+    assert "exact trace takes" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

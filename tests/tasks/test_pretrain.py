@@ -608,7 +608,7 @@ def test_what_cannot_be_is_one_line_and_nothing_is_written(
         ("width = 8", "width = 9", "gives no velocity"),
         ('builder = "unet"', 'builder = "unett"', "unett"),
         ("crop = 1", "crops = 1", "crops"),
-        ("crop = 1", "crop = 8", "not less than the size"),
+        ("crop = 1", "crop = 8", "less than the side of 8 pixels"),
         ("crop = 1", "crop = 'far'", "augmentation.crop='far'"),
         ("[holdout]\nvalidation = 7", "[[holdout]]\nvalidation = 7", "holdout=["),
         ("rate = 2e-3", "speed = 2e-3", "no setting 'fit.speed'"),

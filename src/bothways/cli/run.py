@@ -35,8 +35,10 @@ def run_task(given: ParsedCommand) -> None:
         console.print_json(data=plain(config.model_dump()))
         say(f"{work.plan()}; nothing is written")
         return
+    aside = given.as_json or work.place is None  # stdout is then for other programs, so progress goes to stderr
+    if line := work.opening():
+        (errors if aside else console).print(escape(line), soft_wrap=True)
     with closing(work.run()) as frames:
-        aside = given.as_json or work.place is None  # stdout is then for other programs, so progress goes to stderr
         follow(frames, work.steps, work.doing, work.done, errors if aside else console)
     result = work.finish()
     if not console.quiet:

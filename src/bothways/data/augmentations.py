@@ -39,12 +39,13 @@ Operation = Callable[[Tensor, Tensor, Tensor], Tensor]
 class StrongAugmentation:
     """Crop, flip, RandAugment, then random erasing; each is disabled by 0 or False.
 
-    crop: pixels of padding. flip: mirror half of the pictures. strength: magnitude m of RandAugment, up to 10.
-    operations: number n of RandAugment. erase: probability of a rectangle. The result is in [0, 1].
+    crop: padding, in pixels, or as a share of the side below 1. flip: mirror half of the pictures. strength: magnitude
+    m of RandAugment, up to 10. operations: number n of RandAugment. erase: probability of a rectangle. The result is in
+    [0, 1].
     Raises UserError for a strength outside 0..10 and a probability outside 0..1.
     """
 
-    crop: int = 4
+    crop: float = 4
     flip: bool = True
     strength: float = 9.0
     operations: int = 2

@@ -5,7 +5,8 @@ The order of epoch e is a permutation drawn from (seed, e); the augmentation of 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 
@@ -18,6 +19,7 @@ from bothways.numerics.draws import generator
 from bothways.types import UserError
 
 Batch = tuple[Tensor, Tensor]
+WRITTEN = re.compile(r"[0-9A-Za-z]|[0-9] - \w+")  # the name of a class that is a written character
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 """(B,3,H,W) float in [0,1] -> the same shape and range, with the random generator of a step."""
 
@@ -26,11 +28,11 @@ Augment = Callable[[Tensor, torch.Generator], Tensor]
 class Augmentation:
     """Standard augmentation: crop after reflection padding, flip, blur, noise and a grey square.
 
-    crop: pixels of padding. flip: mirror half of the pictures. blur, noise: share of the pictures with a 3x3 mean, or
-    with Gaussian noise of at most ``noise_level``. erase: side of a grey square, 0 for none.
+    crop: padding, as ``length`` reads it. flip: mirror half of the pictures. blur, noise: share of the pictures with a
+    3x3 mean, or with Gaussian noise of at most ``noise_level``. erase: side of a grey square, 0 for none.
     """
 
-    crop: int = 4
+    crop: float = 4
     flip: bool = True
     blur: float = 0.0
     noise: float = 0.0
@@ -39,8 +41,8 @@ class Augmentation:
 
     def __call__(self, images: Tensor, source: torch.Generator) -> Tensor:
         """Augment a batch, (B,3,H,W) float in [0,1] -> the same shape."""
-        if self.crop:
-            images = _random_crop(images, self.crop, source)
+        if crop := length(self.crop, images):
+            images = _random_crop(images, crop, source)
         if self.flip:
             images = torch.where(_chosen(images, 0.5, source), images.flip(-1), images)
         if self.blur:
@@ -53,6 +55,26 @@ class Augmentation:
         if self.erase:
             images = _random_erase(images, self.erase, source)
         return images
+
+
+def length(given: float, images: Tensor) -> int:
+    """A length in pixels; one below 1 is a share of the shorter side of the pictures (...,H,W)."""
+    return round(given * min(images.shape[-2:]) if given < 1 else given)
+
+
+def check_crop(crop: float, height: int, width: int) -> None:
+    """Raise ValueError for a crop that leaves nothing of the pictures."""
+    if not 0 <= crop < min(height, width):
+        raise ValueError(f"crop = {crop:g} is not from 0 to less than the side of {min(height, width)} pixels")
+
+
+def survive_mirroring(classes: Sequence[str] | int) -> bool:
+    """Whether a mirrored picture keeps its class: not a digit or a letter, by the names of the classes.
+
+    Classes called 0 to 9, A to Z, or "7 - seven" are taken for such; there are at most 62 of them.
+    """
+    names = () if isinstance(classes, int) else tuple(classes)
+    return not names or not all(WRITTEN.fullmatch(name.strip()) for name in names)
 
 
 def batches(data: ImageSet, size: int, seed: int, augmentation: Augment) -> Callable[[int], Batch]:

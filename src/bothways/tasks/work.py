@@ -126,6 +126,10 @@ class Work(ABC):
         """A summary for a dry run."""
         return f"{self.steps} steps would be made"
 
+    def opening(self) -> str:
+        """A line before the first step, such as what a long run will take; "" for none."""
+        return ""
+
     def summary(self, result: Any, out: Path | None) -> Iterator[str | Grid]:
         """The lines and tables of the result for a terminal."""
         return iter(())

@@ -80,7 +80,7 @@ class FlowHoldoutConfig(HoldoutConfig):
 class AugmentationConfig(Config):
     """Augmentation of training pictures."""
 
-    crop: int = setting(0, "random crop after padding by so many pixels")
+    crop: float = setting(0, "random crop after padding by so much (share of the side or pixels)", ge=0)
     flip: bool = setting(False, "mirror half of the pictures", flags=("--flip/--no-flip",))
     blur: float = setting(0.0, "share of the pictures with a 3x3 blur")
     noise: float = setting(0.0, "share of the pictures with Gaussian noise")

@@ -78,8 +78,12 @@ class ClassifierLossConfig(Config):
 class StrongAugmentationConfig(Config):
     """The augmentation of the training pictures."""
 
-    crop: int = setting(0, "pixels of padding before a random crop")
-    flip: bool = setting(False, "random horizontal flips", flags=("--flip/--no-flip",))
+    crop: float = setting(0, "random crop after padding by so much (share of the side or pixels)", ge=0)
+    flip: bool | None = setting(
+        None,
+        "mirror half of the pictures; if unset, unless the classes are digits or letters by their names",
+        flags=("--flip/--no-flip",),
+    )
     strength: float = setting(0.0, "magnitude of RandAugment, 0 to 10; 0 for none")
     operations: int = setting(2, "number of RandAugment operations per picture")
     erase: float = setting(0.0, "probability of random erasing (a rectangle of noise)")

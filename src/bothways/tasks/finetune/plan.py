@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from bothways.data.augmentations import StrongAugmentation
-from bothways.data.images import Augmentation, Batch, batches
+from bothways.data.images import Augmentation, Batch, batches, check_crop, survive_mirroring
 from bothways.data.readers.fit import size_of
 from bothways.data.sources import ImageSet, load_images
 from bothways.data.splits import holdout, stratified
@@ -141,8 +141,8 @@ def plan_of(config: FinetuneConfig) -> Finetuning:
     everything = load_images(config.data, split=config.split or "train", size=size_of(spec))
     held, train = divided(everything, config.holdout, config.seed, str(config.data))
     check_information(config.holdout.information, len(held))
-    config = _settled(config, before, len(train), processes)
     classes = classes_of(everything)
+    config = _settled(config, before, len(train), processes, classes)
     classifier = _built(config, before, classes).to(processes.device)
     planned = Finetuning(config, train, held, classes, before, classifier, origin, processes)
     if not config.loss.beta:
@@ -183,8 +183,10 @@ def classes_of(data: ImageSet) -> tuple[str, ...] | int:
     return data.classes or int(data.labels.max()) + 1
 
 
-def _settled(config: FinetuneConfig, flow: Flow, pictures: int, processes: Processes) -> FinetuneConfig:
-    """Fill in unset settings (layer, coupling, beta, steps), and shrink the batch to few pictures."""
+def _settled(
+    config: FinetuneConfig, flow: Flow, pictures: int, processes: Processes, classes: tuple[str, ...] | int
+) -> FinetuneConfig:
+    """Fill in unset settings (layer, coupling, beta, steps, mirroring), and shrink the batch to few pictures."""
     if config.fit.strict_batch and (given := config.fit.batch) > pictures:
         raise UserError(f"batch={given} is more than the {pictures} pictures to train on; type --batch {pictures}")
     batch = min(config.fit.batch, max(1, pictures // processes.count) * processes.count)
@@ -196,7 +198,10 @@ def _settled(config: FinetuneConfig, flow: Flow, pictures: int, processes: Proce
     coupling = config.loss.coupling or coupling_of_card(flow.name) or "independent"
     loss = config.loss.model_copy(update={"beta": beta, "flow_batch": flow_batch, "coupling": coupling})
     fit = config.fit.resolved(pictures, batch)
-    return config.model_copy(update={"frozen": config.holds_flow, "features": features, "loss": loss, "fit": fit})
+    flip = survive_mirroring(classes) if config.augmentation.flip is None else config.augmentation.flip
+    augmentation = config.augmentation.model_copy(update={"flip": flip})
+    found = {"frozen": config.holds_flow, "features": features, "loss": loss, "fit": fit, "augmentation": augmentation}
+    return config.model_copy(update=found)
 
 
 def _layer(config: FeaturesConfig, flow: Flow) -> str | None:
@@ -228,10 +233,9 @@ def _built(config: FinetuneConfig, before: Flow, classes: tuple[str, ...] | int)
 
 def _checked_augmentation(planned: Finetuning) -> None:
     """Make the first batch, so that an invalid augmentation raises an error before training."""
-    side = min(planned.before.shape[1:])
+    _, height, width = planned.before.shape
     try:
-        if (crop := planned.config.augmentation.crop) >= side:
-            raise ValueError(f"crop = {crop} is not less than the side of {side} pixels")
+        check_crop(planned.config.augmentation.crop, height, width)
         planned.batch()(0)
     except UserError:
         raise

@@ -5,8 +5,10 @@ bits/dim = -(log p(x) + log |dx/dy|) / (D log 2) + log2 levels       (representa
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, final
 
@@ -16,7 +18,7 @@ from torch import Tensor
 from bothways.models.loader import load_flow
 from bothways.models.velocity import Flow
 from bothways.numerics.draws import picture_seed
-from bothways.representation.likelihood import Integration, bits_per_dim
+from bothways.representation.likelihood import ROWS_AT_ONCE, Integration, bits_per_dim, with_divergence
 from bothways.representation.likelihood import Likelihood as Densities
 from bothways.runs.citations import flow_citations
 from bothways.runs.experiment import Experiment
@@ -26,6 +28,25 @@ from bothways.tasks.likelihood.config import LikelihoodConfig
 from bothways.tasks.likelihood.result import Likelihood, LikelihoodMeasures
 from bothways.tasks.parts import Part, PartedWork, kept_parts
 from bothways.tasks.work import Grid, Where
+
+PRODUCTS = 100_000  # vector-Jacobian products up to which the exact trace is taken
+ROWS = 512  # values of a picture times probes, where their number is not set
+MOST_PROBES = 8
+SOON = 60.0  # seconds of an exact trace from which its time is told before it starts
+
+
+def integration_of(config: LikelihoodConfig, values: int, pictures: int) -> Integration:
+    """The integration of a run over ``pictures`` of so many values: its divergence and the number of probes."""
+    probes = config.probes or min(MOST_PROBES, max(1, ROWS // values))
+    how = Integration(config.solver, config.steps, config.divergence, probes, config.tolerance)
+    if config.divergence != "auto":
+        return how
+    return replace(how, divergence="exact" if products(config, values, pictures) <= PRODUCTS else "hutchinson")
+
+
+def products(config: LikelihoodConfig, values: int, pictures: int) -> int:
+    """The vector-Jacobian products of the exact trace, at two network calls a step as of the midpoint rule."""
+    return values * pictures * config.draws * 2 * config.steps
 
 
 @final
@@ -63,20 +84,41 @@ class LikelihoodWork(PartedWork):
     def result(self, measures: dict[str, Any]) -> Likelihood:
         return Likelihood.of(measures)
 
+    def opening(self) -> str:
+        left = self.steps - self.done
+        if not left or not self.how.exact(math.prod(self.flow.shape)):
+            return ""
+        seconds = left * self._seconds_of_part()
+        return (
+            f"the exact trace takes about {seconds / 60:.0f} minutes; --divergence hutchinson estimates it"
+            if seconds > SOON
+            else ""
+        )
+
+    def _seconds_of_part(self) -> float:
+        """Seconds of a part, from one backward pass of its first network call."""
+        part = self.images[: self.config.batch].to(self.flow.mean.device)
+        x, t = self.flow.code(part), torch.zeros(len(part), device=part.device)
+        several = max(1, min(x[0].numel(), ROWS_AT_ONCE // len(x)))
+        began = time.monotonic()
+        with_divergence(self.flow, x, t, torch.ones(several, *x.shape, device=x.device))
+        return (time.monotonic() - began) * x[0].numel() / several * 2 * self.config.steps * self.config.draws
+
     def plan(self) -> str:
         return f"{len(self.images)} pictures in {self.steps} parts would be measured"
 
     def summary(self, result: Likelihood, out: Path | None) -> Iterator[str | Grid]:
         interval = f" ({result.low:.3f} to {result.high:.3f})" if result.n > 1 else ""
         cost = f"{result.n} pictures, {result.calls} network calls each"
-        yield f"{result.bits_per_dim:.3f} bits/dim{interval} over {cost}"
+        yield f"{result.bits_per_dim:.3f} bits/dim{interval} over {cost}; divergence: {result.divergence}"
 
 
 def prepare(config: LikelihoodConfig, where: Where) -> LikelihoodWork:
     """Prepare a run of ``likelihood``. Raises UserError for invalid input, before the first picture."""
-    how = Integration(config.solver, config.steps, config.divergence, config.probes, config.tolerance)
+    Integration(config.solver, config.steps, config.divergence, config.probes or 1, config.tolerance)  # refuses at once
     flow = load_flow(config.flow, device=config.device, dtype=config.dtype)
     images = held_out_pictures(flow, config.data, config.split, config.limit)
+    how = integration_of(config, math.prod(flow.shape), len(images))
     tables = {"settings": config.model_dump(exclude={"flow"}), "model": flow_facts(flow)}
     device = str(flow.mean.device)
     experiment = Experiment.begin("likelihood", tables, **where.as_options(), device=device)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bothways.data.images import Augmentation, Batch
+from bothways.data.images import Augmentation, Batch, check_crop
 from bothways.data.sources import ImageSet, load_images
 from bothways.data.splits import holdout
 from bothways.data.trained import training_record
@@ -154,8 +154,7 @@ def _built(config: PretrainConfig, channels: int, size: tuple[int, ...]) -> tupl
         with torch.random.fork_rng():  # initial weights from the seed, without changing the caller's random state
             torch.random.manual_seed(config.seed)
             network = build_network(builder, channels=channels, **options)
-        if config.augmentation.crop >= min(size):
-            raise ValueError(f"[augmentation] crop = {config.augmentation.crop} is not less than the size")
+        check_crop(config.augmentation.crop, *size)
     except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
         raise UserError(f"recipe {config.recipe!r} cannot train: {str(error).splitlines()[0]}") from error
     factor = int(network.factor)  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bothways.data.images import Augmentation, batches
+from bothways.data.images import Augmentation, batches, check_crop
 from bothways.data.sources import ImageSet, load_images
 from bothways.data.splits import holdout
 from bothways.models.catalogue import BUILDERS, build_network
@@ -142,8 +142,7 @@ def resolved(spec: InputConfig, images: Tensor) -> InputConfig:
 def _check_pictures(network: nn.Module, config: TrainConfig, train: ImageSet) -> None:
     """Raise ValueError or RuntimeError if the network or augmentation does not support the size of the pictures."""
     height, width = train.images.shape[-2:]
-    if config.augmentation.crop >= min(height, width):
-        raise ValueError(f"[augmentation] crop = {config.augmentation.crop} is not less than the size")
+    check_crop(config.augmentation.crop, height, width)
     network.eval()(torch.zeros(1, 3, height, width))
 
 
