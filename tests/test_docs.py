@@ -50,7 +50,9 @@ STAND_INS = {  # what a line says -> what is said in its place: these pictures a
 }
 RESUMED = {  # a line that resumes a run of tests/docs_folder.py -> with how much
     "bothways generate --resume": "bothways generate --resume",
-    "bothways pretrain --resume --out runs/digits --steps 20000": "bothways pretrain --resume --out runs/digits --steps 2",
+    "bothways pretrain --resume --out runs/digits --steps 20000": (
+        "bothways pretrain --resume --out runs/digits --steps 2"
+    ),
     "bothways sample --resume --n 200": "bothways sample --resume --n 2",
 }
 ELSEWHERE = re.compile(
