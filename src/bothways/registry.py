@@ -226,6 +226,23 @@ def addresses_in(value: Any, without: Sequence[str] = ()) -> Iterator[str]:
             yield from addresses_in(part, without)
 
 
+def with_addresses(value: Any, change: Callable[[str], str], without: Sequence[str] = ()) -> Any:
+    """Nested tables and lists with every ``PATH.py:NAME`` changed. without: as of ``addresses_in``."""
+    if isinstance(value, str):
+        return change(value) if is_address(value) else value
+    if isinstance(value, Mapping):
+        return {k: v if k in without else with_addresses(v, change, without) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [with_addresses(part, change, without) for part in value]
+    return value
+
+
+def absolute_address(address: str) -> str:
+    """``PATH.py:NAME`` with the whole path, which means the same from every folder."""
+    place, name = address_parts(address)
+    return f"{Path(place).expanduser().absolute()}:{name}"
+
+
 def _absolute(address: str) -> str:
     place, name = address_parts(address) if is_address(address) else (address, "")
     return f"{Path(place).expanduser().resolve()}:{name}"

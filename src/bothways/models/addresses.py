@@ -30,7 +30,7 @@ from bothways.models.catalogue import (
     spec_from,
 )
 from bothways.models.classifiers import PictureClassifier, card_choice, count_of, feature_layer, features_of
-from bothways.models.libraries.diffusers_flows import from_diffusers
+from bothways.models.libraries.diffusers_flows import from_diffusers, rebuilt
 from bothways.models.libraries.hub import Loaded
 from bothways.models.libraries.open_clip_models import from_open_clip
 from bothways.models.libraries.timm_models import from_timm
@@ -129,6 +129,8 @@ def _in_finetuned(address: str, spec: ModelSpec | None, fresh: bool) -> Loaded:
         facts = spec_from(origin["spec"])
         if "address" in origin:
             network, _, _, walked = read_flow(origin["address"], None, False)
+        elif "diffusers" in origin:
+            network, _, _, walked = rebuilt(origin["diffusers"])
         else:
             network, walked = build_network(**origin["network"]), None
     except (ValueError, KeyError, TypeError) as error:
@@ -147,7 +149,7 @@ def flow_of(origin: Mapping[str, Any], seed: int | None = None, path: Any = None
     Raises UserError for a seed with a network that is not one of the package's.
     """
     spec = spec_from(dict(origin["spec"]))
-    if "address" not in origin:
+    if "network" in origin:
         options = dict(origin["network"])
         with torch.random.fork_rng():  # initial weights depend on the seed; the caller's random state is unchanged
             torch.random.manual_seed(seed or 0)
@@ -156,10 +158,11 @@ def flow_of(origin: Mapping[str, Any], seed: int | None = None, path: Any = None
         return check_flow(Flow(module, spec, name, path=path).eval())
     if seed is not None:
         raise UserError(
-            f"flow {origin['address']!r} is of another library and cannot be initialised anew; leave --fresh out"
+            f"flow {origin.get('address', spec.source)!r} is of another library and cannot be initialised anew; "
+            "leave --fresh out"
         )
-    found = read_flow(origin["address"], None, False)
-    return check_flow(Flow(found.module, spec, origin["address"], path=path or found.path).eval())
+    found = rebuilt(origin["diffusers"]) if "diffusers" in origin else read_flow(origin["address"], None, False)
+    return check_flow(Flow(found.module, spec, origin.get("address", spec.source), path=path or found.path).eval())
 
 
 def _complete(scheme: str, read: Callable[[str], Loaded]) -> Reader:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ from bothways.types import ModelSpec, UserError
 
 BUNDLED = Path(__file__).parent / "bundled"
 SCALE = "_scale"
+PROSE = ("classes", "data", "name")  # entries of a card that are words
+MADE_BY = "recipe"  # the settings of its training, which it does not need any more
 BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "resnet": ResNet,
     "plain": PlainNet,
@@ -141,11 +144,25 @@ def find_classifier(address: str | Path) -> Path | None:
 
 
 def read_facts(file: Path) -> dict[str, Any]:
-    """The JSON of a card. Raises UserError if it names Python code that may not run, ValueError if it is not JSON."""
+    """The JSON of a card, with the addresses of Python files where they are now: there, or beside the card.
+
+    Raises UserError if it names Python code that may not run or is not there, ValueError if it is not JSON.
+    """
     facts = json.loads(file.read_text())
-    for address in registry.addresses_in(facts, without=("classes",)):
-        registry.refuse_code(address, str(file))
-    return facts
+    needed = {key: value for key, value in facts.items() if key not in PROSE}
+    placed = {key: registry.with_addresses(value, partial(_placed, file, key), PROSE) for key, value in needed.items()}
+    return {**facts, **placed}
+
+
+def _placed(file: Path, key: str, address: str) -> str:
+    """Where the Python file of an address of a card is: there, or beside the card. key: the entry of the card."""
+    place, name = registry.address_parts(address)
+    beside, there = file.parent / Path(place).name, Path(place).expanduser().is_file()
+    here = f"{beside}:{name}" if not there and beside.is_file() else address
+    registry.refuse_code(here, str(file))
+    if not there and here == address and key != MADE_BY:
+        raise UserError(f"{file} needs {place}, which does not exist; put the file there, or into {file.parent}")
+    return here
 
 
 def from_card(path: Path, fresh: bool = False) -> Loaded:

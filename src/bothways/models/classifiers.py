@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from bothways.models.adapter import Adapter
 from bothways.models.catalogue import BUNDLED, FLOW_CARD, find_classifier
+from bothways.models.libraries.diffusers_flows import Denoiser
 from bothways.models.libraries.torchcfm_flows import SIZE as TORCHCFM_SIZE
 from bothways.models.nets.unet import SIZES
 from bothways.models.velocity import Flow
@@ -142,16 +143,21 @@ def count_of(classes: Sequence[str] | int) -> int:
 # ---- where a flow's network comes from -----------------------------------------------------------------------------
 
 
+ORIGINS = ("network", "diffusers", "address")  # options of a network of ours, two configs of diffusers, or an address
+
+
 def origin_of(flow: Flow) -> dict[str, Any]:
-    """How to rebuild a flow's network: {"network": its options} or {"address": its name}, and "spec".
+    """How to rebuild a flow's network, by one of ``ORIGINS``, and "spec".
 
     Raises UserError for a live module, which cannot be rebuilt from disk.
     """
     spec = asdict(flow.spec)
     if (card := card_of_flow(flow.name)) is not None:
-        return {**{key: card[key] for key in ("network", "address") if key in card}, "spec": spec}
+        return {**{key: card[key] for key in ORIGINS if key in card}, "spec": spec}
     if flow.name.startswith("torchcfm:"):
         return {"network": {"name": "unet", **SIZES[TORCHCFM_SIZE]}, "spec": spec}
+    if isinstance(flow.network, Denoiser):
+        return {"diffusers": flow.network.configs, "spec": spec}
     if ":" in flow.name:
         return {"address": flow.name, "spec": spec}
     raise UserError(

@@ -8,6 +8,8 @@ from typing import Any, final
 
 from torch import Tensor, nn
 
+from bothways.models.catalogue import PROSE
+from bothways.registry import absolute_address, with_addresses
 from bothways.runs.experiment import Experiment
 from bothways.runs.files import write_json
 from bothways.tasks.work import Where, Work
@@ -61,7 +63,7 @@ def begin_with_card(task: str, training: Training, planned: Any, card: str, wher
     """Begin the run of a training and write its card, of this file name."""
     experiment = training.begin(task, planned.tables(), **where.as_options())
     if experiment.folder is not None and training.processes.first:
-        write_json(experiment.folder.path / card, planned.card())
+        write_json(experiment.folder.path / card, with_addresses(planned.card(), absolute_address, without=PROSE))
     return experiment
 
 

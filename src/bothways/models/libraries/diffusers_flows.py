@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path as FilePath
 from typing import Any
@@ -34,6 +34,8 @@ PATH_NAME = "scheduled"  # in the spec: the path is a table of levels and not an
 
 class Denoiser(nn.Module):
     """Velocity (x, t) -> v of a network that predicts epsilon, v or the sample, on the path of its schedule."""
+
+    configs: Mapping[str, Any]  # {"network", "scheduler"}: from which ``rebuilt`` makes it without weights
 
     def __init__(self, network: nn.Module, path: Path, levels: int, prediction: str) -> None:
         super().__init__()
@@ -61,7 +63,8 @@ def from_diffusers(name: str) -> Loaded:
     with _read(unet, CONFIG):
         config = diffusers.UNet2DModel.load_config(str(unet), local_files_only=True)
     _check_network(name, config, json.loads((place / INDEX).read_text()) if (place / INDEX).is_file() else {})
-    products, prediction = _schedule(diffusers, name, scheduler)
+    kind, scheduled_by = _scheduler(diffusers, scheduler)
+    products, prediction = _schedule(name, kind, scheduled_by)
     with _read(unet, WEIGHTS):
         network, report = diffusers.UNet2DModel.from_pretrained(
             str(unet), use_safetensors=True, low_cpu_mem_usage=False, local_files_only=True, output_loading_info=True
@@ -69,7 +72,23 @@ def from_diffusers(name: str) -> Loaded:
     if report["missing_keys"]:
         raise UserError(f"flow 'diffusers:{name}': {WEIGHTS} holds no {report['missing_keys'][0]}; give the whole file")
     path = scheduled(products)
-    return Loaded(Denoiser(network.float(), path, len(products), prediction), _facts(name, config), path=path)
+    found = Denoiser(network.float(), path, len(products), prediction)
+    found.configs = {"network": dict(config), "scheduler": dict(scheduled_by.config)}
+    return Loaded(found, _facts(name, config), path=path)
+
+
+def rebuilt(configs: Mapping[str, Any]) -> Loaded:
+    """The velocity of the ``configs`` of a Denoiser, whose weights are to be loaded by the caller."""
+    diffusers = library("diffusers")
+    network, kind = configs["network"], str(configs["scheduler"].get("_class_name"))
+    with reading("diffusers", "the card", "its configs"):
+        made = diffusers.UNet2DModel.from_config(dict(network))
+        scheduler = getattr(diffusers, kind, None) and getattr(diffusers, kind).from_config(dict(configs["scheduler"]))
+    products, prediction = _schedule("the card", kind, scheduler)
+    path = scheduled(products)
+    found = Denoiser(made.float(), path, len(products), prediction)
+    found.configs = configs
+    return Loaded(found, _facts("the card", dict(network)), path=path)
 
 
 @contextmanager
@@ -114,12 +133,16 @@ def _check_network(name: str, config: dict[str, Any], parts: dict[str, Any]) -> 
         refuse(f"has no sample_size in {CONFIG}")
 
 
-def _schedule(diffusers: Any, name: str, place: FilePath) -> tuple[Tensor, str]:
-    """(prod(1 - beta_i) of every level (K,) float64, prediction type) of the library's scheduler."""
+def _scheduler(diffusers: Any, place: FilePath) -> tuple[str, Any]:
+    """(class name, the library's scheduler in a folder); None for a class that the library does not have."""
     with _read(place, SCHEDULER):
         kind = diffusers.DDPMScheduler.load_config(str(place), local_files_only=True).get("_class_name", "none")
         scheduler = getattr(diffusers, kind, None)
-        found = scheduler and scheduler.from_pretrained(str(place), local_files_only=True)
+        return kind, scheduler and scheduler.from_pretrained(str(place), local_files_only=True)
+
+
+def _schedule(name: str, kind: str, found: Any) -> tuple[Tensor, str]:
+    """(prod(1 - beta_i) of every level (K,) float64, prediction type) of the library's scheduler."""
     products, prediction = getattr(found, "alphas_cumprod", None), found and found.config.get("prediction_type")
     if products is None or prediction not in PREDICTIONS:
         what = f"has no levels of noise ({kind})" if products is None else f"predicts {prediction!r}"
