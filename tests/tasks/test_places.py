@@ -63,12 +63,18 @@ def test_a_run_with_a_name_in_runs_is_the_latest_too_and_one_elsewhere_is_not() 
     assert Path("runs/latest").readlink() == Path("cats")
 
 
-def test_a_folder_called_latest_stays_its_owners() -> None:
-    mine = Path("runs/latest/thesis.txt")
-    mine.parent.mkdir(parents=True)
-    mine.write_text("mine")
+@pytest.mark.filterwarnings("default")  # as a shell has it: what a command notes is no error
+@pytest.mark.parametrize("linked", [True, False])
+def test_what_a_user_calls_latest_stays(linked: bool, capsys: Any) -> None:
+    mine = Path("elsewhere" if linked else "runs/latest").absolute()
+    mine.mkdir(parents=True)
+    (mine / "thesis.txt").write_text("mine")
+    Path("runs").mkdir(exist_ok=True)
+    if linked:
+        Path("runs/latest").symlink_to(mine)
     assert run("generate", TOY, *QUICK) == 0
-    assert mine.read_text() == "mine"
+    assert "runs/latest is not a link to a run in runs, so it stays as it is" in capsys.readouterr().err
+    assert Path("runs/latest/thesis.txt").read_text() == "mine"
 
 
 def test_nothing_is_left_of_what_was_refused_or_only_planned(capsys: Any) -> None:
@@ -177,6 +183,19 @@ def test_more_pictures_are_those_of_the_longer_run(tmp_path: Path) -> None:
         sample(out="part", n=4, resume=True)
 
 
+def test_more_pictures_of_a_class_are_those_of_the_longer_run(capsys: Any) -> None:
+    own = ("bundled:cifar10-plain", "--recipe", "das", "--steps", 2, "--batch", 2, "--no-verdicts", "--class", "frog")
+    assert run("generate", *own, "--n", 3, "--out", "part") == 0
+    assert run("generate", "--resume", "--out", "part", "--n", 5) == 0
+    assert run("generate", *own, "--n", 5, "--out", "whole") == 0
+    for record in RunFolder.open("whole").pictures:
+        assert torch.equal(*(RunFolder.open(out).read_picture(record) for out in ("whole", "part")))
+    assert RunFolder.open("part").frames == RunFolder.open("whole").frames
+    assert run("generate", *own, "ship", "--n", 1, "--out", "two") == 0
+    capsys.readouterr()
+    assert "one target alone" in refused(capsys, "generate", "--resume", "--out", "two", "--n", 2)
+
+
 def test_more_steps_at_a_constant_rate_are_those_of_the_longer_run(recwarn: pytest.WarningsRecorder) -> None:
     """With a schedule that depends on the length, a warning says that they are not."""
     own = ("--data", "digits", "--batch", 4, "--workers", 0, "--validation", 8, "--save-every", 2)
@@ -186,9 +205,19 @@ def test_more_steps_at_a_constant_rate_are_those_of_the_longer_run(recwarn: pyte
     assert run("pretrain", "--resume", "--steps", 4, "--out", "long") == 0
     assert run("pretrain", *own, *constant, "--steps", 4, "--out", "whole") == 0
     assert Path("long/flow.safetensors").read_bytes() == Path("whole/flow.safetensors").read_bytes()
+    assert RunFolder.open("long").frames == RunFolder.open("whole").frames
     assert Path("short/flow.safetensors").read_bytes() != Path("whole/flow.safetensors").read_bytes()
     assert not [w for w in recwarn if "rates" in str(w.message)]
     assert json.loads(Path("long/given.json").read_text())["settings"]["fit"]["steps"] == 4
+
+
+def test_more_epochs_and_the_model_behind_the_judges() -> None:
+    own = ("--data", "digits", "--batch", 512, "--workers", 0, "--validation", 8, "--save-every", 2)
+    assert run("pretrain", *own, "--epochs", 1, "--out", "run") == 0
+    assert run("pretrain", "--resume", "--epochs", 2, "--out", "run") == 0
+    assert RunFolder.open("run").settings["settings"]["fit"]["steps"] == 4
+    again = ("generate", "--out", "drawn", *QUICK, "--judge", "bundled:cifar10-resnet", TOY)
+    assert run(*again) == run(*again, "--resume") == 0
 
 
 def test_epochs_that_are_fewer_steps_are_refused(capsys: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import takewhile
+from pathlib import Path
 from typing import Any
 
 
@@ -27,11 +28,12 @@ def repeat_flags(command: Any, arguments: list[str]) -> list[str]:
     arguments: the words after the name of the command. The values of a flag that takes several extend to the next
     flag. If a required positional argument is then missing, the last value of the last such flag with more than one
     value is used: ``generate --class frog MODEL`` draws frogs with MODEL, and ``edit --class frog MODEL PHOTO`` changes
-    PHOTO. After ``--`` every word is positional.
+    PHOTO. After ``--`` every word is positional. With ``--resume`` nothing is required, since the run has its own, so
+    that only what looks like an address or is a file is used so.
     """
     words = list(_read(command, arguments))
     for _ in range(_needed(command, arguments) - sum(word.positional for word in words)):
-        _give_back(words)
+        _give_back(words, addresses_alone="--resume" in arguments)
     return [text for word in words for text in ([word.several[0], word.text] if word.several else [word.text])]
 
 
@@ -60,23 +62,22 @@ def _read(command: Any, arguments: list[str]) -> Iterator[Word]:
 
 
 def _needed(command: Any, arguments: list[str]) -> int:
-    """Count the required positional arguments; one with ``unless`` is not required if all of those flags are set.
-
-    None is with --resume, since the run has its own.
-    """
-    if "--resume" in arguments:
-        return 0
+    """Count the required positional arguments; one with ``unless`` is not required if all of those flags are set."""
     unless = getattr(command, "unless", {})
     typed = {word.partition("=")[0] for word in arguments}
     own = [param for param in command.params if param.param_type_name == "argument"]
     return sum(param.required or (param.name in unless and not typed.issuperset(unless[param.name])) for param in own)
 
 
-def _give_back(words: list[Word]) -> None:
-    """Turn the last value of the last flag that has more than one value into a positional argument."""
+def _give_back(words: list[Word], *, addresses_alone: bool) -> None:
+    """Turn the last value of the last flag that has more than one value into a positional argument.
+
+    addresses_alone: only one that looks like an address or is a file.
+    """
     for word in reversed(words):
         if word.several and sum(other.several == word.several for other in words) > 1:
-            word.several, word.positional = None, True
+            if not addresses_alone or ":" in word.text or Path(word.text).exists():
+                word.several, word.positional = None, True
             return
 
 

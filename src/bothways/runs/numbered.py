@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -43,9 +44,15 @@ def newest_folder(root: Path, kind: str) -> Path | None:
 
 
 def link_latest(folder: Path) -> None:
-    """Make runs/latest a link to a run folder in runs; nothing for a folder elsewhere, or where it is no link."""
+    """Make runs/latest a link to a run folder in runs; nothing for a folder elsewhere.
+
+    Warns where something else has that name: a folder, a file, or a link that leads out of runs.
+    """
     link = RUNS / LATEST
-    if folder.absolute().parent != RUNS.absolute() or (link.exists() and not link.is_symlink()):
+    if folder.absolute().parent != RUNS.absolute():
+        return
+    if (link.exists() or link.is_symlink()) and not _is_ours(link):
+        warnings.warn(f"{link} is not a link to a run in {RUNS}, so it stays as it is", stacklevel=2)
         return
     partial = RUNS / f".{LATEST}.{os.getpid()}"
     with contextlib.suppress(OSError):  # a file system without links has none
@@ -57,9 +64,14 @@ def link_latest(folder: Path) -> None:
 def behind_latest(value: Any) -> Any:
     """The path of the run that runs/latest leads to now, in place of runs/latest; any other value as it is."""
     link = RUNS / LATEST
-    if not isinstance(value, str | Path) or not link.is_symlink() or not Path(value).is_relative_to(link):
+    if not isinstance(value, str | Path) or not _is_ours(link) or not Path(value).is_relative_to(link):
         return value
     return str(RUNS / link.readlink() / Path(value).relative_to(link))
+
+
+def _is_ours(link: Path) -> bool:
+    """Whether it is a link to a name beside it, as ``link_latest`` makes."""
+    return link.is_symlink() and len(link.readlink().parts) == 1
 
 
 def _numbers(root: Path, kind: str, taken: Iterable[str] = ()) -> list[int]:

@@ -26,7 +26,10 @@ WORDS = ("prompts", "classes")  # settings that are words for a model, whatever 
 
 
 class Resumed(NamedTuple):
-    """config: of the run that goes on. given: the tables of what was set, by now. prolongs: the settings that grew."""
+    """config: of the run that goes on. given: the tables of what was set, by now.
+
+    prolongs: the settings that may differ from those recorded, where one of them grew.
+    """
 
     config: Config
     given: dict[str, Any]
@@ -69,7 +72,7 @@ def resumed(config: type[Config], task: str, given: Mapping[str, Any], folder: P
     # that these are compared when the run is opened.
     known = {n: value for n, value in dotted(recorded).items() if n in values and not isinstance(value, list)}
     require_equal(folder, {"settings": known}, {"settings": {name: values[name] for name in known}})
-    return Resumed(now, together, tuple(prolonged))
+    return Resumed(now, together, config.prolongs if prolonged else ())
 
 
 def _is_less(than: str, text: str) -> bool:

@@ -27,7 +27,7 @@ import torch
 from bothways.data.loader import prefetch
 from bothways.runs import RunFolder
 from bothways.runs.experiment import Experiment
-from bothways.runs.files import replace_file
+from bothways.runs.files import json_line, replace_file
 from bothways.runs.inventory import note
 from bothways.training.along import Along
 from bothways.training.config import FitConfig, RunConfig
@@ -93,6 +93,9 @@ class Training:
             self.experiment = Experiment(folder, device, silent=True)
         if resume and out is not None:
             self.resume()
+            if prolongs and self.processes.first:
+                lines = [{**line, "t": line["step"] / self.fit.total} for line in self.folder.frames]
+                replace_file(self.folder.path / "frames.jsonl", b"".join(map(json_line, lines)))
         return self.experiment
 
     def _check_longer(self, folder: RunFolder) -> None:

@@ -54,6 +54,7 @@ class DrawingConfig(Config):
 
     recipe_task: ClassVar[str] = "generate"
     once: ClassVar[tuple[str, ...]] = ("only",)
+    prolongs: ClassVar[tuple[str, ...]] = ("n",)
     listed_kinds: ClassVar[Mapping[str, str]] = {
         "objective": "Objectives (--objective NAME:WEIGHT, --set terms.NAME.weight=2)",
         "view": "Views (--set views.NAME.SETTING=VALUE)",

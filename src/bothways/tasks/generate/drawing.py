@@ -28,7 +28,7 @@ from bothways.tasks.generate.result import measured
 from bothways.tasks.generate.scene import keep_scene
 from bothways.tasks.pictures import PictureMeasures, Result, told_of_pictures
 from bothways.tasks.work import Grid, Where, Work
-from bothways.types import Frame, RunError
+from bothways.types import Frame, RunError, UserError
 
 PIXELS_AT_ONCE = 1_000_000  # copies x height x width x pictures of a batch, which fits in 1 to 2 GB
 PICTURES_AT_ONCE = 50
@@ -104,10 +104,16 @@ class Drawing(Work):
 
     def begin(self, where: Where) -> None:
         """Begin writing to a run folder. Raises UserError if it cannot be used."""
+        if where.prolongs and len(self.request) > self.config.n:
+            raise UserError(
+                "--n can grow in a run of one target alone, where pictures keep their numbers; leave it"
+            )
         options = {**where.as_options(), "device": self.model.device, "of": len(self.request)}
         self.experiment = Experiment.begin(self.task, self.tables, **options)
         if (folder := self.experiment.folder) is not None:
             self.take_up(folder)
+            if where.prolongs:
+                self._drop_frames_to_make_again(folder)
             if self.config.photo is not None or self.config.style is not None:
                 keep_scene(self.request.scene, folder.path)
 
@@ -118,6 +124,13 @@ class Drawing(Work):
             self.images[index], self.records[index] = folder.read_picture(done[index]), done[index]
             if (alpha := folder.read_alpha(done[index])) is not None:
                 self.alphas[index] = alpha
+
+    def _drop_frames_to_make_again(self, folder: RunFolder) -> None:
+        """Of a prolonged run: those of the first batch that is drawn anew, since it has more pictures now."""
+        left = [(k, part) for k, part in enumerate(self.batches()) if not set(part) <= set(self.images)]
+        state = folder.load_state()
+        if left and (state is None or state[1]["pictures"] != left[0][1]):
+            folder.drop_frames_after(left[0][0], 0)
 
     def frames(self) -> Iterator[Frame]:
         """Yield a frame after every step of every unfinished batch."""
