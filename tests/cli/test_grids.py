@@ -54,6 +54,11 @@ def test_a_table_that_is_too_wide_is_a_block_a_row() -> None:
     assert "0.0123 (0.0045 to 0.0201)" in " ".join(lines[place : place + 3])
 
 
+def test_a_number_in_a_name_stays_with_its_unit() -> None:
+    page = printed(Grid(("run", "accuracy (95 %)"), [("x", "0.50 (0.09-0.91)")]), 80)
+    assert "(95\u00a0%)" in page
+
+
 def test_numbers_are_aligned_at_their_ends() -> None:
     lines = [line for line in printed(SHORT, 80).splitlines() if "9.25" in line or "10.50" in line]
     assert len({line.index(end) + len(end) for line, end in zip(lines, ("9.25", "10.50"), strict=True)}) == 1

@@ -83,6 +83,7 @@ BORDER = 3  # characters of a column around its text; one more ends the table
 def print_grid(grid: Grid, to: Console) -> None:
     """Print a table, or a block for each row where the table is wider than the terminal."""
     columns, rows = held(grid)
+    columns = [name.replace(" %", "\u00a0%") for name in columns]  # a number stays with its unit
     if not rows:
         return
     if grid.title:
@@ -106,7 +107,7 @@ def held(grid: Grid) -> tuple[list[str], list[list[str]]]:
 
 def _width(name: str, texts: Sequence[str]) -> int:
     """The width of a column: its texts stay on one line, its name may be broken between words."""
-    return max(map(cell_len, (*texts, *name.split())), default=0)
+    return max(map(cell_len, (*texts, *name.split(" "))), default=0)
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], widths: Sequence[int]) -> Table:
