@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from rich.markup import escape
 
 from bothways.cli.commands import ParsedCommand, config_of
 from bothways.cli.show import console, errors, follow, print_grid, say
