@@ -156,18 +156,44 @@ def test_a_small_reference_is_halved_for_both_sides():
     (again,) = judge(_pictures(8, seed=1), None, [model], {"colours": reference})
     assert again.as_dict() == verdict.as_dict()
     (other,) = judge(_pictures(8, seed=1), None, [model], {"colours": reference}, seed=1)
-    assert other.frechet_real != verdict.frechet_real
+    assert other.kernel_real != verdict.kernel_real
+
+
+@pytest.mark.parametrize(
+    ("drawn", "real", "held", "words"),
+    [
+        (2, 20, (False, False), "no distances of 2 pictures; the kernel distance needs 5"),
+        (4, 300, (False, False), "no distances of 4 pictures"),
+        (8, 300, (False, True), "no Fréchet distance, which needs 50 pictures"),
+        (49, 300, (False, True), "needs 50"),
+        (60, 90, (False, True), "needs 50"),  # half of the reference is 45
+        (50, 100, (True, True), ""),
+    ],
+)
+def test_few_pictures_have_no_frechet_distance_and_fewer_none(drawn, real, held, words):
+    model = Colours()
+    (verdict,) = judge(_pictures(drawn, seed=1), None, [model], {"colours": _reference(model, _pictures(real))})
+    assert (verdict.frechet is not None, verdict.kernel is not None) == held
+    assert (verdict.frechet_real is not None, verdict.kernel_real is not None) == held
+    assert verdict.diversity is not None
+    assert words in verdict.absent
+    assert bool(verdict.absent) == bool(words)
+    if verdict.kernel is None:
+        assert verdict.kernel_interval is None
+    else:
+        low, high = verdict.kernel_interval
+        assert low < verdict.kernel < high
 
 
 def test_distances_are_those_of_one_split_when_every_split_is_alike():
     model = Colours()
-    same = Reference(torch.tensor([[0.1, 0.2, 0.3]]).expand(9, 3), torch.zeros(9), "one picture")
-    drawn = _pictures(4)
+    same = Reference(torch.tensor([[0.1, 0.2, 0.3]]).expand(105, 3), torch.zeros(105), "one picture")
+    drawn = _pictures(52)
     (verdict,) = judge(drawn, None, [model], {"colours": same})
     features = penultimate(model, drawn)[0]
     assert abs(verdict.frechet - frechet_distance(features, same.features)) < 1e-9
     assert abs(verdict.kernel - kernel_distance(features, same.features)) < 1e-9
-    assert (verdict.n_real, verdict.frechet_real, verdict.diversity_real) == (4, pytest.approx(0, abs=1e-9), 0)
+    assert (verdict.n_real, verdict.frechet_real, verdict.diversity_real) == (52, pytest.approx(0, abs=1e-9), 0)
 
 
 def test_as_dict_is_json():

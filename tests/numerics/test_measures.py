@@ -200,3 +200,19 @@ def test_the_mean_spectrum_has_the_mean_slope():
     assert abs(slope - measures.spectrum_slope(pictures)) < 1e-9
     assert abs(float(frequency[-1]) - 0.5) < 0.03
     assert bool(measures.mean_spectrum(pictures[-1:])[1].isnan().all())
+
+
+def test_the_interval_of_the_kernel_distance_is_the_jackknife() -> None:
+    """Each distance without a row is computed by itself; and nearly all of 100 intervals cover a distance of 0."""
+    a, b = (torch.randn(n, 6, generator=torch.Generator().manual_seed(n), dtype=torch.float64) for n in (7, 40))
+    left_out = torch.tensor([measures.kernel_distance(torch.cat([a[:i], a[i + 1 :]]), b) for i in range(7)])
+    error = (6 / 7 * (left_out.double() - left_out.double().mean()).square().sum()).sqrt()
+    low, high = measures.kernel_interval(a, b)
+    assert (low + high) / 2 == pytest.approx(measures.kernel_distance(a, b))
+    assert (high - low) / 2 == pytest.approx(2.446912 * float(error), rel=1e-4)  # t of 6 degrees of freedom
+    draws = torch.Generator().manual_seed(0)
+    real = torch.randn(2000, 4, generator=draws)
+    held = [measures.kernel_interval(torch.randn(20, 4, generator=draws), real) for _ in range(100)]
+    assert sum(low <= 0 <= high for low, high in held) >= 85
+    with pytest.raises(UserError, match="2 rows; give at least 3"):
+        measures.kernel_interval(a[:2], b)

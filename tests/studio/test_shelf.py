@@ -21,6 +21,7 @@ from bothways.studio.jobs import Job
 from bothways.studio.requests import draw_request
 from bothways.studio.server import bound, serve
 from bothways.studio.shelf import Shelf, form_of
+from bothways.studio.tabs.labels import in_words_of_the_page
 from bothways.tasks.shelf import work_of
 from bothways.tasks.work import perform
 from bothways.types import UserError
@@ -121,14 +122,14 @@ def test_what_a_run_says_is_escaped(tmp_path: Path) -> None:
     ("message", "shown"),
     [
         ("none was given; type --mask FILE, or --box LEFT TOP RIGHT BOTTOM",
-         'none was given; fill in "Mask", or "Box in place of the mask"'),
-        ("type --mask or --box, and --data", 'fill in "Mask" or "Box in place of the mask", and "Real pictures"'),
+         'none was given; fill in "Mask", or "Box instead of a mask"'),
+        ("type --mask or --box, and --data", 'fill in "Mask" or "Box instead of a mask", and "Real pictures"'),
         ("type --class NAME (one or several)", 'fill in "Classes" (one or several)'),
-        ("type bothways studio --allow my.py:build; --dataset, --resume", None),
+        ("type bothways studio --allow my.py:build; then again", None),
     ],
 )  # fmt: skip
 def test_a_message_names_the_controls_of_the_page(message: str, shown: str | None) -> None:
-    assert fragments.in_words_of_the_page(message) == (shown or message)
+    assert in_words_of_the_page(message) == (shown or message)
     job = Job("photo-001", Path(), draw_request(TOY, [], "", "das", 1, 1, 0, "", ""), "failed", message)
     for html in (fragments.note(message), fragments.status(job)):
         assert unescape(html).count(shown or message) == 1

@@ -244,5 +244,6 @@ def test_statistics_of_real_pictures(toy, tmp_path: Path) -> None:
     result = generate(toy, [1], 4, "icons", steps=2, data=folder)
     verdict = result.measures["judges"][0]
     assert verdict["reference"] == str(folder)
-    assert verdict["frechet"] is not None
+    assert verdict["diversity_real"] is not None
+    assert verdict["frechet"] is None  # of 4 pictures
     assert "statistics" in result.frames[0].stats

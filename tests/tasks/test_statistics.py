@@ -274,8 +274,8 @@ def test_the_file_is_the_data_of_a_drawing(toy: Adapter, data: Path, file: Path,
     drawn = [generate(toy, None, 2, "sampled", data=d, steps=3) for d in (file, data)]
     assert drawn[0].tables["settings"] == drawn[1].tables["settings"]
     assert (drawn[0].images - drawn[1].images).abs().mean() < 0.01
-    assert drawn[0].measures["judges"][0]["frechet"] is None  # a file holds no pictures to compare with
-    assert drawn[1].measures["judges"][0]["frechet"] is not None
+    assert drawn[0].measures["judges"][0]["diversity_real"] is None  # a file holds no pictures to compare with
+    assert drawn[1].measures["judges"][0]["diversity_real"] is not None
 
 
 @pytest.mark.parametrize(("recipe", "classes"), [("icons", [1]), ("statistics-tv", None)])

@@ -172,7 +172,9 @@ def test_a_card_draws_and_judges(trained: Path) -> None:
     result = generate(card, ["colour 3"], 4, "icons", steps=2, judges=[card])
     verdicts = result.measures["judges"]
     assert [v["judge"] for v in verdicts] == [card]
-    assert verdicts[0]["frechet"] is not None
+    assert verdicts[0]["diversity_real"] is not None
+    assert (verdicts[0]["frechet"], verdicts[0]["kernel"]) == (None, None)
+    assert "the kernel distance needs 5" in verdicts[0]["absent"]
     assert result.measures["images"]["spectrum_slope_null"] is not None
     assert all(power > 0 for power in result.measures["images"]["spectrum_null"]["power"])
 

@@ -12,10 +12,9 @@ from typing import Any
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
 from bothways.cli.commands import ParsedCommand, config_of
-from bothways.cli.show import console, errors, follow, say
+from bothways.cli.show import console, errors, follow, print_grid, say
 from bothways.runs.files import plain
 from bothways.tasks.work import Grid, Where, Work, begin
 from bothways.types import UserError
@@ -59,10 +58,7 @@ def show(lines: Iterator[str | Grid], page: Path | None) -> None:
     """Print lines and tables as they come, the path of the report last."""
     for line in lines:
         if isinstance(line, Grid):
-            table = Table(*line.columns, title=line.title or None, caption=line.caption or None, title_justify="left")
-            for row in line.rows:
-                table.add_row(*map(escape, row))
-            console.print(table)
+            print_grid(line, console)
         else:
             say(line)
     if page is not None:

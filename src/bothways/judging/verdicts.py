@@ -32,6 +32,8 @@ from bothways.numerics.pyramid import resize
 from bothways.synthesis.objectives.terms import vectors
 from bothways.types import UserError, VisionModel
 
+FRECHET_AT_LEAST = 50  # pictures: below, the covariance is mostly chance, and so is the distance
+KERNEL_AT_LEAST = 5  # pictures: below, the interval says nothing
 SPLITS = 5  # random splits of the reference that each distance is averaged over
 
 
@@ -62,7 +64,8 @@ class Verdict:
     called, called_names, confidence: (N,) the predicted class, its name, its probability; None for an encoder.
     wanted_probability: (N,) the probability of the target name, NaN if the judge has no such class.
     n: number of pictures whose target class this judge has; hit_rate and hit_interval (95 %) are over these.
-    frechet, kernel, diversity: of the drawn pictures; ``*_real``: of as many real ones.
+    frechet, kernel, diversity: of the drawn pictures; ``*_real``: of as many real ones. No frechet below
+    ``FRECHET_AT_LEAST`` pictures, no kernel below ``KERNEL_AT_LEAST``. kernel_interval: 95 %, over the drawn pictures.
     n_real: pictures on the small side of each distance, drawn and pretend alike: N, or less for a small reference.
     """
 
@@ -79,6 +82,7 @@ class Verdict:
     frechet: float | None = None
     frechet_real: float | None = None
     kernel: float | None = None
+    kernel_interval: tuple[float, float] | None = None
     kernel_real: float | None = None
     diversity: float | None = None
     diversity_real: float | None = None
@@ -165,11 +169,11 @@ def _against_real(drawn: Tensor, real: Tensor, seed: int) -> dict[str, Any]:
     both distances have the same sample-size bias.
     """
     n = len(drawn) if len(real) >= 2 * len(drawn) else len(real) // 2
-    pairs: tuple[tuple[str, Callable[[Tensor, Tensor], float]], ...] = (
-        ("frechet", measures.frechet_distance),
-        ("kernel", measures.kernel_distance),
-    )
-    totals = dict.fromkeys(("frechet", "frechet_real", "kernel", "kernel_real", "diversity_real"), 0.0)
+    pairs: list[tuple[str, Callable[[Tensor, Tensor], float]]] = []
+    pairs += [("frechet", measures.frechet_distance)] if n >= FRECHET_AT_LEAST else []
+    pairs += [("kernel", measures.kernel_distance)] if n >= KERNEL_AT_LEAST else []
+    totals = dict.fromkeys([*(f"{name}{of}" for name, _ in pairs for of in ("", "_real")), "diversity_real"], 0.0)
+    low = high = 0.0
     for split in range(SPLITS):
         order = torch.randperm(len(real), generator=generator(seed, float(split), "real-vs-real"))
         some = torch.randperm(len(drawn), generator=generator(seed, float(split), "drawn"))[:n]
@@ -178,7 +182,19 @@ def _against_real(drawn: Tensor, real: Tensor, seed: int) -> dict[str, Any]:
             totals[name] += distance(drawn[some], rest) / SPLITS
             totals[f"{name}_real"] += distance(pretend, rest) / SPLITS
         totals["diversity_real"] += measures.mean_pairwise_distance(pretend) / SPLITS
-    return {**totals, "n_real": n}
+        if n >= KERNEL_AT_LEAST:
+            ends = measures.kernel_interval(drawn[some], rest)
+            low, high = low + ends[0] / SPLITS, high + ends[1] / SPLITS
+    return {**totals, "kernel_interval": (low, high) if n >= KERNEL_AT_LEAST else None, "n_real": n}
+
+
+def _too_few(name: str, n: int) -> str:
+    """Which distances are absent for so few pictures, and how many they need; "" if none is."""
+    if n >= FRECHET_AT_LEAST:
+        return ""
+    if n >= KERNEL_AT_LEAST:
+        return f"{name}: no Fréchet distance, which needs {FRECHET_AT_LEAST} pictures and as many again of real ones"
+    return f"{name}: no distances of {n} pictures; the kernel distance needs {KERNEL_AT_LEAST}, with twice as many real"
 
 
 def _distances(model: VisionModel, drawn: Tensor | None, reference: Reference | None, seed: int) -> dict[str, Any]:
@@ -201,7 +217,8 @@ def _distances(model: VisionModel, drawn: Tensor | None, reference: Reference | 
     if len(reference.features) < 4:
         found["absent"] = f"{name}: a reference of {len(reference.features)} images cannot be halved; give 4 or more"
         return found
-    return {**found, **_against_real(drawn, reference.features, seed)}
+    against = _against_real(drawn, reference.features, seed)
+    return {**found, **against, "absent": _too_few(name, against["n_real"])}
 
 
 def judge(

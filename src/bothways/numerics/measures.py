@@ -130,6 +130,28 @@ def kernel_distance(a: Tensor, b: Tensor) -> float:
     return _kernel_mean_of_pairs(a) + _kernel_mean_of_pairs(b) - 2 * _kernel_sum(a, b) / (len(a) * len(b))
 
 
+def kernel_interval(a: Tensor, b: Tensor) -> tuple[float, float]:
+    """95 % interval of :func:`kernel_distance` over the rows of a, by the jackknife; b is held as it is.
+
+    distance +- t_{N-1} sqrt((N - 1) / N sum_i (d_i - mean d)^2), d_i the distance without row i of a.
+    a: (N,D), b: (M,D), N at least 3, M at least 2. Raises UserError on other shapes. Source: Efron and Stein 1981.
+    """
+    a, b = _pair(a, b, "kernel_interval")
+    n, m = len(a), len(b)
+    if n < 3:
+        raise UserError(f"kernel_interval: a has {n} rows; give at least 3")
+    from scipy.special import stdtrit
+
+    def of_rows(other: Tensor) -> Tensor:
+        return torch.cat([(rows @ other.T / a.shape[1] + 1).pow(3).sum(1) for rows in a.split(KERNEL_ROWS)])
+
+    within, across = of_rows(a) - (a.square().sum(1) / a.shape[1] + 1).pow(3), of_rows(b)
+    left_out = (within.sum() - 2 * within) / ((n - 1) * (n - 2)) - 2 * (across.sum() - across) / ((n - 1) * m)
+    reach = float(stdtrit(n - 1, 0.975)) * math.sqrt((n - 1) / n * float((left_out - left_out.mean()).square().sum()))
+    middle = kernel_distance(a, b)
+    return middle - reach, middle + reach
+
+
 def mean_pairwise_distance(features: Tensor) -> float:
     """Mean Euclidean distance |f_i - f_j| over the pairs i < j of features (N,D), N at least 2."""
     return float(torch.pdist(_rows(features, "mean_pairwise_distance")).mean())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -111,6 +111,19 @@ def cost_table(measures: Mapping[str, Any], status: Mapping[str, Any], work: str
     cells |= {"Peak memory": memory(cost.get("peak_mb"))}
     note = f"Wall-clock time of the {work} alone and peak memory, on the machine of the run."
     return Table("Time and memory", list(cells), [list(cells.values())], note)
+
+
+def held(table: Table) -> Table:
+    """The table without the columns and rows in which nothing was measured; the first column holds names and stays."""
+
+    def empty(cells: Iterable[Cell]) -> bool:
+        return all(cell.kind == "missing" or not (cell.text or cell.remark) for cell in cells)
+
+    rows = [row for row in table.rows if len(row) < 2 or not empty(row[1:])]
+    kept = [place for place in range(len(table.columns)) if place == 0 or not empty(row[place] for row in rows)]
+    return replace(
+        table, columns=[table.columns[place] for place in kept], rows=[[row[place] for place in kept] for row in rows]
+    )
 
 
 def in_columns(table: Table) -> Table:

@@ -46,6 +46,7 @@ def templates() -> Environment:
         loader=FunctionLoader(read), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     script = _read(HERE, "page.js").replace(TEMPLATE_MARK, json.dumps(TEMPLATE))
+    environment.filters["held"] = tables.held
     environment.globals |= {"missing": tables.MISSING, "gave_gradient": tables.GAVE_GRADIENT}
     environment.globals |= {"style": Markup(_read(HERE, "page.css")), "script": Markup(script)}
     return environment

@@ -6,7 +6,6 @@ The templates escape every text. Pictures of a job are embedded as data; those o
 from __future__ import annotations
 
 import base64
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
@@ -25,6 +24,7 @@ from bothways.runs import PHOTOS, RunFolder, from_png, to_png
 from bothways.studio.difference import difference
 from bothways.studio.jobs import Job
 from bothways.studio.shelf import require_plain
+from bothways.studio.tabs.labels import in_words_of_the_page
 from bothways.tasks.generate.section import comparison_table, judge_table, judges
 from bothways.types import UserError
 
@@ -32,17 +32,6 @@ CARDS = 60  # at most, the newest runs
 ON_A_CARD = 6  # pictures of a card
 BESIDE = 24  # pictures of a run that is shown or compared
 PAINTED = 320  # CSS pixels of the longer side of the photo under the mask canvas
-CONTROLS = {  # flag of the command line -> label of its control on the page
-    "mask": "Mask",
-    "box": "Box in place of the mask",
-    "data": "Real pictures",
-    "class": "Classes",
-    "prompt": "Prompts",
-    "weights": "Weights",
-    "recipe": "Recipe",
-    "set": "Other settings",
-}
-FLAG = re.compile(rf"(\btype )?--({'|'.join(CONTROLS)})\b(?: [A-Z]{{2,}}\b)*")
 PLACES = tuple[str, float]
 
 
@@ -51,9 +40,11 @@ def _environment() -> Environment:
     def part(name: str) -> str:
         return resources.files("bothways.studio").joinpath(name).read_text(encoding="utf-8")
 
-    return Environment(
+    environment = Environment(
         loader=FunctionLoader(part), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["held"] = tables.held
+    return environment
 
 
 def _filled(fragment: str, **values: Any) -> str:
@@ -79,14 +70,9 @@ def report_address(*runs: str) -> str:
     return "report?" + "&".join(f"run={quote(run)}" for run in runs)
 
 
-def in_words_of_the_page(text: str) -> str:
-    """A message of the command line, with the labels of the page in place of flags: type --data DIR -> fill in ..."""
-    return FLAG.sub(lambda found: f'{"fill in " if found[1] else ""}"{CONTROLS[found[2]]}"', text)
-
-
-def note(text: str, *, alert: bool = False) -> str:
-    """A one-line message; screen readers announce an alert at once."""
-    return _filled("note", text=in_words_of_the_page(text), alert=alert)
+def note(text: str, kind: str = "", *, alert: bool = False) -> str:
+    """A one-line message; screen readers announce an alert at once. kind: the tab."""
+    return _filled("note", text=in_words_of_the_page(text, kind), alert=alert)
 
 
 def status(job: Job | None, before: int = 0) -> str:
@@ -95,7 +81,8 @@ def status(job: Job | None, before: int = 0) -> str:
         return ""
     left = None if job.left is None else tables.duration(job.left) if job.left >= 60 else f"{job.left:.0f} s"
     took = tables.duration(job.seconds)
-    shown = replace(job, message=in_words_of_the_page(job.message))
+    message, *notes = (in_words_of_the_page(text, job.request.kind) for text in (job.message, *job.notes))
+    shown = replace(job, message=message, notes=tuple(notes))
     return _filled("status", job=shown, before=before, left=left, took=took, report=report_address(job.name))
 
 
@@ -115,16 +102,7 @@ def single(image: Tensor) -> str:
 def verdicts(folder: RunFolder) -> str:
     """The table of judge metrics of a finished drawing; empty if it was not judged."""
     judged = judges(folder.measures)
-    return _filled("tables", tables=[_measured(judge_table(folder.measures))]) if judged else ""
-
-
-def _measured(table: tables.Table) -> tables.Table:
-    """The table without empty columns, since the page is narrower than a report."""
-    kept = [
-        place for place, cells in enumerate(zip(*table.rows, strict=True)) if any(c.kind != "missing" for c in cells)
-    ]
-    rows = [[row[place] for place in kept] for row in table.rows]
-    return replace(table, columns=[table.columns[place] for place in kept], rows=rows)
+    return _filled("tables", tables=[judge_table(folder.measures)]) if judged else ""
 
 
 def painter(photo: Tensor) -> str:
@@ -189,7 +167,14 @@ def _card(name: str, folder: RunFolder) -> dict[str, Any]:
     try:
         return _read_card(name, folder)
     except UserError as error:  # one broken run must not hide the others
-        return {"name": name, "says": str(error), "state": "broken", "pictures": [], "rates": [], "report": ""}
+        return {
+            "name": name,
+            "says": in_words_of_the_page(str(error)),
+            "state": "broken",
+            "pictures": [],
+            "rates": [],
+            "report": "",
+        }
 
 
 def _read_card(name: str, folder: RunFolder) -> dict[str, Any]:

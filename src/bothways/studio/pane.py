@@ -23,11 +23,12 @@ Render = Callable[..., tuple[str, str]]
 class Pane:
     """The components of a pane.
 
-    name: of the job shown. seen: its state and step when last shown. seeded: whether the job has seeds, so that it can
-    be repeated with new ones.
+    kind: the tab. name: of the job shown. seen: its state and step when last shown. seeded: whether the job has seeds,
+    so that it can be repeated with new ones.
     """
 
     jobs: Jobs
+    kind: str
     render: Render
     name: gr.State
     seen: gr.State
@@ -61,7 +62,8 @@ class Pane:
 
     def show_error(self, error: Exception) -> list[Any]:
         """Updates that show an error message and leave the rest as it is."""
-        return [fragments.note(str(error), alert=True) if part is self.status else gr.skip() for part in self.parts]
+        text = fragments.note(str(error), self.kind, alert=True)
+        return [text if part is self.status else gr.skip() for part in self.parts]
 
     def start(self, ask: Callable[[], Request], *extras: Any) -> list[Any]:
         """Queue the request of the form and show its job, or show the error."""
@@ -70,7 +72,7 @@ class Pane:
         except UserError as error:
             return self.show_error(error)
 
-    def wire(self, page: gr.Blocks, kind: str, seed: gr.Number | None = None, extras: Sequence[Any] = ()) -> None:
+    def wire(self, page: gr.Blocks, seed: gr.Number | None = None, extras: Sequence[Any] = ()) -> None:
         """Connect the handlers: polling, Stop, Again, and the latest job on page load."""
 
         def look(name: str | None, seen: str, *known: Any) -> list[Any]:
@@ -92,7 +94,7 @@ class Pane:
             return [*self.start(lambda: request), request.values["seed"]]
 
         def find(*known: Any) -> list[Any]:
-            return self.show(self.jobs.latest(kind), *known)
+            return self.show(self.jobs.latest(self.kind), *known)
 
         self.timer.tick(look, [self.name, self.seen, *extras], self.parts, queue=False, **QUIET)
         self.stop.click(end, [self.name, *extras], self.parts, queue=False, **QUIET)
@@ -114,4 +116,4 @@ def build_pane(jobs: Jobs, kind: str, render: Render, *, seeded: bool = True) ->
     pictures = gr.HTML(elem_id=f"{kind}-pictures", js_on_load=None)
     below = gr.HTML(elem_id=f"{kind}-below", js_on_load=None)
     timer = gr.Timer(SECONDS_BETWEEN_LOOKS, active=False)
-    return Pane(jobs, render, gr.State(None), gr.State(""), timer, status, pictures, below, stop, again, seeded)
+    return Pane(jobs, kind, render, gr.State(None), gr.State(""), timer, status, pictures, below, stop, again, seeded)

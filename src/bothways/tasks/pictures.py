@@ -85,11 +85,20 @@ def verdict_grid(measures: Mapping[str, Mapping[str, Any]]) -> Grid:
             low, high = verdict["hit_interval"]
             rate = "-" if verdict["hit_rate"] is None else f"{verdict['hit_rate']:.2f} ({low:.2f}-{high:.2f})"
             name = verdict["judge"].removeprefix("bundled:") + "*" * verdict["gave_gradient"]
-            pairs = [(verdict[key], verdict[f"{key}_real"]) for key in ("frechet", "diversity")]
-            shown = [_beside_real(*pair) for pair in pairs]
-            rows.append((run, name, rate, *shown))
+            frechet, diversity = (
+                _beside_real(verdict[key], verdict[f"{key}_real"]) for key in ("frechet", "diversity")
+            )
+            rows.append((run, name, rate, frechet, _kernel(verdict), diversity))
     caption = "* gave the gradient: proves nothing. In brackets: real pictures."
-    return Grid(("run", "judge", "recognised (95 %)", "Frechet", "diversity"), rows, caption=caption)
+    return Grid(("run", "judge", "recognised (95 %)", "Frechet", "kernel (95 %)", "diversity"), rows, caption=caption)
+
+
+def _kernel(verdict: Mapping[str, Any]) -> str:
+    """The kernel distance with its interval; a run of an older version has none."""
+    value, ends = verdict.get("kernel"), verdict.get("kernel_interval")
+    if value is None:
+        return "-"
+    return f"{value:.3g}" + (f" ({ends[0]:.3g} to {ends[1]:.3g})" if ends else "")
 
 
 def _beside_real(value: float | None, real: float | None) -> str:
@@ -101,5 +110,6 @@ def told_of_pictures(result: Result, out: Path | None) -> Iterator[str | Grid]:
     """The table of judge metrics, and the folder of the pictures."""
     if result.measures.get("judges"):
         yield verdict_grid({"" if out is None else out.name: result.measures})
+        yield from filter(None, (verdict["absent"] for verdict in result.measures["judges"]))
     if out is not None:
         yield f"{len(result)} pictures in {out}/images"

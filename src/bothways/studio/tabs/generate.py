@@ -121,10 +121,10 @@ def build_weights() -> gr.Textbox:
     return gr.Textbox("", label="Weights", info=described("weights"))
 
 
-def learned(model: str | None) -> list[Any]:
-    """Updates of [classes, prompts, trouble] when the model changes."""
+def learned(model: str | None, weights: str | None) -> list[Any]:
+    """Updates of [classes, prompts, trouble] when the model or its weights change."""
     try:
-        found = about(model or "")
+        found = about(model or "", (weights or "").strip() or None)
     except (UserError, RunError) as error:
         return [gr.Dropdown([], value=[]), gr.skip(), fragments.note(str(error), alert=True)]
     classes = gr.Dropdown(list(found.classes), value=[], visible=bool(found.classes) or not found.reads_text)
@@ -166,8 +166,11 @@ def build_drawing(
         with gr.Column(scale=3, min_width=300):
             pane = build_pane(jobs, kind, render)
 
-    pane.wire(page, kind, fields.seed)
-    fields.model.input(learned, fields.model, [fields.classes, fields.prompts, fields.trouble], **QUIET)
+    pane.wire(page, fields.seed)
+    told = [fields.classes, fields.prompts, fields.trouble]
+    fields.model.input(learned, [fields.model, fields.weights], told, **QUIET)
+    for done in (fields.weights.blur, fields.weights.submit):  # not while it is typed: the model is read for it
+        done(learned, [fields.model, fields.weights], told, **QUIET)
     start.click(lambda *values: pane.start(lambda: ask(*values)), fields.all, pane.parts, js=js, **QUIET)
     return fields, pane
 

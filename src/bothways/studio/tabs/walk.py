@@ -83,7 +83,7 @@ def build_tab(page: gr.Blocks, jobs: Jobs, shelf: Shelf) -> gr.Dropdown:
     def begin(depth: float, *values: Any) -> list[Any]:
         return pane.start(lambda: ask(*values), depth)
 
-    pane.wire(page, "walk", extras=[depth])
+    pane.wire(page, extras=[depth])
     file.upload(partial(taken, fragments.single), file, [photo, shown, file], **QUIET)
     start.click(begin, [depth, flow, photo, steps, data, limit], pane.parts, **QUIET)
     depth.change(move, [pane.name, depth], pane.pictures, queue=False, trigger_mode="always_last", **QUIET)

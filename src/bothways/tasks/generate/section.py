@@ -19,12 +19,12 @@ from dataclasses import replace
 from typing import Any
 
 from bothways.report.charts import ACCENT, ASIDE, Chart, base_layout, counted
-from bothways.report.parts import Facts, Part
+from bothways.report.parts import Facts, Part, between
 from bothways.report.sections import Run
 from bothways.report.tables import GAVE_GRADIENT, Cell, Table, cost_of, count, interval, name, number, percent, time
 
 CYCLES = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5]  # per pixel, named on the axis of a spectrum
-VERDICT = ("Hit-rate", "95 % interval", "Fréchet", "Diversity")
+VERDICT = ("Hit-rate", "95 % interval", "Fréchet", "Kernel", "Diversity")
 SPECTRUM_NOTE = (
     "The power at each spatial frequency. The null is the output of the method without a model: where the two lines "
     "coincide, the spectrum is due to the method, not to the model."
@@ -97,12 +97,12 @@ def judge_table(measures: Mapping[str, Any]) -> Table:
             percent(judge.get("mean_confidence")),
             number(judge.get("frechet")),
             number(judge.get("frechet_real")),
-            number(judge.get("kernel")),
+            kernel_cell(judge),
             number(judge.get("kernel_real")),
             number(judge.get("diversity")),
             number(judge.get("diversity_real")),
-            count(judge.get("n")),
-            count(judge.get("n_real")),
+            count(judge.get("n") or None),
+            count(judge.get("n_real") or None),
         ]
         for group, measured in sets(measures).items()
         for judge in measured.get("judges") or []
@@ -111,9 +111,16 @@ def judge_table(measures: Mapping[str, Any]) -> Table:
     note = (
         "A judge is a classifier that evaluates the finished pictures. Hit-rate: the share that it predicts as the "
         "target class, with Wilson's interval. Fréchet and kernel: distances from real pictures in its features (lower "
-        "is nearer; “real vs real”: between two sets of photos). Diversity: the mean distance between two pictures."
+        "is nearer; “real vs real”: between two sets of photos; Fréchet from 50 pictures on; below the kernel distance "
+        "its 95 % interval over the drawn pictures). Diversity: the mean distance between two pictures."
     )
     return Table("Judge metrics", [*columns, "Diversity", "of real", "Pictures", "Real"], rows, note)
+
+
+def kernel_cell(judge: Mapping[str, Any]) -> Cell:
+    """The kernel distance, with its interval below it."""
+    bounds = between(*(judge.get("kernel_interval") or (None, None)))
+    return replace(number(judge.get("kernel")), remark=bounds.text if bounds.kind == "number" else "")
 
 
 def image_table(measures: Mapping[str, Any]) -> Table:
@@ -153,7 +160,7 @@ def _verdict(judge: Mapping[str, Any]) -> list[Cell]:
     gave = GAVE_GRADIENT if judge.get("gave_gradient") else ""
     share = replace(percent(judge.get("hit_rate")), remark=gave)
     bounds = interval(judge.get("hit_interval") if judge.get("n") else None)
-    return [share, bounds, number(judge.get("frechet")), number(judge.get("diversity"))]
+    return [share, bounds, number(judge.get("frechet")), kernel_cell(judge), number(judge.get("diversity"))]
 
 
 # ---- the charts ----------------------------------------------------------------------------------------------------

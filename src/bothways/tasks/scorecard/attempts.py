@@ -25,7 +25,7 @@ LARGE = 128  # side in pixels from which fewer pictures are drawn
 DRAWN, DRAWN_LARGE = 50, 4
 COLUMNS = 10  # of a contact sheet
 # The metrics of each judge in a row.
-DISTANCES = ("frechet", "frechet_real", "kernel", "diversity", "diversity_real")
+DISTANCES = ("frechet", "frechet_real", "kernel", "kernel_interval", "kernel_real", "diversity", "diversity_real")
 VERDICT_KEYS = ("judge", "hit_rate", "hit_interval", "mean_confidence", *DISTANCES, "gave_gradient")
 
 

@@ -135,16 +135,27 @@ def picture_table(rows: Sequence[Row]) -> Table:
             texts = [Cell(row.get(key) or "", kind="name") for key in ("start", "moved_by")]
             cells = [Cell(recognised.text, recognised.value, bounds, recognised.kind)]
             cells += [tables.percent(judge.get("mean_confidence"))]
-            cells += [_beside_real(judge, key) for key in ("frechet", "diversity")]
+            cells += [_beside_real(judge, key) for key in ("frechet", "kernel", "diversity")]
             judged = tables.name(judge["judge"].removeprefix("bundled:"), remark)
             lines.append([tables.name(row["name"]), *texts, judged, *cells, tables.time(row.get("seconds"))])
     note = (
-        "Recognised: the share that a judge predicts as the target class, if there is one. Fréchet distance from real "
-        "pictures (lower is nearer) and mean distance between two pictures, in the features of the judge; below each, "
-        "the value of as many real pictures."
+        "Recognised: the share that a judge predicts as the target class, if there is one. Fréchet (from 50 pictures "
+        "on) and kernel distance from real pictures (lower is nearer) and mean distance between two pictures, in the "
+        "features of the judge; below each, the value of as many real pictures."
     )
     absent = [f"{row['name']}: {row['absent']}" for row in rows if row.get("absent")]
-    columns = ["Recipe", "Start", "Moved by", "Judge", "Recognised", "Confidence", "Fréchet", "Diversity", "Time"]
+    columns = [
+        "Recipe",
+        "Start",
+        "Moved by",
+        "Judge",
+        "Recognised",
+        "Confidence",
+        "Fréchet",
+        "Kernel",
+        "Diversity",
+        "Time",
+    ]
     return Table("Drawings", columns, lines, " ".join([note, *absent]))
 
 
