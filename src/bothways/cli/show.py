@@ -1,62 +1,161 @@
-"""Output of a command: lines, progress, reports."""
+"""Output of a command: lines, and the progress of its stages."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.live import Live
+from rich.text import Text
+
+from bothways.progress import Ledger, Stage, Timed, every, listening
 
 console = Console()
 errors = Console(stderr=True)
 
+SECONDS_BETWEEN_LINES = 10.0  # of the log that replaces the bar without a terminal
+SECONDS_WORTH_A_LINE = 1.0  # a finished stage that took less leaves no line on a terminal
+LONGEST_BAR, SHORTEST_BAR = 40, 10
+GAP = "  "
 
-def say(text: str) -> None:
+
+def say(text: str, to: Console = console) -> None:
     """Print a line verbatim: no markup, no wrapping, so that paths stay whole."""
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
+    to.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def print_error(text: str) -> None:
-    errors.print(text, highlight=False, markup=False, soft_wrap=True)
+    say(text, errors)
 
 
-SECONDS_BETWEEN_LINES = 10.0  # of the log that replaces the progress bar without a terminal
+@contextmanager
+def progress_shown(
+    title: str, to: Console = console, *, quiet: bool = False, seconds: float = SECONDS_BETWEEN_LINES
+) -> Iterator[None]:
+    """The context in which the stages of this thread are shown: by a bar on a terminal, else by a line now and then.
+
+    title: of the command. quiet: show nothing. seconds: between two lines of the log.
+    """
+    if quiet:
+        yield
+    elif to.is_interactive and to.file.isatty():  # FORCE_COLOR makes a file no terminal
+        bars = Bars(to)
+        with Live(console=to, get_renderable=bars.text, transient=True, redirect_stdout=False, redirect_stderr=False):
+            with listening(bars):
+                yield
+    else:
+        log = Log(title, to)
+        with listening(log), every(seconds, log.beat):
+            yield
+        log.finish()
 
 
-def follow(frames: Iterable[Any], total: int, title: str, done: int = 0, to: Console = console) -> None:
-    """Iterate over frames, showing progress, time left and current values: a bar on a terminal, else log lines."""
-    if not to.is_terminal:
-        _log(frames, total, title, done, to)
-        return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-    )
-    with Progress(*columns, TimeRemainingColumn(), TextColumn("{task.fields[values]}"), console=to) as bar:
-        task = bar.add_task(title, total=total, completed=done, values="")
-        for frame in frames:
-            bar.update(task, advance=1, values=_values(frame))
+class Log(Ledger):
+    """The progress of a command as plain lines: one at the first step, one at every beat, and one at the end."""
+
+    def __init__(self, title: str, to: Console, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(clock)
+        self._title, self._to, self._began = title, to, clock()
+        self._before: dict[Stage, int] = {}  # the steps of each stage at the last beat
+        self._said = False
+
+    def begin(self, stage: Stage) -> None:
+        """Say a line for the first stage with steps that is within no other, as the run's own, after its preparation."""
+        if not self._said and stage.total and not self.unfinished():
+            self._said = True
+            say(f"{stage.name}: {stage.done} of {stage.total}", self._to)
+        super().begin(stage)
+
+    def beat(self) -> None:
+        """Say what is being done. "still" marks a stage that has made no step since the last beat."""
+        shown = self.shown()
+        lines = [_line(one, self._before.get(one.stage, one.stage.first)) for one in shown]
+        self._before = {one.stage: one.stage.done for one in shown}
+        say("; ".join(lines) or f"still: {self._title}, {self.clock() - self._began:.0f} s", self._to)
+
+    def finish(self) -> None:
+        say(f"{self._title}: finished in {self.clock() - self._began:.0f} s", self._to)
 
 
-def _log(frames: Iterable[Any], total: int, title: str, done: int, to: Console) -> None:
-    began, last, made = time.monotonic(), time.monotonic(), 0
-    for frame in frames:
-        made, now = made + 1, time.monotonic()
-        if now - last >= SECONDS_BETWEEN_LINES:
-            last = now
-            left = (now - began) / made * max(0, total - done - made)
-            line = f"{title}: {done + made} of {total}, {left:.0f} s left  {_values(frame)}"
-            to.print(line, highlight=False, markup=False, soft_wrap=True)
+def _line(of: Timed, before: int) -> str:
+    """A stage as a line of the log. before: its steps at the last one."""
+    stage = of.stage
+    steps = f"{stage.done} of {stage.total}" if stage.total else ""
+    if stage.done == before:
+        return f"still: {stage.name}, {steps}{', ' if steps else ''}{of.seconds:.0f} s"
+    left = "" if of.left is None else f", {of.left:.0f} s left"
+    return GAP.join([f"{stage.name}: {steps or stage.done}{left}", *_values(stage)])
 
 
-def _values(frame: Any) -> str:
-    return "  ".join(f"{name} {value:.3g}" for name, value in frame.stats.items())
+def _values(stage: Stage) -> list[str]:
+    return [f"{name} {value:.3g}" for name, value in stage.values.items()]
+
+
+class Bars(Ledger):
+    """The progress of a command on a terminal: a bar for each stage that tells something, drawn anew all the time."""
+
+    def __init__(self, to: Console, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(clock)
+        self._to = to
+
+    def end(self, stage: Stage) -> None:
+        """Leave a line for the outermost stage that is shown, if it took long."""
+        shown = self.shown()
+        super().end(stage)
+        if shown and shown[0].stage is stage and shown[0].seconds >= SECONDS_WORTH_A_LINE:
+            self._to.print(bar_line(shown[0], self._to.width))
+
+    def text(self) -> Text:
+        shown = self.shown()
+        return Text("\n").join(bar_line(one, self._to.width) for one in [*shown[:1], *shown[1:][-1:]])
+
+
+def bar_line(of: Timed, width: int) -> Text:
+    """A stage in one line of a terminal: its name, a bar, steps, time so far, time left and the last values.
+
+    Where the width is too small, first the bar is left out, then values, then the time so far, and the name is cut.
+    """
+    stage = of.stage
+    steps = [f"{stage.done}/{stage.total}"] if stage.total else []
+    left = [] if of.left is None else [f"{_clock(of.left)} left"]
+    needed = sum(len(GAP + part) for part in (*steps, *left))
+    name = _cut(stage.name, width - needed)
+    room = width - len(name) - needed
+    taken = _fitting([_clock(of.seconds), *_values(stage)], room)
+    room -= sum(len(GAP + part) for part in taken) + len(GAP)
+    line = Text(name, no_wrap=True, overflow="crop")
+    if stage.total and room >= SHORTEST_BAR:
+        line.append(GAP)
+        long = min(room, LONGEST_BAR)
+        full = round(long * min(1.0, stage.done / stage.total))
+        line.append("#" * full, "green").append("." * (long - full), "dim")
+    for part in (*steps, *taken[:1], *left, *taken[1:]):
+        line.append(GAP + part)
+    return line
+
+
+def _cut(name: str, room: int) -> str:
+    return name if len(name) <= room else name[: max(1, room - 2)] + ".."
+
+
+def _fitting(parts: Sequence[str], room: int) -> list[str]:
+    """The first parts that fit in the room, a gap before each."""
+    taken: list[str] = []
+    for part in parts:
+        room -= len(GAP + part)
+        if room < 0:
+            break
+        taken.append(part)
+    return taken
+
+
+def _clock(seconds: float) -> str:
+    """Format a time: 75 -> 1:15, 3675 -> 1:01:15."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
 
 
 def write_page(runs: list[Path], out: Path) -> Path:

@@ -55,7 +55,8 @@ class Result:
         for frame in self.frames:
             run.append_frame(frame)
         run.save_pictures(self.images, self.records, self.alphas)
-        experiment.before = float(self.measures.get("cost", {}).get("seconds", 0.0))
+        cost = self.measures.get("cost", {})
+        experiment.prepared(cost.get("stages") or {"drawing": float(cost.get("seconds", 0.0))})
         experiment.complete(self.measures)
         return run.path
 

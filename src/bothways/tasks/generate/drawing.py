@@ -105,7 +105,9 @@ class Drawing(Work):
     def begin(self, where: Where) -> None:
         """Begin writing to a run folder. Raises UserError if it cannot be used."""
         options = {**where.as_options(), "device": self.model.device, "of": len(self.request)}
+        prepared = self.experiment.stages
         self.experiment = Experiment.begin(self.task, self.tables, **options)
+        self.experiment.prepared(prepared)
         if (folder := self.experiment.folder) is not None:
             self.take_up(folder)
             if self.config.photo is not None or self.config.style is not None:
@@ -130,7 +132,7 @@ class Drawing(Work):
     def measures(self) -> dict[str, Any]:
         return measured(self.result({}), self.setup, self.jury, self.references, self.own_measures)
 
-    def cost(self) -> dict[str, float]:
+    def cost(self) -> dict[str, Any]:
         found = self.experiment.cost
         return {**found, "seconds_per_picture": found["seconds"] / max(1, len(self.images))}
 

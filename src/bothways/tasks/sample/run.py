@@ -99,7 +99,7 @@ class Sampling(Work):
         told = [verdict.as_dict() for verdict in verdicts]
         return {"judges": told, "images": image_measures(images, self.own_measures), "citations": cited}
 
-    def cost(self) -> dict[str, float]:
+    def cost(self) -> dict[str, Any]:
         found = self.experiment.cost
         return {**found, "seconds_per_picture": found["seconds"] / self.config.n}
 
