@@ -11,6 +11,7 @@ Stages may lie within stages; without a listener nothing happens.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -115,6 +116,8 @@ class _Listeners(threading.local):
 
 
 _here = _Listeners()
+if hasattr(os, "register_at_fork"):  # a child has no use for the listeners, whose locks another thread may hold
+    os.register_at_fork(after_in_child=lambda: setattr(_here, "all", ()))
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from bothways.cli.commands import ParsedCommand, config_of
 from bothways.cli.show import console, errors, progress_shown, say
+from bothways.progress import stage
 from bothways.runs.files import plain
 from bothways.tasks.work import Grid, Where, Work, begin
 from bothways.types import UserError
@@ -43,7 +44,8 @@ def run_task(given: ParsedCommand) -> None:
                 for _ in frames:
                     pass
             result = work.finish()
-            page = None if console.quiet else work.page(work.place)
+            with stage("writing the report"):
+                page = None if console.quiet else work.page(work.place)
     if given.dry_run:
         console.print_json(data=plain(config.model_dump()))
         say(f"{work.plan()}; nothing is written")

@@ -43,9 +43,8 @@ def progress_shown(
         yield
     elif to.is_interactive and to.file.isatty():  # FORCE_COLOR makes a file no terminal
         bars = Bars(to)
-        with Live(console=to, get_renderable=bars.text, transient=True, redirect_stdout=False, redirect_stderr=False):
-            with listening(bars):
-                yield
+        with Live(console=to, get_renderable=bars.text, transient=True, redirect_stderr=False), listening(bars):
+            yield
     else:
         log = Log(title, to)
         with listening(log), every(seconds, log.beat):
@@ -63,7 +62,7 @@ class Log(Ledger):
         self._said = False
 
     def begin(self, stage: Stage) -> None:
-        """Say a line for the first stage with steps that is within no other, as the run's own, after its preparation."""
+        """Say a line for the first stage that counts steps and is within no other: that of the run itself."""
         if not self._said and stage.total and not self.unfinished():
             self._said = True
             say(f"{stage.name}: {stage.done} of {stage.total}", self._to)
@@ -129,7 +128,7 @@ def bar_line(of: Timed, width: int) -> Text:
     line = Text(name, no_wrap=True, overflow="crop")
     if stage.total and room >= SHORTEST_BAR:
         line.append(GAP)
-        long = min(room, LONGEST_BAR)
+        long = min(room - room % SHORTEST_BAR, LONGEST_BAR)  # in steps, so that values of other widths do not move it
         full = round(long * min(1.0, stage.done / stage.total))
         line.append("#" * full, "green").append("." * (long - full), "dim")
     for part in (*steps, *taken[:1], *left, *taken[1:]):

@@ -16,6 +16,8 @@ from bothways.tasks.measures import Measures
 from bothways.tasks.work import Grid
 from bothways.types import Frame
 
+SECONDS_BETWEEN_SAVES = 10.0  # of pictures while they are made, which the report of an unfinished run shows
+
 
 class PictureMeasures(Measures):
     """measures.json of a run of pictures. judges: a verdict each (judging/verdicts.py); images: what needs no judge."""

@@ -141,8 +141,7 @@ class Work(ABC):
             return None
         from bothways.report import write_report
 
-        with stage("writing the report"):
-            return write_report([out], out / "report.html")
+        return write_report([out], out / "report.html")
 
     def as_json(self, result: Any) -> Any:
         """The value printed by ``--json``."""

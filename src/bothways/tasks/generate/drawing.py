@@ -26,13 +26,12 @@ from bothways.tasks.generate.problem import Problem, Setup
 from bothways.tasks.generate.request import Request
 from bothways.tasks.generate.result import measured
 from bothways.tasks.generate.scene import keep_scene
-from bothways.tasks.pictures import PictureMeasures, Result, told_of_pictures
+from bothways.tasks.pictures import SECONDS_BETWEEN_SAVES, PictureMeasures, Result, told_of_pictures
 from bothways.tasks.work import Grid, Where, Work
 from bothways.types import Frame, RunError
 
 PIXELS_AT_ONCE = 1_000_000  # copies x height x width x pictures of a batch, which fits in 1 to 2 GB
 PICTURES_AT_ONCE = 50
-SECONDS_BETWEEN_SAVES = 10.0
 
 
 @final
@@ -173,6 +172,7 @@ class Drawing(Work):
                     good = ascent.tensors(), ascent.step
                     if time.monotonic() - saved > SECONDS_BETWEEN_SAVES:
                         self._save_state(number, pictures, ascent)
+                        self._keep(pictures, ascent, unfinished=True)
                         saved = time.monotonic()
                 yield replace(frame, image=None if frame.image is None else self._inside(frame.image))
         except BaseException:
