@@ -80,7 +80,7 @@ def test_pictures_are_counted_while_they_are_read() -> None:
     found: list[tuple[str, int]] = []
 
     class Heard(Ledger):
-        def end(self, stage) -> None:  # noqa: ANN001
+        def end(self, stage) -> None:
             found.append((stage.name, stage.done))
             super().end(stage)
 

@@ -57,6 +57,10 @@ class Timed:
             return None
         return self.seconds / made * max(0, self.stage.total - self.stage.done)
 
+    def __str__(self) -> str:
+        steps = f", {self.stage.done} of {self.stage.total}" if self.stage.total else ""
+        return self.stage.name + steps
+
 
 class Ledger:
     """A listener that knows the unfinished stages, and the seconds that each stage took without those within it.

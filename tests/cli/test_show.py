@@ -15,6 +15,7 @@ import bothways
 from bothways.cli import show
 from bothways.progress import Ledger, Stage, Timed, listening, stage
 from command import run
+from held_work import wait
 
 GENERATE = ("generate", "bundled:cifar10-plain", "--class", "frog", "--n", "1", "--steps", "2")
 
@@ -51,9 +52,9 @@ def test_a_log_tells_the_start_the_way_and_the_end(log) -> None:
                 own.beat()
     own.finish()
     assert out.getvalue().splitlines() == [
-        "drawing: 0 of 6",
-        "drawing: 2 of 6, 20 s left  loss 0.5",
-        "drawing: 4 of 6, 10 s left  loss 0.25",
+        "drawing, 0 of 6",
+        "drawing, 2 of 6, 20 s left  loss 0.5",
+        "drawing, 4 of 6, 10 s left  loss 0.25",
         "generate: finished in 20 s",
     ]
 
@@ -82,7 +83,7 @@ def test_a_log_tells_of_a_step_that_takes_long(log) -> None:
             clock.now += 10
             own.beat()
     assert out.getvalue().splitlines()[2:] == [
-        "still: measuring, 1 of 3, 10 s; reading pictures: 50 of 500, 90 s left",
+        "still: measuring, 1 of 3, 10 s; reading pictures, 50 of 500, 90 s left",
         "still: measuring, 1 of 3, 20 s; still: reading pictures, 50 of 500, 20 s",
     ]
 
@@ -95,9 +96,9 @@ def test_time_left_counts_what_an_earlier_run_made(log) -> None:
         drawing.advance()
         own.beat()
     assert out.getvalue().splitlines() == [
-        "drawing: 4 of 10",
+        "drawing, 4 of 10",
         "still: drawing, 4 of 10, 0 s",
-        "drawing: 5 of 10, 50 s left",
+        "drawing, 5 of 10, 50 s left",
     ]
 
 
@@ -166,20 +167,17 @@ def test_what_has_no_steps_has_its_name_and_time() -> None:
     assert show.bar_line(Timed(Stage("preparing"), 3675.0), 40).plain == "preparing  1:01:15"
 
 
-def shown_on(to: Console) -> None:
-    with show.progress_shown("generate", to), stage("drawing", total=2) as drawing:
-        drawing.advance(2)
-
-
 def test_a_terminal_has_bars_and_a_file_has_no_control_characters(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     out, forced = Terminal(), io.StringIO()
-    shown_on(Console(file=out, width=120))
+    with show.progress_shown("generate", Console(file=out, width=120)), stage("drawing", total=2) as drawing:
+        drawing.advance()
+        assert wait(lambda: "drawing" in out.getvalue() and "1/2" in out.getvalue())  # drawn by another thread
     assert "\x1b[" in out.getvalue()
-    assert "drawing" in out.getvalue()
-    assert "2/2" in out.getvalue()
-    shown_on(Console(file=forced, width=120, force_terminal=True))  # as FORCE_COLOR has it
-    assert forced.getvalue() == "drawing: 0 of 2\ngenerate: finished in 0 s\n"
+    to = Console(file=forced, width=120, force_terminal=True)  # as FORCE_COLOR has it
+    with show.progress_shown("generate", to), stage("drawing", total=2):
+        pass
+    assert forced.getvalue() == "drawing, 0 of 2\ngenerate: finished in 0 s\n"
 
 
 def test_a_long_stage_leaves_a_line_on_a_terminal() -> None:
@@ -199,7 +197,7 @@ def test_a_long_stage_leaves_a_line_on_a_terminal() -> None:
 def test_a_command_in_a_file_tells_start_and_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(*GENERATE, "--out", tmp_path / "a") == 0
     out, err = capsys.readouterr()
-    assert out.splitlines()[0] == "drawing: 0 of 2"
+    assert out.splitlines()[0] == "drawing, 0 of 2"
     assert out.splitlines()[1].startswith("generate: finished in ")
     assert "\x1b" not in out + err
 
@@ -208,7 +206,7 @@ def test_json_is_alone_on_standard_output(tmp_path: Path, capsys: pytest.Capture
     assert run(*GENERATE, "--out", tmp_path / "a", "--json") == 0
     out, err = capsys.readouterr()
     assert json.loads(out)["cost"]["seconds"] > 0
-    assert err.splitlines()[0] == "drawing: 0 of 2"
+    assert err.splitlines()[0] == "drawing, 0 of 2"
     assert run(*GENERATE, "--dry-run") == 0
     out, err = capsys.readouterr()
     assert out.startswith("{")

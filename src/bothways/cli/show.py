@@ -65,7 +65,7 @@ class Log(Ledger):
         """Say a line for the first stage that counts steps and is within no other: that of the run itself."""
         if not self._said and stage.total and not self.unfinished():
             self._said = True
-            say(f"{stage.name}: {stage.done} of {stage.total}", self._to)
+            say(str(Timed(stage, 0.0)), self._to)
         super().begin(stage)
 
     def beat(self) -> None:
@@ -82,11 +82,10 @@ class Log(Ledger):
 def _line(of: Timed, before: int) -> str:
     """A stage as a line of the log. before: its steps at the last one."""
     stage = of.stage
-    steps = f"{stage.done} of {stage.total}" if stage.total else ""
     if stage.done == before:
-        return f"still: {stage.name}, {steps}{', ' if steps else ''}{of.seconds:.0f} s"
+        return f"still: {of}, {of.seconds:.0f} s"
     left = "" if of.left is None else f", {of.left:.0f} s left"
-    return GAP.join([f"{stage.name}: {steps or stage.done}{left}", *_values(stage)])
+    return GAP.join([f"{of}{left}", *_values(stage)])
 
 
 def _values(stage: Stage) -> list[str]:
@@ -123,10 +122,11 @@ def bar_line(of: Timed, width: int) -> Text:
     needed = sum(len(GAP + part) for part in (*steps, *left))
     name = _cut(stage.name, width - needed)
     room = width - len(name) - needed
-    taken = _fitting([_clock(of.seconds), *_values(stage)], room)
+    further = [_clock(of.seconds), *_values(stage)]
+    taken = _fitting(further, room)
     room -= sum(len(GAP + part) for part in taken) + len(GAP)
     line = Text(name, no_wrap=True, overflow="crop")
-    if stage.total and room >= SHORTEST_BAR:
+    if stage.total and room >= SHORTEST_BAR and taken == further:
         line.append(GAP)
         long = min(room - room % SHORTEST_BAR, LONGEST_BAR)  # in steps, so that values of other widths do not move it
         full = round(long * min(1.0, stage.done / stage.total))

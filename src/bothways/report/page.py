@@ -148,9 +148,7 @@ def _unfinished(status: Facts) -> str:
     at = f" at step {status['step']} of {status['steps']}" if status.get("steps") else ""
     state = "not finished" if status["state"] == "running" else status["state"]
     doing = status.get("doing") or {}
-    stage = " ".join(
-        [str(doing.get("name", "")), *([f"{doing['done']} of {doing['total']}"] if doing.get("total") else [])]
-    )
+    stage = str(doing.get("name", "")) + (f", {doing['done']} of {doing['total']}" if doing.get("total") else "")
     told = status.get("message") or stage
     return f"{state.capitalize()}{of}{at}" + (f": {told}" if told else "")
 

@@ -109,8 +109,8 @@ def cost_table(measures: Mapping[str, Any], status: Mapping[str, Any], work: str
     cells = {"Time": time(cost.get("seconds"))}
     cells |= {} if work != "drawing" else {"Per picture": time(cost.get("seconds_per_picture"))}
     cells |= {"Peak memory": memory(cost.get("peak_mb"))}
-    note = "Wall-clock time from the reading of models and data to the last measure, and peak memory, on the machine of "
-    return Table("Time and memory", list(cells), [list(cells.values())], f"{note}the run.")
+    note = f"Wall-clock time of the whole {work}, models and data included, and peak memory, on the machine of the run."
+    return Table("Time and memory", list(cells), [list(cells.values())], note)
 
 
 def stages_table(measures: Mapping[str, Any], status: Mapping[str, Any]) -> Table | None:
