@@ -83,8 +83,8 @@ def test_a_log_tells_of_a_step_that_takes_long(log) -> None:
             clock.now += 10
             own.beat()
     assert out.getvalue().splitlines()[2:] == [
-        "still: measuring, 1 of 3, 10 s; reading pictures, 50 of 500, 90 s left",
-        "still: measuring, 1 of 3, 20 s; still: reading pictures, 50 of 500, 20 s",
+        "measuring, 1 of 3; reading pictures, 50 of 500, 90 s left",
+        "measuring, 1 of 3; still: reading pictures, 50 of 500, 20 s",
     ]
 
 

@@ -71,21 +71,19 @@ class Log(Ledger):
     def beat(self) -> None:
         """Say what is being done. "still" marks a stage that has made no step since the last beat."""
         shown = self.shown()
-        lines = [_line(one, self._before.get(one.stage, one.stage.first)) for one in shown]
+        lines = [*map(str, shown[:-1]), *(self._innermost(one) for one in shown[-1:])]
         self._before = {one.stage: one.stage.done for one in shown}
         say("; ".join(lines) or f"still: {self._title}, {self.clock() - self._began:.0f} s", self._to)
 
+    def _innermost(self, of: Timed) -> str:
+        stage = of.stage
+        if stage.done == self._before.get(stage, stage.first):
+            return f"still: {of}, {of.seconds:.0f} s"
+        left = "" if of.left is None else f", {of.left:.0f} s left"
+        return GAP.join([f"{of}{left}", *_values(stage)])
+
     def finish(self) -> None:
         say(f"{self._title}: finished in {self.clock() - self._began:.0f} s", self._to)
-
-
-def _line(of: Timed, before: int) -> str:
-    """A stage as a line of the log. before: its steps at the last one."""
-    stage = of.stage
-    if stage.done == before:
-        return f"still: {of}, {of.seconds:.0f} s"
-    left = "" if of.left is None else f", {of.left:.0f} s left"
-    return GAP.join([f"{of}{left}", *_values(stage)])
 
 
 def _values(stage: Stage) -> list[str]:

@@ -149,7 +149,7 @@ def _unfinished(status: Facts) -> str:
     state = "not finished" if status["state"] == "running" else status["state"]
     doing = status.get("doing") or {}
     stage = str(doing.get("name", "")) + (f", {doing['done']} of {doing['total']}" if doing.get("total") else "")
-    told = status.get("message") or stage
+    told = status.get("message") or (stage if doing.get("total") != status.get("steps") else "")
     return f"{state.capitalize()}{of}{at}" + (f": {told}" if told else "")
 
 
