@@ -133,6 +133,15 @@ def wait_for(folder: Path, key: str, value: object) -> None:
     raise AssertionError(f"{key} stays {status(folder)[key]}")
 
 
+def test_a_run_that_is_stopped_while_it_is_measured_says_so(tmp_path: Path) -> None:
+    run = Experiment.begin("generate", {}, tmp_path / "a")
+    with pytest.raises(KeyboardInterrupt), run.measuring("drawn"):
+        raise KeyboardInterrupt
+    told = status(tmp_path / "a")
+    assert (told["state"], told["doing"]) == ("stopped", None)
+    assert told["message"] == "drawn but not measured (stopped); type --resume to continue"
+
+
 def test_a_resumed_run_adds_to_the_seconds_of_each_stage(tmp_path: Path) -> None:
     run = Experiment.begin("generate", {}, tmp_path / "a")
     run.prepared({"preparing": 3.0, "reading pictures": 10.0})

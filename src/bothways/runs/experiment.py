@@ -119,7 +119,7 @@ class Experiment:
             state, message = "failed", failed.format(error=error)
             raise
         except BaseException as error:
-            state, message = "stopped", stopped or failed.format(error=error)
+            state, message = "stopped", stopped or failed.format(error=str(error) or "stopped")
             raise
         finally:
             self.stages, self.phase = _added(self.stages, ledger.seconds), None

@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, final
 
@@ -134,7 +135,8 @@ def _along(planned: Pretraining, state: FitState) -> dict[str, Any]:
 def samples(flow: Flow, seeds: list[int]) -> Tensor:
     """Samples (B,3,H,W) in [0,1] from noise of these seeds, by Euler steps."""
     x = Draws(seeds).normal(flow.shape).to(flow.mean.device)
-    for _, state in counted(trajectory(flow, x, 0.0, 1.0, Walk(SAMPLE_STEPS)), "drawing samples", SAMPLE_STEPS + 1):
+    moved = islice(trajectory(flow, x, 0.0, 1.0, Walk(SAMPLE_STEPS)), 1, None)  # without the noise itself
+    for _, state in counted(moved, "drawing samples", SAMPLE_STEPS):
         x = state
     return flow.picture(x).clamp(0, 1).cpu()
 
