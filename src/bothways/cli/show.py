@@ -33,11 +33,11 @@ def print_error(text: str) -> None:
 
 @contextmanager
 def progress_shown(
-    title: str, to: Console = console, *, quiet: bool = False, seconds: float = SECONDS_BETWEEN_LINES
+    title: str, to: Console = console, *, quiet: bool = False, seconds: float | None = None
 ) -> Iterator[None]:
     """The context in which the stages of this thread are shown: by a bar on a terminal, else by a line now and then.
 
-    title: of the command. quiet: show nothing. seconds: between two lines of the log.
+    title: of the command. quiet: show nothing. seconds: between two lines of the log; None for 10.
     """
     if quiet:
         yield
@@ -47,7 +47,7 @@ def progress_shown(
             yield
     else:
         log = Log(title, to)
-        with listening(log), every(seconds, log.beat):
+        with listening(log), every(seconds or SECONDS_BETWEEN_LINES, log.beat):
             yield
         log.finish()
 
