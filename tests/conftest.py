@@ -26,9 +26,10 @@ def pytest_configure() -> None:
 
 @pytest.fixture(autouse=True)
 def _plain_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wide and without colour, so that what a command prints can be read line by line."""
+    """Wide and without colour, so that what a command prints can be read line by line, however busy the machine is."""
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setattr("bothways.cli.show.SECONDS_BETWEEN_LINES", 3600.0)
 
 
 @pytest.fixture(scope="session")

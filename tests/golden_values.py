@@ -29,7 +29,7 @@ SKIPPED_AT_THE_TOP = ("citations", "recipe", "settings", "versions")
 # Of these, wherever they stand, only that they are there counts: where data or a model came from, in words.
 WORDED = ("reference", "source")
 # Times and memory differ from run to run. Left out wherever they stand.
-MEASURED_ANEW = re.compile(r"seconds|seconds_per_picture|peak_mb|\w+/s")
+MEASURED_ANEW = re.compile(r"seconds|stages|seconds_per_picture|peak_mb|\w+/s")
 # How a run goes on after a kill, not what it found: neither listed nor read.
 UNLISTED = {"state", "files.txt", "given.json", ".lock"}
 # Listed, and not read: settings, progress, pages, the state of an optimiser, and the cards of models (other .json).

@@ -54,7 +54,7 @@ def test_one_that_was_stopped_or_stands_beside_an_evaluation_is_no_drawing(tmp_p
     evaluated = RunFolder.create(tmp_path / "c", {"task": "evaluate", "settings": {}, "model": model})
     evaluated.write_status("complete")
     page = render([run(tmp_path / "a"), stopped, evaluated])
-    for said in ("finetune trained runs/digits", "evaluate tested runs/digits", "of the evaluation alone"):
+    for said in ("finetune trained runs/digits", "evaluate tested runs/digits", "of the whole evaluation"):
         assert said in page, said
     assert "no picture finished" not in page
     assert page.count("Statistics during training") == 2

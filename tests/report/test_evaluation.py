@@ -68,7 +68,7 @@ def test_the_page_says_what_was_asked_and_shows_every_part(tmp_path: Path) -> No
     assert "NOT CIFAR-10-C" in html
     assert "a/torn.png" in html
     assert html.count('role="img"') == 3
-    assert "of the evaluation alone" in html
+    assert "of the whole evaluation" in html
 
 
 def test_charts_are_valid_plotly_and_hold_the_numbers() -> None:

@@ -92,7 +92,7 @@ def test_the_page_says_what_was_measured_and_shows_every_part(html: str) -> None
         "nan",
     ):
         assert absent not in html.split("<script")[0], absent
-    assert "of the measuring alone" in html
+    assert "of the whole measuring" in html
     assert html.count('role="img"') == 5
 
 
@@ -142,7 +142,7 @@ def test_the_page_of_a_training_says_how_long_and_shows_the_loss_over_the_steps(
     assert "otcfm trained unet-tiny for 40 steps on " in page
     assert "0.402–0.598" in page
     assert "Statistics during training" in page
-    assert "of the training alone" in page
+    assert "of the whole training" in page
     assert page.count('role="img"') == 2  # the loss and the rate
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from rich.markup import escape
 
 from bothways.cli.commands import ParsedCommand, config_of
-from bothways.cli.show import console, errors, follow, print_grid, say
+from bothways.cli.show import console, errors, print_grid, progress_shown, say
+from bothways.progress import stage
 from bothways.runs.files import plain
 from bothways.tasks.work import Grid, Where, Work, begin
 from bothways.types import UserError
@@ -28,25 +28,31 @@ def run_task(given: ParsedCommand) -> None:
         kind = config_of(given.task)
         if not given.resume:
             kind.check_typed(given.values)
-        where = Where(None if given.dry_run else given.out, given.overwrite, given.resume)
-        config, work = begin(given.task, given.values, where, default=kind.has_folder() and not given.dry_run)
+    where = Where(None if given.dry_run else given.out, given.overwrite, given.resume)
+    # stdout is for other programs where it is no log of a run, so progress then goes to stderr
+    aside = given.as_json or given.dry_run or (given.out is None and not kind.has_folder())
+    to = errors if aside else console
+    with progress_shown(given.task, to, quiet=console.quiet):
+        with only_rank_zero_prints():
+            config, work = begin(given.task, given.values, where, default=kind.has_folder() and not given.dry_run)
+        if not given.dry_run:
+            if line := work.opening():
+                say(line, to)
+            with closing(work.run()) as frames:
+                for _ in frames:
+                    pass
+            result = work.finish()
+            with stage("writing the report"):
+                page = None if console.quiet else work.page(work.place)
     if given.dry_run:
         console.print_json(data=plain(config.model_dump()))
         say(f"{work.plan()}; nothing is written")
-        return
-    aside = given.as_json or work.place is None  # stdout is then for other programs, so progress goes to stderr
-    if line := work.opening():
-        (errors if aside else console).print(escape(line), soft_wrap=True)
-    with closing(work.run()) as frames:
-        follow(frames, work.steps, work.doing, work.done, errors if aside else console)
-    result = work.finish()
-    if not console.quiet:
-        print_result(work, result, given)
+    elif not console.quiet:
+        print_result(work, result, page, given)
 
 
-def print_result(work: Work, result: Any, given: ParsedCommand) -> None:
+def print_result(work: Work, result: Any, page: Path | None, given: ParsedCommand) -> None:
     """Print the summary and the path of the report, or the measures as JSON."""
-    page = work.page(work.place)
     if given.as_json:
         typer.echo(json.dumps(plain(work.as_json(result)), ensure_ascii=False, indent=1))
     else:

@@ -26,6 +26,7 @@ from bothways.data.readers.folders import from_folder
 from bothways.data.readers.hub import SCHEME, from_hub
 from bothways.data.readers.live import is_live, tensor_of
 from bothways.data.readers.parquet import find_shards, from_parquet, shards_of
+from bothways.progress import stage
 from bothways.types import UserError
 
 NAMED = (DIGITS, SWISS_ROLL)  # take precedence over a folder of the same name
@@ -107,7 +108,8 @@ def load_images(
     Raises UserError if no image can be read.
     """
     found = find_images(address, split=split, limit=limit)
-    return _read(replace(found, entries=islice(found.entries, first)), size, str(address))
+    count = found.count if first is None else min(first, found.count)
+    return _read(replace(found, count=count, entries=islice(found.entries, first)), size, str(address))
 
 
 def as_set(given: Any) -> ImageSet:
@@ -205,10 +207,12 @@ def _read(found: SplitEntries, size: Size | None, address: str) -> ImageSet:
             yield entry
 
     images, labels, places = [], [], []
-    for image, label in decoded(numbered(), size, address, skipped):
-        images.append(image)
-        labels.append(label)
-        places += pulled
+    with stage("reading pictures", found.count) as now:
+        for image, label in decoded(numbered(), size, address, skipped):
+            images.append(image)
+            labels.append(label)
+            places += pulled
+            now.advance()
     shapes = {image.shape for image in images}
     if len(shapes) > 1:
         raise UserError(

@@ -11,13 +11,18 @@ from bothways.data.splits import evaluation_split, is_statistics
 from bothways.judging.verdicts import Reference, penultimate
 from bothways.models.adapter import Adapter
 from bothways.models.catalogue import kept_statistics
+from bothways.progress import counted
 
 REFERENCE_AT_MOST = 2000
 
 
 def find_references(jury: Sequence[Adapter], data: str | Path | None) -> dict[str, Reference]:
     """Reference features of real images, by judge name, for the judges that have any."""
-    return {judge.name: found for judge in jury if (found := reference(judge, data)) is not None}
+    return {
+        judge.name: found
+        for judge in counted(jury, "reference pictures")
+        if (found := reference(judge, data)) is not None
+    }
 
 
 def reference(model: Adapter, data: str | Path | None) -> Reference | None:

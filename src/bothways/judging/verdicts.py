@@ -29,6 +29,7 @@ from bothways.numerics.draws import generator
 from bothways.numerics.intervals import wilson_interval
 from bothways.numerics.modules import check_finite, evaluating
 from bothways.numerics.pyramid import resize
+from bothways.progress import counted
 from bothways.synthesis.objectives.terms import vectors
 from bothways.types import UserError, VisionModel
 
@@ -117,7 +118,7 @@ def penultimate(model: VisionModel, images: Tensor, batch: int = 64) -> tuple[Te
     spec, layer = model.spec, model.spec.feature_layer
     features, logits = [], []
     with torch.no_grad(), evaluating(model):
-        for chunk in images.split(batch):
+        for chunk in counted(images.split(batch), "features of pictures"):
             if chunk.shape[-2:] != (spec.height, spec.width):
                 chunk = resize(chunk, (spec.height, spec.width))
             seen = model.features(chunk, ["outputs"] if layer is None else [layer, "outputs"])
@@ -242,7 +243,7 @@ def judge(
             f"judge: {len(images)} images and target_names={target_names!r}; give one class name per image, or None"
         )
     verdicts = []
-    for model in judges:
+    for model in counted(judges, "judging"):
         features, logits = penultimate(model, images)
         fields = _calls(model, logits, target_names)
         fields |= _distances(model, features, (references or {}).get(model.name), seed)

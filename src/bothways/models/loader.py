@@ -15,6 +15,7 @@ from bothways.models.catalogue import check_device, find_classifier
 from bothways.models.libraries.hub import Loaded
 from bothways.models.velocity import Flow, check_flow
 from bothways.models.weights import load_weights
+from bothways.progress import stage
 from bothways.types import ModelSpec, UserError, spec_of
 
 FLOW_SPEC_LINES = (
@@ -23,6 +24,7 @@ FLOW_SPEC_LINES = (
 )
 
 
+@stage("loading models")
 def load_model(
     model: str | Path | nn.Module,
     spec: ModelSpec | Mapping[str, Any] | None = None,
@@ -84,6 +86,7 @@ def load_classifier(
     return Adapter(found.module, found.spec, name=str(run), device=device, dtype=dtype)
 
 
+@stage("loading models")
 def load_flow(
     flow: str | Path | nn.Module,
     spec: ModelSpec | Mapping[str, Any] | None = None,

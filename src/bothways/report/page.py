@@ -98,6 +98,7 @@ def _shown(run: Run, own: Facts, place: int, kept: Album) -> dict[str, Any]:
         "tables": [
             *run.section.tables_of(run.measures),
             tables.cost_table(run.measures, run.status, run.section.work),
+            *filter(None, [tables.stages_table(run.measures, run.status)]),
         ],
         "parts": run.section.parts_of(run),
         "progress": run.section.progress_of(run),
@@ -144,8 +145,12 @@ def _unfinished(status: Facts) -> str:
     if status["state"] == "complete":
         return ""
     of = f" after {status['pictures']} of {status['of']} pictures" if status.get("of") else ""
+    at = f" at step {status['step']} of {status['steps']}" if status.get("steps") else ""
     state = "not finished" if status["state"] == "running" else status["state"]
-    return f"{state.capitalize()}{of}" + (f": {status['message']}" if status.get("message") else "")
+    doing = status.get("doing") or {}
+    stage = str(doing.get("name", "")) + (f", {doing['done']} of {doing['total']}" if doing.get("total") else "")
+    told = status.get("message") or (stage if doing.get("total") != status.get("steps") else "")
+    return f"{state.capitalize()}{of}{at}" + (f": {told}" if told else "")
 
 
 def _is_charted(shown: Facts) -> bool:

@@ -109,7 +109,7 @@ def cost_table(measures: Mapping[str, Any], status: Mapping[str, Any], work: str
     cells = {"Time": time(cost.get("seconds"))}
     cells |= {} if work != "drawing" else {"Per picture": time(cost.get("seconds_per_picture"))}
     cells |= {"Peak memory": memory(cost.get("peak_mb"))}
-    note = f"Wall-clock time of the {work} alone and peak memory, on the machine of the run."
+    note = f"Wall-clock time of the whole {work}, models and data included, and peak memory, on the machine of the run."
     return Table("Time and memory", list(cells), [list(cells.values())], note)
 
 
@@ -124,6 +124,14 @@ def held(table: Table) -> Table:
     return replace(
         table, columns=[table.columns[place] for place in kept], rows=[[row[place] for place in kept] for row in rows]
     )
+
+
+def stages_table(measures: Mapping[str, Any], status: Mapping[str, Any]) -> Table | None:
+    """The table of the time of each stage, the longest first; None for a run that does not say."""
+    stages = (measures.get("cost") or {}).get("stages") or status.get("stages") or {}
+    longest = sorted(stages.items(), key=lambda stage: -stage[1])
+    rows = [[name(stage), time(seconds)] for stage, seconds in [*longest, ("together", sum(stages.values()))]]
+    return Table("Time by stage", ["Stage", "Time"], rows) if stages else None
 
 
 def in_columns(table: Table) -> Table:

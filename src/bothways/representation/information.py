@@ -23,6 +23,7 @@ from torch import Tensor
 from bothways.numerics.draws import Draws
 from bothways.numerics.intervals import mean_interval
 from bothways.numerics.modules import check_finite, untouched
+from bothways.progress import counted
 from bothways.representation.paths import interpolate
 from bothways.types import Path, VectorField
 
@@ -100,7 +101,9 @@ def mutual_information_indicator(
         return (seen - x).flatten(1).double().square().mean(1).cpu()
 
     parts = [(x[k : k + batch], Draws(seeds[k : k + batch])) for k in range(0, len(x), batch)]
-    errors = torch.stack([torch.cat([error(part, draws, t) for part, draws in parts]) for t in times.tolist()])
+    errors = torch.stack(
+        [torch.cat([error(part, draws, t) for part, draws in parts]) for t in counted(times.tolist(), "information")]
+    )
     heights = errors * (1 + snr[:, None]) / 2  # per step of log(1 + snr)
     nats = torch.cumulative_trapezoid(heights, snr.log1p(), dim=0)
     before = heights[:1] * snr[0].log1p()  # the integral below snr(0), which is not 0 if a(0) is not

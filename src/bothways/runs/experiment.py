@@ -3,21 +3,25 @@
     begin -> making (the steps) -> measuring (what follows them) -> complete
 
 Each phase is a context manager that records its end in the run folder: "stopped" for an interrupt or a closed
-generator, "failed" with the message of an exception, and "running" between the phases.
+generator, "failed" with the message of an exception, and "running" between the phases. While a phase goes on, the
+status says every second what is being done: the stage, its steps, and the seconds of every stage so far.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
 
+from bothways.progress import Ledger, Stage, every, listening, unfinished
 from bothways.runs.folder import RunFolder
 from bothways.runs.provenance import peak_memory, versions
+from bothways.types import RunError, UserError
 
+SECONDS_BETWEEN_WRITES = 1.0  # of the status, while the run goes on
+EARLIER = "earlier"  # the stage of seconds of which no more is known
 STOPPED = "stopped before the end; type --resume to continue"
 
 
@@ -27,15 +31,17 @@ class Experiment:
     """A run and its clock.
 
     folder: None if nothing is written. silent: the process leaves writing to another one. facts: further entries of the
-    status, such as {"of": pictures}, which may change during the run.
+    status, such as {"of": pictures}, which may change during the run. stages: {stage: seconds} of finished phases,
+    including those of earlier processes.
     """
 
     folder: RunFolder | None = None
     device: str = "cpu"
     silent: bool = False
     facts: dict[str, Any] = field(default_factory=dict)
-    before: float = 0.0  # seconds of finished phases, including those of earlier processes
-    began: float | None = None  # start of the current phase
+    stages: dict[str, float] = field(default_factory=dict)
+    phase: Ledger | None = None  # the current phase
+    run: Stage | None = None  # the steps of the run
 
     @classmethod
     def begin(
@@ -58,55 +64,81 @@ class Experiment:
             return cls(None, device, facts=facts)
         told = {"task": task, **tables, "versions": versions()}
         folder = RunFolder.create(out, told, overwrite=overwrite, resume=resume, prolongs=prolongs)
-        return cls(folder, device, facts=facts, before=float(folder.status["seconds"]))
+        return cls(folder, device, facts=facts, stages=_stages_of(folder))
 
     @staticmethod
     def lost(path: Path, how: str, *, stopped: bool, seconds: float) -> None:
         """Write how a run stands whose process is no more; nothing where it had not begun.
 
-        how: how the process ended. stopped: whether it was to end. Raises RunError where it cannot be written.
+        how: how the process ended. stopped: whether it was to end. seconds: of the whole run, if more than its status
+        says. Raises RunError where it cannot be written.
         """
         if (path / "recipe.toml").is_file():
+            folder = RunFolder(path)
             state, message = ("stopped", STOPPED) if stopped else ("failed", how)
-            RunFolder(path).write_status(state, message, seconds=seconds)
+            stages = _stages_of(folder)
+            unknown = seconds - sum(stages.values())
+            last = (folder.status.get("doing") or {}).get("name") or EARLIER
+            stages |= {last: stages.get(last, 0.0) + unknown} if unknown > 0 else {}
+            folder.write_status(state, message, seconds=sum(stages.values()), stages=stages, doing=None)
+
+    def prepared(self, stages: Mapping[str, float]) -> None:
+        """Add the seconds, by stage, of the preparation of the run, which comes before its folder."""
+        self.stages = _added(self.stages, stages)
 
     @property
-    def seconds(self) -> float:
-        """Seconds of all phases so far, including those of a resumed process."""
-        return self.before + (0.0 if self.began is None else time.monotonic() - self.began)
+    def cost(self) -> dict[str, Any]:
+        """The cost of the run so far: {"seconds", "peak_mb", "stages": {stage: seconds}}.
 
-    @property
-    def cost(self) -> dict[str, float]:
-        """The cost of the run: {"seconds", "peak_mb"}."""
-        return {"seconds": self.seconds, "peak_mb": peak_memory(self.device)}
+        It includes earlier processes, and the seconds are the sum of those of all stages.
+        """
+        stages = self.stages if self.phase is None else _added(self.stages, self.phase.seconds)
+        return {"seconds": sum(stages.values()), "peak_mb": peak_memory(self.device), "stages": stages}
 
     @contextmanager
-    def making(self) -> Iterator[None]:
-        """The context of the steps of the run."""
-        with self._phase("{error}", STOPPED):
-            yield
+    def making(self, doing: str = "working", steps: int = 0, done: int = 0) -> Iterator[Stage]:
+        """The context of the steps of the run. doing: their name. done: of an earlier process."""
+        self.run = Stage(doing, steps, done, done)
+        with self._phase(self.run, "{error}", STOPPED):
+            yield self.run
 
     @contextmanager
     def measuring(self, done: str = "made") -> Iterator[None]:
         """The context of the measures after the steps. done: the participle for the steps in error messages."""
-        with self._phase(f"{done} but not measured ({{error}}); type --resume to continue", None):
+        with self._phase(Stage("measuring"), f"{done} but not measured ({{error}}); type --resume to continue", None):
             yield
 
     @contextmanager
-    def _phase(self, failed: str, stopped: str | None) -> Iterator[None]:
-        self.began = time.monotonic()
+    def _phase(self, of: Stage, failed: str, stopped: str | None) -> Iterator[None]:
+        self.phase = ledger = Ledger()
         state, message = "running", ""
         try:
-            yield
+            with listening(ledger), unfinished(of), self._told():
+                yield
         except Exception as error:
             state, message = "failed", failed.format(error=error)
             raise
         except BaseException as error:
-            state, message = "stopped", stopped or failed.format(error=error)
+            state, message = "stopped", stopped or failed.format(error=str(error) or "stopped")
             raise
         finally:
-            self.before, self.began = self.seconds, None
+            self.stages, self.phase = _added(self.stages, ledger.seconds), None
             self._write(state, message)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """The context in which the status says what is being done."""
+        if self.folder is None or self.silent:
+            yield
+            return
+
+        def write() -> None:
+            with suppress(RunError, UserError):  # what the run itself writes next says so
+                self._write("running", "")
+
+        write()
+        with every(SECONDS_BETWEEN_WRITES, write):
+            yield
 
     def complete(self, measures: Mapping[str, Any] | None = None) -> None:
         """Write the measures, if given, and set the status to complete."""
@@ -116,6 +148,23 @@ class Experiment:
 
     def _write(self, state: str, message: str) -> None:
         if self.folder is not None and not self.silent:
-            self.folder.write_status(state, message, **self.cost, **self.facts)
+            self.folder.write_status(state, message, **{**self.cost, **self._progress(), **self.facts})
             if state != "running":
                 self.folder.release()
+
+    def _progress(self) -> dict[str, Any]:
+        """The entries of the status on the steps of the run and on the present stage."""
+        shown = [] if self.phase is None else self.phase.shown()
+        steps = {} if self.run is None else {"step": self.run.done, "steps": self.run.total}
+        last = shown[-1].stage if shown else None
+        return {**steps, "doing": last and {"name": last.name, "done": last.done, "total": last.total}}
+
+
+def _stages_of(folder: RunFolder) -> dict[str, float]:
+    """The seconds by stage of a run folder; those of a run that says only their sum are of an earlier process."""
+    status = folder.status
+    return dict(status.get("stages") or ({EARLIER: float(status["seconds"])} if status["seconds"] else {}))
+
+
+def _added(first: Mapping[str, float], second: Mapping[str, float]) -> dict[str, float]:
+    return {name: first.get(name, 0.0) + second.get(name, 0.0) for name in (*first, *second)}

@@ -156,7 +156,10 @@ class RunFolder:
 
     @property
     def status(self) -> dict[str, Any]:
-        """The status: {"state", "message", "seconds", "peak_mb", "pictures", "of", "started", ...}."""
+        """The status: {"state", "message", "seconds", "peak_mb", "pictures", "of", "started", ...}.
+
+        From ``runs/experiment.py`` also "step" of "steps", "stages" {name: seconds}, and "doing", the present stage.
+        """
         return {**NEW_STATUS, **read_json(self.path / "status.json")}
 
     def append_frame(self, frame: Frame, batch: int | None = None) -> None:
@@ -266,13 +269,14 @@ class RunFolder:
             file.unlink(missing_ok=True)
 
     def write_status(self, state: str, message: str = "", **facts: Any) -> None:
-        """Update status.json with ``state``, ``message`` and ``facts`` (seconds, peak_mb, of, ...).
+        """Update status.json with ``state``, ``message`` and ``facts`` (seconds, peak_mb, of, stages, doing, ...).
 
         For ``runs/experiment.py`` only, which tracks how a run ended.
         """
         if state not in STATES:
             raise ValueError(f"write_status: state={state!r}; one of {', '.join(STATES)}")
-        status = {**self.status, "pictures": len(self.pictures), **facts, "state": state, "message": message}
+        finished = sum(not record.get("unfinished") for record in self.pictures)
+        status = {**self.status, "pictures": finished, **facts, "state": state, "message": message}
         write_json(self.path / "status.json", status)
 
 

@@ -23,11 +23,13 @@ from typing import Any
 import numpy as np
 
 from bothways import registry
+from bothways.progress import Ledger, every, listening
 from bothways.types import RunError, UserError
 
 PATIENCE = 5.0  # seconds from being told to end to being interrupted
 GRACE = 15.0  # and from there to being killed: a state and a page are written meanwhile
 BETWEEN_FRAMES = 0.1  # seconds
+BETWEEN_STAGES = 0.5  # seconds
 ANSWER_WITHIN = 120.0  # seconds that a form waits for a model to be read
 IMPORTED_AHEAD = ("bothways.tasks.generate.run", "bothways.tasks.photos.run", "bothways.studio.requests")
 
@@ -96,11 +98,13 @@ class Line:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._telling = threading.Lock()
         self.stopping = threading.Event()
 
     def tell(self, *message: Any) -> None:
         """Raises OSError where no one listens any more."""
-        self._connection.send(message)
+        with self._telling:
+            self._connection.send(message)
 
     def listen(self) -> None:
         """Wait to be told to end. A server that is no more wants nothing either: then everything ends."""
@@ -171,7 +175,13 @@ def follow(request: Any, folder: Path, line: Line) -> tuple[str, tuple[str, ...]
     """Do what a request asks for, and say so at every step; ("complete" or "stopped", what was warned of)."""
     from bothways.report import write_report
 
-    with warnings.catch_warnings(record=True) as caught:
+    ledger = Ledger()
+
+    def tell() -> None:
+        with suppress(OSError):
+            line.tell("doing", "".join(map(str, ledger.shown()[-1:])))
+
+    with warnings.catch_warnings(record=True) as caught, listening(ledger), every(BETWEEN_STAGES, tell):
         warnings.simplefilter("default")  # told on the page; what libraries say to programmers is left out
         work = request.prepare(folder)
         batches = request.captions(work)

@@ -62,7 +62,7 @@ class Request(Protocol):
 class Job:
     """A submitted request with its progress.
 
-    name: of its run folder. notes: warnings. pictures: {number: latest state, (3,H,W)}.
+    name: of its run folder. doing: the present stage. notes: warnings. pictures: {number: latest state, (3,H,W)}.
     """
 
     name: str
@@ -70,6 +70,7 @@ class Job:
     request: Request
     state: str = "waiting"
     message: str = ""
+    doing: str = ""
     step: int = 0
     total: int = 0
     seconds: float = 0.0
@@ -119,6 +120,8 @@ class Job:
             self.seconds = time.monotonic() - self._began
             shown = {number: torch.from_numpy(image) / 255 for number, image in moved.items()}
             self.pictures = self.pictures | shown  # a new one, since a page may be reading the old
+        elif what == "doing":
+            (self.doing,) = told
         elif what == "judging":
             self.state = "judging"
         elif what == "answer":

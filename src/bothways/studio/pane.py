@@ -104,7 +104,7 @@ class Pane:
 
 
 def _marker(job: Job | None) -> str:
-    return "" if job is None else f"{job.name} {job.state} {job.step}"
+    return "" if job is None else f"{job.name} {job.state} {job.step} {job.doing}"
 
 
 def build_pane(jobs: Jobs, kind: str, render: Render, *, seeded: bool = True) -> Pane:

@@ -27,10 +27,11 @@ import torch
 from torch import Tensor
 
 from bothways.numerics.fill import Smoothness
+from bothways.progress import counted
 from bothways.synthesis.fields import Field
 from bothways.synthesis.objectives.terms import IMAGE, Activations, Term
 from bothways.synthesis.sampling import SMALLEST_LOG_STD, SMALLEST_MEAN_STD, leading_directions
-from bothways.synthesis.statistics import Spread, channel_statistics, spread_statistics
+from bothways.synthesis.statistics import STATISTICS, Spread, channel_statistics, spread_statistics
 from bothways.types import UserError, VisionModel
 
 RANK = 256  # leading directions of the statistics of filled pictures
@@ -149,7 +150,7 @@ class Smoothed(Field):
 def _measured(model: VisionModel, images: Tensor, layers: Sequence[str], batch: int = 100) -> Tensor:
     """Statistics s of pictures, (N,S): for each layer in order, channel means, then log standard deviations."""
     rows = []
-    for part in images.split(batch):
+    for part in counted(images.split(batch), STATISTICS):
         seen = model.features(part, layers)
         rows.append(torch.cat([torch.cat(channel_statistics(seen[layer]), dim=1) for layer in layers], dim=1))
     return torch.cat(rows)

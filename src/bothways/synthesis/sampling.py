@@ -23,9 +23,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bothways.numerics.draws import Draws
+from bothways.progress import counted, stage
 from bothways.synthesis.config import RANK
 from bothways.synthesis.objectives.terms import Activations, Term, per_picture, vectors
-from bothways.synthesis.statistics import Spread, channel_statistics
+from bothways.synthesis.statistics import STATISTICS, Spread, channel_statistics
 from bothways.types import UserError, VisionModel
 
 OUTPUTS = "outputs"  # the layer of the logits
@@ -112,7 +113,8 @@ def measure_space(
     Raises UserError for fewer than two pictures.
     """
     rows: Rows = {}
-    for _ in measure_rows(models, images, layers, features, rows):
+    chunks = -(-len(images) // chunk_size(images))
+    for _ in counted(measure_rows(models, images, layers, features, rows), STATISTICS, chunks):
         pass
     return fit_space(rows, rank)
 
@@ -151,6 +153,7 @@ def chunk_size(images: Tensor) -> int:
     return max(1, min(100, PIXELS_AT_ONCE // images[0, 0].numel()))
 
 
+@stage("fitting the space of statistics")
 def fit_space(rows: Rows, rank: int) -> Space:
     """Fit a Space to the rows of ``measure_rows``."""
     values = {name: torch.cat(chunks) for name, chunks in rows.items()}

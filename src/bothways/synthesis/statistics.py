@@ -8,8 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bothways.progress import counted
 from bothways.synthesis.objectives.terms import Activations, Term, per_picture
 from bothways.types import UserError, VisionModel
+
+STATISTICS = "statistics of pictures"  # the stage of their measurement
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ def measure_spread(model: VisionModel, images: Tensor, layers: Sequence[str], ba
         raise UserError(f"channel statistics need two real images or more, not {len(images)}; type --data with more")
     found: dict[str, list[tuple[Tensor, Tensor]]] = {layer: [] for layer in layers}
     with torch.no_grad():
-        for part in images.split(batch):
+        for part in counted(images.split(batch), STATISTICS):
             for layer, value in model.features(part, layers).items():
                 found[layer].append(channel_statistics(value))
     result = {}

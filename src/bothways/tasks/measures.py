@@ -18,9 +18,9 @@ class Facts(BaseModel):
 
 
 class Measures(BaseModel):
-    """measures.json of a run. citations: BibTeX of the papers behind it. cost: {"seconds", "peak_mb", ...}."""
+    """measures.json of a run. citations: BibTeX of the papers behind it. cost: {"seconds", "peak_mb", "stages"...}."""
 
     model_config = ConfigDict(extra="forbid")
 
     citations: list[str]
-    cost: dict[str, float]
+    cost: dict[str, float | dict[str, float]]

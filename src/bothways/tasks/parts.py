@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, final
 
+from bothways.progress import stage
 from bothways.runs.experiment import Experiment
 from bothways.tasks.work import Work
 from bothways.types import Frame
@@ -55,7 +56,8 @@ class PartedWork(Work):
         """Yield a frame after every part, with its scalar results."""
         steps, folder = self.steps, self.experiment.folder
         for name, measure in self.left:
-            self.kept[name] = dict(measure())
+            with stage(name.rstrip("0123456789. ")):  # the parts of several numbers are one stage
+                self.kept[name] = dict(measure())
             if folder is not None:
                 folder.save_state({}, {"done": self.kept})
             numbers = {key: value for key, value in self.kept[name].items() if isinstance(value, float)}

@@ -16,6 +16,8 @@ from bothways.tasks.measures import Measures
 from bothways.tasks.work import Grid
 from bothways.types import Frame
 
+SECONDS_BETWEEN_SAVES = 10.0  # of pictures while they are made, which the report of an unfinished run shows
+
 
 class PictureMeasures(Measures):
     """measures.json of a run of pictures. judges: a verdict each (judging/verdicts.py); images: what needs no judge."""
@@ -55,7 +57,8 @@ class Result:
         for frame in self.frames:
             run.append_frame(frame)
         run.save_pictures(self.images, self.records, self.alphas)
-        experiment.before = float(self.measures.get("cost", {}).get("seconds", 0.0))
+        cost = self.measures.get("cost", {})
+        experiment.prepared(cost.get("stages") or {"drawing": float(cost.get("seconds", 0.0))})
         experiment.complete(self.measures)
         return run.path
 

@@ -20,6 +20,7 @@ from pydantic import BaseModel
 
 from bothways import registry
 from bothways.configs import Config, nested, recorded
+from bothways.progress import Ledger, listening, stage
 from bothways.runs.citations import registry_citations
 from bothways.runs.experiment import Experiment
 from bothways.runs.files import check_output, plain, reason, replace_file
@@ -84,7 +85,7 @@ class Work(ABC):
     """A prepared run. The run.py of a task defines a subclass and ``prepare(config, where)``, which returns one.
 
     schema: what measures.json validates as; None for a task that writes no run folder.
-    doing, done_word: "walking" and "drawn", for the progress bar and for the message where measuring fails.
+    doing, done_word: "walking" and "drawn", for the progress shown and for the message where measuring fails.
     choices: (kind, name, address or object) of what its config chooses from the registry, whose papers are cited.
     place: its run folder, or the file that it writes; None for nothing.
     """
@@ -118,7 +119,7 @@ class Work(ABC):
         """The result for a caller in Python."""
         return measures
 
-    def cost(self) -> dict[str, float]:
+    def cost(self) -> dict[str, Any]:
         """The content of measures["cost"]."""
         return self.experiment.cost
 
@@ -152,8 +153,11 @@ class Work(ABC):
     @final
     def run(self) -> Generator[Frame, None, None]:
         """Yield a frame after every step; the run folder stays consistent however the run ends."""
-        with self.experiment.making(), closing(_generator(self.frames())) as frames:
-            yield from frames
+        experiment = self.experiment
+        with experiment.making(self.doing, self.steps, self.done) as now, closing(_generator(self.frames())) as frames:
+            for frame in frames:
+                now.advance(values=frame.stats)
+                yield frame
 
     @final
     def finish(self) -> Any:
@@ -205,7 +209,10 @@ def prepare(config: Config, where: Where, given: Mapping[str, Any] | None = None
     if folder is not None:
         check_place(folder, overwrite=where.overwrite, resume=where.resume)
     module = import_module(f"{type(config).__module__.rpartition('.')[0]}.run")
-    work: Work = module.prepare(config, where)
+    ledger = Ledger()
+    with listening(ledger), stage("preparing"):
+        work: Work = module.prepare(config, where)
+    work.experiment.prepared(ledger.seconds)
     work.choices = tuple(config.choices())
     work.place = place
     if folder is not None and not work.experiment.silent:

@@ -23,6 +23,7 @@ from bothways.data.images import Batch
 from bothways.data.sources import ImageSet
 from bothways.models.velocity import Flow
 from bothways.numerics.draws import picture_seed
+from bothways.progress import counted, stage
 from bothways.representation.flow_matching import flow_matching
 from bothways.representation.information import at_depths, mutual_information_indicator
 from bothways.runs import ALONG
@@ -54,7 +55,8 @@ class Along:
 
     def add(self, step: int) -> None:
         """Measure and append a line."""
-        append_lines(self.file, [{"step": step, **self.measure()}])
+        with stage("measuring along"):
+            append_lines(self.file, [{"step": step, **self.measure()}])
 
 
 def check_information(pictures: int, held: int) -> None:
@@ -71,7 +73,7 @@ def losses_of(flow: Flow, held: ImageSet, pairs: Callable[[Callable[[int], Batch
     """
     size = min(size, len(held))
     batch, device = pairs(partial(_part, held, size), VALIDATION_SEED), flow.mean.device
-    parts = (batch(part) for part in range(math.ceil(len(held) / size)))
+    parts = map(batch, counted(range(math.ceil(len(held) / size)), "loss on held-out pictures"))
     return torch.cat([flow_matching(flow, flow.path, *(v.to(device) for v in part)).cpu() for part in parts])
 
 

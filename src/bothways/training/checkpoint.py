@@ -153,8 +153,6 @@ class Training:
 
         Raises RunError if the loss is not finite; the last checkpoint is kept and named in the message.
         """
-        facts = self.experiment.facts
-        facts |= {"step": self.state.step, "steps": self.fit.total}
         if self.processes.first:
             self.folder.drop_frames_after(0, self.state.step)
         try:
@@ -168,7 +166,7 @@ class Training:
                 raise RunError(self._message(error)) from error
             raise
         finally:
-            facts["step"] = self.state.step
+            self.experiment.facts["step"] = self.state.step  # an interrupt comes after a step that no frame tells of
 
     @property
     def along(self) -> Along | None:

@@ -11,6 +11,7 @@ from textwrap import shorten
 from typing import Any
 
 from bothways.data.readers.entries import Entries, SplitEntries, bytes_of, evenly_spaced
+from bothways.progress import stage
 from bothways.types import UserError
 
 SCHEME = "hub:"
@@ -58,6 +59,7 @@ def _library() -> Any:
     return datasets
 
 
+@stage("reading a data set of the hub")
 def _loaded(name: str, config: str | None, split: str) -> Any:
     datasets = _library()
     try:

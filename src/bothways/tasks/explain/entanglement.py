@@ -12,6 +12,7 @@ from torch import Tensor
 from bothways.judging.classes import outputs_of_labels
 from bothways.judging.verdicts import penultimate
 from bothways.models.adapter import Adapter
+from bothways.progress import counted
 from bothways.tasks.explain.measures import BATCH, LabelledPictures
 from bothways.tasks.explain.traits import cluster_order, distinct_pairs, seen_besides
 from bothways.types import UserError
@@ -45,7 +46,7 @@ def entanglement(
     {"viewer", "own", "columns", "drawn", "real" (shares), "order", "pairs": [{"class", "seen", "share", "real_share",
     "p", "pictures"}]}
     """
-    for viewer in jury:
+    for viewer in counted(jury, "other models look"):
         yield _seen_by(viewer, viewer is model, model, drawn, real, labels)
 
 

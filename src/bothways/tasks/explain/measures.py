@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from bothways.models.adapter import Adapter
 from bothways.numerics.intervals import mean_interval, wilson_interval
+from bothways.progress import counted
 from bothways.synthesis.objectives.terms import vectors
 from bothways.tasks.explain.traits import Trait, place_map, relative, separation, trait_of
 from bothways.types import RunError, UserError
@@ -65,7 +66,7 @@ def features_of(model: Adapter, images: Tensor, layers: Sequence[str]) -> dict[s
     Raises RunError if a value is not finite, since comparisons with NaN would flag no class.
     """
     found: dict[str, list[Tensor]] = {layer: [] for layer in (*layers, "outputs")}
-    for part in images.split(BATCH):
+    for part in counted(images.split(BATCH), "features of pictures"):
         for layer, value in model.features(part.to(model.device), list(found)).items():
             found[layer].append(vectors(value, layer).float().cpu())
     whole = {layer: torch.cat(parts) for layer, parts in found.items()}

@@ -19,6 +19,7 @@ from bothways.data.splits import evaluation_split
 from bothways.judging.judges import find_jury
 from bothways.models.adapter import Adapter
 from bothways.models.loader import load_model
+from bothways.progress import counted
 from bothways.runs import to_png
 from bothways.runs.experiment import Experiment
 from bothways.runs.files import plain, replace_file
@@ -119,7 +120,9 @@ class AuditWork(Work):
         placed = measure.placed_layers(self.model, drawn.images[0], layers)
         classes = [
             self._class(of, label, facts, placed, records)
-            for label, facts in zip(self.labels, measure.consistency(of), strict=True)
+            for label, facts in counted(
+                zip(self.labels, measure.consistency(of), strict=True), "traits of classes", len(self.labels)
+            )
         ]
         return {
             "layers": layers,

@@ -26,6 +26,7 @@ from bothways.models.classifiers import CLASSIFIER_WEIGHTS, flow_in
 from bothways.models.loader import load_classifier
 from bothways.models.velocity import Flow
 from bothways.numerics.intervals import wilson_interval
+from bothways.progress import counted
 from bothways.registry import names
 from bothways.representation.classifier import FlowClassifier
 from bothways.runs import RunFolder
@@ -125,7 +126,10 @@ def classifier_facts(planned: Finetuning, model: Adapter) -> dict[str, Any]:
     """measures["classifier"]: accuracy with interval, cross-entropy, and flow-matching loss after and before."""
     config, held = planned.config, planned.held
     logits = torch.cat(
-        [model.outputs((part.float() / 255).to(model.device)).cpu() for part in held.images.split(AT_ONCE)]
+        [
+            model.outputs((part.float() / 255).to(model.device)).cpu()
+            for part in counted(held.images.split(AT_ONCE), "accuracy")
+        ]
     )
     right = int((logits.argmax(1) == held.labels).sum())
     low, high = wilson_interval(right, len(held))

@@ -26,13 +26,12 @@ from bothways.tasks.generate.problem import Problem, Setup
 from bothways.tasks.generate.request import Request
 from bothways.tasks.generate.result import measured
 from bothways.tasks.generate.scene import keep_scene
-from bothways.tasks.pictures import PictureMeasures, Result, told_of_pictures
+from bothways.tasks.pictures import SECONDS_BETWEEN_SAVES, PictureMeasures, Result, told_of_pictures
 from bothways.tasks.work import Grid, Where, Work
 from bothways.types import Frame, RunError, UserError
 
 PIXELS_AT_ONCE = 1_000_000  # copies x height x width x pictures of a batch, which fits in 1 to 2 GB
 PICTURES_AT_ONCE = 50
-SECONDS_BETWEEN_SAVES = 10.0
 
 
 @final
@@ -105,11 +104,11 @@ class Drawing(Work):
     def begin(self, where: Where) -> None:
         """Begin writing to a run folder. Raises UserError if it cannot be used."""
         if where.prolongs and len(self.request) > self.config.n:
-            raise UserError(
-                "--n can grow in a run of one target alone, where pictures keep their numbers; leave it"
-            )
+            raise UserError("--n can grow in a run of one target alone, where pictures keep their numbers; leave it")
         options = {**where.as_options(), "device": self.model.device, "of": len(self.request)}
+        prepared = self.experiment.stages
         self.experiment = Experiment.begin(self.task, self.tables, **options)
+        self.experiment.prepared(prepared)
         if (folder := self.experiment.folder) is not None:
             self.take_up(folder)
             if where.prolongs:
@@ -143,7 +142,7 @@ class Drawing(Work):
     def measures(self) -> dict[str, Any]:
         return measured(self.result({}), self.setup, self.jury, self.references, self.own_measures)
 
-    def cost(self) -> dict[str, float]:
+    def cost(self) -> dict[str, Any]:
         found = self.experiment.cost
         return {**found, "seconds_per_picture": found["seconds"] / max(1, len(self.images))}
 
@@ -184,6 +183,7 @@ class Drawing(Work):
                     good = ascent.tensors(), ascent.step
                     if time.monotonic() - saved > SECONDS_BETWEEN_SAVES:
                         self._save_state(number, pictures, ascent)
+                        self._keep(pictures, ascent, unfinished=True)
                         saved = time.monotonic()
                 yield replace(frame, image=None if frame.image is None else self._inside(frame.image))
         except BaseException:

@@ -15,6 +15,7 @@ from bothways.data.splits import is_statistics, training_split
 from bothways.models.adapter import Adapter
 from bothways.numerics.fill import tension_fill
 from bothways.numerics.pyramid import resize
+from bothways.progress import stage
 from bothways.synthesis.inpainting import Prediction, predict_statistics
 from bothways.synthesis.objectives.base import Priors, Stored, WeightedSum
 from bothways.synthesis.objectives.certainty import Certainty
@@ -139,7 +140,8 @@ def _prediction(model: Adapter, data: str | Path | None, mask: Tensor | None) ->
         raise UserError("the prediction of a hole needs a mask and real pictures; type --mask or --box, and --data")
     size = (model.spec.height, model.spec.width)
     images = load_images(data, split=training_split(data), size=size_of(model.spec), limit=LEARNED).images.float() / 255
-    filled = tension_fill(images, resize(mask.float(), size) > 0.5)
+    with stage("filling the hole in real pictures"):
+        filled = tension_fill(images, resize(mask.float(), size) > 0.5)
     return predict_statistics(model, images.to(model.device), filled.to(model.device), model.statistics_layers())
 
 

@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, final
 
@@ -24,8 +25,9 @@ from bothways.data.images import batches
 from bothways.data.sources import ImageSet
 from bothways.models.velocity import Flow
 from bothways.numerics.draws import Draws, picture_seed
+from bothways.progress import counted
 from bothways.registry import name_of, names
-from bothways.representation.encode import decode
+from bothways.representation.encode import Walk, trajectory
 from bothways.runs import RunFolder
 from bothways.runs.citations import flow_citations
 from bothways.runs.experiment import Experiment
@@ -132,8 +134,11 @@ def _along(planned: Pretraining, state: FitState) -> dict[str, Any]:
 @torch.no_grad()
 def samples(flow: Flow, seeds: list[int]) -> Tensor:
     """Samples (B,3,H,W) in [0,1] from noise of these seeds, by Euler steps."""
-    noise = Draws(seeds).normal(flow.shape).to(flow.mean.device)
-    return decode(flow, noise, depth=1.0, steps=SAMPLE_STEPS).clamp(0, 1).cpu()
+    x = Draws(seeds).normal(flow.shape).to(flow.mean.device)
+    moved = islice(trajectory(flow, x, 0.0, 1.0, Walk(SAMPLE_STEPS)), 1, None)  # without the noise itself
+    for _, state in counted(moved, "drawing samples", SAMPLE_STEPS):
+        x = state
+    return flow.picture(x).clamp(0, 1).cpu()
 
 
 def held_losses(planned: Pretraining, flow: Flow, held: ImageSet) -> Tensor:

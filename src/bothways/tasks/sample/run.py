@@ -5,6 +5,7 @@ x_0 ~ N(0, I),   dx / dt = v(x, t)   by the steps of a fixed grid from t = 0 to 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +28,7 @@ from bothways.representation.encode import image_time
 from bothways.runs.citations import flow_citations
 from bothways.runs.experiment import Experiment
 from bothways.runs.provenance import flow_facts
-from bothways.tasks.pictures import PictureMeasures, Result, told_of_pictures
+from bothways.tasks.pictures import SECONDS_BETWEEN_SAVES, PictureMeasures, Result, told_of_pictures
 from bothways.tasks.sample.config import SampleConfig
 from bothways.tasks.work import Grid, Where, Work
 from bothways.types import Frame, UserError
@@ -72,18 +73,22 @@ class Sampling(Work):
     def frames(self) -> Iterator[Frame]:
         """Yield a frame after every step of every batch; finished batches are saved."""
         for number, part in enumerate(self._left()):
-            seeds = [picture_seed(self.config.seed, index) for index in part]
+            seeds, saved = [picture_seed(self.config.seed, index) for index in part], time.monotonic()
             noise = Draws(seeds).normal(self.flow.shape).to(self.flow.mean.device)
             steps = solver_states(self.flow, self.solver.start(self.flow, noise, 0.0), self.times, self.solver)
             for step, (x, *_) in enumerate(finite(self.flow, steps, self.times), 1):
                 shown = self.flow.picture(x).clamp(0, 1)
                 yield Frame(step, self.times[step], shown, {"rms": float(x.square().mean().sqrt())}, number)
-            self._keep(part, seeds, ((255 * shown).round() / 255).cpu())
+                if time.monotonic() - saved > SECONDS_BETWEEN_SAVES:
+                    self._save(part, seeds, shown.cpu(), {"unfinished": True, "step": step})
+                    saved = time.monotonic()
+            whole = ((255 * shown).round() / 255).cpu()
+            self.images |= dict(zip(part, whole, strict=True))
+            self._save(part, seeds, whole, {})
 
-    def _keep(self, part: list[int], seeds: list[int], shown: Tensor) -> None:
-        self.images |= dict(zip(part, shown, strict=True))
+    def _save(self, part: list[int], seeds: list[int], shown: Tensor, facts: dict[str, Any]) -> None:
         if self.experiment.folder is not None:
-            records = [{"index": index, "seed": seed} for index, seed in zip(part, seeds, strict=True)]
+            records = [{"index": index, "seed": seed, **facts} for index, seed in zip(part, seeds, strict=True)]
             self.experiment.folder.save_pictures(shown, records)
 
     def _pictures(self) -> Tensor:
@@ -99,7 +104,7 @@ class Sampling(Work):
         told = [verdict.as_dict() for verdict in verdicts]
         return {"judges": told, "images": image_measures(images, self.own_measures), "citations": cited}
 
-    def cost(self) -> dict[str, float]:
+    def cost(self) -> dict[str, Any]:
         found = self.experiment.cost
         return {**found, "seconds_per_picture": found["seconds"] / self.config.n}
 
@@ -137,5 +142,6 @@ def prepare(config: SampleConfig, where: Where) -> Sampling:
     experiment = Experiment.begin("sample", tables, **where.as_options(), device=config.device, of=config.n)
     sampling = Sampling(config, flow, solver, times, jury, references, own_measures, experiment)
     if (folder := experiment.folder) is not None:
-        sampling.images = {int(record["index"]): folder.read_picture(record) for record in folder.pictures}
+        finished = (record for record in folder.pictures if not record.get("unfinished"))
+        sampling.images = {int(record["index"]): folder.read_picture(record) for record in finished}
     return sampling

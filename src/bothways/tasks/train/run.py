@@ -24,6 +24,7 @@ from bothways.data.trained import training_record
 from bothways.judging.verdicts import penultimate
 from bothways.models.adapter import Adapter
 from bothways.numerics.intervals import wilson_interval
+from bothways.progress import counted
 from bothways.runs.experiment import Experiment
 from bothways.runs.files import replace_file
 from bothways.tasks.statistics.config import PICTURES
@@ -111,7 +112,7 @@ def prepare(config: TrainConfig, where: Where) -> TrainWork:
 def accuracy(model: Adapter, data: ImageSet) -> tuple[int, int]:
     """(correct predictions, pictures)."""
     right = 0
-    for start in range(0, len(data), 500):
+    for start in counted(range(0, len(data), 500), "accuracy"):
         part = data.subset(torch.arange(start, min(start + 500, len(data))))
         right += int((model.outputs(part.images.float() / 255).argmax(1) == part.labels).sum())
     return right, len(data)
