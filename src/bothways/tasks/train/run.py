@@ -113,14 +113,14 @@ def accuracy(model: Adapter, data: ImageSet) -> tuple[int, int]:
     right = 0
     for start in range(0, len(data), 500):
         part = data.subset(torch.arange(start, min(start + 500, len(data))))
-        right += int((model.outputs(part.images.float() / 255).argmax(1) == part.labels).sum())
+        right += int((model.outputs(part.floats()).argmax(1) == part.labels).sum())
     return right, len(data)
 
 
 def statistics_of(model: Adapter, train: ImageSet, test: ImageSet) -> dict[str, Tensor]:
     """Features and labels of test pictures, and image-prior statistics on training pictures (see tasks/statistics)."""
     shown = test.subset(torch.arange(min(REFERENCE_PICTURES, len(test))))
-    features, _ = penultimate(model, shown.images.float() / 255)
+    features, _ = penultimate(model, shown.floats())
     assert features is not None
     real = train.images[:PICTURES]
     kept = as_tensors(space_of(model, real, KEPT_RANK))
