@@ -10,7 +10,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from bothways import budget
 from bothways.numerics.footprint import Footprint, footprint
@@ -18,14 +17,12 @@ from bothways.numerics.pyramid import resize
 from bothways.synthesis.ascent import ascend
 from bothways.synthesis.parameterizations import canvas_settings
 from bothways.synthesis.views import pixels
-from bothways.tasks.generate.canvas import Geometry, views_of
+from bothways.tasks.generate.canvas import views_of
 from bothways.tasks.generate.problem import Setup
 from bothways.tasks.generate.request import Request
 from bothways.tasks.generate.scene import Scene
 
-FINISHED = 36  # bytes a pixel: the picture, the one that the result holds, and one while it is judged
 KEPT = 24  # bytes a pixel of a canvas: the last good state
-RECORD = 4000  # bytes of the record and the seeds of a picture
 LARGER = 4  # times the pixels that the model is made for: up to there a step is measured at its own size
 
 
@@ -42,23 +39,6 @@ class Cost:
         size = round(area * grown)
         views = self.view.of(pictures, size) * (copies - 1)
         return self.shared * grown + self.canvas.of(pictures, size) + KEPT * pictures * size + views
-
-
-def check_count(pictures: int, subjects: int, place: Geometry, out: str | Path | None, alpha: bool = False) -> None:
-    """Raise UserError where the finished pictures do not fit into memory, or their files on the disk.
-
-    pictures: all of them; subjects: targets, of which each has as many.
-    """
-    area, what = place.height * place.width, f"{pictures:,} pictures of {place.height}x{place.width} pixels"
-    each, written = FINISHED * area + RECORD, (4 if alpha else 3) * area
-
-    def most(size: float) -> str:
-        fewer = int(size // subjects)
-        return budget.within("--n", fewer, f"type a smaller --size than {min(place.height, place.width)}")
-
-    budget.check_memory(what, pictures * each, lambda free: most(free / each))
-    if out is not None:
-        budget.check_disk(what, pictures * written, out, lambda free: most(free / written))
 
 
 def fitting(setup: Setup, request: Request, wanted: int, coupled: bool) -> int:

@@ -16,12 +16,12 @@ from bothways.synthesis.objectives.likeness import Likeness
 from bothways.tasks.generate.canvas import find_photos, geometry, views_of
 from bothways.tasks.generate.config import DrawingConfig, GenerateConfig
 from bothways.tasks.generate.drawing import Drawing
-from bothways.tasks.generate.memory import check_count
 from bothways.tasks.generate.priors import find_priors, settled
 from bothways.tasks.generate.problem import Setup, objective_of
 from bothways.tasks.generate.request import TOP_CLASS, Request, read_prompts, request_of, top_labels
 from bothways.tasks.generate.roles import Roles, find_labels, find_models
 from bothways.tasks.generate.scene import find_scene
+from bothways.tasks.pictures import check_count
 from bothways.tasks.work import Where, file_tables
 from bothways.types import UserError
 
@@ -65,7 +65,7 @@ def planned(config: DrawingConfig, out: str | Path | None = None) -> tuple[Setup
     channels = [int(channel) for channel in config.channels or ()]
     subjects = max(1, len(labels)) * max(1, len(channels)) * len(scene)
     place = geometry(config.canvas, (condition or score)[0].spec, scene)
-    check_count(config.n * subjects, subjects, place, out, config.ascent.alpha)
+    check_count(config.n * subjects, subjects, (place.height, place.width), out, alpha=config.ascent.alpha)
     request = request_of(config.n, labels, scene, prompts=words, layer=config.layer, channels=channels)
     if classes == [TOP_CLASS]:
         top = top_labels(condition[0], scene)

@@ -13,10 +13,11 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
+from bothways import budget
 from bothways.models.loader import load_flow
 from bothways.models.velocity import Flow
 from bothways.numerics.draws import picture_seed
-from bothways.representation.likelihood import Integration, bits_per_dim
+from bothways.representation.likelihood import ROWS_AT_ONCE, Integration, bits_per_dim, log_density
 from bothways.representation.likelihood import Likelihood as Densities
 from bothways.runs.citations import flow_citations
 from bothways.runs.experiment import Experiment
@@ -24,8 +25,12 @@ from bothways.runs.provenance import flow_facts
 from bothways.tasks.held_out import held_out_pictures
 from bothways.tasks.likelihood.config import LikelihoodConfig
 from bothways.tasks.likelihood.result import Likelihood, LikelihoodMeasures
+from bothways.tasks.memory import check_batch
 from bothways.tasks.parts import Part, PartedWork, kept_parts
 from bothways.tasks.work import Grid, Where
+
+BASIS = 4  # bytes of a number of the directions of an exact divergence
+DIRECTION = 20  # bytes of a number of a probe: a whole number, and floats of it
 
 
 @final
@@ -76,8 +81,31 @@ def prepare(config: LikelihoodConfig, where: Where) -> LikelihoodWork:
     """Prepare a run of ``likelihood``. Raises UserError for invalid input, before the first picture."""
     how = Integration(config.solver, config.steps, config.divergence, config.probes, config.tolerance)
     flow = load_flow(config.flow, device=config.device, dtype=config.dtype)
+    _check_memory(config, flow, how)
     images = held_out_pictures(flow, config.data, config.split, config.limit)
     tables = {"settings": config.model_dump(exclude={"flow"}), "model": flow_facts(flow)}
     device = str(flow.mean.device)
     experiment = Experiment.begin("likelihood", tables, **where.as_options(), device=device)
     return LikelihoodWork(config, flow, images, how, experiment, kept_parts(experiment))
+
+
+def _check_memory(config: LikelihoodConfig, flow: Flow, how: Integration) -> None:
+    """Raise UserError where the directions of the divergence, or a batch, do not fit."""
+    (channels, high, wide), device = flow.shape, str(flow.mean.device)
+    values, batch = channels * high * wide, min(config.batch, config.limit)
+    if how.exact(values):
+        told = f"the {values:,} directions of an exact divergence"
+        budget.check_memory(told, BASIS * float(values) ** 2, "type --divergence hutchinson", device)
+    else:
+        each, told = DIRECTION * float(values) * batch, f"{how.probes:,} probes of {batch} pictures"
+        otherwise = f"type a smaller --batch than {batch}"
+        budget.check_memory(
+            told, each * how.probes, lambda free: budget.within("--probes", int(free / each), otherwise), device
+        )
+
+    def work(count: int) -> None:
+        short = Integration("euler", 1, how.divergence, how.probes)
+        log_density(flow, torch.zeros(count, *flow.shape, device=flow.mean.device), list(range(count)), short)
+
+    rows = batch * (values if how.exact(values) else how.probes)  # pictures times directions, of a backward pass
+    check_batch("a batch", work, batch, high * wide * max(1, min(rows, ROWS_AT_ONCE) // batch), device=device)

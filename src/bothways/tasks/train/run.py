@@ -26,6 +26,7 @@ from bothways.models.adapter import Adapter
 from bothways.numerics.intervals import wilson_interval
 from bothways.runs.experiment import Experiment
 from bothways.runs.files import replace_file
+from bothways.tasks.memory import check_training
 from bothways.tasks.statistics.config import PICTURES
 from bothways.tasks.statistics.files import as_tensors, quantised, space_of
 from bothways.tasks.train.config import TrainConfig
@@ -102,6 +103,12 @@ def prepare(config: TrainConfig, where: Where) -> TrainWork:
     planned = plan_of(config)
     config = planned.config
     state, loss = FitState(planned.network, config.fit), classification(config.spec, config.loss.label_smoothing)
+    height, width = planned.train.images.shape[-2:]
+
+    def example(count: int) -> tuple[Tensor, ...]:
+        return torch.zeros(count, 3, height, width), torch.zeros(count, dtype=torch.int64)
+
+    check_training(planned.network, loss, example, config.fit, device=config.run.device, workers=config.run.workers)
     training = Training(state, config.fit, config.run, loss, planned.batch, config.seed)
     experiment = training.begin("train", planned.tables(), **where.as_options())
     return TrainWork(planned, training, experiment)
