@@ -16,9 +16,7 @@ from bothways.numerics.modules import own_dtype
 from bothways.types import VisionModel
 
 FEW = (2, 4)  # pictures of the two measurements: a network that normalises over a batch takes no single one
-UPDATES = (
-    5  # numbers kept for each parameter in training: its gradient, two of the optimiser, the mean, and a copy of it
-)
+UPDATES = 5  # numbers for each parameter in training: its gradient, two of the optimiser, the average, a copy of it
 FLOAT = 4  # bytes
 PLAN = 48  # bytes for each pair of a batch that transport is solved for: costs, plan and what its solver copies
 AHEAD = 4  # batches that each worker has ready
@@ -36,7 +34,7 @@ def check_batch(
 ) -> None:
     """Raise UserError where a batch does not fit into memory, with the greatest that does.
 
-    what: the batch in words, for the message. work: pictures -> the computation on so many, which is made for FEW where
+    what: batches in words, for the message. work: pictures -> the computation on so many, which is made for FEW where
     the batch is not small anyway. pixels: of a picture. more: bytes beside it, by pictures; rising.
     """
     free = budget.free_memory(device)
@@ -54,14 +52,10 @@ def check_batch(
     def cost(pictures: int) -> float:
         return SLACK * (once + each * pictures) + more(pictures)
 
-    budget.check_memory(
-        f"{what} of {batch} pictures",
-        cost(batch),
-        lambda free: budget.within(
-            option, budget.greatest(cost, free, batch), "type --device cuda, or a smaller model"
-        ),
-        device,
-    )
+    def cure(free: float) -> str:
+        return budget.within(option, budget.greatest(cost, free, batch), "take a smaller model, or another --device")
+
+    budget.check_memory(f"{what} of {batch} pictures", cost(batch), cure, device)
 
 
 def check_outputs(model: VisionModel, batch: int, pictures: int) -> None:
@@ -73,7 +67,7 @@ def check_outputs(model: VisionModel, batch: int, pictures: int) -> None:
             model.outputs(torch.full((count, 3, spec.height, spec.width), 0.5, device=device))
 
     area = spec.height * spec.width
-    check_batch("a batch", work, min(batch, pictures), area, device=device, more=lambda n: 30.0 * n * area)
+    check_batch("batches", work, min(batch, pictures), area, device=device, more=lambda n: 30.0 * n * area)
 
 
 def check_training(
@@ -105,7 +99,7 @@ def check_training(
         held = 3.0 * FLOAT * values * pictures * (1 + AHEAD * workers)
         return FLOAT * UPDATES * parameters + held + (PLAN * float(pictures) ** 2 if transport else 0.0)
 
-    check_batch("a step", work, fit.batch, shape[-2] * shape[-1], device=device, more=more)
+    check_batch("steps", work, fit.batch, shape[-2] * shape[-1], device=device, more=more)
 
 
 def transports(coupling: Any) -> bool:

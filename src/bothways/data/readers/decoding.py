@@ -34,7 +34,7 @@ def decode_image(data: bytes, size: Size | None = None) -> np.ndarray:
             with Image.open(io.BytesIO(data)) as opened:
                 if opened.width * opened.height > PIXELS_AT_MOST:
                     raise ValueError(f"{opened.width} x {opened.height} pixels are more than {PIXELS_AT_MOST}")
-                _check_memory(opened, size)
+                check_free_memory(opened, size)
                 picture = as_rgb(opened)
     except UnidentifiedImageError as error:  # whose own words are the address of a buffer
         raise ValueError("no image that can be read") from error
@@ -43,7 +43,7 @@ def decode_image(data: bytes, size: Size | None = None) -> np.ndarray:
     return np.asarray(picture) if size is None else fitted(picture, size)
 
 
-def _check_memory(picture: Image.Image, size: Size | None) -> None:
+def check_free_memory(picture: Image.Image, size: Size | None = None) -> None:
     """Raise ValueError for a picture, of which only the header is read, that would take more memory than is free."""
     need = bytes_of_reading(picture.size, size, deep=picture.mode[:1] in "IF")
     if need > ALWAYS_READ and need > (free := budget.free_memory()):

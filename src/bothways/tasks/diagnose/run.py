@@ -122,21 +122,21 @@ def prepare(config: DiagnoseConfig, where: Where) -> DiagnoseWork:
     if not all(0 < depth <= 1 for depth in config.depths) or min(config.trip_steps) < 1:
         raise UserError(f"depths={config.depths}, trip_steps={config.trip_steps}: type depths in (0, 1], and 1 or more")
     flow = load_flow(config.flow, device=config.device, dtype=config.dtype)
-    _check_memory(config, flow)
     images = held_out_pictures(flow, config.data, config.split, config.n).to(flow.mean.device)
+    _check_memory(flow, config.steps, min(len(images), BATCH))
     tables = {"settings": config.model_dump(exclude={"flow"}), "model": flow_facts(flow)}
     device = str(flow.mean.device)
     experiment = Experiment.begin("diagnose", tables, **where.as_options(), device=device)
     return DiagnoseWork(config, flow, images, flow.code(images), experiment, kept_parts(experiment))
 
 
-def _check_memory(config: DiagnoseConfig, flow: Flow) -> None:
+def _check_memory(flow: Flow, steps: int, together: int) -> None:
     """Raise UserError where a batch of paths does not fit, whose velocities are held at every step."""
-    values, together = math.prod(flow.shape), min(config.n, BATCH)
-    each, device = VELOCITY * float(values) * together, str(flow.mean.device)
+    values, device = math.prod(flow.shape), str(flow.mean.device)
+    each = VELOCITY * float(values) * together
     budget.check_memory(
-        f"velocities of {together} pictures at {config.steps:,} steps",
-        each * config.steps,
+        f"velocities of {together} pictures at {steps:,} steps",
+        each * steps,
         lambda free: budget.within("--steps", int(free / each), "type --n 1"),
         device,
     )
@@ -145,7 +145,7 @@ def _check_memory(config: DiagnoseConfig, flow: Flow) -> None:
         with torch.no_grad():
             flow(torch.zeros(count, *flow.shape, device=device), torch.full((count,), 0.5, device=device))
 
-    check_batch("a batch", work, together, values, device=device, option="--n")
+    check_batch("batches", work, together, values, device=device, option="--n")
 
 
 def strip_files(

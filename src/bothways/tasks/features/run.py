@@ -99,11 +99,11 @@ def _check_memory(extractor: Extractor, splits: Sequence[Split], config: Feature
     def more(pictures: int) -> float:
         return ROW_BYTES * (sum(widths) * max(pictures, ROWS) + AHEAD * high * wide * pictures * (1 + config.workers))
 
-    check_batch("a batch", work, min(config.batch, most), high * wide, device=device, more=more)
+    check_batch("batches", work, min(config.batch, most), high * wide, device=device, more=more)
     if probed:
         rows, each = sum(split.count for split in splits), PROBE_BYTES * max(widths)
         budget.check_memory(
-            f"a probe of {rows:,} rows of {max(widths):,} numbers",
+            f"probes of {rows:,} rows of {max(widths):,} numbers",
             each * rows,
             lambda free: budget.within("--limit", int(free / each / len(splits)), "type --probe none"),
         )

@@ -81,18 +81,18 @@ def prepare(config: LikelihoodConfig, where: Where) -> LikelihoodWork:
     """Prepare a run of ``likelihood``. Raises UserError for invalid input, before the first picture."""
     how = Integration(config.solver, config.steps, config.divergence, config.probes, config.tolerance)
     flow = load_flow(config.flow, device=config.device, dtype=config.dtype)
-    _check_memory(config, flow, how)
     images = held_out_pictures(flow, config.data, config.split, config.limit)
+    _check_memory(flow, how, min(config.batch, len(images)))
     tables = {"settings": config.model_dump(exclude={"flow"}), "model": flow_facts(flow)}
     device = str(flow.mean.device)
     experiment = Experiment.begin("likelihood", tables, **where.as_options(), device=device)
     return LikelihoodWork(config, flow, images, how, experiment, kept_parts(experiment))
 
 
-def _check_memory(config: LikelihoodConfig, flow: Flow, how: Integration) -> None:
+def _check_memory(flow: Flow, how: Integration, batch: int) -> None:
     """Raise UserError where the directions of the divergence, or a batch, do not fit."""
     (channels, high, wide), device = flow.shape, str(flow.mean.device)
-    values, batch = channels * high * wide, min(config.batch, config.limit)
+    values = channels * high * wide
     if how.exact(values):
         told = f"the {values:,} directions of an exact divergence"
         budget.check_memory(told, BASIS * float(values) ** 2, "type --divergence hutchinson", device)
@@ -103,9 +103,11 @@ def _check_memory(config: LikelihoodConfig, flow: Flow, how: Integration) -> Non
             told, each * how.probes, lambda free: budget.within("--probes", int(free / each), otherwise), device
         )
 
-    def work(count: int) -> None:
-        short = Integration("euler", 1, how.divergence, how.probes)
+    directions = values if how.exact(values) else how.probes
+
+    def work(count: int) -> None:  # with the directions of one backward pass
+        short = Integration("euler", 1, "hutchinson", max(1, min(directions, ROWS_AT_ONCE // count)))
         log_density(flow, torch.zeros(count, *flow.shape, device=flow.mean.device), list(range(count)), short)
 
-    rows = batch * (values if how.exact(values) else how.probes)  # pictures times directions, of a backward pass
-    check_batch("a batch", work, batch, high * wide * max(1, min(rows, ROWS_AT_ONCE) // batch), device=device)
+    together = max(1, min(directions, ROWS_AT_ONCE // batch))
+    check_batch("batches", work, batch, high * wide * together, device=device)

@@ -155,4 +155,4 @@ def _check_memory(config: SampleConfig, flow: Flow, solver: Solver) -> None:
             flow.picture(x).clamp(0, 1)
 
     high, wide = flow.shape[1:]
-    check_batch("a batch", work, min(config.batch, config.n), high * wide, device=str(flow.mean.device))
+    check_batch("batches", work, min(config.batch, config.n), high * wide, device=str(flow.mean.device))
