@@ -36,14 +36,16 @@ def check_count(
     """
     area, what = size[0] * size[1], f"{pictures:,} pictures of {size[0]}x{size[1]} pixels"
     each, written = FINISHED * area + RECORD, (4 if alpha else 3) * area
-    otherwise = f"type a smaller --size than {min(size)}" if resizable else "take a flow of smaller pictures"
 
-    def most(count: float) -> str:
-        return budget.within("--n", int(count // subjects), otherwise)
+    def most(free: float, one: float) -> str:
+        if fewer := int(free / one / subjects):
+            return budget.within("--n", fewer, "")
+        side = int(min(size) * (free / one / subjects) ** 0.5)
+        return budget.within("--size", side if resizable else 0, "take a model of smaller pictures")
 
-    budget.check_memory(what, pictures * each, lambda free: most(free / each))
+    budget.check_memory(what, pictures * each, lambda free: most(free, each))
     if out is not None:
-        budget.check_disk(what, pictures * written, out, lambda free: most(free / written))
+        budget.check_disk(what, pictures * written, out, lambda free: most(free, written))
 
 
 class PictureMeasures(Measures):

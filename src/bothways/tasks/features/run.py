@@ -97,7 +97,9 @@ def _check_memory(extractor: Extractor, splits: Sequence[Split], config: Feature
             extractor(torch.full((count, 3, high, wide), 128).byte())
 
     def more(pictures: int) -> float:
-        return ROW_BYTES * (sum(widths) * max(pictures, ROWS) + AHEAD * high * wide * pictures * (1 + config.workers))
+        return ROW_BYTES * (
+            sum(widths) * min(most, max(pictures, ROWS)) + AHEAD * high * wide * pictures * (1 + config.workers)
+        )
 
     check_batch("batches", work, min(config.batch, most), high * wide, device=device, more=more)
     if probed:

@@ -17,6 +17,7 @@ from bothways import budget
 from bothways.models.loader import load_flow
 from bothways.models.velocity import Flow
 from bothways.numerics.draws import picture_seed
+from bothways.numerics.footprint import SLACK, peak_bytes
 from bothways.representation.likelihood import ROWS_AT_ONCE, Integration, bits_per_dim, log_density
 from bothways.representation.likelihood import Likelihood as Densities
 from bothways.runs.citations import flow_citations
@@ -103,11 +104,18 @@ def _check_memory(flow: Flow, how: Integration, batch: int) -> None:
             told, each * how.probes, lambda free: budget.within("--probes", int(free / each), otherwise), device
         )
 
-    directions = values if how.exact(values) else how.probes
+    directions, area = values if how.exact(values) else how.probes, high * wide
 
-    def work(count: int) -> None:  # with the directions of one backward pass
-        short = Integration("euler", 1, "hutchinson", max(1, min(directions, ROWS_AT_ONCE // count)))
+    def together(pictures: int) -> int:
+        return max(1, min(directions, ROWS_AT_ONCE // pictures))  # directions of one backward pass
+
+    def work(count: int, probes: int = 1) -> None:
+        short = Integration("euler", 1, "hutchinson", probes)
         log_density(flow, torch.zeros(count, *flow.shape, device=flow.mean.device), list(range(count)), short)
 
-    together = max(1, min(directions, ROWS_AT_ONCE // batch))
-    check_batch("batches", work, batch, high * wide * together, device=device)
+    if budget.certainly_fits(batch * area * together(batch), device):
+        return
+    row = max(0.0, peak_bytes(lambda: work(1, 4)) - peak_bytes(lambda: work(1, 2))) / 2
+    check_batch(
+        "batches", work, batch, area, device=device, more=lambda n: SLACK * row * n * (together(n) - 1)
+    )  # fmt: skip
