@@ -85,6 +85,12 @@ def check_disk(what: str, need: float, place: str | Path, cure: Callable[[float]
         )
 
 
+def no_memory_left(error: BaseException) -> bool:
+    """Whether an error says that an allocation failed, as Python, torch on a device, or torch on a CPU says it."""
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    return bool(kinds & {"MemoryError", "OutOfMemoryError"}) or "allocate memory" in str(error)
+
+
 def within(option: str, most: int, otherwise: str) -> str:
     """What to type: an option with the greatest number that fits, or something else where not even 1 does."""
     return f"type {option} {most} or less" if most else otherwise

@@ -141,6 +141,25 @@ def test_a_disk_that_is_full_is_told_before_anything_is_drawn(capsys, monkeypatc
     assert run(*given, 6, "--out", tmp_path / "out") == 0
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+def test_the_end_of_memory_during_a_run_is_one_line(capsys, monkeypatch, tmp_path: Path, error: Exception) -> None:
+    def fails(*given: object) -> None:
+        raise error
+
+    monkeypatch.setattr("bothways.tasks.generate.drawing.ascend", fails)
+    given = ("generate", TOY, "--class", "anchor", "--recipe", "das", "--steps", 1, "--out", tmp_path / "out")
+    assert run(*given) == 1
+    _, said = capsys.readouterr()
+    assert said == "bothways: no memory is left, and what was finished is kept; type a smaller --batch or --size\n"
+
+
 # ---- every other task ------------------------------------------------------------------------------------------------
 
 
