@@ -42,16 +42,20 @@ def test_limits_of_control_groups_count(monkeypatch, tmp_path: Path) -> None:
     monkeypatch.setattr(budget, "GROUPS", tmp_path / "groups")
     stat = "anon 5\ninactive_file 30\nactive_file 70"
     group(tmp_path / "groups" / own.lstrip("/"), memory__max=1000, memory__current=400, memory__stat=stat)
-    assert budget.free_memory() == 630  # what is in use may be dropped where it is an inactive file
+    assert budget.free_memory() == 700  # pages of files are in use and can be dropped
     (tmp_path / "groups" / own.lstrip("/") / "memory.max").write_text("max")
     assert budget.free_memory() > 1e6
 
 
 def test_the_first_version_of_control_groups_counts_too(tmp_path: Path) -> None:
-    files = {"memory__limit_in_bytes": 1000, "memory__usage_in_bytes": 900, "memory__stat": "total_inactive_file 50"}
+    files = {
+        "memory__limit_in_bytes": 1000,
+        "memory__usage_in_bytes": 900,
+        "memory__stat": "active_file 1\ntotal_active_file 30\ntotal_inactive_file 50",
+    }
     group(tmp_path / "v1", **files)
-    names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-    assert budget._of_group(tmp_path / "v1", *names) == 150
+    names = ("memory.limit_in_bytes", "memory.usage_in_bytes")
+    assert budget._of_group(tmp_path / "v1", *names) == 180
     (tmp_path / "v1" / "memory.limit_in_bytes").write_text("9223372036854771712")
     assert budget._of_group(tmp_path / "v1", *names) == float("inf")
 

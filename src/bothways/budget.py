@@ -1,7 +1,8 @@
 """How much memory and disk a machine has left, and the one line that refuses what would take more.
 
 Free memory of "cpu" is the least of what the kernel counts as available, of the limits of the control groups above this
-process (v1 and v2; what the kernel can drop again counts as free), and of the limit of its address space (ulimit -v).
+process (v1 and v2; pages of files, which the kernel drops again, count as free), and of the limit of its address space
+(ulimit -v). Swap does not count: a run that needs it stands still.
 """
 
 from __future__ import annotations
@@ -141,22 +142,23 @@ def _of_groups() -> Iterator[float]:
         return
     for line in lines:
         _, kinds, own = line.split(":", 2)
-        if kinds in ("", "memory"):
-            root = GROUPS / kinds if kinds else GROUPS
-            names = ("memory.max", "memory.current", "inactive_file")
-            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file") if kinds else names
+        if not kinds or "memory" in kinds.split(","):
+            root = GROUPS / kinds
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes") if kinds else ("memory.max", "memory.current")
             folder = Path(own.lstrip("/"))
             for place in (folder, *folder.parents):  # in a container the folder may be that of the host, and not there
                 with suppress(OSError, ValueError):
                     yield _of_group(root / place, *names)
 
 
-def _of_group(folder: Path, most: str, used: str, dropped: str) -> float:
+def _of_group(folder: Path, most: str, used: str) -> float:
     limit = float((folder / most).read_text())  # "max" is no number: no limit
     if limit >= UNLIMITED:
         return float("inf")
     facts = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-    return limit - float((folder / used).read_text()) + float(facts.get(dropped, 0))
+    below = "total_" if "total_active_file" in facts else ""  # in v1 the plain numbers leave out the groups below
+    kept = sum(float(facts.get(f"{below}{state}_file", 0)) for state in ("active", "inactive"))
+    return limit - float((folder / used).read_text()) + kept
 
 
 def _of_the_address_space() -> float:

@@ -100,7 +100,7 @@ class Drawing(Work):
 
     def fit_into_memory(self) -> None:
         """Draw fewer pictures at once where a batch would not fit. Raises UserError where not one fits."""
-        wanted = min(self.batch, len(self.request))
+        wanted = max(map(len, self.batches()), default=1)
         self.at_once = fitting(self.setup, self.request, wanted, self.coupled)
         tell_of_fewer(self.config.batch, wanted, self.at_once)
 
