@@ -68,13 +68,13 @@ def greatest(cost: Callable[[int], float], room: float, most: int) -> int:
 def check_memory(what: str, need: float, cure: str | Callable[[float], str], device: str = "cpu") -> None:
     """Raise UserError in one line where ``need`` bytes are more than a device has left.
 
-    what: the subject, in the plural. cure: what to type, or a function of the free bytes that says it.
+    what: the subject. cure: what to type, or a function of the free bytes that says it.
     """
     free = free_memory(device)
     if need > free:
         where = "memory" if str(device) == "cpu" else f"memory of {device}"
         told = cure if isinstance(cure, str) else cure(free)
-        raise UserError(f"{what} need about {amount(need)} of {where}, and {amount(free)} are free; {told}")
+        raise UserError(f"{what} would take about {amount(need)} of {where}, and {amount(free)} are free; {told}")
 
 
 def check_disk(what: str, need: float, place: str | Path, cure: Callable[[float], str]) -> None:
@@ -82,7 +82,7 @@ def check_disk(what: str, need: float, place: str | Path, cure: Callable[[float]
     free = free_disk(place)
     if need > free:
         raise UserError(
-            f"{what} need about {amount(need)} on the disk of {place}, and {amount(free)} are free; {cure(free)}"
+            f"{what} would take about {amount(need)} on the disk of {place}, and {amount(free)} are free; {cure(free)}"
         )
 
 

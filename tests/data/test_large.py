@@ -15,6 +15,7 @@ from bothways.data.readers.decoding import decode_image
 from bothways.data.readers.fit import Fit, fitted
 from bothways.data.sources import ImageSet
 from bothways.numerics.footprint import peak_bytes
+from bothways.studio.uploads import read_upload
 from command import refused
 from picture_bomb import bomb
 
@@ -61,10 +62,19 @@ def pretended(monkeypatch: pytest.MonkeyPatch, free: float) -> None:
 @pytest.mark.parametrize("size", [None, 32])
 def test_a_picture_that_does_not_fit_is_refused_by_its_header(monkeypatch, size: int | None) -> None:
     pretended(monkeypatch, 50e6)
-    with pytest.raises(ValueError, match=r"^7000 x 7000 pixels need about .* [MG]B of memory, and 50 MB are free$"):
+    with pytest.raises(
+        ValueError, match=r"^7000 x 7000 pixels would take about .* [MG]B of memory, and 50 MB are free$"
+    ):
         decode_image(bomb(7000, 7000), size)
     with pytest.raises(ValueError, match=r"truncated|broken|incomplete"):  # and a small one is read
         decode_image(bomb(500, 500), size)
+
+
+def test_an_upload_that_does_not_fit_is_refused_by_its_header(monkeypatch, tmp_path: Path) -> None:
+    (tmp_path / "large.png").write_bytes(bomb(6000, 6000))
+    pretended(monkeypatch, 50e6)
+    with pytest.raises(UserError, match=r"^large.png: 6000 x 6000 pixels would take .*; choose a smaller picture$"):
+        read_upload(tmp_path / "large.png")
 
 
 def folder(path: Path, count: int = 3, side: int = 8) -> Path:

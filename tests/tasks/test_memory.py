@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from PIL import Image
 
 import bothways
 from bothways import UserError, budget
+from bothways.studio.jobs import Jobs
 from bothways.studio.requests import draw_request
 from command import refused, run
 from small_flow import write_small_flow
@@ -91,7 +93,7 @@ def pretended(monkeypatch: pytest.MonkeyPatch, free: float) -> None:
     ("typed", "says"),
     [
         (["--size", 1000, "--n", 1], r"drawings of 1000x1000 pixels .* type --size \d+, or less"),
-        (["--copies", 20_000], r"--copies 20000\) need about .* type --copies \d+"),
+        (["--copies", 20_000], r"--copies 20000\) would take about .* type --copies \d+"),
         (["--n", 10**9], r"1,000,000,000 pictures of 16x16 pixels .* type --n \d+ or less"),
         (["--size", 10**6], r"4 pictures of 1000000x1000000 pixels .* type --size 2886 or less"),
         (["--size", 700, "--n", 1, "--set", "canvas.engine=explicit", "--set", "canvas.levels=all"], "type --size"),
@@ -136,7 +138,7 @@ def test_a_disk_that_is_full_is_told_before_anything_is_drawn(capsys, monkeypatc
     monkeypatch.setattr(budget, "free_disk", lambda place: 10_000.0)
     given = ("generate", TOY, "--class", "anchor", "dragon", "--steps", 1, "--recipe", "das", "--n")
     said = refused(capsys, *given, 50, "--out", tmp_path / "out")
-    assert "100 pictures of 16x16 pixels need about 77 kB on the disk" in said
+    assert "100 pictures of 16x16 pixels would take about 77 kB on the disk" in said
     assert "type --n 6 or less" in said
     assert run(*given, 6, "--out", tmp_path / "out") == 0
 
@@ -193,7 +195,7 @@ def test_a_batch_that_does_not_fit_and_the_one_that_does(capsys, monkeypatch, pl
     given = [task, *typed(place), *([] if task == "predict" else ["--dry-run", "--out", tmp_path / "out"])]
     pretended(monkeypatch, free)
     said = refused(capsys, *given)
-    assert " pictures need about " in said
+    assert " pictures would take about " in said
     assert f"; type {option} " in said, said
     most = int(said.split(f"type {option} ")[1].split()[0])
     assert not (tmp_path / "out").exists()
@@ -229,7 +231,7 @@ def test_statistics_count_rows_and_their_products(capsys, monkeypatch, place: Pa
     pretended(monkeypatch, 30e6)
     monkeypatch.setattr("bothways.tasks.statistics.run.ROW", 32e3)
     said = refused(capsys, "statistics", TOY, "--data", place / "data", "--out", tmp_path / "own.safetensors")
-    assert "numbers of 120 pictures need about" in said
+    assert "numbers of 120 pictures would take about" in said
     most = int(said.split("--limit ")[1].split()[0])
     given = ("statistics", TOY, "--data", place / "data", "--out", tmp_path / "own.safetensors", "--limit")
     assert run(*given, most) == 0
@@ -247,7 +249,23 @@ def test_probes_count_the_rows_of_a_column(capsys, monkeypatch, place: Path, tmp
 def test_times_of_very_many_steps(capsys, monkeypatch, place: Path, tmp_path: Path) -> None:
     pretended(monkeypatch, 1e9)
     said = refused(capsys, "sample", place / "flow", "--n", 1, "--steps", 10**8, "--out", tmp_path / "out")
-    assert "the times of 100,000,000 steps need about 3.2 GB of memory, and 1 GB are free; type --steps" in said
+    assert "the times of 100,000,000 steps would take about 3.2 GB of memory, and 1 GB are free; type --steps" in said
+
+
+def test_a_job_of_the_studio_says_so_and_the_server_goes_on(tmp_path: Path) -> None:
+    jobs = Jobs(tmp_path / "runs")
+    try:
+        job = jobs.submit(
+            draw_request("bundled:cifar10-resnet", ("frog",), "", "das", 1, 1, 0, "", "canvas.size=9999999")
+        )
+        for _ in range(6000):
+            if not job.active:
+                break
+            threading.Event().wait(0.01)
+        assert job.state == "failed"
+        assert job.message.startswith("1 picture of 9999999x9999999 pixels would take about 3.6 PB of memory")
+    finally:
+        jobs.close()
 
 
 @pytest.mark.parametrize("changes", ["copies=900000", "canvas.size=50000\ncopies=4"])

@@ -34,7 +34,7 @@ def check_count(
 
     pictures: all of them; subjects: targets, of which each has as many. size: (height, width). resizable: by --size.
     """
-    area, what = size[0] * size[1], f"{pictures:,} pictures of {size[0]}x{size[1]} pixels"
+    area, what = size[0] * size[1], f"{pictures:,} picture{'s' * (pictures > 1)} of {size[0]}x{size[1]} pixels"
     each, written = FINISHED * area + RECORD, (4 if alpha else 3) * area
 
     def most(free: float, one: float) -> str:

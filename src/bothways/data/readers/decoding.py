@@ -48,7 +48,9 @@ def check_free_memory(picture: Image.Image, size: Size | None = None) -> None:
     need = bytes_of_reading(picture.size, size, deep=picture.mode[:1] in "IF")
     if need > ALWAYS_READ and need > (free := budget.free_memory()):
         pixels = f"{picture.width} x {picture.height} pixels"
-        raise ValueError(f"{pixels} need about {budget.amount(need)} of memory, and {budget.amount(free)} are free")
+        raise ValueError(
+            f"{pixels} would take about {budget.amount(need)} of memory, and {budget.amount(free)} are free"
+        )
 
 
 def as_rgb(picture: Image.Image) -> Image.Image:
