@@ -16,7 +16,7 @@ from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar, Union, get_arg
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
 from pydantic.fields import FieldInfo
 
-from bothways import registry
+from bothways import budget, registry
 from bothways.types import UserError
 
 Settings = TypeVar("Settings", bound="Config")
@@ -255,7 +255,7 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
 def validated(config: type[Settings], values: Mapping[str, Any]) -> Settings:
     """Build a Config from tables. Raises UserError in one line that names the first invalid value."""
     try:
-        return config(**values)
+        return budget.checked_numbers(config(**values))
     except ValidationError as error:
         raise as_user_error(config, error) from error
 

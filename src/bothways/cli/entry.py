@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from bothways import registry
+from bothways.budget import no_memory_left
 from bothways.cli.arguments import repeat_flags
 from bothways.cli.code import typed_code_alone
 from bothways.cli.commands import command_of
@@ -70,6 +71,11 @@ def main(arguments: list[str] | None = None) -> None:
         except (UserError, RunError) as error:
             print_error(f"bothways: {error}")
             code = error.exit_code
+        except (MemoryError, RuntimeError) as error:
+            if not no_memory_left(error):
+                raise
+            print_error("bothways: no memory is left, and what was finished is kept; type a smaller --batch or --size")
+            code = RunError.exit_code
         except SystemExit as end:  # Typer raises it at the end of every command and after an interrupt
             code = end.code if isinstance(end.code, int) else int(end.code is not None)
         if code == 130:

@@ -25,7 +25,7 @@ def pictures_of(given: Any, what: str, size: Size | None = None, *, unclamped: b
     Raises UserError for what is no picture.
     """
     if isinstance(given, ImageSet):
-        return given.images.float() / 255
+        return given.floats()
     if isinstance(given, list | tuple) and any(not is_live(one) for one in given):
         return tensor_of([pictures_of(one, what, size) for one in given], what)
     if is_live(given):
@@ -42,7 +42,7 @@ def pictures_of(given: Any, what: str, size: Size | None = None, *, unclamped: b
     if path.is_file() and path.suffix.lower() != ".parquet":
         known = ", ".join(sorted(SUFFIXES))
         raise UserError(f"{what} {str(path)!r} is no picture that can be read; type a file of {known}")
-    return load_images(path, size=size).images.float() / 255
+    return load_images(path, size=size).floats()
 
 
 def fitted_pictures(images: Tensor, size: Size) -> Tensor:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
@@ -18,10 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bothways import budget
 from bothways.data.readers.builtin import DIGITS, DIGITS_SHAPE, SWISS_ROLL, from_digits, from_swiss_roll
 from bothways.data.readers.decoding import decode_image
 from bothways.data.readers.entries import Entries, SplitEntries, as_png, counted, evenly_spaced
-from bothways.data.readers.fit import Size
+from bothways.data.readers.fit import Size, height_width
 from bothways.data.readers.folders import from_folder
 from bothways.data.readers.hub import SCHEME, from_hub
 from bothways.data.readers.live import is_live, tensor_of
@@ -63,6 +64,11 @@ class ImageSet:
     def channels(self) -> int:
         """1 if every image is grey, else 3; the tensor has three channels either way."""
         return 1 if bool((self.images == self.images[:, :1]).all()) else 3
+
+    def floats(self) -> Tensor:
+        """The pictures (N,3,H,W) float in [0,1]. Raises UserError where they do not fit into memory."""
+        check_room(len(self), self.images.shape[-2:], "in memory", limited=True, bytes_each=4)
+        return self.images.float().div_(255)
 
     def subset(self, indices: Tensor) -> ImageSet:
         places = None if self.places is None else self.places[indices]
@@ -109,7 +115,8 @@ def load_images(
     """
     found = find_images(address, split=split, limit=limit)
     count = found.count if first is None else min(first, found.count)
-    return _read(replace(found, count=count, entries=islice(found.entries, first)), size, str(address))
+    found = replace(found, count=count, entries=islice(found.entries, first))
+    return _read(found, size, str(address), limited=limit is not None)
 
 
 def as_set(given: Any) -> ImageSet:
@@ -197,7 +204,28 @@ def decoded(entries: Entries, size: Size | None, address: str, skipped: list[str
         warnings.warn(f"{len(skipped)} unreadable pictures skipped, the first: {skipped[0]}", stacklevel=4)
 
 
-def _read(found: SplitEntries, size: Size | None, address: str) -> ImageSet:
+def check_room(
+    count: int, size: Sequence[int], address: str, *, limited: bool = False, resized: bool = False, bytes_each: int = 1
+) -> None:
+    """Raise UserError where so many pictures of (height, width) do not fit into memory.
+
+    limited, resized: whether the caller chose their number, or their size. bytes_each: of a value.
+    """
+    each = 3 * bytes_each * size[0] * size[1]
+
+    def cure(free: float) -> str:
+        fewer = max(1, int(free // each))
+        side = max(1, int((free / (3 * bytes_each * count)) ** 0.5))
+        number = f"type --limit {fewer} (or --n {fewer})" if limited else f"give at most {fewer} of them"
+        return f"{number}, or type --size {side}" if resized else number
+
+    budget.check_memory(f"the {count:,} pictures of {size[0]}x{size[1]} pixels of data {address!r}", count * each, cure)
+
+
+def _read(found: SplitEntries, size: Size | None, address: str, *, limited: bool) -> ImageSet:
+    resized = size is None or isinstance(size, int)
+    if size is not None:
+        check_room(found.count, height_width(size), address, limited=limited, resized=resized)
     skipped: list[str] = []
     pulled: list[int] = []  # the number of each picture as it is asked for, and so of the one that was decoded last
 
@@ -206,19 +234,26 @@ def _read(found: SplitEntries, size: Size | None, address: str) -> ImageSet:
             pulled[:] = [place]
             yield entry
 
-    images, labels, places = [], [], []
+    stacked = torch.empty(0, dtype=torch.uint8)
+    labels: list[int] = []
+    places: list[int] = []
+    shapes: set[tuple[int, ...]] = set()
     with stage("reading pictures", found.count) as now:
         for image, label in decoded(numbered(), size, address, skipped):
-            images.append(image)
+            if not labels:
+                check_room(found.count, image.shape[:2], address, limited=limited, resized=resized)
+                stacked = torch.empty(found.count, 3, *image.shape[:2], dtype=torch.uint8)
+            shapes.add(image.shape)
+            if len(shapes) == 1:
+                stacked[len(labels)] = torch.from_numpy(image.copy()).permute(2, 0, 1)
             labels.append(label)
             places += pulled
             now.advance()
-    shapes = {image.shape for image in images}
     if len(shapes) > 1:
         raise UserError(
             f"data {address!r} holds pictures of {len(shapes)} sizes; give one size, such as --size 32 (size=32)"
         )
-    stacked = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
+    stacked = stacked[: len(labels)]
     # resizing interpolates, so resized data have 256 levels
     levels = found.levels if size is None or stacked.shape[-2:] == DIGITS_SHAPE else 256
     return ImageSet(stacked, torch.tensor(labels), found.classes, tuple(skipped), levels, torch.tensor(places))

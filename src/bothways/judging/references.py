@@ -29,7 +29,7 @@ def reference(model: Adapter, data: str | Path | None) -> Reference | None:
     """Reference features of ``data`` under a judge, or those stored with a bundled model; None without either."""
     if data is not None and not is_statistics(data):
         chosen = load_images(data, split=evaluation_split(data), size=size_of(model.spec), first=REFERENCE_AT_MOST)
-        features, _ = penultimate(model, (chosen.images.float() / 255).to(model.device))
+        features, _ = penultimate(model, chosen.floats().to(model.device))
         return None if features is None else Reference(features, chosen.labels, str(data))
     kept = kept_statistics(model.name)
     if "features" not in kept:

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from bothways.budget import no_memory_left
 from bothways.models.calls import check_held, first_line, remedy
 from bothways.models.layers import head_of, normalised_layers
 from bothways.models.libraries.hub import Text
@@ -178,11 +179,10 @@ class Adapter:
                 uncompiled(module) if hooked or parameters else nullcontext(),
             ):
                 result = functional_call(module, dict(parameters), (seen,)) if parameters else module(seen)
-        except torch.OutOfMemoryError as error:
-            raise RunError(
-                f"model {self.name!r}: no memory is left for {len(image)} views; type fewer --copies"
-            ) from error
-        except (RuntimeError, ValueError, TypeError, AssertionError) as error:
+        except (MemoryError, RuntimeError, ValueError, TypeError, AssertionError) as error:
+            if no_memory_left(error):
+                told = f"no memory is left for {len(image)} views; type fewer --copies"
+                raise RunError(f"model {self.name!r}: {told}") from error
             raise self._refusal(error, image) from error
         if not isinstance(result, Tensor) or result.ndim < 2:
             shape = f" of shape {tuple(result.shape)}" if isinstance(result, Tensor) else ""

@@ -11,6 +11,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from bothways.budget import no_memory_left
 from bothways.models.adapter import DTYPES
 from bothways.models.calls import first_line, remedy
 from bothways.numerics.modules import evaluating, own_dtype
@@ -82,7 +83,9 @@ class Flow(nn.Module):
                 nullcontext() if self.training else evaluating(self.network),
             ):
                 found = self.network(*(reversed(given) if self.spec.time_first else given))
-        except torch.OutOfMemoryError as error:
+        except (MemoryError, RuntimeError) as error:
+            if not no_memory_left(error):
+                raise
             raise RunError(
                 f"flow {self.name!r}: no memory is left for {len(x)} pictures; type a smaller --batch, or --device cpu"
             ) from error

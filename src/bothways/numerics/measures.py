@@ -24,6 +24,8 @@ CONSTANT_STD = 1e-6  # below this a picture holds rounding errors only; pixels a
 COLLAPSED_STD = 0.02  # about 5 of 255 grey levels: to the eye a flat field
 POWER_FLOOR = 1e-12  # of the strongest ring: float32 rounding, so an empty ring does not give log 0
 KERNEL_ROWS = 1024  # rows of the kernel matrix held at once
+PAIRED_AT_ONCE = 8192  # rows whose distances are held at once
+NUMBERS_AT_ONCE = 2**25  # of the pictures that are measured at once: a few GB of float64 on the way
 CALIBRATION_BINS = 15  # as Guo et al. have it
 
 
@@ -154,7 +156,19 @@ def kernel_interval(a: Tensor, b: Tensor) -> tuple[float, float]:
 
 def mean_pairwise_distance(features: Tensor) -> float:
     """Mean Euclidean distance |f_i - f_j| over the pairs i < j of features (N,D), N at least 2."""
-    return float(torch.pdist(_rows(features, "mean_pairwise_distance")).mean())
+    rows = _rows(features, "mean_pairwise_distance")
+    if len(rows) <= PAIRED_AT_ONCE:
+        return float(torch.pdist(rows).mean())
+    # of each pair twice, and of no row with itself
+    total = sum(float(torch.cdist(part, rows).sum()) for part in rows.split(KERNEL_ROWS))
+    return total / (len(rows) * (len(rows) - 1))
+
+
+def _parts(images: Tensor) -> tuple[Tensor, ...]:
+    """The pictures in parts that are measured one after the other, which changes no number."""
+    if images.ndim != 4 or not images.numel():
+        return (images,)  # refused where it is measured
+    return images.split(max(1, NUMBERS_AT_ONCE // images[0].numel()))
 
 
 def _pictures(images: Tensor, what: str) -> Tensor:
@@ -198,6 +212,10 @@ def ring_powers(images: Tensor) -> tuple[Tensor, Tensor]:
     without it the discontinuity at the edges adds a spectrum of slope -2 to the picture's.
     images: (N,3,H,W) in [0,1], H and W at least 4. Raises UserError on other shapes. Source: Field 1987.
     """
+    parts = _parts(images)
+    if len(parts) > 1:
+        found = [ring_powers(part) for part in parts]
+        return found[0][0], torch.cat([powers for _, powers in found])
     luminance = _luminance(_pictures(images, "spectrum_slope"))
     count, height, width = luminance.shape
     if min(height, width) < 4:
@@ -243,7 +261,8 @@ def pixel_std(images: Tensor) -> Tensor:
     A flat field of any colour counts 0: the differences between channels are not spread over pixels.
     images: (N,3,H,W). Raises UserError on other shapes.
     """
-    return _pictures(images, "pixel_std").var((-2, -1), correction=0).mean(1).sqrt()
+    found = [_pictures(part, "pixel_std").var((-2, -1), correction=0).mean(1).sqrt() for part in _parts(images)]
+    return torch.cat(found)
 
 
 def collapsed_share(images: Tensor, threshold: float = COLLAPSED_STD) -> float:
@@ -258,6 +277,8 @@ def flip_symmetry(images: Tensor) -> Tensor:
     picture, about 0 for noise, -1 where left is the negative of right; a constant picture counts as 1.
     images: (N,3,H,W). Raises UserError on other shapes.
     """
+    if len(parts := _parts(images)) > 1:
+        return torch.cat([flip_symmetry(part) for part in parts])
     pictures = _pictures(images, "flip_symmetry")
     centred = pictures - pictures.mean((-2, -1), keepdim=True)
     shared = (centred * centred.flip(-1)).sum((1, 2, 3))

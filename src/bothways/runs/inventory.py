@@ -28,6 +28,8 @@ def check_place(folder: Path, *, overwrite: bool = False, resume: bool = False) 
     if (folder / LOCK).exists():
         with contextlib.suppress(OSError):
             lock(folder).release()
+    if blocked := next((place for place in folder.absolute().parents if place.is_file()), None):
+        raise UserError(f"{folder}: {blocked} is a file; choose a folder that can be written")
     there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     if not os.access(there, os.W_OK | os.X_OK):
         raise UserError(f"{folder}: permission denied; choose a folder that can be written")

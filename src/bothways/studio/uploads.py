@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from bothways.data.readers.decoding import as_rgb, upright
+from bothways.data.readers.decoding import as_rgb, check_free_memory, upright
 from bothways.types import UserError
 
 BYTES_AT_MOST = 20_000_000
@@ -42,6 +42,10 @@ def _decoded(content: bytes, name: str) -> Tensor:
         with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
             if opened.width * opened.height > PIXELS_AT_MOST:
                 raise UserError(_too_large(name, f"{opened.width} x {opened.height} pixels"))
+            try:
+                check_free_memory(opened)
+            except ValueError as error:
+                raise UserError(f"{name}: {error}; choose a smaller picture") from error
             opened.draft("RGB", (SIDE_AT_MOST, SIDE_AT_MOST))
             picture = _on_white(upright(opened))
     except UserError:

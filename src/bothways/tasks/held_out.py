@@ -76,7 +76,7 @@ def held_out_pictures(flow: Flow, data: str | Path, split: str | None, limit: in
     found = load_images(measured.data, split=measured.split, size=size, limit=limit)
     for line in _changes(flow, found, first_size(measured.data, measured.split)):
         warnings.warn(line, stacklevel=2)
-    return found.images.float() / 255
+    return found.floats()
 
 
 def _changes(flow: Flow, found: ImageSet, size: tuple[int, int]) -> Iterator[str]:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bothways import budget
 from bothways.runs import to_png
 from bothways.runs.experiment import Experiment
 from bothways.tasks.measures import Measures
@@ -17,6 +18,35 @@ from bothways.tasks.work import Grid
 from bothways.types import Frame
 
 SECONDS_BETWEEN_SAVES = 10.0  # of pictures while they are made, which the report of an unfinished run shows
+FINISHED = 36  # bytes a pixel: the picture, the one that the result holds, and one while it is judged
+RECORD = 4000  # bytes of the record and the seeds of a picture
+
+
+def check_count(
+    pictures: int,
+    subjects: int,
+    size: tuple[int, int],
+    out: str | Path | None,
+    *,
+    alpha: bool = False,
+    resizable: bool = True,
+) -> None:
+    """Raise UserError where finished pictures do not fit into memory, or their files on the disk.
+
+    pictures: all of them; subjects: targets, of which each has as many. size: (height, width). resizable: by --size.
+    """
+    area, what = size[0] * size[1], f"{pictures:,} picture{'s' * (pictures > 1)} of {size[0]}x{size[1]} pixels"
+    each, written = FINISHED * area + RECORD, (4 if alpha else 3) * area
+
+    def most(free: float, one: float) -> str:
+        if fewer := int(free / one / subjects):
+            return budget.within("--n", fewer, "")
+        side = int(min(size) * (free / one / subjects) ** 0.5)
+        return budget.within("--size", side if resizable else 0, "take a model of smaller pictures")
+
+    budget.check_memory(what, pictures * each, lambda free: most(free, each))
+    if out is not None:
+        budget.check_disk(what, pictures * written, out, lambda free: most(free, written))
 
 
 class PictureMeasures(Measures):

@@ -76,7 +76,7 @@ class Grid:
     """A table for a terminal, with a string per cell."""
 
     columns: tuple[str, ...]
-    rows: list[tuple[str, ...]]
+    rows: Sequence[tuple[str, ...]]
     title: str = ""
     caption: str = ""
 
@@ -232,6 +232,8 @@ def begin(task: str, given: Mapping[str, Any], where: Where, *, default: bool) -
     if where.overwrite and where.resume:
         raise UserError("--overwrite and --resume contradict each other; type one of them")
     numbered = default and where.out is None and not kind.folder
+    if numbered and where.overwrite:
+        raise UserError("--overwrite replaces the run of a folder; type --out FOLDER, or leave it out for a new one")
     if default and kind.folder:
         where = replace(where, out=where.out or kind.folder)
     if numbered and where.resume:

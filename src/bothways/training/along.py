@@ -79,7 +79,7 @@ def losses_of(flow: Flow, held: ImageSet, pairs: Callable[[Callable[[int], Batch
 
 def _part(data: ImageSet, size: int, part: int) -> Batch:
     chosen = data.subset(torch.arange(part * size, min(len(data), (part + 1) * size)))
-    return chosen.images.float() / 255, chosen.labels
+    return chosen.floats(), chosen.labels
 
 
 @torch.no_grad()

@@ -13,16 +13,19 @@ import warnings
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from bothways.data.readers.fit import Size, fitted
+from bothways import budget
+from bothways.data.readers.fit import Size, bytes_of_reading, fitted
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff"}  # of several frames the first is read
 PIXELS_AT_MOST = 64_000_000  # a larger picture is taken for a decompression bomb
+ALWAYS_READ = 32_000_000  # bytes for which the free memory is not looked up, as for most pictures
 
 
 def decode_image(data: bytes, size: Size | None = None) -> np.ndarray:
     """Encoded bytes -> (H,W,3) uint8 RGB; with a size, the shorter side is resized to it and the centre cut out.
 
-    Raises ValueError for what is not a picture, for more than PIXELS_AT_MOST, and for a depth without a known white.
+    Raises ValueError for what is not a picture, for more than PIXELS_AT_MOST, for more memory than is free, and for a
+    depth without a known white.
     """
     try:
         with warnings.catch_warnings():
@@ -31,12 +34,23 @@ def decode_image(data: bytes, size: Size | None = None) -> np.ndarray:
             with Image.open(io.BytesIO(data)) as opened:
                 if opened.width * opened.height > PIXELS_AT_MOST:
                     raise ValueError(f"{opened.width} x {opened.height} pixels are more than {PIXELS_AT_MOST}")
+                check_free_memory(opened, size)
                 picture = as_rgb(opened)
     except UnidentifiedImageError as error:  # whose own words are the address of a buffer
         raise ValueError("no image that can be read") from error
     except Exception as error:  # a damaged file makes its decoder raise anything
         raise ValueError(str(error) or type(error).__name__) from error
     return np.asarray(picture) if size is None else fitted(picture, size)
+
+
+def check_free_memory(picture: Image.Image, size: Size | None = None) -> None:
+    """Raise ValueError for a picture, of which only the header is read, that would take more memory than is free."""
+    need = bytes_of_reading(picture.size, size, deep=picture.mode[:1] in "IF")
+    if need > ALWAYS_READ and need > (free := budget.free_memory()):
+        pixels = f"{picture.width} x {picture.height} pixels"
+        raise ValueError(
+            f"{pixels} would take about {budget.amount(need)} of memory, and {budget.amount(free)} are free"
+        )
 
 
 def as_rgb(picture: Image.Image) -> Image.Image:

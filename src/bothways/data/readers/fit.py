@@ -13,6 +13,9 @@ from PIL import Image
 
 from bothways.types import ModelSpec
 
+WHOLE_AT_MOST = 16_000_000  # pixels to which a whole picture is resized before it is cut
+PLAIN, DEEP = 12, 32  # bytes a pixel of the source while it is decoded, turned upright and made RGB
+
 
 @dataclass(frozen=True)
 class Fit:
@@ -49,27 +52,51 @@ def height_width(size: Size) -> tuple[int, int]:
 def fitted(picture: Image.Image, size: Size) -> np.ndarray:
     """(height, width, 3) uint8: the picture resized where its size differs, and the centre cut out."""
     height, width = height_width(size)
-    high, wide, kind = _by_model(picture, size) if isinstance(size, Fit) else _by_us(picture, height, width)
+    (high, wide), kind, (top, left) = planned(picture.size, size)
+    if high * wide > WHOLE_AT_MOST:  # what is cut away is never made
+        across, down = picture.width / wide, picture.height / high
+        box = (left * across, top * down, (left + width) * across, (top + height) * down)
+        return np.asarray(picture.resize((width, height), kind, box=box))
     if (wide, high) != picture.size:
         picture = picture.resize((wide, high), kind)
-    if isinstance(size, Fit):
-        left, top = round((wide - width) / 2), round((high - height) / 2)  # as torchvision has it
-    else:
-        left, top = (wide - width) // 2, (high - height) // 2
     return np.asarray(picture.crop((left, top, left + width, top + height)))
 
 
-def _by_us(picture: Image.Image, height: int, width: int) -> tuple[int, int, Image.Resampling]:
+def planned(pixels: tuple[int, int], size: Size) -> tuple[tuple[int, int], Image.Resampling, tuple[int, int]]:
+    """((height, width) to resize to, the filter, (top, left) of what is cut out) of a picture of (width, height)."""
+    height, width = height_width(size)
+    high, wide, kind = _by_model(pixels, size) if isinstance(size, Fit) else _by_us(pixels, height, width)
+    if isinstance(size, Fit):
+        return (high, wide), kind, (round((high - height) / 2), round((wide - width) / 2))  # as torchvision has it
+    return (high, wide), kind, ((high - height) // 2, (wide - width) // 2)
+
+
+def bytes_of_reading(pixels: tuple[int, int], size: Size | None, *, deep: bool = False) -> float:
+    """Bytes that reading a picture of (width, height) takes: itself and what is made of it on the way to a size.
+
+    deep: of more than 8 bits a channel.
+    """
+    source = (DEEP if deep else PLAIN) * pixels[0] * pixels[1]
+    if size is None:
+        return source + 16.0 * pixels[0] * pixels[1]  # as bytes, and as floats where it is drawn
+    height, width = height_width(size)
+    (high, wide), _, _ = planned(pixels, size)
+    if high * wide > WHOLE_AT_MOST:
+        high, wide = height, width
+    return source + 4.0 * wide * (high + pixels[1])  # Pillow makes the new width at the old height first
+
+
+def _by_us(pixels: tuple[int, int], height: int, width: int) -> tuple[int, int, Image.Resampling]:
     """(height, width) to resize to, and the filter."""
-    scale = max(height / picture.height, width / picture.width)
-    wide, high = max(width, round(picture.width * scale)), max(height, round(picture.height * scale))
+    scale = max(height / pixels[1], width / pixels[0])
+    wide, high = max(width, round(pixels[0] * scale)), max(height, round(pixels[1] * scale))
     return high, wide, Image.Resampling.BICUBIC
 
 
-def _by_model(picture: Image.Image, fit: Fit) -> tuple[int, int, Image.Resampling]:
+def _by_model(pixels: tuple[int, int], fit: Fit) -> tuple[int, int, Image.Resampling]:
     """The same, as timm and transformers round: the side that is stated and the one that follows are both cut down."""
     high, wide = (int(side / fit.crop + 1e-6) for side in (fit.height, fit.width))
     if not fit.squash:
-        scale = max(high / picture.height, wide / picture.width)
-        high, wide = max(high, int(picture.height * scale + 1e-6)), max(wide, int(picture.width * scale + 1e-6))
+        scale = max(high / pixels[1], wide / pixels[0])
+        high, wide = max(high, int(pixels[1] * scale + 1e-6)), max(wide, int(pixels[0] * scale + 1e-6))
     return high, wide, Image.Resampling[fit.interpolation.upper()]

@@ -15,10 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bothways import registry
+from bothways import budget, registry
 from bothways.numerics.modules import check_finite, module_of, untouched
 from bothways.types import UserError, VectorField
 
+MANY_STEPS = 1_000_000  # from which on their times are compared with the memory that is free
+TIME = 32  # bytes of a time in a list
 State = tuple[Tensor, ...]
 Step = Callable[[VectorField, State, float, float], State]  # (v, state at t, t, h) -> state at t + h
 Start = Callable[[VectorField, Tensor, float], State]  # (v, x, t) -> the state at x
@@ -119,6 +121,8 @@ def grid(start: float, end: float, steps: int) -> list[float]:
     """Time grid of steps + 1 evenly spaced points from start to end. Raises UserError for less than one step."""
     if steps < 1:
         raise UserError(f"steps={steps}; a walk takes 1 step or more")
+    if steps > MANY_STEPS:
+        budget.check_memory(f"the times of {steps:,} steps", TIME * steps, f"type --steps {MANY_STEPS}")
     return [start + (end - start) * place / steps for place in range(steps + 1)]
 
 

@@ -43,7 +43,7 @@ VALUE = re.compile(r" (?!(?:or|and|with|to|for|too)\b)('[^']*'|[^\s;,()]+)")
 @cache
 def _settings() -> dict[str, str]:
     """{option without its dashes: setting of "Other settings"}, where the two differ."""
-    found = {}
+    found: dict[str, str] = {}
     for task in ("generate", *photo_tasks().values()):
         for place, field in leaves(config_of(task)):
             found |= {flag.lstrip("-"): place[-1] for flag in option_of(field, "flags") or () if "/" not in flag}

@@ -39,6 +39,10 @@ class Canvas(Config):
         """Build the parameterization with initial image ``start``, (B,3,H,W) in [0,1]."""
         raise NotImplementedError
 
+    def shared_bytes(self, high: int, wide: int) -> float:
+        """Bytes that canvases of high x wide pixels take once, however many pictures there are."""
+        return 0.0
+
 
 def canvas_settings(kind: Any, settings: Mapping[str, Any]) -> Canvas | None:
     """Settings of a canvas from a name, PATH.py:NAME or class; None for a function. Raises UserError if invalid."""

@@ -31,6 +31,7 @@ from bothways.types import Parameterization, UserError
 
 Engine = Literal["operator", "explicit"]
 GEOMETRIC = 16  # number of levels of the default stack
+RANK_AT_MOST = 20  # terms of the operator that are kept, of any number of levels
 
 
 @register("canvas", "stack", help="multi-resolution stack, as an operator or explicit levels", reference="das")
@@ -46,6 +47,13 @@ class StackCanvas(Canvas):
     def build(self, start: Tensor, place: CanvasContext) -> Parameterization:
         levels, weights = self.weighted_levels(start.shape[-2])
         return ImageStack(start, levels, weights, engine=self.engine, squash=place.squash)
+
+    def shared_bytes(self, high: int, wide: int) -> float:
+        """Those of the operator, which is built in float64 and kept in float32."""
+        if self.engine == "explicit":
+            return 0.0
+        levels = min(high, RANK_AT_MOST if self.levels in ("all", "every-fourth") else GEOMETRIC)
+        return 12.0 * levels * (high**2 if high == wide else high**2 + wide**2)
 
     def weighted_levels(self, high: int) -> tuple[list[int], list[float]]:
         """Resolutions and weights of a stack with a canvas of ``high`` pixels in height."""

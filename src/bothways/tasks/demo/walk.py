@@ -53,7 +53,7 @@ class Ten:
         """Ten test pictures of a data set."""
         spec = load_flow(FLOW).spec
         found = load_images(data, split=evaluation_split(data), size=(spec.height, spec.width), limit=SEARCHED)
-        return cls.first_of(found.images.float() / 255, found.labels, f"the test pictures of {data}")
+        return cls.first_of(found.floats(), found.labels, f"the test pictures of {data}")
 
     @classmethod
     def of_drawing(cls, drawn: Result) -> Ten:

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
 
+import torch
 from torch import Tensor
 
+from bothways import budget
 from bothways.models.loader import load_flow
 from bothways.models.velocity import Flow
 from bothways.numerics.draws import Draws, picture_seed
 from bothways.numerics.solvers import solver_of
-from bothways.representation.diagnostics import jacobian_gain, paths, round_trip, side_by_side, straightness, strips
+from bothways.representation.diagnostics import (
+    BATCH,
+    jacobian_gain,
+    paths,
+    round_trip,
+    side_by_side,
+    straightness,
+    strips,
+)
 from bothways.representation.information import mutual_information_indicator
 from bothways.runs import RunFolder, to_png
 from bothways.runs.citations import flow_citations
@@ -23,10 +34,12 @@ from bothways.runs.provenance import flow_facts
 from bothways.tasks.diagnose.config import DiagnoseConfig
 from bothways.tasks.diagnose.result import DiagnoseMeasures, Diagnosis
 from bothways.tasks.held_out import held_out_pictures
+from bothways.tasks.memory import check_batch
 from bothways.tasks.parts import Part, PartedWork, kept_parts, merged
 from bothways.tasks.work import Grid, Where
 from bothways.types import UserError
 
+VELOCITY = 4  # bytes of a number of a velocity
 STRIP_DEPTHS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 GAINS, SHOWN, POINTS = 16, 10, 400  # pictures for the gain, pictures in the strips, points with paths
 
@@ -110,10 +123,29 @@ def prepare(config: DiagnoseConfig, where: Where) -> DiagnoseWork:
         raise UserError(f"depths={config.depths}, trip_steps={config.trip_steps}: type depths in (0, 1], and 1 or more")
     flow = load_flow(config.flow, device=config.device, dtype=config.dtype)
     images = held_out_pictures(flow, config.data, config.split, config.n).to(flow.mean.device)
+    _check_memory(flow, config.steps, min(len(images), BATCH))
     tables = {"settings": config.model_dump(exclude={"flow"}), "model": flow_facts(flow)}
     device = str(flow.mean.device)
     experiment = Experiment.begin("diagnose", tables, **where.as_options(), device=device)
     return DiagnoseWork(config, flow, images, flow.code(images), experiment, kept_parts(experiment))
+
+
+def _check_memory(flow: Flow, steps: int, together: int) -> None:
+    """Raise UserError where a batch of paths does not fit, whose velocities are held at every step."""
+    values, device = math.prod(flow.shape), str(flow.mean.device)
+    each = VELOCITY * float(values) * together
+    budget.check_memory(
+        f"velocities of {together} pictures at {steps:,} steps",
+        each * steps,
+        lambda free: budget.within("--steps", int(free / each), "type --n 1"),
+        device,
+    )
+
+    def work(count: int) -> None:
+        with torch.no_grad():
+            flow(torch.zeros(count, *flow.shape, device=device), torch.full((count,), 0.5, device=device))
+
+    check_batch("batches", work, together, values, device=device, option="--n")
 
 
 def strip_files(

@@ -25,6 +25,7 @@ from bothways.tasks.evaluate.conditions import (
 from bothways.tasks.evaluate.config import EvaluateConfig
 from bothways.tasks.evaluate.result import EvaluationMeasures
 from bothways.tasks.held_out import to_measure
+from bothways.tasks.memory import check_outputs
 from bothways.tasks.work import Grid, Where
 
 OFFLINE = "offline"
@@ -112,6 +113,7 @@ def prepare(config: EvaluateConfig, where: Where) -> EvaluateWork:
     )
     measured = to_measure(model.name, config.data, config.split)
     clean, matched = clean_condition(model, measured.data, measured.split, config.limit)
+    check_outputs(model, config.batch, clean.count)
     conditions = [clean]
     data = {"address": str(config.data), "split": measured.name, "pictures": clean.count, "matched": matched}
     facts: dict[str, Any] = {"model": model.name, "data": data}

@@ -10,6 +10,7 @@ Source: Xue et al. 2024, arXiv 2412.01787; Xiang et al. 2023, arXiv 2303.09769.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from shutil import rmtree
@@ -17,6 +18,9 @@ from tempfile import mkdtemp
 from typing import Any
 from weakref import finalize
 
+import torch
+
+from bothways import budget
 from bothways.configs import recorded
 from bothways.models.loader import load_flow
 from bothways.representation.encode import Walk
@@ -26,8 +30,13 @@ from bothways.runs.provenance import flow_facts, versions
 from bothways.tasks.features.config import FeaturesConfig
 from bothways.tasks.features.extraction import Extraction
 from bothways.tasks.features.files import FeatureFile
-from bothways.tasks.features.plan import extractor_of, probes_of, splits_of
+from bothways.tasks.features.plan import ROWS, Extractor, Split, extractor_of, probes_of, splits_of
+from bothways.tasks.memory import check_batch
 from bothways.tasks.work import Where
+
+ROW_BYTES = 8  # of a number of a part, twice: read, and put together
+AHEAD = 3  # bytes of a pixel of a batch that is read ahead, times its depth of 4, over ROW_BYTES: rounded up
+PROBE_BYTES = 24  # of a number of a probed column: as it is read, standardised, and copies of these
 
 
 def prepare(config: FeaturesConfig, where: Where) -> Extraction:
@@ -43,6 +52,7 @@ def prepare(config: FeaturesConfig, where: Where) -> Extraction:
     splits = splits_of(
         flow, config.data, config.splits, (config.limit, config.test_limit), config.batch, config.preprocess
     )
+    _check_memory(extractor, splits, config, bool(probes))
     settings = config.model_dump(exclude={"flow", "workers"})
     settings |= {"layers": extractor.readings.layers, "splits": [split.name for split in splits], "probes": probes}
     tables = {"settings": settings, "model": flow_facts(flow)}
@@ -75,3 +85,27 @@ def file_facts(
         "dtype": config.dtype,
         "versions": versions(),
     }
+
+
+def _check_memory(extractor: Extractor, splits: Sequence[Split], config: FeaturesConfig, probed: bool) -> None:
+    """Raise UserError where a batch does not fit, the rows of a part, or those of a column that is probed."""
+    (_, high, wide), device = extractor.flow.shape, str(extractor.flow.mean.device)
+    widths, most = extractor.sizes.values(), max(split.count for split in splits)
+
+    def work(count: int) -> None:
+        with torch.no_grad():
+            extractor(torch.full((count, 3, high, wide), 128).byte())
+
+    def more(pictures: int) -> float:
+        return ROW_BYTES * (
+            sum(widths) * min(most, max(pictures, ROWS)) + AHEAD * high * wide * pictures * (1 + config.workers)
+        )
+
+    check_batch("batches", work, min(config.batch, most), high * wide, device=device, more=more)
+    if probed:
+        rows, each = sum(split.count for split in splits), PROBE_BYTES * max(widths)
+        budget.check_memory(
+            f"probes of {rows:,} rows of {max(widths):,} numbers",
+            each * rows,
+            lambda free: budget.within("--limit", int(free / each / len(splits)), "type --probe none"),
+        )

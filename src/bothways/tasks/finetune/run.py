@@ -36,6 +36,7 @@ from bothways.runs.files import replace_file
 from bothways.tasks.finetune.config import FinetuneConfig
 from bothways.tasks.finetune.plan import Finetuning, plan_of
 from bothways.tasks.finetune.result import Finetuned, FinetuneMeasures
+from bothways.tasks.memory import check_training, transports
 from bothways.tasks.training import TrainingWork, begin_with_card, weights_of
 from bothways.tasks.work import Grid, Where
 from bothways.training.along import held_out_measures, losses_of
@@ -94,6 +95,7 @@ def prepare(config: FinetuneConfig, where: Where) -> FinetuneWork:
     """Prepare a run of ``finetune``. Raises UserError for invalid input, before the first step."""
     planned = plan_of(config)
     config = planned.config
+    _check_memory(planned)
     state = FitState(planned.classifier, config.fit, planned.factor)
     training = Training(
         state, config.fit, config.run, planned.loss, planned.batch(), config.seed,
@@ -101,6 +103,23 @@ def prepare(config: FinetuneConfig, where: Where) -> FinetuneWork:
         partial(_along, planned, state) if config.holdout.information else None, planned.processes,
     )  # fmt: skip
     return FinetuneWork(planned, training, begin_with_card("finetune", training, planned, CLASSIFIER_CARD, where))
+
+
+def _check_memory(planned: Finetuning) -> None:
+    """Raise UserError where a step does not fit."""
+    config, shape = planned.config, planned.before.shape
+    share = (config.loss.flow_batch or config.fit.batch) / config.fit.batch
+
+    def example(count: int) -> tuple[torch.Tensor, ...]:
+        labelled = torch.zeros(count, *shape), torch.zeros(count, dtype=torch.int64)
+        few = max(1, round(share * count))
+        paired = torch.zeros(few, *shape), torch.zeros(few, *shape), torch.full((few,), 0.5)
+        return labelled + paired if config.loss.beta else labelled
+
+    check_training(
+        planned.classifier, planned.loss, example, config.fit, device=planned.processes.device,
+        workers=config.run.workers, transport=bool(config.loss.beta) and transports(config.loss.coupling),
+    )  # fmt: skip
 
 
 def write_weights(state: FitState, half: bool, folder: RunFolder) -> None:

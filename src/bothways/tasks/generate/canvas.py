@@ -105,7 +105,7 @@ def find_photos(canvas: CanvasConfig, spec: ModelSpec) -> Tensor | None:
     if canvas.start_photo is None:
         raise UserError("start=photo needs pictures; type --set canvas.start_photo=FILE_OR_FOLDER, or give a PHOTO")
     place = geometry(canvas, spec)
-    return load_images(canvas.start_photo, size=(place.height, place.width)).images.float() / 255
+    return load_images(canvas.start_photo, size=(place.height, place.width)).floats()
 
 
 def parameterization(canvas: CanvasConfig, place: Geometry, start: Tensor) -> Parameterization:

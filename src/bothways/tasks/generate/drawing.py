@@ -22,6 +22,7 @@ from bothways.synthesis.ascent import Ascent, ascend
 from bothways.synthesis.objectives.base import NO_CLASS
 from bothways.synthesis.parameterizations.maco import transparency
 from bothways.tasks.generate.config import DrawingConfig
+from bothways.tasks.generate.memory import fitting, tell_of_fewer
 from bothways.tasks.generate.problem import Problem, Setup
 from bothways.tasks.generate.request import Request
 from bothways.tasks.generate.result import measured
@@ -40,7 +41,8 @@ class Drawing(Work):
     """A run of a task that draws.
 
     first: the pictures of the first batch and their problem, which ``prepare`` has built. jury, references: who judges,
-    and the real pictures that each compares with. own_measures: a user's, of the pictures alone.
+    and the real pictures that each compares with. own_measures: a user's, of the pictures alone. at_once: as many
+    pictures of a batch as fit into memory.
     """
 
     setup: Setup
@@ -52,6 +54,7 @@ class Drawing(Work):
     references: dict[str, Reference] = field(default_factory=dict)
     own_measures: list[Entry] = field(default_factory=list)
     first: tuple[list[int], Problem] | None = None
+    at_once: int | None = None
     images: dict[int, Tensor] = field(default_factory=dict)
     alphas: dict[int, Tensor] = field(default_factory=dict)
     records: dict[int, dict[str, Any]] = field(default_factory=dict)
@@ -78,17 +81,33 @@ class Drawing(Work):
         folder = self.experiment.folder
         return 0 if folder is None else len(folder.frames)
 
-    def batches(self) -> list[list[int]]:
-        """The picture numbers of each batch. A group of coupled pictures is never split."""
+    @property
+    def coupled(self) -> bool:
+        """Whether the pictures of a group share a statistic."""
+        return any(part.coupled for _, part in self.setup.objective.parts)
+
+    @property
+    def batch(self) -> int:
+        """Pictures of a batch, as the settings have it."""
         roles, config = self.setup.roles, self.config
-        only = None if config.only is None else [int(number) for number in config.only]
+        if self.coupled:
+            return config.group
         high, wide = self.setup.place.canvas
         specs = [model.spec for model in (*roles.condition, *roles.score)]
         pixels = max(high * wide, *(spec.height * spec.width for spec in specs))
-        size = config.batch or max(1, min(PICTURES_AT_ONCE, PIXELS_AT_ONCE // (config.views.copies * pixels)))
-        coupled = any(part.coupled for _, part in self.setup.objective.parts)
-        if coupled:
-            size = config.group
+        return config.batch or max(1, min(PICTURES_AT_ONCE, PIXELS_AT_ONCE // (config.views.copies * pixels)))
+
+    def fit_into_memory(self) -> None:
+        """Draw fewer pictures at once where a batch would not fit. Raises UserError where not one fits."""
+        wanted = max(map(len, self.batches()), default=1)
+        self.at_once = fitting(self.setup, self.request, wanted, self.coupled)
+        tell_of_fewer(self.config.batch, wanted, self.at_once)
+
+    def batches(self) -> list[list[int]]:
+        """The picture numbers of each batch. A group of coupled pictures is never split."""
+        config, coupled = self.config, self.coupled
+        only = None if config.only is None else [int(number) for number in config.only]
+        size = self.batch if coupled else min(self.batch, self.at_once or self.batch)
         everything = list(range(len(self.request)))
         if only is not None and not coupled:
             everything = sorted(only)

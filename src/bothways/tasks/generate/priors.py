@@ -139,7 +139,7 @@ def _prediction(model: Adapter, data: str | Path | None, mask: Tensor | None) ->
     if mask is None or data is None:
         raise UserError("the prediction of a hole needs a mask and real pictures; type --mask or --box, and --data")
     size = (model.spec.height, model.spec.width)
-    images = load_images(data, split=training_split(data), size=size_of(model.spec), limit=LEARNED).images.float() / 255
+    images = load_images(data, split=training_split(data), size=size_of(model.spec), limit=LEARNED).floats()
     with stage("filling the hole in real pictures"):
         filled = tension_fill(images, resize(mask.float(), size) > 0.5)
     return predict_statistics(model, images.to(model.device), filled.to(model.device), model.statistics_layers())
@@ -156,8 +156,8 @@ def _stored(model: Adapter) -> Stored:
 
 def _spread(model: Adapter, data: str | Path | None) -> Mapping[str, Spread]:
     if data is not None and not is_statistics(data):
-        images = load_images(data, split=training_split(data), size=size_of(model.spec), limit=SPREAD_PICTURES).images
-        return measure_spread(model, (images.float() / 255).to(model.device), model.statistics_layers())
+        images = load_images(data, split=training_split(data), size=size_of(model.spec), limit=SPREAD_PICTURES).floats()
+        return measure_spread(model, images.to(model.device), model.statistics_layers())
     spread = read_spread(stored_statistics(model, data))
     if not spread:
         raise UserError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from bothways.judging.judges import find_jury, split_judges
@@ -20,6 +21,7 @@ from bothways.tasks.generate.problem import Setup, objective_of
 from bothways.tasks.generate.request import TOP_CLASS, Request, read_prompts, request_of, top_labels
 from bothways.tasks.generate.roles import Roles, find_labels, find_models
 from bothways.tasks.generate.scene import find_scene
+from bothways.tasks.pictures import check_count
 from bothways.tasks.work import Where, file_tables
 from bothways.types import UserError
 
@@ -31,7 +33,7 @@ def prepare(config: GenerateConfig, where: Where) -> Drawing:
 
 def prepare_drawing(task: str, config: DrawingConfig, where: Where) -> Drawing:
     """Prepare a run of any task that draws."""
-    setup, request = planned(config)
+    setup, request = planned(config, where.out)
     only = [i for i in map(int, config.only or ()) if not 0 <= i < len(request)]
     if only:
         raise UserError(f"--only {only[0]}: the run has pictures 0 to {len(request) - 1}")
@@ -41,13 +43,17 @@ def prepare_drawing(task: str, config: DrawingConfig, where: Where) -> Drawing:
     tables = drawing_tables(config, setup, request)
     experiment = Experiment(device=setup.roles.main.device)
     drawing = Drawing(setup, request, experiment, task, tables, jury, references, own_measures)
+    drawing.fit_into_memory()
     drawing.check_first()
     drawing.begin(where)
     return drawing
 
 
-def planned(config: DrawingConfig) -> tuple[Setup, Request]:
-    """The setup (models with roles and priors, objective, sizes), and the targets of all pictures."""
+def planned(config: DrawingConfig, out: str | Path | None = None) -> tuple[Setup, Request]:
+    """The setup (models with roles and priors, objective, sizes), and the targets of all pictures.
+
+    out: the folder for them. Raises UserError where they do not fit.
+    """
     objective, words = objective_of(config), read_prompts(config.prompts)
     classes = target_classes(config, objective)
     likeness = any(isinstance(part, Likeness) for _, part in objective.parts)
@@ -57,6 +63,9 @@ def planned(config: DrawingConfig) -> tuple[Setup, Request]:
     labels = [] if classes in (None, [TOP_CLASS]) else find_labels(condition, classes or ())
     scene = find_scene(config.photo, config.mask, config.box, config.style, config.canvas.size)
     channels = [int(channel) for channel in config.channels or ()]
+    subjects = max(1, len(labels)) * max(1, len(channels)) * len(scene)
+    place = geometry(config.canvas, (condition or score)[0].spec, scene)
+    check_count(config.n * subjects, subjects, (place.height, place.width), out, alpha=config.ascent.alpha)
     request = request_of(config.n, labels, scene, prompts=words, layer=config.layer, channels=channels)
     if classes == [TOP_CLASS]:
         top = top_labels(condition[0], scene)

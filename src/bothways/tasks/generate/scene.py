@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bothways import budget
 from bothways.data.given import pictures_of
 from bothways.data.readers.decoding import SUFFIXES
 from bothways.data.readers.live import is_live
@@ -19,6 +20,7 @@ from bothways.runs.files import replace_file
 from bothways.types import UserError
 
 SIDE_AT_MOST = 1024  # of a photo that is drawn at its own size
+SCALING = 36  # bytes a pixel of a photo while it is scaled
 Photo = Any  # what ``pictures_of`` takes
 Box = Sequence[int]
 
@@ -95,7 +97,14 @@ def read_photos(photo: Photo, what: str, size: int | None = None) -> Tensor:
     high, wide = found.shape[-2:]
     if size is not None and min(high, wide) != size:
         scale = size / min(high, wide)
-        found = resize(found, (max(size, round(high * scale)), max(size, round(wide * scale)))).clamp(0, 1)
+        drawn = max(size, round(high * scale)), max(size, round(wide * scale))
+        each = SCALING * len(found) * max(high, wide) / min(high, wide)
+        budget.check_memory(
+            f"pictures of {drawn[1]}x{drawn[0]} pixels (the {what} of {wide}x{high} at --size {size})",
+            each * size**2,
+            lambda free: budget.within("--size", int((free / each) ** 0.5), f"cut the {what} to a squarer one"),
+        )
+        found = resize(found, drawn).clamp(0, 1)
     elif size is None and max(high, wide) > SIDE_AT_MOST:
         raise UserError(f"the {what} is {wide}x{high} pixels, more than {SIDE_AT_MOST} a side; type --size 512")
     return found

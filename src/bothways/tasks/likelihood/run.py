@@ -15,10 +15,12 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
+from bothways import budget
 from bothways.models.loader import load_flow
 from bothways.models.velocity import Flow
 from bothways.numerics.draws import picture_seed
-from bothways.representation.likelihood import ROWS_AT_ONCE, Integration, bits_per_dim, with_divergence
+from bothways.numerics.footprint import SLACK, peak_bytes
+from bothways.representation.likelihood import ROWS_AT_ONCE, Integration, bits_per_dim, log_density, with_divergence
 from bothways.representation.likelihood import Likelihood as Densities
 from bothways.runs.citations import flow_citations
 from bothways.runs.experiment import Experiment
@@ -26,9 +28,12 @@ from bothways.runs.provenance import flow_facts
 from bothways.tasks.held_out import held_out_pictures
 from bothways.tasks.likelihood.config import LikelihoodConfig
 from bothways.tasks.likelihood.result import Likelihood, LikelihoodMeasures
+from bothways.tasks.memory import check_batch
 from bothways.tasks.parts import Part, PartedWork, kept_parts
 from bothways.tasks.work import Grid, Where
 
+BASIS = 4  # bytes of a number of the directions of an exact divergence
+DIRECTION = 20  # bytes of a number of a probe: a whole number, and floats of it
 PRODUCTS = 100_000  # vector-Jacobian products up to which the exact trace is taken
 ROWS = 512  # values of a picture times probes, where their number is not set
 MOST_PROBES = 8
@@ -119,7 +124,39 @@ def prepare(config: LikelihoodConfig, where: Where) -> LikelihoodWork:
     flow = load_flow(config.flow, device=config.device, dtype=config.dtype)
     images = held_out_pictures(flow, config.data, config.split, config.limit)
     how = integration_of(config, math.prod(flow.shape), len(images))
+    _check_memory(flow, how, min(config.batch, len(images)))
     tables = {"settings": config.model_dump(exclude={"flow"}), "model": flow_facts(flow)}
     device = str(flow.mean.device)
     experiment = Experiment.begin("likelihood", tables, **where.as_options(), device=device)
     return LikelihoodWork(config, flow, images, how, experiment, kept_parts(experiment))
+
+
+def _check_memory(flow: Flow, how: Integration, batch: int) -> None:
+    """Raise UserError where the directions of the divergence, or a batch, do not fit."""
+    (channels, high, wide), device = flow.shape, str(flow.mean.device)
+    values = channels * high * wide
+    if how.exact(values):
+        told = f"the {values:,} directions of an exact divergence"
+        budget.check_memory(told, BASIS * float(values) ** 2, "type --divergence hutchinson", device)
+    else:
+        each, told = DIRECTION * float(values) * batch, f"{how.probes:,} probes of {batch} pictures"
+        otherwise = f"type a smaller --batch than {batch}"
+        budget.check_memory(
+            told, each * how.probes, lambda free: budget.within("--probes", int(free / each), otherwise), device
+        )
+
+    directions, area = values if how.exact(values) else how.probes, high * wide
+
+    def together(pictures: int) -> int:
+        return max(1, min(directions, ROWS_AT_ONCE // pictures))  # directions of one backward pass
+
+    def work(count: int, probes: int = 1) -> None:
+        short = Integration("euler", 1, "hutchinson", probes)
+        log_density(flow, torch.zeros(count, *flow.shape, device=flow.mean.device), list(range(count)), short)
+
+    if budget.certainly_fits(batch * area * together(batch), device):
+        return
+    row = max(0.0, peak_bytes(lambda: work(1, 4)) - peak_bytes(lambda: work(1, 2))) / 2
+    check_batch(
+        "batches", work, batch, area, device=device, more=lambda n: SLACK * row * n * (together(n) - 1)
+    )  # fmt: skip

@@ -19,6 +19,7 @@ from bothways.data.readers.live import is_live, tensor_of
 from bothways.judging.classes import load_with_classes
 from bothways.numerics.modules import check_finite
 from bothways.runs.experiment import Experiment
+from bothways.tasks.memory import check_outputs
 from bothways.tasks.predict.config import PredictConfig
 from bothways.tasks.predict.result import Answer, Prediction
 from bothways.tasks.work import Where, Work
@@ -97,6 +98,7 @@ def prepare(config: PredictConfig, where: Where) -> PredictWork:
     model = load_with_classes(
         config.model, config.spec, weights=config.weights, device=config.device, dtype=config.dtype
     )
+    check_outputs(model, config.batch, len(images))
     return PredictWork(model, images, config.top, config.batch, config.preprocess)
 
 

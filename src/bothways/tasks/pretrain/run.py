@@ -32,6 +32,7 @@ from bothways.runs import RunFolder
 from bothways.runs.citations import flow_citations
 from bothways.runs.experiment import Experiment
 from bothways.runs.files import replace_file
+from bothways.tasks.memory import check_training, transports
 from bothways.tasks.pretrain.config import PretrainConfig
 from bothways.tasks.pretrain.plan import Pretraining, plan_of
 from bothways.tasks.pretrain.result import Pretrained, PretrainMeasures
@@ -104,6 +105,7 @@ def prepare(config: PretrainConfig, where: Where) -> PretrainWork:
     """Prepare a run of ``pretrain``. Raises UserError for invalid input, before the first step."""
     planned = plan_of(config)
     config = planned.config
+    _check_memory(planned)
     state = FitState(planned.flow, config.fit)
     drawn = planned.pairs(batches(planned.train, config.fit.batch, config.seed, planned.augmentation), config.seed)
     if config.coupling not in names("coupling"):
@@ -114,6 +116,19 @@ def prepare(config: PretrainConfig, where: Where) -> PretrainWork:
         planned.processes,
     )  # fmt: skip
     return PretrainWork(planned, training, begin_with_card("pretrain", training, planned, CARD, where))
+
+
+def _check_memory(planned: Pretraining) -> None:
+    """Raise UserError where a step does not fit."""
+    flow, config = planned.flow, planned.config
+
+    def example(count: int) -> tuple[Tensor, ...]:
+        return torch.zeros(count, *flow.shape), torch.zeros(count, *flow.shape), torch.full((count,), 0.5)
+
+    check_training(
+        flow, planned.loss, example, config.fit, device=planned.processes.device, workers=config.run.workers,
+        transport=transports(config.coupling),
+    )  # fmt: skip
 
 
 def write_weights(state: FitState, folder: RunFolder) -> None:

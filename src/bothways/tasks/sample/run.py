@@ -28,7 +28,8 @@ from bothways.representation.encode import image_time
 from bothways.runs.citations import flow_citations
 from bothways.runs.experiment import Experiment
 from bothways.runs.provenance import flow_facts
-from bothways.tasks.pictures import SECONDS_BETWEEN_SAVES, PictureMeasures, Result, told_of_pictures
+from bothways.tasks.memory import check_batch
+from bothways.tasks.pictures import SECONDS_BETWEEN_SAVES, PictureMeasures, Result, check_count, told_of_pictures
 from bothways.tasks.sample.config import SampleConfig
 from bothways.tasks.work import Grid, Where, Work
 from bothways.types import Frame, UserError
@@ -126,6 +127,8 @@ def prepare(config: SampleConfig, where: Where) -> Sampling:
     """Prepare a run of ``sample``. Raises UserError for invalid input, before the first step."""
     flow = load_flow(config.flow, device=config.device, dtype=config.dtype)
     solver = solver_of(config.solver)
+    high, wide = flow.shape[1:]
+    check_count(config.n, 1, (high, wide), where.out, resizable=False)
     times = grid(0.0, image_time(flow), config.steps)
     asked = judges_of_size(flow.spec) if config.judges is None and flow.name.startswith("bundled:") else config.judges
     models, own_measures = split_judges(asked or ())
@@ -135,6 +138,7 @@ def prepare(config: SampleConfig, where: Where) -> Sampling:
             f"--data {config.data} is for the judges, and there is none; type --judge bundled:cifar10-resnet"
         )
     references = find_references(jury, config.data)
+    _check_memory(config, flow, solver)
     settings = config.model_dump(exclude={"flow"}) | {
         "judges": [*(model.name for model in jury), *(entry.name for entry in own_measures)]
     }
@@ -145,3 +149,16 @@ def prepare(config: SampleConfig, where: Where) -> Sampling:
         finished = (record for record in folder.pictures if not record.get("unfinished"))
         sampling.images = {int(record["index"]): folder.read_picture(record) for record in finished}
     return sampling
+
+
+def _check_memory(config: SampleConfig, flow: Flow, solver: Solver) -> None:
+    """Raise UserError where a batch does not fit."""
+
+    @torch.no_grad()
+    def work(count: int) -> None:
+        noise, times = torch.zeros(count, *flow.shape, device=flow.mean.device), grid(0.0, image_time(flow), 1)
+        for x, *_ in solver_states(flow, solver.start(flow, noise, 0.0), times, solver):
+            flow.picture(x).clamp(0, 1)
+
+    high, wide = flow.shape[1:]
+    check_batch("batches", work, min(config.batch, config.n), high * wide, device=str(flow.mean.device))

@@ -10,6 +10,7 @@ from typing import Any, final
 from safetensors.torch import save
 from torch import Tensor
 
+from bothways import budget
 from bothways.data.readers.fit import size_of
 from bothways.data.sources import load_images
 from bothways.data.splits import STATISTICS, is_statistics, training_split
@@ -22,6 +23,9 @@ from bothways.tasks.statistics.files import as_tensors, measured_layers
 from bothways.tasks.statistics.result import Statistics
 from bothways.tasks.work import Where, Work, write_file
 from bothways.types import Frame, UserError
+
+ROW = 32  # bytes of a number of a picture: as it is measured, put together, standardised, and in float64
+PRODUCT = 24  # bytes of a product of two rows: the matrix, its eigenvectors and their workspace
 
 
 @final
@@ -90,4 +94,26 @@ def prepare(config: StatisticsConfig, where: Where) -> StatisticsWork:
     layers, features = measured_layers(model, config.layers)
     split, size = config.split or training_split(config.data), size_of(model.spec, config.preprocess)
     images = load_images(config.data, split=split, size=size, limit=config.limit).images
+    _check_memory(model, images, layers, features)
     return StatisticsWork(config, model, images, layers, features, path)
+
+
+def _check_memory(model: Adapter, images: Tensor, layers: list[str], features: list[str]) -> None:
+    """Raise UserError where the rows of all pictures and their products do not fit, tried on two pictures."""
+    count, two = len(images), images[:2].to(model.device)
+    if count < 2 or count * budget.CERTAINLY <= budget.free_memory(model.device):
+        return
+    tried: Rows = {}
+    for _ in measure_rows([model], two, [layers], [features], tried):
+        pass
+    width = sum(chunk.shape[1] for chunks in tried.values() for chunk in chunks)
+
+    def cost(pictures: int) -> float:
+        return ROW * float(pictures) * width + PRODUCT * float(min(pictures, width)) ** 2
+
+    budget.check_memory(
+        f"statistics of {width:,} numbers of {count:,} pictures",
+        cost(count),
+        lambda free: budget.within("--limit", budget.greatest(cost, free, count), "name fewer --layers"),
+        model.device,
+    )

@@ -27,6 +27,7 @@ from bothways.numerics.intervals import wilson_interval
 from bothways.progress import counted
 from bothways.runs.experiment import Experiment
 from bothways.runs.files import replace_file
+from bothways.tasks.memory import check_training
 from bothways.tasks.statistics.config import PICTURES
 from bothways.tasks.statistics.files import as_tensors, quantised, space_of
 from bothways.tasks.train.config import TrainConfig
@@ -103,6 +104,12 @@ def prepare(config: TrainConfig, where: Where) -> TrainWork:
     planned = plan_of(config)
     config = planned.config
     state, loss = FitState(planned.network, config.fit), classification(config.spec, config.loss.label_smoothing)
+    height, width = planned.train.images.shape[-2:]
+
+    def example(count: int) -> tuple[Tensor, ...]:
+        return torch.zeros(count, 3, height, width), torch.zeros(count, dtype=torch.int64)
+
+    check_training(planned.network, loss, example, config.fit, device=config.run.device, workers=config.run.workers)
     training = Training(state, config.fit, config.run, loss, planned.batch, config.seed)
     experiment = training.begin("train", planned.tables(), **where.as_options())
     return TrainWork(planned, training, experiment)
@@ -114,14 +121,14 @@ def accuracy(model: Adapter, data: ImageSet) -> tuple[int, int]:
     right = 0
     for start in counted(range(0, len(data), 500), "accuracy"):
         part = data.subset(torch.arange(start, min(start + 500, len(data))))
-        right += int((model.outputs(part.images.float() / 255).argmax(1) == part.labels).sum())
+        right += int((model.outputs(part.floats()).argmax(1) == part.labels).sum())
     return right, len(data)
 
 
 def statistics_of(model: Adapter, train: ImageSet, test: ImageSet) -> dict[str, Tensor]:
     """Features and labels of test pictures, and image-prior statistics on training pictures (see tasks/statistics)."""
     shown = test.subset(torch.arange(min(REFERENCE_PICTURES, len(test))))
-    features, _ = penultimate(model, shown.images.float() / 255)
+    features, _ = penultimate(model, shown.floats())
     assert features is not None
     real = train.images[:PICTURES]
     kept = as_tensors(space_of(model, real, KEPT_RANK))

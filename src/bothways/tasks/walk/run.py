@@ -171,7 +171,7 @@ def prepare(config: WalkConfig, where: Where) -> Walking:
     others = photo[:0]
     if config.data is not None:
         split = config.split or training_split(config.data)
-        others = load_images(config.data, split=split, size=size, limit=config.limit).images.float() / 255
+        others = load_images(config.data, split=split, size=size, limit=config.limit).floats()
     tables = {"settings": config.model_dump(exclude={"flow"}), "model": flow_facts(flow)}
     device = str(flow.mean.device)
     experiment = Experiment.begin("walk", tables, **where.as_options(), device=device, of=2 * (how.steps + 1))

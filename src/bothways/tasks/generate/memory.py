@@ -1,0 +1,130 @@
+"""Whether a drawing fits: what it takes is measured on one small picture and compared with what is free.
+
+    bytes = shared + pictures at once * (canvas and one view + further views) + pictures * (the finished one)
+
+Measured is a whole step of the ascent, so that it holds for any model, objective, view and canvas.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from bothways import budget
+from bothways.numerics.footprint import Footprint, footprint
+from bothways.numerics.pyramid import resize
+from bothways.synthesis.ascent import ascend
+from bothways.synthesis.parameterizations import canvas_settings
+from bothways.synthesis.views import pixels
+from bothways.tasks.generate.canvas import views_of
+from bothways.tasks.generate.problem import Setup
+from bothways.tasks.generate.request import Request
+from bothways.tasks.generate.scene import Scene
+
+KEPT = 24  # bytes a pixel of a canvas: the last good state
+LARGER = 4  # times the pixels that the model is made for: up to there a step is measured at its own size
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Bytes of a drawing. shared: once; canvas: of a picture with one view; view: of each further view of it."""
+
+    shared: float
+    canvas: Footprint
+    view: Footprint
+
+    def of(self, pictures: int, copies: int, area: int, grown: float = 1.0) -> float:
+        """Of a batch. area: pixels of the picture; grown: the area for which it is computed, as a share of that."""
+        size = round(area * grown)
+        views = self.view.of(pictures, size) * (copies - 1)
+        return self.shared * grown + self.canvas.of(pictures, size) + KEPT * pictures * size + views
+
+
+def fitting(setup: Setup, request: Request, wanted: int, coupled: bool) -> int:
+    """How many pictures of a batch of ``wanted`` are drawn at once: all, or as many as fit.
+
+    coupled: they share a statistic, and are drawn together or not at all. Raises UserError where not one fits.
+    """
+    roles, place, copies = setup.roles, setup.place, setup.config.views.copies
+    specs = [model.spec for model in (*roles.condition, *roles.score)]
+    largest = max(place.canvas[0] * place.canvas[1], *(spec.height * spec.width for spec in specs))
+    device = roles.main.device
+    if not setup.config.ascent.steps or budget.certainly_fits(wanted * copies * largest, device):
+        return wanted
+    cost = cost_of(setup, request, budget.free_memory(device))
+    free, area, short = budget.free_memory(device), place.height * place.width, min(place.height, place.width)
+    if cost is None or cost.of(wanted, copies, area) <= free:
+        return wanted
+    alone = 0 if coupled else budget.greatest(lambda n: cost.of(n, copies, area), free, wanted)
+    if alone:
+        return alone
+    least = wanted if coupled else 1
+    ways = [
+        ("--copies", budget.greatest(lambda c: cost.of(least, c, area), free, copies)),
+        ("--size", budget.greatest(lambda side: cost.of(least, copies, area, (side / short) ** 2), free, short - 1)),
+        ("--group", budget.greatest(lambda n: cost.of(n, copies, area), free, wanted) if coupled else 0),
+    ]
+    cures = [f"{option} {most}" for option, most in ways if most]
+    told = f"{' or '.join(cures)}, or less" if cures else "a smaller model"
+    how = f"drawings of {place.height}x{place.width} pixels ({least} at once, --copies {copies})"
+    budget.check_memory(how, cost.of(least, copies, area), f"type {told}", device)
+    return wanted
+
+
+def tell_of_fewer(config_batch: int | None, wanted: int, fits: int) -> None:
+    """Warn where fewer pictures are drawn at once than a batch has."""
+    if fits < wanted:
+        typed = f"--batch {wanted}" if config_batch else f"{wanted} pictures at once"
+        warnings.warn(f"{typed} would not fit into memory; {fits} at once are drawn, the same ones", stacklevel=3)
+
+
+def cost_of(setup: Setup, request: Request, room: float) -> Cost | None:
+    """The cost of a drawing from steps of one picture, with one view and with two; None where no step can be made."""
+    place, main = setup.place, setup.roles.main.spec
+    own = (main.height, main.width)
+    shapes = [(place.height, place.width)]
+    if place.height * place.width > LARGER * own[0] * own[1]:
+        shapes = [own, (2 * own[0], 2 * own[1])]
+    one = footprint(lambda shape: _step(setup, request, 1, shape), shapes, room)
+    if one is None:
+        return None
+    two: Footprint | None = one
+    if setup.config.views.copies > 1:
+        two = footprint(lambda shape: _step(setup, request, 2, shape), shapes, room)
+    if two is None:
+        return None
+    view = Footprint(max(0.0, two.linear - one.linear), max(0.0, two.square - one.square))
+    settings = canvas_settings(setup.config.canvas.kind, setup.config.canvas.own)
+    shared = 0.0 if settings is None else settings.shared_bytes(*place.canvas)
+    return Cost(shared, one, view)
+
+
+def _step(setup: Setup, request: Request, copies: int, shape: tuple[int, int]) -> Callable[[], None]:
+    """One step of one picture of this shape, with so many views, ready to be made."""
+    config = setup.config
+    views = config.views.model_copy(update={"copies": copies})
+    ascent = config.ascent.model_copy(update={"steps": 1})
+    small = config.model_copy(update={"views": views, "ascent": ascent, "batch": None})
+    border = pixels(config.canvas.border, min(shape))
+    place = replace(setup.place, height=shape[0], width=shape[1], border=border)
+    scene = _of_shape(request.scene, shape)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the run itself says it again
+        tried = replace(setup, config=small, views=views_of(views, place), place=place)
+        problem = tried.problem(request, replace(request, scene=scene).batch([0], [0]))
+
+    def step() -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for _ in ascend(problem.field, problem.ascent, problem.draws):
+                pass
+
+    return step
+
+
+def _of_shape(scene: Scene, shape: tuple[int, int]) -> Scene:
+    """Its first photo and its mask in another shape, and its first style as it is."""
+    photos = None if scene.photos is None else resize(scene.photos[:1], shape)
+    mask = None if scene.mask is None else resize(scene.mask.float(), shape) > 0
+    return Scene(photos, mask, None if scene.style is None else scene.style[:1])
