@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from bothways import __version__, load_model
-from bothways.models.catalogue import bundled_names
+from bothways.models.cards import bundled_names
 from bothways.numerics.draws import Draws
 from bothways.runs import RunFolder, to_png
 from command import run

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 import bothways
-from bothways.models.catalogue import BUNDLED, bundled_classifiers, bundled_flows, bundled_names, card, kept_statistics
+from bothways.models.cards import BUNDLED, bundled_classifiers, bundled_flows, bundled_names, card
+from bothways.models.catalogue import kept_statistics
 from bothways.numerics.draws import generator
 from bothways.representation.couplings.ot import ot
 from bothways.representation.flow_matching import flow_matching

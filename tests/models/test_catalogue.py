@@ -12,15 +12,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from bothways.models.addresses import CARD, FINETUNED, FUNCTION, SCHEMES, scheme_of
-from bothways.models.catalogue import (
-    BUILDERS,
-    build_network,
-    bundled_names,
-    card,
-    check_device,
-    kept_statistics,
-    spec_from,
-)
+from bothways.models.cards import bundled_names, card
+from bothways.models.catalogue import BUILDERS, build_network, check_device, kept_statistics, spec_from
 from bothways.models.loader import load_classifier, load_model
 from bothways.models.weights import load_weights
 from bothways.types import ModelSpec, UserError

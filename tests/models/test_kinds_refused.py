@@ -16,7 +16,7 @@ import torch
 from bothways import ModelSpec, UserError, load_model
 from bothways.cli import main
 from bothways.models.libraries import hub
-from bothways.models.libraries.hub import LIBRARIES
+from bothways.models.libraries.known import LIBRARIES
 from zoo import MEAN, NAMES, SIZE, STD, need
 
 Zoo = Callable[[str], str]

@@ -20,7 +20,7 @@ from bothways.data.corrupted import CIFAR10_CLASSES
 from bothways.data.corruptions import SEVERITIES, corrupt
 from bothways.judging.accuracy import accuracy_of_pictures
 from bothways.judging.classes import outputs_of_labels
-from bothways.models.catalogue import card
+from bothways.models.cards import card
 from bothways.numerics.draws import Draws, generator, picture_seed
 from bothways.numerics.intervals import wilson_interval
 from bothways.runs import RunFolder

@@ -11,7 +11,7 @@ import torch
 
 import bothways
 from bothways import UserError, generate
-from bothways.models.catalogue import BUNDLED
+from bothways.models.cards import BUNDLED
 from bothways.numerics.draws import Draws
 from bothways.numerics.spectra import frequencies
 from bothways.runs import RunFolder, to_png

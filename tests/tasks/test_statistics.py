@@ -14,7 +14,8 @@ from bothways import ModelSpec, UserError, generate, load_model, statistics
 from bothways.data.sources import load_images
 from bothways.data.splits import is_statistics
 from bothways.models.adapter import Adapter
-from bothways.models.catalogue import bundled_names, kept_statistics, read_statistics
+from bothways.models.cards import bundled_names
+from bothways.models.catalogue import kept_statistics, read_statistics
 from bothways.numerics.draws import Draws
 from bothways.runs import to_png
 from bothways.synthesis.sampling import Part, Space, features_name, statistics_name

@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from bothways import walk
-from bothways.models.catalogue import CLASSIFIER_CARD
+from bothways.models.cards import CLASSIFIER_CARD
 from bothways.models.classifiers import CLASSIFIER_WEIGHTS, classifier_card, origin_of
 from bothways.models.encoding import decode, encode
 from bothways.models.loader import load_classifier, load_flow

@@ -10,7 +10,8 @@ from torch import nn
 
 from bothways import registry
 from bothways.models.adapter import Adapter
-from bothways.models.catalogue import bundled_names, card, spec_from
+from bothways.models.cards import bundled_names, card
+from bothways.models.catalogue import spec_from
 from bothways.models.loader import load_model
 from bothways.registry import Entry
 from bothways.types import ModelSpec, UserError, VisionModel

@@ -18,17 +18,8 @@ import torch
 from torch import nn
 
 from bothways.models.adapter import SPEC_LINES
-from bothways.models.catalogue import (
-    FLOW_CARD,
-    build_network,
-    bundled_flows,
-    bundled_names,
-    card_file,
-    find_classifier,
-    from_card,
-    read_facts,
-    spec_from,
-)
+from bothways.models.cards import FLOW_CARD, bundled_flows, bundled_names, card_file
+from bothways.models.catalogue import build_network, find_classifier, from_card, read_facts, spec_from
 from bothways.models.classifiers import PictureClassifier, card_choice, count_of, feature_layer, features_of
 from bothways.models.libraries.diffusers_flows import from_diffusers, rebuilt
 from bothways.models.libraries.hub import Loaded

@@ -19,7 +19,8 @@ from typing import Any, final
 from torch import Tensor, nn
 
 from bothways.models.adapter import Adapter
-from bothways.models.catalogue import BUNDLED, FLOW_CARD, find_classifier
+from bothways.models.cards import BUNDLED, FLOW_CARD
+from bothways.models.catalogue import find_classifier
 from bothways.models.libraries.diffusers_flows import Denoiser
 from bothways.models.libraries.torchcfm_flows import SIZE as TORCHCFM_SIZE
 from bothways.models.nets.unet import SIZES

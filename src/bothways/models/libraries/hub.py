@@ -10,7 +10,6 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib import import_module, metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from bothways.models.libraries.known import FLOW_LIBRARIES, LIBRARIES, Library
 from bothways.types import ModelSpec, UserError
 from bothways.types import Path as WalkedPath
 
@@ -34,44 +34,6 @@ class Loaded(NamedTuple):
     spec: ModelSpec
     text: Text | None = None
     path: WalkedPath | None = None
-
-
-@dataclass(frozen=True)
-class Library:
-    """The library behind an address scheme. package: its import name; extra: the pip extra that installs it."""
-
-    package: str
-    extra: str
-    example: str
-    holds: str
-    noun: str = "model"
-
-    @property
-    def installed(self) -> bool:
-        return find_spec(self.package) is not None
-
-    @property
-    def install(self) -> str:
-        return f'pip install "bothways[{self.extra}]"'
-
-
-LIBRARIES = {
-    "timm": Library("timm", "timm", "timm:resnet18.a1_in1k", "a model of timm, or a folder in its layout"),
-    "hf": Library(
-        "transformers", "hf", "hf:facebook/dinov2-small", "a repository of the hub, or a folder in its layout"
-    ),
-    "clip": Library("transformers", "hf", "clip:ViT-B/32", "CLIP, which reads text too"),
-    "open_clip": Library("open_clip", "open_clip", "open_clip:ViT-B-32/laion2b_s34b_b79k", "ARCH/TAG, with text"),
-}
-FLOW_LIBRARIES = {
-    "diffusers": Library(
-        "diffusers",
-        "diffusers",
-        "diffusers:google/ddpm-cifar10-32",
-        "a UNet2DModel and its scheduler, of the hub or in a folder",
-        "flow",
-    )
-}
 
 
 def library(scheme: str) -> Any:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, final
 
-from bothways.models.catalogue import card
+from bothways.models.cards import card
 from bothways.runs.experiment import Experiment
 from bothways.tasks.demo.config import DemoConfig
 from bothways.tasks.demo.result import Demo

@@ -21,7 +21,7 @@ from safetensors.torch import save
 
 from bothways.data.sources import ImageSet
 from bothways.models.adapter import Adapter
-from bothways.models.catalogue import CLASSIFIER_CARD
+from bothways.models.cards import CLASSIFIER_CARD
 from bothways.models.classifiers import CLASSIFIER_WEIGHTS, flow_in
 from bothways.models.loader import load_classifier
 from bothways.models.velocity import Flow

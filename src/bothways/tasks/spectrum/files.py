@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
-from bothways.models.catalogue import BUNDLED
+from bothways.models.cards import BUNDLED
 from bothways.numerics.spectra import Spectrum
 from bothways.tasks.work import write_file
 from bothways.types import UserError
