@@ -74,6 +74,9 @@ class ToyWork:
     def finish(self) -> dict[str, Any]:
         return {"n": self.config.n}
 
+    def opening(self) -> str:
+        return ""
+
     def plan(self) -> str:
         return "2 steps would be made"
 

@@ -11,6 +11,8 @@ import torch
 from safetensors.torch import save_file
 
 from bothways.runs import RunFolder
+from bothways.studio import child
+from bothways.studio.fragments import status
 from bothways.studio.jobs import Job, Jobs
 from bothways.studio.requests import (
     Request,
@@ -238,3 +240,22 @@ def test_fields_are_read() -> None:
         read_changes("generate", "rmss=1")
     with pytest.raises(UserError, match="seed has its own field"):
         read_changes("generate", "seed=1")
+
+
+def test_a_job_says_what_is_being_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple] = []
+
+    class Heard:
+        stopping = threading.Event()
+
+        def tell(self, *message: object) -> None:
+            told.append(message)
+
+    monkeypatch.setattr(child, "BETWEEN_STAGES", 0.001)
+    assert child.follow(drawn(TOY, ("anchor",)), tmp_path / "run", Heard())[0] == "complete"  # type: ignore[arg-type]
+    kinds = [message[0] for message in told]
+    assert "doing" in kinds[: kinds.index("begun")]  # while it is prepared
+    assert {message[1] for message in told if message[0] == "doing"} & {"preparing", "loading models"}
+    job = Job("generate-001", tmp_path, drawn(TOY), state="preparing")
+    job._hear("doing", "reading pictures, 20 of 500")
+    assert "is being prepared: reading pictures, 20 of 500" in status(job)
