@@ -149,3 +149,7 @@ def __getattr__(name: str) -> Any:
     value = getattr(import_module(f"bothways.{_SHELF[name]}"), name)
     globals()[name] = value  # __getattr__ is not called for it again
     return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

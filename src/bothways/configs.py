@@ -223,8 +223,9 @@ def _check_place(config: type[Config], parts: tuple[str, ...], name: str) -> Non
 def _unknown(config: type[Config], name: str) -> UserError:
     known = [".".join(place) for place, _ in leaves(config)] + list(config.shortcuts)
     last = {place.split(".")[-1]: place for place in known}
-    near = get_close_matches(name, [*known, *last], n=3, cutoff=0.4) or known
-    return UserError(f"no setting {name!r}; type one of {', '.join(dict.fromkeys(last.get(n, n) for n in near))}")
+    near = get_close_matches(name, [*known, *last], n=3, cutoff=0.6)
+    hint = f"type one of {', '.join(dict.fromkeys(last.get(n, n) for n in near))}" if near else "--dry-run lists them"
+    return UserError(f"no setting {name!r}; {hint}")
 
 
 def nested(config: type[Config], given: Mapping[str, Any]) -> dict[str, Any]:

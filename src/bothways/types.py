@@ -11,7 +11,9 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
+from functools import cache
 from operator import index
+from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:  # help pages and error messages must not wait for the import of torch
@@ -30,6 +32,7 @@ class RunError(RuntimeError):
     exit_code = 1
 
 
+IMAGENET = "imagenet"  # in place of the names of classes: those of ImageNet-1k
 INTERPOLATIONS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")  # the filters of Pillow
 
 
@@ -43,8 +46,8 @@ class ModelSpec:
     size: pixels, an int or (height, width).
     mean, std: one number per channel, in the model's own channel order and in units of the [0, 1] image; a single
         number stands for all channels.
-    classes: how many, or their names in order; 0 for an encoder. Two for a network with one output z, whose logits are
-        (0, z).
+    classes: how many, or their names in order, or "imagenet" for the 1,000 names of ImageNet-1k; 0 for an encoder. Two
+        for a network with one output z, whose logits are (0, z).
     channel_order: "RGB" or "BGR"; "grey" for a network that sees one channel, the mean of the three.
     feature_layer: the module whose output, averaged over space, is the picture's feature vector (penultimate); its
         name followed by ``:input`` for what enters it, such as a head's.
@@ -120,6 +123,12 @@ class ModelSpec:
         return str(index) if isinstance(self.classes, int) else self.classes[index]
 
 
+@cache
+def imagenet_names() -> tuple[str, ...]:
+    """The names of the 1,000 classes of ImageNet-1k, in the order of their WordNet numbers."""
+    return tuple(FilePath(__file__).with_name("imagenet.txt").read_text(encoding="utf-8").splitlines())
+
+
 def spec_of(given: ModelSpec | Mapping[str, Any] | None) -> ModelSpec | None:
     """The facts of a model, of a ModelSpec or of a mapping of its fields; None for none. Raises UserError for else."""
     if given is None or isinstance(given, ModelSpec):
@@ -157,6 +166,8 @@ def _sized(given: Any) -> Any:
 
 def _classes(given: Any) -> int | tuple[str, ...]:
     """How many, or the names."""
+    if given == IMAGENET:
+        return imagenet_names()
     if isinstance(given, Sequence) and not isinstance(given, str):
         return tuple(given)
     try:

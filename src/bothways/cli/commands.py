@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from inspect import Parameter, Signature
 from pathlib import Path
 from typing import Annotated, Any
@@ -41,13 +42,64 @@ class ParsedCommand:
     as_json: bool = False
 
 
+MEANT = {  # an option by the name that it has elsewhere -> the names that it may have here
+    "lr": ("rate",),
+    "learning-rate": ("rate",),
+    "iterations": ("steps", "train-steps"),
+    "iters": ("steps", "train-steps"),
+    "num-steps": ("steps", "train-steps"),
+    "epoch": ("epochs",),
+    "num": ("n",),
+    "num-samples": ("n", "limit"),
+    "samples": ("n", "limit"),
+    "count": ("n", "limit"),
+    "output": ("out",),
+    "output-dir": ("out",),
+    "o": ("out",),
+    "batch-size": ("batch",),
+    "bs": ("batch",),
+    "dataset": ("data",),
+    "data-dir": ("data",),
+    "input": ("data",),
+    "label": ("class",),
+    "target": ("class",),
+    "classes": ("class",),
+    "class": ("classes",),
+    "text": ("prompt",),
+    "num-workers": ("workers",),
+    "checkpoint": ("weights",),
+    "ckpt": ("weights",),
+    "model": ("net",),
+    "gpu": ("device",),
+    "cuda": ("device",),
+    "fp16": ("dtype", "bf16"),
+    "half": ("dtype", "bf16"),
+    "force": ("overwrite",),
+    "continue": ("resume",),
+    "config": ("recipe",),
+}
+
+
+def meant(option: str, known: list[str]) -> list[str]:
+    """The options that one which a command does not have may mean: by what it is called elsewhere, else the nearest."""
+    by_name = [f"--{name}" for name in MEANT.get(option.lstrip("-").casefold().replace("_", "-"), ())]
+    return [flag for flag in by_name if flag in known] or get_close_matches(option, known, n=2, cutoff=0.7)
+
+
 class TaskCommand(TyperCommand):
     """A command of a task: with --resume nothing is required, since the run has its own settings."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         for parameter in self.params:
             parameter.required = parameter.required and "--resume" not in args
-        return super().parse_args(ctx, args)
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:  # click's own, or the copy of click within typer
+            unknown: Any = error
+            if hasattr(error, "possibilities"):
+                known = [flag for parameter in self.params for flag in (*parameter.opts, *parameter.secondary_opts)]
+                unknown.possibilities = meant(unknown.option_name, known)
+            raise
 
 
 def config_of(task: str) -> type[Config]:

@@ -30,6 +30,16 @@ from bothways.data.readers.parquet import find_shards, from_parquet, shards_of
 from bothways.progress import stage
 from bothways.types import UserError
 
+HUB_NAMES = {  # what people call a data set -> where the hub has it
+    "cifar10": "hub:uoft-cs/cifar10",
+    "cifar-10": "hub:uoft-cs/cifar10",
+    "cifar100": "hub:uoft-cs/cifar100",
+    "mnist": "hub:ylecun/mnist",
+    "fashion-mnist": "hub:zalando-datasets/fashion_mnist",
+    "svhn": "hub:ufldl-stanford/svhn",
+    "tiny-imagenet": "hub:zh-plus/tiny-imagenet",
+    "imagenet": "hub:ILSVRC/imagenet-1k",
+}
 NAMED = (DIGITS, SWISS_ROLL)  # take precedence over a folder of the same name
 
 
@@ -166,9 +176,10 @@ def find_images(address: str | Path | Any, *, split: str = "train", limit: int |
         return from_hub(str(address), split, limit)
     path = Path(address).expanduser()
     if not path.exists():
+        named = HUB_NAMES.get(str(address).casefold(), "hub:OWNER/NAME such as hub:uoft-cs/cifar10")
         raise UserError(
             f"data {str(address)!r} does not exist; type the path of a parquet file or of an image folder, "
-            "hub:OWNER/NAME, digits, or swiss-roll"
+            f"{named}, digits, or swiss-roll"
         )
     if path.is_file():
         return from_parquet([path], limit)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from bothways.models.catalogue import build_network, find_classifier, from_card,
 from bothways.models.classifiers import PictureClassifier, card_choice, count_of, feature_layer, features_of
 from bothways.models.libraries.diffusers_flows import from_diffusers, rebuilt
 from bothways.models.libraries.hub import Loaded
+from bothways.models.libraries.known import LIBRARIES
 from bothways.models.libraries.open_clip_models import from_open_clip
 from bothways.models.libraries.timm_models import from_timm
 from bothways.models.libraries.torchcfm_flows import from_torchcfm
@@ -220,8 +222,22 @@ def read_model(address: str, spec: ModelSpec | None, fresh: bool) -> Loaded:
         return read(rest, spec, fresh)
     if scheme and (scheme != PRETRAINED or (Path(address).expanduser() / FLOW_CARD).is_file()):
         raise UserError(f"model {address!r} is the address of a flow; {LOAD_FLOW}")
-    near = nearest(address, [f"bundled:{name}" for name in bundled_names()])
-    raise UserError(f"model {address!r} is not known; {near}, or PATH.py:FUNCTION for your own")
+    raise UserError(f"model {address!r} is not known; {_meant(address)}, or PATH.py:FUNCTION for your own")
+
+
+def _meant(address: str) -> str:
+    """Advice for an address that is none: that of the library, the file or the bundled model that it may mean."""
+    name = address.rpartition(":")[2]
+    if address.endswith((".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".onnx")):
+        return "weights alone are no network: type MODEL --weights FILE.safetensors"
+    if "/" in address.strip("/"):
+        return f"type hf:{name} for a repository of the hub, timm:{name} or open_clip:ARCH/TAG"
+    near = get_close_matches(name, bundled_names(), n=3, cutoff=0.6)
+    if near or not name:
+        return f"type {', '.join(f'bundled:{one}' for one in near or bundled_names())}"
+    timm = LIBRARIES["timm"]
+    first = "" if timm.installed else f" ({timm.install})"
+    return f"type timm:{name}{first} if timm has it, or {', '.join(f'bundled:{one}' for one in bundled_names())}"
 
 
 def read_flow(address: str, spec: ModelSpec | None, fresh: bool) -> Loaded:

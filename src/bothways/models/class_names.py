@@ -3,19 +3,23 @@
     normal form    case-insensitive, underscores are spaces: "Great_White_Shark" = "great white shark"
     match          the whole name; else a comma-separated synonym that no other class has, such as "tinca tinca" of
                    "tench, Tinca tinca"; the query is matched as a whole, then up to its first comma
-    number         "7" as user input, if no class has that name
+    number         "7" as user input, if no class has that name; "0-3" and "all" are several
 
 Two classes may share a name, as two of ImageNet's "crane" do: ``matches`` gives both.
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from difflib import get_close_matches
 from functools import lru_cache
 
 from bothways.types import UserError
+
+ALL = "all"  # every class
+RANGE = re.compile(r"(\d+)-(\d+)")
 
 
 def words_of(name: str) -> list[str]:
@@ -52,9 +56,34 @@ def resolve(known: Sequence[str], given: str | int) -> int:
     if text.isdecimal() and int(text) < len(known):
         return int(text)
     whole, words = _index(tuple(known))
+    if not any(name and not name.isdecimal() for name in whole):
+        names = ', or state the names: ModelSpec(classes="imagenet")' if len(known) == 1000 else ""
+        raise UserError(
+            f"no class {given!r}: its classes have no names; type a number from 0 to {len(known) - 1}{names}"
+        )
     near = get_close_matches(", ".join(words_of(text)), [*words, *whole], n=3, cutoff=0.4)
     hint = f"the nearest are {', '.join(dict.fromkeys(near))}" if near else f"type a name or 0 to {len(known) - 1}"
     raise UserError(f"no class {given!r}; {hint}")
+
+
+def resolve_all(known: Sequence[str], given: Sequence[str | int]) -> list[int]:
+    """Indices in ``known`` of classes as a user types them, each once: names, numbers, ranges such as "0-3", and "all".
+
+    What is the name of a class is that class: "all", or "7-8", can be one.
+    Raises UserError as ``resolve`` does, and for a range that leaves the classes.
+    """
+    found: list[int] = []
+    for one in given:
+        text = str(one).strip()
+        bounds = RANGE.fullmatch(text)
+        if matches(known, text) or not (bounds or text.casefold() == ALL):
+            found.append(resolve(known, one))
+            continue
+        first, last = (0, len(known) - 1) if bounds is None else map(int, bounds.groups())
+        if not first <= last < len(known):
+            raise UserError(f"no classes {text}; type a range within 0-{len(known) - 1}")
+        found += range(first, last + 1)
+    return list(dict.fromkeys(found))
 
 
 @lru_cache(maxsize=64)

@@ -16,6 +16,7 @@ import torch
 from scipy.ndimage import map_coordinates
 from torch import Tensor
 
+from bothways.brief import Brief
 from bothways.types import UserError
 
 SMALLEST = 16  # pixels of a side: with fewer no power law can be fitted
@@ -52,8 +53,8 @@ def frequencies(height: int, width: int, side: float) -> tuple[Tensor, Tensor]:
     return fy[:, None], fx[None, :]
 
 
-@dataclass(frozen=True)
-class Spectrum:
+@dataclass(frozen=True, repr=False)
+class Spectrum(Brief):
     """Mean amplitude spectrum and mean colour of a set of square pictures of S pixels.
 
     magnitude: (3,S,S//2+1), the mean |F|, orthonormal, in decorrelated colours. mean: (3,), the mean colour, RGB.

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from bothways import budget
+from bothways.brief import Brief
 from bothways.runs import to_png
 from bothways.runs.experiment import Experiment
 from bothways.tasks.measures import Measures
@@ -56,8 +57,8 @@ class PictureMeasures(Measures):
     images: dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Result:
+@dataclass(frozen=True, repr=False)
+class Result(Brief):
     """Pictures with their classes, seeds and measures.
 
     images: (N,3,H,W) in [0,1], rounded to 8 bits as in the saved files. labels: (N,).
@@ -79,7 +80,7 @@ class Result:
         return len(self.images)
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
-        """Write a run folder. Raises UserError if one exists and ``overwrite`` is not set."""
+        """Write a run folder with its report. Raises UserError if one exists and ``overwrite`` is not set."""
         told = {key: value for key, value in self.tables.items() if key not in ("task", "versions")}
         experiment = Experiment.begin(self.task, told, folder, overwrite=overwrite, of=len(self))
         run = experiment.folder
@@ -90,6 +91,9 @@ class Result:
         cost = self.measures.get("cost", {})
         experiment.prepared(cost.get("stages") or {"drawing": float(cost.get("seconds", 0.0))})
         experiment.complete(self.measures)
+        from bothways.report import write_report
+
+        write_report([run.path], run.path / "report.html")
         return run.path
 
     def grid(self, columns: int | None = None, enlarge_to: int = 96) -> Tensor:

@@ -1,4 +1,4 @@
-"""The libraries behind the schemes of addresses, and the extras that install them. Free of torch, as lists read them."""
+"""The libraries behind the schemes of addresses, and the extras that install them. Free of torch, for lists."""
 
 from __future__ import annotations
 

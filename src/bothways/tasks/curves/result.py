@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from bothways.brief import Brief
 from bothways.tasks.evaluate.result import Share, Source
 from bothways.tasks.measures import Facts, Measures
 
@@ -22,7 +23,7 @@ class Point(Share):
     nll: float
 
 
-class Curves(Facts):
+class Curves(Brief, Facts):
     """The curves of a classifier.
 
     kind: features that the head reads. solver: of the walk, null without a walk. steps: points over the number of

@@ -7,12 +7,13 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from bothways.brief import Brief
 from bothways.tasks.measures import Measures
 
 Rows = list[dict[str, Any]]
 
 
-class Diagnosis(BaseModel):
+class Diagnosis(Brief, BaseModel):
     """The results of each measure, as returned by ``representation/diagnostics.py`` and ``information.py``.
 
     straightness: {"total", "per_dim", "low", "high", "dims", "n", "times", "profile", ...}. round_trip, gain,

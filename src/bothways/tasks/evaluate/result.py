@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from bothways.brief import Brief
 from bothways.tasks.measures import Facts, Measures
 
 
@@ -63,7 +64,7 @@ class Source(Facts):
     matched: Literal["name", "number"]
 
 
-class Evaluation(Facts):
+class Evaluation(Brief, Facts):
     """An evaluation. skipped: {unreadable picture: reason}."""
 
     model: str

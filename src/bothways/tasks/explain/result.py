@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
+from bothways.brief import Brief
 from bothways.tasks.measures import Facts, Measures
 
 
@@ -56,7 +57,7 @@ class Viewer(Facts):
     pairs: list[dict[str, Any]]
 
 
-class Audit(Facts):
+class Audit(Brief, Facts):
     """An audit. control: the largest consistency with real pictures in place of portraits."""
 
     data: dict[str, Any]

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
+from bothways.brief import Brief
 from bothways.tasks.features.files import column_of
 from bothways.tasks.measures import Measures
 from bothways.types import UserError
@@ -39,8 +40,8 @@ class FeatureMeasures(Measures):
     features: FeatureFacts
 
 
-@dataclass(frozen=True)
-class FeatureTables:
+@dataclass(frozen=True, repr=False)
+class FeatureTables(Brief):
     """The features of a run.
 
     facts: the columns, probes and skipped pictures. measures: the content of measures.json. files: {split: parquet

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from bothways.brief import Brief
 from bothways.configs import Config
 from bothways.models.adapter import Adapter
 from bothways.runs import RunFolder
@@ -44,8 +45,8 @@ class FinetuneMeasures(Measures):
     classifier: ClassifierMeasures
 
 
-@dataclass(frozen=True)
-class Finetuned:
+@dataclass(frozen=True, repr=False)
+class Finetuned(Brief):
     """A finished fine-tuning. model: with EMA weights. frames: one per step. folder: its run folder."""
 
     model: Adapter

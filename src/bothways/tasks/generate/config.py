@@ -70,7 +70,9 @@ class DrawingConfig(Config):
     model: Live = setting(
         None, "Address of the model (see bothways models).", argument=True, unless=("score", "condition")
     )
-    classes: Several | None = setting(None, "target classes, by name or number", flags=("--class",), common=True)
+    classes: Several | None = setting(
+        None, "target classes: names, numbers, ranges such as 0-3, or all", flags=("--class",), common=True
+    )
     n: int = setting(4, "pictures per target", ge=1, flags=("--n", "-n"), common=True)
     recipe: str = setting("icons", "recipe: a name (see bothways recipes) or a .toml file", common=True)
     prompts: Several | None = setting(None, "text prompts with optional :WEIGHT", flags=("--prompt",), common=True)

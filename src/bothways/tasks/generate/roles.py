@@ -14,7 +14,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from bothways.models.adapter import Adapter
-from bothways.models.class_names import resolve
+from bothways.models.class_names import resolve_all
 from bothways.models.loader import load_model
 from bothways.synthesis.objectives.base import Priors, WeightedSum
 from bothways.tasks.generate.config import DrawingConfig
@@ -118,7 +118,6 @@ def find_classes(model: Adapter, classes: Sequence[str | int]) -> list[int]:
         raise UserError(f"no class was given; type --class NAME_OR_NUMBER, such as {model.spec.class_name(0)}")
     names = [model.spec.class_name(label) for label in range(model.spec.count)]
     try:
-        found = [resolve(names, given) for given in classes]
+        return resolve_all(names, classes)
     except UserError as error:
         raise UserError(f"model {model.name!r} has {error}") from error
-    return list(dict.fromkeys(found))

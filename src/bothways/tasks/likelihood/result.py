@@ -7,10 +7,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from bothways.brief import Brief
 from bothways.tasks.measures import Measures, Number
 
 
-class Likelihood(BaseModel):
+class Likelihood(Brief, BaseModel):
     """Bits per dimension of n pictures, with the ends of the 95 % interval over pictures.
 
     dims: values of a picture that the flow sees. calls: of the network for one picture and draw. bits: of each picture.

@@ -117,7 +117,6 @@ def plan_of(config: PretrainConfig) -> Pretraining:
         classes=0,
         channel_order="grey" if everything.channels == 1 else "RGB",
         source=f"trained by bothways pretrain {config.recipe} on {config.data}",
-        licence="Apache-2.0",
         time_scale=1000.0,
         path=name_of(config.path),
         levels=everything.levels,

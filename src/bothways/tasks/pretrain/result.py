@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from bothways.brief import Brief
 from bothways.configs import Config
 from bothways.models.velocity import Flow
 from bothways.runs import RunFolder
@@ -31,8 +32,8 @@ class PretrainMeasures(Measures):
     flow: FlowMeasures
 
 
-@dataclass(frozen=True)
-class Pretrained:
+@dataclass(frozen=True, repr=False)
+class Pretrained(Brief):
     """A finished pretraining. flow: with EMA weights. frames: one per step. folder: its run folder."""
 
     flow: Flow

@@ -8,8 +8,10 @@ from pydantic import BaseModel, ConfigDict
 
 Row = dict[str, Any]
 
+from bothways.brief import Brief
 
-class Scorecard(BaseModel):
+
+class Scorecard(Brief, BaseModel):
     """The scorecard of a model, as plain numbers, strings, lists and tables.
 
     data: {"address", "scored", "pictures", "spread"}. drawings: {"n", "seed"} of each recipe.

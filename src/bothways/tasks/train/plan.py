@@ -55,8 +55,7 @@ class ClassifierTraining:
             std=self.config.spec.std or (),
             classes=self.train.classes,
             feature_layer="pool",
-            licence="Apache-2.0",
-            source=f"trained by recipes/{self.name}.toml",
+            source=f"trained by bothways train {self.name} on {self.config.data}",
         )
 
     @property

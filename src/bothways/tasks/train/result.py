@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from bothways.brief import Brief
 from bothways.configs import Config
 from bothways.models.adapter import Adapter
 from bothways.runs import RunFolder
@@ -29,8 +30,8 @@ class TrainMeasures(Measures):
     network: NetworkMeasures
 
 
-@dataclass(frozen=True)
-class Trained:
+@dataclass(frozen=True, repr=False)
+class Trained(Brief):
     """A finished training. model: with EMA weights. card: its facts. frames: one per step. folder: its run folder."""
 
     model: Adapter

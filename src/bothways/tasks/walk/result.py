@@ -9,6 +9,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from bothways.brief import Brief
 from bothways.runs import to_png
 from bothways.tasks.measures import Measures
 
@@ -44,7 +45,7 @@ class WalkMeasures(Measures):
     walk: WalkFacts
 
 
-class Walked(WalkFacts):
+class Walked(Brief, WalkFacts):
     """A picture on its way from depth 0 to noise, and back.
 
     there, back: (K,3,H,W) in [0,1], each from the picture to noise, at ``depths``. measures: what measures.json holds.

@@ -1,0 +1,43 @@
+"""A result in one line: what it holds, and none of its numbers one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+LONGEST = 60  # characters of a text, and of a list of numbers
+
+
+class Brief:
+    """Base of results whose text is one line: ``Result(images=(8, 3, 32, 32), records=8 of dict, ...)``."""
+
+    def __repr__(self) -> str:
+        names = [f.name for f in fields(self)] if is_dataclass(self) else list(getattr(type(self), "model_fields", ()))
+        return f"{type(self).__name__}({', '.join(f'{name}={brief(getattr(self, name))}' for name in names)})"
+
+    def __str__(self) -> str:
+        return repr(self)
+
+
+def brief(value: Any) -> str:
+    """A value in few words: arrays by their shape, long lists by their length, tables by their keys."""
+    if hasattr(value, "shape"):
+        return str(tuple(value.shape))
+    if isinstance(value, Mapping):
+        return f"{{{_cut(', '.join(map(str, value)))}}}"
+    if isinstance(value, str):
+        return repr(_cut(value))
+    if isinstance(value, list | tuple):
+        text = repr(value) if all(isinstance(one, str | int | float) for one in value) else ""
+        inner = type(value[0]).__name__ if value else "nothing"
+        return text if text and len(text) <= LONGEST else f"{len(value)} of {inner}"
+    if value is None or isinstance(value, bool | int | float):
+        return repr(value)
+    text = str(value)
+    return _cut(text) if "\n" not in text else type(value).__name__
+
+
+def _cut(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= LONGEST else line[: LONGEST - 3] + "..."
