@@ -81,7 +81,7 @@ def test_a_model_that_cannot_be(capsys, out: Path, model: str, says: str) -> Non
         (["--set", "canvas.levels=0,4"], "level"),
         (["--set", "canvas.levels=4,99"], "level"),
         (["--set", "optimizer=adam"], "--set canvas.engine=explicit"),
-        (["--size", "10000000"], "smaller --size"),
+        (["--size", "10000000"], "--size"),
         (["--judge", "bundled:nobody"], "judge bundled:nobody: no bundled model"),
         (["--judge", f"{FILE}:biuld"], "type build"),
         (["--judge", f"{FILE}:one_channel"], "3 channels"),

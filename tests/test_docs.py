@@ -129,7 +129,8 @@ def run_with(line: str) -> str:
     command = GROUP.get_command(None, name)
     flags = {flag for option in command.params for flag in (*option.opts, *option.secondary_opts)}
     more = [part for part in re.findall(r"--\S+(?: [^-]\S*)*", TINY.get(name, "")) if part.split()[0] in flags]
-    overwrite = ["--overwrite"] if "--overwrite" in flags else []
+    named = "--out" in line or name in ("statistics", "spectrum")
+    overwrite = ["--overwrite"] if "--overwrite" in flags and named else []
     return " ".join([line, *more, *overwrite])
 
 

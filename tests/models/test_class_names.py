@@ -10,7 +10,7 @@ from bothways import ModelSpec, UserError, load_model
 from bothways.judging.classes import outputs_of_labels
 from bothways.judging.verdicts import judge
 from bothways.models.adapter import Adapter
-from bothways.models.class_names import matches, resolve, same
+from bothways.models.class_names import matches, resolve, resolve_all, same
 from bothways.tasks.generate.roles import find_classes
 
 IMAGENET = ("tench, Tinca tinca", "great white shark, white shark, man-eater", "crane", "crane", "drake, duck", "drake")
@@ -31,6 +31,52 @@ class Surest(nn.Module):
 
 def model(label: int = 1) -> Adapter:
     return load_model(Surest(label), ModelSpec(8, (0.0,) * 3, (1.0,) * 3, IMAGENET))
+
+
+@pytest.mark.parametrize(
+    ("given", "labels"),
+    [
+        (["all"], [0, 1, 2, 3, 4, 5]),
+        (["0-2"], [0, 1, 2]),
+        (["4-5", "tench", "4"], [4, 5, 0]),
+        (range(2), [0, 1]),
+        (["ALL", 3], [0, 1, 2, 3, 4, 5]),
+    ],
+)
+def test_ranges_and_all_are_classes(given: list[str], labels: list[int]) -> None:
+    assert find_classes(model(), given) == labels
+
+
+def test_a_class_that_is_called_all_or_like_a_range_is_that_class() -> None:
+    assert resolve_all(("all", "7-8", "b"), ["all"]) == [0]
+    assert resolve_all(("all", "7-8", "b"), ["7-8"]) == [1]
+    assert resolve_all(("all", "7-8", "b"), ["0-1"]) == [0, 1]
+
+
+@pytest.mark.parametrize(("given", "says"), [("3-9", "type a range within 0-5"), ("4-2", "type a range within 0-5")])
+def test_a_range_that_leaves_the_classes_is_refused(given: str, says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        find_classes(model(), [given])
+
+
+def test_imagenet_has_its_names() -> None:
+    spec = ModelSpec(8, 0.5, 0.5, "imagenet")
+    assert spec.count == 1000
+    assert (spec.class_name(0), spec.class_name(1), spec.class_name(999)) == (
+        "tench, Tinca tinca",
+        "goldfish, Carassius auratus",
+        "toilet tissue, toilet paper, bathroom tissue",
+    )
+    names = [spec.class_name(label) for label in range(1000)]
+    assert [resolve(names, name) for name in ("ostrich", "macaw", "daisy", "pizza")] == [9, 88, 985, 963]
+
+
+def test_a_thousand_classes_without_names_say_how_to_state_them() -> None:
+    with pytest.raises(UserError) as said:
+        resolve([str(label) for label in range(1000)], "ostrich")
+    assert 'type a number from 0 to 999, or state the names: ModelSpec(classes="imagenet")' in str(said.value)
+    with pytest.raises(UserError, match=r"type a number from 0 to 6$"):
+        resolve([str(label) for label in range(7)], "ostrich")
 
 
 @pytest.mark.parametrize("name", ["great_white_shark", "Great White  Shark", "man-eater", "white_shark, man-eater"])

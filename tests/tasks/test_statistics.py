@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,7 @@ from bothways.tasks.shelf import work_of
 from bothways.tasks.statistics.files import as_tensors, read_space, read_spread, space_of, stored_statistics
 from command import refused as refused_command
 from command import run
+from toy_model import seeded, spec
 
 TOY = f"{Path(__file__).resolve().parents[1] / 'toy_model.py'}:build"
 HALF = 2.0**-11  # the relative error of half precision
@@ -216,6 +219,39 @@ def test_a_file_of_another_model_is_refused_before_anything_is_drawn(file: Path,
         assert "type bothways statistics" in said
         assert str(given) in said
     assert not (tmp_path / "run").exists()
+
+
+def test_a_file_knows_the_weights_it_was_measured_with(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed, name in ((1, "one"), (2, "two")):
+        state = {key: value.contiguous() for key, value in seeded(seed=seed).state_dict().items()}
+        save_file(state, tmp_path / f"{name} w.safetensors")
+    one, two = (["--weights", str(tmp_path / f"{name} w.safetensors")] for name in ("one", "two"))
+    out = tmp_path / "one.safetensors"
+    assert run("statistics", TOY, *one, "--data", data, "--out", out) == 0
+    (typed,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("bothways generate")]
+    assert "--weights" in typed
+    drawn = ["--steps", "1", "--n", "1", "--no-verdicts"]
+    assert run(*shlex.split(typed)[1:], *drawn, "--out", tmp_path / "a") == 0  # the command that was printed
+    capsys.readouterr()
+    for other in ([], two):
+        said = refused_command(
+            capsys, "generate", TOY, *other, "--unconditional", "--data", out, *drawn, "--out", tmp_path / "b"
+        )
+        assert "was measured with other weights" in said
+        assert "give the --weights that it was measured with" in said
+    other_mean = replace(spec(), mean=(0.1,) * 3)
+    with pytest.raises(UserError, match="measured with other preprocessing"):
+        generate(seeded(seed=1), n=1, spec=other_mean, data=out, steps=1)
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_file_that_does_not_know_its_weights_is_taken_with_a_note(file: Path, tmp_path: Path) -> None:
+    older = tmp_path / "older.safetensors"
+    save_file(load_file(file), older)
+    with pytest.warns(UserWarning, match="does not say which weights it was measured with"):
+        generate(TOY, n=1, data=older, steps=1, verdicts=False)
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from bothways.types import UserError
 
 @app.command(help="List the bundled models and flows with their accuracy, the U-Net sizes, and the kinds of address.")
 def models() -> None:
-    from bothways.models.listing import addresses, cards, classifier_cards, flow_addresses, flow_cards, unets
+    from bothways.models.cards import addresses, cards, classifier_cards, flow_addresses, flow_cards, unets
 
     table = Table(Column("address", no_wrap=True), "network", "parameters", Column("accuracy (95 %)", no_wrap=True))
     for facts in cards():

@@ -54,6 +54,7 @@ class Adapter:
         if dtype not in DTYPES:
             raise UserError(f"dtype {dtype!r} is not known; type one of {', '.join(DTYPES)}")
         self.spec, self.name, self.device, self.dtype = spec, name, device, dtype
+        self.typed = name  # how a command names it, with its weights
         self._text = text
         check_held(module, f"model {name!r}")
         _check_facts(spec, name)

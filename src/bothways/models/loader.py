@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,9 @@ def load_model(
     if weights is not None:
         load_weights(found.module, weights)
     check_device(device)
-    return Adapter(found.module, spec or found.spec, name=name, device=device, dtype=dtype, text=found.text)
+    made = Adapter(found.module, spec or found.spec, name=name, device=device, dtype=dtype, text=found.text)
+    made.typed = shlex.quote(name) + (f" --weights {shlex.quote(str(weights))}" if weights is not None else "")
+    return made
 
 
 def load_classifier(

@@ -21,7 +21,7 @@ def versions() -> dict[str, str]:
 
 
 def fingerprint(network: nn.Module) -> str:
-    """The first 12 digits of the SHA-256 of the weights, so that a run is not resumed with other weights."""
+    """The first 12 digits of the SHA-256 of the weights, by which a run or a file knows those that it was made of."""
     digest = hashlib.sha256()
     for value in network.state_dict().values():
         digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())

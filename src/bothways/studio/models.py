@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 
-from bothways.models.listing import cards
+from bothways.models.cards import cards
 from bothways.models.loader import load_model
 from bothways.studio.child import answer
 from bothways.studio.requests import refuse_code

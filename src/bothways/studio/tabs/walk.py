@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 from torch import Tensor
 
-from bothways.models.listing import classifier_cards, flow_cards
+from bothways.models.cards import classifier_cards, flow_cards
 from bothways.runs import RunFolder
 from bothways.studio import fragments
 from bothways.studio.jobs import Job, Jobs

@@ -6,9 +6,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-Row = dict[str, Any]
-
 from bothways.brief import Brief
+
+Row = dict[str, Any]
 
 
 class Scorecard(Brief, BaseModel):

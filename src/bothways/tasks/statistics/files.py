@@ -10,21 +10,27 @@ A model with a card has such a file next to it (``NAME.statistics.safetensors``)
 
 from __future__ import annotations
 
+import json
+import shlex
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from torch import Tensor
 
 from bothways.data.splits import is_statistics
 from bothways.models.adapter import Adapter
 from bothways.models.catalogue import SCALE, kept_statistics, read_statistics
+from bothways.runs.provenance import fingerprint
 from bothways.synthesis.config import RANK
 from bothways.synthesis.objectives.terms import vectors
 from bothways.synthesis.sampling import OUTPUTS, Part, Space, features_name, measure_space, statistics_name
 from bothways.synthesis.statistics import Spread, channel_statistics
 from bothways.types import UserError
 
+MADE_OF = "made_of"  # the entry of the metadata
 HALF_AT_MOST = 6e4  # larger numbers overflow half precision
 SPREAD_PARTS = ("mean", "mean_std", "log_std", "log_std_std")
 
@@ -40,9 +46,38 @@ def stored_statistics(model: Adapter, data: str | Path | None) -> dict[str, Tens
     if "factor" not in found or not _fits(model, found):
         raise UserError(
             f"data {str(data)!r} holds no statistics of model {model.name!r}; "
-            f"type bothways statistics {model.name} --data REAL_PICTURES --out {data}"
+            f"type bothways statistics {model.typed} --data REAL_PICTURES --out {shlex.quote(str(data))}"
         )
+    _check_made_of(model, Path(str(data)))
     return found
+
+
+def facts_of(model: Adapter) -> dict[str, str]:
+    """The metadata of a statistics file: the model's weights by their fingerprint, and what its pictures go through."""
+    spec = model.spec
+    seen = {"mean": list(spec.mean), "std": list(spec.std), "channel_order": spec.channel_order}
+    found = {"model": model.name, "weights": fingerprint(model.module), "seen": seen}
+    return {MADE_OF: json.dumps(found)}  # in one entry: safetensors writes several in any order
+
+
+def _check_made_of(model: Adapter, path: Path) -> None:
+    """Raise UserError for a file measured with other weights or another preprocessing; warn where it does not say."""
+    with safe_open(path, "pt") as file:
+        told = json.loads((file.metadata() or {}).get(MADE_OF, "{}"))
+    if not told:
+        warnings.warn(
+            f"data {str(path)!r} does not say which weights it was measured with, so that is not checked", stacklevel=3
+        )
+        return
+    own = json.loads(facts_of(model)[MADE_OF])
+    for part, what in (("weights", "weights"), ("seen", "preprocessing")):
+        if told[part] != own[part]:
+            out = f"--out {shlex.quote(str(path))} --overwrite"
+            again = f"type bothways statistics {model.typed} --data REAL_PICTURES {out}"
+            raise UserError(
+                f"data {str(path)!r} was measured with other {what} (of {told['model']}) than those of model "
+                f"{model.name!r}; {again}, or give the --weights that it was measured with"
+            )
 
 
 def _fits(model: Adapter, tensors: Mapping[str, Tensor]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,7 @@ from bothways.models.loader import load_model
 from bothways.runs.experiment import Experiment
 from bothways.synthesis.sampling import Rows, chunk_size, fit_space, measure_rows
 from bothways.tasks.statistics.config import StatisticsConfig
-from bothways.tasks.statistics.files import as_tensors, measured_layers
+from bothways.tasks.statistics.files import as_tensors, facts_of, measured_layers
 from bothways.tasks.statistics.result import Statistics
 from bothways.tasks.work import Where, Work, write_file
 from bothways.types import Frame, UserError
@@ -60,7 +61,7 @@ class StatisticsWork(Work):
         """Write the file, and return its tensors."""
         self.tensors = as_tensors(fit_space(self.rows, self.config.rank))
         if self.path is not None:
-            write_file(self.path, save(self.tensors))
+            write_file(self.path, save(self.tensors, facts_of(self.model)))
         return {"pictures": len(self.images), "layers": self.layers}
 
     def result(self, measures: dict[str, Any]) -> Statistics:
@@ -75,7 +76,7 @@ class StatisticsWork(Work):
         if place is not None:
             size = f"{place.stat().st_size / 1000:,.0f} kB"
             yield f"{layers} layers over {result.pictures} pictures, {size} in {place}"
-            yield f"bothways generate {self.model.name} --unconditional --data {place}"
+            yield f"bothways generate {self.model.typed} --unconditional --data {shlex.quote(str(place))}"
 
     def page(self, out: Path | None) -> None:
         """None: the task writes a file without a report."""
