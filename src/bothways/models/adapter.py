@@ -18,9 +18,8 @@ from torch.func import functional_call
 
 from bothways.budget import no_memory_left
 from bothways.models.calls import check_held, first_line, remedy
-from bothways.models.layers import head_of, normalised_layers
 from bothways.models.libraries.hub import Text
-from bothways.numerics.layers import Layout, recorded, running_statistics
+from bothways.numerics.layers import Layout, head_of, normalised_layers, recorded, running_statistics
 from bothways.numerics.modules import check_finite, evaluating, inside_compiled, own_dtype, parts_of, uncompiled
 from bothways.types import ModelSpec, RunError, UserError
 
@@ -122,6 +121,21 @@ class Adapter:
     def layers(self) -> list[str]:
         """The dotted names of all modules."""
         return [name for name in parts_of(self.module) if name]
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """{layer: shape of what it gives for one picture of the stated size}: (C,H,W), (N,C) or (C,).
+
+        Layers that are not used, that give no tensor, or whose channels cannot be told are missing. Where an image is
+        split over rows of the batch, the shape is that of one row.
+        """
+        seen: dict[str, Tensor] = {}
+
+        def keep(layer: str, value: Tensor) -> None:
+            seen[layer] = torch.empty(value.shape, device="meta")  # a shape, and no memory
+
+        with torch.no_grad(), recorded(parts_of(self.module), self.layers(), keep, self.name):
+            self._forward(self._grey_picture(self.spec.height, self.spec.width), {}, True)
+        return {layer: tuple(value.shape[1:]) for layer, value in self._layout.told(seen).items()}
 
     def batch_norm_statistics(self) -> dict[str, tuple[Tensor, Tensor]]:
         """Running statistics {"NAME:input": (mean (C,), variance (C,))} of every BatchNorm layer with them.

@@ -1,4 +1,4 @@
-"""The layers of a module: what passes through them, and where the channels of a map are.
+"""The layers of a module: what passes through them, which are measured, and where the channels of a map are.
 
 A map is read as (B,C,H,W). Where a module has its channels is a fact of what it computes for convolutions,
 normalisations and linear maps; of every other module it is seen: the dimension that grows with the width of the
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from bothways.numerics.modules import parts_of
 from bothways.types import UserError
 
 FIRST, LAST = 1, 3
@@ -109,14 +110,27 @@ class Layout:
         self._known: dict[str, int] = {}
 
     def in_front(self, seen: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Every map (B,...) of these layers as (B,C,H,W); all else as it is."""
+        """Every map (B,...) of these layers as (B,C,H,W); the rest as it is. Raises UserError where ``told`` omits one."""
+        found = self.told(seen)
+        for layer, value in seen.items():
+            if layer not in found:
+                raise UserError(
+                    f"model {self._name!r}: layer {layer!r} gives {tuple(value.shape[1:])} at every size of the "
+                    "picture that it takes, which does not tell the channels; type a layer inside it"
+                )
+        return found
+
+    def told(self, seen: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """``in_front`` without the layers whose channels cannot be told."""
         if not self._known and any(value.ndim == 4 for value in seen.values()):
             self._known = _stated(self._modules())
         maps = [layer for layer, value in seen.items() if value.ndim == 4 and layer not in self._known]
         if maps:
             self._known |= self._seen(maps)
         return {
-            layer: value.movedim(self._known[layer], 1) if value.ndim == 4 else value for layer, value in seen.items()
+            layer: value.movedim(self._known[layer], 1) if value.ndim == 4 else value
+            for layer, value in seen.items()
+            if value.ndim != 4 or layer in self._known
         }
 
     @torch.no_grad()
@@ -131,18 +145,11 @@ class Layout:
                 break
             wider, _ = self._pass(left, height, max(1, other))
             found |= {layer: place for layer in left if (place := _by_width(shapes.get(layer), wider.get(layer)))}
-        return {
-            layer: found.get(layer) or self._by_shape(layer, shapes.get(layer), last.get(layer)) for layer in layers
-        }
+        fixed = {layer: self._by_shape(shapes.get(layer), last.get(layer)) for layer in layers if layer not in found}
+        return found | {layer: place for layer, place in fixed.items() if place}
 
-    def _by_shape(self, layer: str, shape: tuple[int, ...] | None, last: tuple[int, int] | None) -> int:
-        place = shape and len(shape) == 4 and (_by_count(shape, last) or _by_aspect(shape, self._size))
-        if not place:
-            raise UserError(
-                f"model {self._name!r}: layer {layer!r} gives {shape and shape[1:]} at every size of the picture that "
-                "it takes, which does not tell the channels; type a layer inside it"
-            )
-        return place
+    def _by_shape(self, shape: tuple[int, ...] | None, last: tuple[int, int] | None) -> int | None:
+        return (_by_count(shape, last) or _by_aspect(shape, self._size)) if shape and len(shape) == 4 else None
 
     def _pass(self, layers: Sequence[str], height: int, width: int) -> tuple[Shapes, dict[str, tuple[int, int]]]:
         """({layer: shape}, {layer: (channels, their place) of what had run by then}), as far as the pass comes."""
@@ -213,3 +220,24 @@ def running_statistics(module: nn.Module) -> tuple[Tensor, Tensor] | None:
     """(mean (C,), variance (C,)) that a normalisation keeps of its training, frozen or not; None for any other."""
     kept = dict(module.named_buffers(recurse=False))
     return (kept["running_mean"], kept["running_var"]) if {"running_mean", "running_var"} <= set(kept) else None
+
+
+# ---- which are measured, and which is the head ----------------------------------------------------------------------
+
+
+def normalised_layers(parts: Mapping[str, nn.Module]) -> list[str]:
+    """What enters the normalisations, "NAME:input" each; where there are none, what leaves the convolutions."""
+    norms = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
+    inputs = [f"{name}:input" for name, part in parts.items() if isinstance(part, norms) or running_statistics(part)]
+    return inputs or [name for name, part in parts.items() if isinstance(part, nn.Conv2d)]
+
+
+def head_of(module: nn.Module, outputs: int) -> tuple[str, Tensor] | None:
+    """("NAME:input", rows (outputs, D)) of the last linear map or 1x1 convolution with a row an output, if any."""
+    found = None
+    for name, part in parts_of(module).items():
+        if not isinstance(part, nn.Linear | nn.Conv2d) or getattr(part, "kernel_size", (1, 1)) != (1, 1):
+            continue
+        if len(part.weight) == outputs:
+            found = f"{name}:input", part.weight.detach().flatten(1)
+    return found

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from bothways.models.adapter import SPEC_LINES
-from bothways.models.layers import head_of
 from bothways.models.libraries.hub import Loaded, Text, folder, library, reading
 from bothways.models.nets.heads import FEATURES, TOWERS, Head, SingleOutput, head_for
+from bothways.numerics.layers import head_of
 from bothways.types import ModelSpec, UserError
 
 CLIP_NAMES = {
