@@ -65,7 +65,7 @@ ALLOWED: dict[str, set[str]] = {
     "scorecard": {"generate", "statistics"},
     "train": {"statistics"},  # kept beside the weights
 }
-BY_HAND = {"models", "recipes", "registry", "report", "cite", "studio"}  # commands that are no task
+BY_HAND = {"layers", "models", "recipes", "registry", "report", "cite", "studio"}  # commands that are no task
 SHELF = "__init__.py"
 
 ROOMS_WITHOUT_A_SUBJECT = re.compile(r"_*(utils?|misc|helpers?|commons?)")

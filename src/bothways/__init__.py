@@ -4,6 +4,7 @@ Models and data
     ModelSpec       input size, normalisation and classes of a model
     load_model      an address or a live module -> a model
     load_flow       an address or a live module -> a flow: a velocity field from noise to pictures
+    layers          the layers of a model: name, kind, shape, parameters
     load_images     the name of a data set, a parquet file or a folder -> labelled pictures
 
 Synthesis
@@ -52,6 +53,7 @@ from bothways.version import __version__
 if TYPE_CHECKING:
     from bothways.data.sources import load_images
     from bothways.models.encoding import decode, encode
+    from bothways.models.layers_of import layers
     from bothways.models.loader import load_classifier, load_flow, load_model
     from bothways.numerics.spectra import Spectrum
     from bothways.synthesis.dsf.score import dsf, dsf_score
@@ -65,6 +67,7 @@ if TYPE_CHECKING:
     from bothways.types import Frame, ModelSpec, RunError, UserError
 
 _SHELF = {
+    "layers": "models.layers_of",
     "load_flow": "models.loader",
     "load_images": "data.sources",
     "load_model": "models.loader",
@@ -116,6 +119,7 @@ __all__ = [
     "generate",
     "inpaint",
     "invert",
+    "layers",
     "likelihood",
     "load_classifier",
     "load_flow",

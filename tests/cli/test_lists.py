@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,3 +42,21 @@ def test_a_recipe_is_printed_as_its_file(capsys: pytest.CaptureFixture[str], tmp
     assert run("recipes", "das") == 0
     assert tomllib.loads(capsys.readouterr().out)["ascent"]["steps"] == 60
     assert "type dsf, das" in refused(capsys, "recipes", "dsa")
+
+
+def test_the_layers_of_a_model_are_listed(capsys: Any) -> None:
+    assert run("layers", "bundled:cifar10-plain") == 0
+    out = capsys.readouterr().out
+    assert "layers.0" in out
+    assert "BatchNorm2d" in out
+    typed = next(line for line in out.splitlines() if line.startswith("bothways generate"))
+    quick = ["--recipe", "channel", "--steps", "1", "--n", "1", "--no-verdicts", "--dry-run"]
+    assert run(*shlex.split(typed)[1:], *quick) == 0
+    capsys.readouterr()
+    assert run("layers", "bundled:cifar10-plain", "--text", "head", "--json") == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row == {"name": "head", "kind": "Linear", "shape": [10], "parameters": 970, "channels": 10}
+    assert run("layers", "bundled:cifar10-plain", "--text", "nowhere") == 0
+    assert "no layer of bundled:cifar10-plain has 'nowhere'" in capsys.readouterr().out
+    said = refused(capsys, "generate", "bundled:cifar10-plain", "--layer", "zzz", "--channel", 0)
+    assert "bothways layers bundled:cifar10-plain lists all" in said

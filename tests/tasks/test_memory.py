@@ -184,7 +184,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 BATCHES: dict[str, tuple[Callable[[Path], list[object]], str, float]] = {
     "sample": (lambda at: [at / "flow", "--n", 100, "--batch", 100], "--batch", 3e6),
-    "likelihood": (lambda at: [at / "flow", "--data", at / "data", "--batch", 100, "--divergence", "exact"], "--batch", 30e6),
+    "likelihood": (
+        lambda at: [at / "flow", "--data", at / "data", "--batch", 100, "--divergence", "exact"],
+        "--batch",
+        30e6,
+    ),
     "diagnose": (lambda at: [at / "flow", "--data", at / "data", "--n", 64, "--steps", 5], "--n", 1e6),
     "features": (lambda at: [at / "flow", "--data", at / "data", "--probe", "none", "--batch", 100], "--batch", 3.5e6),
     "evaluate": (lambda at: [TOY, "--data", at / "data", "--batch", 100], "--batch", 3e6),

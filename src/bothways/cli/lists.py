@@ -1,7 +1,9 @@
-"""Commands that list what is available: ``models``, ``recipes`` and ``registry``."""
+"""Commands that list what is available: ``models``, ``layers``, ``recipes`` and ``registry``."""
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -51,6 +53,44 @@ def models() -> None:
         say(f"Addresses of a {title}, by example:")
         for example, what, install in kinds:
             say(f"  {example:36}  {what}{install and f'; first type: {install}'}")
+
+
+LAYERS_HELP = """
+List the layers of a model: the names that --layer takes, what each is, and the shape of what it gives for one picture.
+
+Examples:
+
+  bothways layers bundled:cifar10-resnet
+
+  bothways layers my.py:build --weights my.safetensors --text block --json
+"""
+
+
+@app.command("layers", help=LAYERS_HELP)
+def list_layers(
+    model: Annotated[str, typer.Argument(help="Address of the model (see bothways models).", show_default=False)],
+    weights: Annotated[str | None, typer.Option(help="Safetensors file of weights for the model.")] = None,
+    text: Annotated[str, typer.Option(help="Only layers whose name or kind holds this text.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON and nothing else.")] = False,
+) -> None:
+    from bothways.models.layers_of import layers
+    from bothways.models.loader import load_model
+
+    loaded = load_model(model, weights=weights)
+    rows = [row for row in layers(loaded) if text.casefold() in f"{row.name} {row.kind}".casefold()]
+    if as_json:
+        typer.echo(json.dumps([{**asdict(row), "channels": row.channels} for row in rows]))
+        return
+    table = Table(Column("layer", overflow="fold"), "kind", "gives", Column("channels", justify="right"), "parameters")
+    for row in rows:
+        shape = " x ".join(map(str, row.shape)) or "-"
+        table.add_row(row.name, row.kind, shape, str(row.channels or "-"), f"{row.parameters:,}")
+    console.print(table)
+    drawn = [row for row in rows if row.channels]
+    if drawn:
+        say(f"bothways generate {loaded.typed} --layer {drawn[len(drawn) // 2].name} --channel 0 1 2")
+    else:
+        say(f"no layer of {model} has {text!r} in its name or kind" if text else "no layer gives what can be drawn")
 
 
 @app.command("recipes", help="List the recipes for drawing and training, or print one of them.")

@@ -46,7 +46,8 @@ def _hooked(
     name, _, side = layer.partition(":")
     if name not in parts or side not in ("", "input"):
         near = get_close_matches(name, [n for n in parts if n], n=5, cutoff=0.3)
-        raise UserError(f"model {model!r} has no layer {layer!r}; the nearest are {', '.join(near) or 'none'}")
+        nearest = f"the nearest are {', '.join(near)}; " if near else ""
+        raise UserError(f"model {model!r} has no layer {layer!r}; {nearest}bothways layers {model} lists all")
 
     def entering(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
         if inputs and isinstance(inputs[0], Tensor):
@@ -110,7 +111,7 @@ class Layout:
         self._known: dict[str, int] = {}
 
     def in_front(self, seen: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Every map (B,...) of these layers as (B,C,H,W); the rest as it is. Raises UserError where ``told`` omits one."""
+        """Maps (B,...) of these layers as (B,C,H,W); the rest as it is. Raises UserError where ``told`` omits one."""
         found = self.told(seen)
         for layer, value in seen.items():
             if layer not in found:
