@@ -91,7 +91,7 @@ def test_a_run_is_written_and_its_place_told(
     long = tmp_path / ("a rather long name of a folder " * 4).strip() / "[run]"
     assert run("generate", TOY, "--class", "3", *QUICK, "--out", long) == 0
     said = capsys.readouterr().out
-    assert f"1 pictures in {long}/images\n" in said
+    assert f"1 picture in {long}/images\n" in said
     assert f"the report is {long}/report.html\n" in said
 
 

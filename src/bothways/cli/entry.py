@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 import warnings
+from difflib import get_close_matches
 from typing import Annotated, Any
 
 import typer
@@ -27,6 +28,16 @@ class Commands(TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         return [*registry.names("task"), *super().list_commands(ctx)]
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        try:
+            return super().resolve_command(ctx, args)
+        except Exception as error:  # click's own, or the copy of click within typer
+            refused: Any = error
+            near = get_close_matches(args[0], self.list_commands(ctx), n=2)
+            if near and "No such command" in str(getattr(error, "message", "")):
+                refused.message = f"{str(refused.message).rstrip('.')}; type {' or '.join(near)}"
+            raise
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in registry.entries("task"):

@@ -149,4 +149,4 @@ def told_of_pictures(result: Result, out: Path | None) -> Iterator[str | Grid]:
         yield verdict_grid({"" if out is None else out.name: result.measures})
         yield from filter(None, (verdict["absent"] for verdict in result.measures["judges"]))
     if out is not None:
-        yield f"{len(result)} pictures in {out}/images"
+        yield f"{len(result)} picture{'s' * (len(result) != 1)} in {out}/images"

@@ -21,6 +21,7 @@ from bothways.runs.experiment import Experiment
 from bothways.synthesis.ascent import Ascent, ascend
 from bothways.synthesis.objectives.base import NO_CLASS
 from bothways.synthesis.parameterizations.maco import transparency
+from bothways.synthesis.rise import Rise, rises, told_of_rises, warn_of_no_rise
 from bothways.tasks.generate.config import DrawingConfig
 from bothways.tasks.generate.memory import fitting, tell_of_fewer
 from bothways.tasks.generate.problem import Problem, Setup
@@ -158,7 +159,15 @@ class Drawing(Work):
         if (folder := self.experiment.folder) is not None:  # including those of earlier processes
             self.kept = [Frame(f["step"], f["t"], None, f["stats"], f["batch"]) for f in folder.frames]
 
+    def _rises(self) -> list[Rise]:
+        """How far the terms of the target rose over the steps."""
+        pictures = sorted(self.images)[:1]
+        seeds = [picture_seed(self.config.seed, index) for index in pictures]
+        names = self.setup.aims(self.request, self.request.batch(pictures, seeds)) if pictures and self.kept else []
+        return rises(self.kept, names)
+
     def measures(self) -> dict[str, Any]:
+        warn_of_no_rise(self._rises())
         return measured(self.result({}), self.setup, self.jury, self.references, self.own_measures)
 
     def cost(self) -> dict[str, Any]:
@@ -179,7 +188,8 @@ class Drawing(Work):
         return f"{sum(map(len, parts))} pictures in {len(parts)} batches would be drawn"
 
     def summary(self, result: Result, out: Path | None) -> Iterator[str | Grid]:
-        return told_of_pictures(result, out)
+        yield from told_of_pictures(result, out)
+        yield from told_of_rises(self._rises())
 
     # ---- one batch -------------------------------------------------------------------------------------------------
 

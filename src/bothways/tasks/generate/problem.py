@@ -74,6 +74,12 @@ class Setup:
             size, cause = f"{self.place.height}x{self.place.width}", str(error).splitlines()[0]
             raise UserError(f"pictures of {size} cannot be held ({cause}); type a smaller --size") from error
 
+    def aims(self, request: Request, batch: Batch) -> list[str]:
+        """The names of the terms of the target: those that condition models give."""
+        bound = self._bindings(request, batch, Draws(batch.seeds))["condition"]
+        parts = self.objective.of_role("condition")
+        return list(dict.fromkeys(term.name for to in bound for _, part in parts for term in part.terms(to)))
+
     def _field(self, request: Request, batch: Batch, draws: Draws) -> Field:
         """The field of ascent: terms through the views, plus other fields, optionally normalised, then clipped."""
         bound = self._bindings(request, batch, draws)
