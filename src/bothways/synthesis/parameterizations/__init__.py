@@ -16,6 +16,7 @@ from torch import Tensor
 
 from bothways import registry
 from bothways.configs import Config, validated
+from bothways.numerics.draws import Draws
 from bothways.numerics.spectra import Spectrum
 from bothways.synthesis.parameterizations.squash import Squash
 from bothways.types import Parameterization, UserError
@@ -23,11 +24,12 @@ from bothways.types import Parameterization, UserError
 
 @dataclass(frozen=True)
 class CanvasContext:
-    """Inputs of a canvas: its squash, the shorter side of the picture in it in pixels, and a reader of spectra."""
+    """Inputs of a canvas: its squash, the shorter side of the picture in it in pixels, a reader of spectra, draws."""
 
     squash: Squash
     side: int
     spectrum: Callable[[str | None], Spectrum]
+    draws: Draws
 
 
 class Canvas(Config):

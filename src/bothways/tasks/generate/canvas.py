@@ -108,9 +108,9 @@ def find_photos(canvas: CanvasConfig, spec: ModelSpec) -> Tensor | None:
     return load_images(canvas.start_photo, size=(place.height, place.width)).floats()
 
 
-def parameterization(canvas: CanvasConfig, place: Geometry, start: Tensor) -> Parameterization:
+def parameterization(canvas: CanvasConfig, place: Geometry, start: Tensor, draws: Draws) -> Parameterization:
     """What holds the pictures, at their start."""
-    where = CanvasContext(canvas.squash, min(place.height, place.width), read_spectrum)
+    where = CanvasContext(canvas.squash, min(place.height, place.width), read_spectrum, draws)
     return build_canvas(canvas.kind, canvas.own, start, where)
 
 
@@ -134,7 +134,7 @@ def new_ascent(config: DrawingConfig, place: Geometry, draws: Draws, device: str
     if canvas.start == "grey" and own is not None:
         canvas = canvas.model_copy(update={"start": own.start_for_grey})
     start = start_image(canvas, place, draws, scene).to(device)
-    held = parameterization(canvas, place, start)
+    held = parameterization(canvas, place, start, draws)
     held = Grey(held) if place.grey else held
     if scene is not None and scene.photos is not None and scene.mask is not None:
         photo, mask = start.clone(), torch.ones(1, 1, *place.canvas, dtype=torch.bool, device=device)

@@ -1,0 +1,37 @@
+"""The head's row of a class as a target for the features, in place of the class's probability.
+
+    cos(f(x), w_y - mean_k w_k)      f: what enters the head, averaged over space; w_k: its rows
+
+A log-probability grows by any one of the features that speak for a class; the cosine is largest where all of them are
+there in the row's proportion, and nothing else is.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from bothways.registry import register
+from bothways.synthesis.objectives.base import Binding
+from bothways.synthesis.objectives.classes import OfClass
+from bothways.synthesis.objectives.terms import Term
+from bothways.synthesis.sampling import toward_features
+from bothways.types import UserError
+
+
+@register("objective", "head-row", help="the class's row of the head, as a direction of features")
+class HeadRow(OfClass):
+    """Cosine of the features with the head's row of the class less the mean row."""
+
+    def terms(self, to: Binding) -> list[Term]:
+        labels = self.labels(to)
+        if labels is None:
+            return []
+        head = to.model.head()
+        if head is None:
+            raise UserError(
+                f"model {to.model.name!r} has no linear head, whose rows the objective compares with; "
+                "type --set terms.class.weight=1 terms.head-row.weight=0"
+            )
+        layer, rows = head
+        centred = (rows - rows.mean(0))[labels.to(rows.device)].to(to.model.device)
+        return [toward_features(to.seen, layer, torch.zeros_like(centred[0]), centred)]

@@ -1,0 +1,108 @@
+"""Fourier coefficients in units of the magnitudes of photographs, softly bounded.
+
+    image = squash( mean colour + C irfft2( r soft(z) ) ),   soft(z) = z/|z| b tanh(|z|/b),   z complex, optimised
+
+r: the mean magnitudes of photographs, one per frequency and colour axis. So a step is preconditioned by the spectrum and
+colours of photographs, and no wave exceeds b times its mean magnitude in them. With b towards 0 and free phases this is
+MaCo (arXiv 2306.06805), whose magnitudes are fixed; with b infinite, a Fourier canvas (Olah et al., Distill 2017) whose
+decay was measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, final
+
+import torch
+from torch import Tensor
+
+from bothways.configs import setting
+from bothways.numerics.draws import Draws
+from bothways.numerics.spectra import Spectrum, decorrelated, recorrelated
+from bothways.registry import register
+from bothways.synthesis.parameterizations import Canvas, CanvasContext
+from bothways.synthesis.parameterizations.maco import SLOPE
+from bothways.synthesis.parameterizations.squash import Squash, squash, start_canvas, unsquash
+from bothways.types import Parameterization
+
+REACH = 0.95  # share of the bound at which a coefficient of a starting picture is cut, so that it can still move
+
+
+@register("canvas", "photographs", help="Fourier coefficients bounded by the magnitudes of photographs")
+class PhotographsCanvas(Canvas):
+    """Settings of Fourier coefficients in units of photographs' magnitudes."""
+
+    spectrum: str | None = setting(None, "magnitudes: a file of bothways spectrum; default is the bundled one")
+    bound: float = setting(1.2, "largest coefficient, in units of its mean magnitude in photographs", gt=0)
+    spread: float = setting(0.2, "standard deviation of the starting coefficients, in the same units", ge=0)
+
+    def build(self, start: Tensor, place: CanvasContext) -> Parameterization:
+        found = place.spectrum(self.spectrum)
+        return Photographs(start, found, place.draws, self.bound, self.spread, place.squash, place.side)
+
+
+@final
+class Photographs:
+    """Fourier coefficients in units of photographs' magnitudes.
+
+        canvas = mean colour + C irfft2( r soft(z_0 + p) ),   p (B,3,H,W//2+1,2), zero at the start
+
+    r: twice (tanh) or once (clamp) ``spectrum.at(H, W, side)``; at frequency zero the mean of the lowest ring, so that
+    the mean colour can move too. z_0: those of the starting picture, cut at .95 of the bound, and normal draws of
+    standard deviation ``spread`` a part. A grey start is one of the photographs' mean colour.
+
+    start_image: (B,3,H,W) in [0,1]. draws: of the B pictures. side: pixels of the picture in the canvas, None for the
+    shorter one.
+    Raises UserError for a start outside [0,1].
+    """
+
+    linear_only = False
+
+    def __init__(
+        self,
+        start_image: Tensor,
+        spectrum: Spectrum,
+        draws: Draws,
+        bound: float = 1.2,
+        spread: float = 0.2,
+        squash: Squash = "tanh",
+        side: int | None = None,
+    ) -> None:
+        self.squash, self.bound = squash, bound
+        canvas = start_canvas(start_image, squash)
+        high, wide = canvas.shape[-2:]
+        kind: dict[str, Any] = {"dtype": canvas.dtype, "device": canvas.device}
+        magnitude = SLOPE[squash] * spectrum.at(high, wide, side).to(**kind)  # (3,H,W//2+1)
+        magnitude[:, 0, 0] = (magnitude[:, 0, 1] + magnitude[:, 1, 0]) / 2
+        self.magnitude = magnitude
+        self.mean = unsquash(spectrum.mean.to(**kind), squash).view(1, 3, 1, 1).expand_as(canvas)
+        grey = (canvas - unsquash(canvas.new_tensor(0.5), squash)).abs().amax((1, 2, 3), keepdim=True) < 1e-6
+        apart = torch.where(grey, 0.0, canvas - self.mean)
+        self.start = self._inverse(apart) + spread * draws.normal((3, high, wide // 2 + 1, 2), purpose="coefficients").to(
+            **kind
+        )
+        self.change = torch.zeros_like(self.start).requires_grad_()
+
+    def parameters(self) -> list[Tensor]:
+        return [self.change]
+
+    def canvas(self, change: Sequence[Tensor]) -> Tensor:
+        """Differential of the canvas at the present coefficients in the direction ``change``."""
+        with torch.no_grad():
+            return torch.func.jvp(self._drawn, (self.start + self.change.detach(),), (change[0],))[1]
+
+    def image(self) -> Tensor:
+        return squash(self.mean + self._drawn(self.start + self.change), self.squash)
+
+    def _drawn(self, coefficients: Tensor) -> Tensor:
+        length = coefficients.square().sum(-1).clamp_min(1e-12).sqrt()
+        bounded = coefficients * (self.bound * torch.tanh(length / self.bound) / length * self.magnitude)[..., None]
+        planes = torch.fft.irfft2(torch.view_as_complex(bounded), s=tuple(self.mean.shape[-2:]), norm="ortho")
+        return recorrelated(planes)
+
+    def _inverse(self, canvas: Tensor) -> Tensor:
+        """The coefficients of a canvas without its mean, cut at a share of the bound."""
+        found = torch.fft.rfft2(decorrelated(canvas), norm="ortho") / self.magnitude.clamp_min(1e-12)
+        length = found.abs().clamp_min(1e-12)
+        free = self.bound * torch.atanh((length / self.bound).clamp_max(REACH))
+        return torch.view_as_real(found * (free / length))
