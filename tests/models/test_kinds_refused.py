@@ -15,7 +15,7 @@ import torch
 
 from bothways import ModelSpec, UserError, load_model
 from bothways.cli import main
-from bothways.models.libraries import hub
+from bothways.models.libraries import hub, known
 from bothways.models.libraries.known import LIBRARIES
 from zoo import MEAN, NAMES, SIZE, STD, need
 
@@ -91,8 +91,8 @@ def test_a_library_that_fails_inside_is_judged_by_its_torchvision(monkeypatch: p
 def test_the_kinds_are_listed_with_what_they_need(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = hub.find_spec
-    monkeypatch.setattr(hub, "find_spec", lambda name: None if name == "open_clip" else found(name))
+    found = known.find_spec
+    monkeypatch.setattr(known, "find_spec", lambda name: None if name == "open_clip" else found(name))
     with pytest.raises(SystemExit):
         main(["models"])
     lines = capsys.readouterr().out.splitlines()

@@ -2,16 +2,16 @@
 
     image = squash( mean colour + C irfft2( r soft(z) ) ),   soft(z) = z/|z| b tanh(|z|/b),   z complex, optimised
 
-r: the mean magnitudes of photographs, one per frequency and colour axis. So a step is preconditioned by the spectrum and
-colours of photographs, and no wave exceeds b times its mean magnitude in them. With b towards 0 and free phases this is
-MaCo (arXiv 2306.06805), whose magnitudes are fixed; with b infinite, a Fourier canvas (Olah et al., Distill 2017) whose
-decay was measured.
+r: the mean magnitudes of photographs, one per frequency and colour axis. So a step is preconditioned by the spectrum
+and colours of photographs, and no wave exceeds b times its mean magnitude in them. With b towards 0 and free phases
+this is MaCo (arXiv 2306.06805), whose magnitudes are fixed; with b infinite, a Fourier canvas (Olah et al., Distill
+2017) whose decay was measured.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, final
+from typing import Any, final
 
 import torch
 from torch import Tensor
@@ -32,7 +32,9 @@ REACH = 0.95  # share of the bound at which a coefficient of a starting picture 
 class PhotographsCanvas(Canvas):
     """Settings of Fourier coefficients in units of photographs' magnitudes."""
 
-    spectrum: str | None = setting(None, "magnitudes: a file of bothways spectrum; default is the bundled one")
+    spectrum: str | None = setting(
+        "bundled:photographs", "magnitudes: a file of bothways spectrum, bundled:natural or bundled:photographs"
+    )
     bound: float = setting(1.2, "largest coefficient, in units of its mean magnitude in photographs", gt=0)
     spread: float = setting(0.2, "standard deviation of the starting coefficients, in the same units", ge=0)
 
@@ -78,27 +80,37 @@ class Photographs:
         self.mean = unsquash(spectrum.mean.to(**kind), squash).view(1, 3, 1, 1).expand_as(canvas)
         grey = (canvas - unsquash(canvas.new_tensor(0.5), squash)).abs().amax((1, 2, 3), keepdim=True) < 1e-6
         apart = torch.where(grey, 0.0, canvas - self.mean)
-        self.start = self._inverse(apart) + spread * draws.normal((3, high, wide // 2 + 1, 2), purpose="coefficients").to(
-            **kind
-        )
+        drawn = draws.normal((3, high, wide // 2 + 1, 2), purpose="coefficients").to(**kind)
+        self.start = self._inverse(apart) + spread * drawn
         self.change = torch.zeros_like(self.start).requires_grad_()
 
     def parameters(self) -> list[Tensor]:
         return [self.change]
 
+    @torch.no_grad()
     def canvas(self, change: Sequence[Tensor]) -> Tensor:
         """Differential of the canvas at the present coefficients in the direction ``change``."""
-        with torch.no_grad():
-            return torch.func.jvp(self._drawn, (self.start + self.change.detach(),), (change[0],))[1]
+        now = self.start + self.change
+        length, scale = self._scaled(now)
+        unit = now / length
+        along = unit * (unit * change[0]).sum(-1, keepdim=True)
+        slope = 1 - torch.tanh(length / self.bound).square()  # of b tanh(|z|/b)
+        return self._planes(scale * (change[0] - along) + slope * along)
 
     def image(self) -> Tensor:
         return squash(self.mean + self._drawn(self.start + self.change), self.squash)
 
     def _drawn(self, coefficients: Tensor) -> Tensor:
-        length = coefficients.square().sum(-1).clamp_min(1e-12).sqrt()
-        bounded = coefficients * (self.bound * torch.tanh(length / self.bound) / length * self.magnitude)[..., None]
-        planes = torch.fft.irfft2(torch.view_as_complex(bounded), s=tuple(self.mean.shape[-2:]), norm="ortho")
-        return recorrelated(planes)
+        return self._planes(coefficients * self._scaled(coefficients)[1])
+
+    def _scaled(self, coefficients: Tensor) -> tuple[Tensor, Tensor]:
+        """|z| and b tanh(|z|/b) / |z|, each (B,3,H,W//2+1,1)."""
+        length = coefficients.square().sum(-1, keepdim=True).clamp_min(1e-12).sqrt()
+        return length, self.bound * torch.tanh(length / self.bound) / length
+
+    def _planes(self, bounded: Tensor) -> Tensor:
+        spectrum = torch.view_as_complex((bounded * self.magnitude[..., None]).contiguous())
+        return recorrelated(torch.fft.irfft2(spectrum, s=tuple(self.mean.shape[-2:]), norm="ortho"))
 
     def _inverse(self, canvas: Tensor) -> Tensor:
         """The coefficients of a canvas without its mean, cut at a share of the bound."""

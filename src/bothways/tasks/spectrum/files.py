@@ -16,13 +16,20 @@ from bothways.numerics.spectra import Spectrum
 from bothways.tasks.work import write_file
 from bothways.types import UserError
 
+SCHEME, NATURAL = "bundled:", "bundled:natural"
 BUNDLED_SPECTRUM = BUNDLED / "natural.spectrum.safetensors"
 SUFFIX = ".safetensors"
 
 
 def read_spectrum(path: str | Path | None = None) -> Spectrum:
-    """Read a spectrum file; None for the bundled one. Raises UserError if it is missing or not a spectrum."""
-    file = BUNDLED_SPECTRUM if path is None else Path(path)
+    """Read a spectrum file, or a bundled one: "bundled:natural" (None) of 32 pixels, "bundled:photographs" of 256.
+
+    Raises UserError if it is missing or not a spectrum.
+    """
+    name = NATURAL if path is None else str(path)
+    file = Path(name)
+    if name.startswith(SCHEME):
+        file = BUNDLED / f"{name.removeprefix(SCHEME)}.spectrum{SUFFIX}"
     again = f"type bothways spectrum --data FOLDER_OR_PARQUET --out {file}"
     if not file.is_file():
         raise UserError(f"spectrum {str(file)!r} does not exist; {again}")

@@ -1,0 +1,117 @@
+"""The canvas in units of photographs' magnitudes, the warped view and the head's row, against closed forms."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from bothways import ModelSpec, UserError, generate, load_model
+from bothways.numerics.draws import Draws
+from bothways.numerics.spectra import amplitudes
+from bothways.synthesis.objectives.base import Binding
+from bothways.synthesis.objectives.head import HeadRow
+from bothways.synthesis.parameterizations.photographs import REACH, Photographs
+from bothways.synthesis.views.warp import Warp
+from bothways.tasks.spectrum.files import read_spectrum
+from toy_model import build
+
+SPECTRUM = read_spectrum("bundled:photographs")
+GREY = torch.full((2, 3, 24, 32), 0.5)
+
+
+def canvas(start: torch.Tensor, spread: float = 0.0, bound: float = 1.2) -> Photographs:
+    return Photographs(start, SPECTRUM, Draws(range(len(start))), bound, spread, "clamp", 24)
+
+
+def test_a_grey_start_is_the_mean_colour_of_photographs() -> None:
+    found = canvas(GREY).image()
+    assert torch.allclose(found, SPECTRUM.mean.float().view(1, 3, 1, 1).expand_as(found), atol=1e-6)
+
+
+def test_no_wave_exceeds_the_bound_times_its_magnitude() -> None:
+    held = canvas(GREY, bound=0.7)
+    held.change.data.normal_(0, 50, generator=torch.Generator().manual_seed(0))
+    drawn = held._drawn(held.start + held.change)
+    assert (amplitudes(drawn) <= 0.7 * held.magnitude * (1 + 1e-4) + 1e-6).all()
+    inner = amplitudes(drawn)[..., 3:7, 3:7] / held.magnitude[..., 3:7, 3:7]
+    assert inner.median() > 0.65  # and large coefficients reach it
+
+
+def test_a_small_start_comes_back_and_a_large_one_is_cut() -> None:
+    waves = torch.cos(2 * math.pi * 3 * torch.arange(32) / 32).expand(2, 3, 24, 32)
+    start = SPECTRUM.mean.float().view(1, 3, 1, 1) + 1e-3 * waves
+    assert (canvas(start).image() - start).abs().max() < 1e-6
+    far = canvas(SPECTRUM.mean.float().view(1, 3, 1, 1) + 0.3 * waves, bound=0.05)
+    length = far.start.square().sum(-1).sqrt()
+    assert length.max() <= 0.05 * math.atanh(REACH) * (1 + 1e-4)
+
+
+def test_the_differential_is_that_of_finite_differences() -> None:
+    held = Photographs(GREY.double(), SPECTRUM, Draws([0, 1]), 1.2, 0.3, "tanh", 24)
+    step = torch.randn(held.change.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    (differential, h) = held.canvas([step]), 1e-6
+    ends = [held._drawn(held.start + held.change.detach() + sign * h * step) for sign in (1, -1)]
+    assert (differential - (ends[0] - ends[1]) / (2 * h)).abs().max() < 1e-6
+
+
+def test_a_picture_is_the_same_in_any_batch() -> None:
+    whole = Photographs(GREY, SPECTRUM, Draws([3, 4]), spread=0.2).image()
+    alone = Photographs(GREY[:1], SPECTRUM, Draws([4]), spread=0.2).image()
+    assert torch.equal(whole[1:], alone)
+    assert (whole[0] - whole[1]).abs().max() > 0.01
+
+
+def test_a_warp_without_reach_is_the_picture_and_a_zoom_is_its_centre() -> None:
+    seen = torch.rand(2, 3, 3, 16, 16, generator=torch.Generator().manual_seed(2))
+    still = Warp(1.0, 1.0, 0.0, 0.0)
+    assert still.idle
+    assert (still(seen, Draws([0, 1]), 0.0) - seen).abs().max() < 1e-5
+    ramp = torch.linspace(-1, 1, 16).expand(1, 1, 3, 16, 16)
+    zoomed = Warp(2.0, 2.0, 0.0, 0.0)(ramp, Draws([0]), 0.0)
+    assert (zoomed - ramp / 2).abs().max() < 1e-5
+    assert Warp().moves
+    assert not Warp().idle
+
+
+def test_a_warp_belongs_to_its_picture_and_time() -> None:
+    seen = torch.rand(2, 2, 3, 16, 16, generator=torch.Generator().manual_seed(2))
+    whole = Warp()(seen, Draws([5, 6]), 0.25)
+    assert torch.equal(whole[1:], Warp()(seen[1:], Draws([6]), 0.25))
+    assert not torch.equal(whole, Warp()(seen, Draws([5, 6]), 0.5))
+    assert not torch.equal(whole[0, 0], whole[0, 1])
+
+
+@pytest.mark.parametrize("wrong", [{"smallest": 0.0}, {"smallest": 2.0}, {"reach": 1.5}, {"degrees": -1.0}])
+def test_a_warp_that_cannot_be(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=r"smallest|degrees"):
+        Warp(**wrong)
+
+
+def test_the_heads_row_is_the_cosine_by_hand() -> None:
+    module, spec = build()
+    model = load_model(module.eval(), spec=spec)
+    images = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(3))
+    labels = torch.tensor([2, 0])
+    (term,) = HeadRow().terms(Binding(model=model, seen=model, main=model, draws=Draws([0, 1]), labels=labels))
+    features = module.body((images - torch.tensor(spec.mean).view(3, 1, 1)) / torch.tensor(spec.std).view(3, 1, 1))
+    rows = module.head.weight - module.head.weight.mean(0)
+    expected = torch.cosine_similarity(features.mean((2, 3)), rows[labels], dim=1)
+    assert (term(images) - expected).abs().max() < 1e-5
+
+
+def test_a_network_without_a_head_says_what_to_take_instead() -> None:
+    flat = nn.Sequential(nn.Conv2d(3, 4, 16), nn.Flatten(), nn.Softmax(1))
+    spec = ModelSpec(16, 0.5, 0.5, 4)
+    with pytest.raises(UserError, match="no linear head"):
+        generate(flat, 1, spec=spec, recipe="photographs", steps=1, verdicts=False)
+
+
+def test_the_recipe_draws(capsys: pytest.CaptureFixture[str]) -> None:
+    module, spec = build()
+    result = generate(module, ["anchor", "dragon"], 1, spec=spec, recipe="photographs", steps=24, verdicts=False)
+    assert result.images.shape == (2, 3, 16, 16)
+    values = [frame.stats["features"] for frame in result.frames]
+    assert values[-1] > values[0] + 0.02
