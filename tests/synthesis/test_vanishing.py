@@ -35,7 +35,9 @@ def draw(module: torch.nn.Module, layer: str, steps: int = 1) -> list[str]:
 @pytest.mark.parametrize(("last", "bias"), [(torch.nn.ReLU(), -100.0), (torch.nn.Sigmoid(), 200.0)])
 def test_a_vanishing_objective_is_told_and_the_layer_before_has_a_gradient(last, bias):
     told = [line for line in draw(Still(last, bias), "last") if "gradient is zero" in line]
-    assert len(told) == 1 and "layer last" in told[0] and "2 of 2 pictures" in told[0]
+    assert len(told) == 1
+    assert "layer last" in told[0]
+    assert "2 of 2 pictures" in told[0]
     assert not [line for line in draw(Still(last, bias), "conv") if "gradient is zero" in line]
 
 
