@@ -18,6 +18,7 @@ from bothways.synthesis.inpainting import predict_statistics
 from bothways.synthesis.objectives.terms import vectors
 from bothways.synthesis.statistics import channel_statistics
 from bothways.tasks.generate.request import read_prompts
+from bothways.tasks.photos.run import of_missed
 from bothways.tasks.recipes import recipes
 from bothways.types import UserError
 
@@ -334,3 +335,48 @@ def test_every_task_is_a_command_that_resumes_to_the_same_end(task: str, data: P
     if task in ("edit", "inpaint"):
         mask = inside()
         assert all(torch.equal(i[..., ~mask], from_png(photo.read_bytes())[..., ~mask]) for i in whole)
+
+
+ADVICE = {
+    "box": (["--box", *map(str, BOX)], "type a larger --box or --mask, or raise --strength"),
+    "mask": (["--mask", "mask.png"], "type a larger --box or --mask, or raise --strength"),
+    "all": ([], "raise --strength"),
+}
+
+
+@pytest.mark.parametrize("where", ADVICE)
+def test_an_edit_that_the_judges_do_not_recognise_says_what_to_raise(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photo.png").write_bytes(to_png(photos_of(1)[0]))
+    (tmp_path / "mask.png").write_bytes(to_png(inside().float().expand(3, -1, -1)))
+    options, told = ADVICE[where]
+    toy = load_model(TOY)
+    seen = toy.outputs(photos_of(1))[0].argsort()
+    least, most = (toy.spec.class_name(int(k)) for k in (seen[0], seen[-1]))
+
+    def lines(target: str) -> str:
+        with pytest.raises(SystemExit) as ended:
+            main(["edit", TOY, "photo.png", "--class", target, "--steps", "1", "--strength", "0.01", *options])
+        assert ended.value.code == 0
+        return " ".join(capsys.readouterr().out.split())
+
+    missed = lines(least)
+    assert f"recognised in 0 of 1 ({toy.name}): {told}" in missed
+    assert ("--box" in missed.partition("recognised in")[2]) == (where != "all")
+    assert "recognised in" not in lines(most)
+
+
+def test_the_judges_that_gave_no_gradient_decide_whether_an_edit_missed() -> None:
+    def verdict(name: str, hits: int, n: int, own: bool) -> dict[str, object]:
+        return {"judge": name, "n": n, "hit_rate": hits / n if n else None, "gave_gradient": own}
+
+    def advice(*verdicts: dict[str, object]) -> list[str]:
+        empty = torch.zeros(0, dtype=torch.int64)
+        return [*of_missed(Result(torch.zeros(0, 3, 1, 1), empty, [], measures={"judges": [*verdicts]}), boxed=False)]
+
+    own, other, weak = verdict("own", 4, 4, True), verdict("bundled:a", 2, 4, False), verdict("b", 1, 4, False)
+    assert advice(own, weak) == ["recognised in 1 of 4 (b): raise --strength"]
+    assert advice(own, other, weak) == ["recognised in 2 of 4 (a), 1 of 4 (b): raise --strength"]
+    assert advice(own, other) == advice(own, verdict("encoder", 0, 0, False)) == advice() == []

@@ -10,6 +10,8 @@ terms and models differ by orders of magnitude; terms on the picture itself (tot
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -30,12 +32,16 @@ class Toward(Field):
     draws: Draws
     normalize: bool = False
     stats: dict[str, Tensor] = field(default_factory=dict)
+    checked: bool = False
 
     def __call__(self, x: Tensor, t: Tensor) -> Tensor:
         with torch.enable_grad():
             image = x.detach().requires_grad_()
             values = self.objective.values(image, self.views(image, self.draws, float(t[0])))
             self.stats = averaged((term.name, v.detach()) for term, v in zip(self.objective.terms, values, strict=True))
+            if not self.checked:
+                self.checked = True
+                warn_of_vanishing(self.objective.terms, values, image)
             weights = [term.weight for term in self.objective.terms]
             if not self.normalize:
                 total = torch.stack([weight * value.sum() for weight, value in zip(weights, values, strict=True)]).sum()
@@ -44,6 +50,23 @@ class Toward(Field):
                 torch.autograd.grad(v.sum(), image, retain_graph=k < len(values) - 1)[0] for k, v in enumerate(values)
             ]
         return sum((w * unit(g) for w, g in zip(weights, gradients, strict=True)), torch.zeros_like(x))
+
+
+def warn_of_vanishing(terms: Sequence[Term], values: Sequence[Tensor], image: Tensor) -> None:
+    """Warn of each term of a model whose gradient with respect to some picture (of B,3,H,W) is exactly zero."""
+    for term, value in zip(terms, values, strict=True):
+        if term.model is None or not term.weight:
+            continue  # a term of the picture itself, such as smoothness, is at its best on a grey start
+        found = None
+        if value.requires_grad:
+            found = torch.autograd.grad(value.sum(), image, retain_graph=True, allow_unused=True)[0]
+        still = len(image) if found is None else int((found.flatten(1).abs().amax(1) == 0).sum())
+        if still:
+            warnings.warn(
+                f"objective {term.name!r} (layer {', '.join(term.layers)}): its gradient is zero for {still} of "
+                f"{len(image)} pictures at the first step, so it does not move them; take a layer before it",
+                stacklevel=2,
+            )
 
 
 def toward(objective: Term | TermSum, draws: Draws, views: Views | None = None, *, normalize: bool = False) -> Toward:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, final
@@ -43,7 +43,7 @@ class Drawing(Work):
 
     first: the pictures of the first batch and their problem, which ``prepare`` has built. jury, references: who judges,
     and the real pictures that each compares with. own_measures: a user's, of the pictures alone. at_once: as many
-    pictures of a batch as fit into memory.
+    pictures of a batch as fit into memory. advice: of the task, what to change where its judges missed the target.
     """
 
     setup: Setup
@@ -56,6 +56,7 @@ class Drawing(Work):
     own_measures: list[Entry] = field(default_factory=list)
     first: tuple[list[int], Problem] | None = None
     at_once: int | None = None
+    advice: Callable[[Result], Iterator[str]] | None = None
     images: dict[int, Tensor] = field(default_factory=dict)
     alphas: dict[int, Tensor] = field(default_factory=dict)
     records: dict[int, dict[str, Any]] = field(default_factory=dict)
@@ -190,6 +191,8 @@ class Drawing(Work):
     def summary(self, result: Result, out: Path | None) -> Iterator[str | Grid]:
         yield from told_of_pictures(result, out)
         yield from told_of_rises(self._rises())
+        if self.advice is not None:
+            yield from self.advice(result)
 
     # ---- one batch -------------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,8 @@ def planned(config: DrawingConfig, out: str | Path | None = None) -> tuple[Setup
     if classes == [TOP_CLASS]:
         top = top_labels(condition[0], scene)
         request = replace(request, labels=tuple(top[i % len(top)] for i in range(len(request))))
+    if not config.ascent.steps:
+        warnings.warn("--steps 0: nothing is drawn, the pictures are the start; type --steps 1 or more", stacklevel=2)
     objective, steps = settled(objective, score, config.data)
     if not steps:
         config = config.model_copy(update={"ascent": config.ascent.model_copy(update={"steps": 0})})
