@@ -9,7 +9,7 @@ from functools import lru_cache
 from bothways.models.cards import cards
 from bothways.models.loader import load_model
 from bothways.studio.child import answer
-from bothways.studio.requests import refuse_code
+from bothways.studio.requests import refuse_foreign
 from bothways.types import UserError
 
 MODEL = "bundled:cifar10-resnet"  # the default of the forms
@@ -28,7 +28,6 @@ def bundled() -> list[str]:
     return [f"bundled:{facts['name']}" for facts in cards()]
 
 
-@lru_cache(maxsize=8)
 def about(model: str, weights: str | None = None) -> About:
     """Of a bundled model from its card, of any other by reading it, in a process of its own: it may be a user's file.
 
@@ -37,7 +36,12 @@ def about(model: str, weights: str | None = None) -> About:
     for facts in cards():
         if model == f"bundled:{facts['name']}":
             return About(_unique_names(facts["spec"]["classes"]), False)
-    refuse_code({"model": model}, "the form")
+    refuse_foreign({"model": model, "weights": weights})
+    return _about(model, weights)
+
+
+@lru_cache(maxsize=8)
+def _about(model: str, weights: str | None) -> About:
     return answer(_read, model, weights)
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from bothways import registry
 from bothways.configs import Config, leaves, nested, option_of
 from bothways.numerics.draws import picture_seed
+from bothways.studio.files.places import refuse_files
 from bothways.tasks.generate.drawing import Drawing
 from bothways.tasks.photos.config import PhotoConfig
 from bothways.tasks.photos.run import check as check_photo
@@ -55,9 +56,12 @@ class Request:
 
     def check(self) -> None:
         """Raise UserError for what can be refused at once; what runs a user's own file is left to the process."""
-        refuse_code(self.values, "the form")
+        refuse_foreign(self.values)
         chosen = {name: value for name, value in self.values.items() if name not in MODELS}  # these are not read yet
-        read = [chosen, *(tables for _, tables in _read_files({"recipe": chosen.get("recipe")}))]
+        own = list(_read_files({"recipe": chosen.get("recipe")}))
+        for file, tables in own:
+            refuse_files(tables, str(file))
+        read = [chosen, *(tables for _, tables in own)]
         if not any(registry.addresses_in(read, without=WORDS)):
             self.config()
 
@@ -148,6 +152,12 @@ def _checked(
     found = replace(request, values=values)
     found.check()
     return found
+
+
+def refuse_foreign(settings: Mapping[str, Any]) -> None:
+    """Raise UserError for a file or Python code in the settings of a form that was not allowed at the start."""
+    refuse_files(settings, "the form")  # first: the files that settings name are read for the code in them
+    refuse_code(settings, "the form")
 
 
 def refuse_code(settings: Mapping[str, Any], named_by: str) -> None:

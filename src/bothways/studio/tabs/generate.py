@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -11,6 +13,7 @@ import gradio as gr
 from bothways import registry
 from bothways.runs import RunFolder
 from bothways.studio import fragments
+from bothways.studio.files.weights import SUFFIXES, keep_weights
 from bothways.studio.jobs import Job, Jobs
 from bothways.studio.models import MODEL, about, bundled
 from bothways.studio.pane import QUIET, Pane, Render, build_pane
@@ -39,6 +42,7 @@ class Fields:
     data: gr.Textbox
     changes: gr.Textbox
     weights: gr.Textbox
+    given: gr.File
     trouble: gr.HTML
 
     @property
@@ -111,14 +115,26 @@ def build_form() -> Fields:
     n, steps, seed = build_numbers(2)
     with gr.Accordion("More settings", open=False):
         data = gr.Textbox("", label="Real pictures", info=described("data"))
-        weights = build_weights()
+        weights, given = build_weights("generate")
         changes = gr.Textbox("", label="Other settings", lines=4, info=CHANGES_INFO)
-    return Fields(model, classes, prompts, recipe, n, steps, seed, data, changes, weights, trouble)
+    return Fields(model, classes, prompts, recipe, n, steps, seed, data, changes, weights, given, trouble)
 
 
-def build_weights() -> gr.Textbox:
-    """The control for the weights of a model whose file leaves them open."""
-    return gr.Textbox("", label="Weights", info=described("weights"))
+def build_weights(kind: str) -> tuple[gr.Textbox, gr.File]:
+    """The controls for the weights of a model whose file leaves them open: where they lie, or an upload."""
+    info = f"{described('weights')}: upload it below, or name a file that --allow lets in"
+    weights = gr.Textbox("", label="Weights", info=info, elem_id=f"{kind}-weights")
+    given = gr.File(label="Upload weights", file_types=list(SUFFIXES), height=110, elem_id=f"{kind}-weights-file")
+    return weights, given
+
+
+def taken(folder: Path, model: str | None, file: str) -> list[Any]:
+    """Updates of [cleared file input, weights, classes, prompts, trouble] when a file of weights is chosen."""
+    try:
+        weights = str(keep_weights(file, folder))
+    except UserError as error:
+        return [None, *[gr.skip()] * 3, fragments.note(str(error), alert=True)]
+    return [None, weights, *learned(model, weights)]
 
 
 def learned(model: str | None, weights: str | None) -> list[Any]:
@@ -153,11 +169,12 @@ def refilled(form: Form) -> list[Any]:
 
 def build_drawing(
     page: gr.Blocks, jobs: Jobs, kind: str, word: str, form: Callable[[], Any], ask: Callable[..., Request],
-    render: Render, js: str | None = None,
+    render: Render, weights: Path, js: str | None = None,
 ) -> tuple[Any, Pane]:  # fmt: skip
     """Lay out and wire a form of a drawing with the button that starts it, and the pane beside it.
 
-    word: on the button. js: what the page does to the form's values before they are sent.
+    word: on the button. weights: the folder for those that are uploaded. js: what the page does to the form's values
+    before they are sent.
     """
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
@@ -171,10 +188,12 @@ def build_drawing(
     fields.model.input(learned, [fields.model, fields.weights], told, **QUIET)
     for done in (fields.weights.blur, fields.weights.submit):  # not while it is typed: the model is read for it
         done(learned, [fields.model, fields.weights], told, **QUIET)
+    uploaded = [fields.given, fields.weights, *told]
+    fields.given.upload(partial(taken, weights), [fields.model, fields.given], uploaded, **QUIET)
     start.click(lambda *values: pane.start(lambda: ask(*values)), fields.all, pane.parts, js=js, **QUIET)
     return fields, pane
 
 
-def build_tab(page: gr.Blocks, jobs: Jobs) -> tuple[Fields, Pane]:
+def build_tab(page: gr.Blocks, jobs: Jobs, weights: Path) -> tuple[Fields, Pane]:
     """Lay the tab out and wire it."""
-    return build_drawing(page, jobs, "generate", "Draw", build_form, ask, drawn)
+    return build_drawing(page, jobs, "generate", "Draw", build_form, ask, drawn, weights)
