@@ -1,4 +1,4 @@
-"""The Gradio page: four tabs over one job queue and one folder of runs."""
+"""The Gradio page: six tabs over one job queue and one folder of runs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import gradio as gr
 
 from bothways.studio.jobs import Jobs
 from bothways.studio.shelf import Shelf
-from bothways.studio.tabs import generate, photo, runs, walk
+from bothways.studio.tabs import explain, generate, photo, predict, runs, walk
 
 HEAD = '<h1 class="bw-title">bothways <span>studio</span></h1>'
 
@@ -46,6 +46,10 @@ def build_page(jobs: Jobs, shelf: Shelf, weights: Path) -> gr.Blocks:
                 changing, _ = photo.build_tab(page, jobs, weights)
             with gr.Tab("Walk", id="walk"):
                 walk.build_tab(page, jobs, shelf)
+            with gr.Tab("Predict", id="predict"):
+                predict.build_tab(weights)
+            with gr.Tab("Explain", id="explain"):
+                explain.build_tab(page, jobs, weights)
             with gr.Tab("Runs", id="runs") as listed:
                 runs.build_tab(listed, shelf, tabs, drawing, changing)
     return page
