@@ -120,13 +120,12 @@ def layers(rows: Sequence[LayerRow]) -> str:
             tables.name(row.name),
             tables.name(row.kind),
             tables.name(" x ".join(map(str, row.shape)) or "cannot be drawn"),
-            tables.count(row.channels) if row.shape else tables.name(""),
             tables.count(row.parameters),
         ]
         for row in rows
     ]
     note = "Shapes are of one picture: channels x height x width, tokens x channels, or numbers."
-    columns = ["Layer", "Kind", "Shape", "Channels", "Parameters"]
+    columns = ["Layer", "Kind", "Shape", "Parameters"]
     return f'<div class="bw-long">{_filled("tables", tables=[tables.Table("Layers", columns, cells, note)])}</div>'
 
 

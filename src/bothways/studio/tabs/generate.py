@@ -133,11 +133,11 @@ def build_layers() -> tuple[gr.Dropdown, gr.Textbox, gr.Button, gr.HTML]:
     """The components for a layer, its channels, the button that lists the layers, and the list."""
     with gr.Row():
         layer = gr.Dropdown(
-            [], value=None, allow_custom_value=True, label="Layer", info=f"{described('layer')}; clear Classes first",
+            [], value=None, allow_custom_value=True, label="Layer", info="Instead of Classes",
             elem_id="generate-layer", min_width=120,
         )  # fmt: skip
         channel = gr.Textbox(
-            "", label="Channel", info="One or several numbers, such as 3 17; none for the whole layer",
+            "", label="Channel", info="Such as 3 17; none for all",
             elem_id="generate-channel", min_width=120,
         )  # fmt: skip
     listing = gr.Button("List the layers of the model", size="sm", elem_id="generate-layers")
@@ -157,7 +157,7 @@ def build_weights(kind: str) -> tuple[gr.Textbox, gr.File]:
     """The controls for the weights of a model whose file leaves them open: where they lie, or an upload."""
     info = f"{described('weights')}: upload it below, or name a file that --allow lets in"
     weights = gr.Textbox("", label="Weights", info=info, elem_id=f"{kind}-weights")
-    given = gr.File(label="Upload weights", file_types=list(SUFFIXES), height=110, elem_id=f"{kind}-weights-file")
+    given = gr.File(label="Upload weights", file_types=list(SUFFIXES), height=140, elem_id=f"{kind}-weights-file")
     return weights, given
 
 
