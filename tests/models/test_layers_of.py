@@ -60,11 +60,12 @@ def test_channels_that_are_last_are_put_in_front_and_tokens_keep_theirs() -> Non
     net = nn.Sequential(nn.Conv2d(3, 5, 4, 4), Tokens(), nn.Linear(5, 7), nn.Flatten(), nn.Linear(28, 4)).eval()
     found = {row.name: row for row in layers(load_model(net, ModelSpec(8, MEAN, STD, 4)))}
     assert [found[name].shape for name in "01234"] == [(5, 2, 2), (4, 5), (4, 7), (28,), (4,)]
+    assert [found[name].channels for name in "01234"] == [5, 5, 7, 28, 4]
 
 
 def test_a_layer_that_gives_nothing_to_draw_is_listed_without_a_shape() -> None:
     net = nn.Sequential(Last(), nn.Flatten(), nn.Linear(512, 4)).eval()
     rows = layers(load_model(net, ModelSpec(8, MEAN, STD, 4)))
-    assert [(row.name, row.shape) for row in rows] == [
-        ("0", ()), ("0.linear", (8, 8, 8)), ("0.unused", ()), ("1", (512,)), ("2", (4,))
+    assert [(row.name, row.shape, row.channels) for row in rows] == [
+        ("0", (), 0), ("0.linear", (8, 8, 8), 8), ("0.unused", (), 0), ("1", (512,), 512), ("2", (4,), 4)
     ]  # fmt: skip

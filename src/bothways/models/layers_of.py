@@ -22,6 +22,11 @@ class LayerRow:
     shape: tuple[int, ...]
     parameters: int
 
+    @property
+    def channels(self) -> int:
+        """How many channels it has; 0 where it gives nothing that can be drawn. Tokens (N,C) have theirs last."""
+        return (self.shape[0] if len(self.shape) == 3 else self.shape[-1]) if self.shape else 0
+
 
 def layers(model: Adapter) -> list[LayerRow]:
     """Every layer of a model in the order of its modules, by one forward pass of a grey picture.
