@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from bothways import registry
+from bothways.studio.files.places import open_only
 from bothways.studio.guard import Guard, Key
 from bothways.studio.jobs import Jobs
-from bothways.studio.server import build_app
+from bothways.studio.server import build_app, permit
 
 ADDRESS = "http://127.0.0.1:7860"
 
@@ -85,8 +86,8 @@ def opened(folder: Path, allow: Sequence[str] = ()) -> Iterator[Page]:
     """The studio of ``folder/runs``, entered with its key."""
     from starlette.testclient import TestClient
 
-    registry.allow_only(allow)
     (uploads := folder / "uploads").mkdir()
+    permit(allow, folder / "runs", uploads)
     jobs, key = Jobs(folder / "runs"), Key.of_port(7860)
 
     async def build() -> Guard:  # where no event loop runs, Gradio makes one and leaves it open
@@ -99,3 +100,4 @@ def opened(folder: Path, allow: Sequence[str] = ()) -> Iterator[Page]:
             yield Page(client, key, uploads, jobs)
     finally:
         registry.allow_only(None)
+        open_only(None)

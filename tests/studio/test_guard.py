@@ -247,7 +247,7 @@ def test_no_body_is_longer_than_its_route_needs(page: Page) -> None:
     for path in ("/gradio_api/queue/join", "/gradio_api/run/predict", "/gradio_api/reset", "/picture", "/"):
         assert page.client.post(path, content=b" " * (guard.BODY_AT_MOST + 1)).status_code == 413
         assert page.client.post(path, content=sent(guard.BODY_AT_MOST)).status_code == 413  # its length is not stated
-    large = b"\0" * (guard.BYTES_AT_MOST + guard.MULTIPART)
+    large = b"\0" * (guard.UPLOAD_AT_MOST + guard.MULTIPART)
     assert page.client.post(guard.UPLOAD, files={"files": ("a.png", large)}).status_code == 413
     several = [("files", (f"{n}.png", large[: len(large) // 2])) for n in range(3)]
     assert page.client.post(guard.UPLOAD, files=several).status_code == 413
@@ -278,7 +278,7 @@ def test_a_python_file_runs_only_where_it_was_allowed(page: Page, mine: Path) ->
     page.do(page.event("walk-file", "upload"), [picture])
     lines = [f"terms.x.kind={code}", f"views.kinds={code}", f"canvas.kind={code}", f"judge={code}", f"judge=a,{code}"]
     asked = [
-        (known, [code]),
+        (known, [code, ""]),
         (draw, page.values(draw, Model=code)),
         (photo, page.values(photo, Model=code)),
         (walk, page.values(walk, Flow=code)),
@@ -319,7 +319,7 @@ def test_a_run_folder_runs_no_code_and_is_named(page: Page, mine: Path, where: s
 
 @pytest.mark.parametrize("card", ["flow.json", "classifier.json"])
 def test_a_flow_of_another_runs_no_code_and_is_named(page: Page, mine: Path, card: str) -> None:
-    folder = mine.parent / "flow"
+    folder = page.uploads.parent / "runs" / f"flow-of-{mine.parent.name}"
     folder.mkdir()
     code = f"{mine}:build"
     (folder / card).write_text(json.dumps({"flow": {"address": code}, "path": code}))
@@ -327,14 +327,14 @@ def test_a_flow_of_another_runs_no_code_and_is_named(page: Page, mine: Path, car
     page.do(page.event("walk-file", "upload"), [page.upload("own.png", to_png(torch.rand(3, 5, 7)))])
     words = said(page.do(walk, page.values(walk, Flow=str(folder))))
     assert f"{folder / card} names Python code that was not allowed at the start" in words
-    words = said(page.do(page.event("generate-model", "input"), [str(folder)]))
+    words = said(page.do(page.event("generate-model", "input"), [str(folder), ""]))
     assert "names Python code" in words
     assert not mine.with_suffix(".ran").exists()
 
 
 def test_what_was_allowed_runs_and_its_fault_is_a_sentence(tmp_path: Path, mine: Path) -> None:
     with opened(tmp_path, [f"{mine}:build"]) as page:
-        words = said(page.do(page.event("generate-model", "input"), [f"{mine}:build"]))
+        words = said(page.do(page.event("generate-model", "input"), [f"{mine}:build", ""]))
         assert "it ran" in words
         assert mine.with_suffix(".ran").exists()
         draw = page.event("generate-start")

@@ -74,7 +74,7 @@ from bothways.studio.page import build_page
 from bothways.studio.shelf import Shelf
 runs = Path(sys.argv[1])
 jobs = Jobs(runs)
-print(json.dumps([getattr(block, "label", None) for block in build_page(jobs, Shelf(runs)).blocks.values()]))
+print(json.dumps([getattr(block, "label", None) for block in build_page(jobs, Shelf(runs), runs).blocks.values()]))
 jobs.close()
 """
 

@@ -175,7 +175,7 @@ def test_a_mistake_is_one_sentence(site: Site) -> None:
 
 def test_another_model_brings_its_own_classes(site: Site) -> None:
     page = site.page
-    model = page.get_by_label("Model").locator("visible=true")
+    model = page.get_by_label("Model", exact=True).locator("visible=true")
     model.fill(TOY)
     model.press("Enter")
     classes = page.get_by_label("Classes").locator("visible=true")
@@ -263,7 +263,7 @@ def test_a_photo_is_walked_to_noise_and_back(site: Site, tmp_path: Path) -> None
 def test_two_runs_stand_side_by_side_and_settings_come_back(site: Site) -> None:
     page = site.page
     tab(page, "Runs")
-    page.get_by_role("button", name="Look at generate-002").click()
+    page.get_by_role("button", name="Show generate-002").click()
     page.locator("#runs-shown .bw-beside[data-sides='1']").wait_for()
     page.locator("#runs-other input").click()
     page.get_by_role("option", name="generate-001").click()
@@ -275,7 +275,7 @@ def test_two_runs_stand_side_by_side_and_settings_come_back(site: Site) -> None:
     assert page.locator("#runs-shown img").evaluate_all("all => all.every(one => one.complete && one.naturalWidth)")
     report = page.get_by_role("link", name="Open the report side by side").get_attribute("href")
     assert "Side by side" in page.request.get(site.address + report).text()
-    page.get_by_role("button", name="Load its settings").click()
+    page.get_by_role("button", name="Load settings").click()
     page.get_by_role("button", name="Draw").locator("visible=true").wait_for()
     assert page.get_by_label("Seed").locator("visible=true").input_value() == "1"
     assert page.get_by_label("Steps", exact=False).locator("visible=true").input_value() == "80"
@@ -359,7 +359,7 @@ def test_it_fits_and_is_labelled(site: Site, tmp_path_factory, width: int, schem
     page.locator("#generate-pictures img").first.wait_for()
     ground = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).slice(0, 3).map(Number)")
     assert (sum(ground) > 600) == (scheme == "light")
-    for name in ("Generate", "Photo", "Walk", "Runs"):
+    for name in ("Generate", "Photo", "Walk", "Predict", "Explain", "Runs"):
         tab(page, name)
         page.wait_for_timeout(300)
         assert page.evaluate("document.documentElement.scrollWidth") <= width, name

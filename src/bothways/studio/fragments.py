@@ -16,6 +16,7 @@ from urllib.parse import quote, urlencode
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from torch import Tensor
 
+from bothways.models.layers_of import LayerRow
 from bothways.report import tables
 from bothways.report.page import sentence
 from bothways.report.pictures import shown_size
@@ -25,6 +26,7 @@ from bothways.studio.difference import difference
 from bothways.studio.jobs import Job
 from bothways.studio.shelf import require_plain
 from bothways.studio.tabs.labels import in_words_of_the_page
+from bothways.tasks.explain.section import consistency_table, facts_of
 from bothways.tasks.generate.section import comparison_table, judge_table, judges
 from bothways.types import UserError
 
@@ -103,6 +105,33 @@ def verdicts(folder: RunFolder) -> str:
     """The table of judge metrics of a finished drawing; empty if it was not judged."""
     judged = judges(folder.measures)
     return _filled("tables", tables=[judge_table(folder.measures)]) if judged else ""
+
+
+def audited(folder: RunFolder) -> str:
+    """The classes of a finished audit, highest consistency first, and a link to its page."""
+    facts = facts_of(folder.measures)
+    return "" if facts is None else _filled("tables", tables=[consistency_table(facts)])
+
+
+def layers(rows: Sequence[LayerRow]) -> str:
+    """The layers of a model as a table; those that cannot be drawn say so."""
+    cells = [
+        [
+            tables.name(row.name),
+            tables.name(row.kind),
+            tables.name(" x ".join(map(str, row.shape)) or "cannot be drawn"),
+            tables.count(row.parameters),
+        ]
+        for row in rows
+    ]
+    note = "Shapes are of one picture: channels x height x width, tokens x channels, or numbers."
+    columns = ["Layer", "Kind", "Shape", "Parameters"]
+    return f'<div class="bw-long">{_filled("tables", tables=[tables.Table("Layers", columns, cells, note)])}</div>'
+
+
+def calls(found: Sequence[PLACES]) -> str:
+    """Predicted classes with their probabilities."""
+    return _filled("calls", calls=[{"name": name, "share": share} for name, share in found])
 
 
 def painter(photo: Tensor) -> str:

@@ -17,7 +17,7 @@ from stat import S_ISREG
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from bothways.studio.uploads import BYTES_AT_MOST
+from bothways.studio.files.weights import MB_AT_MOST
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -31,6 +31,7 @@ PAGES |= {"/gradio_api/queue/join", "/gradio_api/queue/data"}
 BELOW = ("/assets/", "/static/", "/gradio_api/run/", "/gradio_api/heartbeat/")
 FILE = re.compile(r"/gradio_api/file[=/](.*)", re.DOTALL)
 BODY_AT_MOST = 8_000_000  # bytes of a form; its largest part is a painted mask of 512 x 512 pixels
+UPLOAD_AT_MOST = 1_000_000 * MB_AT_MOST  # bytes of weights; a photo has a limit of its own
 MULTIPART = 100_000  # bytes around an uploaded file
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
@@ -174,7 +175,7 @@ def _files(form: Any) -> Iterator[str]:
 
 async def _body(path: str, headers: dict[str, str], receive: Receive) -> bytes:
     """The whole body. Raises _RefusedError as soon as it is too long."""
-    most = BYTES_AT_MOST + MULTIPART if path == UPLOAD else BODY_AT_MOST
+    most = UPLOAD_AT_MOST + MULTIPART if path == UPLOAD else BODY_AT_MOST
     stated, body, more = headers.get("content-length", ""), bytearray(), True
     while more:
         if len(body) > most or (stated.isdecimal() and int(stated[:20]) > most):

@@ -1,12 +1,14 @@
-"""The Gradio page: four tabs over one job queue and one folder of runs."""
+"""The Gradio page: six tabs over one job queue and one folder of runs."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import gradio as gr
 
 from bothways.studio.jobs import Jobs
 from bothways.studio.shelf import Shelf
-from bothways.studio.tabs import generate, photo, runs, walk
+from bothways.studio.tabs import explain, generate, photo, predict, runs, walk
 
 HEAD = '<h1 class="bw-title">bothways <span>studio</span></h1>'
 
@@ -33,17 +35,21 @@ def theme() -> gr.themes.Base:
     )
 
 
-def build_page(jobs: Jobs, shelf: Shelf) -> gr.Blocks:
-    """Build the page with its event handlers."""
+def build_page(jobs: Jobs, shelf: Shelf, weights: Path) -> gr.Blocks:
+    """Build the page with its event handlers. weights: the folder for those that are uploaded."""
     with gr.Blocks(title="bothways studio", analytics_enabled=False) as page:
         gr.HTML(HEAD, js_on_load=None)
         with gr.Tabs(selected="generate") as tabs:
             with gr.Tab("Generate", id="generate"):
-                drawing, _ = generate.build_tab(page, jobs)
+                drawing, _ = generate.build_tab(page, jobs, weights)
             with gr.Tab("Photo", id="photo"):
-                changing, _ = photo.build_tab(page, jobs)
+                changing, _ = photo.build_tab(page, jobs, weights)
             with gr.Tab("Walk", id="walk"):
                 walk.build_tab(page, jobs, shelf)
+            with gr.Tab("Predict", id="predict"):
+                predict.build_tab(weights)
+            with gr.Tab("Explain", id="explain"):
+                explain.build_tab(page, jobs, weights)
             with gr.Tab("Runs", id="runs") as listed:
                 runs.build_tab(listed, shelf, tabs, drawing, changing)
     return page

@@ -17,6 +17,8 @@ from torch import Tensor
 from bothways import registry
 from bothways.configs import Config, leaves, nested, option_of
 from bothways.numerics.draws import picture_seed
+from bothways.studio.files.places import refuse_files
+from bothways.tasks.explain.run import AuditWork
 from bothways.tasks.generate.drawing import Drawing
 from bothways.tasks.photos.config import PhotoConfig
 from bothways.tasks.photos.run import check as check_photo
@@ -55,9 +57,12 @@ class Request:
 
     def check(self) -> None:
         """Raise UserError for what can be refused at once; what runs a user's own file is left to the process."""
-        refuse_code(self.values, "the form")
+        refuse_foreign(self.values)
         chosen = {name: value for name, value in self.values.items() if name not in MODELS}  # these are not read yet
-        read = [chosen, *(tables for _, tables in _read_files({"recipe": chosen.get("recipe")}))]
+        own = list(_read_files({"recipe": chosen.get("recipe")}))
+        for file, tables in own:
+            refuse_files(tables, str(file))
+        read = [chosen, *(tables for _, tables in own)]
         if not any(registry.addresses_in(read, without=WORDS)):
             self.config()
 
@@ -67,6 +72,8 @@ class Request:
 
     def captions(self, work: Any) -> list[dict[int, str]]:
         """For each batch, {picture number: caption}."""
+        if isinstance(work, AuditWork):
+            return list(_portraits(work))
         if not isinstance(work, Drawing):
             return [{0: "walking"}] * 2
         seed = work.config.seed
@@ -75,6 +82,15 @@ class Request:
     def again(self) -> Request:
         """The same request with the next seed."""
         return replace(self, values={**self.values, "seed": self.values["seed"] + 1})
+
+
+def _portraits(work: AuditWork) -> Iterator[dict[int, str]]:
+    """The batches of the portraits, the recipes one after the other."""
+    first = 0
+    for recipe, drawing in work.drawings.items():
+        for batch in drawing.batches():
+            yield {first + number: f"{_caption(drawing, number, work.config.seed)}, {recipe}" for number in batch}
+        first += len(drawing.request)
 
 
 def _caption(work: Drawing, number: int, seed: int) -> str:
@@ -109,9 +125,13 @@ def takes(task: str, name: str) -> bool:
 def draw_request(
     model: str | None, classes: Sequence[str], prompts: str | None, recipe: str | None, n: float | None,
     steps: float | None, seed: float | None, data: str | None, changes: str | None, weights: str | None = None,
+    layer: str | None = None, channels: str | None = None,
 ) -> Request:  # fmt: skip
-    """A drawing of classes or prompts, or an unconditional one. recipe: None for the default of the subject."""
-    values = {"recipe": recipe, **_subject(classes, prompts)}
+    """A drawing of classes, prompts or channels of a layer, or an unconditional one.
+
+    recipe: None for the default of the subject. channels: "3 17"; none for the layer as a whole.
+    """
+    values = {"recipe": recipe, **_subject(classes, prompts), **_layer(layer, channels)}
     return _checked(Request("generate", "generate", values), model, n, steps, seed, data, changes, weights)
 
 
@@ -134,6 +154,33 @@ def _subject(classes: Sequence[str], prompts: str | None) -> dict[str, Any]:
     return {"classes": list(classes) or None, "prompts": list(read_lines(prompts)) or None}
 
 
+def _layer(layer: str | None, channels: str | None) -> dict[str, Any]:
+    """Left out where there is none: the other settings may name one."""
+    name, numbers = (layer or "").strip(), (channels or "").replace(",", " ").split()
+    if numbers and not name:
+        raise UserError("a channel is one of a layer; fill in Layer, or clear Channel")
+    if not all(number.isdecimal() for number in numbers):
+        raise UserError(f"channel {channels!r}: type one or several whole numbers, such as 3 17")
+    return {"layer": name, **({"channels": numbers} if numbers else {})} if name else {}
+
+
+def explain_request(
+    model: str | None, data: str | None, classes: Sequence[str], n: float | None, real: float | None,
+    steps: float | None, seed: float | None, weights: str | None = None,
+) -> Request:  # fmt: skip
+    """An audit of a classifier, by portraits of its classes beside labelled real pictures. Raises UserError."""
+    if not (model or "").strip():
+        raise UserError("no model was chosen; choose one, such as bundled:cifar10-resnet")
+    if not (data or "").strip():
+        raise UserError("no real pictures were given; fill in the path of a labelled folder or parquet file")
+    values = {"model": model, "data": str(data).strip(), "classes": list(classes) or None, "seed": int(seed or 0)}
+    values |= {"n": int(n) if n else None, "real": int(real) if real else None, "steps": int(steps) if steps else None}
+    values |= {"weights": (weights or "").strip() or None}
+    found = Request("explain", "explain", {name: value for name, value in values.items() if value is not None})
+    found.check()
+    return found
+
+
 def _checked(
     request: Request, model: str | None, n: float | None, steps: float | None, seed: float | None, data: str | None,
     changes: str | None, weights: str | None,
@@ -148,6 +195,12 @@ def _checked(
     found = replace(request, values=values)
     found.check()
     return found
+
+
+def refuse_foreign(settings: Mapping[str, Any]) -> None:
+    """Raise UserError for a file or Python code in the settings of a form that was not allowed at the start."""
+    refuse_files(settings, "the form")  # first: the files that settings name are read for the code in them
+    refuse_code(settings, "the form")
 
 
 def refuse_code(settings: Mapping[str, Any], named_by: str) -> None:

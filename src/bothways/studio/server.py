@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from bothways import registry
-from bothways.studio.guard import NAMES, Guard, Key
+from bothways.studio.files.places import open_only
+from bothways.studio.guard import NAMES, UPLOAD_AT_MOST, Guard, Key
 from bothways.studio.jobs import Jobs
 from bothways.studio.shelf import Shelf
-from bothways.studio.uploads import BYTES_AT_MOST
 from bothways.types import UserError
 
 HOST = NAMES[0]
@@ -77,16 +77,36 @@ def build_app(runs: Path, jobs: Jobs, key: Key, uploads: Path) -> Guard:
     app.add_route("/picture", picture)
     app.add_route("/report", report)
     css = resources.files("bothways.studio").joinpath("studio.css").read_text(encoding="utf-8")
-    page = build_page(jobs, shelf)
+    page = build_page(jobs, shelf, _weights_folder(uploads))
     page.state_session_capacity = SESSIONS_AT_MOST
     page.delete_cache = (SECONDS_OF_AN_UPLOAD // 2, SECONDS_OF_AN_UPLOAD)
     page.has_launched = True  # without it Gradio asks of no file whether it was uploaded, where it is mounted
     gradio.mount_gradio_app(
         app, page, path="", server_name=HOST, theme=theme(), css=css, allowed_paths=[],
-        max_file_size=BYTES_AT_MOST, run_history=False, footer_links=[], ssr_mode=False, enable_monitoring=False,
+        max_file_size=UPLOAD_AT_MOST, run_history=False, footer_links=[], ssr_mode=False, enable_monitoring=False,
         mcp_server=False,
     )  # fmt: skip
     return Guard(app, key, uploads)
+
+
+def _weights_folder(uploads: Path) -> Path:
+    return uploads.parent / "weights"
+
+
+def permit(allow: Sequence[str], runs: Path, uploads: Path) -> None:
+    """Let the forms name what is in ``allow``, the runs and what is uploaded, and nothing else.
+
+    allow: ``PATH.py:NAME``, or the path of a file or a folder, each. Raises UserError for what is not there.
+    """
+    code = [given for given in allow if registry.is_address(given)]
+    for given in allow:
+        path = Path(registry.address_parts(given)[0] if given in code else given).expanduser()
+        there = path.is_file() if given in code else path.exists() and path.suffix != ".py"
+        if not there:
+            found = "there is no such file" if given in code or not path.exists() else "it names no function"
+            raise UserError(f"--allow {given}: {found}; type PATH.py:NAME, or the path of a file or folder")
+    registry.allow_only(code)
+    open_only([runs, uploads, _weights_folder(uploads), *(given for given in allow if given not in code)])
 
 
 def bound(port: int) -> socket.socket:
@@ -107,18 +127,12 @@ def serve(
 ) -> None:  # fmt: skip
     """Serve the page until interrupted. on_start: called with the address, which holds the key.
 
-    allow: ``PATH.py:NAME`` each, the only Python files that a form or a run folder may name. minutes: the most that a
-    run may take. Raises UserError if it cannot start.
+    allow: as of ``permit``. minutes: the most that a run may take. Raises UserError if it cannot start.
     """
-    for address in allow:
-        if not registry.is_address(address):
-            raise UserError(f"--allow {address}: type PATH.py:NAME")
-        if not Path(registry.address_parts(address)[0]).expanduser().is_file():
-            raise UserError(f"--allow {address}: there is no such file; type PATH.py:NAME")
+    permit(allow, runs, Path())
     _gradio()
     import uvicorn
 
-    registry.allow_only(allow)
     # an interrupt is how it ends
     with (
         suppress(KeyboardInterrupt),
@@ -126,6 +140,7 @@ def serve(
         bound(port) as door,
     ):
         (uploads := Path(kept) / "uploads").mkdir()  # they go with the server
+        permit(allow, runs, uploads)
         key = Key.of_port(door.getsockname()[1])
         app = build_app(runs, Jobs(runs, minutes, ready=True), key, uploads)
         address = f"http://{HOST}:{door.getsockname()[1]}/?token={key.token}"

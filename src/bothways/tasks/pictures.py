@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -147,6 +147,15 @@ def told_of_pictures(result: Result, out: Path | None) -> Iterator[str | Grid]:
     """The table of judge metrics, and the folder of the pictures."""
     if result.measures.get("judges"):
         yield verdict_grid({"" if out is None else out.name: result.measures})
-        yield from filter(None, (verdict["absent"] for verdict in result.measures["judges"]))
+        yield from _absent(result.measures["judges"])
     if out is not None:
         yield f"{len(result)} picture{'s' * (len(result) != 1)} in {out}/images"
+
+
+def _absent(verdicts: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """What the judges could not measure, a line for all of whom the same is said."""
+    said: dict[str, list[str]] = {}
+    for verdict in verdicts:
+        if verdict["absent"]:
+            said.setdefault(verdict["absent"].removeprefix(f"{verdict['judge']}: "), []).append(verdict["judge"])
+    return (f"{', '.join(judges)}: {text}" for text, judges in said.items())

@@ -23,7 +23,11 @@ CONTROLS = {  # option of the command line -> label of its control on the page
     "seed": "Seed",
     "set": "Other settings",
 }
-OF_A_TAB = {"walk": {"data": "Data", "steps": "Steps each way", "limit": "Maximum pictures", "flow": "Flow"}}
+OF_A_TAB = {
+    "generate": {"layer": "Layer", "channel": "Channel"},
+    "explain": {"n": "Portraits", "real": "Maximum real pictures"},
+    "walk": {"data": "Data", "steps": "Steps each way", "limit": "Maximum pictures", "flow": "Flow"},
+}
 OTHERS = CONTROLS["set"]
 ELSEWHERE = {  # what no control does -> what to do instead
     "resume": "go on in a terminal",

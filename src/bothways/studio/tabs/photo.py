@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -57,6 +58,7 @@ class Fields:
     data: gr.Textbox
     changes: gr.Textbox
     weights: gr.Textbox
+    given: gr.File
     trouble: gr.HTML
     file: gr.File
     ground: gr.HTML
@@ -103,12 +105,12 @@ def build_form() -> Fields:
             info=f"{description('edit', 'box')}: left, top, right, bottom, such as 8 8 20 20",
         )
         data = gr.Textbox("", label="Real pictures", info=described("data"))
-        weights = build_weights()
+        weights, given = build_weights("photo")
         changes = gr.Textbox("", label="Other settings", lines=4, info=CHANGES_INFO)
     mask = gr.Textbox("", visible=False, label="Mask")
     return Fields(
         task, gr.State(None), mask, box, gr.State(None), model, classes, prompts, n, steps, seed, data, changes,
-        weights, trouble, file, ground, painting, painted,
+        weights, given, trouble, file, ground, painting, painted,
     )  # fmt: skip
 
 
@@ -146,9 +148,9 @@ def loaded(form: Form, folder: RunFolder) -> list[Any]:
     return [task, photo, model, classes, prompts, n, steps, seed, data, changes, weights, ground]
 
 
-def build_tab(page: gr.Blocks, jobs: Jobs) -> tuple[Fields, Pane]:
+def build_tab(page: gr.Blocks, jobs: Jobs, weights: Path) -> tuple[Fields, Pane]:
     """Lay the tab out and wire it."""
-    fields, pane = build_drawing(page, jobs, "photo", "Start", build_form, ask, drawn, js=WITH_MASK)
+    fields, pane = build_drawing(page, jobs, "photo", "Start", build_form, ask, drawn, weights, js=WITH_MASK)
     for file, kept, shown, show in (
         (fields.file, fields.photo, fields.ground, fragments.painter),
         (fields.painting, fields.style, fields.painted, fragments.single),

@@ -8,7 +8,8 @@ OUT/measures.json      {"audit": ...}, from which ``tasks/explain/section.py`` m
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, final
 
@@ -74,9 +75,13 @@ class AuditWork(Work):
         return sum(drawing.done for drawing in self.drawings.values())
 
     def frames(self) -> Iterator[Frame]:
-        """Yield a frame after every step of every batch of portraits."""
+        """Yield a frame after every step of every batch, those of the second recipe after those of the first."""
+        before = 0
         for recipe, drawing in self.drawings.items():
-            yield from drawing.run()
+            with closing(drawing.run()) as frames:
+                for frame in frames:
+                    yield replace(frame, batch=before + frame.batch)
+            before += len(drawing.batches())
             self.drawn[recipe] = drawing.finish()
 
     def measures(self) -> dict[str, Any]:
