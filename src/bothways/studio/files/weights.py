@@ -85,7 +85,7 @@ def _read_pth(file: Path) -> Mapping[str, Any]:
     return found
 
 
-def _tensors(found: Mapping[str, object], name: str) -> dict[str, object]:
+def _tensors(found: Mapping[str, Any], name: str) -> dict[str, Any]:
     import torch
 
     others = [key for key, value in found.items() if not isinstance(value, torch.Tensor)]
