@@ -297,7 +297,7 @@ def test_a_shell_completes_names_of_the_registry(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert completed(monkeypatch, capsys, "sample runs/x --solver r") == ["reversible-heun", "rk4"]
-    assert completed(monkeypatch, capsys, "generate --canvas p") == ["pixels"]
+    assert completed(monkeypatch, capsys, "generate --canvas p") == ["photographs", "pixels"]
     assert {"das", "das-paper"} <= set(completed(monkeypatch, capsys, "generate --recipe d"))
     assert completed(monkeypatch, capsys, "generate --squash c") == ["clamp"]
     assert "sample" in completed(monkeypatch, capsys, "sam")
