@@ -55,7 +55,7 @@ class Toward(Field):
 def warn_of_vanishing(terms: Sequence[Term], values: Sequence[Tensor], image: Tensor) -> None:
     """Warn of each term of a model whose gradient with respect to some picture (of B,3,H,W) is exactly zero."""
     for term, value in zip(terms, values, strict=True):
-        if term.model is None or not term.weight:
+        if term.model is None or term.compares or not term.weight:
             continue  # a term of the picture itself, such as smoothness, is at its best on a grey start
         found = None
         if value.requires_grad:

@@ -117,7 +117,7 @@ def direction(model: VisionModel, layer: str, targets: Tensor, name: str = "dire
         target_rows = _for_copies(targets.expand(pictures, -1), found)
         return per_picture(torch.cosine_similarity(found, target_rows, dim=1), pictures)
 
-    return Term(name, measure, model, (layer,))
+    return Term(name, measure, model, (layer,), compares=True)
 
 
 def content(model: VisionModel, layer: str, targets: Tensor) -> Term:
@@ -132,7 +132,7 @@ def content(model: VisionModel, layer: str, targets: Tensor) -> Term:
         far = (found - target_rows).square().flatten(1).sum(1) / (target_rows.square().flatten(1).sum(1) + SMALL)
         return -per_picture(far, pictures)
 
-    return Term("content", measure, model, (layer,))
+    return Term("content", measure, model, (layer,), compares=True)
 
 
 def style(model: VisionModel, targets: Mapping[str, Tensor]) -> Term:

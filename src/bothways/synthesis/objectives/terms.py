@@ -32,6 +32,7 @@ class Term:
     model: VisionModel | None = None
     layers: tuple[str, ...] = ()
     weight: float = 1.0
+    compares: bool = False  # with the photo that the picture may start from, where its gradient is zero
 
     def __call__(self, image: Tensor) -> Tensor:
         return TermSum((self,))(image)
