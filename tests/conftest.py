@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -15,6 +16,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import pytest
 import torch
 
+from bothways import registry
 from zoo import ZOO
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -30,6 +32,15 @@ def _plain_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setattr("bothways.cli.show.SECONDS_BETWEEN_LINES", 3600.0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _any_file_may_run() -> Iterator[None]:
+    """What a server allowed is of its own tests alone."""
+    yield
+    registry.allow_only(None)
+    if (places := sys.modules.get("bothways.studio.files.places")) is not None:
+        places.open_only(None)
 
 
 @pytest.fixture(scope="session")

@@ -205,6 +205,7 @@ def test_objectives_add_and_scale_with_functions_of_ones_own() -> None:
     assert not torch.equal(result.images, other.images)
 
 
+@pytest.mark.filterwarnings("ignore:--steps 0")
 def test_an_objective_of_ones_own_rises() -> None:
     def value(steps: int) -> float:
         images = generate(TOY, objective=symmetry, recipe="das", start="noise", steps=steps, n=2, judges=[]).images

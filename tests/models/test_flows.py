@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from bothways import ModelSpec, UserError, load_flow, load_model
-from bothways.models import catalogue
+from bothways.models import cards
 from bothways.models.catalogue import build_network
 from bothways.models.libraries import hub
 from bothways.models.nets.unet import UNet
@@ -81,9 +81,9 @@ def test_a_bundled_flow_is_no_classifier_and_the_reverse(tmp_path: Path, monkeyp
     plain = {"name": "plain", "classes": 2, "channels": [4], "depths": [1]}
     (tmp_path / "net.json").write_text(json.dumps({"name": "net", "network": plain, "spec": {**FACTS, "path": None}}))
     save_file(build_network(**plain).state_dict(), tmp_path / "net.safetensors")
-    monkeypatch.setattr(catalogue, "BUNDLED", tmp_path)
-    assert catalogue.bundled_names() == ["net"]
-    assert catalogue.bundled_flows() == ["digits"]
+    monkeypatch.setattr(cards, "BUNDLED", tmp_path)
+    assert cards.bundled_names() == ["net"]
+    assert cards.bundled_flows() == ["digits"]
     assert load_flow("bundled:digits").spec.path == "gvp"
     assert "type load_flow" in refused("bundled:digits", load=load_model)
     assert "type load_model" in refused("bundled:net")

@@ -148,7 +148,7 @@ def style(model: VisionModel, targets: Mapping[str, Tensor]) -> Term:
             total.append((moved.square() + (log_std - target_log).square()).mean(1) / 2)
         return -per_picture(torch.stack(total).mean(0), pictures)
 
-    return Term("style", measure, model, tuple(targets))
+    return Term("style", measure, model, tuple(targets), compares=True)
 
 
 @torch.no_grad()
