@@ -31,6 +31,7 @@ def test_a_drawing_tells_its_rise(capsys: pytest.CaptureFixture[str], tmp_path: 
     assert "log probability rose: " in capsys.readouterr().out
 
 
+@pytest.mark.filterwarnings("ignore:objective .* its gradient is zero")
 def test_a_class_that_does_not_move_is_a_warning(tmp_path: Path) -> None:
     class Constant(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
