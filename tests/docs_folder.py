@@ -136,7 +136,7 @@ def write_runs(folder: Path) -> None:
     drawn = ["generate", "bundled:cifar10-resnet", "--class", "frog", "--steps", 1, "--n", 1]
     assert run(*drawn, "--out", "runs/a") == 0
     assert run(*drawn) == 0
-    assert run("sample", "bundled:cifar10-flow", "--n", 1, "--steps", 1) == 0
+    assert run("sample", "bundled:cifar10-flow", "--n", 1, "--steps", 1, "--out", "runs/drawn-two") == 0
     shutil.copytree(folder / "runs/a", folder / "runs/b")
     few = ["--steps", 1, "--limit", 8, "--test-limit", 4, "--workers", 0]
     data = ["--data", "path/to/cifar10", "--depth", 0.1, 0.5]

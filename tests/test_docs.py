@@ -49,11 +49,11 @@ STAND_INS = {  # what a line says -> what is said in its place: these pictures a
     r"--labels \d+": "--labels 20",
 }
 RESUMED = {  # a line that resumes a run of tests/docs_folder.py -> with how much
-    "bothways generate --resume": "bothways generate --resume",
+    "bothways generate --resume": "bothways generate --resume --out runs/a",  # the newest depends on the lines before
     "bothways pretrain --resume --out runs/digits --steps 20000": (
         "bothways pretrain --resume --out runs/digits --steps 2"
     ),
-    "bothways sample --resume --n 200": "bothways sample --resume --n 2",
+    "bothways sample --resume --n 200": "bothways sample --resume --out runs/drawn-two --n 2",
 }
 ELSEWHERE = re.compile(
     r"\b(timm|hf|clip|open_clip|diffusers|torchcfm|hub):|dinov2|CIFAR-10-C"  # from the network

@@ -109,6 +109,19 @@ def test_the_form_of_a_run_asks_the_same_again(tmp_path: Path) -> None:
         form_of({"task": "pretrain", "settings": {}})
 
 
+@pytest.mark.parametrize("channels", [[3, 1], None])
+def test_the_form_of_a_run_of_a_layer_draws_that_layer_again(tmp_path: Path, channels: list[int] | None) -> None:
+    drawing = work_of("generate", TOY, layer="body.3", channels=channels, n=1, steps=2, out=tmp_path / "a")
+    result = perform(drawing)
+    form = form_of(RunFolder.open(tmp_path / "a").settings)
+    assert (form.layer, form.channels) == ("body.3", tuple(channels or ()))
+    again = draw_request(
+        form.model, form.classes, "", form.recipe, form.n, form.steps, form.seed, form.data, form.changes, "",
+        form.layer, " ".join(map(str, form.channels)),
+    )  # fmt: skip
+    assert torch.equal(perform(again.prepare(tmp_path / "b")).images, result.images)
+
+
 def test_what_a_run_says_is_escaped(tmp_path: Path) -> None:
     evil = "<img src=x onerror=alert(1)>"
     runs = {"<b>run": made(tmp_path / "a", name=evil), "other": made(tmp_path / "b", 1)}

@@ -38,6 +38,8 @@ class Form:
     seed: int
     data: str
     changes: str
+    layer: str | None = None
+    channels: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,8 @@ def form_of(recipe: Mapping[str, Any]) -> Form:
         seed=settings["seed"],
         data=drawn.get("data", ""),
         changes="\n".join(f"{key}={_spoken(value)}" for key, value in changes.items()),
+        layer=drawn.get("layer"),
+        channels=tuple(drawn.get("channels", ())),
     )
 
 

@@ -187,7 +187,7 @@ def drawn(job: Job | None) -> tuple[str, str]:
 
 
 def refilled(form: Form) -> list[Any]:
-    """Values of ``Fields.all`` up to the weights, whose file is not recorded; a layer is among the other settings."""
+    """Values of ``Fields.all`` up to the weights, whose file is not recorded."""
     prompts = "\n".join(form.prompts)
     try:
         found = about(form.model)

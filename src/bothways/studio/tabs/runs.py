@@ -55,7 +55,9 @@ def build_tab(tab: gr.Tab, shelf: Shelf, tabs: gr.Tabs, drawing: of_drawing.Fiel
         try:
             folder, form = shelf.run(name or ""), shelf.form(name or "")
             if form.task == "generate":
-                return ["", gr.Tabs(selected="generate"), *of_drawing.refilled(form), None, "", *kept_photo]
+                channels = " ".join(map(str, form.channels))
+                kept = [*of_drawing.refilled(form), form.layer, channels]
+                return ["", gr.Tabs(selected="generate"), *kept, *kept_photo]
             if form.task in of_photo.TASKS.values():
                 return ["", gr.Tabs(selected="photo"), *kept, *of_photo.loaded(form, folder)]
             raise UserError(f"there is no form for {form.task}; type bothways {form.task} in a terminal")
