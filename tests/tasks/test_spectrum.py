@@ -16,7 +16,7 @@ from bothways.numerics.draws import Draws
 from bothways.numerics.spectra import frequencies
 from bothways.runs import RunFolder, to_png
 from bothways.synthesis.parameterizations.maco import transparency
-from bothways.tasks.spectrum.files import BUNDLED_SPECTRUM, read_spectrum
+from bothways.tasks.spectrum.files import read_spectrum
 
 TOY = f"{Path(__file__).resolve().parents[1] / 'toy_model.py'}:build"
 QUICK = {"recipe": "maco", "steps": 3, "seed": 4, "judges": []}
@@ -124,7 +124,7 @@ def test_what_is_no_spectrum_is_refused(tmp_path: Path) -> None:
 
 def test_the_bundled_spectrum_is_small_and_falls_as_natural_pictures_do() -> None:
     found = read_spectrum()
-    assert BUNDLED_SPECTRUM.stat().st_size < 15_000
+    assert (BUNDLED / "natural.spectrum.safetensors").stat().st_size < 15_000
     assert (found.size, found.count) == (32, 50_000)
     assert 1.1 < found.law()[0, 1] < 1.4  # Field 1987: about 1; the rest is what small JPEGs lose
     assert (found.law()[0, 0] > found.law()[1:, 0]).all()  # lightness is stronger than colour

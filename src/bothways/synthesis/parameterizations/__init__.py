@@ -24,7 +24,11 @@ from bothways.types import Parameterization, UserError
 
 @dataclass(frozen=True)
 class CanvasContext:
-    """Inputs of a canvas: its squash, the shorter side of the picture in it in pixels, a reader of spectra, draws."""
+    """Inputs of a canvas.
+
+    squash: its map to [0, 1]. side: the shorter one of the picture in it, in pixels. spectrum: reads one by its name.
+    draws: of the pictures.
+    """
 
     squash: Squash
     side: int

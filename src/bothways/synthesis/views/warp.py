@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -23,11 +24,12 @@ class Warp:
     A zoom below 1 shows more than the picture, by reflection at its edges.
     """
 
+    moves: ClassVar[bool] = True
+
     smallest: float = 0.7
     largest: float = 1.1
     degrees: float = 12.0
     reach: float = 0.25
-    moves = True
 
     def __post_init__(self) -> None:
         if not 0 < self.smallest <= self.largest:

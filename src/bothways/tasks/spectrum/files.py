@@ -17,7 +17,6 @@ from bothways.tasks.work import write_file
 from bothways.types import UserError
 
 SCHEME, NATURAL = "bundled:", "bundled:natural"
-BUNDLED_SPECTRUM = BUNDLED / "natural.spectrum.safetensors"
 SUFFIX = ".safetensors"
 
 
