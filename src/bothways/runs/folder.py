@@ -2,7 +2,7 @@
 
     recipe.toml     every setting           frames.jsonl    one line per step       images/   8-bit PNG
     status.json     state and progress       pictures.jsonl  one line per picture    state/    the unfinished batch
-    measures.json   results, such as judge metrics       given.json      what the caller set, for a resume (tasks/resume.py)
+    measures.json   results, such as judges  given.json      what the caller set, for a resume
 
 A process killed at any moment loses at most the steps since the last ``save_state``.
 """
