@@ -1,0 +1,106 @@
+"""Rivals that draw from a classifier, called through their own interfaces at their own defaults.
+
+    python -m venv peers && peers/bin/pip install --no-deps torch-lucent==0.1.8 kornia==0.4.1 horama==0.3.0
+    peers/bin/pip install -e . decorator einops matplotlib        (lucent 0.1.8 starts with no later kornia)
+
+Each function: (network of normalised pictures, its facts, class, number of model calls, seed) -> (1,3,H,W) in [0,1].
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+OPERATORS: list[torch.library.Library] = []
+CROPS = 6  # copies a step of Horama, its default
+
+
+class Normalised(nn.Module):
+    """The network with its normalisation in front, for pictures in [0,1]."""
+
+    def __init__(self, model) -> None:
+        super().__init__()
+        self.module = model.module
+        kind = {"dtype": torch.float32}
+        self.register_buffer("mean", torch.tensor(model.spec.mean, **kind).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(model.spec.std, **kind).view(1, 3, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.module((images - self.mean) / self.std)
+
+
+def declare_torchvision() -> None:
+    """Declare the two operators without which a torchvision of another torch does not import."""
+    try:
+        import torchvision  # noqa: F401
+    except RuntimeError:
+        for name in ("nms", "qnms"):
+            OPERATORS.append(torch.library.Library("torchvision", "FRAGMENT"))  # a definition lasts as long as it
+            OPERATORS[-1].define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        for name in [name for name in sys.modules if name.startswith("torchvision")]:
+            del sys.modules[name]
+
+
+def lucent(model, label: int, calls: int, seed: int) -> Tensor:
+    """lucent's ``render_vis`` of the class's logit: Fourier, decorrelated colours, its own transforms, Adam .05."""
+    declare_torchvision()
+    from lucent.optvis import objectives, param, render
+
+    torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed)
+    side = model.spec.height
+    network = Normalised(model).eval()
+    found = render.render_vis(
+        network, objectives.channel("module_head", label), lambda: param.image(side), thresholds=(calls,),
+        preprocess=False, progress=False, show_image=False, fixed_image_size=side,
+    )  # fmt: skip
+    return torch.from_numpy(found[-1]).permute(0, 3, 1, 2)
+
+
+def bilinear_crops(image: Tensor, boxes: Tensor, output_size: tuple[int, int]) -> Tensor:
+    """``torchvision.ops.roi_align`` for boxes no larger than the output: one bilinear sample at each bin's centre.
+
+    image: (1,3,H,W). boxes: (B,5), the index and x1, y1, x2, y2 in pixels. Samples outside take the edge.
+    """
+    high, wide = image.shape[-2:]
+    grids = []
+    for _, left, top, right, bottom in boxes:
+        x = left + (right - left) * (torch.arange(output_size[1]) + 0.5) / output_size[1]
+        y = top + (bottom - top) * (torch.arange(output_size[0]) + 0.5) / output_size[0]
+        x, y = (2 * x + 1) / wide - 1, (2 * y + 1) / high - 1
+        grids.append(torch.stack([x.expand(len(y), -1), y[:, None].expand(-1, len(x))], -1))
+    copies = image.expand(len(boxes), -1, -1, -1)
+    return F.grid_sample(copies, torch.stack(grids), "bilinear", "border", align_corners=False)
+
+
+def _horama(draw, model, label: int, calls: int, seed: int, **settings) -> Tensor:
+    torch.manual_seed(seed)
+    network = Normalised(model).eval()
+    steps, side = max(1, calls // CROPS), model.spec.height
+    image, _ = draw(
+        lambda seen: network((seen - seen.min()) / (seen.max() - seen.min())).mean(0)[label],
+        total_steps=steps, model_input_size=side, device="cpu", **settings,
+    )  # fmt: skip
+    image = image.detach()[None]
+    image = (image - image.min()) / (image.max() - image.min())
+    high, wide = image.shape[-2:]
+    middle = image[..., high // 4 : high - high // 4, wide // 4 : wide - wide // 4]  # where its crops fall
+    return F.interpolate(middle, (side, side), mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
+
+
+def horama_fourier(model, label: int, calls: int, seed: int) -> Tensor:
+    """Horama's Fourier drawing of the class's logit, six crops a step; the middle half of its canvas."""
+    declare_torchvision()
+    from horama import common, fourier
+
+    common.roi_align = bilinear_crops  # torchvision's own has no kernel beside a torch of another build
+    return _horama(fourier, model, label, calls, seed)
+
+
+PEERS = {"lucent": lucent, "horama-fourier": horama_fourier}
