@@ -12,6 +12,7 @@ from bothways.data.readers.fit import size_of
 from bothways.models.libraries import imagenet_models
 from bothways.models.libraries.imagenet_models import MEAN, SIZES, STD
 from bothways.models.nets.efficientnet_lite import EfficientNetLite, SameConv2d
+from bothways.tasks.statistics.files import features_mean, read_space, stored_statistics
 
 NAMES = list(SIZES)
 
@@ -79,3 +80,30 @@ def test_a_missing_package_and_an_unknown_name_are_one_line(monkeypatch: pytest.
 def test_a_fresh_one_takes_other_classes() -> None:
     assert EfficientNetLite(7)(torch.zeros(1, 3, 64, 64)).shape == (1, 7)
     assert (MEAN, STD) == (127 / 255, 128 / 255)
+
+
+def test_what_is_kept_for_lite0_is_what_it_gives_on_the_photographs(shared: Path) -> None:
+    need("efficientnet-lite0")
+    model = load_model("imagenet:efficientnet-lite0")
+    space = read_space(stored_statistics(model, None))
+    assert space is not None
+    rows, mean = space.rows["0/features/pool"], features_mean(model)
+    assert mean is not None
+    assert mean.shape == (1280,)
+    assert (rows.mean(0) - mean).abs().max() < 2e-3 * mean.abs().max()  # of the same pictures, in half precision
+    assert len(space.names) == len(rows) == 500
+    photographs = load_images(shared / "data/imagenet-samples", size=size_of(model.spec), limit=4)
+    with torch.no_grad():
+        found = model.features(photographs.images.float() / 255, ["pool"])["pool"]
+    places = [space.names.index(name) for name in photographs.names]
+    assert (found - rows[places]).abs().max() < 2e-3 * rows.abs().max()
+
+
+def test_what_is_kept_is_not_of_other_weights_or_another_network() -> None:
+    need("efficientnet-lite0")
+    model = load_model("imagenet:efficientnet-lite0")
+    next(model.module.parameters()).data.mul_(1.01)
+    assert stored_statistics(model, None) == {}
+    assert features_mean(model) is None
+    need("efficientnet-lite1")
+    assert features_mean(load_model("imagenet:efficientnet-lite1")) is None

@@ -92,6 +92,8 @@ def test_the_file_holds_what_was_measured(toy: Adapter, data: Path, file: Path) 
     }
     rank = len(kept["factor"])
     shapes |= {"factor": (rank, 2 * (6 + 8) + 8 + 4), "factor_scale": (rank,)}
+    named = "\n".join(sorted(place.name for place in data.iterdir())).encode()
+    shapes |= {"rows/body": (len(list(data.iterdir())), 8), "names": (len(named),)}
     assert {key: tuple(value.shape) for key, value in kept.items()} == shapes
     assert kept["factor"].dtype == torch.int8
     assert file.stat().st_size < 5000
@@ -146,7 +148,7 @@ def test_fewer_pictures_and_directions(toy: Adapter, data: Path) -> None:
 def test_models_without_normalisation_have_features_alone(data: Path, tmp_path: Path) -> None:
     net, file = dense(), tmp_path / "dense.safetensors"
     found = statistics(net, data, spec=FACTS, out=file)
-    assert {key.split("/")[0] for key in found.tensors} == {"features", "factor", "factor_scale"}
+    assert {key.split("/")[0] for key in found.tensors} == {"features", "factor", "factor_scale", "rows", "names"}
     for source in (data, file):
         assert len(generate(net, None, 1, "sampled", spec=FACTS, steps=2, data=source)) == 1
     encoder = ModelSpec(16, (0.5,) * 3, (0.25,) * 3, 0)
@@ -181,7 +183,7 @@ def test_the_command_writes_the_file_that_python_writes(
     assert run("statistics", TOY, "--data", data, "--out", out) == 0
     assert out.read_bytes() == file.read_bytes()
     said = capsys.readouterr().out
-    assert f"4 layers over 40 pictures, 3 kB in {out}" in said
+    assert f"4 layers over 40 pictures, the features of 40 of them, 4 kB in {out}" in said
     assert f"--unconditional --data {out}" in said
     assert "--overwrite" in refused_command(capsys, "statistics", TOY, "--data", data, "--out", out)
     assert run("statistics", TOY, "--data", data, "--layer", "body.2", "body:input", "--out", out, "--overwrite") == 0

@@ -48,7 +48,7 @@ class ImageSet:
     """An image set in memory: images (N,3,H,W) uint8, labels (N,) int64 (-1: unknown), classes, unreadable files.
 
     levels: number of values that a channel of the data can take, for dequantisation.
-    places: (N,), the number of each among the pictures that were there to read.
+    places: (N,), the number of each among the pictures that were there to read. names: (N,), their files or rows.
     """
 
     images: Tensor
@@ -57,6 +57,7 @@ class ImageSet:
     skipped: tuple[str, ...] = ()
     levels: int = 256
     places: Tensor | None = None
+    names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.images)
@@ -82,7 +83,8 @@ class ImageSet:
 
     def subset(self, indices: Tensor) -> ImageSet:
         places = None if self.places is None else self.places[indices]
-        return replace(self, images=self.images[indices], labels=self.labels[indices], places=places)
+        names = tuple(self.names[place] for place in torch.arange(len(self))[indices].tolist()) if self.names else ()
+        return replace(self, images=self.images[indices], labels=self.labels[indices], places=places, names=names)
 
 
 @dataclass(frozen=True)
@@ -238,16 +240,16 @@ def _read(found: SplitEntries, size: Size | None, address: str, *, limited: bool
     if size is not None:
         check_room(found.count, height_width(size), address, limited=limited, resized=resized)
     skipped: list[str] = []
-    pulled: list[int] = []  # the number of each picture as it is asked for, and so of the one that was decoded last
+    pulled: list[tuple[int, str]] = []  # number and name of each picture as it is asked for, and so of the last decoded
 
     def numbered() -> Entries:
         for place, entry in enumerate(found.entries):
-            pulled[:] = [place]
+            pulled[:] = [(place, entry[0])]
             yield entry
 
     stacked = torch.empty(0, dtype=torch.uint8)
     labels: list[int] = []
-    places: list[int] = []
+    chosen: list[tuple[int, str]] = []
     shapes: set[tuple[int, ...]] = set()
     with stage("reading pictures", found.count) as now:
         for image, label in decoded(numbered(), size, address, skipped):
@@ -258,7 +260,7 @@ def _read(found: SplitEntries, size: Size | None, address: str, *, limited: bool
             if len(shapes) == 1:
                 stacked[len(labels)] = torch.from_numpy(image.copy()).permute(2, 0, 1)
             labels.append(label)
-            places += pulled
+            chosen += pulled
             now.advance()
     if len(shapes) > 1:
         raise UserError(
@@ -267,4 +269,5 @@ def _read(found: SplitEntries, size: Size | None, address: str, *, limited: bool
     stacked = stacked[: len(labels)]
     # resizing interpolates, so resized data have 256 levels
     levels = found.levels if size is None or stacked.shape[-2:] == DIGITS_SHAPE else 256
-    return ImageSet(stacked, torch.tensor(labels), found.classes, tuple(skipped), levels, torch.tensor(places))
+    places, names = torch.tensor([place for place, _ in chosen]), tuple(name for _, name in chosen)
+    return ImageSet(stacked, torch.tensor(labels), found.classes, tuple(skipped), levels, places, names)

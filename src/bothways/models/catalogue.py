@@ -29,6 +29,7 @@ from bothways.registry import nearest
 from bothways.types import ModelSpec, UserError
 
 SCALE = "_scale"
+STATISTICS = ".statistics.safetensors"
 PROSE = ("classes", "data", "name")  # entries of a card that are words
 MADE_BY = "recipe"  # the settings of its training, which it does not need any more
 BUILDERS: dict[str, Callable[..., nn.Module]] = {
@@ -41,11 +42,20 @@ BUILDERS: dict[str, Callable[..., nn.Module]] = {
 
 
 def kept_statistics(address: str) -> dict[str, Tensor]:
-    """Stored image statistics of a model with a card: feature vectors, spreads of channel statistics; {} if none."""
-    if address.startswith("bundled:"):
-        address = str(BUNDLED / f"{address.removeprefix('bundled:')}.json")
-    path = Path(address).with_suffix(".statistics.safetensors")
-    return read_statistics(path) if address.endswith(".json") and path.is_file() else {}
+    """Stored image statistics of a model with a card or in a package: features, spreads of statistics; {} if none."""
+    path = statistics_file(address)
+    return {} if path is None else read_statistics(path)
+
+
+def statistics_file(address: str) -> Path | None:
+    """The file of image statistics beside a card, or in the package for a packaged network; None if there is none."""
+    if address.startswith("imagenet:"):
+        path = BUNDLED / f"{address.replace(':', '-')}{STATISTICS}"
+    else:
+        if address.startswith("bundled:"):
+            address = str(BUNDLED / f"{address.removeprefix('bundled:')}.json")
+        path = Path(address).with_suffix(STATISTICS) if address.endswith(".json") else Path()
+    return path if path.is_file() else None
 
 
 def read_statistics(path: Path) -> dict[str, Tensor]:

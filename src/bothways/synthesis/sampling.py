@@ -4,9 +4,11 @@
 
 m, D: means and standard deviations over real pictures; F (k,S): the leading directions of their correlation; R: the
 diagonal remainder of each variance; T: the temperature. All layers are drawn jointly, so that their targets are
-consistent. No label is used. The picture is then optimised until its statistics match the sample
-(``statistics.spread_statistics`` with targets, and ``toward_features``). For a classifier the class of the largest
-sampled logit can be a further target, since samples of a Gaussian lie between classes more often than real pictures do.
+consistent. No label is used. With rows of single pictures the features come from a kernel density instead
+(``density.py``), and what has no rows from the Gaussian, given the features. The picture is then optimised until its
+statistics match the sample (``statistics.spread_statistics`` with targets, and ``toward_features``). For a classifier
+the class of the largest sampled logit can be a further target, since samples of a Gaussian lie between classes more
+often than real pictures do.
 
 It works in the model's function space as DSF does ("Your Discriminative Model is Secretly a Generative Model"), but
 samples a point there first; the inversion is feature inversion (Mahendran & Vedaldi, arXiv 1412.0035).
@@ -15,8 +17,9 @@ samples a point there first; the inversion is feature inversion (Mahendran & Ved
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +28,7 @@ from torch import Tensor
 from bothways.numerics.draws import Draws
 from bothways.progress import counted, stage
 from bothways.synthesis.config import RANK
+from bothways.synthesis.density import Density, given_parts, sample_rows
 from bothways.synthesis.objectives.terms import Activations, Term, per_picture, vectors
 from bothways.synthesis.statistics import STATISTICS, Spread, channel_statistics
 from bothways.types import UserError, VisionModel
@@ -53,10 +57,14 @@ class Space:
     """Gaussian over the statistics and features of one or several models on real pictures.
 
     parts: {name: Part}, their sizes adding up to S. factor: (k,S), in standard deviations.
+    rows: {name of a part: (N,d)} of the same N pictures, for a density over them. names: (N,) of these pictures; ()
+    where the rows are of no picture.
     """
 
     parts: Mapping[str, Part]
     factor: Tensor
+    rows: Mapping[str, Tensor] = field(default_factory=dict)
+    names: tuple[str, ...] = ()
 
     def of_statistics(self, model: int = 0) -> dict[str, Part]:
         """{layer: part} of the channel statistics of the model with that index."""
@@ -66,16 +74,42 @@ class Space:
         """{layer: part} of the features and logits of the model with that index."""
         return _layers_of(self.parts, "features", model)
 
-    def sample(self, draws: Draws, temperature: float = 1.0, shrinkage: float = 0.0) -> dict[str, Tensor]:
+    def to(self, device: Any) -> Space:
+        """The same on a device."""
+        parts = {name: Part(part.mean.to(device), part.std.to(device)) for name, part in self.parts.items()}
+        rows = {name: value.to(device) for name, value in self.rows.items()}
+        return replace(self, parts=parts, factor=self.factor.to(device), rows=rows)
+
+    def sample(
+        self, draws: Draws, temperature: float = 1.0, shrinkage: float = 0.0, density: Density | None = None
+    ) -> dict[str, Tensor]:
         """One sample per picture, {name of the part: (B,d)}.
 
         temperature: 0 gives the mean. shrinkage: of the correlations, 0 to 1; at 1 all numbers are independent.
+        density: of the parts that have rows; the others are drawn from the Gaussian given these, at the temperature.
         """
         factor = (1 - shrinkage) ** 0.5 * self.factor
+        if density is not None:
+            return self._by_density(sample_rows(self.rows, draws, density), factor, draws, temperature)
         remainder = (1 - factor.square().sum(0)).clamp_min(0).sqrt()
         common = draws.normal((len(factor),), purpose="sample").to(factor)
         own = draws.normal((factor.shape[1],), purpose="sample remainder").to(factor)
         point = temperature * (common @ factor + own * remainder)
+        return self._in_parts(point)
+
+    def _by_density(
+        self, found: Mapping[str, Tensor], factor: Tensor, draws: Draws, temperature: float
+    ) -> dict[str, Tensor]:
+        """The sampled rows, and the other parts given them."""
+        sizes = {name: len(part.mean) for name, part in self.parts.items()}
+        if found.keys() == sizes.keys():
+            return dict(found)
+        seen = torch.cat([torch.full((size,), name in found) for name, size in sizes.items()]).to(factor.device)
+        value = torch.cat([(found[name] - p.mean) / p.std for name, p in self.parts.items() if name in found], dim=1)
+        return {**self._in_parts(given_parts(factor, seen, value, draws, temperature)), **found}
+
+    def _in_parts(self, point: Tensor) -> dict[str, Tensor]:
+        """{name: (B,d)} of a point (B,S) in standard deviations."""
         blocks = point.split([len(part.mean) for part in self.parts.values()], dim=1)
         return {
             name: part.mean + part.std * block for (name, part), block in zip(self.parts.items(), blocks, strict=True)
@@ -105,18 +139,20 @@ def measure_space(
     features: Sequence[Sequence[str]],
     *,
     rank: int = RANK,
+    keep: int = 0,
+    names: Sequence[str] = (),
 ) -> Space:
     """Fit a Space to the statistics and features of models on the same real pictures.
 
     images: (N,3,H,W) in [0,1], or uint8, which take a quarter of the memory; two or more. layers, features: for each
     model, the layers of channel statistics and those of features averaged over space; the logits are "outputs".
-    Raises UserError for fewer than two pictures.
+    keep, names: as ``fit_space``. Raises UserError for fewer than two pictures.
     """
     rows: Rows = {}
     chunks = -(-len(images) // chunk_size(images))
     for _ in counted(measure_rows(models, images, layers, features, rows), STATISTICS, chunks):
         pass
-    return fit_space(rows, rank)
+    return fit_space(rows, rank, keep, names)
 
 
 Rows = dict[str, list[Tensor]]
@@ -154,12 +190,24 @@ def chunk_size(images: Tensor) -> int:
 
 
 @stage("fitting the space of statistics")
-def fit_space(rows: Rows, rank: int) -> Space:
-    """Fit a Space to the rows of ``measure_rows``."""
+def fit_space(rows: Rows, rank: int, keep: int = 0, names: Sequence[str] = ()) -> Space:
+    """Fit a Space to the rows of ``measure_rows``.
+
+    keep: pictures whose features it holds, evenly spaced. names: of all pictures; their numbers if there are none.
+    """
     values = {name: torch.cat(chunks) for name, chunks in rows.items()}
     parts = {name: _part(name, value) for name, value in values.items()}
     standard = torch.cat([(values[name] - part.mean) / part.std for name, part in parts.items()], dim=1)
-    return Space(parts, leading_directions(standard, rank))
+    places = torch.linspace(0, len(standard) - 1, min(keep, len(standard))).round().long()
+    kept = {name: values[name][places] for name in row_parts(values)} if keep else {}
+    called = tuple(names[place] if names else str(place) for place in places.tolist())
+    return Space(parts, leading_directions(standard, rank), kept, called)
+
+
+def row_parts(parts: Iterable[str]) -> list[str]:
+    """Names of the parts of which a Space holds rows: of the features, and of the logits where there are no others."""
+    features = [name for name in parts if "/features/" in name]
+    return [name for name in features if not name.endswith(f"/{OUTPUTS}")] or features
 
 
 def _part(name: str, rows: Tensor) -> Part:
@@ -202,9 +250,10 @@ def head_space(rows: Tensor, layer: str) -> Space:
     """A Space of features from the weight rows (K,d) of a classifier's head, without real pictures.
 
     The centred row of a class approximates the direction of its features; the mean of real features is unknown and
-    taken as 0.
+    taken as 0. The centred rows are those of the Space.
     """
     centred = rows - rows.mean(0)
     std = centred.std(0) + SMALLEST_MEAN_STD
     part = Part(torch.zeros_like(std), std)
-    return Space({features_name(layer): part}, leading_directions(centred / std, RANK))
+    name = features_name(layer)
+    return Space({name: part}, leading_directions(centred / std, RANK), {name: centred})

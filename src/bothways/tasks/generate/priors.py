@@ -20,7 +20,7 @@ from bothways.synthesis.inpainting import Prediction, predict_statistics
 from bothways.synthesis.objectives.base import Priors, Stored, WeightedSum
 from bothways.synthesis.objectives.certainty import Certainty
 from bothways.synthesis.objectives.statistics import Statistics
-from bothways.synthesis.sampling import Part, Space, head_space, measure_space
+from bothways.synthesis.sampling import Space, head_space, measure_space
 from bothways.synthesis.statistics import Spread, measure_spread
 from bothways.tasks.statistics.config import PICTURES
 from bothways.tasks.statistics.files import measured_layers, read_space, read_spread, stored_statistics
@@ -116,9 +116,10 @@ def find_space(models: Sequence[Adapter], data: str | Path | None) -> Space:
             raise UserError("score models of different sizes cannot be sampled together; type one --score")
         own = {size_of(model.spec) for model in models}
         way = own.pop() if len(own) == 1 else sizes.pop()  # one picture for all: ours, where theirs differ
-        images = load_images(data, split=training_split(data), size=way, limit=PICTURES).images
+        found = load_images(data, split=training_split(data), size=way, limit=PICTURES)
         layers, features = zip(*map(measured_layers, models), strict=True)
-        return measure_space(models, images.to(device), layers, features)
+        seen, count = found.images.to(device), len(found)
+        return measure_space(models, seen, layers, features, keep=count, names=found.names)
     if len(models) > 1:
         raise UserError(
             f"{len(models)} score models are sampled together, which needs statistics on the same pictures; "
@@ -130,8 +131,7 @@ def find_space(models: Sequence[Adapter], data: str | Path | None) -> Space:
         if head is None:
             raise UserError(f"model {models[0].name!r} has no head to sample from; type --data FOLDER_OR_PARQUET")
         space = head_space(head[1], head[0])
-    parts = {name: Part(part.mean.to(device), part.std.to(device)) for name, part in space.parts.items()}
-    return Space(parts, space.factor.to(device))
+    return space.to(device)
 
 
 def _prediction(model: Adapter, data: str | Path | None, mask: Tensor | None) -> Prediction:

@@ -97,7 +97,8 @@ def real_pictures(data: str | Path, size: Size, n: int, seed: int, split: str | 
 
 def channel_spread(model: Adapter, pictures: RealPictures) -> tuple[dict[str, Spread], str]:
     """The spread of the model's channel statistics over other real pictures, and a description of these."""
-    kept = read_spread(kept_statistics(model.name))
+    stored = kept_statistics(model.name)
+    kept = {} if "names" in stored else read_spread(stored)  # pictures of users, which may be among the scored ones
     if kept:
         found = {layer: Spread(*(part.to(model.device) for part in astuple(facts))) for layer, facts in kept.items()}
         return found, "training pictures, kept with the model"

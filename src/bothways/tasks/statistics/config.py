@@ -10,13 +10,16 @@ from bothways.registry import register
 from bothways.synthesis.config import RANK
 
 PICTURES = 5000  # default number of real pictures
+ROWS = 2000  # default number of those whose features are kept
+ROW_BYTES = 6e6  # of the features that are kept by default
 
 
 @register("task", "statistics", help="Measure the image-prior statistics of a model on real pictures.")
 class StatisticsConfig(Config):
     """Measure the image-prior statistics of a model on unlabelled real pictures, for unconditional drawing.
 
-    They are written to one small file, to be given as --data. The training split of the pictures is used, if any.
+    They are written to one small file, to be given as --data. It holds features and names of the pictures, and no
+    pixel. The training split of the pictures is used, if any.
 
     Examples
     bothways statistics my.py:build --data photos/ --out my.safetensors
@@ -30,6 +33,13 @@ class StatisticsConfig(Config):
     data: Live = setting(..., "real pictures (parquet or folder)")
     limit: int = setting(PICTURES, "maximum number of pictures, evenly spaced", ge=2, common=True)
     rank: int = setting(RANK, "number of leading directions to store", ge=1, common=True)
+    rows: int | None = setting(
+        None,
+        f"number of pictures whose pooled features are stored, to sample between them; default is {ROWS}, or what "
+        f"{ROW_BYTES / 1e6:.0f} MB hold; 0 stores none",
+        ge=0,
+        common=True,
+    )
     layers: Several = setting(
         [],
         "layers to measure; if unset, the inputs of normalisations, or the outputs of convolutions",

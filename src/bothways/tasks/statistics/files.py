@@ -2,6 +2,8 @@
 
     spread/LAYER/{mean,mean_std,log_std,log_std_std}   (C,) each: the spread of its channel statistics over pictures
     features/LAYER/{mean,std}                          (D,) each: of its features, averaged over space, and its logits
+    rows/LAYER                                         (N,D): the features of N pictures, averaged over space
+    names                                              uint8: the names of these pictures as UTF-8, a line each
     factor (k,S) int8, factor_scale (k,)               the leading joint directions of all of these, in standard
                                                        deviations; S runs over the layers by name, then the features
 
@@ -15,6 +17,7 @@ import shlex
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -22,12 +25,21 @@ from torch import Tensor
 
 from bothways.data.splits import is_statistics
 from bothways.models.adapter import Adapter
-from bothways.models.catalogue import SCALE, kept_statistics, read_statistics
+from bothways.models.catalogue import SCALE, kept_statistics, read_statistics, statistics_file
 from bothways.runs.provenance import fingerprint
 from bothways.synthesis.config import RANK
 from bothways.synthesis.objectives.terms import vectors
-from bothways.synthesis.sampling import OUTPUTS, Part, Space, features_name, measure_space, statistics_name
+from bothways.synthesis.sampling import (
+    OUTPUTS,
+    Part,
+    Space,
+    features_name,
+    measure_space,
+    row_parts,
+    statistics_name,
+)
 from bothways.synthesis.statistics import Spread, channel_statistics
+from bothways.tasks.statistics.config import ROW_BYTES, ROWS
 from bothways.types import UserError
 
 MADE_OF = "made_of"  # the entry of the metadata
@@ -41,7 +53,7 @@ def stored_statistics(model: Adapter, data: str | Path | None) -> dict[str, Tens
     Raises UserError for a file of another model.
     """
     if not is_statistics(data):
-        return kept_statistics(model.name)
+        return _kept(model)
     found = read_statistics(Path(str(data)))
     if "factor" not in found or not _fits(model, found):
         raise UserError(
@@ -50,6 +62,14 @@ def stored_statistics(model: Adapter, data: str | Path | None) -> dict[str, Tens
         )
     _check_made_of(model, Path(str(data)))
     return found
+
+
+def _kept(model: Adapter) -> dict[str, Tensor]:
+    """The statistics that are kept with a model, unless they tell that its weights or preprocessing are others."""
+    file = statistics_file(model.name)
+    if file is None or ((told := _told(file)) and told != json.loads(facts_of(model)[MADE_OF])):
+        return {}
+    return kept_statistics(model.name)
 
 
 def facts_of(model: Adapter) -> dict[str, str]:
@@ -62,8 +82,7 @@ def facts_of(model: Adapter) -> dict[str, str]:
 
 def _check_made_of(model: Adapter, path: Path) -> None:
     """Raise UserError for a file measured with other weights or another preprocessing; warn where it does not say."""
-    with safe_open(path, "pt") as file:
-        told = json.loads((file.metadata() or {}).get(MADE_OF, "{}"))
+    told = _told(path)
     if not told:
         warnings.warn(
             f"data {str(path)!r} does not say which weights it was measured with, so that is not checked", stacklevel=3
@@ -78,6 +97,13 @@ def _check_made_of(model: Adapter, path: Path) -> None:
                 f"data {str(path)!r} was measured with other {what} (of {told['model']}) than those of model "
                 f"{model.name!r}; {again}, or give the --weights that it was measured with"
             )
+
+
+def _told(path: Path) -> dict[str, Any]:
+    """What a statistics file tells of the model that it was measured with; {} if nothing."""
+    with safe_open(path, "pt") as file:
+        found: dict[str, Any] = json.loads((file.metadata() or {}).get(MADE_OF, "{}"))
+    return found
 
 
 def _fits(model: Adapter, tensors: Mapping[str, Tensor]) -> bool:
@@ -113,7 +139,35 @@ def read_space(tensors: Mapping[str, Tensor]) -> Space | None:
     }
     for layer in sorted({key.split("/")[1] for key in tensors if key.startswith("features/")}):
         parts[features_name(layer)] = Part(tensors[f"features/{layer}/mean"], tensors[f"features/{layer}/std"])
-    return Space(parts, tensors["factor"])
+    rows = {
+        features_name(key.removeprefix("rows/")): value for key, value in tensors.items() if key.startswith("rows/")
+    }
+    return Space(parts, tensors["factor"], rows, _names(tensors))
+
+
+def _names(tensors: Mapping[str, Tensor]) -> tuple[str, ...]:
+    return tuple(bytes(tensors["names"].byte().tolist()).decode().split("\n")) if "names" in tensors else ()
+
+
+def features_mean(model: Adapter, data: str | Path | None = None) -> Tensor | None:
+    """Mean (d,) over real pictures of the model's features, averaged over space; None if it is not known.
+
+    data: a statistics file, or None for the statistics that are kept with the model.
+    Raises UserError for a file of another model.
+    """
+    mean = stored_statistics(model, data).get(f"features/{model.spec.feature_layer}/mean")
+    return None if mean is None else mean.to(model.device)
+
+
+def rows_to_keep(asked: int | None, parts: Mapping[str, int]) -> int:
+    """The number of pictures whose rows are stored: as asked, else as many as the default size holds.
+
+    parts: {name of a part: its width}.
+    """
+    width = sum(parts[name] for name in row_parts(parts))
+    if not width:
+        return 0
+    return min(ROWS, int(ROW_BYTES / (2 * width))) if asked is None else asked
 
 
 def as_tensors(space: Space) -> dict[str, Tensor]:
@@ -125,8 +179,12 @@ def as_tensors(space: Space) -> dict[str, Tensor]:
             kept |= {f"features/{layer}/mean": part.mean, f"features/{layer}/std": part.std}
         else:
             kept |= {f"spread/{layer}/{key}": getattr(part.spread(), key) for key in SPREAD_PARTS}
+    kept |= {f"rows/{name.split('/')[2]}": rows for name, rows in space.rows.items()}
     kept = {key: value.cpu().contiguous() for key, value in kept.items()}
     half = {key: v.half() if bool(v.abs().max() < HALF_AT_MOST) else v for key, v in kept.items()}
+    if space.names:
+        told = "\n".join(name.replace("\n", " ") for name in space.names)
+        half["names"] = torch.tensor(list(told.encode()), dtype=torch.uint8)
     return half | quantised("factor", space.factor)
 
 

@@ -20,7 +20,7 @@ from bothways.models.loader import load_model
 from bothways.runs.experiment import Experiment
 from bothways.synthesis.sampling import Rows, chunk_size, fit_space, measure_rows
 from bothways.tasks.statistics.config import StatisticsConfig
-from bothways.tasks.statistics.files import as_tensors, facts_of, measured_layers
+from bothways.tasks.statistics.files import as_tensors, facts_of, measured_layers, rows_to_keep
 from bothways.tasks.statistics.result import Statistics
 from bothways.tasks.work import Where, Work, write_file
 from bothways.types import Frame, UserError
@@ -32,7 +32,10 @@ PRODUCT = 24  # bytes of a product of two rows: the matrix, its eigenvectors and
 @final
 @dataclass
 class StatisticsWork(Work):
-    """A run of ``statistics``. images: (N,3,H,W) uint8. layers: of channel statistics. features: of spatial means."""
+    """A run of ``statistics``.
+
+    images: (N,3,H,W) uint8. layers: of channel statistics. features: of spatial means. names: of the pictures.
+    """
 
     config: StatisticsConfig
     model: Adapter
@@ -40,6 +43,7 @@ class StatisticsWork(Work):
     layers: list[str]
     features: list[str]
     path: Path | None
+    names: tuple[str, ...] = ()
     experiment: Experiment = field(default_factory=Experiment)
     rows: Rows = field(default_factory=dict)
     tensors: dict[str, Tensor] = field(default_factory=dict)
@@ -59,7 +63,8 @@ class StatisticsWork(Work):
 
     def measures(self) -> dict[str, Any]:
         """Write the file, and return its tensors."""
-        self.tensors = as_tensors(fit_space(self.rows, self.config.rank))
+        keep = rows_to_keep(self.config.rows, {name: chunks[0].shape[1] for name, chunks in self.rows.items()})
+        self.tensors = as_tensors(fit_space(self.rows, self.config.rank, keep, self.names))
         if self.path is not None:
             write_file(self.path, save(self.tensors, facts_of(self.model)))
         return {"pictures": len(self.images), "layers": self.layers}
@@ -73,9 +78,10 @@ class StatisticsWork(Work):
 
     def summary(self, result: Statistics, out: Path | None) -> Iterator[str]:
         layers, place = sum(name.endswith("/mean") for name in result.tensors), result.path
+        rows = next((len(value) for name, value in result.tensors.items() if name.startswith("rows/")), 0)
         if place is not None:
             size = f"{place.stat().st_size / 1000:,.0f} kB"
-            yield f"{layers} layers over {result.pictures} pictures, {size} in {place}"
+            yield f"{layers} layers over {result.pictures} pictures, the features of {rows} of them, {size} in {place}"
             yield f"bothways generate {self.model.typed} --unconditional --data {shlex.quote(str(place))}"
 
     def page(self, out: Path | None) -> None:
@@ -94,9 +100,9 @@ def prepare(config: StatisticsConfig, where: Where) -> StatisticsWork:
         model = load_model(model, config.spec, weights=config.weights, device=config.device)
     layers, features = measured_layers(model, config.layers)
     split, size = config.split or training_split(config.data), size_of(model.spec, config.preprocess)
-    images = load_images(config.data, split=split, size=size, limit=config.limit).images
-    _check_memory(model, images, layers, features)
-    return StatisticsWork(config, model, images, layers, features, path)
+    found = load_images(config.data, split=split, size=size, limit=config.limit)
+    _check_memory(model, found.images, layers, features)
+    return StatisticsWork(config, model, found.images, layers, features, path, found.names)
 
 
 def _check_memory(model: Adapter, images: Tensor, layers: list[str], features: list[str]) -> None:
