@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from bothways import ModelSpec, UserError, generate, load_model
+from bothways import ModelSpec, UserError, generate, load_images, load_model
 from bothways.numerics.draws import Draws
 from bothways.numerics.spectra import amplitudes
-from bothways.synthesis.objectives.base import Binding
+from bothways.runs import to_png
+from bothways.synthesis.objectives.base import Binding, Priors, as_sum
 from bothways.synthesis.objectives.head import HeadRow
 from bothways.synthesis.parameterizations.photographs import REACH, Photographs
 from bothways.synthesis.views.warp import Warp
+from bothways.tasks.generate.priors import find_priors
 from bothways.tasks.spectrum.files import read_spectrum
+from bothways.tasks.statistics.files import features_mean
 from toy_model import build
 
 SPECTRUM = read_spectrum("bundled:photographs")
@@ -100,6 +104,32 @@ def test_the_heads_row_is_the_cosine_by_hand() -> None:
     rows = module.head.weight - module.head.weight.mean(0)
     expected = torch.cosine_similarity(features.mean((2, 3)), rows[labels], dim=1)
     assert (term(images) - expected).abs().max() < 1e-5
+
+
+def test_the_mean_over_real_pictures_is_the_centre_of_the_heads_row(tmp_path: Path) -> None:
+    for i, image in enumerate(Draws(range(12)).uniform((3, 16, 16))):
+        (tmp_path / f"{i:02}.png").write_bytes(to_png(image))
+    module, spec = build()
+    model = load_model(module.eval(), spec=spec)
+    shift, scale = (torch.tensor(v).view(3, 1, 1) for v in (spec.mean, spec.std))
+    real = load_images(tmp_path).images / 255
+    mean = module.body((real - shift) / scale).mean((0, 2, 3)).detach()
+    centres = find_priors([model], as_sum(HeadRow()), tmp_path, condition=[model]).centres
+    assert (centres[model.name] - mean).abs().max() < 1e-5
+    images = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(3))
+    bound = Binding(model, model, model, Draws([0, 1]), torch.tensor([2, 0]), priors=Priors(centres=centres))
+    (term,) = HeadRow().terms(bound)
+    features = module.body((images - shift) / scale).mean((2, 3)) - mean
+    rows = module.head.weight - module.head.weight.mean(0)
+    assert (term(images) - torch.cosine_similarity(features, rows[[2, 0]], dim=1)).abs().max() < 1e-5
+
+
+def test_the_mean_that_is_kept_with_a_network_is_its_centre() -> None:
+    model = load_model("bundled:cifar10-resnet")
+    (mean,) = find_priors([model], as_sum(HeadRow()), None, condition=[model]).centres.values()
+    kept = features_mean(model)
+    assert kept is not None
+    assert torch.equal(mean, kept)
 
 
 def test_a_network_without_a_head_says_what_to_take_instead() -> None:

@@ -35,12 +35,13 @@ Stored = Mapping[str, tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class Priors:
-    """Image-prior statistics: of each score model in order, and one Space for all of them."""
+    """Image-prior statistics: of each score model in order, one Space for all; mean features by model."""
 
     spreads: tuple[Mapping[str, Spread], ...] = ()
     stored: tuple[Stored, ...] = ()
     predictions: tuple[Prediction, ...] = ()
     space: Space | None = None
+    centres: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ class Objective(Config):
 
     @property
     def needs(self) -> str:
-        """The image-prior statistics that it uses: "spread", "stored", "space", "prediction", or ""."""
+        """The image-prior statistics that it uses: "spread", "stored", "space", "centre", "prediction", or ""."""
         return ""
 
     @property

@@ -1,7 +1,8 @@
 """The head's row of a class as a target for the features, in place of the class's probability.
 
-    cos(f(x), w_y - mean_k w_k)      f: what enters the head, averaged over space; w_k: its rows
+    cos(f(x) - m, w_y - mean_k w_k)      f: what enters the head, averaged over space; w_k: its rows
 
+m: the mean of f over real pictures, where it is known (statistics of them), else 0.
 A log-probability grows by any one of the features that speak for a class; the cosine is largest where all of them are
 there in the row's proportion, and nothing else is.
 """
@@ -20,7 +21,11 @@ from bothways.types import UserError
 
 @register("objective", "head-row", help="the class's row of the head, as a direction of features")
 class HeadRow(OfClass):
-    """Cosine of the features with the head's row of the class less the mean row."""
+    """Cosine of the features, less the mean of real ones, with the class's row of the head, less the mean row."""
+
+    @property
+    def needs(self) -> str:
+        return "centre"
 
     def terms(self, to: Binding) -> list[Term]:
         labels = self.labels(to)
@@ -34,4 +39,5 @@ class HeadRow(OfClass):
             )
         layer, rows = head
         centred = (rows - rows.mean(0))[labels.to(rows.device)].to(to.model.device)
-        return [toward_features(to.seen, layer, torch.zeros_like(centred[0]), centred)]
+        mean = to.priors.centres.get(to.model.name, torch.zeros_like(centred[0]))
+        return [toward_features(to.seen, layer, mean, mean + centred)]

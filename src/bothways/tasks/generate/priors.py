@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from bothways.data.readers.fit import size_of
@@ -15,18 +16,20 @@ from bothways.data.splits import is_statistics, training_split
 from bothways.models.adapter import Adapter
 from bothways.numerics.fill import tension_fill
 from bothways.numerics.pyramid import resize
-from bothways.progress import stage
+from bothways.progress import counted, stage
 from bothways.synthesis.inpainting import Prediction, predict_statistics
 from bothways.synthesis.objectives.base import Priors, Stored, WeightedSum
 from bothways.synthesis.objectives.certainty import Certainty
 from bothways.synthesis.objectives.statistics import Statistics
-from bothways.synthesis.sampling import Space, head_space, measure_space
-from bothways.synthesis.statistics import Spread, measure_spread
+from bothways.synthesis.objectives.terms import vectors
+from bothways.synthesis.sampling import Space, chunk_size, head_space, measure_space
+from bothways.synthesis.statistics import STATISTICS, Spread, measure_spread
 from bothways.tasks.statistics.config import PICTURES
-from bothways.tasks.statistics.files import measured_layers, read_space, read_spread, stored_statistics
+from bothways.tasks.statistics.files import features_mean, measured_layers, read_space, read_spread, stored_statistics
 from bothways.types import UserError
 
 LEARNED = 4000  # maximum real pictures to learn the prediction of a hole
+CENTRE_PICTURES = 500  # maximum real pictures for the mean of features
 SPREAD_PICTURES = 2000  # maximum real pictures for means and standard deviations
 
 
@@ -95,16 +98,51 @@ def _with_statistics(objective: WeightedSum, form: str, instead: Literal["batch"
 
 
 def find_priors(
-    models: Sequence[Adapter], objective: WeightedSum, data: str | Path | None, mask: Tensor | None = None
+    models: Sequence[Adapter],
+    objective: WeightedSum,
+    data: str | Path | None,
+    mask: Tensor | None = None,
+    condition: Sequence[Adapter] = (),
 ) -> Priors:
-    """The priors that the objectives need, on the models' device. mask: (1,1,H,W), the hole to fill, if any."""
+    """The priors that the objectives need, on the models' device. models: the score models.
+
+    mask: (1,1,H,W), the hole to fill, if any. condition: the condition models, whose mean features are found.
+    """
     needs = {part.needs for _, part in objective.parts}
     return Priors(
+        centres=_centres(condition, data) if "centre" in needs else {},
         predictions=tuple(_prediction(model, data, mask) for model in models) if "prediction" in needs else (),
         space=find_space(models, data) if "space" in needs else None,
         stored=tuple(_stored(model) for model in models) if "stored" in needs else (),
         spreads=tuple(_spread(model, data) for model in models) if "spread" in needs else (),
     )
+
+
+def _centres(models: Sequence[Adapter], data: str | Path | None) -> dict[str, Tensor]:
+    """{name of the model: mean (d,) of its features over real pictures}, of those for which it is known."""
+    found = {}
+    for model in models:
+        if data is not None and not is_statistics(data):
+            mean = _mean_features(model, data)
+        else:  # a file holds the statistics of one model
+            mean = features_mean(model, data if len(models) == 1 else None)
+        if mean is not None:
+            found[model.name] = mean
+    return found
+
+
+def _mean_features(model: Adapter, data: str | Path) -> Tensor | None:
+    head = model.head()
+    if head is None:
+        return None
+    pictures = load_images(data, split=training_split(data), size=size_of(model.spec), limit=CENTRE_PICTURES)
+    chunks = pictures.images.split(chunk_size(pictures.images))
+    with torch.no_grad():
+        rows = [
+            vectors(model.features(chunk.to(model.device).float() / 255, [head[0]])[head[0]], head[0])
+            for chunk in counted(chunks, STATISTICS)
+        ]
+    return torch.cat(rows).mean(0)
 
 
 def find_space(models: Sequence[Adapter], data: str | Path | None) -> Space:

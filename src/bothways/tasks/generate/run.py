@@ -76,7 +76,7 @@ def planned(config: DrawingConfig, out: str | Path | None = None) -> tuple[Setup
     objective, steps = settled(objective, score, config.data)
     if not steps:
         config = config.model_copy(update={"ascent": config.ascent.model_copy(update={"steps": 0})})
-    roles = Roles(condition, score, find_priors(score, objective, config.data, scene.mask))
+    roles = Roles(condition, score, find_priors(score, objective, config.data, scene.mask, condition))
     if config.photo is None:
         photos = find_photos(config.canvas, roles.main.spec)
         request = replace(request, scene=replace(scene, photos=photos))
