@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import tomllib
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
 import bothways
@@ -16,6 +20,7 @@ from bothways.models.adapter import Adapter
 from bothways.numerics.draws import Draws
 from bothways.numerics.intervals import wilson_interval
 from bothways.registry import load_attribute
+from command import run
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 CIFAR = {  # the accuracy that is stated of a network, and how many of the first 500 test pictures are right
@@ -142,3 +147,68 @@ def test_the_block_of_tiniest_is_its_formula(shared: Path) -> None:
     assert (block(x)[0, :, 10, 10] - truth).abs().max() < 1e-9
     block.float()
     assert isinstance(block.ln.ln, nn.LayerNorm)
+
+
+def silhouette(points: list[tuple[float, float]], colour: tuple[int, int, int]) -> Tensor:
+    """(3,80,80): a polygon on a white page of 60x80 with black at the sides, as the photographs were fitted."""
+    page = Image.new("RGB", (60, 80), "white")
+    ImageDraw.Draw(page).polygon([(60 * x, 80 * y) for x, y in points], fill=colour)
+    found = Image.new("RGB", (80, 80))
+    found.paste(page, (10, 0))
+    return torch.from_numpy(np.array(found)).permute(2, 0, 1).float() / 255
+
+
+SHIRT = [(0.3, 0.2), (0.7, 0.2), (0.98, 0.45), (0.85, 0.55), (0.75, 0.45), (0.75, 0.9)]
+TROUSERS = [(0.3, 0.06), (0.7, 0.06), (0.75, 0.95), (0.55, 0.95), (0.5, 0.3)]
+
+
+@pytest.mark.parametrize(("half", "word"), [(SHIRT, "topwear"), (TROUSERS, "bottomwear")])
+def test_the_two_towers_of_the_fashion_clip_meet(half: list[tuple[float, float]], word: str, shared: Path) -> None:
+    """Silhouettes of the two plainest garments are ranked first over all its words, in three colours."""
+    outline = half + [(1 - x, y) for x, y in reversed(half)]
+    pictures = torch.stack([silhouette(outline, c) for c in ((40, 60, 160), (160, 40, 40), (30, 30, 30))])
+    model, words = (bothways.load_model(f"{EXAMPLES / 'fashion_clip.py'}:{name}") for name in ("build", "words"))
+    with torch.no_grad():
+        cosines = model.outputs(pictures) @ model.text(list(words.spec.classes)).T
+        logits = words.outputs(pictures)
+    assert [words.spec.class_name(k) for k in cosines.argmax(1).tolist()] == [word] * 3
+    assert (logits.log_softmax(1) - (18.334 * cosines).log_softmax(1)).abs().max() < 1e-3
+    assert logits.softmax(1).amax(1).min() > 0.5
+
+
+def test_the_fashion_clip_attends_to_padding_and_reads_at_the_end_of_the_prompt(shared: Path) -> None:
+    """The tower written out anew in float64, head by head, with the sum around attention and map together alone."""
+    tower = load_attribute(f"{EXAMPLES / 'fashion_clip.py'}:towers", "function")()[1].double()
+    codes = load_attribute(f"{EXAMPLES / 'fashion_clip.py'}:tokens", "function")(["Ties"])
+    assert codes[0].tolist() == [2, *b"ties", 3, *[0] * 26]
+    w = tower.state_dict()
+    x = w["embed.weight"][codes[0]] + w["positional_embeddings.pe"][0, :32]
+
+    def norm(x: Tensor, name: str) -> Tensor:
+        centred = x - x.mean(1, keepdim=True)
+        return (
+            centred / (centred.square().mean(1, keepdim=True) + 1e-5).sqrt() * w[f"{name}.weight"] + w[f"{name}.bias"]
+        )
+
+    def linear(x: Tensor, name: str) -> Tensor:
+        return x @ w[f"{name}.weight"].T + w[f"{name}.bias"]
+
+    for k in range(8):
+        at, heads = f"transformer_encoder.{k}", []
+        seen = norm(x, f"{at}.ln1")
+        for h in range(8):
+            q, key, v = (linear(seen, f"{at}.mha.multi_head.{h}.{part}") for part in ("query", "key", "value"))
+            weights = (q @ key.T / 8**0.5).exp()
+            heads.append(weights / weights.sum(1, keepdim=True) @ v)
+        inner = linear(norm(linear(torch.cat(heads, 1), f"{at}.mha.W_o"), f"{at}.ln2"), f"{at}.mlp.0")
+        x = x + linear(inner * (1 + torch.erf(inner / 2**0.5)) / 2, f"{at}.mlp.2")
+    truth = x[5] @ w["projection"]
+    assert (tower(codes)[0] - truth / truth.norm()).abs().max() < 1e-10
+
+
+def test_a_prompt_is_drawn_by_the_fashion_clip_from_the_command_line(shared: Path, tmp_path: Path) -> None:
+    address, out = f"{EXAMPLES / 'fashion_clip.py'}:build", tmp_path / "run"
+    assert run("generate", address, "--prompt", "sandal", "--n", 1, "--steps", 3, "--out", out) == 0
+    assert tomllib.loads((out / "recipe.toml").read_text())["drawn"]["prompts"] == ["sandal:1"]
+    frames = [json.loads(line)["stats"]["text"] for line in (out / "frames.jsonl").read_text().splitlines()]
+    assert frames[-1] > frames[0]
