@@ -82,7 +82,12 @@ def test_the_default_recipe_draws_without_data_and_says_in_a_line_what_it_lacks(
     assert run("generate", f"{file}:{kind}", "--class", "beech", "--n", 2, "--steps", 4, "--out", out) == 0
     (told,) = [line for line in capsys.readouterr().err.splitlines() if said in line]
     assert told.startswith("note: no statistics of real pictures are available for model")
-    assert "--data FOLDER_OR_PARQUET" in told
+    assert "--data FOLDER_OR_PARQUET gives them" in told
+    assert ("--recipe photographs" in told) == (kind != "batch")
+    if kind != "batch":  # what the line recommends is drawn, and lacks nothing
+        other = ["--recipe", "photographs", "--n", 1, "--steps", 1, "--out", tmp_path / "other"]
+        assert run("generate", f"{file}:{kind}", "--class", "beech", *other) == 0
+        assert "notes" not in json.loads((tmp_path / "other/measures.json").read_text())
     (note,) = json.loads((out / "measures.json").read_text())["notes"]
     assert told == f"note: {note}"
     assert unescape((out / "report.html").read_text()).count(f"Note: {note}") == 1

@@ -27,7 +27,6 @@ from bothways.tasks.statistics.files import measured_layers, read_space, read_sp
 from bothways.types import UserError
 
 LEARNED = 4000  # maximum real pictures to learn the prediction of a hole
-GIVE_DATA = "--data FOLDER_OR_PARQUET gives better pictures"
 SPREAD_PICTURES = 2000  # maximum real pictures for means and standard deviations
 
 
@@ -73,7 +72,10 @@ def _samples_statistics(objective: WeightedSum) -> bool:
 def _without_spread(objective: WeightedSum, lacking: Sequence[Adapter], models: Sequence[Adapter]) -> Settled:
     own = all(model.batch_norm_statistics() for model in models)
     instead = "BatchNorm's running statistics are matched instead" if own else "no statistics are matched"
-    told = f"no statistics of real pictures are available for model {lacking[0].name!r}: {instead}; {GIVE_DATA}"
+    told = f"no statistics of real pictures are available for model {lacking[0].name!r}: {instead}; "
+    told += "--data FOLDER_OR_PARQUET gives them"
+    if not own and all(model.head() for model in models):
+        told += ", and --recipe photographs draws a class without any"
     return _told(_with_statistics(objective, "spread", "batch" if own else None), told)
 
 
@@ -86,7 +88,8 @@ def _without_space(objective: WeightedSum, model: Adapter) -> Settled:
     own = bool(model.batch_norm_statistics())
     instead = "and its BatchNorm's own statistics are matched" if own else "and no statistics are matched"
     told = f"no real pictures are available for model {model.name!r}: rows of its head are sampled, {instead}; "
-    return _told(_with_statistics(objective, "sampled", "batch" if own else None), told + GIVE_DATA)
+    told += "--data FOLDER_OR_PARQUET gives better pictures"
+    return _told(_with_statistics(objective, "sampled", "batch" if own else None), told)
 
 
 def _told(objective: WeightedSum, text: str, *, steps: bool = True) -> Settled:
