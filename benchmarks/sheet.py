@@ -34,7 +34,7 @@ def main() -> None:
     for recipe in options.recipes:
         result = bothways.generate(
             MODEL, list(CLASSES), n=1, recipe=recipe, seed=options.seed, data=options.data, judges=[],
-            out=options.out / recipe, resume=True, on_frame=progress(recipe),
+            out=options.out / recipe, resume=(options.out / recipe).exists(), on_frame=progress(recipe),
         )  # fmt: skip
         rows.append(result.grid(columns=len(CLASSES)))
         if result.alphas is not None:

@@ -94,12 +94,25 @@ def sharpness(images):
     return {"sharpness": float((images[..., 1:] - images[..., :-1]).abs().mean())}
 '''
 
+CIFAR_FILE = f"""
+NAMES = {CIFAR}
+resnet20 = resnet56 = build
+"""
+TEXT_FILE = """
+NAMES = ("sandal", "watches")
+words = build
+build = lambda: (*words(), lambda prompts: torch.ones(len(prompts), 2))
+"""
+
 
 def write_folder(folder: Path) -> Path:
     """FOLDER with pictures, models and weights; runs are added by ``write_runs``. Returns the folder."""
-    for name in ("my.py", "other.py", "examples/squeezenet.py"):
+    for name in ("my.py", "other.py", "examples/squeezenet.py", "examples/mobilenet_v2.py"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(MODEL_FILE)
+    for name in ("tiniest", "robust", "mlcommons", "resnet"):
+        (folder / f"examples/{name}_cifar10.py").write_text(f"{MODEL_FILE}{CIFAR_FILE}")
+    (folder / "examples/fashion_clip.py").write_text(f"{MODEL_FILE}{TEXT_FILE}")
     for name in ("photo.png", "photo.jpg", "painting.jpg", "cat.png"):
         (folder / name).write_bytes(to_png(_pictures(1, 32)[0]))
     (folder / "digit.png").write_bytes(to_png(_pictures(1, 8)[0]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -92,6 +93,10 @@ def one_channel() -> tuple[nn.Module, ModelSpec]:
 def flat() -> tuple[nn.Module, ModelSpec]:
     facts = ModelSpec(size=16, mean=MEAN, std=STD, classes=NAMES)
     return nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 4)), facts
+
+
+def with_text() -> tuple[nn.Module, ModelSpec, Callable[[list[str]], Tensor]]:
+    return seeded(), replace(spec(), classes=0), lambda prompts: torch.eye(4)[[len(prompt) % 4 for prompt in prompts]]
 
 
 def without_norms() -> tuple[nn.Module, ModelSpec]:

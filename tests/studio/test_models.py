@@ -26,6 +26,8 @@ def test_a_bundled_model_tells_its_classes_as_the_model_does() -> None:
 def test_a_file_of_ones_own_is_read() -> None:
     assert about(TOY).classes == ("anchor", "barrel", "candle", "dragon")
     assert not about(TOY).reads_text
+    found = about(TOY.replace(":build", ":with_text"))
+    assert (found.classes, found.reads_text) == ((), True)
 
 
 def test_one_that_reads_text_is_known(zoo, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from bothways.budget import no_memory_left
-from bothways.models.calls import check_held, first_line, remedy
+from bothways.models.calls import check_held, encoded, first_line, remedy
 from bothways.models.libraries.hub import Text
 from bothways.numerics.layers import Layout, head_of, normalised_layers, recorded, running_statistics
 from bothways.numerics.modules import check_finite, evaluating, inside_compiled, own_dtype, parts_of, uncompiled
@@ -35,7 +35,7 @@ class Adapter:
     The module is in eval mode during each call, and in its own mode after it; its parameters are left as they are, and
     it works in their precision. Pictures go in channels last where it can.
     dtype: "float32", or "bf16" / "float16" for autocast; what comes out is float32 (float64 stays float64).
-    text: what encodes prompts, P of them -> (P,D), for a model that has such a thing.
+    text: what encodes prompts, P of them -> (P,D) in the space of the outputs, for a model that has such a thing.
     """
 
     def __init__(
@@ -91,15 +91,24 @@ class Adapter:
     def text(self, prompts: Sequence[str]) -> Tensor:
         """Text embeddings of prompts, (P,D), with rows of unit norm in the space of ``outputs``, without gradient.
 
-        Prompts are truncated to the model's context. Raises UserError for a model without a text encoder.
+        Prompts are truncated to the model's context. Raises UserError for a model without a text encoder, and for one
+        whose encoder fails or gives rows of another width.
         """
         if self._text is None:
-            raise UserError(f"model {self.name!r} reads no text; type one that does, such as clip:ViT-B/32")
+            raise UserError(
+                f"model {self.name!r} reads no text; type one that does, such as clip:ViT-B/32; "
+                "of your own: return (module, spec, text) from PATH.py:FUNCTION, or load_model(module, spec, text=...)"
+            )
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
         if not prompts:
             raise UserError(f'model {self.name!r}: no prompt was given; type one, such as "a photo of a frog"')
         with torch.no_grad():
-            return F.normalize(self._text(prompts).float(), dim=1).to(self.device)
+            rows = encoded(self._text, prompts, self._width, f"model {self.name!r}")
+            return F.normalize(rows.float(), dim=1).to(self.device)
+
+    @property
+    def reads_text(self) -> bool:
+        return self._text is not None
 
     def parameters(self) -> dict[str, Tensor]:
         """The module's parameters {name: value}, detached: they share its memory, without gradients."""
@@ -252,6 +261,7 @@ class Adapter:
         with torch.no_grad():
             seen = self._seen({}, probe, [*layers, *candidates])
         result = self._all(seen, layers)["outputs"]
+        self._width = result.shape[1]
         self._measurable = [layer for layer in candidates if layer in seen and len(seen[layer]) == 1]
         if self.spec.count == 1 or (self.spec.count != 2 and self.spec.count and result.shape[1] == 1):
             raise UserError(

@@ -3,7 +3,7 @@
 bundled:NAME           a small trained network that comes with the package
 PATH/NAME.json         the card that ``bothways train`` or ``pretrain`` wrote, its weights beside it
 FOLDER                 a run of ``bothways pretrain``, a flow; or of ``finetune``, a classifier with a flow in it
-PATH.py:FUNCTION       a user's own file, whose function returns (nn.Module, ModelSpec)
+PATH.py:FUNCTION       a user's own file, whose function returns (nn.Module, ModelSpec), or these and what encodes text
 timm:, hf:, clip:, open_clip:, imagenet:, diffusers:, torchcfm:   models of other libraries (models/libraries)
 """
 
@@ -55,11 +55,16 @@ def _of_function(address: str, spec: ModelSpec | None, fresh: bool) -> Loaded:
         raise
     except Exception as error:
         raise UserError(f"{place}:{function} fails: {type(error).__name__}: {error}") from error
-    pair = built if isinstance(built, tuple) and len(built) == 2 else (None, None)
-    pair = (pair[0], spec_of(pair[1])) if isinstance(pair[1], Mapping) else pair
-    if not (isinstance(pair[0], nn.Module) and isinstance(pair[1], ModelSpec)):
+    module, facts, text = (*built, None)[:3] if isinstance(built, tuple) and len(built) in (2, 3) else (None,) * 3
+    facts = spec_of(facts) if isinstance(facts, Mapping) else facts
+    if not (isinstance(module, nn.Module) and isinstance(facts, ModelSpec)):
         raise UserError(f"{place}:{function} must return (module, spec); {SPEC_LINES}")
-    return Loaded(*pair)
+    if text is not None and not callable(text):
+        raise UserError(
+            f"{place}:{function} returns a {type(text).__name__} as its text; return (module, spec, text) with a "
+            "function of a list of prompts -> (P,D), or (module, spec)"
+        )
+    return Loaded(module, facts, text)
 
 
 def _bundled(name: str, spec: ModelSpec | None, fresh: bool) -> Loaded:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from bothways.types import ModelSpec, UserError
+from bothways.types import ModelSpec, RunError, UserError
 
 ABOUT_SIZE = re.compile(
     r"siz|shape|dimension|match|view|channel|width|height|multiple|mat1|broadcast|pad", re.IGNORECASE
@@ -22,6 +23,31 @@ def check_held(module: nn.Module, what: str) -> None:
             f'{what} holds no numbers: {len(empty)} of its tensors are on the device "meta", the first {empty[0]}; '
             "build it without that device, or load its weights with assign=True"
         )
+
+
+def encoded(text: Callable[[list[str]], Tensor], prompts: list[str], width: int, what: str) -> Tensor:
+    """The rows (P,D) that a text encoder gives for P prompts. width: D of the outputs. what: "model 'NAME'".
+
+    Raises UserError for an encoder that fails, or whose rows cannot be compared with the outputs.
+    """
+    try:
+        rows = text(prompts)
+    except (RunError, UserError):
+        raise
+    except Exception as error:
+        said = f"{type(error).__name__}: {first_line(error)}"
+        raise UserError(f"{what}: its text fails on {prompts[0]!r} ({said}); mend the function that encodes") from error
+    if not isinstance(rows, Tensor) or rows.shape != (len(prompts), width):
+        given = f"{type(rows).__name__}{f' {tuple(rows.shape)}' if isinstance(rows, Tensor) else ''}"
+        raise UserError(
+            f"{what}: its text gives {given} for {len(prompts)} prompts; give a tensor ({len(prompts)}, {width}), a "
+            "row a prompt in the space of the outputs"
+        )
+    if not bool(rows.isfinite().all() and (rows != 0).any(1).all()):
+        raise UserError(
+            f"{what}: its text gives rows of zeros or of no numbers for {prompts[0]!r}; mend the function that encodes"
+        )
+    return rows
 
 
 def first_line(error: Exception) -> str:

@@ -13,7 +13,7 @@ from bothways.models.adapter import SPEC_LINES, Adapter
 from bothways.models.addresses import LOAD_FLOW, read_classifier, read_flow, read_model
 from bothways.models.calls import check_held
 from bothways.models.catalogue import check_device, find_classifier
-from bothways.models.libraries.hub import Loaded
+from bothways.models.libraries.hub import Loaded, Text
 from bothways.models.velocity import Flow, check_flow
 from bothways.models.weights import load_weights
 from bothways.progress import stage
@@ -31,6 +31,7 @@ def load_model(
     spec: ModelSpec | Mapping[str, Any] | None = None,
     *,
     weights: str | Path | None = None,
+    text: Text | None = None,
     device: str = "cpu",
     dtype: str = "float32",
 ) -> Adapter:
@@ -40,10 +41,14 @@ def load_model(
     ``bothways models``, a run of ``finetune``, or an ``nn.Module`` with ``spec``.
     spec: a ModelSpec or a dict of its fields, overrides the model's own. weights: a safetensors file that is loaded
         into the module.
+    text: encodes prompts, a list of P strings -> (P,D) in the space of the module's outputs, for a module that has such
+        a thing; overrides the model's own.
     dtype: "float32", "bf16" or "float16" (autocast).
     Raises UserError if the address, the spec or the weights do not fit.
     """
     spec = spec_of(spec)
+    if text is not None and not callable(text):
+        raise UserError(f"text is a {type(text).__name__}; give a function of a list of prompts -> (P,D)")
     if isinstance(model, nn.Module):
         if spec is None:
             raise UserError(f"load_model got a {type(model).__name__} without a ModelSpec; {SPEC_LINES}")
@@ -57,7 +62,7 @@ def load_model(
     if weights is not None:
         load_weights(found.module, weights)
     check_device(device)
-    made = Adapter(found.module, spec or found.spec, name=name, device=device, dtype=dtype, text=found.text)
+    made = Adapter(found.module, spec or found.spec, name=name, device=device, dtype=dtype, text=text or found.text)
     made.typed = shlex.quote(name) + (f" --weights {shlex.quote(str(weights))}" if weights is not None else "")
     return made
 

@@ -90,6 +90,7 @@ def _shown(run: Run, own: Facts, place: int, kept: Album) -> dict[str, Any]:
         "sentence": sentence(run),
         "work": run.section.work,
         "unfinished": _unfinished(run.status),
+        "notes": list(run.measures.get("notes") or []),
         "legend": _lettered(run.section.legend_of(run.measures)),
         "given": [_plain(kept.embedded(path), path.stem) for path in _given(run)],
         "remark": kept.remark(run.folder.path, f"{run.label}/images"),

@@ -59,7 +59,7 @@ def _about(model: str, weights: str | None) -> About:
 
 def _read(model: str, weights: str | None) -> About:
     found = load_model(model, weights=weights)
-    return About(_unique_names([found.spec.class_name(i) for i in range(found.spec.count)]), _reads_text(found))
+    return About(_unique_names([found.spec.class_name(i) for i in range(found.spec.count)]), found.reads_text)
 
 
 def layers_of(model: str | None, weights: str | None = None) -> list[LayerRow]:
@@ -101,11 +101,3 @@ def _chosen(model: str | None) -> str:
 def _unique_names(names: list[str]) -> tuple[str, ...]:
     count = Counter(names)
     return tuple(name if count[name] == 1 else str(number) for number, name in enumerate(names))
-
-
-def _reads_text(model: object) -> bool:
-    try:
-        model.text(["a"])  # type: ignore[attr-defined]
-    except UserError:
-        return False
-    return True

@@ -18,9 +18,13 @@ class Facts(BaseModel):
 
 
 class Measures(BaseModel):
-    """measures.json of a run. citations: BibTeX of the papers behind it. cost: {"seconds", "peak_mb", "stages"...}."""
+    """measures.json of a run. citations: BibTeX of the papers behind it. cost: {"seconds", "peak_mb", "stages"...}.
+
+    notes: what the run did in place of what it lacked the means for, a line each.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
     citations: list[str]
     cost: dict[str, float | dict[str, float]]
+    notes: list[str] = []

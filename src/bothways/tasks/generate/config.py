@@ -142,7 +142,8 @@ class GenerateConfig(DrawingConfig):
     """Draw n pictures of each class, of the prompts, or of each channel of a layer; or n unconditional pictures.
 
     MODEL is bundled:NAME, timm:NAME, hf:REPO_OR_FOLDER or another kind (see bothways models), the card written by
-    bothways train, or PATH.py:FUNCTION: your own file, whose function returns the module and its bothways.ModelSpec.
+    bothways train, or PATH.py:FUNCTION: your own file, whose function returns the module and its bothways.ModelSpec,
+    and third, where it reads text, a function that encodes prompts.
 
     Models trained on web data can produce offensive pictures.
 
@@ -156,6 +157,7 @@ class GenerateConfig(DrawingConfig):
     bothways generate examples/squeezenet.py:build --class 107 1 130 --recipe das --n 1
     bothways generate timm:convnext_tiny.fb_in1k --class goldfish --recipe das
     bothways generate clip:ViT-B/32 --prompt "a jellyfish" --prompt "multiple exposure:-0.3"
+    bothways generate examples/fashion_clip.py:build --prompt sandal
     bothways generate bundled:cifar10-resnet --layer stages.2 --channel 3 17
     bothways generate my.py:build --weights my.safetensors --class 0 --data photos/ --judge other.py:build
     """

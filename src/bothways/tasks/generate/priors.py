@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -33,44 +33,56 @@ CENTRE_PICTURES = 500  # maximum real pictures for the mean of features
 SPREAD_PICTURES = 2000  # maximum real pictures for means and standard deviations
 
 
-def settled(objective: WeightedSum, models: Sequence[Adapter], data: str | Path | None) -> tuple[WeightedSum, bool]:
-    """The objective with fallbacks for missing statistics, each with a warning, and whether any steps are made.
+class Settled(NamedTuple):
+    """What is drawn after fallbacks. steps: whether any are made. notes: a line for each fallback, as it was warned."""
+
+    objective: WeightedSum
+    steps: bool = True
+    notes: tuple[str, ...] = ()
+
+
+def settled(objective: WeightedSum, models: Sequence[Adapter], data: str | Path | None) -> Settled:
+    """The objective with fallbacks for missing statistics, each with a warning.
 
     Sampled statistics fall back to the rows of the classifier head; the spread of statistics to BatchNorm's running
-    statistics, or to none; a hole is filled without the model if there are no real pictures.
+    statistics where every model has them, or to none; a hole is filled without the model if there are no real pictures.
     Raises UserError if there is no fallback.
     """
     of_pictures = data is not None and not is_statistics(data)
     needs = {part.needs for _, part in objective.parts}
     if "prediction" in needs and not of_pictures:
-        warnings.warn(
-            "no real pictures were given: the hole is filled smoothly, without the model; "
-            "with --data FOLDER_OR_PARQUET it is filled by the model",
-            stacklevel=2,
-        )
         kept = [(w, p) for w, p in objective.parts if p.needs != "prediction" and not isinstance(p, Certainty)]
-        return WeightedSum(tuple(kept)), False
-    if of_pictures or len(models) != 1:
-        return objective, True
-    model, known = models[0], stored_statistics(models[0], data)
-    if "spread" in needs and not read_spread(known):
-        return _without_spread(objective, model), True
-    if (
-        any(isinstance(part, Statistics) and part.form == "sampled" for _, part in objective.parts)
-        and "factor" not in known
-    ):
-        return _without_space(objective, model), True
-    return objective, True
+        told = (
+            "no real pictures were given: the hole is filled smoothly, without the model; "
+            "with --data FOLDER_OR_PARQUET it is filled by the model"
+        )
+        return _told(WeightedSum(tuple(kept)), told, steps=False)
+    if of_pictures:
+        return Settled(objective)
+    known = {model.name: stored_statistics(model, data) for model in models}
+    lacking = [model for model in models if not read_spread(known[model.name])]
+    if "spread" in needs and lacking:
+        return _without_spread(objective, lacking, models)
+    if len(models) == 1 and _samples_statistics(objective) and "factor" not in known[models[0].name]:
+        return _without_space(objective, models[0])
+    return Settled(objective)
 
 
-def _without_spread(objective: WeightedSum, model: Adapter) -> WeightedSum:
-    own = bool(model.batch_norm_statistics())
+def _samples_statistics(objective: WeightedSum) -> bool:
+    return any(isinstance(part, Statistics) and part.form == "sampled" for _, part in objective.parts)
+
+
+def _without_spread(objective: WeightedSum, lacking: Sequence[Adapter], models: Sequence[Adapter]) -> Settled:
+    own = all(model.batch_norm_statistics() for model in models)
     instead = "BatchNorm's running statistics are matched instead" if own else "no statistics are matched"
-    _warn(f"no statistics of real pictures are available for model {model.name!r}: {instead}")
-    return _with_statistics(objective, "spread", "batch" if own else None)
+    told = f"no statistics of real pictures are available for model {lacking[0].name!r}: {instead}; "
+    told += "--data FOLDER_OR_PARQUET gives them"
+    if not own and all(model.head() for model in models):
+        told += ", and --recipe photographs draws a class without any"
+    return _told(_with_statistics(objective, "spread", "batch" if own else None), told)
 
 
-def _without_space(objective: WeightedSum, model: Adapter) -> WeightedSum:
+def _without_space(objective: WeightedSum, model: Adapter) -> Settled:
     if model.head() is None:
         raise UserError(
             f"model {model.name!r} has no statistics of real pictures to sample from, and no head; "
@@ -78,12 +90,14 @@ def _without_space(objective: WeightedSum, model: Adapter) -> WeightedSum:
         )
     own = bool(model.batch_norm_statistics())
     instead = "and its BatchNorm's own statistics are matched" if own else "and no statistics are matched"
-    _warn(f"no real pictures are available for model {model.name!r}: rows of its head are sampled, {instead}")
-    return _with_statistics(objective, "sampled", "batch" if own else None)
+    told = f"no real pictures are available for model {model.name!r}: rows of its head are sampled, {instead}; "
+    told += "--data FOLDER_OR_PARQUET gives better pictures"
+    return _told(_with_statistics(objective, "sampled", "batch" if own else None), told)
 
 
-def _warn(text: str) -> None:
-    warnings.warn(f"{text}; --data FOLDER_OR_PARQUET gives better pictures", stacklevel=4)
+def _told(objective: WeightedSum, text: str, *, steps: bool = True) -> Settled:
+    warnings.warn(text, stacklevel=4)
+    return Settled(objective, steps, (text,))
 
 
 def _with_statistics(objective: WeightedSum, form: str, instead: Literal["batch"] | None) -> WeightedSum:

@@ -53,13 +53,14 @@ def _named(name: str, term: TermConfig) -> Objective:
 
 @dataclass(frozen=True)
 class Setup:
-    """What all batches share: config, objective, models with priors, views and sizes."""
+    """What all batches share: config, objective, models with priors, views and sizes. notes: a line a fallback."""
 
     config: DrawingConfig
     objective: WeightedSum
     roles: Roles
     views: Views
     place: Geometry
+    notes: tuple[str, ...] = ()
 
     def problem(self, request: Request, batch: Batch) -> Problem:
         """The problem of a batch. Raises UserError if the canvas does not support the size of the pictures."""

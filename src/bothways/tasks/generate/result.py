@@ -30,11 +30,15 @@ def measured(
     references: Mapping[str, Reference],
     own: Sequence[Entry] = (),
 ) -> dict[str, Any]:
-    """The content of measures.json; without judge metrics if there are no pictures or judging is off."""
+    """The content of measures.json; without judge metrics if there are no pictures or judging is off.
+
+    notes: the fallbacks of the run, if there were any.
+    """
     wanted = len(result) > 0 and setup.config.judging.verdicts
     found = judged(result, setup, jury, references, own) if wanted else {"judges": [], "images": {}}
     papers = cited(*(entry.reference for entry in own)) if wanted else []
-    return {**found, "citations": [*citations(setup), *papers]}
+    notes = {"notes": list(setup.notes)} if setup.notes else {}
+    return {**found, **notes, "citations": [*citations(setup), *papers]}
 
 
 def judged(

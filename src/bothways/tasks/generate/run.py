@@ -73,7 +73,7 @@ def planned(config: DrawingConfig, out: str | Path | None = None) -> tuple[Setup
         request = replace(request, labels=tuple(top[i % len(top)] for i in range(len(request))))
     if not config.ascent.steps:
         warnings.warn("--steps 0: nothing is drawn, the pictures are the start; type --steps 1 or more", stacklevel=2)
-    objective, steps = settled(objective, score, config.data)
+    objective, steps, notes = settled(objective, score, config.data)
     if not steps:
         config = config.model_copy(update={"ascent": config.ascent.model_copy(update={"steps": 0})})
     roles = Roles(condition, score, find_priors(score, objective, config.data, scene.mask, condition))
@@ -81,7 +81,7 @@ def planned(config: DrawingConfig, out: str | Path | None = None) -> tuple[Setup
         photos = find_photos(config.canvas, roles.main.spec)
         request = replace(request, scene=replace(scene, photos=photos))
     place = geometry(config.canvas, roles.main.spec, request.scene)
-    return Setup(config, objective, roles, views_of(config.views, place), place), request
+    return Setup(config, objective, roles, views_of(config.views, place), place, notes), request
 
 
 def target_classes(config: DrawingConfig, objective: WeightedSum) -> list[str | int] | None:
