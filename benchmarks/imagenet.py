@@ -75,7 +75,7 @@ def looked_at(images, label, jury):
         for name, judge in jury.items():
             size = (judge.spec.height, judge.spec.width)
             fitted = F.interpolate(seen, size, mode="bicubic", antialias=True).clamp(0, 1)
-            p = judge(fitted).detach().softmax(1)[0]
+            p = judge.outputs(fitted).detach().softmax(1)[0]
             row[name + blurred] = [round(float(p[label]), 5), 1 + int((p > p[label]).sum())]
     return row
 

@@ -17,9 +17,11 @@ from bothways.numerics.spectra import (
 )
 from bothways.synthesis.ascent import Ascent, ascend
 from bothways.synthesis.config import AscentConfig
-from bothways.synthesis.parameterizations.maco import MaCo, halves, transparency
+from bothways.synthesis.parameterizations import CanvasContext
+from bothways.synthesis.parameterizations.maco import MaCo, MaCoCanvas, halves, transparency
 from bothways.synthesis.parameterizations.masked import Masked
 from bothways.synthesis.parameterizations.squash import squash
+from bothways.tasks.spectrum.files import read_spectrum
 from bothways.types import UserError
 
 SIZES = [(16, 16), (17, 17), (16, 23), (23, 16), (15, 22), (21, 14), (40, 24)]
@@ -228,6 +230,13 @@ def test_colours_are_a_rotation_and_come_back():
     assert far(recorrelated(decorrelated(image)), image) < 1e-15
     assert abs(decorrelated(image).square().sum() - image.square().sum()) < 1e-12
     assert far(decorrelated(torch.ones(1, 3, 1, 1)).flatten(), torch.tensor([math.sqrt(3), 0, 0])) < 1e-6
+
+
+def test_above_64_pixels_the_magnitudes_are_those_of_photographs():
+    for side, name in ((64, "bundled:natural"), (65, "bundled:photographs")):
+        place = CanvasContext("tanh", side, read_spectrum, Draws([0]))
+        built = MaCoCanvas().build(torch.rand(1, 3, side, side), place)
+        assert torch.equal(built.magnitude, 2 * read_spectrum(name).at(side, side).float())
 
 
 def test_mistakes_are_told():

@@ -114,11 +114,11 @@ def test_the_mean_over_real_pictures_is_the_centre_of_the_heads_row(tmp_path: Pa
     shift, scale = (torch.tensor(v).view(3, 1, 1) for v in (spec.mean, spec.std))
     real = load_images(tmp_path).images / 255
     mean = module.body((real - shift) / scale).mean((0, 2, 3)).detach()
-    centres = find_priors([model], as_sum(HeadRow()), tmp_path, condition=[model]).centres
+    centres = find_priors([model], as_sum(HeadRow(centre=True)), tmp_path, condition=[model]).centres
     assert (centres[model.name] - mean).abs().max() < 1e-5
     images = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(3))
     bound = Binding(model, model, model, Draws([0, 1]), torch.tensor([2, 0]), priors=Priors(centres=centres))
-    (term,) = HeadRow().terms(bound)
+    (term,) = HeadRow(centre=True).terms(bound)
     features = module.body((images - shift) / scale).mean((2, 3)) - mean
     rows = module.head.weight - module.head.weight.mean(0)
     assert (term(images) - torch.cosine_similarity(features, rows[[2, 0]], dim=1)).abs().max() < 1e-5
@@ -126,7 +126,7 @@ def test_the_mean_over_real_pictures_is_the_centre_of_the_heads_row(tmp_path: Pa
 
 def test_the_mean_that_is_kept_with_a_network_is_its_centre() -> None:
     model = load_model("bundled:cifar10-resnet")
-    (mean,) = find_priors([model], as_sum(HeadRow()), None, condition=[model]).centres.values()
+    (mean,) = find_priors([model], as_sum(HeadRow(centre=True)), None, condition=[model]).centres.values()
     kept = features_mean(model)
     assert kept is not None
     assert torch.equal(mean, kept)

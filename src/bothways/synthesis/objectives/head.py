@@ -2,7 +2,7 @@
 
     cos(f(x) - m, w_y - mean_k w_k)      f: what enters the head, averaged over space; w_k: its rows
 
-m: the mean of f over real pictures, where it is known (statistics of them), else 0.
+m: 0, or the mean of f over real pictures.
 A log-probability grows by any one of the features that speak for a class; the cosine is largest where all of them are
 there in the row's proportion, and nothing else is.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import torch
 
+from bothways.configs import setting
 from bothways.registry import register
 from bothways.synthesis.objectives.base import Binding
 from bothways.synthesis.objectives.classes import OfClass
@@ -21,11 +22,13 @@ from bothways.types import UserError
 
 @register("objective", "head-row", help="the class's row of the head, as a direction of features")
 class HeadRow(OfClass):
-    """Cosine of the features, less the mean of real ones, with the class's row of the head, less the mean row."""
+    """Cosine of the features with the head's row of the class less the mean row."""
+
+    centre: bool = setting(False, "subtract the mean over real pictures, where their statistics are known")
 
     @property
     def needs(self) -> str:
-        return "centre"
+        return "centre" if self.centre else ""
 
     def terms(self, to: Binding) -> list[Term]:
         labels = self.labels(to)

@@ -28,6 +28,7 @@ from bothways.synthesis.parameterizations.squash import Squash, squash, start_ca
 from bothways.types import Parameterization
 
 SLOPE = {"tanh": 2.0, "clamp": 1.0}  # d canvas / d image at mid grey
+SMALL, PHOTOGRAPHS = 64, "bundled:photographs"  # pixels of a side above which these magnitudes are the default
 OPAQUE = 0.8  # quantile of the gradient from which a pixel is opaque, as in the authors' toolbox Horama
 
 
@@ -36,10 +37,13 @@ class MaCoCanvas(Canvas):
     """Settings of MaCo: Fourier phases with fixed magnitudes of natural images."""
 
     start_for_grey: ClassVar[str] = "noise"  # a grey image has no phases
-    spectrum: str | None = setting(None, "magnitudes: a file of bothways spectrum; default is the bundled one")
+    spectrum: str | None = setting(
+        None, "magnitudes: a file of bothways spectrum; default is bundled:natural, above 64 pixels bundled:photographs"
+    )
 
     def build(self, start: Tensor, place: CanvasContext) -> Parameterization:
-        return MaCo(start, place.spectrum(self.spectrum), place.squash, place.side)
+        default = PHOTOGRAPHS if place.side > SMALL else None
+        return MaCo(start, place.spectrum(self.spectrum or default), place.squash, place.side)
 
 
 @final
