@@ -118,6 +118,20 @@ def test_a_plain_rate_is_torchs_own_optimiser(
     assert (ascent.parameterization.image() - by_hand.image()).abs().max() < 1e-13
 
 
+@pytest.mark.parametrize("held", ["pixels", "fourier"])
+def test_decay_is_that_of_torchs_adamw(held: str) -> None:
+    by_hand = HELD[held](start(dtype=torch.float64))
+    walker = torch.optim.AdamW(by_hand.parameters(), lr=0.05, weight_decay=2.0)  # it removes lr * weight_decay
+    for step in range(6):
+        walker.zero_grad()
+        image = by_hand.image()
+        (-image * pull(image.detach(), torch.full((4,), step / 6))).sum().backward()
+        walker.step()
+    settings = AscentConfig(steps=6, optimizer="adam", rate=0.05, schedule="constant", decay=0.1)
+    ascent = followed(HELD[held](start(dtype=torch.float64)), settings)
+    assert (ascent.parameterization.image() - by_hand.image()).abs().max() < 1e-13
+
+
 def test_a_plain_rate_follows_its_schedule() -> None:
     raw, first = torch.zeros(4, 3, 8, 8, dtype=torch.float64), start(dtype=torch.float64)
     for step in range(4):

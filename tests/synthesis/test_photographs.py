@@ -37,8 +37,8 @@ def test_a_grey_start_is_the_mean_colour_of_photographs() -> None:
 
 def test_no_wave_exceeds_the_bound_times_its_magnitude() -> None:
     held = canvas(GREY, bound=0.7)
-    held.change.data.normal_(0, 50, generator=torch.Generator().manual_seed(0))
-    drawn = held._drawn(held.start + held.change)
+    held.coefficients.data.normal_(0, 50, generator=torch.Generator().manual_seed(0))
+    drawn = held._drawn(held.coefficients)
     assert (amplitudes(drawn) <= 0.7 * held.magnitude * (1 + 1e-4) + 1e-6).all()
     inner = amplitudes(drawn)[..., 3:7, 3:7] / held.magnitude[..., 3:7, 3:7]
     assert inner.median() > 0.65  # and large coefficients reach it
@@ -49,15 +49,15 @@ def test_a_small_start_comes_back_and_a_large_one_is_cut() -> None:
     start = SPECTRUM.mean.float().view(1, 3, 1, 1) + 1e-3 * waves
     assert (canvas(start).image() - start).abs().max() < 1e-6
     far = canvas(SPECTRUM.mean.float().view(1, 3, 1, 1) + 0.3 * waves, bound=0.05)
-    length = far.start.square().sum(-1).sqrt()
+    length = far.coefficients.detach().square().sum(-1).sqrt()
     assert length.max() <= 0.05 * math.atanh(REACH) * (1 + 1e-4)
 
 
 def test_the_differential_is_that_of_finite_differences() -> None:
     held = Photographs(GREY.double(), SPECTRUM, Draws([0, 1]), 1.2, 0.3, "tanh", 24)
-    step = torch.randn(held.change.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    step = torch.randn(held.coefficients.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     (differential, h) = held.canvas([step]), 1e-6
-    ends = [held._drawn(held.start + held.change.detach() + sign * h * step) for sign in (1, -1)]
+    ends = [held._drawn(held.coefficients.detach() + sign * h * step) for sign in (1, -1)]
     assert (differential - (ends[0] - ends[1]) / (2 * h)).abs().max() < 1e-6
 
 

@@ -119,6 +119,8 @@ def _move(ascent: Ascent, parameters: list[Tensor], gradients: tuple[Tensor, ...
         noise = [draws.normal(p.shape[1:], t, f"step noise {i}").to(p) for i, p in enumerate(parameters)]
         change = [c + n for c, n in zip(change, _scaled(noise, canvas(noise), size), strict=True)]
     for parameter, part in zip(parameters, change, strict=True):
+        if settings.decay:
+            parameter.mul_(1 - settings.decay * length)
         parameter.add_(part)
 
 

@@ -59,6 +59,7 @@ class AscentConfig(Config):
     strength: float = setting(1.0, "factor of the step length", gt=0)
     schedule: chosen("schedule") = setting("linear", "schedule of the step length")  # type: ignore[valid-type]
     final: float = setting(0.0, "final step length, as a share of the first", ge=0)
+    decay: float = setting(0.0, "share of the parameters that a step removes, times its length", ge=0, le=1)
     step_noise: float = setting(0.0, "noise added after each step, in units of the step's RMS", ge=0)
     fixed_noise: float = setting(0.0, "noise added after each step, as a constant RMS on the canvas", ge=0)
     clip: float | None = setting(None, "gradient clipping limit", gt=0)

@@ -47,10 +47,10 @@ class PhotographsCanvas(Canvas):
 class Photographs:
     """Fourier coefficients in units of photographs' magnitudes.
 
-        canvas = mean colour + C irfft2( r soft(z_0 + p) ),   p (B,3,H,W//2+1,2), zero at the start
+        canvas = mean colour + C irfft2( r soft(z) ),   z (B,3,H,W//2+1,2)
 
     r: twice (tanh) or once (clamp) ``spectrum.at(H, W, side)``; at frequency zero the mean of the lowest ring, so that
-    the mean colour can move too. z_0: those of the starting picture, cut at .95 of the bound, and normal draws of
+    the mean colour can move too. z starts at those of the starting picture, cut at .95 of the bound, and normal draws of
     standard deviation ``spread`` a part. A grey start is one of the photographs' mean colour.
 
     start_image: (B,3,H,W) in [0,1]. draws: of the B pictures. side: pixels of the picture in the canvas, None for the
@@ -81,24 +81,22 @@ class Photographs:
         grey = (canvas - unsquash(canvas.new_tensor(0.5), squash)).abs().amax((1, 2, 3), keepdim=True) < 1e-6
         apart = torch.where(grey, 0.0, canvas - self.mean)
         drawn = draws.normal((3, high, wide // 2 + 1, 2), purpose="coefficients").to(**kind)
-        self.start = self._inverse(apart) + spread * drawn
-        self.change = torch.zeros_like(self.start).requires_grad_()
+        self.coefficients = (self._inverse(apart) + spread * drawn).requires_grad_()
 
     def parameters(self) -> list[Tensor]:
-        return [self.change]
+        return [self.coefficients]
 
     @torch.no_grad()
     def canvas(self, change: Sequence[Tensor]) -> Tensor:
         """Differential of the canvas at the present coefficients in the direction ``change``."""
-        now = self.start + self.change
-        length, scale = self._scaled(now)
-        unit = now / length
+        length, scale = self._scaled(self.coefficients)
+        unit = self.coefficients / length
         along = unit * (unit * change[0]).sum(-1, keepdim=True)
         slope = 1 - torch.tanh(length / self.bound).square()  # of b tanh(|z|/b)
         return self._planes(scale * (change[0] - along) + slope * along)
 
     def image(self) -> Tensor:
-        return squash(self.mean + self._drawn(self.start + self.change), self.squash)
+        return squash(self.mean + self._drawn(self.coefficients), self.squash)
 
     def _drawn(self, coefficients: Tensor) -> Tensor:
         return self._planes(coefficients * self._scaled(coefficients)[1])
