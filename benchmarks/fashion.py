@@ -1,19 +1,22 @@
 """Does a small CLIP rank the prompted word first in what it drew, over all 45 words that it was trained with?
 
-    python benchmarks/fashion.py [--recipe das] [--n 1] [--out runs/fashion]
+    python benchmarks/fashion.py [--recipe das] [--as-class] [--out runs/fashion]
 
-A picture of every word by ``examples/fashion_clip.py:build``, and the rank of the word by the cosine to all words: in
-the picture as it is, and in what gave no gradient: mirrored, turned by 10 degrees, at .8 of its size on white, after a
-5x5 mean, and with the words in a sentence. All are the eyes of the network that drew; no other network of its kind is
-at hand. Beside each stand two controls: noise in place of the pictures, and every word beside the picture of the next.
+A picture of every word by ``examples/fashion_clip.py:build``, or with --as-class of every class of ``:words``; and the
+rank of the word by the cosine to all words: in the picture as it is, and in what gave no gradient: mirrored, turned by
+10 degrees, at .8 of its size on white, after a 5x5 mean, and with the words in a sentence. All are the eyes of the
+network that drew; no other network of its kind is at hand. Beside each stand two controls: noise in place of the
+pictures, and every word beside the picture of the next. And what the views leave of a plain picture: six silhouettes.
 """
 
 import argparse
 import json
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 import bothways
@@ -28,37 +31,38 @@ SENTENCE = "a photo of {}"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recipe", default="das")
-    parser.add_argument("--n", type=int, default=1, help="pictures of each word")
+    parser.add_argument("--as-class", action="store_true", help="by the log-probability over all words, not the cosine")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs/fashion"), help="an interrupted one is gone on with")
-    parser.add_argument("--set", nargs="*", default=[], help="NAME=VALUE of the recipe")
     options = parser.parse_args()
-    model, words = (bothways.load_model(f"{FILE}:{name}") for name in ("build", "words"))
-    words = words.spec.classes
-    changes = dict(pair.split("=") for pair in options.set)
+    model, classifier = (bothways.load_model(f"{FILE}:{name}") for name in ("build", "words"))
+    words, place = classifier.spec.classes, options.out / f"{options.recipe}{'-class' * options.as_class}"
+    how = {"n": 1, "recipe": options.recipe, "seed": options.seed, "judges": []}
     drawn = []
     for word in words:
-        place = options.out / options.recipe / word.replace(" ", "-")
-        how = {"recipe": options.recipe, "n": options.n, "seed": options.seed, "judges": [], **changes}
-        run = bothways.generate(model, prompts=[word], out=place, resume=place.exists(), **how)
-        drawn.append(run.images)
+        out = place / word.replace(" ", "-")
+        given = (classifier, word) if options.as_class else (model,)
+        target = {} if options.as_class else {"prompts": [word]}
+        run = bothways.generate(*given, **target, **how, out=out, resume=out.exists())
+        drawn.append(run.images[0])
         print(word, round(run.measures["cost"]["seconds_per_picture"], 1), flush=True)
-    pictures = torch.stack(drawn)  # (words, n, 3, 80, 80)
-    (options.out / f"{options.recipe}.png").write_bytes(to_png(sheet(pictures[:, 0])))
-    noise = Draws(range(len(words) * options.n)).uniform((3, 80, 80)).view(pictures.shape)
+    pictures = torch.stack(drawn)
+    place.with_suffix(".png").write_bytes(to_png(sheet(pictures)))
+    noise = Draws(range(len(words))).uniform((3, 80, 80))
     rows = {"pictures": pictures, "noise": noise, "of the next word": pictures.roll(-1, 0)}
-    found = {name: ranked(model, words, part) for name, part in rows.items()}
+    found = {name: ranked(model, words, range(len(words)), part) for name, part in rows.items()}
+    labels = [words.index(word) for word in GARMENTS for _ in COLOURS]
+    found["silhouettes"] = ranked(model, words, labels, silhouettes())
     print(json.dumps(found, indent=1))
-    (options.out / f"{options.recipe}.json").write_text(json.dumps(found, indent=1))
+    place.with_suffix(".json").write_text(json.dumps(found, indent=1))
 
 
 @torch.no_grad()
-def ranked(model, words, pictures: Tensor) -> dict:
-    """{view: first, among five and median rank of the word of each row, by the cosine to all words}."""
+def ranked(model, words, labels, pictures: Tensor) -> dict:
+    """{view: first, among five and median rank of the word of each picture, by the cosine to all words}."""
     plain, sentences = model.text(list(words)), model.text([SENTENCE.format(word) for word in words])
-    of = torch.arange(len(words)).repeat_interleave(pictures.shape[1])
-    flat, found = pictures.flatten(0, 1), {}
-    views = {**{name: (view(flat), plain) for name, view in VIEWS.items()}, SENTENCE: (flat, sentences)}
+    of, found = torch.tensor(labels), {}
+    views = {**{name: (view(pictures), plain) for name, view in VIEWS.items()}, SENTENCE: (pictures, sentences)}
     for name, (seen, rows) in views.items():
         cosines = F.normalize(model.outputs(seen), dim=1) @ rows.T
         rank = 1 + (cosines > cosines.gather(1, of[:, None])).sum(1)
@@ -66,7 +70,7 @@ def ranked(model, words, pictures: Tensor) -> dict:
         found[name] = {
             "first": first, "interval": wilson_interval(first, len(rank)), "five": five,
             "five_interval": wilson_interval(five, len(rank)), "median_rank": rank.median().item(), "of": len(rank),
-            "words_first": [words[k] for k in of[rank == 1].tolist()],
+            "words_first": [words[label] for label, own in zip(labels, rank.tolist(), strict=True) if own == 1],
         }  # fmt: skip
     return found
 
@@ -81,6 +85,26 @@ def turned(pictures: Tensor, degrees: float = 10.0, size: float = 1.0) -> Tensor
 
 def mean_of_five(pictures: Tensor) -> Tensor:
     return F.avg_pool2d(F.pad(pictures, (2, 2, 2, 2), mode="reflect"), 5, 1)
+
+
+GARMENTS = {  # the left half of the outline, in shares of a page
+    "topwear": [(0.3, 0.2), (0.7, 0.2), (0.98, 0.45), (0.85, 0.55), (0.75, 0.45), (0.75, 0.9)],
+    "bottomwear": [(0.3, 0.06), (0.7, 0.06), (0.75, 0.95), (0.55, 0.95), (0.5, 0.3)],
+}
+COLOURS = ((40, 60, 160), (160, 40, 40), (30, 30, 30))
+
+
+def silhouettes() -> Tensor:
+    """(6,3,80,80): a shirt and trousers in three colours on a white page of 60x80, with black at the sides."""
+    found = []
+    for half in GARMENTS.values():
+        outline = half + [(1 - x, y) for x, y in reversed(half)]
+        for colour in COLOURS:
+            page, whole = Image.new("RGB", (60, 80), "white"), Image.new("RGB", (80, 80))
+            ImageDraw.Draw(page).polygon([(60 * x, 80 * y) for x, y in outline], fill=colour)
+            whole.paste(page, (10, 0))
+            found.append(torch.from_numpy(np.array(whole)).permute(2, 0, 1).float() / 255)
+    return torch.stack(found)
 
 
 VIEWS = {

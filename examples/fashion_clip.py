@@ -120,17 +120,18 @@ def towers() -> tuple[ImageTower, TextTower, float]:
     return found[0], found[1], stored["temperature"].exp().item()
 
 
-def facts(classes: tuple[str, ...] | int) -> ModelSpec:
-    return ModelSpec(size=80, mean=0, std=1, classes=classes, source="github.com/rohitkuk/MIRA", licence="Apache-2.0")
+def facts(classes: tuple[str, ...] | int, layer: str) -> ModelSpec:
+    told = {"source": "github.com/rohitkuk/MIRA", "licence": "Apache-2.0"}
+    return ModelSpec(size=80, mean=0, std=1, classes=classes, feature_layer=layer, **told)
 
 
 def build():
     images, texts, _ = towers()
-    return images, facts(0), lambda prompts: texts(tokens(prompts))
+    return images, facts(0, "transformer_encoder"), lambda prompts: texts(tokens(prompts))
 
 
 def words():
     images, texts, factor = towers()
     head = nn.Linear(128, len(WORDS), bias=False)
     head.weight.data = factor * texts(tokens(list(WORDS)))
-    return nn.Sequential(images, head), facts(WORDS)
+    return nn.Sequential(images, head), facts(WORDS, "0")

@@ -22,4 +22,4 @@ def build():
     module = nn.Sequential(OrderedDict(features=body, classifier=head))
     module.load_state_dict(load_file(WEIGHTS))
     mean = [value / 255 for value in (104, 117, 123)]  # it wants 0..255 less a mean, not divided
-    return module, ModelSpec(size=224, mean=mean, std=[1 / 255] * 3, classes=1000, channel_order="BGR", feature_layer="features")
+    return module, ModelSpec(size=224, mean=mean, std=[1 / 255] * 3, classes="imagenet", channel_order="BGR", feature_layer="features")

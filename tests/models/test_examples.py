@@ -20,6 +20,7 @@ from bothways.models.adapter import Adapter
 from bothways.numerics.draws import Draws
 from bothways.numerics.intervals import wilson_interval
 from bothways.registry import load_attribute
+from bothways.types import imagenet_names
 from command import run
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -215,3 +216,9 @@ def test_a_prompt_is_drawn_by_the_fashion_clip_from_the_command_line(shared: Pat
     assert tomllib.loads((out / "recipe.toml").read_text())["drawn"]["prompts"] == ["sandal:1"]
     frames = [json.loads(line)["stats"]["text"] for line in (out / "frames.jsonl").read_text().splitlines()]
     assert frames[-1] > frames[0]
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2", "squeezenet"])
+def test_networks_of_photographs_judge_each_other_by_the_names_of_classes(name: str, shared: Path) -> None:
+    """A judge without names says nothing of a class that has one."""
+    assert example(name).spec.classes == imagenet_names()

@@ -82,7 +82,11 @@ def addresses() -> list[tuple[str, str, str]]:
     """(example, description, install command or "") of every kind of model address."""
     own = [
         ("bundled:cifar10-resnet", "one of the models above", ""),
-        ("PATH.py:FUNCTION", "your own file; the function returns (nn.Module, bothways.ModelSpec(...))", ""),
+        (
+            "PATH.py:FUNCTION",
+            "your own file; the function returns (nn.Module, bothways.ModelSpec(...)), or these and what encodes text",
+            "",
+        ),
         ("PATH/NAME.json", "the card that bothways train wrote", ""),
         ("FOLDER", "the classifier that bothways finetune wrote", ""),
     ]

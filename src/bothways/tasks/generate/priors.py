@@ -59,17 +59,14 @@ def settled(objective: WeightedSum, models: Sequence[Adapter], data: str | Path 
         return _told(WeightedSum(tuple(kept)), told, steps=False)
     if of_pictures:
         return Settled(objective)
-    known = {model.name: stored_statistics(model, data) for model in models}
-    lacking = [model for model in models if not read_spread(known[model.name])]
-    if "spread" in needs and lacking:
-        return _without_spread(objective, lacking, models)
-    if len(models) == 1 and _samples_statistics(objective) and "factor" not in known[models[0].name]:
+    if "spread" in needs:
+        lacking = [model for model in models if not read_spread(stored_statistics(model, data))]
+        if lacking:
+            return _without_spread(objective, lacking, models)
+    samples = any(isinstance(part, Statistics) and part.form == "sampled" for _, part in objective.parts)
+    if samples and len(models) == 1 and "factor" not in stored_statistics(models[0], data):
         return _without_space(objective, models[0])
     return Settled(objective)
-
-
-def _samples_statistics(objective: WeightedSum) -> bool:
-    return any(isinstance(part, Statistics) and part.form == "sampled" for _, part in objective.parts)
 
 
 def _without_spread(objective: WeightedSum, lacking: Sequence[Adapter], models: Sequence[Adapter]) -> Settled:
