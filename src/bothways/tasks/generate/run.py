@@ -22,6 +22,7 @@ from bothways.tasks.generate.problem import Setup, objective_of
 from bothways.tasks.generate.request import TOP_CLASS, Request, read_prompts, request_of, top_labels
 from bothways.tasks.generate.roles import Roles, find_labels, find_models
 from bothways.tasks.generate.scene import find_scene
+from bothways.tasks.moving import check_video
 from bothways.tasks.pictures import check_count
 from bothways.tasks.work import Where, file_tables
 from bothways.types import UserError
@@ -34,6 +35,8 @@ def prepare(config: GenerateConfig, where: Where) -> Drawing:
 
 def prepare_drawing(task: str, config: DrawingConfig, where: Where) -> Drawing:
     """Prepare a run of any task that draws."""
+    if config.share.mp4:
+        check_video()
     setup, request = planned(config, where.out)
     only = [i for i in map(int, config.only or ()) if not 0 <= i < len(request)]
     if only:
