@@ -15,6 +15,7 @@ from bothways.report.charts import Chart
 from bothways.report.parts import Facts, strip_size
 from bothways.report.pictures import Album, album
 from bothways.report.sections import Run
+from bothways.report.share.pages import write_shared
 from bothways.report.template import HERE, check_page, filled, write_page
 from bothways.runs import PHOTOS, RunFolder
 from bothways.types import UserError
@@ -26,10 +27,14 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 def write_report(paths: Sequence[Path], out: Path) -> Path:
     """Write the report of the run folders at ``paths`` to ``out`` and return ``out``.
 
+    With the report of one run that lies in its folder, its contact sheets and its atlas are written too.
     Raises UserError if a path is not a run folder, or ``out`` cannot be written or is a file that is no page of ours.
     """
     check_page(out)
-    write_page(out, render([RunFolder.open(path) for path in paths]))
+    folders = [RunFolder.open(path) for path in paths]
+    write_page(out, render(folders))
+    if len(folders) == 1 and out.resolve().parent == folders[0].path.resolve():
+        write_shared(folders[0])
     return out
 
 

@@ -53,6 +53,13 @@ class Section(Protocol):
     def legend_of(self, measures: Facts) -> list[dict[str, Any]]:
         """{"judge", "gave_gradient"} of each judge, in the order of ``calls_of``."""
 
+    def chances_of(self, measures: Facts, place: int, record: Facts) -> list[dict[str, Any]] | None:
+        """The probability of the target class by each judge, {"judge", "gave_gradient", "share", "name"}; [] for none.
+
+        For a picture without a target, share and name are those of the predicted class; else name is "". A share is
+        None where the judge has no such class. None for a task whose pictures are on no contact sheet.
+        """
+
     def comparison_table(self, runs: Sequence[tuple[str, Facts, Facts]]) -> Table:
         """A table with a row per run. runs: (name, measures, status). Tasks with the same function share a table."""
 
@@ -140,6 +147,7 @@ DEFAULT = {
     "progress_of": lambda run: objectives(run.frames),
     "calls_of": _none,
     "legend_of": _none,
+    "chances_of": _nothing,
     "comparison_table": _comparison,
     "charts_of": _none,
     "choices_of": lambda run: {},

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from bothways import budget
 from bothways.brief import Brief
+from bothways.report.share.pages import shared_files
 from bothways.runs import to_png
 from bothways.runs.experiment import Experiment
 from bothways.tasks.film import Film
@@ -167,6 +168,8 @@ def told_of_pictures(result: Result, out: Path | None) -> Iterator[str | Grid]:
         yield from _absent(result.measures["judges"])
     if out is not None:
         yield f"{len(result)} picture{'s' * (len(result) != 1)} in {out}/images"
+        if shared := [path.name for path in shared_files(out)]:
+            yield f"to share, in {out}: {', '.join(shared)}"
 
 
 def _absent(verdicts: Sequence[Mapping[str, Any]]) -> Iterator[str]:
