@@ -1,4 +1,4 @@
-"""Contact sheets: how the tiles lie, that no text leaves its tile or is a box, and what the pages of a large run are."""
+"""Contact sheets: how the tiles lie, that no text leaves its tile or is a box, and the sheets of a large run."""
 
 from __future__ import annotations
 
@@ -203,7 +203,7 @@ def test_hostile_names_are_text_and_no_picture_is_one_line(tmp_path: Path) -> No
     folder = written(tmp_path / "run", ["<script>alert(1)</script>", "../../etc", "\x00\x1b[31m", "a" * 500])
     assert write_shared(folder) == [tmp_path / "run" / "sheet.png"]
     (tmp_path / "run" / "images" / "1.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(40))
-    with pytest.raises(UserError, match="1.png") as error:
+    with pytest.raises(UserError, match=r"1\.png") as error:
         write_shared(folder)
     assert "\n" not in str(error.value)
     (tmp_path / "run" / "images" / "1.png").unlink()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -159,8 +160,8 @@ def _layer(layer: str | None, channels: str | None) -> dict[str, Any]:
     name, numbers = (layer or "").strip(), (channels or "").replace(",", " ").split()
     if numbers and not name:
         raise UserError("a channel is one of a layer; fill in Layer, or clear Channel")
-    if not all(number.isdecimal() for number in numbers):
-        raise UserError(f"channel {channels!r}: type one or several whole numbers, such as 3 17")
+    if not all(re.fullmatch(r"\d+(-\d+)?|all", number) for number in numbers):
+        raise UserError(f"channel {channels!r}: type whole numbers such as 3 17, a range such as 0-15, or all")
     return {"layer": name, **({"channels": numbers} if numbers else {})} if name else {}
 
 

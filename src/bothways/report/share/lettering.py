@@ -1,4 +1,4 @@
-"""Text on a picture in a font of this machine that has its letters: never boxes, and cut with an ellipsis where long."""
+"""Text on a picture in a font that has its letters: never boxes, and cut with an ellipsis where it is long."""
 
 from __future__ import annotations
 

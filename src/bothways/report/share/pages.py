@@ -12,15 +12,18 @@ from PIL import Image
 
 from bothways.report.pictures import png_size
 from bothways.report.sections import Run
+from bothways.report.share.atlas import atlas, has_atlas
 from bothways.report.share.sheet import JUDGES, Tile, as_png, sheets
 from bothways.report.tables import GAVE_GRADIENT
+from bothways.report.template import write_page
 from bothways.runs import RunFolder
 from bothways.runs.files import reason, replace_file
 from bothways.runs.inventory import noted
 from bothways.types import UserError
 
 SHEET = re.compile(r"sheet(?:-(\d+))?\.png")
-OTHERS = ("atlas.html", "drawing.gif", "drawing.mp4")
+ATLAS = "atlas.html"
+OTHERS = (ATLAS, "drawing.gif", "drawing.mp4")
 
 
 def shared_files(run: Path) -> list[Path]:
@@ -31,23 +34,26 @@ def shared_files(run: Path) -> list[Path]:
 
 
 def write_shared(folder: RunFolder) -> list[Path]:
-    """Write the sheets of a run of pictures, as far as it is; nothing for a run of another task.
+    """Write the sheets and the atlas of a run of pictures, as far as it is; nothing for a run of another task.
 
     Raises UserError for a picture that cannot be read, RunError for a file that cannot be written.
     """
-    run = Run.read(folder)
+    run = Run.read(folder, folder.path.resolve().name)
     if not run.pictures or run.section.chances_of(run.measures, 0, run.pictures[0]) is None:
         return []
-    if not run.recipe.get("settings", {}).get("share", {}).get("sheet", True):
-        return []
-    return write_sheets(run)
-
-
-def write_sheets(run: Run) -> list[Path]:
-    """Write the contact sheets of a run, in place of earlier ones."""
     chances = chances_of(run)
     tiles = [_tile(run, *each) for each in zip(range(len(run.pictures)), run.pictures, chances, strict=True)]
-    judges = [str(judge["judge"]) + _mark(judge) for judge in chances[0][:JUDGES]]
+    wanted = run.recipe.get("settings", {}).get("share", {}).get("sheet", True)
+    found = write_sheets(run, tiles) if wanted else []
+    if has_atlas(run):
+        write_page(folder.path / ATLAS, atlas(run, tiles))
+        found.append(folder.path / ATLAS)
+    return found
+
+
+def write_sheets(run: Run, tiles: Sequence[Tile]) -> list[Path]:
+    """Write the contact sheets of a run, in place of earlier ones."""
+    judges = [str(judge["judge"]) + _mark(judge) for judge in tiles[0].chances[:JUDGES]]
     found = [as_png(sheet) for sheet in sheets(tiles, run.section.sentence_of(run), judges)]
     names = ["sheet.png"] if len(found) == 1 else [f"sheet-{k}.png" for k in range(1, len(found) + 1)]
     for name, content in zip(names, found, strict=True):
@@ -76,7 +82,7 @@ def _tile(run: Run, place: int, record: Mapping[str, Any], chances: Sequence[Map
     otherwise = f"picture {index}" if label is None else f"class {label}"
     with _opened(path) as picture:
         size = picture.size
-    return Tile(partial(_read, path), size, str(record.get("class") or f"picture {index}"), otherwise, chances)
+    return Tile(partial(_read, path), size, str(record.get("class") or f"picture {index}"), otherwise, label, chances)
 
 
 def _opened(path: Path) -> Image.Image:

@@ -6,7 +6,7 @@ A sheet is at most WIDTH x HEIGHT pixels; more pictures take several, and smalle
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +39,7 @@ class Tile:
     size: tuple[int, int]
     name: str
     otherwise: str
+    group: Hashable = None
     chances: Sequence[Mapping[str, Any]] = ()
 
 
@@ -91,10 +92,21 @@ def _plan(tiles: Sequence[Tile], side: int | None) -> Plan:
     caption = 6 + (letters + 5) * (1 + any(tile.chances for tile in tiles))
     columns = max(1, (WIDTH - 2 * MARGIN + GAP) // (cell[0] + GAP))
     rows = max(1, (HEIGHT - 2 * MARGIN - LINES_OF_HEAD * (HEAD + LEADING)) // (cell[1] + caption + GAP))
-    groups: dict[str, list[Tile]] = {}
-    for tile in tiles:
-        groups.setdefault(tile.name, []).append(tile)
-    return Plan(in_lines(list(groups.values()), columns, rows), cell, caption, letters, rows)
+    return Plan(
+        in_lines([[tiles[place] for place in places] for places in grouped(tiles)], columns, rows),
+        cell,
+        caption,
+        letters,
+        rows,
+    )
+
+
+def grouped(tiles: Sequence[Tile]) -> list[list[int]]:
+    """The places of the tiles of each class, in the order in which the classes come."""
+    groups: dict[Hashable, list[int]] = {}
+    for place, tile in enumerate(tiles):
+        groups.setdefault((tile.group, tile.name), []).append(place)
+    return list(groups.values())
 
 
 def in_lines(groups: Sequence[Sequence[Tile]], columns: int, rows: int) -> list[list[Tile | None]]:

@@ -68,7 +68,7 @@ def legend_of(measures: Facts) -> list[dict[str, Any]]:
 
 
 def chances_of(measures: Facts, place: int, record: Facts) -> list[dict[str, Any]]:
-    """The probability of the target class of picture ``place`` by each judge, None where it has none; or of the predicted class."""
+    """The probability of a picture's target class by each judge, None where it has none; or of the predicted class."""
     found = []
     for judge in judges(measures):
         of_target = record.get("label") is not None
