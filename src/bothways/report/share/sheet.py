@@ -92,13 +92,8 @@ def _plan(tiles: Sequence[Tile], side: int | None) -> Plan:
     caption = 6 + (letters + 5) * (1 + any(tile.chances for tile in tiles))
     columns = max(1, (WIDTH - 2 * MARGIN + GAP) // (cell[0] + GAP))
     rows = max(1, (HEIGHT - 2 * MARGIN - LINES_OF_HEAD * (HEAD + LEADING)) // (cell[1] + caption + GAP))
-    return Plan(
-        in_lines([[tiles[place] for place in places] for places in grouped(tiles)], columns, rows),
-        cell,
-        caption,
-        letters,
-        rows,
-    )
+    groups = [[tiles[place] for place in places] for places in grouped(tiles)]
+    return Plan(in_lines(groups, columns, rows), cell, caption, letters, rows)
 
 
 def grouped(tiles: Sequence[Tile]) -> list[list[int]]:
@@ -168,8 +163,8 @@ def _painted(plan: Plan, lines: Sequence[Sequence[Tile | None]], title: str, not
         text, font = fitted(line, size, width - 2 * MARGIN)
         pen.text((MARGIN, y), text, colour, font)
         y += size + LEADING
-    for row, line in enumerate(lines):
-        for column, tile in enumerate(line):
+    for row, own in enumerate(lines):
+        for column, tile in enumerate(own):
             if tile is not None:
                 x, y = MARGIN + column * (wide + GAP), top + row * (high + below + GAP)
                 _paint(sheet, pen, tile, (x, y), plan)
