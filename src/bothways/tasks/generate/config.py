@@ -90,9 +90,7 @@ class DrawingConfig(Config):
     recipe: str = setting("icons", "recipe: a name (see bothways recipes) or a .toml file", common=True)
     prompts: Several | None = setting(None, "text prompts with optional :WEIGHT", flags=("--prompt",), common=True)
     layer: str | None = setting(None, "layer whose activation is maximised", common=True)
-    channels: Several | None = setting(
-        None, "channels of --layer to maximise: numbers, ranges such as 0-15, or all", flags=("--channel",), common=True
-    )
+    channels: Several | None = setting(None, "channels of --layer: 3, 0-15, or all", flags=("--channel",), common=True)
     photo: Live = setting(None, "the photo: an image file, a folder or parquet of them, or a tensor", live=True)
     mask: Live = setting(None, "an image of the photo's size, white where it may change", live=True)
     box: Box | None = setting(None, "box that may change, in pixels, instead of a mask", live=True)
