@@ -230,6 +230,8 @@ def test_in_python_the_result_writes_it_and_one_without_says_how(tmp_path: Path)
     path = result.gif(tmp_path / "mine.gif")
     assert len(frames_of(path)[0]) == 4
     assert "\n" not in repr(result)
+    assert (result.save(tmp_path / "saved") / "drawing.gif").read_bytes() == path.read_bytes()
+    assert (tmp_path / "saved" / "sheet.png").is_file()
     plain = bothways.generate(TOY, "anchor", n=1, recipe="das", steps=1, verdicts=False)
     with pytest.raises(UserError, match="gif=True"):
         plain.gif(tmp_path / "b.gif")

@@ -93,6 +93,8 @@ class Result(Brief):
         for frame in self.frames:
             run.append_frame(frame)
         run.save_pictures(self.images, self.records, self.alphas)
+        for kind in () if self.film is None else self.film.kinds:
+            (self.gif if kind == "gif" else self.mp4)(run.path / f"drawing.{kind}")
         cost = self.measures.get("cost", {})
         experiment.prepared(cost.get("stages") or {"drawing": float(cost.get("seconds", 0.0))})
         experiment.complete(self.measures)

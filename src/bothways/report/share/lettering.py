@@ -11,6 +11,8 @@ from pathlib import Path
 
 from PIL import ImageFont
 
+from bothways.types import UserError
+
 ELLIPSIS = "…"
 DOTS = "..."  # where the font has no ellipsis
 MISSING = "\U0010ffff"  # no font has it: its picture is that of every letter that is missing
@@ -84,8 +86,12 @@ def _drawn(font: Font, letter: str) -> tuple[object, bytes]:
 
 @cache
 def _plain(size: int) -> Font:
-    font = ImageFont.load_default(size)
-    assert isinstance(font, ImageFont.FreeTypeFont), "Pillow is built without FreeType"
+    try:
+        font = ImageFont.load_default(size)
+    except ImportError:
+        font = None
+    if not isinstance(font, ImageFont.FreeTypeFont):
+        raise UserError("a contact sheet needs Pillow with FreeType; type pip install --force-reinstall pillow")
     return font
 
 
