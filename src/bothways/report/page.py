@@ -5,6 +5,7 @@ Pictures, Plotly, styles and scripts are embedded, and a content security policy
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -197,16 +198,28 @@ def _comparisons(runs: Sequence[Run]) -> list[tuple[tables.Table, list[Chart]]]:
             tables.in_columns(table([(run.label, run.measures, run.status) for run in own])),
             own[0].section.charts_of(own, runs),
         )
-        for table, own in kinds.items()
+        for table, own in ((table, _comparable(own)) for table, own in kinds.items())
         if len(own) > 1
     ]
 
 
+def _comparable(runs: Sequence[Run]) -> list[Run]:
+    """Without the runs whose judges judged no other: a network of photographs beside those of small pictures."""
+    known = [{judge["judge"] for judge in run.section.legend_of(run.measures)} for run in runs]
+    others = [set().union(*(own for k, own in enumerate(known) if k != place)) for place in range(len(runs))]
+    return [run for run, own, rest in zip(runs, known, others, strict=True) if not own or own & rest]
+
+
 def _beside(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """The runs with pictures and all their classes, for side-by-side columns; None for fewer than two runs."""
-    drawn = [run for run in runs if run["groups"]]
+    """The runs with pictures of a class that another has, and all their classes, for columns side by side.
+
+    None for fewer than two runs.
+    """
+    counts = Counter(target for run in runs for target in run["groups"])
+    drawn = [run for run in runs if any(counts[target] > 1 for target in run["groups"])]
     classes = list(dict.fromkeys(target for run in drawn for target in run["groups"]))
-    return {"runs": drawn, "classes": classes} if len(drawn) > 1 else None
+    anchors = [run["anchor"] for run in drawn]
+    return {"runs": drawn, "anchors": anchors, "classes": classes} if len(drawn) > 1 else None
 
 
 def _labels(folders: Sequence[RunFolder]) -> list[str]:

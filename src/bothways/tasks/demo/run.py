@@ -141,13 +141,13 @@ def named_right(ten: Ten) -> int:
 
 def drawings_of(config: DemoConfig) -> dict[str, Drawing]:
     """The drawings of the demo by their recipes, not written to a folder yet."""
-    made = {
-        recipe: work_of("generate", MODEL, list(range(10)), n=config.n, recipe=recipe, seed=config.seed, **settings)
-        for recipe, settings in RECIPES.items()
-    }
-    if LIBRARIES["imagenet"].installed:
+    made: dict[str, Work] = {}
+    if LIBRARIES["imagenet"].installed:  # first, so that it is at the top of the page
         given: dict[str, Any] = {"judges": [LARGE_JUDGE], "seed": config.seed, **LARGE_RECIPE}
         made["photographs"] = work_of("generate", LARGE, LARGE_CLASS, **given)
+    for recipe, settings in RECIPES.items():
+        of_all: dict[str, Any] = {"n": config.n, "recipe": recipe, "seed": config.seed, **settings}
+        made[recipe] = work_of("generate", MODEL, list(range(10)), **of_all)
     return {recipe: drawing for recipe, drawing in made.items() if isinstance(drawing, Drawing)}
 
 
