@@ -76,6 +76,7 @@ def test_all_classes_and_all_channels_have_an_atlas_and_a_few_have_none(tmp_path
     drawn = RunFolder.open(tmp_path / "c").settings["drawn"]
     assert drawn["channels"] == list(range(8))
     assert not (tmp_path / "c" / "atlas.html").exists()  # eight are no atlas
+    assert "8 channels of body.3" in (tmp_path / "c" / "report.html").read_text()
     write_shared(written(tmp_path / "d", [f"class {k}" for k in range(10)], classes=1000))
     assert (tmp_path / "d" / "atlas.html").exists()
 
@@ -284,7 +285,7 @@ def test_several_pictures_of_a_class_are_one_tile_with_the_best_first(browser: A
     page = browser.new_page()
     page.goto((tmp_path / "run" / "atlas.html").as_uri())
     assert page.locator("#grid li").count() == 2
-    assert page.locator("#grid .share").first.inner_text() == "67 % 3 pictures"
+    assert page.locator("#grid .share").first.inner_text() == "67 %, 3 pictures"
     page.locator("#grid button").first.click()
     shown = page.locator("#viewer-picture").get_attribute("src")
     assert from_png((tmp_path / "run" / str(shown)).read_bytes()).shape == (3, 8, 8)

@@ -120,7 +120,9 @@ def measured(run: Run) -> str:
 
 def _sentence(run: Run) -> str:
     count, classes = len(run.pictures), {record.get("class") for record in run.pictures} - {None}
-    of = f" of {len(classes)} classes" if len(classes) > 1 else f" of {next(iter(classes))}" if classes else ""
+    layer = run.recipe.get("drawn", {}).get("layer")
+    several = f"{len(classes)} channels of {layer}" if layer else f"{len(classes)} classes"
+    of = f" of {several}" if len(classes) > 1 else f" of {next(iter(classes))}" if classes else ""
     drew = f"{run.who} drew {count} picture{'s' if count != 1 else ''}{of}"
     return drew + (f" with {run.model}" if run.model else "")
 

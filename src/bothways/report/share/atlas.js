@@ -32,6 +32,8 @@ function tell(judge, place) {
   for (const { button, shares } of entries) {
     const share = shares[place];
     button.querySelector(".share b").textContent = share == null ? "" : `${Math.round(100 * share)} %`;
+    const many = button.querySelector(".share i");
+    if (many) many.textContent = (share == null ? "" : ", ") + many.dataset.count;
   }
 }
 

@@ -82,7 +82,13 @@ def _tile(run: Run, place: int, record: Mapping[str, Any], chances: Sequence[Map
     otherwise = f"picture {index}" if label is None else f"class {label}"
     with _opened(path) as picture:
         size = picture.size
-    return Tile(partial(_read, path), size, str(record.get("class") or f"picture {index}"), otherwise, label, chances)
+    return Tile(partial(_read, path), size, _name(run, record) or f"picture {index}", otherwise, label, chances)
+
+
+def _name(run: Run, record: Mapping[str, Any]) -> str:
+    """The name of the target of a picture; of a channel without its layer, which all have in common."""
+    name, layer = str(record.get("class") or ""), run.recipe.get("drawn", {}).get("layer")
+    return f"channel {name.removeprefix(f'{layer} ')}" if layer and name.startswith(f"{layer} ") else name
 
 
 def _opened(path: Path) -> Image.Image:

@@ -23,6 +23,7 @@ SMALL_TILE = 112  # pixels of a side where the pictures would fill more than one
 INK, SOFT = "#1b1f23", "#5d666e"
 JUDGES = 3  # under a tile, as many of the first as fit
 LETTERS = "ABC"
+FIXED = "\u00a0"  # a space at which no line is broken
 HEAD, NOTE, LEADING = 18, 13, 6  # sizes of letters, and pixels between lines
 LINES_OF_HEAD = 8  # that room is kept for
 
@@ -134,14 +135,14 @@ def _legend(judges: Sequence[str], tiles: Sequence[Tile]) -> list[str]:
         return []
     predicted = any(chance.get("name") for tile in tiles for chance in tile.chances)
     what = "the predicted class and its probability" if predicted else "the probability of the class"
-    names = judges[:1] if len(judges) == 1 else [f"{k} {name}" for k, name in zip(LETTERS, judges, strict=False)]
+    names = judges[:1] if len(judges) == 1 else [f"{k}{FIXED}{name}" for k, name in zip(LETTERS, judges, strict=False)]
     return [f"Below each picture: {what}, by {', '.join(names)}"]
 
 
 def _wrapped(text: str, size: int, width: float) -> list[str]:
-    """The text in lines of at most ``width`` pixels, broken at spaces."""
+    """The text in lines of at most ``width`` pixels, broken at spaces but for FIXED ones."""
     lines = [""]
-    for word in text.split():
+    for word in filter(None, text.split(" ")):
         longer = f"{lines[-1]} {word}".strip()
         if lines[-1] and not _fits(longer, size, width):
             lines.append(word)
