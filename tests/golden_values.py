@@ -30,8 +30,9 @@ SKIPPED_AT_THE_TOP = ("citations", "recipe", "settings", "versions")
 WORDED = ("reference", "source")
 # Times and memory differ from run to run. Left out wherever they stand.
 MEASURED_ANEW = re.compile(r"seconds|stages|seconds_per_picture|peak_mb|\w+/s")
-# How a run goes on after a kill, not what it found: neither listed nor read.
-UNLISTED = {"state", "files.txt", "given.json", ".lock"}
+# How a run goes on after a kill, not what it found; and its sheet, which is made of its pictures, in the fonts of the
+# machine: neither listed nor read.
+UNLISTED = {"state", "files.txt", "given.json", ".lock", "sheet.png"}
 # Listed, and not read: settings, progress, pages, the state of an optimiser, and the cards of models (other .json).
 READ_JSON = ("measures.json", "scorecard.json", "printed.json")
 

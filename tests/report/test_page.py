@@ -359,3 +359,16 @@ def test_the_page_in_a_browser_and_on_paper(tmp_path: Path, pair: list[RunFolder
         )
         for title in (*titles, "Statistics during drawing", "Reproducibility", "Settings", "Citations"):
             assert title in words, title
+
+
+def test_runs_that_share_neither_judge_nor_class_are_not_compared(tmp_path: Path, pair: list[RunFolder]) -> None:
+    other = RunFolder.create(tmp_path / "other", {"task": "generate", "settings": {"recipe": "photographs"}})
+    other.save_pictures(torch.rand(1, 3, 32, 32), [{"index": 0, "class": "ostrich", "label": 9}])
+    other.write_measures({"judges": [{"judge": "of-photographs", "hit_rate": 1.0, "n": 1}]})
+    html = render([*pair, other])
+    assert "Hit-rate, of-photographs" not in html
+    columns = html.split('class="columns pictures"')[1].split("</section>\n{% endif")[0]
+    assert columns.count("picture 0") > 1
+    assert html.count('alt="ostrich, picture 0') == 1
+    assert 'aria-label="ostrich, other"' not in html  # it stands with its own run
+    assert "Side by side" not in render([pair[0], other])

@@ -69,6 +69,7 @@ def as_stranger(page: Page, method: str, path: str, **more: Any) -> Any:
     [
         ("GET", "/"), ("HEAD", "/"), ("GET", "/config"), ("GET", "/theme.css"), ("GET", "/assets/x.js"),
         ("GET", "/picture?run=old&file=images/0000-frog.png"), ("GET", "/report?run=old"),
+        ("GET", "/download?run=old&file=sheet.png"),
         ("POST", "/gradio_api/queue/join"), ("GET", "/gradio_api/queue/data?session_hash=s"),
         ("POST", "/gradio_api/run/predict"), ("POST", "/gradio_api/call/x"), ("POST", "/gradio_api/upload"),
         ("GET", "/gradio_api/upload_progress?upload_id=x"), ("GET", "/gradio_api/heartbeat/s"),

@@ -57,6 +57,21 @@ def test_runs_are_listed_newest_first_and_links_outside_are_none(shelf: Shelf) -
     assert Shelf(shelf.root / "nothing").runs() == {}
 
 
+def test_files_to_share_are_those_of_the_run_alone(shelf: Shelf, tmp_path: Path) -> None:
+    folder = shelf.run("new").path
+    secret = tmp_path / "secret.png"
+    secret.write_bytes(b"no")
+    (folder / "drawing.gif").symlink_to(secret)
+    (folder / "atlas.html").write_text("x")
+    for name in ("sheet-10.png", "sheet-9.png"):
+        (folder / name).write_bytes(b"x")
+    assert [path.name for path in shelf.shared("new")] == ["sheet-9.png", "sheet-10.png"]
+    assert shelf.download("new", "sheet-9.png") == folder / "sheet-9.png"
+    for file in ("drawing.gif", "atlas.html", "recipe.toml", "../new/sheet-9.png"):
+        with pytest.raises(UserError, match="no file"):
+            shelf.download("new", file)
+
+
 def test_a_broken_run_hides_no_other(shelf: Shelf) -> None:
     (shelf.root / "new" / "measures.json").write_text("{")
     (shelf.root / "old" / "recipe.toml").write_text("= no")

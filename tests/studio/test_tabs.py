@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,13 @@ import torch
 
 from bothways import predict
 from bothways.runs import RunFolder, from_png, to_png
+from bothways.studio import fragments
 from held_work import wait
 from studio_client import Page, opened
 
 pytest.importorskip("gradio", reason="gradio is not here")
+from bothways.studio.tabs.generate import drawn
+
 TOY = f"{Path(__file__).resolve().parents[1] / 'toy_model.py'}:build"
 OTHER = TOY.replace(":build", ":other")
 
@@ -53,6 +57,28 @@ def test_the_layers_are_listed_and_one_is_drawn(page: Page) -> None:
     assert len(run.pictures) == 2
     drawn = [run.read_picture(record) for record in run.pictures]
     assert not torch.equal(*drawn)
+
+
+def test_what_was_drawn_is_offered_for_download(page: Page) -> None:
+    start = page.event("generate-start")
+    page.do(start, page.values(start, Model=TOY, Classes=["anchor"], Recipe="das", Steps=2, Count=2, GIF=True))
+    job = finished(page)
+    shown = drawn(job)[1]
+    assert re.findall(r">([\w.-]+)</a>", shown.partition("</p>")[0]) == ["sheet.png", "drawing.gif"]
+    links = [unescape(link) for link in re.findall(r'href="(download[^"]+)"', shown)]
+    kinds = [page.client.get(f"/{link}") for link in links]
+    assert [answer.headers["content-type"] for answer in kinds] == ["image/png", "image/gif"]
+    assert f'filename="{job.name}-drawing.gif"' in kinds[1].headers["content-disposition"]
+    assert kinds[1].content == (job.folder / "drawing.gif").read_bytes()
+    for file in ("recipe.toml", "report.html", "../toy_model.py", "images/0000-anchor.png", "atlas.html", ""):
+        assert page.client.get("/download", params={"run": job.name, "file": file}).status_code == 404
+    assert page.client.get("/download", params={"run": "../x", "file": "sheet.png"}).status_code == 404
+    beside = fragments.beside({job.name: RunFolder(job.folder)})
+    assert all(link in unescape(beside) for link in links)
+    values = page.choose_run(job.name)["output"]["data"]
+    assert True in values
+    page.do(start, page.values(start, Model=TOY, Classes=["anchor"], Recipe="das", Steps=1, Count=1))
+    assert not (finished(page).folder / "drawing.gif").exists()
 
 
 @pytest.mark.parametrize(

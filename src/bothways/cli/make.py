@@ -16,7 +16,8 @@ LONGEST_NAME = 100  # characters
 
 
 @app.command(
-    help="Write a self-contained HTML report of one or several runs.\n\nExample:\n\n  bothways report runs/a runs/b"
+    help="Write a self-contained HTML report of one or several runs; of one, its contact sheet and atlas too."
+    "\n\nExample:\n\n  bothways report runs/a runs/b"
 )
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Run folders.", show_default=False)],

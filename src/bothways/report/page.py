@@ -5,6 +5,7 @@ Pictures, Plotly, styles and scripts are embedded, and a content security policy
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ from bothways.report.charts import Chart
 from bothways.report.parts import Facts, strip_size
 from bothways.report.pictures import Album, album
 from bothways.report.sections import Run
+from bothways.report.share.pages import write_shared
 from bothways.report.template import HERE, check_page, filled, write_page
 from bothways.runs import PHOTOS, RunFolder
 from bothways.types import UserError
@@ -26,10 +28,14 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 def write_report(paths: Sequence[Path], out: Path) -> Path:
     """Write the report of the run folders at ``paths`` to ``out`` and return ``out``.
 
+    With the report of one run that lies in its folder, its contact sheets and its atlas are written too.
     Raises UserError if a path is not a run folder, or ``out`` cannot be written or is a file that is no page of ours.
     """
     check_page(out)
-    write_page(out, render([RunFolder.open(path) for path in paths]))
+    folders = [RunFolder.open(path) for path in paths]
+    write_page(out, render(folders))
+    if len(folders) == 1 and out.resolve().parent == folders[0].path.resolve():
+        write_shared(folders[0])
     return out
 
 
@@ -192,16 +198,28 @@ def _comparisons(runs: Sequence[Run]) -> list[tuple[tables.Table, list[Chart]]]:
             tables.in_columns(table([(run.label, run.measures, run.status) for run in own])),
             own[0].section.charts_of(own, runs),
         )
-        for table, own in kinds.items()
+        for table, own in ((table, _comparable(own)) for table, own in kinds.items())
         if len(own) > 1
     ]
 
 
+def _comparable(runs: Sequence[Run]) -> list[Run]:
+    """Without the runs whose judges judged no other: a network of photographs beside those of small pictures."""
+    known = [{judge["judge"] for judge in run.section.legend_of(run.measures)} for run in runs]
+    others = [set().union(*(own for k, own in enumerate(known) if k != place)) for place in range(len(runs))]
+    return [run for run, own, rest in zip(runs, known, others, strict=True) if not own or own & rest]
+
+
 def _beside(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """The runs with pictures and all their classes, for side-by-side columns; None for fewer than two runs."""
-    drawn = [run for run in runs if run["groups"]]
+    """The runs with pictures of a class that another has, and all their classes, for columns side by side.
+
+    None for fewer than two runs.
+    """
+    counts = Counter(target for run in runs for target in run["groups"])
+    drawn = [run for run in runs if any(counts[target] > 1 for target in run["groups"])]
     classes = list(dict.fromkeys(target for run in drawn for target in run["groups"]))
-    return {"runs": drawn, "classes": classes} if len(drawn) > 1 else None
+    anchors = [run["anchor"] for run in drawn]
+    return {"runs": drawn, "anchors": anchors, "classes": classes} if len(drawn) > 1 else None
 
 
 def _labels(folders: Sequence[RunFolder]) -> list[str]:

@@ -53,6 +53,13 @@ class Section(Protocol):
     def legend_of(self, measures: Facts) -> list[dict[str, Any]]:
         """{"judge", "gave_gradient"} of each judge, in the order of ``calls_of``."""
 
+    def chances_of(self, measures: Facts, place: int, record: Facts) -> list[dict[str, Any]] | None:
+        """The probability of the target class by each judge, {"judge", "gave_gradient", "share", "name"}; [] for none.
+
+        For a picture without a target, share and name are those of the predicted class; else name is "". A share is
+        None where the judge has no such class. None for a task whose pictures are on no contact sheet.
+        """
+
     def comparison_table(self, runs: Sequence[tuple[str, Facts, Facts]]) -> Table:
         """A table with a row per run. runs: (name, measures, status). Tasks with the same function share a table."""
 
@@ -113,7 +120,9 @@ def measured(run: Run) -> str:
 
 def _sentence(run: Run) -> str:
     count, classes = len(run.pictures), {record.get("class") for record in run.pictures} - {None}
-    of = f" of {len(classes)} classes" if len(classes) > 1 else f" of {next(iter(classes))}" if classes else ""
+    layer = run.recipe.get("drawn", {}).get("layer")
+    several = f"{len(classes)} channels of {layer}" if layer else f"{len(classes)} classes"
+    of = f" of {several}" if len(classes) > 1 else f" of {next(iter(classes))}" if classes else ""
     drew = f"{run.who} drew {count} picture{'s' if count != 1 else ''}{of}"
     return drew + (f" with {run.model}" if run.model else "")
 
@@ -140,6 +149,7 @@ DEFAULT = {
     "progress_of": lambda run: objectives(run.frames),
     "calls_of": _none,
     "legend_of": _none,
+    "chances_of": _nothing,
     "comparison_table": _comparison,
     "charts_of": _none,
     "choices_of": lambda run: {},

@@ -3,6 +3,7 @@
     recipe.toml     every setting           frames.jsonl    one line per step       images/   8-bit PNG
     status.json     state and progress       pictures.jsonl  one line per picture    state/    the unfinished batch
     measures.json   results, such as judges  given.json      what the caller set, for a resume
+    film/           pictures of some steps, of a drawing with a GIF or a video
 
 A process killed at any moment loses at most the steps since the last ``save_state``.
 """

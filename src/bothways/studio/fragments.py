@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
+from markupsafe import Markup
 from torch import Tensor
 
 from bothways.models.layers_of import LayerRow
@@ -21,6 +22,7 @@ from bothways.report import tables
 from bothways.report.page import sentence
 from bothways.report.pictures import shown_size
 from bothways.report.sections import Run
+from bothways.report.share.pages import shared_files
 from bothways.runs import PHOTOS, RunFolder, from_png, to_png
 from bothways.studio.difference import difference
 from bothways.studio.jobs import Job
@@ -105,6 +107,13 @@ def verdicts(folder: RunFolder) -> str:
     """The table of judge metrics of a finished drawing; empty if it was not judged."""
     judged = judges(folder.measures)
     return _filled("tables", tables=[judge_table(folder.measures)]) if judged else ""
+
+
+def downloads(name: str, folder: RunFolder) -> str:
+    """The files of a finished run that are there to be shown to others, to download; empty for none."""
+    files = [path.name for path in shared_files(folder.path) if path.suffix != ".html"]
+    shown = [{"file": file, "src": f"download?{urlencode({'run': name, 'file': file})}"} for file in files]
+    return _filled("downloads", files=shown) if shown else ""
 
 
 def audited(folder: RunFolder) -> str:
@@ -233,6 +242,7 @@ def beside(runs: Mapping[str, RunFolder]) -> str:
             "says": sentence(Run.read(folder)),
             "pictures": [_shown(name, record) for record in folder.pictures[:BESIDE]],
             "more": max(0, len(folder.pictures) - BESIDE),
+            "downloads": Markup(downloads(name, folder)),
         }
         for name, folder in runs.items()
     ]

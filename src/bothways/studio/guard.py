@@ -25,7 +25,8 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 NAMES = ("127.0.0.1", "localhost")
 UPLOAD = "/gradio_api/upload"
-PAGES = {"/", "/config", "/theme.css", "/favicon.ico", "/manifest.json", "/robots.txt", "/picture", "/report", UPLOAD}
+PAGES = {"/", "/config", "/theme.css", "/favicon.ico", "/manifest.json", "/robots.txt", "/picture", "/report"}
+PAGES |= {"/download", UPLOAD}
 PAGES |= {f"/gradio_api/{name}" for name in ("info", "app_id", "startup-events", "upload_progress", "cancel", "reset")}
 PAGES |= {"/gradio_api/queue/join", "/gradio_api/queue/data"}
 BELOW = ("/assets/", "/static/", "/gradio_api/run/", "/gradio_api/heartbeat/")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -125,13 +126,18 @@ def takes(task: str, name: str) -> bool:
 def draw_request(
     model: str | None, classes: Sequence[str], prompts: str | None, recipe: str | None, n: float | None,
     steps: float | None, seed: float | None, data: str | None, changes: str | None, weights: str | None = None,
-    layer: str | None = None, channels: str | None = None,
+    layer: str | None = None, channels: str | None = None, *, gif: bool = False,
 ) -> Request:  # fmt: skip
     """A drawing of classes, prompts or channels of a layer, or an unconditional one.
 
     recipe: None for the default of the subject. channels: "3 17"; none for the layer as a whole.
     """
-    values = {"recipe": recipe, **_subject(classes, prompts), **_layer(layer, channels)}
+    values = {
+        "recipe": recipe,
+        **_subject(classes, prompts),
+        **_layer(layer, channels),
+        **({"gif": True} if gif else {}),
+    }
     return _checked(Request("generate", "generate", values), model, n, steps, seed, data, changes, weights)
 
 
@@ -159,8 +165,8 @@ def _layer(layer: str | None, channels: str | None) -> dict[str, Any]:
     name, numbers = (layer or "").strip(), (channels or "").replace(",", " ").split()
     if numbers and not name:
         raise UserError("a channel is one of a layer; fill in Layer, or clear Channel")
-    if not all(number.isdecimal() for number in numbers):
-        raise UserError(f"channel {channels!r}: type one or several whole numbers, such as 3 17")
+    if not all(re.fullmatch(r"\d+(-\d+)?|all", number) for number in numbers):
+        raise UserError(f"channel {channels!r}: type whole numbers, such as 3 17, a range such as 0-15, or all")
     return {"layer": name, **({"channels": numbers} if numbers else {})} if name else {}
 
 

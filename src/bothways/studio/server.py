@@ -28,6 +28,7 @@ REPORT_POLICY = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline' 'unsafe-eval'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+MEDIA = {".gif": "image/gif", ".mp4": "video/mp4", ".png": "image/png"}  # of what can be downloaded
 SESSIONS_AT_MOST = 24  # open pages, each with its photos; the one that was used longest ago loses them
 SECONDS_OF_AN_UPLOAD = 600  # on the disk; what was read of it stays with the page
 QUIETLY = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1", "GRADIO_NUM_PORTS": "1"}
@@ -69,12 +70,17 @@ def build_app(runs: Path, jobs: Jobs, key: Key, uploads: Path) -> Guard:
         folder, _, name = request.query_params.get("file", "").partition("/")
         return FileResponse(shelf.picture(request.query_params.get("run", ""), folder, name), media_type="image/png")
 
+    def download(request: Request) -> Response:
+        path = shelf.download(request.query_params.get("run", ""), request.query_params.get("file", ""))
+        return FileResponse(path, media_type=MEDIA[path.suffix], filename=f"{path.parent.name}-{path.name}")
+
     def report(request: Request) -> Response:
         page = shelf.report(request.query_params.getlist("run"))
         return HTMLResponse(page, headers={"Content-Security-Policy": REPORT_POLICY})
 
     app.exception_handler(UserError)(refuse)
     app.add_route("/picture", picture)
+    app.add_route("/download", download)
     app.add_route("/report", report)
     css = resources.files("bothways.studio").joinpath("studio.css").read_text(encoding="utf-8")
     page = build_page(jobs, shelf, _weights_folder(uploads))

@@ -12,6 +12,7 @@ from typing import Any
 
 from bothways.configs import Config
 from bothways.report import render
+from bothways.report.share.pages import shared_files
 from bothways.runs import PHOTOS, RunFolder
 from bothways.runs.files import dotted
 from bothways.runs.numbered import LATEST
@@ -40,6 +41,7 @@ class Form:
     changes: str
     layer: str | None = None
     channels: tuple[int, ...] = ()
+    gif: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,17 @@ class Shelf:
             raise UserError(f"the run {name!r} has no picture {folder}/{file}")
         return found[file]
 
+    def shared(self, name: str) -> list[Path]:
+        """The files of a run to be shown to others; not the atlas, which needs the pictures beside it."""
+        return [path for path in shared_files(self.run(name).path) if path.suffix != ".html" and self._holds(path)]
+
+    def download(self, name: str, file: str) -> Path:
+        """One of these files. Raises UserError for any other."""
+        found = {path.name: path for path in self.shared(name)}
+        if file not in found:
+            raise UserError(f"the run {name!r} has no file {file} to download")
+        return found[file]
+
     def report(self, names: list[str]) -> str:
         """The current report of one or several runs, as HTML."""
         return render([self.run(name) for name in names])
@@ -104,7 +117,8 @@ def form_of(recipe: Mapping[str, Any]) -> Form:
     if drawn is None or "recipe" not in settings:
         raise UserError("this run is not a drawing, so no form fits it; choose a run that drew pictures")
     usual, own = dotted(_usual(task, settings["recipe"]).model_dump(exclude={"photo", "style"})), dotted(settings)
-    changes = {key: value for key, value in own.items() if key not in OWN_FIELDS and usual.get(key) != value}
+    fields = (*OWN_FIELDS, "share.gif") if task == "generate" else OWN_FIELDS
+    changes = {key: value for key, value in own.items() if key not in fields and usual.get(key) != value}
     return Form(
         task=task,
         model=recipe.get("model", {}).get("address", ""),
@@ -118,6 +132,7 @@ def form_of(recipe: Mapping[str, Any]) -> Form:
         changes="\n".join(f"{key}={_spoken(value)}" for key, value in changes.items()),
         layer=drawn.get("layer"),
         channels=tuple(drawn.get("channels", ())),
+        gif=bool(own.get("share.gif")),
     )
 
 

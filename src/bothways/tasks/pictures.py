@@ -12,11 +12,14 @@ from torch import Tensor
 
 from bothways import budget
 from bothways.brief import Brief
+from bothways.report.share.pages import shared_files
 from bothways.runs import to_png
 from bothways.runs.experiment import Experiment
+from bothways.tasks.film import Film
 from bothways.tasks.measures import Measures
+from bothways.tasks.moving import write_gif, write_mp4
 from bothways.tasks.work import Grid
-from bothways.types import Frame
+from bothways.types import Frame, UserError
 
 SECONDS_BETWEEN_SAVES = 10.0  # of pictures while they are made, which the report of an unfinished run shows
 FINISHED = 36  # bytes a pixel: the picture, the one that the result holds, and one while it is judged
@@ -65,6 +68,7 @@ class Result(Brief):
     records: a dict per picture (index, class, seed, own_probability). frames: one per step and batch, without images.
     measures: judge metrics and image statistics. tables: settings, model and versions of the run.
     alphas: (N,1,H,W) in [0,1], the transparency maps of runs with ``alpha``, else None.
+    film: the pictures at some steps, of runs with ``gif`` or ``mp4``, else None.
     """
 
     images: Tensor
@@ -75,6 +79,7 @@ class Result(Brief):
     tables: dict[str, Any] = field(default_factory=dict)
     alphas: Tensor | None = None
     task: str = "generate"
+    film: Film | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -88,6 +93,8 @@ class Result(Brief):
         for frame in self.frames:
             run.append_frame(frame)
         run.save_pictures(self.images, self.records, self.alphas)
+        for kind in () if self.film is None else self.film.kinds:
+            (self.gif if kind == "gif" else self.mp4)(run.path / f"drawing.{kind}")
         cost = self.measures.get("cost", {})
         experiment.prepared(cost.get("stages") or {"drawing": float(cost.get("seconds", 0.0))})
         experiment.complete(self.measures)
@@ -95,6 +102,19 @@ class Result(Brief):
 
         write_report([run.path], run.path / "report.html")
         return run.path
+
+    def gif(self, path: str | Path) -> Path:
+        """Write the drawing as it unfolds, as a GIF. Raises UserError for a run without ``gif``."""
+        return write_gif(self._film("gif"), Path(path))
+
+    def mp4(self, path: str | Path) -> Path:
+        """Write the same as a video. Raises UserError for a run without ``mp4``, or without the extra ``video``."""
+        return write_mp4(self._film("mp4"), Path(path))
+
+    def _film(self, kind: str) -> Film:
+        if self.film is None:
+            raise UserError(f"this drawing kept no steps; draw it with {kind}=True, on the command line --{kind}")
+        return self.film
 
     def grid(self, columns: int | None = None, enlarge_to: int = 96) -> Tensor:
         """All pictures as one, (3,H,W): a row per class if all are equally many; small ones enlarged."""
@@ -150,6 +170,8 @@ def told_of_pictures(result: Result, out: Path | None) -> Iterator[str | Grid]:
         yield from _absent(result.measures["judges"])
     if out is not None:
         yield f"{len(result)} picture{'s' * (len(result) != 1)} in {out}/images"
+        if shared := [path.name for path in shared_files(out)]:
+            yield f"to share, in {out}: {', '.join(shared)}"
 
 
 def _absent(verdicts: Sequence[Mapping[str, Any]]) -> Iterator[str]:

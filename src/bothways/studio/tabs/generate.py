@@ -44,6 +44,7 @@ class Fields:
     weights: gr.Textbox
     layer: gr.Dropdown
     channel: gr.Textbox
+    gif: gr.Checkbox
     given: gr.File
     trouble: gr.HTML
 
@@ -62,16 +63,18 @@ class Fields:
             self.weights,
             self.layer,
             self.channel,
+            self.gif,
         ]
 
 
 def ask(
     model: str | None, classes: list[str], prompts: str, recipe: str, n: float | None, steps: float | None,
     seed: float | None, data: str, changes: str, weights: str, layer: str | None, channel: str,
+    gif: bool = False,
 ) -> Request:  # fmt: skip
     """Build the request from the values of the form. Raises UserError."""
     name = None if recipe == SUITED else recipe
-    return draw_request(model, classes, prompts, name, n, steps, seed, data, changes, weights, layer, channel)
+    return draw_request(model, classes, prompts, name, n, steps, seed, data, changes, weights, layer, channel, gif=gif)
 
 
 def described(name: str) -> str:
@@ -117,6 +120,7 @@ def build_form() -> Fields:
         [SUITED, *named], value=SUITED, allow_custom_value=True, label="Recipe", info="One of these, or a .toml file"
     )
     n, steps, seed = build_numbers(2)
+    gif = gr.Checkbox(False, label="GIF", info=described("share.gif"), elem_id="generate-gif")
     with gr.Accordion("Layers", open=False):
         layer, channel, listing, table = build_layers()
     with gr.Accordion("More settings", open=False):
@@ -125,7 +129,21 @@ def build_form() -> Fields:
         changes = gr.Textbox("", label="Other settings", lines=4, info=CHANGES_INFO)
     listing.click(listed, [model, weights], [table, layer], **QUIET)
     return Fields(
-        model, classes, prompts, recipe, n, steps, seed, data, changes, weights, layer, channel, given, trouble
+        model,
+        classes,
+        prompts,
+        recipe,
+        n,
+        steps,
+        seed,
+        data,
+        changes,
+        weights,
+        layer,
+        channel,
+        gif,
+        given,
+        trouble,
     )
 
 
@@ -183,7 +201,10 @@ def learned(model: str | None, weights: str | None) -> list[Any]:
 def drawn(job: Job | None) -> tuple[str, str]:
     """HTML of the pictures and of the judge metrics."""
     shown = fragments.pictures(job, EMPTY)
-    return shown, fragments.verdicts(RunFolder(job.folder)) if job is not None and job.state == "complete" else ""
+    if job is None or job.state != "complete":
+        return shown, ""
+    folder = RunFolder(job.folder)
+    return shown, fragments.downloads(job.name, folder) + fragments.verdicts(folder)
 
 
 def refilled(form: Form) -> list[Any]:

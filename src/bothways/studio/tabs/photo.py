@@ -135,7 +135,8 @@ def drawn(job: Job | None) -> tuple[str, str]:
     if job is None or job.state not in ("complete", "stopped") or not (job.folder / "pictures.jsonl").exists():
         words = "Choose a photo and a task. Only painted pixels may change; Edit without a mask may change all of them."
         return fragments.pictures(job, words), ""
-    return fragments.changes(RunFolder(job.folder)), fragments.verdicts(RunFolder(job.folder))
+    folder = RunFolder(job.folder)
+    return fragments.changes(folder), fragments.downloads(job.name, folder) + fragments.verdicts(folder)
 
 
 def loaded(form: Form, folder: RunFolder) -> list[Any]:

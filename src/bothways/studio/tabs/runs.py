@@ -56,7 +56,7 @@ def build_tab(tab: gr.Tab, shelf: Shelf, tabs: gr.Tabs, drawing: of_drawing.Fiel
             folder, form = shelf.run(name or ""), shelf.form(name or "")
             if form.task == "generate":
                 channels = " ".join(map(str, form.channels))
-                kept = [*of_drawing.refilled(form), form.layer, channels]
+                kept = [*of_drawing.refilled(form), form.layer, channels, form.gif]
                 return ["", gr.Tabs(selected="generate"), *kept, *kept_photo]
             if form.task in of_photo.TASKS.values():
                 return ["", gr.Tabs(selected="photo"), *kept, *of_photo.loaded(form, folder)]

@@ -1,6 +1,7 @@
 """The demo of the bundled models: drawings of a classifier, a walk of a flow, and a flow classifier.
 
 OUT/das, OUT/icons    run folders of the drawings
+OUT/photographs       of one picture of 224 pixels, where the extra imagenet is installed
 OUT/walk              of the flow's walk to noise and back
 OUT/classifier        of the flow classifier's evaluation, with --data
 OUT/report.html       all of them
@@ -8,12 +9,13 @@ OUT/report.html       all of them
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, final
 
 from bothways.models.cards import card
+from bothways.models.libraries.known import LIBRARIES
 from bothways.runs.experiment import Experiment
 from bothways.tasks.demo.config import DemoConfig
 from bothways.tasks.demo.result import Demo
@@ -27,6 +29,9 @@ from bothways.types import Frame
 MODEL, CLASSIFIER = "bundled:cifar10-resnet", "bundled:cifar10-prg"
 # das with fewer steps and copies than in its recipe, so that a hundred pictures take about a minute on two cores
 RECIPES: dict[str, dict[str, Any]] = {"das": {"ascent.steps": 40, "ascent.rms": 0.08, "views.copies": 2}, "icons": {}}
+# One picture of 224 pixels takes less than a minute of one core
+LARGE, LARGE_CLASS, LARGE_JUDGE = "imagenet:efficientnet-lite0", "ostrich", "imagenet:efficientnet-lite2"
+LARGE_RECIPE: dict[str, Any] = {"recipe": "photographs", "n": 1}
 TESTED = 1000  # test pictures for the flow classifier
 
 
@@ -35,8 +40,9 @@ TESTED = 1000  # test pictures for the flow classifier
 class DemoWork(Work):
     """A run of ``demo``: several runs in turn, each with its own folder.
 
-    where: the folder of the demo. drawings: {recipe: drawing}. ten: the pictures to walk; None for drawn ones. test:
-    the evaluation of the flow classifier, if there is data.
+    where: the folder of the demo. drawings: {recipe: drawing}, with that of a network of photographs where one is
+    installed. ten: the pictures to walk; None for drawn ones. test: the evaluation of the flow classifier, if there is
+    data.
     """
 
     where: Where
@@ -90,6 +96,7 @@ class DemoWork(Work):
 
     def summary(self, result: dict[str, Any], out: Path | None) -> Iterator[str | Grid]:
         yield verdict_grid(result["drawn"])
+        yield told_of_large(self.drawings)
         off = f"off by {result['round_trip']['rms']:.3f} (RMS, black to white is 1)"
         yield f"ten pictures, {result['source']}, walked to noise and back are {off}"
         yield f"{CLASSIFIER} classifies {result['named_right']} of these ten correctly"
@@ -112,6 +119,15 @@ class DemoWork(Work):
         return write_report([out / name for name in names], out / "report.html")
 
 
+def told_of_large(drawings: Mapping[str, Drawing]) -> str:
+    """The command that draws the picture of 224 pixels, and what installs its network where there is none."""
+    seed = "".join(f" --seed {drawing.config.seed}" for drawing in list(drawings.values())[:1] if drawing.config.seed)
+    typed = f"bothways generate {LARGE} --class {LARGE_CLASS} --recipe photographs --n 1{seed}"
+    if LARGE_RECIPE["recipe"] in drawings:
+        return f"the {LARGE_CLASS} of 224 pixels was drawn by {typed} --judge {LARGE_JUDGE}"
+    return f"pictures of 224 pixels: {LIBRARIES['imagenet'].install}, then {typed}"
+
+
 def part_of(where: Where, name: str) -> Where:
     """Where a run of the demo is written; an earlier one is replaced unless it is resumed."""
     return replace(where, overwrite=where.overwrite or not where.resume).part(name)
@@ -123,19 +139,22 @@ def named_right(ten: Ten) -> int:
     return sum(one.answers[0].number == label for one, label in zip(found, ten.labels.tolist(), strict=True))
 
 
-def drawing_of(config: DemoConfig, recipe: str) -> Drawing:
-    """A drawing of the demo, not written to a folder yet."""
-    drawing = work_of(
-        "generate", MODEL, list(range(10)), n=config.n, recipe=recipe, seed=config.seed, **RECIPES[recipe]
-    )  # fmt: skip
-    assert isinstance(drawing, Drawing)
-    return drawing
+def drawings_of(config: DemoConfig) -> dict[str, Drawing]:
+    """The drawings of the demo by their recipes, not written to a folder yet."""
+    made: dict[str, Work] = {}
+    if LIBRARIES["imagenet"].installed:  # first, so that it is at the top of the page
+        given: dict[str, Any] = {"judges": [LARGE_JUDGE], "seed": config.seed, **LARGE_RECIPE}
+        made["photographs"] = work_of("generate", LARGE, LARGE_CLASS, **given)
+    for recipe, settings in RECIPES.items():
+        of_all: dict[str, Any] = {"n": config.n, "recipe": recipe, "seed": config.seed, **settings}
+        made[recipe] = work_of("generate", MODEL, list(range(10)), **of_all)
+    return {recipe: drawing for recipe, drawing in made.items() if isinstance(drawing, Drawing)}
 
 
 def prepare(config: DemoConfig, where: Where) -> DemoWork:
     """Prepare a run of ``demo``. Raises UserError for invalid input, before the first picture is drawn."""
     ten = None if config.data is None else Ten.of_data(config.data)
-    drawings = {recipe: drawing_of(config, recipe) for recipe in RECIPES}
+    drawings = drawings_of(config)
     test = None
     if config.data is not None:
         options = part_of(where, "classifier").as_options()

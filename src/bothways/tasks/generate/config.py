@@ -40,6 +40,19 @@ class JudgingConfig(Config):
     verdicts: bool = setting(True, "evaluate the finished pictures")
 
 
+class ShareConfig(Config):
+    """Files for showing the drawing to others, beside the report."""
+
+    gif: bool = setting(False, "write drawing.gif, the drawing as it unfolds (the first 64 pictures)")
+    mp4: bool = setting(False, 'write drawing.mp4, the same as a video; needs pip install "bothways[video]"')
+    sheet: bool = setting(True, "write sheet.png, all pictures with their names and judges")
+
+    @property
+    def moving(self) -> tuple[str, ...]:
+        """The kinds of files that show the drawing as it unfolds."""
+        return tuple(kind for kind in ("gif", "mp4") if getattr(self, kind))
+
+
 def _four(given: Any) -> Any:
     if given is not None and len(given) != 4:
         raise UserError(f"--box {' '.join(map(str, given))}: type LEFT TOP RIGHT BOTTOM in pixels")
@@ -77,7 +90,7 @@ class DrawingConfig(Config):
     recipe: str = setting("icons", "recipe: a name (see bothways recipes) or a .toml file", common=True)
     prompts: Several | None = setting(None, "text prompts with optional :WEIGHT", flags=("--prompt",), common=True)
     layer: str | None = setting(None, "layer whose activation is maximised", common=True)
-    channels: Several | None = setting(None, "channels of --layer to maximise", flags=("--channel",), common=True)
+    channels: Several | None = setting(None, "channels of --layer: 3, 0-15, or all", flags=("--channel",), common=True)
     photo: Live = setting(None, "the photo: an image file, a folder or parquet of them, or a tensor", live=True)
     mask: Live = setting(None, "an image of the photo's size, white where it may change", live=True)
     box: Box | None = setting(None, "box that may change, in pixels, instead of a mask", live=True)
@@ -103,6 +116,7 @@ class DrawingConfig(Config):
     sampling: SamplingConfig = SamplingConfig()
     models: ModelsConfig = ModelsConfig()
     judging: JudgingConfig = JudgingConfig()
+    share: ShareConfig = ShareConfig()
 
     @classmethod
     def merged(cls, recipe: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -149,7 +163,7 @@ class GenerateConfig(DrawingConfig):
 
     Examples
     bothways generate bundled:cifar10-resnet --class frog ship --n 8
-    bothways generate bundled:cifar10-resnet --class 3 --recipe das --steps 200 --seed 7
+    bothways generate bundled:cifar10-resnet --class 3 --recipe das --steps 200 --seed 7 --gif
     bothways generate bundled:cifar10-resnet --unconditional --n 50
     bothways generate bundled:cifar10-resnet --unconditional --recipe dsf-paper --set ascent.clip_by=norm
     bothways generate --score bundled:cifar10-resnet --condition bundled:cifar10-attention --class deer

@@ -22,12 +22,14 @@ from bothways.synthesis.ascent import Ascent, ascend
 from bothways.synthesis.objectives.base import NO_CLASS
 from bothways.synthesis.parameterizations.maco import transparency
 from bothways.synthesis.rise import Rise, rises, told_of_rises, warn_of_no_rise
+from bothways.tasks.film import Film
 from bothways.tasks.generate.config import DrawingConfig
 from bothways.tasks.generate.memory import fitting, tell_of_fewer
 from bothways.tasks.generate.problem import Problem, Setup
 from bothways.tasks.generate.request import Request
 from bothways.tasks.generate.result import measured
 from bothways.tasks.generate.scene import keep_scene
+from bothways.tasks.moving import write_moving
 from bothways.tasks.pictures import SECONDS_BETWEEN_SAVES, PictureMeasures, Result, told_of_pictures
 from bothways.tasks.work import Grid, Where, Work
 from bothways.types import Frame, RunError, UserError
@@ -44,6 +46,7 @@ class Drawing(Work):
     first: the pictures of the first batch and their problem, which ``prepare`` has built. jury, references: who judges,
     and the real pictures that each compares with. own_measures: a user's, of the pictures alone. at_once: as many
     pictures of a batch as fit into memory. advice: of the task, what to change where its judges missed the target.
+    film: the pictures at some steps, where a GIF or a video is made of them.
     """
 
     setup: Setup
@@ -57,6 +60,7 @@ class Drawing(Work):
     first: tuple[list[int], Problem] | None = None
     at_once: int | None = None
     advice: Callable[[Result], Iterator[str]] | None = None
+    film: Film | None = None
     images: dict[int, Tensor] = field(default_factory=dict)
     alphas: dict[int, Tensor] = field(default_factory=dict)
     records: dict[int, dict[str, Any]] = field(default_factory=dict)
@@ -130,6 +134,9 @@ class Drawing(Work):
         prepared = self.experiment.stages
         self.experiment = Experiment.begin(self.task, self.tables, **options)
         self.experiment.prepared(prepared)
+        if kinds := self.config.share.moving:
+            targets = {i: self.request.name(i, self.model) for part in self.batches() for i in part}
+            self.film = Film.of(targets, self.config.ascent.steps, kinds, self.experiment.folder)
         if (folder := self.experiment.folder) is not None:
             self.take_up(folder)
             if where.prolongs:
@@ -169,6 +176,8 @@ class Drawing(Work):
 
     def measures(self) -> dict[str, Any]:
         warn_of_no_rise(self._rises())
+        if self.film is not None:
+            write_moving(self.film)
         return measured(self.result({}), self.setup, self.jury, self.references, self.own_measures)
 
     def cost(self) -> dict[str, Any]:
@@ -182,7 +191,7 @@ class Drawing(Work):
         labels = torch.tensor([self.request.labels[i] for i in order], dtype=torch.int64)
         alphas = torch.stack([self.alphas[i] for i in order]) if self.config.ascent.alpha and order else None
         records = [self.records[i] for i in order]
-        return Result(images, labels, records, self.kept, measures, dict(self.tables), alphas, self.task)
+        return Result(images, labels, records, self.kept, measures, dict(self.tables), alphas, self.task, self.film)
 
     def plan(self) -> str:
         parts = self.batches()
@@ -206,10 +215,15 @@ class Drawing(Work):
         ascent, folder = problem.ascent, self.experiment.folder
         self._go_on(number, pictures, ascent)
         good, saved = (ascent.tensors(), ascent.step), time.monotonic()
+        if self.film is not None and not ascent.step:
+            self.film.keep(0, pictures, self._inside(ascent.parameterization.image()))
         try:
             for step in ascend(problem.field, ascent, problem.draws):
-                frame = replace(step, batch=number)
+                inside = None if step.image is None else self._inside(step.image)
+                frame = replace(step, batch=number, image=inside)
                 self.kept.append(replace(frame, image=None))
+                if self.film is not None:
+                    self.film.keep(frame.step, pictures, inside)
                 if folder is not None:
                     folder.append_frame(frame)
                     good = ascent.tensors(), ascent.step
@@ -217,7 +231,7 @@ class Drawing(Work):
                         self._save_state(number, pictures, ascent)
                         self._keep(pictures, ascent, unfinished=True)
                         saved = time.monotonic()
-                yield replace(frame, image=None if frame.image is None else self._inside(frame.image))
+                yield frame
         except BaseException:
             if folder is not None:  # an interrupt may come during a step, or before its frame is written
                 ascent.load(*good)

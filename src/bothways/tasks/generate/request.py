@@ -9,11 +9,14 @@ import torch
 from torch import Tensor
 
 from bothways.models.adapter import Adapter
+from bothways.models.class_names import ALL, RANGE
 from bothways.numerics.pyramid import resize
 from bothways.synthesis.objectives.base import NO_CLASS
+from bothways.synthesis.objectives.terms import vectors
 from bothways.tasks.generate.scene import Scene
 from bothways.types import UserError
 
+MOST_CHANNELS = 1_000_000  # of a range
 TOP_CLASS = "<top>"  # as a class: for each photo, the class that the model predicts
 Prompt = tuple[str, float]
 
@@ -87,6 +90,33 @@ def top_labels(model: Adapter, scene: Scene) -> list[int]:
     return torch.cat([model.outputs(part.to(model.device)).argmax(1) for part in shown.split(16)]).tolist()
 
 
+def channels_of(given: Sequence[str | int], layer: str | None, models: Sequence[Adapter]) -> list[int]:
+    """The channels of a layer, each once: whole numbers, ranges such as "0-15", and "all", counted in the first model.
+
+    Raises UserError for anything else, and for channels without a layer.
+    """
+    if given and layer is None:
+        raise UserError("--channel needs a layer, and none was given; type --layer NAME")
+    found: list[int] = []
+    for text in (str(one).strip() for one in given):
+        if text.casefold() == ALL:
+            found += range(_channels(models[0], str(layer)))
+        elif (bounds := RANGE.fullmatch(text)) and int(bounds[1]) <= int(bounds[2]) < MOST_CHANNELS:
+            found += range(int(bounds[1]), int(bounds[2]) + 1)
+        elif text.isdecimal():
+            found.append(int(text))
+        else:
+            raise UserError(f"--channel {text}: type a whole number from 0, a range such as 0-15, or all")
+    return list(dict.fromkeys(found))
+
+
+@torch.no_grad()
+def _channels(model: Adapter, layer: str) -> int:
+    """How many channels a layer has."""
+    grey = torch.full((1, 3, model.spec.height, model.spec.width), 0.5, device=model.device)
+    return vectors(model.features(grey, [layer])[layer], layer).shape[1]
+
+
 def request_of(
     n: int,
     labels: Sequence[int],
@@ -97,8 +127,6 @@ def request_of(
     channels: Sequence[int] = (),
 ) -> Request:
     """The request: n pictures of each class or channel, of each photo in each style, interleaved within groups."""
-    if channels and layer is None:
-        raise UserError("--channel needs a layer, and none was given; type --layer NAME")
     subjects = [(label, channel) for label in labels or [NO_CLASS] for channel in channels or [NO_CLASS]]
     every = [subject for _ in range(n) for subject in subjects for _ in range(len(scene))]
     picked = tuple(channel for _, channel in every) if channels else ()

@@ -19,9 +19,10 @@ from bothways.tasks.generate.config import DrawingConfig, GenerateConfig
 from bothways.tasks.generate.drawing import Drawing
 from bothways.tasks.generate.priors import find_priors, settled
 from bothways.tasks.generate.problem import Setup, objective_of
-from bothways.tasks.generate.request import TOP_CLASS, Request, read_prompts, request_of, top_labels
+from bothways.tasks.generate.request import TOP_CLASS, Request, channels_of, read_prompts, request_of, top_labels
 from bothways.tasks.generate.roles import Roles, find_labels, find_models
 from bothways.tasks.generate.scene import find_scene
+from bothways.tasks.moving import check_video
 from bothways.tasks.pictures import check_count
 from bothways.tasks.work import Where, file_tables
 from bothways.types import UserError
@@ -34,6 +35,8 @@ def prepare(config: GenerateConfig, where: Where) -> Drawing:
 
 def prepare_drawing(task: str, config: DrawingConfig, where: Where) -> Drawing:
     """Prepare a run of any task that draws."""
+    if config.share.mp4:
+        check_video()
     setup, request = planned(config, where.out)
     only = [i for i in map(int, config.only or ()) if not 0 <= i < len(request)]
     if only:
@@ -63,7 +66,7 @@ def planned(config: DrawingConfig, out: str | Path | None = None) -> tuple[Setup
     condition, score = find_models(config, objective, anything)
     labels = [] if classes in (None, [TOP_CLASS]) else find_labels(condition, classes or ())
     scene = find_scene(config.photo, config.mask, config.box, config.style, config.canvas.size)
-    channels = [int(channel) for channel in config.channels or ()]
+    channels = channels_of(config.channels or (), config.layer, condition)
     subjects = max(1, len(labels)) * max(1, len(channels)) * len(scene)
     place = geometry(config.canvas, (condition or score)[0].spec, scene)
     check_count(config.n * subjects, subjects, (place.height, place.width), out, alpha=config.ascent.alpha)

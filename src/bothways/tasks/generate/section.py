@@ -67,6 +67,21 @@ def legend_of(measures: Facts) -> list[dict[str, Any]]:
     ]
 
 
+def chances_of(measures: Facts, place: int, record: Facts) -> list[dict[str, Any]]:
+    """The probability of a picture's target class by each judge, None where it has none; or of the predicted class."""
+    found = []
+    for judge in judges(measures):
+        of_target = record.get("label") is not None
+        shares, names = judge.get("wanted_probability" if of_target else "confidence") or [], verdicts(judge)
+        if not of_target and record.get("class"):  # a channel or a prompt is no class
+            continue
+        share = shares[place] if place < len(shares) else None
+        own = "" if of_target else str(names[place] if place < len(names) else "")
+        who = {"judge": str(judge.get("judge", "unnamed")), "gave_gradient": bool(judge.get("gave_gradient"))}
+        found.append({**who, "share": share, "name": own})
+    return found
+
+
 # ---- the tables ----------------------------------------------------------------------------------------------------
 
 
