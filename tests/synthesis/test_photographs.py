@@ -61,6 +61,23 @@ def test_the_differential_is_that_of_finite_differences() -> None:
     assert (differential - (ends[0] - ends[1]) / (2 * h)).abs().max() < 1e-6
 
 
+def test_the_fine_part_of_a_wave_fades_away_from_the_middle() -> None:
+    plain, faded = (
+        Photographs(GREY.double(), SPECTRUM, Draws([0, 1]), 1.2, 0.3, "clamp", 24, focus) for focus in (0.0, 0.25)
+    )
+    for held in (plain, faded):
+        held.coefficients.data.zero_()
+        held.coefficients.data[:, 0, 0, 12, 0] = 1.0  # one wave of lightness, along the longer side
+    y, x = ((torch.arange(n, dtype=torch.float64) + 0.5 - n / 2) / 24 for n in (24, 32))
+    share = math.exp(-((12 * 24 / 32 / 8) ** 2) / 2)  # of this wave that counts as coarse
+    strength = 0.3 + 0.7 * torch.exp(-(y[:, None].square() + x.square()) / (2 * 0.25**2))
+    before, after = (held._drawn(held.coefficients) for held in (plain, faded))
+    assert (after - before * (share + (1 - share) * strength)).abs().max() < 1e-12
+    step = torch.randn(faded.coefficients.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    ends = [faded._drawn(faded.coefficients.detach() + sign * 1e-6 * step) for sign in (1, -1)]
+    assert (faded.canvas([step]) - (ends[0] - ends[1]) / 2e-6).abs().max() < 1e-6
+
+
 def test_a_picture_is_the_same_in_any_batch() -> None:
     whole = Photographs(GREY, SPECTRUM, Draws([3, 4]), spread=0.2).image()
     alone = Photographs(GREY[:1], SPECTRUM, Draws([4]), spread=0.2).image()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.signal
 import torch
 
 import bothways
@@ -61,6 +62,15 @@ def test_it_is_the_mean_of_numpys_amplitudes(photos: Path, tmp_path: Path) -> No
     assert (kept.magnitude / found.magnitude - 1).abs().max() < 1e-3  # half precision
     assert (kept.mean - found.mean).abs().max() < 1e-7
     assert kept.count == 70
+
+
+def test_a_hann_window_is_scipys_at_unit_mean_square(photos: Path) -> None:
+    found = bothways.spectrum(photos, window="hann")
+    pictures = bytes_of(photos)
+    window = np.outer(scipy.signal.windows.hann(18, sym=False), scipy.signal.windows.hann(18, sym=False))
+    faded = (pictures - pictures.mean((2, 3), keepdims=True)) * window / np.sqrt((window**2).mean())
+    lightness = np.abs(np.fft.rfft2(faded.sum(1) / np.sqrt(3), norm="ortho")).mean(0)
+    assert np.abs(found.magnitude[0].numpy() - lightness).max() < 1e-12
 
 
 def test_size_and_limit(photos: Path) -> None:

@@ -47,6 +47,13 @@ def amplitudes(images: Tensor) -> Tensor:
     return torch.fft.rfft2(decorrelated(images), norm="ortho").abs()
 
 
+def tapered(images: Tensor) -> Tensor:
+    """Images (B,C,H,W) less the mean of each channel, times a Hann window of unit mean square."""
+    rows, columns = (torch.hann_window(n, periodic=True, dtype=images.dtype) for n in images.shape[-2:])
+    window = rows[:, None] * columns
+    return (images - images.mean((2, 3), keepdim=True)) * (window / window.square().mean().sqrt()).to(images.device)
+
+
 def frequencies(height: int, width: int, side: float) -> tuple[Tensor, Tensor]:
     """Frequencies (H,1) and (1,W//2+1) of ``rfft2``, in cycles per ``side`` pixels, float64."""
     fy, fx = (f(n, dtype=torch.float64) * side for f, n in ((torch.fft.fftfreq, height), (torch.fft.rfftfreq, width)))

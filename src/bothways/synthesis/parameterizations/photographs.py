@@ -6,6 +6,12 @@ r: the mean magnitudes of photographs, one per frequency and colour axis. So a s
 and colours of photographs, and no wave exceeds b times its mean magnitude in them. With b towards 0 and free phases
 this is MaCo (arXiv 2306.06805), whose magnitudes are fixed; with b infinite, a Fourier canvas (Olah et al., Distill
 2017) whose decay was measured.
+
+Photographs are sharp where their subject is, mostly near the middle. With a focus, fine waves fade outwards:
+
+    planes = low + (.3 + .7 exp(-d^2 / 2 focus^2)) (all - low),   low: the waves times exp(-(f/8)^2 / 2)
+
+d: distance from the middle, in sides; f: cycles per side.
 """
 
 from __future__ import annotations
@@ -18,13 +24,15 @@ from torch import Tensor
 
 from bothways.configs import setting
 from bothways.numerics.draws import Draws
-from bothways.numerics.spectra import Spectrum, decorrelated, recorrelated
+from bothways.numerics.spectra import Spectrum, decorrelated, frequencies, recorrelated
 from bothways.registry import register
 from bothways.synthesis.parameterizations import Canvas, CanvasContext
 from bothways.synthesis.parameterizations.maco import SLOPE
 from bothways.synthesis.parameterizations.squash import Squash, squash, start_canvas, unsquash
 from bothways.types import Parameterization
 
+COARSE = 8.0  # cycles per side: waves well below it are as strong at the border as in the middle
+DIM = 0.3  # strength of fine waves far from the middle
 REACH = 0.95  # share of the bound at which a coefficient of a starting picture is cut, so that it can still move
 
 
@@ -37,10 +45,11 @@ class PhotographsCanvas(Canvas):
     )
     bound: float = setting(1.2, "largest coefficient, in units of its mean magnitude in photographs", gt=0)
     spread: float = setting(0.2, "standard deviation of the starting coefficients, in the same units", ge=0)
+    focus: float = setting(0.0, "distance from the middle, in sides, at which fine waves fade; 0: nowhere", ge=0)
 
     def build(self, start: Tensor, place: CanvasContext) -> Parameterization:
         found = place.spectrum(self.spectrum)
-        return Photographs(start, found, place.draws, self.bound, self.spread, place.squash, place.side)
+        return Photographs(start, found, place.draws, self.bound, self.spread, place.squash, place.side, self.focus)
 
 
 @final
@@ -50,11 +59,11 @@ class Photographs:
         canvas = mean colour + C irfft2( r soft(z) ),   z (B,3,H,W//2+1,2)
 
     r: twice (tanh) or once (clamp) ``spectrum.at(H, W, side)``; at frequency zero the mean of the lowest ring, so that
-    the mean colour can move too. z starts at those of the starting picture, cut at .95 of the bound, and normal draws of
-    standard deviation ``spread`` a part. A grey start is one of the photographs' mean colour.
+    the mean colour can move too. z starts at those of the starting picture, cut at .95 of the bound, plus normal draws
+    of standard deviation ``spread`` a part. A grey start is one of the photographs' mean colour.
 
-    start_image: (B,3,H,W) in [0,1]. draws: of the B pictures. side: pixels of the picture in the canvas, None for the
-    shorter one.
+    start_image: (B,3,H,W) in [0,1]; with a focus, its fine waves fade outwards too. draws: of the B pictures. side:
+    pixels of the picture in the canvas, None for the shorter one. focus: in sides, 0 for none.
     Raises UserError for a start outside [0,1].
     """
 
@@ -69,6 +78,7 @@ class Photographs:
         spread: float = 0.2,
         squash: Squash = "tanh",
         side: int | None = None,
+        focus: float = 0.0,
     ) -> None:
         self.squash, self.bound = squash, bound
         canvas = start_canvas(start_image, squash)
@@ -77,6 +87,10 @@ class Photographs:
         magnitude = SLOPE[squash] * spectrum.at(high, wide, side).to(**kind)  # (3,H,W//2+1)
         magnitude[:, 0, 0] = (magnitude[:, 0, 1] + magnitude[:, 1, 0]) / 2
         self.magnitude = magnitude
+        side = side or min(high, wide)
+        self.coarse: Tensor | None = None
+        if focus:
+            self.coarse, self.strength = (part.to(**kind) for part in _focus(high, wide, side, focus))
         self.mean = unsquash(spectrum.mean.to(**kind), squash).view(1, 3, 1, 1).expand_as(canvas)
         grey = (canvas - unsquash(canvas.new_tensor(0.5), squash)).abs().amax((1, 2, 3), keepdim=True) < 1e-6
         apart = torch.where(grey, 0.0, canvas - self.mean)
@@ -108,7 +122,14 @@ class Photographs:
 
     def _planes(self, bounded: Tensor) -> Tensor:
         spectrum = torch.view_as_complex((bounded * self.magnitude[..., None]).contiguous())
-        return recorrelated(torch.fft.irfft2(spectrum, s=tuple(self.mean.shape[-2:]), norm="ortho"))
+        planes = self._inverse_transform(spectrum)
+        if self.coarse is not None:
+            low = self._inverse_transform(spectrum * self.coarse)
+            planes = low + self.strength * (planes - low)
+        return recorrelated(planes)
+
+    def _inverse_transform(self, spectrum: Tensor) -> Tensor:
+        return torch.fft.irfft2(spectrum, s=tuple(self.mean.shape[-2:]), norm="ortho")
 
     def _inverse(self, canvas: Tensor) -> Tensor:
         """The coefficients of a canvas without its mean, cut at a share of the bound."""
@@ -116,3 +137,11 @@ class Photographs:
         length = found.abs().clamp_min(1e-12)
         free = self.bound * torch.atanh((length / self.bound).clamp_max(REACH))
         return torch.view_as_real(found * (free / length))
+
+
+def _focus(high: int, wide: int, side: int, focus: float) -> tuple[Tensor, Tensor]:
+    """(share of each wave that is coarse (H,W//2+1), strength of fine waves at each place (H,W)), float64."""
+    radius = torch.hypot(*frequencies(high, wide, side))
+    y, x = (((torch.arange(n, dtype=torch.float64) + 0.5 - n / 2) / side).square() for n in (high, wide))
+    near = torch.exp(-(y[:, None] + x) / (2 * focus**2))
+    return torch.exp(-(radius / COARSE).square() / 2), DIM + (1 - DIM) * near

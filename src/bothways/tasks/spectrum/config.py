@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from bothways.configs import Config, Live, setting
 from bothways.data.config import READ
@@ -18,7 +18,7 @@ class SpectrumConfig(Config):
 
     Examples
     bothways spectrum --data path/to/cifar10 --out cifar10.safetensors
-    bothways spectrum --data photos/ --size 224 --limit 2000 --out photos.safetensors
+    bothways spectrum --data photos/ --size 224 --limit 2000 --window hann --out photos.safetensors
     bothways generate my.py:build --class 0 --recipe maco --set canvas.spectrum=photos.safetensors
     """
 
@@ -30,4 +30,7 @@ class SpectrumConfig(Config):
         None, "side length in pixels to resize and crop to; if unset, that of the pictures", common=True
     )
     limit: int | None = setting(None, "maximum number of pictures, evenly spaced; if unset, all", ge=1, common=True)
+    window: Literal["none", "hann"] = setting(
+        "none", "hann: fade the pictures out at their border, whose jumps would count as horizontal and vertical waves"
+    )
     split: str | None = setting(None, READ, common=True)

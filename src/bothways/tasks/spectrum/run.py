@@ -17,7 +17,7 @@ from torch import Tensor
 from bothways.data.readers.entries import Entries
 from bothways.data.sources import decoded, find_images
 from bothways.data.splits import training_split
-from bothways.numerics.spectra import SMALLEST, Spectrum, amplitudes
+from bothways.numerics.spectra import SMALLEST, Spectrum, amplitudes, tapered
 from bothways.runs.experiment import Experiment
 from bothways.tasks.spectrum.config import SpectrumConfig
 from bothways.tasks.spectrum.files import SUFFIX, write_spectrum
@@ -37,6 +37,7 @@ class SpectrumWork(Work):
     entries: Entries
     size: int | None
     path: Path | None
+    windowed: bool = False
     experiment: Experiment = field(default_factory=Experiment)
     pending: list[np.ndarray] = field(default_factory=list)
     magnitudes: Tensor = field(default_factory=lambda: torch.zeros(()))
@@ -70,7 +71,7 @@ class SpectrumWork(Work):
     def _add(self) -> None:
         if self.pending:
             images = torch.from_numpy(np.stack(self.pending)).permute(0, 3, 1, 2).double() / 255
-            self.magnitudes = self.magnitudes + amplitudes(images).sum(0)
+            self.magnitudes = self.magnitudes + amplitudes(tapered(images) if self.windowed else images).sum(0)
             self.colours = self.colours + images.mean((2, 3)).sum(0)
             self.pending.clear()
 
@@ -107,4 +108,5 @@ def prepare(config: SpectrumConfig, where: Where) -> SpectrumWork:
         raise UserError(f"--size {config.size}: {SMALLEST} pixels are the least; type --size {SMALLEST} or more")
     path = where.file(SUFFIX, b'"magnitude"')
     found = find_images(config.data, split=config.split or training_split(config.data), limit=config.limit)
-    return SpectrumWork(str(config.data), found.count, found.entries, config.size, path)
+    windowed = config.window == "hann"
+    return SpectrumWork(str(config.data), found.count, found.entries, config.size, path, windowed)
