@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator
 
@@ -18,6 +18,14 @@ OF_THE_REQUEST = ("class", "text", "channel")  # terms of every recipe, inactive
 class SamplingConfig(Config):
     """The sampling of target features in function space."""
 
+    kind: Literal["density", "gaussian"] | None = setting(
+        None,
+        "density: between the features of two pictures that are near; gaussian: of all numbers jointly; default is "
+        "density where features of pictures are stored",
+    )
+    neighbours: int = setting(5, "density: nearest pictures that one is mixed with", ge=1)
+    share: float = setting(0.5, "density: smallest share of the picture itself in the mixture", ge=0, le=1)
+    width: float = setting(0.2, "density: factor on the deviation of all pictures, which is added", ge=0)
     temperature: float = setting(1.0, "factor on the deviation of samples from the mean", ge=0)
     shrinkage: float = setting(0.0, "shrinkage of the correlations of samples towards zero", ge=0, le=1)
 
