@@ -12,6 +12,7 @@ from bothways.registry import register
 from bothways.synthesis.config import AscentConfig, CanvasConfig, TermConfig, ViewsConfig
 from bothways.types import UserError
 
+PHOTOGRAPHS = 96  # pixels of a side from which a network is taken for one of photographs
 OF_THE_REQUEST = ("class", "text", "channel")  # terms of every recipe, inactive without a target of their kind
 
 
@@ -74,6 +75,7 @@ class DrawingConfig(Config):
     """The settings of every task that draws."""
 
     recipe_task: ClassVar[str] = "generate"
+    of_photographs: ClassVar[Mapping[str, str]] = {"sampled": "sampled-photographs"}  # default recipes, by size
     once: ClassVar[tuple[str, ...]] = ("only",)
     prolongs: ClassVar[tuple[str, ...]] = ("n",)
     listed_kinds: ClassVar[Mapping[str, str]] = {
@@ -188,7 +190,10 @@ class GenerateConfig(DrawingConfig):
 
     @classmethod
     def default_recipe(cls, given: Mapping[str, Any]) -> str:
-        """das for prompts, channel for a layer, icons for classes or own objectives, sampled without a target."""
+        """das for prompts, channel for a layer, icons for classes or own objectives, sampled without a target.
+
+        For a network of ``PHOTOGRAPHS`` pixels or more, that of ``of_photographs`` in its place.
+        """
         if given.get("prompts"):
             return "das"
         if given.get("layer") is not None:

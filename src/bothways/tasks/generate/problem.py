@@ -187,14 +187,18 @@ class Setup:
 
 def sampled(chosen: SamplingConfig, space: Space, draws: Draws) -> dict[str, Tensor]:
     """The samples of a Space, one per picture. Raises UserError for a density without features of pictures."""
+    return space.sample(draws, chosen.temperature, chosen.shrinkage, density_of(chosen, space))
+
+
+def density_of(chosen: SamplingConfig, space: Space) -> Density | None:
+    """The density that is sampled, None for the Gaussian. Raises UserError for one without features of pictures."""
     kind = chosen.kind or ("density" if space.rows else "gaussian")
     if kind == "density" and not space.rows:
         raise UserError(
             "sampling.kind=density needs features of single pictures, and the statistics hold none; "
             "type --data REAL_PICTURES, or --set sampling.kind=gaussian"
         )
-    density = Density(chosen.neighbours, chosen.share, chosen.width) if kind == "density" else None
-    return space.sample(draws, chosen.temperature, chosen.shrinkage, density)
+    return Density(chosen.neighbours, chosen.share, chosen.width) if kind == "density" else None
 
 
 def _by_layer(terms: list[Term], to: Binding) -> list[Term]:

@@ -17,6 +17,7 @@ from bothways.synthesis.ascent import ascend
 from bothways.synthesis.fields import WhiteNoise
 from bothways.tasks.generate.canvas import geometry, new_ascent
 from bothways.tasks.generate.config import DrawingConfig
+from bothways.tasks.generate.origins import origins
 from bothways.tasks.generate.problem import Setup
 from bothways.tasks.pictures import Result
 
@@ -38,6 +39,10 @@ def measured(
     found = judged(result, setup, jury, references, own) if wanted else {"judges": [], "images": {}}
     papers = cited(*(entry.reference for entry in own)) if wanted else []
     notes = {"notes": list(setup.notes)} if setup.notes else {}
+    space = setup.roles.priors.space
+    if wanted and space is not None and space.names and not setup.roles.condition:
+        seeds = [record["seed"] for record in result.records]
+        found |= origins(result.images, seeds, setup.roles.score, space, setup.config.sampling)
     return {**found, **notes, "citations": [*citations(setup), *papers]}
 
 
