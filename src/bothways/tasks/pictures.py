@@ -162,7 +162,7 @@ def origin_grid(measures: Mapping[str, Any], records: Sequence[Mapping[str, Any]
     """A table with a row per picture: its distance to the nearest photograph, and its name."""
     usual = measures["photographs"]
     pixels = "pixel_distance" in measures["pictures"][0]
-    columns: tuple[str, ...] = ("picture", "nearest photograph", "distance in features")
+    columns: tuple[str, ...] = ("picture", "nearest photograph", "distance")
     columns += ("nearest in pixels", "RMS") if pixels else ()
     rows = []
     for record, of in list(zip(records, measures["pictures"], strict=True))[:SHOWN]:
