@@ -59,7 +59,7 @@ class PictureMeasures(Measures):
     """measures.json of a run of pictures. judges: a verdict each (judging/verdicts.py); images: what needs no judge.
 
     pictures, photographs: the distance of each picture to the photographs that it was drawn from, and what it stands
-    beside (tasks/generate/origins.py); of drawings without a class from features of photographs.
+    beside (judging/origins.py); of drawings without a class from features of photographs.
     """
 
     judges: list[dict[str, Any]]

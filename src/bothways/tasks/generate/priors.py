@@ -14,6 +14,7 @@ from torch import Tensor
 from bothways.data.readers.fit import size_of
 from bothways.data.sources import load_images
 from bothways.data.splits import is_statistics, training_split
+from bothways.judging.origins import reduced
 from bothways.models.adapter import Adapter
 from bothways.numerics.fill import tension_fill
 from bothways.numerics.pyramid import resize
@@ -26,7 +27,6 @@ from bothways.synthesis.objectives.statistics import Statistics
 from bothways.synthesis.objectives.terms import vectors
 from bothways.synthesis.sampling import Space, chunk_size, head_space, measure_space
 from bothways.synthesis.statistics import STATISTICS, Spread, measure_spread
-from bothways.tasks.generate.origins import reduced
 from bothways.tasks.statistics.config import PICTURES
 from bothways.tasks.statistics.files import features_mean, measured_layers, read_space, read_spread, stored_statistics
 from bothways.types import UserError
@@ -152,9 +152,7 @@ def _centres(models: Sequence[Adapter], data: str | Path | None) -> dict[str, Te
     return found
 
 
-def _means(
-    models: Sequence[Adapter], objective: WeightedSum, data: str | Path | None
-) -> dict[tuple[str, str], Tensor]:
+def _means(models: Sequence[Adapter], objective: WeightedSum, data: str | Path | None) -> dict[tuple[str, str], Tensor]:
     """The means that centred embeddings subtract, at their layers; a line for one that is not known."""
     parts = [part for _, part in objective.parts if isinstance(part, Embedding) and part.centred]
     found = {}

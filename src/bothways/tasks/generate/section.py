@@ -7,7 +7,7 @@
                          "spectrum": {"frequency", "power"}, "spectrum_null"}
     measures["sets"]:   {name: the same of a control}, "drawn" for the pictures themselves
 
-    measures["pictures"], ["photographs"]: see origins.py
+    measures["pictures"], ["photographs"]: see judging/origins.py
 
 Any part may be missing.
 """

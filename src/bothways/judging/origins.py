@@ -18,12 +18,10 @@ from torch import Tensor
 from bothways.models.adapter import Adapter
 from bothways.numerics.draws import Draws
 from bothways.numerics.pyramid import resize
-from bothways.synthesis.density import drawn_pair, nearest_distance, unit_rows
+from bothways.synthesis.density import Density, drawn_pair, nearest_distance, unit_rows
 from bothways.synthesis.objectives.terms import vectors
 from bothways.synthesis.resized import Resized
 from bothways.synthesis.sampling import Space
-from bothways.tasks.generate.config import SamplingConfig
-from bothways.tasks.generate.problem import density_of
 
 SIDE = 32  # pixels of a side at which pictures are compared
 ROWS_AT_ONCE = 500
@@ -31,11 +29,12 @@ ROWS_AT_ONCE = 500
 
 @torch.no_grad()
 def origins(
-    images: Tensor, seeds: Sequence[int], models: Sequence[Adapter], space: Space, sampling: SamplingConfig
+    images: Tensor, seeds: Sequence[int], models: Sequence[Adapter], space: Space, density: Density | None
 ) -> dict[str, Any]:
     """{"pictures": one record each, "photographs": what they are compared with}, for measures.json.
 
     images: (N,3,H,W) in [0,1], with the seeds of their draws. models: the score models. space: theirs, with names.
+    density: what was sampled; None for the Gaussian.
     """
     names = space.names
     unit, own = _photographs(space), _pictures(images, models, space)
@@ -47,7 +46,7 @@ def origins(
     of_photographs: dict[str, Any] = {"number": len(names)}
     if len(names) > 1:
         of_photographs["feature_distance"] = nearest_distance(unit).median().item()
-    if (density := density_of(sampling, space)) is not None:
+    if density is not None:
         pair = drawn_pair(space.rows, Draws(seeds), density)
         for record, one, other, share in zip(found, pair.own.tolist(), pair.other.tolist(), pair.share, strict=True):
             record["drawn_from"] = [names[one], names[other]]
