@@ -257,7 +257,7 @@ def test_the_command_shows_the_distance_of_every_picture_and_the_report_too(
     assert "2 more pictures in measures.json" in said
     page = (tmp_path / "run" / "report.html").read_text()
     assert "Distance to photographs" in page
-    assert "remembered, not invented" in page
+    assert "repeats what the network sees of one photograph" in page
     found = json.loads((tmp_path / "run" / "measures.json").read_text())
     assert len(found["pictures"]) == 12
     assert "pixel_distance" not in found["pictures"][0]  # a file of statistics holds no pixel

@@ -3,8 +3,8 @@
     feature distance   min_i 1 - cos(f(x) - m, f_i - m)     f_i: features of photograph i, m: their mean
     pixel distance     min_i RMS(x - photograph i), both reduced to 32 pixels; where the photographs are at hand
 
-Beside each stands its median over the photographs, of one from the others: a picture much nearer than that is a
-photograph remembered, not one invented.
+Beside each stands its median over the photographs, of one from the others: a picture much nearer than that repeats one
+photograph, in what the network sees of it or in its pixels.
 """
 
 from __future__ import annotations

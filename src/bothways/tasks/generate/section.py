@@ -177,7 +177,8 @@ def origin_table(measures: Mapping[str, Any]) -> Table:
     note = (
         f"Distance: one minus the cosine of the features, less their mean, to the nearest of {usual.get('number')} "
         "photographs whose features were drawn from; in the last row from a photograph to the nearest other. A picture "
-        "much nearer than that is remembered, not invented. In pixels: the root mean square difference at 32 pixels."
+        "much nearer than that repeats what the network sees of one photograph, which a density draws towards. In "
+        "pixels: the root mean square difference at 32 pixels."
     )
     columns = ["Picture", "Nearest photograph", "Distance", "Drawn between"]
     return Table("Distance to photographs", [*columns, *(["Nearest in pixels", "RMS"] if pixels else [])], rows, note)
