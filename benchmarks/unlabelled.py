@@ -14,6 +14,7 @@ is started again makes what is missing. PHOTOGRAPHS is that of the statistics ke
 import argparse
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
@@ -23,11 +24,13 @@ from PIL import Image
 
 import bothways
 from bothways.data.readers.fit import size_of
+from bothways.judging.origins import origins
 from bothways.judging.verdicts import penultimate
 from bothways.numerics.draws import Draws, picture_seed
 from bothways.numerics.measures import kernel_distance, kernel_interval
 from bothways.runs import to_png
 from bothways.synthesis.density import Density, drawn_pair
+from bothways.tasks.generate.priors import small_copies
 from bothways.tasks.statistics.files import read_space, stored_statistics
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -100,6 +103,8 @@ def judge(options, model, photographs) -> None:
     for address in options.judges:
         _, logits = penultimate(bothways.load_model(address), images)
         said[address.rpartition("/")[2].removeprefix("imagenet:").partition(".")[0]] = logits.softmax(1)
+    space = replace(read_space(stored_statistics(model, None)), pixels=small_copies(photographs.images))
+    near = origins(images, [picture_seed(k, 0) for _, k in todo], [model], space, None)
     with LINES.open("a") as file:
         for place, (row, k) in enumerate(todo):
             own = source(row, k, model, photographs)
@@ -107,11 +112,16 @@ def judge(options, model, photographs) -> None:
             label = None if own is None else int(photographs.labels[own])
             line["class"] = None if label is None else photographs.classes[label]
             line["seconds"] = float((options.out / f"{row}-{k:03}.seconds").read_text())
+            line["nearest"] = {key: shortened(value) for key, value in near["pictures"][place].items()}
             for name, chance in said.items():
                 p, best = chance[place].max(0)
                 rank = None if label is None else 1 + int((chance[place] > chance[place, label]).sum())
                 line[name] = {"rank": rank, "first": model.spec.class_name(best.item()), "p": round(p.item(), 3)}
             file.write(json.dumps(line) + "\n")
+
+
+def shortened(value):
+    return round(value, 4) if isinstance(value, float) else value
 
 
 def lines():
@@ -135,7 +145,7 @@ def summary(options, photographs) -> None:
         features, _ = penultimate(critic, images)
         low, high = kernel_interval(features, real)
         own = [line for line in lines() if line["row"] == row and line["picture"] < options.n]
-        names = [name for name in own[0] if isinstance(own[0][name], dict)]
+        names = [name for name in own[0] if isinstance(own[0][name], dict) and "p" in own[0][name]]
         found = {"row": row, "n": len(own), "kernel": kernel_distance(features, real), "interval": [low, high]}
         found["p"] = {name: median(line[name]["p"] for line in own) for name in names}
         if own[0]["class"] is not None:
@@ -143,6 +153,8 @@ def summary(options, photographs) -> None:
             found["first"] = {name: sum(rank == 1 for rank in ranks[name]) for name in names}
             found["among five"] = {name: sum(rank <= 5 for rank in ranks[name]) for name in names}
             found["median rank"] = {name: median(ranks[name]) for name in names}
+        for key in ("feature_distance", "pixel_distance"):
+            found[key] = median(line["nearest"][key] for line in own)
         found["seconds"] = median(line["seconds"] for line in own)
         print(json.dumps(found), flush=True)
         result = bothways.Result(images, torch.full((len(images),), -1), [{"index": k} for k in range(len(images))])
