@@ -106,6 +106,7 @@ COMMANDS: dict[str, str] = {
     "pixels": f"generate {TOY} {TWO} --recipe pixels",
     "sampled": f"generate {TOY} {NONE} --recipe sampled --data @statistics",
     "sampled-photos": f"generate {TOY} {NONE} --data photos",
+    "sampled-photographs": f"generate {TOY} {NONE} --recipe sampled-photographs --data @statistics",
     "sampled-resnet": f"generate {RESNET} --unconditional --steps 3 --n 1 --recipe sampled",
     "statistics-tv": f"generate {TOY} {NONE} --recipe statistics-tv --data @statistics",
     "dsf": f"generate {TOY} {NONE} --recipe dsf",
@@ -123,6 +124,7 @@ COMMANDS: dict[str, str] = {
     "inpaint-class": f"inpaint {TOY} photo.png --mask mask.png --recipe edit --class anchor --steps 3",
     "style": f"style {TOY} photo.png photos/03.png --steps 3 --n 1",
     "invert": f"invert {TOY} photo.png --steps 3 --n 2",
+    "from-features": f"invert {TOY} photo.png --recipe from-features --data photos --steps 3 --n 1",
     "accentuate": f"accentuate {TOY} photo.png --steps 3 --n 1",
     "accentuate-class": f"accentuate {TOY} photo.png --class barrel --steps 3 --n 1",
     # ---- a model, measured

@@ -228,7 +228,7 @@ def test_statistics_are_measured_once_and_drawn_from(
     arguments = ["statistics", TOY, "--data", photos, "--limit", "8", "--rank", "3", "--out", file]
     assert run(*arguments) == 0
     said = capsys.readouterr().out
-    assert f"over 8 pictures, {file.stat().st_size / 1000:,.0f} kB in {file}" in said
+    assert f"over 8 pictures, the features of 8 of them, {file.stat().st_size / 1000:,.0f} kB in {file}" in said
     assert f"bothways generate {TOY} --unconditional --data {file}" in said
     assert run(*arguments) == 2
     assert "--overwrite" in capsys.readouterr().err

@@ -13,7 +13,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, PrivateAttr, ValidationError
 from pydantic.fields import FieldInfo
 
 from bothways import budget, registry
@@ -39,6 +39,8 @@ class Config(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
+
+    _given: dict[str, Any] | None = PrivateAttr(None)  # what a caller set, where the recipe is the default
 
     recipe_task: ClassVar[str] = ""
     own_recipe: ClassVar[str] = ""  # the one that does where none is named

@@ -95,7 +95,7 @@ def test_what_is_kept_for_lite0_is_what_it_gives_on_the_photographs(shared: Path
     photographs = load_images(shared / "data/imagenet-samples", size=size_of(model.spec), limit=4)
     with torch.no_grad():
         found = model.features(photographs.images.float() / 255, ["pool"])["pool"]
-    places = [space.names.index(name) for name in photographs.names]
+    places = [space.names.index(name) for name in photographs.titles]
     assert (found - rows[places]).abs().max() < 2e-3 * rows.abs().max()
 
 

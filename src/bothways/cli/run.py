@@ -45,7 +45,7 @@ def run_task(given: ParsedCommand) -> None:
             with stage("writing the report"):
                 page = None if console.quiet else work.page(work.place)
     if given.dry_run:
-        console.print_json(data=plain(config.model_dump()))
+        console.print_json(data=plain(getattr(work, "config", config).model_dump()))  # its model may call for a recipe
         say(f"{work.plan()}; nothing is written")
     elif not console.quiet:
         print_result(work, result, page, given)

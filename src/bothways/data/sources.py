@@ -76,6 +76,13 @@ class ImageSet:
         """1 if every image is grey, else 3; the tensor has three channels either way."""
         return 1 if bool((self.images == self.images[:, :1]).all()) else 3
 
+    @cached_property
+    def titles(self) -> tuple[str, ...]:
+        """The names of the pictures, with the class of each in brackets where it is known."""
+        classes = [f" ({name.split(',')[0]})" for name in self.classes]
+        own = [classes[k] if 0 <= k < len(classes) else "" for k in self.labels.tolist()]
+        return tuple(map("".join, zip(self.names, own, strict=True))) if self.names else ()
+
     def floats(self) -> Tensor:
         """The pictures (N,3,H,W) float in [0,1]. Raises UserError where they do not fit into memory."""
         check_room(len(self), self.images.shape[-2:], "in memory", limited=True, bytes_each=4)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -30,23 +31,35 @@ class Density:
     width: float = 0.2
 
 
+class Pair(NamedTuple):
+    """What points lie between: the numbers of two rows, (B,) each, and the share (B,1) of the first."""
+
+    own: Tensor
+    other: Tensor
+    share: Tensor
+
+
 def sample_rows(rows: Mapping[str, Tensor], draws: Draws, density: Density) -> dict[str, Tensor]:
     """One point of the density per picture, {name: (B,d)}. rows: {name: (N,d)} of the same N pictures, N >= 1."""
-    unit, count = unit_rows(list(rows.values())), len(next(iter(rows.values())))
-    own = draws.integers(0, count - 1, (1,), purpose="row")[:, 0].to(unit.device)
-    others = nearest_rows(unit, own, min(density.neighbours, count - 1))
-    if others.shape[1]:
-        turn = draws.integers(0, others.shape[1] - 1, (1,), purpose="neighbour").to(unit.device)
-        other = others.gather(1, turn)[:, 0]
-    else:
-        other = own
-    weight = density.share + (1 - density.share) * draws.uniform((1,), purpose="mixture").to(unit)
-    noise = draws.normal((count,), purpose="density").to(unit) / max(1, count - 1) ** 0.5
+    pair, count = drawn_pair(rows, draws, density), len(next(iter(rows.values())))
     found = {}
     for name, values in rows.items():
-        apart = noise @ (values - values.mean(0))
-        found[name] = weight * values[own] + (1 - weight) * values[other] + density.width * apart
+        noise = draws.normal((count,), purpose="density").to(values) / max(1, count - 1) ** 0.5
+        share, apart = pair.share.to(values), noise @ (values - values.mean(0))
+        found[name] = share * values[pair.own] + (1 - share) * values[pair.other] + density.width * apart
     return found
+
+
+def drawn_pair(rows: Mapping[str, Tensor], draws: Draws, density: Density) -> Pair:
+    """The rows between which ``sample_rows`` draws; two of one number where there is one row alone."""
+    unit, count = unit_rows(list(rows.values())), len(next(iter(rows.values())))
+    own = draws.integers(0, count - 1, (1,), purpose="row")[:, 0].to(unit.device)
+    share = density.share + (1 - density.share) * draws.uniform((1,), purpose="mixture")
+    near = nearest_rows(unit, own, min(density.neighbours, count - 1))
+    if not near.shape[1]:
+        return Pair(own, own, share)
+    turn = draws.integers(0, near.shape[1] - 1, (1,), purpose="neighbour").to(unit.device)
+    return Pair(own, near.gather(1, turn)[:, 0], share)
 
 
 def unit_rows(rows: Sequence[Tensor], centres: Sequence[Tensor] | None = None) -> Tensor:

@@ -58,13 +58,14 @@ class Space:
 
     parts: {name: Part}, their sizes adding up to S. factor: (k,S), in standard deviations.
     rows: {name of a part: (N,d)} of the same N pictures, for a density over them. names: (N,) of these pictures; ()
-    where the rows are of no picture.
+    where the rows are of no picture. pixels: (N,3,h,w) uint8, small copies of them, where they are at hand.
     """
 
     parts: Mapping[str, Part]
     factor: Tensor
     rows: Mapping[str, Tensor] = field(default_factory=dict)
     names: tuple[str, ...] = ()
+    pixels: Tensor | None = None
 
     def of_statistics(self, model: int = 0) -> dict[str, Part]:
         """{layer: part} of the channel statistics of the model with that index."""
@@ -78,7 +79,8 @@ class Space:
         """The same on a device."""
         parts = {name: Part(part.mean.to(device), part.std.to(device)) for name, part in self.parts.items()}
         rows = {name: value.to(device) for name, value in self.rows.items()}
-        return replace(self, parts=parts, factor=self.factor.to(device), rows=rows)
+        pixels = None if self.pixels is None else self.pixels.to(device)
+        return replace(self, parts=parts, factor=self.factor.to(device), rows=rows, pixels=pixels)
 
     def sample(
         self, draws: Draws, temperature: float = 1.0, shrinkage: float = 0.0, density: Density | None = None

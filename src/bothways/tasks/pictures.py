@@ -23,6 +23,8 @@ from bothways.types import Frame, UserError
 
 SECONDS_BETWEEN_SAVES = 10.0  # of pictures while they are made, which the report of an unfinished run shows
 FINISHED = 36  # bytes a pixel: the picture, the one that the result holds, and one while it is judged
+SHOWN = 10  # pictures in a table on a terminal
+BESIDE = (("feature_distance", 2, "features"), ("pixel_distance", 3, "pixels"))
 RECORD = 4000  # bytes of the record and the seeds of a picture
 
 
@@ -54,10 +56,16 @@ def check_count(
 
 
 class PictureMeasures(Measures):
-    """measures.json of a run of pictures. judges: a verdict each (judging/verdicts.py); images: what needs no judge."""
+    """measures.json of a run of pictures. judges: a verdict each (judging/verdicts.py); images: what needs no judge.
+
+    pictures, photographs: the distance of each picture to the photographs that it was drawn from, and what it stands
+    beside (judging/origins.py); of drawings without a class from features of photographs.
+    """
 
     judges: list[dict[str, Any]]
     images: dict[str, Any]
+    pictures: list[dict[str, Any]] | None = None
+    photographs: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, repr=False)
@@ -150,6 +158,22 @@ def verdict_grid(measures: Mapping[str, Mapping[str, Any]]) -> Grid:
     return Grid(("run", "judge", "recognised (95 %)", "Frechet", "kernel (95 %)", "diversity"), rows, caption=caption)
 
 
+def origin_grid(measures: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> Grid:
+    """A table with a row per picture: its distance to the nearest photograph, and its name."""
+    usual = measures["photographs"]
+    pixels = "pixel_distance" in measures["pictures"][0]
+    columns: tuple[str, ...] = ("picture", "nearest photograph", "distance")
+    columns += ("nearest in pixels", "RMS") if pixels else ()
+    rows = []
+    for record, of in list(zip(records, measures["pictures"], strict=True))[:SHOWN]:
+        found = (str(record["index"]), of["photograph"], f"{of['feature_distance']:.2f}")
+        rows.append(found + ((of["photograph_in_pixels"], f"{of['pixel_distance']:.3f}") if pixels else ()))
+    between = [f"{usual[key]:.{digits}f} in {what}" for key, digits, what in BESIDE if key in usual]
+    caption = f"of {usual['number']} photographs; one of them to the nearest other, median: {', '.join(between)}"
+    more = len(records) - len(rows)
+    return Grid(columns, rows, caption=caption + (f"; {more} more pictures in measures.json" if more else ""))
+
+
 def _kernel(verdict: Mapping[str, Any]) -> str:
     """The kernel distance with its interval; a run of an older version has none."""
     value, ends = verdict.get("kernel"), verdict.get("kernel_interval")
@@ -168,6 +192,8 @@ def told_of_pictures(result: Result, out: Path | None) -> Iterator[str | Grid]:
     if result.measures.get("judges"):
         yield verdict_grid({"" if out is None else out.name: result.measures})
         yield from _absent(result.measures["judges"])
+    if result.measures.get("pictures"):
+        yield origin_grid(result.measures, result.records)
     if out is not None:
         yield f"{len(result)} picture{'s' * (len(result) != 1)} in {out}/images"
         if shared := [path.name for path in shared_files(out)]:

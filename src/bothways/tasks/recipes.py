@@ -52,7 +52,17 @@ def configure(config: type[Settings], **given: Any) -> Settings:
         recipe = changes.get("recipe") or config.default_recipe(changes)
         values = read_recipe(str(recipe), config.recipe_task)
         changes["recipe"] = str(recipe)
-    return validated(config, config.merged(values, changes))
+    found = validated(config, config.merged(values, changes))
+    if config.recipe_task and not given.get("recipe"):
+        found._given = dict(given)
+    return found
+
+
+def suited(config: Settings, recipe: str) -> Settings:
+    """The Config with another default recipe, which its model calls for; the same Config where a recipe was named."""
+    if config._given is None or recipe == getattr(config, "recipe", recipe):
+        return config
+    return configure(type(config), **{**config._given, "recipe": recipe})
 
 
 def parsed_changes(config: type[Config], pairs: list[str]) -> dict[str, Any]:

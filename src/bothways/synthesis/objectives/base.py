@@ -35,13 +35,17 @@ Stored = Mapping[str, tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class Priors:
-    """Image-prior statistics: of each score model in order, one Space for all; mean features by model."""
+    """Image-prior statistics: of each score model in order, one Space for all; mean features by model.
+
+    means: {(name of a condition model, layer): (d,)}, the mean over real pictures of features averaged over space.
+    """
 
     spreads: tuple[Mapping[str, Spread], ...] = ()
     stored: tuple[Stored, ...] = ()
     predictions: tuple[Prediction, ...] = ()
     space: Space | None = None
     centres: Mapping[str, Tensor] = field(default_factory=dict)
+    means: Mapping[tuple[str, str], Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,7 @@ class Objective(Config):
 
     @property
     def needs(self) -> str:
-        """The image-prior statistics that it uses: "spread", "stored", "space", "centre", "prediction", or ""."""
+        """The statistics that it uses: "spread", "stored", "space", "centre", "mean", "prediction", or ""."""
         return ""
 
     @property

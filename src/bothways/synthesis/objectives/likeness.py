@@ -1,6 +1,6 @@
 """Objectives that match a reference picture: embedding, content, style, and a pull back to a photo.
 
-    direction    cos(f(x), target)                                  the embedding of a picture
+    direction    cos(f(x) - m, target - m), m = 0 or the mean of f   the embedding of a picture
     content      -||a(x) - a(photo)||^2 / ||a(photo)||^2            a layer's activations, position by position
     style        -mean_channels [ ((m - m*) / s*)^2 + (log s - log s*)^2 ] / 2,   averaged over layers
     spring       (photo - x) / (reach sqrt(n)), a field             grows linearly with the distance to the photo
@@ -48,14 +48,24 @@ class Likeness(Objective):
 
 @register("objective", "embedding", help="the embedding of the style, or else of the photo", reference="variation")
 class Embedding(Likeness):
-    """Cosine similarity with the embedding of a reference picture, cos(f(x), f(picture))."""
+    """Cosine similarity with the embedding of a reference picture, cos(f(x) - m, f(picture) - m)."""
 
     layer: str | None = setting(None, "layer of the embedding; default is the model's feature layer")
+    centred: bool = setting(False, "subtract the mean m of the embeddings of real pictures")
+
+    @property
+    def needs(self) -> str:
+        return "mean" if self.centred else ""
+
+    def layer_of(self, model: Any) -> str:
+        """The layer of the embedding in a model."""
+        return self.layer or model.spec.feature_layer or "outputs"
 
     def terms(self, to: Binding) -> list[Term]:
-        layer = self.layer or to.model.spec.feature_layer or "outputs"
+        layer = self.layer_of(to.model)
         picture = to.required("photos") if to.style is None else to.required("style")
-        return [direction(to.seen, layer, vectors(_seen(to.model, picture, layer), layer), "embedding")]
+        centre = to.priors.means.get((to.model.name, layer)) if self.centred else None
+        return [direction(to.seen, layer, vectors(_seen(to.model, picture, layer), layer), "embedding", centre)]
 
 
 @register("objective", "content", help="the photo's activations, position by position")
@@ -109,12 +119,18 @@ def _seen(model: Any, pictures: Tensor, layer: str) -> Tensor:
     return Resized(model).features(pictures, [layer])[layer]
 
 
-def direction(model: VisionModel, layer: str, targets: Tensor, name: str = "direction") -> Term:
-    """Cosine similarity of each picture's pooled features at a layer with targets (B,D), or (1,D) for all."""
+def direction(
+    model: VisionModel, layer: str, targets: Tensor, name: str = "direction", centre: Tensor | None = None
+) -> Term:
+    """Cosine similarity of each picture's pooled features at a layer with targets (B,D), or (1,D) for all.
+
+    centre: (D,), subtracted from both.
+    """
+    middle = torch.zeros_like(targets[0]) if centre is None else centre.to(targets)
 
     def measure(seen: Activations, pictures: int) -> Tensor:
-        found = vectors(seen[layer], layer)
-        target_rows = _for_copies(targets.expand(pictures, -1), found)
+        found = vectors(seen[layer], layer) - middle
+        target_rows = _for_copies((targets - middle).expand(pictures, -1), found)
         return per_picture(torch.cosine_similarity(found, target_rows, dim=1), pictures)
 
     return Term(name, measure, model, (layer,), compares=True)

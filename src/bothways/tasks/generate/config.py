@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator
 
@@ -12,12 +12,21 @@ from bothways.registry import register
 from bothways.synthesis.config import AscentConfig, CanvasConfig, TermConfig, ViewsConfig
 from bothways.types import UserError
 
+PHOTOGRAPHS = 96  # pixels of a side from which a network is taken for one of photographs
 OF_THE_REQUEST = ("class", "text", "channel")  # terms of every recipe, inactive without a target of their kind
 
 
 class SamplingConfig(Config):
     """The sampling of target features in function space."""
 
+    kind: Literal["density", "gaussian"] | None = setting(
+        None,
+        "density: between the features of two pictures that are near; gaussian: of all numbers jointly; default is "
+        "density where features of pictures are stored",
+    )
+    neighbours: int = setting(5, "density: nearest pictures that one is mixed with", ge=1)
+    share: float = setting(0.5, "density: smallest share of the picture itself in the mixture", ge=0, le=1)
+    width: float = setting(0.2, "density: factor on the deviation of all pictures, which is added", ge=0)
     temperature: float = setting(1.0, "factor on the deviation of samples from the mean", ge=0)
     shrinkage: float = setting(0.0, "shrinkage of the correlations of samples towards zero", ge=0, le=1)
 
@@ -66,6 +75,7 @@ class DrawingConfig(Config):
     """The settings of every task that draws."""
 
     recipe_task: ClassVar[str] = "generate"
+    of_photographs: ClassVar[Mapping[str, str]] = {"sampled": "sampled-photographs"}  # default recipes, by size
     once: ClassVar[tuple[str, ...]] = ("only",)
     prolongs: ClassVar[tuple[str, ...]] = ("n",)
     listed_kinds: ClassVar[Mapping[str, str]] = {
@@ -180,7 +190,10 @@ class GenerateConfig(DrawingConfig):
 
     @classmethod
     def default_recipe(cls, given: Mapping[str, Any]) -> str:
-        """das for prompts, channel for a layer, icons for classes or own objectives, sampled without a target."""
+        """das for prompts, channel for a layer, icons for classes or own objectives, sampled without a target.
+
+        For a network of ``PHOTOGRAPHS`` pixels or more, that of ``of_photographs`` in its place.
+        """
         if given.get("prompts"):
             return "das"
         if given.get("layer") is not None:

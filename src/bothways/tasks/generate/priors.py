@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from bothways.data.readers.fit import size_of
 from bothways.data.sources import load_images
 from bothways.data.splits import is_statistics, training_split
+from bothways.judging.origins import reduced
 from bothways.models.adapter import Adapter
 from bothways.numerics.fill import tension_fill
 from bothways.numerics.pyramid import resize
@@ -20,6 +22,7 @@ from bothways.progress import counted, stage
 from bothways.synthesis.inpainting import Prediction, predict_statistics
 from bothways.synthesis.objectives.base import Priors, Stored, WeightedSum
 from bothways.synthesis.objectives.certainty import Certainty
+from bothways.synthesis.objectives.likeness import Embedding
 from bothways.synthesis.objectives.statistics import Statistics
 from bothways.synthesis.objectives.terms import vectors
 from bothways.synthesis.sampling import Space, chunk_size, head_space, measure_space
@@ -59,14 +62,19 @@ def settled(objective: WeightedSum, models: Sequence[Adapter], data: str | Path 
         return _told(WeightedSum(tuple(kept)), told, steps=False)
     if of_pictures:
         return Settled(objective)
+    found = Settled(objective)
+    if "space" in needs and len(models) == 1 and "factor" not in stored_statistics(models[0], data):
+        found = _without_space(objective, models[0])
     if "spread" in needs:
         lacking = [model for model in models if not read_spread(stored_statistics(model, data))]
         if lacking:
-            return _without_spread(objective, lacking, models)
-    samples = any(isinstance(part, Statistics) and part.form == "sampled" for _, part in objective.parts)
-    if samples and len(models) == 1 and "factor" not in stored_statistics(models[0], data):
-        return _without_space(objective, models[0])
-    return Settled(objective)
+            more = _without_spread(found.objective, lacking, models)
+            return more._replace(notes=(*found.notes, *more.notes))
+    return found
+
+
+def _samples_statistics(objective: WeightedSum) -> bool:
+    return any(isinstance(part, Statistics) and part.form == "sampled" for _, part in objective.parts)
 
 
 def _without_spread(objective: WeightedSum, lacking: Sequence[Adapter], models: Sequence[Adapter]) -> Settled:
@@ -86,9 +94,9 @@ def _without_space(objective: WeightedSum, model: Adapter) -> Settled:
             "type --data FOLDER_OR_PARQUET"
         )
     own = bool(model.batch_norm_statistics())
-    instead = "and its BatchNorm's own statistics are matched" if own else "and no statistics are matched"
-    told = f"no real pictures are available for model {model.name!r}: rows of its head are sampled, {instead}; "
-    told += "--data FOLDER_OR_PARQUET gives better pictures"
+    instead = ", and its BatchNorm's own statistics are matched" if own else ", and no statistics are matched"
+    told = f"no real pictures are available for model {model.name!r}: rows of its head are sampled"
+    told += (instead if _samples_statistics(objective) else "") + "; --data FOLDER_OR_PARQUET gives better pictures"
     return _told(_with_statistics(objective, "sampled", "batch" if own else None), told)
 
 
@@ -126,6 +134,7 @@ def find_priors(
         space=find_space(models, data) if "space" in needs else None,
         stored=tuple(_stored(model) for model in models) if "stored" in needs else (),
         spreads=tuple(_spread(model, data) for model in models) if "spread" in needs else (),
+        means=_means(condition, objective, data) if "mean" in needs else {},
     )
 
 
@@ -134,7 +143,8 @@ def _centres(models: Sequence[Adapter], data: str | Path | None) -> dict[str, Te
     found = {}
     for model in models:
         if data is not None and not is_statistics(data):
-            mean = _mean_features(model, data)
+            head = model.head()
+            mean = None if head is None else _mean_features(model, head[0], data)
         else:  # a file holds the statistics of one model
             mean = features_mean(model, data if len(models) == 1 else None)
         if mean is not None:
@@ -142,15 +152,30 @@ def _centres(models: Sequence[Adapter], data: str | Path | None) -> dict[str, Te
     return found
 
 
-def _mean_features(model: Adapter, data: str | Path) -> Tensor | None:
-    head = model.head()
-    if head is None:
-        return None
+def _means(models: Sequence[Adapter], objective: WeightedSum, data: str | Path | None) -> dict[tuple[str, str], Tensor]:
+    """The means that centred embeddings subtract, at their layers; a line for one that is not known."""
+    parts = [part for _, part in objective.parts if isinstance(part, Embedding) and part.centred]
+    found = {}
+    for model, layer in dict.fromkeys((model, part.layer_of(model)) for model in models for part in parts):
+        if data is not None and not is_statistics(data):
+            found[model.name, layer] = _mean_features(model, layer, data)
+        elif (mean := features_mean(model, data if len(models) == 1 else None, layer)) is not None:
+            found[model.name, layer] = mean
+        else:
+            warnings.warn(
+                f"no mean of the features of model {model.name!r} at layer {layer!r} is available: the direction "
+                "is not centred; --data FOLDER_OR_PARQUET, or a file of bothways statistics, gives better pictures",
+                stacklevel=4,
+            )
+    return found
+
+
+def _mean_features(model: Adapter, layer: str, data: str | Path) -> Tensor:
     pictures = load_images(data, split=training_split(data), size=size_of(model.spec), limit=CENTRE_PICTURES)
     chunks = pictures.images.split(chunk_size(pictures.images))
     with torch.no_grad():
         rows = [
-            vectors(model.features(chunk.to(model.device).float() / 255, [head[0]])[head[0]], head[0])
+            vectors(model.features(chunk.to(model.device).float() / 255, [layer])[layer], layer)
             for chunk in counted(chunks, STATISTICS)
         ]
     return torch.cat(rows).mean(0)
@@ -168,7 +193,8 @@ def find_space(models: Sequence[Adapter], data: str | Path | None) -> Space:
         found = load_images(data, split=training_split(data), size=way, limit=PICTURES)
         layers, features = zip(*map(measured_layers, models), strict=True)
         seen, count = found.images.to(device), len(found)
-        return measure_space(models, seen, layers, features, keep=count, names=found.names)
+        measured = measure_space(models, seen, layers, features, keep=count, names=found.titles)
+        return replace(measured, pixels=small_copies(seen))
     if len(models) > 1:
         raise UserError(
             f"{len(models)} score models are sampled together, which needs statistics on the same pictures; "
@@ -181,6 +207,11 @@ def find_space(models: Sequence[Adapter], data: str | Path | None) -> Space:
             raise UserError(f"model {models[0].name!r} has no head to sample from; type --data FOLDER_OR_PARQUET")
         space = head_space(head[1], head[0])
     return space.to(device)
+
+
+def small_copies(images: Tensor) -> Tensor:
+    """Pictures (N,3,H,W), uint8, at the size at which pixels are compared."""
+    return torch.cat([(255 * reduced(part.float() / 255)).round().byte() for part in images.split(100)])
 
 
 def _prediction(model: Adapter, data: str | Path | None, mask: Tensor | None) -> Prediction:

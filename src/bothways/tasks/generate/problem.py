@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from bothways.models.adapter import Adapter
 from bothways.numerics.draws import Draws
@@ -14,14 +15,16 @@ from bothways.numerics.fill import Smoothness
 from bothways.synthesis.ascent import Ascent
 from bothways.synthesis.config import TermConfig
 from bothways.synthesis.das import toward
+from bothways.synthesis.density import Density
 from bothways.synthesis.fields import Clipped, Combined, Field, Unit
 from bothways.synthesis.inpainting import Smoothed
 from bothways.synthesis.objectives.base import Binding, Objective, WeightedSum, as_objective, as_sum
 from bothways.synthesis.objectives.terms import Term, TermSum
 from bothways.synthesis.resized import Resized
+from bothways.synthesis.sampling import Space
 from bothways.synthesis.views import Views, moves
 from bothways.tasks.generate.canvas import Geometry, filled, new_ascent
-from bothways.tasks.generate.config import DrawingConfig
+from bothways.tasks.generate.config import DrawingConfig, SamplingConfig
 from bothways.tasks.generate.request import Batch, Request
 from bothways.tasks.generate.roles import Roles, find_classes, labels_of
 from bothways.types import RunError, TrainedModel, UserError
@@ -123,7 +126,6 @@ class Setup:
         # one forward pass per model, even with several roles
         seen = {id(model): self._seen(model) for model in (*roles.condition, *roles.score)}
         space = roles.priors.space
-        sampled = config.sampling
         fill = None
         if roles.priors.predictions and scene.photos is not None:
             fill = filled(config.canvas, scene.photos, scene.mask, draws)
@@ -145,7 +147,7 @@ class Setup:
             conditioned=bool(roles.condition),
             place_bound=any(moves(view) for view in self.views.views),
             priors=roles.priors,
-            targets=space.sample(draws, sampled.temperature, sampled.shrinkage) if space else {},
+            targets=sampled(config.sampling, space, draws) if space else {},
             own_label=lambda model, name: find_classes(model, [name])[0],
             own_labels=lambda model, labels: labels_of(model, roles.main, labels),
         )
@@ -181,6 +183,22 @@ class Setup:
         except RuntimeError as error:
             size, cause = f"{place.height}x{place.width}", str(error).splitlines()[0]
             raise UserError(f"pictures of {size} cannot be held ({cause}); type a smaller --size") from error
+
+
+def sampled(chosen: SamplingConfig, space: Space, draws: Draws) -> dict[str, Tensor]:
+    """The samples of a Space, one per picture. Raises UserError for a density without features of pictures."""
+    return space.sample(draws, chosen.temperature, chosen.shrinkage, density_of(chosen, space))
+
+
+def density_of(chosen: SamplingConfig, space: Space) -> Density | None:
+    """The density that is sampled, None for the Gaussian. Raises UserError for one without features of pictures."""
+    kind = chosen.kind or ("density" if space.rows else "gaussian")
+    if kind == "density" and not space.rows:
+        raise UserError(
+            "sampling.kind=density needs features of single pictures, and the statistics hold none; "
+            "type --data REAL_PICTURES, or --set sampling.kind=gaussian"
+        )
+    return Density(chosen.neighbours, chosen.share, chosen.width) if kind == "density" else None
 
 
 def _by_layer(terms: list[Term], to: Binding) -> list[Term]:

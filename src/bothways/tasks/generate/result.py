@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from bothways.judging.measures import image_measures
+from bothways.judging.origins import origins
 from bothways.judging.verdicts import Reference, judge
 from bothways.models.adapter import Adapter
 from bothways.numerics.draws import Draws
@@ -17,7 +18,7 @@ from bothways.synthesis.ascent import ascend
 from bothways.synthesis.fields import WhiteNoise
 from bothways.tasks.generate.canvas import geometry, new_ascent
 from bothways.tasks.generate.config import DrawingConfig
-from bothways.tasks.generate.problem import Setup
+from bothways.tasks.generate.problem import Setup, density_of
 from bothways.tasks.pictures import Result
 
 NULL_PIXELS = 2 * 224 * 224  # pixels of the null: enough for a slope, and cheap
@@ -38,6 +39,11 @@ def measured(
     found = judged(result, setup, jury, references, own) if wanted else {"judges": [], "images": {}}
     papers = cited(*(entry.reference for entry in own)) if wanted else []
     notes = {"notes": list(setup.notes)} if setup.notes else {}
+    space = setup.roles.priors.space
+    if wanted and space is not None and space.names and not setup.roles.condition:
+        seeds = [record["seed"] for record in result.records]
+        density = density_of(setup.config.sampling, space)
+        found |= origins(result.images, seeds, setup.roles.score, space, density)
     return {**found, **notes, "citations": [*citations(setup), *papers]}
 
 

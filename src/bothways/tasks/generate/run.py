@@ -15,7 +15,7 @@ from bothways.synthesis.objectives.base import WeightedSum
 from bothways.synthesis.objectives.classes import OfClass
 from bothways.synthesis.objectives.likeness import Likeness
 from bothways.tasks.generate.canvas import find_photos, geometry, views_of
-from bothways.tasks.generate.config import DrawingConfig, GenerateConfig
+from bothways.tasks.generate.config import PHOTOGRAPHS, DrawingConfig, GenerateConfig
 from bothways.tasks.generate.drawing import Drawing
 from bothways.tasks.generate.priors import find_priors, settled
 from bothways.tasks.generate.problem import Setup, objective_of
@@ -24,6 +24,7 @@ from bothways.tasks.generate.roles import Roles, find_labels, find_models
 from bothways.tasks.generate.scene import find_scene
 from bothways.tasks.moving import check_video
 from bothways.tasks.pictures import check_count
+from bothways.tasks.recipes import suited
 from bothways.tasks.work import Where, file_tables
 from bothways.types import UserError
 
@@ -38,6 +39,7 @@ def prepare_drawing(task: str, config: DrawingConfig, where: Where) -> Drawing:
     if config.share.mp4:
         check_video()
     setup, request = planned(config, where.out)
+    config = setup.config
     only = [i for i in map(int, config.only or ()) if not 0 <= i < len(request)]
     if only:
         raise UserError(f"--only {only[0]}: the run has pictures 0 to {len(request) - 1}")
@@ -64,11 +66,15 @@ def planned(config: DrawingConfig, out: str | Path | None = None) -> tuple[Setup
     of_request = classes is not None or bool(words) or config.layer is not None
     anything = of_request or likeness or config.objective is not None
     condition, score = find_models(config, objective, anything)
+    spec = (condition or score)[0].spec
+    if min(spec.height, spec.width) >= PHOTOGRAPHS:
+        config = suited(config, config.of_photographs.get(config.recipe, config.recipe))
+        objective = objective_of(config)
     labels = [] if classes in (None, [TOP_CLASS]) else find_labels(condition, classes or ())
     scene = find_scene(config.photo, config.mask, config.box, config.style, config.canvas.size)
     channels = channels_of(config.channels or (), config.layer, condition)
     subjects = max(1, len(labels)) * max(1, len(channels)) * len(scene)
-    place = geometry(config.canvas, (condition or score)[0].spec, scene)
+    place = geometry(config.canvas, spec, scene)
     check_count(config.n * subjects, subjects, (place.height, place.width), out, alpha=config.ascent.alpha)
     request = request_of(config.n, labels, scene, prompts=words, layer=config.layer, channels=channels)
     if classes == [TOP_CLASS]:

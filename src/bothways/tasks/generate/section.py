@@ -7,6 +7,8 @@
                          "spectrum": {"frequency", "power"}, "spectrum_null"}
     measures["sets"]:   {name: the same of a control}, "drawn" for the pictures themselves
 
+    measures["pictures"], ["photographs"]: see judging/origins.py
+
 Any part may be missing.
 """
 
@@ -34,7 +36,8 @@ CONFUSION_NOTE = "Rows are target classes, columns the predictions of the judge;
 
 def tables_of(measures: Facts) -> list[Table]:
     """The tables of judge metrics and image statistics."""
-    return [judge_table(measures), image_table(measures)]
+    found = [judge_table(measures), image_table(measures)]
+    return [*found, origin_table(measures)] if measures.get("pictures") else found
 
 
 def parts_of(run: Run) -> list[Part]:
@@ -152,6 +155,33 @@ def image_table(measures: Mapping[str, Any]) -> Table:
     )
     columns = ["Pictures", "Spectrum slope", "its null", "Flip symmetry", "Pixel std", "Collapsed"]
     return Table("Image statistics", columns, rows, note)
+
+
+def origin_table(measures: Mapping[str, Any]) -> Table:
+    """A row per picture: its distance to the nearest photograph, and those that it was drawn between."""
+    usual = measures.get("photographs") or {}
+    pixels = "pixel_distance" in usual
+    rows = []
+    for place, of in enumerate(measures["pictures"]):
+        between = [f"{percent(of['share']).text} {of['drawn_from'][0]}", of["drawn_from"][1]] if "share" in of else []
+        cells = [
+            name(place),
+            name(of["photograph"]),
+            number(of["feature_distance"]),
+            name(" and ".join(between) or "-"),
+        ]
+        extra = [name(of["photograph_in_pixels"]), number(of["pixel_distance"])] if pixels else []
+        rows.append([*cells, *extra])
+    last = [name("photographs"), name("each other, median"), number(usual.get("feature_distance")), name("-")]
+    rows.append([*last, *([name("-"), number(usual["pixel_distance"])] if pixels else [])])
+    note = (
+        f"Distance: one minus the cosine of the features, less their mean, to the nearest of {usual.get('number')} "
+        "photographs whose features were drawn from; in the last row from a photograph to the nearest other. A picture "
+        "much nearer than that repeats what the network sees of one photograph, which a density draws towards. In "
+        "pixels: the root mean square difference at 32 pixels."
+    )
+    columns = ["Picture", "Nearest photograph", "Distance", "Drawn between"]
+    return Table("Distance to photographs", [*columns, *(["Nearest in pixels", "RMS"] if pixels else [])], rows, note)
 
 
 def comparison_table(runs: Sequence[tuple[str, Mapping[str, Any], Mapping[str, Any]]]) -> Table:

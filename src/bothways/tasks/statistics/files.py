@@ -149,13 +149,13 @@ def _names(tensors: Mapping[str, Tensor]) -> tuple[str, ...]:
     return tuple(bytes(tensors["names"].byte().tolist()).decode().split("\n")) if "names" in tensors else ()
 
 
-def features_mean(model: Adapter, data: str | Path | None = None) -> Tensor | None:
+def features_mean(model: Adapter, data: str | Path | None = None, layer: str | None = None) -> Tensor | None:
     """Mean (d,) over real pictures of the model's features, averaged over space; None if it is not known.
 
-    data: a statistics file, or None for the statistics that are kept with the model.
-    Raises UserError for a file of another model.
+    data: a statistics file, or None for the statistics that are kept with the model. layer: default is the feature
+    layer. Raises UserError for a file of another model.
     """
-    mean = stored_statistics(model, data).get(f"features/{model.spec.feature_layer}/mean")
+    mean = stored_statistics(model, data).get(f"features/{layer or model.spec.feature_layer}/mean")
     return None if mean is None else mean.to(model.device)
 
 

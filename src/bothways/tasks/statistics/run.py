@@ -102,7 +102,7 @@ def prepare(config: StatisticsConfig, where: Where) -> StatisticsWork:
     split, size = config.split or training_split(config.data), size_of(model.spec, config.preprocess)
     found = load_images(config.data, split=split, size=size, limit=config.limit)
     _check_memory(model, found.images, layers, features)
-    return StatisticsWork(config, model, found.images, layers, features, path, found.names)
+    return StatisticsWork(config, model, found.images, layers, features, path, found.titles)
 
 
 def _check_memory(model: Adapter, images: Tensor, layers: list[str], features: list[str]) -> None:
