@@ -41,6 +41,7 @@ BAD: dict[str, Any] = {
     "ascent.rate": 0.0,
     "ascent.strength": 0,
     "ascent.schedule": "sometimes",
+    "ascent.decay": 2,
     "ascent.final": -1,
     "ascent.step_noise": -1,
     "ascent.fixed_noise": -0.1,
