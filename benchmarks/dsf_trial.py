@@ -7,8 +7,8 @@
 
 ``direction``: the cosine of each score with (clean - noisy), with Student's 95 % interval over the pictures, at white
 noise of .1 and .3 and at low-frequency noise (8 x 8 values, enlarged; .1). Controls: a random direction, a random
-lambda of the same length, and shrinking to grey. ``distance``: AUROC of ||grad_theta l_aug||, 0.5 is chance. ``draw``: the
-paper's weights (10, and 20 for the sum of total variation), one norm of the batch, from noise, Adam at rate .01; every
+lambda of the same length, and shrinking to grey. ``distance``: AUROC of ||grad_theta l_aug||, 0.5 is chance. ``draw``:
+the paper's weights (10, and 20 for the sum of total variation), one norm of the batch, noise, Adam at rate .01; every
 row and the control without the score take the same number of steps. Nothing was tuned on it.
 
 A finished row is a line of ``benchmarks/results/dsf_trial.jsonl``, and is not computed again. Pictures go to --out.
