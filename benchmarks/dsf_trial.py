@@ -2,12 +2,14 @@
 
     python benchmarks/dsf_trial.py direction MODEL --data PICTURES [--weights FILE] [--n 60] [--only ...]
     python benchmarks/dsf_trial.py distance  MODEL --data PICTURES [--n 60]
+    python benchmarks/dsf_trial.py step      MODEL --data PICTURES [--n 60]
     python benchmarks/dsf_trial.py draw      MODEL [--weights FILE] [--data PICTURES] [--steps 1000] [--n 10]
     python benchmarks/dsf_trial.py sheet     MODEL [--out ...]
 
 ``direction``: the cosine of each score with (clean - noisy), with Student's 95 % interval over the pictures, at white
 noise of .1 and .3 and at low-frequency noise (8 x 8 values, enlarged; .1). Controls: a random direction, a random
-lambda of the same length, and shrinking to grey. ``distance``: AUROC of ||grad_theta l_aug||, 0.5 is chance. ``draw``:
+lambda of the same length, and shrinking to grey. ``distance``: AUROC of ||grad_theta l_aug||, 0.5 is chance. ``step``:
+cos(-theta, the sum of loss gradients), from eq. 9 to eq. 10, as ``bothways scorecard`` prints it. ``draw``:
 the paper's weights (10, and 20 for the sum of total variation), one norm of the batch, noise, Adam at rate .01; every
 row and the control without the score take the same number of steps. Nothing was tuned on it.
 
@@ -41,7 +43,8 @@ from bothways.synthesis.dsf.substitutes import Substitutes
 from bothways.synthesis.dsf.surrogates import global_norm
 from bothways.synthesis.fields import unit
 from bothways.synthesis.objectives.variation import TotalVariation, total_variation
-from bothways.tasks.scorecard.stationarity import AUGMENTED, loss_gradient
+from bothways.tasks.scorecard.run import real_pictures
+from bothways.tasks.scorecard.stationarity import AUGMENTED, loss_gradient, step_rows
 
 RESULTS = Path(__file__).resolve().parent / "results" / "dsf_trial.jsonl"
 MANY = {"augmentation": ["crop+colour+flip"], "copies": 8}
@@ -188,6 +191,16 @@ def distances(model: Adapter, images: Tensor, seeds: list[int], options: Any) ->
     keep(key | {"seed": options.seed}, compute)
 
 
+def steps(model: Adapter, size: tuple[int, int], options: Any) -> None:
+    pictures = real_pictures(options.data, size, options.n, options.seed)
+
+    def compute() -> dict[str, Any]:
+        rows = step_rows(model, pictures.images, pictures.outputs_of(model))
+        return {"cosine": {row["loss"]: rounded(row["cosine"]) for row in rows}, "chance": rounded([rows[0]["chance"]])}
+
+    keep({"part": "step", "model": options.model, "row": "eq. 9", "n": options.n, "seed": options.seed}, compute)
+
+
 # ---- drawings ------------------------------------------------------------------------------------------------------
 
 
@@ -258,7 +271,7 @@ def sheet(options: Any) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=["direction", "distance", "draw", "sheet"])
+    parser.add_argument("part", choices=["direction", "distance", "step", "draw", "sheet"])
     parser.add_argument("model")
     parser.add_argument("--weights")
     parser.add_argument("--data", default=None)
@@ -279,6 +292,8 @@ def main() -> None:
     if options.part == "draw":
         return drawings(model, options)
     size = (model.spec.height, model.spec.width)
+    if options.part == "step":
+        return steps(model, size, options)
     split = "test" if Path(options.data, "test.parquet").is_file() else None
     images = bothways.load_images(options.data, split=split, size=size, limit=options.n).images.float() / 255
     seeds = [picture_seed(options.seed, i) for i in range(len(images))]

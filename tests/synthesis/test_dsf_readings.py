@@ -142,6 +142,25 @@ def test_the_norm_of_a_held_lambda_is_that_of_the_gradient() -> None:
     live, held, other = (dsf_score(model, pictures(), residual=r)[1] for r in ("live", "held", "random"))
     assert off(held, live) < 1e-12
     assert off(other, live) > 1e-2
+    for per, branch in (("image", "augmented"), ("image", "original"), ("batch", "original")):
+        several = {"augmentation": "crop+colour", "copies": 3, "live": branch, "per": per}
+        live, held = (dsf_score(model, pictures(), residual=r, **several)[1] for r in ("live", "held"))
+        assert off(held, live) < 1e-12
+
+
+def test_a_random_lambda_has_one_direction_for_all_views_of_a_picture() -> None:
+    """Of a linear map z = W u, g = sum_k lambda_k u_k^T / K: of rank one where all lambda_k are parallel."""
+    module = nn.Sequential(nn.Flatten(), nn.Linear(300, 4, bias=False)).double()
+    model = Adapter(module, ModelSpec(10, SPEC.mean, SPEC.std, 4))
+    draws, image = Draws(SEEDS), pictures()
+    views = Zoom()(image[:, None].expand(-1, 3, -1, -1, -1), draws, 0.5)
+    residual = model.outputs(views.flatten(0, 1)).unflatten(0, (3, 3)) - model.outputs(image)[:, None]
+    mean, std = (torch.tensor(v, dtype=torch.float64).view(3, 1, 1) for v in (SPEC.mean, SPEC.std))
+    u = ((views - mean) / std).flatten(2)
+    # ||lambda u^T|| = ||lambda|| ||u||, and the direction of lambda drops out
+    wanted = (residual.norm(dim=2, keepdim=True) * u).mean(1).norm(dim=1)
+    found = dsf_score(model, image, residual="random", augmentation="crop", copies=3, draws=draws, t=0.5)[1]
+    assert off(found, wanted.detach()) < 1e-12
 
 
 def test_held_lambda_of_other_surrogates() -> None:

@@ -50,7 +50,6 @@ from bothways.numerics.draws import Draws
 from bothways.synthesis.dsf.engines import ENGINES, Engine, difference, gradients, over
 from bothways.synthesis.dsf.substitutes import Substitutes
 from bothways.synthesis.dsf.surrogates import (
-    SMALL,
     Loss,
     check_choice,
     check_count,
@@ -95,17 +94,18 @@ class Reading:
         return (seen, x[:, None]) if self.live == "augmented" else (x[:, None], seen)
 
     def multiplier(self, loss: Loss, read: Callable[[Tensor], Tensor], branches: Branches, rows: slice) -> Tensor:
-        """lambda = dl / d live output, or N(0, 1) of the same length a picture: a constant in x."""
+        """lambda = dl / d live output, or N(0, 1) of the same length, one direction a picture: a constant in x."""
         with torch.no_grad():
             live, answer = (read(branch) for branch in branches)
         live = live.requires_grad_()
-        found = gradients([loss.measure(live, answer).sum()], None, [live])[0]
+        values = loss.measure(live, answer)
+        views = live.shape[-2] / values.shape[-1]  # of the live branch, over which the loss is a mean, of all
+        found = views * gradients([values.sum()], None, [live])[0]
         if self.residual == "held":
             return found
-        rest = tuple(range(1, found.ndim))
-        drawn = self._of(rows).normal(found.shape[1:], self.t, "dsf lambda").to(found)
-        length = torch.linalg.vector_norm(found, dim=rest, keepdim=True)
-        return drawn * (length / torch.linalg.vector_norm(drawn, dim=rest, keepdim=True).clamp_min(SMALL))
+        shape = (*found.shape[1:-2], 1, found.shape[-1])
+        drawn = self._of(rows).normal(shape, self.t, "dsf lambda").to(found)
+        return torch.nn.functional.normalize(drawn, dim=-1) * torch.linalg.vector_norm(found, dim=-1, keepdim=True)
 
     def _of(self, rows: slice) -> Draws:
         return Draws(self.draws.seeds[rows])
