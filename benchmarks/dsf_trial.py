@@ -90,6 +90,8 @@ DRAWINGS: dict[str, dict[str, Any]] = {
     "BatchNorm in train mode": terms(batch_norm="train"),
     "l_aug alone, train mode (control)": ADAM | {"l_aug": True},
     "8 crops and colours": terms(**MANY),
+    "8 crops and colours, lambda held": terms(**MANY, residual="held"),
+    "8 crops and colours, random lambda (control)": terms(**MANY, residual="random"),
     "sign descent of 2/255": SIGN | {"terms.dsf.residual": "live"},
     "sign descent of 2/255, no score (control)": SIGN | NO_SCORE,
     "fixed noise of .02": ADAM | {"ascent.fixed_noise": 0.02},
