@@ -33,6 +33,7 @@ import bothways
 from bothways.data.corruptions import corrupt
 from bothways.judging.judges import find_jury
 from bothways.judging.references import find_references
+from bothways.judging.verdicts import judge
 from bothways.models.adapter import Adapter
 from bothways.numerics.association import auroc
 from bothways.numerics.draws import Draws, picture_seed
@@ -42,6 +43,7 @@ from bothways.synthesis.dsf.score import dsf_score
 from bothways.synthesis.dsf.substitutes import Substitutes
 from bothways.synthesis.dsf.surrogates import global_norm
 from bothways.synthesis.fields import unit
+from bothways.synthesis.objectives.base import as_objective
 from bothways.synthesis.objectives.variation import TotalVariation, total_variation
 from bothways.tasks.scorecard.run import real_pictures
 from bothways.tasks.scorecard.stationarity import AUGMENTED, loss_gradient, step_rows
@@ -217,14 +219,8 @@ def drawn(model: Adapter, name: str, options: Any) -> bothways.Result:
     settings = {"ascent.steps": options.steps, "group": options.n, "batch": options.n, "judges": []} | DRAWINGS[name]
     if settings.pop("l_aug", False):
         settings = {key: value for key, value in settings.items() if not key.startswith("terms.")}
-        settings["objective"] = 10 * bothways_objective(augmented_loss) + 20 * TotalVariation(reduce="sum")
+        settings["objective"] = 10 * as_objective(augmented_loss) + 20 * TotalVariation(reduce="sum")
     return bothways.generate(model, None, n=options.n, recipe="dsf-paper", seed=options.seed, **settings)
-
-
-def bothways_objective(function: Callable[..., Tensor]) -> Any:
-    from bothways.synthesis.objectives.base import as_objective
-
-    return as_objective(function)
 
 
 def drawings(model: Adapter, options: Any) -> None:
@@ -236,8 +232,6 @@ def drawings(model: Adapter, options: Any) -> None:
 
 
 def judged(model: Adapter, name: str, jury: list[Adapter], references: Any, options: Any) -> dict[str, Any]:
-    from bothways.judging.verdicts import judge
-
     result = drawn(model, name, options)
     path = picture_path(options, name)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -254,8 +248,7 @@ def judged(model: Adapter, name: str, jury: list[Adapter], references: Any, opti
 
 
 def picture_path(options: Any, name: str) -> Path:
-    file = f"{Path(options.model.split(':')[-2] if options.model.count(':') else options.model).stem}"
-    words = "".join(c if c.isalnum() else "-" for c in f"{file} {options.model.rpartition(':')[2]} {name}")
+    words = "".join(c if c.isalnum() else "-" for c in f"{Path(options.model).name} {name}")
     return options.out / f"{words}-{options.seed}.png"
 
 
@@ -266,6 +259,8 @@ def sheet(options: Any) -> None:
     rows = [(name, picture_path(options, name)) for name in options.only or DRAWINGS]
     shown = [(name, from_png(path.read_bytes())) for name, path in rows if path.is_file()]
     pictures = [picture[:, :, : options.width] for _, picture in shown]
+    wide = max(picture.shape[2] for picture in pictures)
+    pictures = [F.pad(picture, (0, wide - picture.shape[2], 0, 4), value=1.0) for picture in pictures]
     whole = (255 * torch.cat(pictures, 1)).round().byte().permute(1, 2, 0).numpy()
     Image.fromarray(whole).save(options.out / "sheet.jpg", quality=options.quality)
     print("\n".join([*(name for name, _ in shown), str(options.out / "sheet.jpg")]))
