@@ -6,6 +6,7 @@
 each bundled judge still calls by their label, Wilson's; only models that gave the row no gradient judge it.
 ``*_gain`` is the difference to the harmonic fill in the same pictures, Student's (accuracy and loss: the judges' mean).
 ``seconds`` is of the filling of one picture, not of what was measured of training pictures before. No row sees a label.
+``dsf`` has its paper's boundary condition, and ``dsf_control`` the same steps without the score.
 """
 
 import argparse
@@ -49,7 +50,7 @@ SIZE, HOLE, BATCH = 32, 12, 50
 FAMILIES = ("resnet", "attention", "plain")
 LEARN_SEED = 1_000_000  # holes of the training pictures, not those of the test
 NUGGET = 1e-4  # variance added to each pixel of the covariance
-SHEET = ("mean", "harmonic", "predicted_certainty", "statistics", "dsf")
+SHEET = ("mean", "harmonic", "predicted_certainty", "statistics", "dsf", "dsf_control")
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,8 @@ ROWS = {
     "biharmonic": Row("biharmonic"),
     "tension": Row("tension"),
     "kriging": Row("kriging"),
-    "dsf": free(dsf=1.0),
+    "dsf": free(dsf=1.0, boundary=0.5),
+    "dsf_control": free(boundary=0.5),
     "statistics": free(average=1.0),
     "statistics_fourier": free("fourier", average=1.0),
     "statistics_boundary": free(average=1.0, boundary=0.5),

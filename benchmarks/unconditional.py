@@ -4,7 +4,8 @@
 
 Every row is drawn by the same model, which no judge is; the judges are of two families. The control is
 ``statistics_tv``: the network's statistics and smoothness, nothing sampled, by the recipe of that name;
-``statistics_tv_same_step`` is the same with the steps and weights of ``sampled``.
+``statistics_tv_same_step`` is the same with the steps and weights of ``sampled``, ``statistics_tv_20_steps`` with the
+steps of the rows of the score function.
 Each distance stands with the interval of its seeds (mean +- t * sd / sqrt(seeds), 95 %). ``real`` is as many real
 pictures, other ones, in place of drawn ones; ``noise`` is the start.
 """
@@ -40,6 +41,7 @@ ROWS = {
     "sampled_independent": ("sampled", {"shrinkage": 1.0}),
     "sampled_fourier": ("sampled", {"canvas.kind": "fourier"}),
     "sampled_cosine_schedule": ("sampled", {"schedule": "cosine"}),
+    "statistics_tv_20_steps": ("statistics-tv", {"steps": 20}),
     "dsf_paper": ("dsf-paper", {"steps": 20}),
     "dsf": ("dsf", {"steps": 20}),
     "sampled_dsf": ("sampled", {"terms.dsf.weight": 1.0, "steps": 20}),

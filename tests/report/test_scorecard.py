@@ -171,3 +171,12 @@ def test_mistakes_say_what_to_do(folder, tmp_path_factory) -> None:
     (folder / "sheets" / "icons.png").unlink()
     with pytest.raises(UserError, match="restore the sheet"):
         write_scorecard(folder)
+
+
+def test_a_quantity_with_a_control_of_its_own_points_back_only_above_it() -> None:
+    control = row("random direction", 0.0, 0.5, -0.02, control=True)
+    for own, found in ((0.1, False), (0.02, True)):
+        other = row("random lambda", 0.0, 0.5, own, control=True)
+        held = row("held", 0.0, 0.5, 0.1, beside="random lambda")
+        assert [r["name"] for r in pointing([held, other, control])] == (["held"] if found else [])
+        assert [r["name"] for r in pointing([held | {"beside": ""}, other, control])] == ["held"]

@@ -1,4 +1,4 @@
-"""Fields made of fields: unit length, both readings of a clip, and the mean of what several parts measured."""
+"""Fields made of fields: unit length, the readings of a clip, and the mean of what several parts measured."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_weights_of_unit_fields_mean_the_same_whatever_the_scale(dx: Tensor) -> 
     assert (both(dx, T) - small(dx, T)).abs().max() < 1e-13
 
 
-# ---- two readings of a clip ----------------------------------------------------------------------------------------
+# ---- readings of a clip --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("limit", [1e-5, 0.3, 1e9])
@@ -92,7 +92,18 @@ def test_clipped_by_norm_is_what_torch_clips_gradients_to(dx: Tensor) -> None:
         assert (found - leaf.grad).abs().max() < 1e-6  # torch adds 1e-6 to the length
 
 
-@pytest.mark.parametrize("by", ["value", "norm"])
+def test_the_sign_moves_every_number_by_the_limit(dx: Tensor) -> None:
+    dx[0, 0, 0, 0] = 0
+    found = Clipped(Given(dx, a=[0.0] * 4), 2 / 255, "sign")
+    assert far(found(dx, T), 2 / 255 * np.sign(dx.numpy())) == 0
+    assert found(dx, T)[0, 0, 0, 0] == 0
+    assert found.stats["a"].tolist() == [0.0] * 4
+    tight = Clipped(Given(dx), 1e-12)(dx, T)  # the limit of a clip by value
+    beyond = dx.abs() > 1e-12
+    assert far((found(dx, T) / (2 / 255))[beyond], (tight / 1e-12)[beyond].numpy()) < 1e-12
+
+
+@pytest.mark.parametrize("by", ["value", "norm", "sign"])
 def test_a_clip_touches_no_neighbour_and_leaves_nothing_as_it_is(dx: Tensor, by: str) -> None:
     dx[2] = 0
     together = Clipped(Given(dx), 0.1, by)(dx, T)

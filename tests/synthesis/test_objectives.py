@@ -16,7 +16,7 @@ from bothways.synthesis.das import toward
 from bothways.synthesis.objectives.certainty import certainty
 from bothways.synthesis.objectives.classes import class_log_probability, class_logit
 from bothways.synthesis.objectives.terms import Term, TermSum, image_term
-from bothways.synthesis.objectives.variation import total_variation
+from bothways.synthesis.objectives.variation import TotalVariation, total_variation
 from bothways.synthesis.parameterizations.pixels import Pixels
 from bothways.synthesis.statistics import (
     Spread,
@@ -125,6 +125,22 @@ def test_total_variation_of_a_ramp_in_closed_form(power: float) -> None:
     image = ramp[:, None].expand(-1, 3, -1, -1)
     wanted = -(slopes.norm(dim=1) ** power)
     assert (total_variation(power)(image) - wanted).abs().max() < (1e-6 if power == 1 else 1e-8)
+
+
+@pytest.mark.parametrize("power", [1.0, 2.0, 3.0])
+def test_total_variation_is_a_mean_or_a_sum_over_pixels_and_colours(power: float) -> None:
+    image = pictures(2).double()
+    wanted = torch.zeros(2, dtype=torch.float64)
+    for row, picture in enumerate(image):
+        for colour in picture:
+            for i in range(colour.shape[0] - 1):
+                for j in range(colour.shape[1] - 1):
+                    down, right = colour[i + 1, j] - colour[i, j], colour[i, j + 1] - colour[i, j]
+                    wanted[row] -= (down**2 + right**2 + (0 if power == 2 else 1e-8)) ** (power / 2)
+    pairs = 3 * (image.shape[2] - 1) * (image.shape[3] - 1)
+    assert (TotalVariation(power=power, reduce="sum").terms(None)[0](image) - wanted).abs().max() < 1e-12
+    assert (TotalVariation(power=power).terms(None)[0](image) - wanted / pairs).abs().max() < 1e-12
+    assert (total_variation(power, "sum")(image) - wanted).abs().max() < 1e-12
 
 
 def test_total_variation_has_a_finite_gradient_on_a_constant_picture() -> None:

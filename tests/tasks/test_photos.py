@@ -14,7 +14,7 @@ from bothways.models.adapter import Adapter
 from bothways.numerics.fill import harmonic_fill, tension_fill
 from bothways.numerics.pyramid import resize
 from bothways.runs import RunFolder, from_png, to_png
-from bothways.synthesis.inpainting import predict_statistics
+from bothways.synthesis.inpainting import boundary_consistency, predict_statistics
 from bothways.synthesis.objectives.terms import vectors
 from bothways.synthesis.statistics import channel_statistics
 from bothways.tasks.generate.request import read_prompts
@@ -61,6 +61,23 @@ def test_what_is_masked_out_is_the_photo_bit_for_bit_by_every_recipe(toy: Adapte
         result.tables["settings"]["ascent"]["rate"] is None and result.tables["settings"]["ascent"]["steps"]
     ):  # rates of papers move little
         assert not torch.equal(result.images, photo)
+
+
+@pytest.mark.parametrize("border", [0, 3])
+def test_the_boundary_condition_is_a_term_of_every_recipe(toy: Adapter, border: int) -> None:
+    photo, mask = photos_of(2), inside().float()[None, None]
+    more = {"recipe": "dsf", "fill": "noise", "border": border, "steps": 12, "judges": []}
+    alone = {"terms.dsf.weight": 0.0, "terms.variation.weight": 0.0}
+    term = boundary_consistency(photo, mask)
+    values = []
+    for weight in (0.0, 0.5):
+        drawn = generate(toy, "dragon", 1, photo=photo, box=BOX, **more, **alone, **{"terms.boundary.weight": weight})
+        assert torch.equal(drawn.images[..., ~inside()], photo[..., ~inside()])
+        values.append(term(drawn.images))
+    assert bool((values[1] > values[0]).all())
+    for given in ({}, {"photo": photo}):
+        with pytest.raises(UserError, match=r"^objective 'boundary' needs a photo with a hole; type --mask"):
+            generate(toy, "dragon", 1, **given, **more, **{"terms.boundary.weight": 0.5})
 
 
 @pytest.mark.parametrize("held", ["stack", "fourier", "pixels", "maco"])

@@ -135,10 +135,10 @@ def test_every_direction_is_minus_the_gradient_of_its_value(exact) -> None:
     spread = measure_spread(exact, pictures(12).double(), exact.statistics_layers())
     step = 1e-5 * Draws([8, 9]).normal((3, 16, 16)).double()
     quantities = label_free_quantities(exact, spread, exact.batch_norm_statistics())
-    assert len(quantities) == 14
+    assert len(quantities) == 17
     for quantity in quantities[:-1]:
-        if quantity.name == "DSF, rolls, flips, noise":
-            continue  # clipped noise has a corner
+        if quantity.name in ("DSF, rolls, flips, noise", "DSF, lambda held", scorecard.RANDOM_LAMBDA):
+            continue  # clipped noise has a corner; a lambda that is held is not differentiated
         _, direction = quantity.measure(images, draws, 0.0)
         ahead, behind = (quantity.measure(images + side * step, draws, 0.0)[0] for side in (1, -1))
         slope, wanted = (ahead - behind) / 2, -(direction * step).sum((1, 2, 3))
@@ -178,14 +178,34 @@ def test_the_angle_is_that_of_the_parameter_gradient(exact) -> None:
 
 
 def test_the_last_layer_is_the_head(toy) -> None:
-    assert scorecard.last_layer(toy) == "head.*"
+    images, draws = pictures(2), Draws(range(2))
+    norm, score = by_name(toy, "DSF, last layer").measure(images, draws, 0.0)
+    wanted = bothways.dsf_score(toy, images, parameters="head.*")
+    assert torch.equal(score, wanted[0])
+    assert torch.equal(norm, wanted[1])
+
+
+def test_a_held_lambda_is_compared_with_a_random_one(toy) -> None:
+    held, other = by_name(toy, "DSF, lambda held"), by_name(toy, scorecard.RANDOM_LAMBDA)
+    assert (held.beside, other.beside) == (scorecard.RANDOM_LAMBDA, scorecard.CONTROL)
+    images = pictures(2)
+    for quantity, residual in ((held, "held"), (other, "random")):
+        found = quantity.measure(images, Draws([3, 4]), 2.0)[1]
+        assert torch.equal(found, bothways.dsf_score(toy, images, residual=residual, draws=Draws([3, 4]), t=2.0)[0])
+
+
+def test_shrinking_to_grey(toy) -> None:
+    images = pictures(3)
+    value, direction = by_name(toy, scorecard.GREY).measure(images, Draws(range(3)), 0.0)
+    assert torch.equal(direction, 0.5 - images)
+    assert (value - 0.5 * ((images - 0.5) ** 2).sum((1, 2, 3))).abs().max() < 1e-4
 
 
 def test_rows_follow_what_the_model_has(toy) -> None:
     spread = measure_spread(toy, pictures(4), toy.statistics_layers())
     everything = [q.name for q in label_free_quantities(toy, spread, toy.batch_norm_statistics())]
     assert everything[-1] == scorecard.CONTROL
-    assert len(set(everything)) == 14
+    assert len(set(everything)) == 17
     plain = bothways.load_model(toy.module, replace(toy.spec, classes=0, feature_layer=None))
     left = [q.name for q in label_free_quantities(plain)]
     gone = {"DSF, KL", "DSF, pseudo-label", "DSF, features", "energy", "minus max probability"}

@@ -16,7 +16,7 @@ from bothways.data.sources import load_images
 from bothways.numerics.draws import Draws
 from bothways.runs import RunFolder, from_png, to_png
 from bothways.tasks.scorecard.attempts import ATTEMPTS, Attempt, Source, attempt_row, picture_row
-from bothways.tasks.scorecard.quantities import label_free_quantities
+from bothways.tasks.scorecard.quantities import CONTROLS, label_free_quantities
 from bothways.tasks.scorecard.run import DAMAGE, FILE, LEVELS, real_pictures
 from bothways.tasks.shelf import work_of
 from command import refused, run
@@ -42,7 +42,7 @@ def data(tmp_path_factory) -> Path:
 def fast(monkeypatch) -> None:
     """Only the quantities that need no parameter gradient: a scorecard in a moment."""
     monkeypatch.setattr(
-        "bothways.tasks.scorecard.run.label_free_quantities", lambda *given: label_free_quantities(*given)[8:]
+        "bothways.tasks.scorecard.run.label_free_quantities", lambda *given: label_free_quantities(*given)[10:]
     )
 
 
@@ -83,8 +83,8 @@ def test_a_whole_scorecard(toy, data) -> None:
     frames = []
     card = scorecard(toy, data, n=2, draw=False, on_frame=frames.append)
     rows = card.quantities
-    assert len(rows) == 14
-    assert len(frames) == 14 * 9
+    assert len(rows) == 17
+    assert len(frames) == 17 * 9
     for row in rows:
         assert "absent" not in row, row
         assert list(row["auroc"]) == [*(f"noise {level}" for level in LEVELS), *DAMAGE]
@@ -93,6 +93,9 @@ def test_a_whole_scorecard(toy, data) -> None:
     assert card.data["spread"] == "10 pictures of the rest of it"
     by_name = {row["name"]: row for row in rows}
     assert by_name["total variation"]["spearman"][0] > 0.9
+    assert [row["name"] for row in rows if row["control"]] == list(CONTROLS)
+    assert by_name["DSF, lambda held"]["beside"] == "DSF, random lambda"
+    assert [row["loss"] for row in card.step] == ["cross-entropy, predicted classes", "l_aug (mirrored, logits)"]
     assert json.loads(json.dumps(card.as_dict())) == card.as_dict()
 
 
@@ -136,8 +139,8 @@ def test_a_quantity_that_fails_is_a_row_that_says_why(toy, data, monkeypatch) ->
 
     monkeypatch.setattr("bothways.tasks.scorecard.quantities.dsf_score", refuse)
     rows = scorecard(toy, data, n=3, draw=False).quantities
-    assert [row.get("absent") for row in rows[:8]] == ["cannot be differentiated twice"] * 8
-    assert all("absent" not in row for row in rows[8:])
+    assert [row.get("absent") for row in rows[:10]] == ["cannot be differentiated twice"] * 10
+    assert all("absent" not in row for row in rows[10:])
 
 
 def test_a_model_without_norms_classes_or_features(data, fast) -> None:
@@ -226,7 +229,9 @@ def test_the_command_writes_a_page(data, tmp_path, capsys, fast) -> None:
     assert f"the report is {tmp_path / 'card' / 'scorecard.html'}" in said
     assert (tmp_path / "card" / "scorecard.html").read_text().startswith("<!doctype html>")
     card = json.loads((tmp_path / "card" / FILE).read_text())
-    assert (len(card["quantities"]), card["pictures"]) == (6, [])
+    assert (len(card["quantities"]), card["pictures"]) == (7, [])
+    assert all(f"{row['cosine'][0]:.4f}" in said and row["loss"] in said for row in card["step"])
+    assert "Parameters against the sum of loss gradients" in (tmp_path / "card" / "scorecard.html").read_text()
     assert all(row["name"] in said for row in card["quantities"])
     assert run(*arguments) == 2
     capsys.readouterr()

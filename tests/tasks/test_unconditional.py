@@ -59,8 +59,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def choices(recipe: str, data: Path) -> dict[str, Any]:
-    """Those that match statistics are told of real pictures, the others of nothing."""
-    return {} if recipe.startswith("dsf") else {"data": data}
+    """Real pictures for those that match statistics; the paper's has a norm a picture, or a group is coupled."""
+    own: dict[str, Any] = {"dsf": {}, "dsf-paper": {"terms.dsf.per": "image"}}
+    return own.get(recipe, {"data": data})
 
 
 def refused(call, *arguments, **keywords) -> str:
@@ -68,6 +69,28 @@ def refused(call, *arguments, **keywords) -> str:
         call(*arguments, **keywords)
     assert "\n" not in str(error.value)
     return str(error.value)
+
+
+def test_the_paper_s_recipe_is_its_text(toy: Adapter) -> None:
+    drawing = work_of("generate", toy, None, 6, "dsf-paper", group=3, steps=2)
+    assert drawing.coupled
+    parts = {type(part).__name__: (weight, part.model_dump()) for weight, part in drawing.setup.objective.parts}
+    weight, score = parts["DiscriminativeScore"]
+    assert (weight, score["per"], score["residual"], score["distance"]) == (10, "batch", "held", "norm")
+    weight, smooth = parts["TotalVariation"]
+    assert (weight, smooth["power"], smooth["reduce"]) == (20, 2.0, "sum")
+    batch = drawing.request.batch([0, 1, 2], [picture_seed(0, i) for i in range(3)])
+    problem = drawing.setup.problem(drawing.request, batch)
+    image = problem.ascent.parameterization.image().detach()
+    score = dsf_score(toy, image, per="batch", residual="held", draws=problem.draws)[0]
+    down, right = image[..., 1:, :-1] - image[..., :-1, :-1], image[..., :-1, 1:] - image[..., :-1, :-1]
+    wanted = 10 * score
+    # the slope of the sum of squares: each difference pulls at both of its pixels
+    wanted[..., 1:, :-1] -= 40 * down
+    wanted[..., :-1, 1:] -= 40 * right
+    wanted[..., :-1, :-1] += 40 * (down + right)
+    found = problem.field(image, torch.zeros(3))
+    assert (found - wanted.clamp(-1e-5, 1e-5)).abs().max() < 1e-9
 
 
 # ---- every recipe --------------------------------------------------------------------------------------------------

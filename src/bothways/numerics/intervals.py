@@ -2,6 +2,7 @@
 
 share        (p + z^2/2n +- z sqrt(p (1-p) / n + z^2 / 4n^2)) / (1 + z^2/n)    Wilson 1927, JASA 22, p. 209
 mean         mean +- t_{n-1} s / sqrt(n)                                       Student 1908
+jackknife    value +- t_{B-1} sqrt((B-1)/B sum_b (v_b - mean v)^2), v_b without block b          Tukey 1958
 bootstrap    the 2.5 % and 97.5 % quantiles over resamples of the pictures     Efron 1979
 """
 
@@ -71,6 +72,19 @@ def mean_interval(values: Any) -> Estimate:
 
     reach = float(t.ppf(TAILS[1], array.size - 1)) * error
     return Estimate(mean, mean - reach, mean + reach)
+
+
+def jackknife_interval(value: float, left_out: Any) -> Estimate:
+    """A statistic with Student's interval from its values with each of B blocks left out, (B,); NaN ends for B = 1."""
+    array = array_of(left_out, "jackknife_interval").ravel()
+    if not np.isfinite([value, *array]).all():
+        return UNDEFINED
+    if array.size == 1:
+        return Estimate(value, math.nan, math.nan)
+    from scipy.stats import t  # as above
+
+    reach = float(t.ppf(TAILS[1], array.size - 1)) * math.sqrt((array.size - 1) * float(array.var()))
+    return Estimate(value, value - reach, value + reach)
 
 
 def bootstrap_indices(pictures: int, count: int, seed: int) -> Tensor:

@@ -63,7 +63,9 @@ class AscentConfig(Config):
     step_noise: float = setting(0.0, "noise added after each step, in units of the step's RMS", ge=0)
     fixed_noise: float = setting(0.0, "noise added after each step, as a constant RMS on the canvas", ge=0)
     clip: float | None = setting(None, "gradient clipping limit", gt=0)
-    clip_by: Literal["value", "norm"] = setting("value", "gradient clipping by value, or by norm per picture")
+    clip_by: Literal["value", "norm", "sign"] = setting(
+        "value", "gradient clipping by value, by norm per picture, or every number to plus or minus the limit (sign)"
+    )
     normalize: bool = setting(False, "scale each term's gradient to unit norm per picture before weighting")
     smooth: bool = setting(False, "smooth (Sobolev) gradient inside the mask")
     alpha: bool = setting(False, "accumulate gradient magnitude as transparency")

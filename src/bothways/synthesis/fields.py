@@ -80,7 +80,10 @@ class Inside(Field):
 
 @dataclass
 class Clipped(Field):
-    """A field clipped to +-limit (by="value"), or to an L2 norm per picture (by="norm")."""
+    """A field clipped to +-limit (by="value"), to an L2 norm per picture (by="norm"), or +-limit by its sign ("sign").
+
+    "sign" reads "clip 1e-5, step 2" as far beyond the clip: every number that is not zero becomes +-limit.
+    """
 
     part: Field
     limit: float
@@ -92,6 +95,8 @@ class Clipped(Field):
         self.stats = self.part.stats
         if self.by == "value":
             return dx.clamp(-self.limit, self.limit)
+        if self.by == "sign":
+            return self.limit * dx.sign()
         length = dx.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
         return dx * (self.limit / length.clamp_min(self.limit))
 

@@ -140,6 +140,11 @@ def instance_norm(
     return _affine(_standard(x, range(2, x.ndim), eps), weight, bias, _channels(x))
 
 
+def normalised_by_batch(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+    """Batch normalisation by the statistics of the batch alone."""
+    return _affine(_standard(x, (0, *range(2, x.ndim)), eps), weight, bias, _channels(x))
+
+
 NORMS: dict[Any, Callable[..., Tensor]] = {
     F.layer_norm: layer_norm,
     torch.layer_norm: layer_norm,

@@ -54,7 +54,12 @@ SURROGATES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
-DISTANCES = ("norm", "log", "angle")
+def weighted(live: Tensor, weight: Tensor) -> Tensor:
+    """<live, lambda>: the loss whose parameter gradient is J^T lambda, for a lambda that does not depend on x."""
+    return (live * weight).sum(-1)
+
+
+DISTANCES = ("norm", "log", "angle", "l2", "inner", "layers")
 
 
 @dataclass(frozen=True, repr=False)  # torch.func takes the repr of a function, which would format all tensors
@@ -67,6 +72,7 @@ class Loss:
     distance: str
     theta: Named
     fixed: Named
+    clip: float | None = None
 
     def read(self, theta: Named, pictures: Tensor) -> Tensor:
         """Model outputs f (n,c,D) of c views of n pictures (n,c,3,H,W)."""
@@ -83,21 +89,39 @@ class Loss:
         norm    D = ||g|| (- ||theta||, which has no gradient in x)    v = g / ||g||
         log     D = 1/2 log ||g||^2                                    v = g / ||g||^2
         angle   D = 1 - cos(g, -theta)                                 v = (theta' - <g, theta'> g / ||g||^2) / ||g||
+        l2      D = ||g - (-theta)||                                   v = (g + theta) / ||g + theta||
+        inner   D = - <g, -theta>                                      v = theta
+        layers  D = sum over modules of ||g of its parameters||        v = g / ||g of the module||
 
         with theta' = theta / ||theta||, and 1e-12 added to ||g||^2. For the angle v = 0 if ||g||^2 is below that.
+        With ``clip``, v is that of g with every number within +-clip; the norm stays that of g.
         The scale is separate since v has the size of all parameters, for every picture.
         """
         g = {name: value.detach() for name, value in gradient.items()}
+        length = global_norm(g)
+        if self.clip is not None:
+            g = {name: value.clamp(-self.clip, self.clip) for name, value in g.items()}
+        return *self._direction(g), length
+
+    def _direction(self, g: Named) -> tuple[dict[str, Tensor], Tensor]:
+        if self.distance == "inner":
+            # copies, since an engine may write into its direction
+            return {name: self.theta[name].clone() for name in g}, torch.ones_like(global_norm(g))
+        if self.distance == "layers":
+            norms = [(part, 1 / (global_norm(part).square() + SMALL).sqrt()) for part in by_module(g)]
+            scaled = {name: scale * value for part, scale in norms for name, value in part.items()}
+            return scaled, torch.ones_like(norms[0][1])
+        if self.distance == "l2":
+            g = {name: value + self.theta[name] for name, value in g.items()}
         norm = global_norm(g)
         squared = norm.square() + SMALL
         if self.distance != "angle":
-            return g, 1 / squared.sqrt() if self.distance == "norm" else 1 / squared, norm
+            return g, 1 / squared if self.distance == "log" else 1 / squared.sqrt()
         weight = 1 / global_norm(self.theta).clamp_min(SMALL)
         back = weight * inner(g, self.theta) / squared
         return (
             {name: weight * self.theta[name] - back * g[name] for name in g},
             (norm > SMALL**0.5) / squared.sqrt(),
-            norm,
         )
 
 
@@ -111,8 +135,28 @@ def inner(a: Named, b: Named) -> Tensor:
     return torch.stack([(a[name] * b[name]).sum() for name in a]).sum()
 
 
-def loss_of(model: TrainedModel, surrogate: str, distance: str, pattern: str | None) -> Loss:
+def by_module(parts: Named) -> list[Named]:
+    """The parts in groups of one module: a weight with its bias."""
+    groups: dict[str, Named] = {}
+    for name, part in parts.items():
+        groups.setdefault(name.rpartition(".")[0], {})[name] = part
+    return list(groups.values())
+
+
+def loss_of(
+    model: TrainedModel,
+    surrogate: str,
+    distance: str,
+    pattern: str | None,
+    last: int | None = None,
+    clip: float | None = None,
+) -> Loss:
     """Build the surrogate loss from its names. Raises UserError if the model lacks parameters or a feature layer."""
+    check_choice("surrogate", surrogate, SURROGATES)
+    check_choice("distance", distance, DISTANCES)
+    check_count("last", last, "modules")
+    if clip is not None and (not clip > 0 or distance == "inner"):
+        raise UserError(f'dsf: gradient_clip={clip}; type a positive number, and a distance other than "inner" with it')
     if not isinstance(model, TrainedModel):
         raise UserError(
             f"dsf needs the model's parameters, and {type(model).__name__} has no features_with; "
@@ -125,7 +169,10 @@ def loss_of(model: TrainedModel, surrogate: str, distance: str, pattern: str | N
             'or type surrogate="logits"'
         )
     fixed = dict(model.parameters())
-    return Loss(model, layer, SURROGATES[surrogate], distance, matching_parameters(fixed, pattern, model.name), fixed)
+    theta = matching_parameters(fixed, pattern, model.name)
+    if last is not None:
+        theta = {name: value for part in by_module(theta)[-last:] for name, value in part.items()}
+    return Loss(model, layer, SURROGATES[surrogate], distance, theta, fixed, clip)
 
 
 def matching_parameters(parameters: Named, pattern: str | None, model: str) -> Named:
@@ -150,24 +197,44 @@ def matching_parameters(parameters: Named, pattern: str | None, model: str) -> N
 # ---- the views -----------------------------------------------------------------------------------------------------
 
 
-def views(image: Tensor, augmentation: str | View | Sequence[str | View], draws: Draws, t: float) -> Tensor:
-    """Views (N,K,3,h,w): each picture of (N,3,H,W) under each augmentation, differentiable in the picture.
+def views(
+    image: Tensor, augmentation: str | View | Sequence[str | View], draws: Draws, t: float, copies: int = 1
+) -> Tensor:
+    """Views (N,K copies,3,h,w): copies of each picture (N,3,H,W) under each of K augmentations, differentiable in it.
 
     Raises UserError for an unknown name, and for views of different sizes.
     """
     some = augmentation if isinstance(augmentation, Sequence) and not isinstance(augmentation, str) else [augmentation]
     if not some:
         raise UserError('dsf: augmentation is empty; type augmentation="flip"')
-    for each in some:
-        if isinstance(each, str):
-            check_choice("augmentation", each, registry.names("view"))
     side = min(image.shape[-2:])
-    made = [usual_view(each, side) if isinstance(each, str) else each for each in some]
-    seen = [augment(image[:, None], draws, t)[:, 0] for augment in made]
+    several = image[:, None].expand(-1, copies, -1, -1, -1)
+    seen = []
+    for each in some:
+        view = several
+        for step in _steps(each, side):
+            view = step(view, draws, t)
+        seen.append(view)
     if len({view.shape for view in seen}) > 1:
         sizes = ", ".join(f"{view.shape[-2]}x{view.shape[-1]}" for view in seen)
         raise UserError(f"dsf: the augmentations give views of different sizes ({sizes}); give those of one size")
-    return torch.stack(seen, 1)
+    return torch.cat(seen, 1)
+
+
+def _steps(given: str | View, side: int) -> list[View]:
+    """The views of one augmentation, in order: "crop+flip" is a crop, then a flip."""
+    if not isinstance(given, str):
+        return [given]
+    names = given.split("+")
+    for name in names:
+        check_choice("augmentation", name, registry.names("view"))
+    return [usual_view(name, side) for name in names]
+
+
+def check_count(option: str, value: int | None, what: str) -> None:
+    """Raise UserError for a number below 1."""
+    if value is not None and value < 1:
+        raise UserError(f"dsf: {option}={value}; type the number of {what}, 1 or more")
 
 
 def check_choice(option: str, value: Any, allowed: Sequence[str] | Mapping[str, Any]) -> None:

@@ -20,9 +20,18 @@ class DiscriminativeScore(Objective):
     engine: str = setting("double_backward", "differentiation: double_backward, jvp, difference")
     per: str = setting("image", "gradient norm per image or per batch")
     live: str = setting("augmented", "branch without stop-gradient on the weights: augmented, original")
-    distance: str = setting("norm", "distance of the gradient: norm, log, angle")
-    augmentation: list[str] = setting(["flip"], "augmentations: flip, roll, shift, noise, crop")
+    distance: str = setting("norm", "distance of the gradient: norm, log, angle, l2, inner, layers")
+    target: str = setting("attached", "branch with the stop-gradient, in the picture: attached, detached")
+    residual: str = setting("live", "derivative of the loss in the output: live, held, random (control)")
+    gradient_clip: float | None = setting(None, "bound on every number of the parameter gradient")
+    augmentation: list[str] = setting(
+        ["flip"], "augmentations: flip, roll, shift, noise, crop, colour; crop+flip: both"
+    )
+    copies: int = setting(1, "views per augmentation")
     parameters: str | None = setting(None, "pattern of parameter names for theta; default is all")
+    last: int | None = setting(None, "only the parameters of the last modules, 1: the head")
+    relu: str = setting("relu", "ReLU layers in the score: relu, softplus (smooth)")
+    batch_norm: str = setting("eval", "BatchNorm in the score: eval, train (statistics of the batch)")
 
     @property
     def coupled(self) -> bool:

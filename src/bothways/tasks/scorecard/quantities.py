@@ -8,7 +8,9 @@
     cosine          of direction(x + noise) with -noise, the way back
 
 With a cosine c, a step along the direction has the share c^2 of its squared length on the way back. The noise is not
-clipped, so that the way back is the noise itself. A random direction is the control.
+clipped, so that the way back is the noise itself. A random direction is the control. The score with lambda held is
+compared with a random lambda of the same length, which knows nothing of the picture; the distance from grey shows how
+far a direction gets that only shrinks.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ from bothways.types import Frame, TrainedModel, VisionModel
 
 PIXELS_AT_ONCE = 500_000  # height x width x pictures per chunk
 PICTURES_AT_ONCE = 50
-CONTROL = "random direction"
+CONTROL, RANDOM_LAMBDA, GREY = "random direction", "DSF, random lambda", "distance from grey"
+CONTROLS = (RANDOM_LAMBDA, GREY, CONTROL)
 
 Measure = Callable[[Tensor, Draws, float], tuple[Tensor, Tensor]]
 """(images (B,3,H,W), the pictures' draws, the moment) -> (value (B,), direction (B,3,H,W))."""
@@ -40,10 +43,11 @@ Measure = Callable[[Tensor, Draws, float], tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class Quantity:
-    """A label-free scalar of a picture, with its negative gradient."""
+    """A label-free scalar of a picture, with its negative gradient. beside: the control that it is compared with."""
 
     name: str
     measure: Measure
+    beside: str = CONTROL
 
 
 @dataclass(frozen=True)
@@ -75,19 +79,15 @@ def dsf_variants(model: TrainedModel) -> dict[str, dict[str, Any]]:
         "DSF, the paper's": {"surrogate": "logits"},
         "DSF, eq. 12 as printed": {"surrogate": "logits", "live": "original"},
         "DSF, rolls, flips, noise": {"surrogate": "logits", "augmentation": ("roll", "flip", "noise")},
-        "DSF, last layer": {"surrogate": "logits", "parameters": last_layer(model)},
+        "DSF, lambda held": {"surrogate": "logits", "residual": "held"},
+        RANDOM_LAMBDA: {"surrogate": "logits", "residual": "random"},
+        "DSF, last layer": {"surrogate": "logits", "last": 1},
     }
     if model.spec.count:
         found |= {"DSF, KL": {"surrogate": "kl"}, "DSF, pseudo-label": {"surrogate": "pseudo-label"}}
     if model.spec.feature_layer:
         found["DSF, features"] = {"surrogate": "features"}
     return found
-
-
-def last_layer(model: TrainedModel) -> str:
-    """A pattern for the parameter names of the last module with parameters."""
-    module = list(model.parameters())[-1].rpartition(".")[0]
-    return f"{module}.*" if module else "*"
 
 
 def dsf_quantity(name: str, model: TrainedModel, options: Mapping[str, Any]) -> Quantity:
@@ -97,7 +97,7 @@ def dsf_quantity(name: str, model: TrainedModel, options: Mapping[str, Any]) -> 
         score, norm = dsf_score(model, images, draws=draws, t=t, **options)
         return norm, score
 
-    return Quantity(name, measure)
+    return Quantity(name, measure, RANDOM_LAMBDA if options.get("residual") == "held" else CONTROL)
 
 
 def _slope_along(theta: Mapping[str, Tensor], model: TrainedModel, image: Tensor) -> Tensor:
@@ -135,6 +135,15 @@ def term_quantity(name: str, term: Term) -> Quantity:
     return Quantity(name, measure)
 
 
+def grey_control() -> Quantity:
+    """The control of a direction that only shrinks: value 1/2 ||x - .5||^2."""
+
+    def measure(images: Tensor, draws: Draws, t: float) -> tuple[Tensor, Tensor]:
+        return 0.5 * (images - 0.5).square().sum((1, 2, 3)), 0.5 - images
+
+    return Quantity(GREY, measure)
+
+
 def random_control() -> Quantity:
     """The control: value U[0, 1), direction N(0, 1)."""
 
@@ -170,7 +179,7 @@ def label_free_quantities(
     *,
     engine: str = "double_backward",
 ) -> list[Quantity]:
-    """All label-free quantities of a model, the control last.
+    """All label-free quantities of a model, the random direction last.
 
     spread: of channel statistics over other real pictures (``measure_spread``). stored: the running mean and variance
     of BatchNorm layers. Quantities that the model or these do not support are omitted. engine: of ``dsf_score``.
@@ -183,7 +192,7 @@ def label_free_quantities(
         found.append(term_quantity("BatchNorm statistics", batch_statistics(model, stored, group=1)))
     if spread:
         found.append(term_quantity("channel statistics", spread_statistics(model, spread)))
-    return [*found, term_quantity("total variation", total_variation(2.0)), random_control()]
+    return [*found, term_quantity("total variation", total_variation(2.0)), grey_control(), random_control()]
 
 
 # ---- scores --------------------------------------------------------------------------------------------------------

@@ -16,7 +16,8 @@ class Scorecard(Brief, BaseModel):
 
     data: {"address", "scored", "pictures", "spread"}. drawings: {"n", "seed"} of each recipe.
     quantities: {"name", "control", "spearman", "auroc": {condition: ...}, "cosine": {noise level: ...}, "seconds"}
-    each, every estimate as [value, low, high].
+    each, every estimate as [value, low, high]; "beside": the row that is its own control, if it is not the last.
+    step: {"loss", "cosine", "chance"} each: cos(-theta, sum of the loss gradients), the DSF's eq. 9 to eq. 10.
     pictures: {"name", "start", "moved_by", "n", "judges", "images", "seconds", "sheet"} each.
     Rows that the model does not support are {"name", "absent": reason}.
     """
@@ -30,6 +31,7 @@ class Scorecard(Brief, BaseModel):
     versions: Row
     quantities: list[Row]
     pictures: list[Row] = []
+    step: list[Row] = []
 
     def as_dict(self) -> dict[str, Any]:
         """The content of scorecard.json."""

@@ -19,6 +19,7 @@ from bothways.data.corruptions import corrupt
 from bothways.data.readers.fit import Size, size_of
 from bothways.data.sources import load_images
 from bothways.data.splits import evaluation_split, is_split
+from bothways.judging.classes import outputs_of_labels
 from bothways.models.adapter import Adapter
 from bothways.models.catalogue import kept_statistics
 from bothways.models.loader import load_model
@@ -34,6 +35,7 @@ from bothways.tasks.scorecard.attempts import ATTEMPTS, Attempt, Source, attempt
 from bothways.tasks.scorecard.config import ScorecardConfig
 from bothways.tasks.scorecard.quantities import (
     CONTROL,
+    CONTROLS,
     Condition,
     Quantity,
     chunks,
@@ -41,6 +43,7 @@ from bothways.tasks.scorecard.quantities import (
     score_quantity,
 )
 from bothways.tasks.scorecard.result import Scorecard
+from bothways.tasks.scorecard.stationarity import step_rows
 from bothways.tasks.statistics.files import read_spread
 from bothways.tasks.work import Grid, Where, Work
 from bothways.types import Frame, RunError, UserError
@@ -66,12 +69,27 @@ def conditions() -> list[Condition]:
 
 @dataclass(frozen=True)
 class RealPictures:
-    """images (N,3,H,W) to score, others (M,3,H,W) for the spread of channel statistics, both in [0,1]."""
+    """images (N,3,H,W) to score, others (M,3,H,W) for the spread of channel statistics, both in [0,1].
+
+    labels: (N,) of the images, -1 if unknown; classes: their names.
+    """
 
     images: Tensor
     others: Tensor
     source: str
     other_source: str
+    labels: Tensor
+    classes: tuple[str, ...]
+
+    def outputs_of(self, model: Adapter) -> Tensor | None:
+        """The model's output for each picture's label; None if it is not known, or not a class of the model."""
+        if not model.spec.count or len(self.labels) == 0 or int(self.labels.min()) < 0:
+            return None
+        try:
+            outputs, _ = outputs_of_labels(model.spec, model.name, self.classes, "the pictures")
+        except UserError:
+            return None
+        return outputs[self.labels] if int(self.labels.max()) < len(outputs) else None
 
 
 def real_pictures(data: str | Path, size: Size, n: int, seed: int, split: str | None = None) -> RealPictures:
@@ -81,18 +99,19 @@ def real_pictures(data: str | Path, size: Size, n: int, seed: int, split: str | 
     """
     split = split or evaluation_split(data)
     if split != "train" and is_split(data, "train"):
-        scored = load_images(data, split=split, size=size, limit=n).images
+        found = load_images(data, split=split, size=size, limit=n)
+        scored, labels = found.images, found.labels
         others = load_images(data, split="train", size=size, limit=SPREAD_PICTURES).images
         sources = (f"its {split} split", "its training split")
     else:
-        found = load_images(data, split=split, size=size, limit=n + SPREAD_PICTURES).images
+        found = load_images(data, split=split, size=size, limit=n + SPREAD_PICTURES)
         order = torch.randperm(len(found), generator=generator(seed, purpose="halves"))
         half = min(n, len(found) // 2)
-        scored, others = found[order[:half]], found[order[half:]]
+        scored, others, labels = found.images[order[:half]], found.images[order[half:]], found.labels[order[:half]]
         sources = ("a part of it", "the rest of it")
     if len(scored) < 2 or len(others) < 2:
         raise UserError(f"data {str(data)!r} holds too few pictures; a scorecard needs two to score and two others")
-    return RealPictures(scored.float() / 255, others.float() / 255, *sources)
+    return RealPictures(scored.float() / 255, others.float() / 255, *sources, labels, found.classes)
 
 
 def channel_spread(model: Adapter, pictures: RealPictures) -> tuple[dict[str, Spread], str]:
@@ -115,9 +134,13 @@ def channel_spread(model: Adapter, pictures: RealPictures) -> tuple[dict[str, Sp
 @final
 @dataclass
 class Scoring(Work):
-    """A run of ``scorecard``. images: real pictures (N,3,H,W) to score. rows, drawn: finished rows by name."""
+    """A run of ``scorecard``. images: real pictures (N,3,H,W) to score, labels: the model's outputs for them, if known.
+
+    rows, drawn: finished rows by name. step: finished rows of eq. 9 to eq. 10.
+    """
 
     images: Tensor
+    labels: Tensor | None
     quantities: list[Quantity]
     attempts: tuple[Attempt, ...]
     source: Source
@@ -125,6 +148,7 @@ class Scoring(Work):
     experiment: Experiment
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)
     drawn: dict[str, dict[str, Any]] = field(default_factory=dict)
+    step: list[dict[str, Any]] = field(default_factory=list)
     schema = Measures
     doing = "measuring"
     done_word = "measured"
@@ -152,9 +176,11 @@ class Scoring(Work):
         Finished quantities and recipes are saved.
         """
         seeds = [picture_seed(self.source.seed, i) for i in range(len(self.images))]
+        self.step = self.step or plain(step_rows(self.source.model, self.images, self.labels))
         for quantity in self.unmeasured():
             began = time.monotonic()
-            row: dict[str, Any] = {"name": quantity.name, "control": quantity.name == CONTROL}
+            row: dict[str, Any] = {"name": quantity.name, "control": quantity.name in CONTROLS}
+            row |= {"beside": quantity.beside} if quantity.beside != CONTROL else {}
             try:
                 row |= (yield from score_quantity(quantity, self.images, conditions(), seeds))._asdict()
             except (UserError, RunError) as error:
@@ -172,7 +198,7 @@ class Scoring(Work):
         """The finished rows, in the order of the quantities and recipes."""
         quantities = [self.rows[q.name] for q in self.quantities if q.name in self.rows]
         pictures = [self.drawn[a.name] for a in ATTEMPTS if a.name in self.drawn]
-        return Scorecard(**self.facts, quantities=quantities, pictures=pictures)
+        return Scorecard(**self.facts, quantities=quantities, pictures=pictures, step=self.step)
 
     def save(self) -> None:
         """Write the finished rows to the file."""
@@ -194,6 +220,7 @@ class Scoring(Work):
 
     def summary(self, result: Scorecard, out: Path | None) -> Iterator[str | Grid]:
         yield quantity_grid(result)
+        yield from map(step_line, result.step)
         yield from (f"{row['name']}: {row['absent']}" for row in result.quantities if row.get("absent"))
 
     def page(self, out: Path | None) -> Path | None:
@@ -202,6 +229,15 @@ class Scoring(Work):
         from bothways.tasks.scorecard.section import write_scorecard
 
         return write_scorecard(out)
+
+
+def step_line(row: dict[str, Any]) -> str:
+    """A row of eq. 9 to eq. 10 in words."""
+    value, low, high = row["cosine"]
+    around = f" ({low:.4f} to {high:.4f})" if low is not None else ""
+    return (
+        f"cos(-theta, sum of gradients of {row['loss']}): {value:.4f}{around}; a random direction: {row['chance']:.4f}"
+    )
 
 
 def quantity_grid(card: Scorecard) -> Grid:
@@ -240,13 +276,16 @@ def prepare(config: ScorecardConfig, where: Where) -> Scoring:
     tables = {"settings": settings, "data": facts["data"], "model": model_facts(model) | facts["model"]}
     experiment = Experiment.begin("scorecard", tables, **where.as_options(), device=model.device)
     attempts = ATTEMPTS if config.draw else ()
-    scoring = Scoring(pictures.images.to(model.device), quantities, attempts, source, facts, experiment)
+    scoring = Scoring(
+        pictures.images.to(model.device), pictures.outputs_of(model), quantities, attempts, source, facts, experiment
+    )
     if (folder := experiment.folder) is not None:
         saved = read_json(folder.path / FILE)
         scoring.rows, scoring.drawn = (
             {row["name"]: row for row in saved.get(part, []) if "absent" not in row}
             for part in ("quantities", "pictures")
         )
+        scoring.step = saved.get("step", [])
         scoring.save()
     return scoring
 

@@ -24,6 +24,7 @@ from bothways.tasks.scorecard.tables import (
     measured,
     picture_table,
     sentence,
+    step_table,
 )
 from bothways.types import UserError
 
@@ -163,7 +164,7 @@ def render_scorecard(folder: Path) -> str:
         "scorecard.html.jinja",
         title=card["model"]["name"],
         sentence=sentence(card),
-        tables=[distance_table(rows), direction_table(rows)],
+        tables=[distance_table(rows), direction_table(rows), *([step_table(card["step"])] if card.get("step") else [])],
         charts=[cosine_chart(rows), auroc_chart(rows)] if drawn else [],
         pictures=picture_table(pictures) if pictures else None,
         sheets=[_sheet(folder, row) for row in pictures if row.get("sheet")],

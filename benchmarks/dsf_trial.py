@@ -1,0 +1,301 @@
+"""The score function's trial: every reading of its paper beside its control, as a direction and by what it draws.
+
+    python benchmarks/dsf_trial.py direction MODEL --data PICTURES [--weights FILE] [--n 60] [--only ...]
+    python benchmarks/dsf_trial.py distance  MODEL --data PICTURES [--n 60]
+    python benchmarks/dsf_trial.py step      MODEL --data PICTURES [--n 60]
+    python benchmarks/dsf_trial.py draw      MODEL [--weights FILE] [--data PICTURES] [--steps 1000] [--n 10]
+    python benchmarks/dsf_trial.py sheet     MODEL [--out ...]
+
+``direction``: the cosine of each score with (clean - noisy), with Student's 95 % interval over the pictures, at white
+noise of .1 and .3 and at low-frequency noise (8 x 8 values, enlarged; .1). Controls: a random direction, a random
+lambda of the same length, and shrinking to grey. ``distance``: AUROC of ||grad_theta l_aug||, 0.5 is chance. ``step``:
+cos(-theta, the sum of loss gradients), from eq. 9 to eq. 10, as ``bothways scorecard`` prints it. ``draw``:
+the paper's weights (10, and 20 for the sum of total variation), one norm of the batch, noise, Adam at rate .01; every
+row and the control without the score take the same number of steps. Nothing was tuned on it.
+
+A finished row is a line of ``benchmarks/results/dsf_trial.jsonl``, and is not computed again. Pictures go to --out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+import bothways
+from bothways.data.corruptions import corrupt
+from bothways.judging.judges import find_jury
+from bothways.judging.references import find_references
+from bothways.judging.verdicts import judge
+from bothways.models.adapter import Adapter
+from bothways.numerics.association import auroc
+from bothways.numerics.draws import Draws, picture_seed
+from bothways.numerics.intervals import mean_interval
+from bothways.runs import from_png, to_png
+from bothways.synthesis.dsf.score import dsf_score
+from bothways.synthesis.dsf.substitutes import Substitutes
+from bothways.synthesis.dsf.surrogates import global_norm
+from bothways.synthesis.fields import unit
+from bothways.synthesis.objectives.base import as_objective
+from bothways.synthesis.objectives.variation import TotalVariation, total_variation
+from bothways.tasks.scorecard.run import real_pictures
+from bothways.tasks.scorecard.stationarity import AUGMENTED, loss_gradient, step_rows
+
+RESULTS = Path(__file__).resolve().parent / "results" / "dsf_trial.jsonl"
+MANY = {"augmentation": ["crop+colour+flip"], "copies": 8}
+READINGS: dict[str, dict[str, Any]] = {
+    "score, all live": {},
+    "lambda held": {"residual": "held"},
+    "random lambda (control)": {"residual": "random"},
+    "target detached": {"target": "detached"},
+    "theta live on x (eq. 12)": {"live": "original"},
+    "inner product": {"distance": "inner"},
+    "L2 distance": {"distance": "l2"},
+    "angle": {"distance": "angle"},
+    "a norm a layer": {"distance": "layers"},
+    "one norm of the batch": {"per": "batch"},
+    "BatchNorm in train mode": {"per": "batch", "batch_norm": "train"},
+    "BatchNorm in train mode, lambda held": {"per": "batch", "batch_norm": "train", "residual": "held"},
+    "softplus": {"relu": "softplus"},
+    "softplus, lambda held": {"relu": "softplus", "residual": "held"},
+    "g clipped at 1e-5": {"gradient_clip": 1e-5},
+    "the head alone": {"last": 1},
+    "the last six modules": {"last": 6},
+    "8 crops and colours": MANY,
+    "8 crops and colours, lambda held": MANY | {"residual": "held"},
+    "8 crops and colours, random lambda (control)": MANY | {"residual": "random"},
+    "KL, lambda held": {"surrogate": "kl", "residual": "held"},
+    "features": {"surrogate": "features"},
+}
+ADAM = {"ascent.optimizer": "adam", "ascent.rate": 0.01, "ascent.clip": None, "terms.dsf.residual": "live"}
+NO_SCORE = {"terms.dsf.weight": 0.0}
+SIGN = {"ascent.rate": 1.0, "ascent.clip": 2 / 255, "ascent.clip_by": "sign", "ascent.schedule": "linear"}
+
+
+def terms(**options: Any) -> dict[str, Any]:
+    """Adam, with options of the score."""
+    return ADAM | {f"terms.dsf.{name}": value for name, value in options.items()}
+
+
+DRAWINGS: dict[str, dict[str, Any]] = {
+    "no score (control)": ADAM | NO_SCORE,
+    "score, all live": ADAM,
+    "lambda held": terms(residual="held"),
+    "random lambda (control)": terms(residual="random"),
+    "BatchNorm in train mode": terms(batch_norm="train"),
+    "l_aug alone, train mode (control)": ADAM | {"l_aug": True},
+    "8 crops and colours": terms(**MANY),
+    "8 crops and colours, lambda held": terms(**MANY, residual="held"),
+    "8 crops and colours, random lambda (control)": terms(**MANY, residual="random"),
+    "sign descent of 2/255": SIGN | {"terms.dsf.residual": "live"},
+    "sign descent of 2/255, no score (control)": SIGN | NO_SCORE,
+    "fixed noise of .02": ADAM | {"ascent.fixed_noise": 0.02},
+    "fixed noise of .02, no score (control)": ADAM | NO_SCORE | {"ascent.fixed_noise": 0.02},
+    "a norm a layer": terms(distance="layers"),
+    "softplus": terms(relu="softplus"),
+    "g clipped at 1e-5": terms(gradient_clip=1e-5),
+    "inner product": terms(distance="inner"),
+    "the head alone": terms(last=1),
+    "the last six modules": terms(last=6),
+    "target detached": terms(target="detached"),
+    "the paper's clip and step": {},
+}
+
+
+# ---- what was done before ------------------------------------------------------------------------------------------
+
+
+def done(key: dict[str, Any]) -> dict[str, Any] | None:
+    """The line of a row, if it is there."""
+    lines = RESULTS.read_text().splitlines() if RESULTS.is_file() else []
+    return next((line for line in map(json.loads, lines) if all(line.get(k) == v for k, v in key.items())), None)
+
+
+def keep(key: dict[str, Any], compute: Callable[[], dict[str, Any]]) -> None:
+    """Compute a row and append its line, unless it is there; print it."""
+    line = done(key)
+    if line is None:
+        began = time.process_time()
+        try:
+            line = key | compute()
+        except bothways.UserError as error:
+            line = key | {"absent": str(error)}
+        line["cpu_seconds"] = round(time.process_time() - began, 1)
+        RESULTS.parent.mkdir(exist_ok=True)
+        with RESULTS.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+    print(json.dumps(line), flush=True)
+
+
+def rounded(estimate: Any) -> list[float]:
+    return [round(float(value), 4) for value in estimate]
+
+
+# ---- direction and distance ----------------------------------------------------------------------------------------
+
+
+def noises(images: Tensor, draws: Draws) -> dict[str, Tensor]:
+    low = F.interpolate(draws.normal((3, 8, 8), purpose="low noise"), size=images.shape[-2:], mode="bicubic")
+    white = draws.normal(images.shape[1:], purpose="noise")
+    return {"0.1": 0.1 * white, "0.3": 0.3 * white, "low": 0.1 * low}
+
+
+def directions(model: Adapter, images: Tensor, seeds: list[int], options: Any) -> None:
+    def by_score(reading: dict[str, Any]) -> Callable[[Tensor, Draws], Tensor]:
+        return lambda x, draws: dsf_score(model, x, draws=draws, **reading)[0]
+
+    def smoothness(x: Tensor, draws: Draws) -> Tensor:
+        seen = x.clone().requires_grad_()
+        return torch.autograd.grad(total_variation()(seen).sum(), seen)[0]
+
+    rows = {
+        "random direction (control)": lambda x, draws: draws.normal(x.shape[1:], purpose="direction"),
+        "shrinking to grey (control)": lambda x, draws: 0.5 - x,
+        "total variation": smoothness,
+        **{name: by_score(reading) for name, reading in READINGS.items()},
+    }
+    for name in options.only or rows:
+        key = {"part": "direction", "model": options.model, "row": name, "n": len(images), "seed": options.seed}
+        keep(key, lambda direction=rows[name]: {"cosine": cosines(direction, images, seeds)})
+
+
+def cosines(direction: Callable[[Tensor, Draws], Tensor], images: Tensor, seeds: list[int], batch: int = 10) -> Any:
+    found: dict[str, list[Tensor]] = {}
+    for start in range(0, len(images), batch):
+        part, draws = images[start : start + batch], Draws(seeds[start : start + batch])
+        for name, noise in noises(part, draws).items():
+            cosine = (unit(direction(part + noise, draws)) * unit(-noise)).sum((1, 2, 3))
+            found.setdefault(name, []).append(cosine.double())
+    return {name: rounded(mean_interval(torch.cat(values))) for name, values in found.items()}
+
+
+def distances(model: Adapter, images: Tensor, seeds: list[int], options: Any) -> None:
+    damage = {"noise 0.1": ("noise", 0.1), "noise 0.3": ("noise", 0.3), "noise 0.5": ("noise", 0.5)}
+    damage |= {"blur 1.5": ("blur", 1.5), "grey": ("grey", 1.0), "shuffled": ("shuffled", 1.0)}
+
+    def norms(seen: Tensor) -> Tensor:
+        return torch.stack([global_norm(loss_gradient(model, AUGMENTED, x, None)) for x in seen.split(1)]).double()
+
+    def compute() -> dict[str, Any]:
+        real, draws = norms(images), Draws(seeds)
+        found = {
+            name: rounded(auroc(norms(corrupt(images, kind, level, draws, clip=kind != "noise")), real, paired=True))
+            for name, (kind, level) in damage.items()
+        }
+        return {"auroc": found}
+
+    key = {"part": "distance", "model": options.model, "row": "norm of grad l_aug", "n": len(images)}
+    keep(key | {"seed": options.seed}, compute)
+
+
+def steps(model: Adapter, size: tuple[int, int], options: Any) -> None:
+    pictures = real_pictures(options.data, size, options.n, options.seed)
+
+    def compute() -> dict[str, Any]:
+        rows = step_rows(model, pictures.images, pictures.outputs_of(model))
+        return {"cosine": {row["loss"]: rounded(row["cosine"]) for row in rows}, "chance": rounded([rows[0]["chance"]])}
+
+    keep({"part": "step", "model": options.model, "row": "eq. 9", "n": options.n, "seed": options.seed}, compute)
+
+
+# ---- drawings ------------------------------------------------------------------------------------------------------
+
+
+def augmented_loss(images: Tensor, model: Adapter) -> Tensor:
+    """-l_aug of each picture (B,), eq. 11, with the statistics of the batch in BatchNorm."""
+    layers = Substitutes("relu", "train")
+    with layers.used():
+        return -0.5 * (model.outputs(images.flip(-1)) - model.outputs(images)).square().sum(1)
+
+
+def drawn(model: Adapter, name: str, options: Any) -> bothways.Result:
+    settings = {"ascent.steps": options.steps, "group": options.n, "batch": options.n, "judges": []} | DRAWINGS[name]
+    if settings.pop("l_aug", False):
+        settings = {key: value for key, value in settings.items() if not key.startswith("terms.")}
+        settings["objective"] = 10 * as_objective(augmented_loss) + 20 * TotalVariation(reduce="sum")
+    return bothways.generate(model, None, n=options.n, recipe="dsf-paper", seed=options.seed, **settings)
+
+
+def drawings(model: Adapter, options: Any) -> None:
+    jury = find_jury(model, options.judge or None)
+    references = find_references(jury, options.data)
+    for name in options.only or DRAWINGS:
+        key = {"part": "draw", "model": options.model, "row": name, "n": options.n, "seed": options.seed}
+        keep(key | {"steps": options.steps}, lambda name=name: judged(model, name, jury, references, options))
+
+
+def judged(model: Adapter, name: str, jury: list[Adapter], references: Any, options: Any) -> dict[str, Any]:
+    result = drawn(model, name, options)
+    path = picture_path(options, name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(to_png(result.grid(min(10, len(result)))))
+    found: dict[str, Any] = {}
+    for verdict in judge(result.images, None, jury, references, seed=options.seed):
+        measured = {k: getattr(verdict, k) for k in ("mean_confidence", "kernel", "kernel_real", "diversity")}
+        found[verdict.judge] = {k: v if v is None else round(float(v), 3) for k, v in measured.items()}
+    steep = result.images[..., 1:] - result.images[..., :-1]
+    look = {"deviation": float(result.images.std()), "step between neighbours": float(steep.abs().mean())}
+    frames = [frame.stats.get("dsf norm") for frame in result.frames]
+    norms = [frames[0], frames[-1]] if frames and frames[0] is not None else None
+    return {"judges": found, "look": {k: round(v, 3) for k, v in look.items()}, "norm": norms and rounded(norms)}
+
+
+def picture_path(options: Any, name: str) -> Path:
+    words = "".join(c if c.isalnum() else "-" for c in f"{Path(options.model).name} {name}")
+    return options.out / f"{words}-{options.seed}.png"
+
+
+def sheet(options: Any) -> None:
+    """The rows that were drawn, below each other, as a JPEG."""
+    from PIL import Image
+
+    rows = [(name, picture_path(options, name)) for name in options.only or DRAWINGS]
+    shown = [(name, from_png(path.read_bytes())) for name, path in rows if path.is_file()]
+    pictures = [picture[:, :, : options.width] for _, picture in shown]
+    wide = max(picture.shape[2] for picture in pictures)
+    pictures = [F.pad(picture, (0, wide - picture.shape[2], 0, 4), value=1.0) for picture in pictures]
+    whole = (255 * torch.cat(pictures, 1)).round().byte().permute(1, 2, 0).numpy()
+    Image.fromarray(whole).save(options.out / "sheet.jpg", quality=options.quality)
+    print("\n".join([*(name for name, _ in shown), str(options.out / "sheet.jpg")]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=["direction", "distance", "step", "draw", "sheet"])
+    parser.add_argument("model")
+    parser.add_argument("--weights")
+    parser.add_argument("--data", default=None)
+    parser.add_argument("--n", type=int, default=None, help="pictures; 60, or 10 of each drawing")
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="+", default=[], help="rows")
+    parser.add_argument("--judge", nargs="+", default=[])
+    parser.add_argument("--width", type=int, default=10_000, help="pixels of each row on the sheet")
+    parser.add_argument("--quality", type=int, default=85)
+    parser.add_argument("--out", type=Path, default=Path("runs/dsf-trial"))
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    if options.part == "sheet":
+        return sheet(options)
+    model = bothways.load_model(options.model, weights=options.weights)
+    options.n = options.n or (10 if options.part == "draw" else 60)
+    if options.part == "draw":
+        return drawings(model, options)
+    size = (model.spec.height, model.spec.width)
+    if options.part == "step":
+        return steps(model, size, options)
+    split = "test" if Path(options.data, "test.parquet").is_file() else None
+    images = bothways.load_images(options.data, split=split, size=size, limit=options.n).images.float() / 255
+    seeds = [picture_seed(options.seed, i) for i in range(len(images))]
+    (directions if options.part == "direction" else distances)(model, images, seeds, options)
+
+
+if __name__ == "__main__":
+    main()
