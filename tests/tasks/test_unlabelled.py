@@ -167,7 +167,13 @@ def test_the_default_recipe_follows_the_size_of_the_network(
     assert recipe(toy) == "sampled"
     assert recipe(large) == "sampled-photographs"
     assert recipe(large, recipe="sampled") == "sampled"
-    assert recipe(large, "anchor") == "icons"
+    assert recipe(toy, "anchor") == "icons"
+    assert recipe(large, "anchor") == "photographs"
+    assert recipe(large, "anchor", recipe="icons") == "icons"
+    probabilities = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 96), torch.nn.Flatten(), torch.nn.Softmax(1))
+    headless = Adapter(probabilities, replace(large.spec, feature_layer=None), name="headless")
+    with pytest.warns(UserWarning, match="no statistics"):
+        assert work_of("generate", headless, "anchor").config.recipe == "icons"
     drawn = generate(large, n=2, steps=2, seed=3, data=file, out=tmp_path / "run", judges=[])
     assert RunFolder.open(tmp_path / "run").settings["settings"]["canvas"]["kind"] == "photographs"
     assert drawn.tables["settings"]["ascent"]["optimizer"] == "adam"
