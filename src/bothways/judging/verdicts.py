@@ -207,7 +207,7 @@ def _distances(model: VisionModel, drawn: Tensor | None, reference: Reference | 
         return {"absent": f"{name}: no distances of one picture; draw two or more"}
     found: dict[str, Any] = {"diversity": measures.mean_pairwise_distance(drawn)}
     if reference is None:
-        found["absent"] = f'{name}: no real images; pass references={{"{name}": Reference(features, labels, source)}}'
+        found["absent"] = f"{name}: no real images to compare with; type --data FOLDER_OR_PARQUET"
         return found
     if reference.features.shape[1] != drawn.shape[1]:
         raise UserError(
