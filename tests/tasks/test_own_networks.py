@@ -1,4 +1,4 @@
-"""The default recipe on any user's network, without data: with BatchNorm, with other normalisations, with none."""
+"""The default recipe and ``icons`` on any user's network, without data: with BatchNorm, other normalisations, none."""
 
 from __future__ import annotations
 
@@ -75,19 +75,20 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.filterwarnings("always:no statistics of real")
 @pytest.mark.parametrize("kind", ["batch", "layer", "group", "untracked", "none"])
-def test_the_default_recipe_draws_without_data_and_says_in_a_line_what_it_lacks(
+def test_icons_draws_without_data_and_says_in_a_line_what_it_lacks(
     file: Path, kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out, said = tmp_path / "run", INSTEAD.get(kind, WITHOUT)
-    assert run("generate", f"{file}:{kind}", "--class", "beech", "--n", 2, "--steps", 4, "--out", out) == 0
+    out, said, quick = tmp_path / "run", INSTEAD.get(kind, WITHOUT), ["--recipe", "icons", "--n", 2, "--steps", 4]
+    assert run("generate", f"{file}:{kind}", "--class", "beech", *quick, "--out", out) == 0
     (told,) = [line for line in capsys.readouterr().err.splitlines() if said in line]
     assert told.startswith("note: no statistics of real pictures are available for model")
     assert "--data FOLDER_OR_PARQUET gives them" in told
     assert ("--recipe photographs" in told) == (kind != "batch")
-    if kind != "batch":  # what the line recommends is drawn, and lacks nothing
-        other = ["--recipe", "photographs", "--n", 1, "--steps", 1, "--out", tmp_path / "other"]
+    if kind != "batch":  # what the line recommends is the default, is drawn, and lacks nothing
+        other = ["--n", 1, "--steps", 1, "--out", tmp_path / "other"]
         assert run("generate", f"{file}:{kind}", "--class", "beech", *other) == 0
         assert "notes" not in json.loads((tmp_path / "other/measures.json").read_text())
+        assert 'recipe = "photographs"' in (tmp_path / "other/recipe.toml").read_text()
     (note,) = json.loads((out / "measures.json").read_text())["notes"]
     assert told == f"note: {note}"
     assert unescape((out / "report.html").read_text()).count(f"Note: {note}") == 1
@@ -99,7 +100,7 @@ def test_the_default_recipe_draws_without_data_and_says_in_a_line_what_it_lacks(
 def test_batch_norm_is_matched_by_its_running_statistics(file: Path) -> None:
     model = load_model(f"{file}:batch")
     with pytest.warns(UserWarning, match="BatchNorm's running"):
-        drawing = work_of("generate", model, "beech", n=3)
+        drawing = work_of("generate", model, "beech", n=3, recipe="icons")
     assert "form='batch'" in str(drawing.setup.objective)
     stored = drawing.setup.roles.priors.stored[0]
     norm = model.module[0][1]
@@ -133,5 +134,8 @@ def test_the_hole_that_is_filled_without_the_model_is_noted(file: Path) -> None:
 def test_networks_of_libraries_are_drawn_by_default_too(zoo: Callable[[str], str], kind: str) -> None:
     model = load_model(zoo(kind))
     with pytest.warns(UserWarning, match=INSTEAD["batch"] if kind == "resnet" else WITHOUT):
-        result = bothways.generate(model, 1, n=1, steps=2, judges=[])
+        result = bothways.generate(model, 1, n=1, steps=2, recipe="icons", judges=[])
     assert result.images.shape == (1, 3, 32, 32)
+    by_default = bothways.generate(model, 1, n=1, steps=2, judges=[])  # both have a linear head
+    assert "notes" not in by_default.measures
+    assert by_default.tables["settings"]["recipe"] == "photographs"

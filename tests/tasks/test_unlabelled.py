@@ -158,16 +158,18 @@ def test_without_photographs_rows_of_the_head_are_drawn_and_a_line_says_so(toy: 
 # ---- the default of a network of photographs -----------------------------------------------------------------------
 
 
-def test_the_default_recipe_follows_the_size_of_the_network(
-    toy: Adapter, large: Adapter, file: Path, tmp_path: Path
-) -> None:
+def test_the_default_recipe_follows_the_network(toy: Adapter, large: Adapter, file: Path, tmp_path: Path) -> None:
     def recipe(model: Adapter, *given, **settings) -> str:
         return str(work_of("generate", model, *given, data=file, **settings).config.recipe)
 
     assert recipe(toy) == "sampled"
     assert recipe(large) == "sampled-photographs"
     assert recipe(large, recipe="sampled") == "sampled"
-    assert recipe(toy, "anchor") == "icons"
+    assert recipe(toy, "anchor") == "photographs"
+    assert recipe(toy, "anchor", rms=0.05) == "icons"
+    assert recipe(toy, "anchor", **{"terms.class.weight": 2.0}) == "icons"
+    assert recipe(toy, "anchor", canvas="pixels") == "icons"
+    assert recipe(toy, "anchor", **{"canvas.size": 24}) == "photographs"
     assert recipe(large, "anchor") == "photographs"
     assert recipe(large, "anchor", recipe="icons") == "icons"
     probabilities = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 96), torch.nn.Flatten(), torch.nn.Softmax(1))
@@ -253,14 +255,16 @@ def test_the_distance_to_the_nearest_photograph_is_scipys(toy: Adapter, data: Pa
 
 
 def test_the_command_shows_the_distance_of_every_picture_and_the_report_too(
-    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "200")  # a narrow table is one block a row
     quick = ["--steps", "1", "--n", "12", "--data", file, "--out", tmp_path / "run"]
     assert run("generate", TOY, "--unconditional", *quick) == 0
     said = capsys.readouterr().out
     assert "│       9 │" in said
-    assert "of 12 photographs; one of them to the nearest other, median: " in said
-    assert "2 more pictures in measures.json" in said
+    words = " ".join(said.split())  # the caption of a narrow table has several lines
+    assert "of 12 photographs; one of them to the nearest other, median: " in words
+    assert "2 more pictures in measures.json" in words
     page = (tmp_path / "run" / "report.html").read_text()
     assert "Distance to photographs" in page
     assert "repeats what the network sees of one photograph" in page

@@ -75,7 +75,8 @@ class DrawingConfig(Config):
     """The settings of every task that draws."""
 
     recipe_task: ClassVar[str] = "generate"
-    of_photographs: ClassVar[Mapping[str, str]] = {"icons": "photographs", "sampled": "sampled-photographs"}
+    of_heads: ClassVar[Mapping[str, str]] = {"icons": "photographs"}
+    of_photographs: ClassVar[Mapping[str, str]] = {"sampled": "sampled-photographs"}
     once: ClassVar[tuple[str, ...]] = ("only",)
     prolongs: ClassVar[tuple[str, ...]] = ("n",)
     listed_kinds: ClassVar[Mapping[str, str]] = {
@@ -192,8 +193,8 @@ class GenerateConfig(DrawingConfig):
     def default_recipe(cls, given: Mapping[str, Any]) -> str:
         """das for prompts, channel for a layer, icons for classes or own objectives, sampled without a target.
 
-        For a network of ``PHOTOGRAPHS`` pixels or more, that of ``of_photographs`` in its place; for classes only where
-        the network has a linear head.
+        For classes of networks with a linear head, that of ``of_heads`` in its place; for a network of ``PHOTOGRAPHS``
+        pixels or more, that of ``of_photographs``.
         """
         if given.get("prompts"):
             return "das"

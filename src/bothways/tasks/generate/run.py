@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from bothways.configs import nested
 from bothways.judging.judges import find_jury, split_judges
 from bothways.judging.references import find_references
+from bothways.models.adapter import Adapter
 from bothways.runs.experiment import Experiment
 from bothways.runs.provenance import model_facts
 from bothways.synthesis.objectives.base import WeightedSum
@@ -67,10 +70,8 @@ def planned(config: DrawingConfig, out: str | Path | None = None) -> tuple[Setup
     anything = of_request or likeness or config.objective is not None
     condition, score = find_models(config, objective, anything)
     spec = (condition or score)[0].spec
-    rows = config.objective is None and all(model.head() is not None for model in condition)
-    if min(spec.height, spec.width) >= PHOTOGRAPHS and (rows or not condition):
-        config = suited(config, config.of_photographs.get(config.recipe, config.recipe))
-        objective = objective_of(config)
+    config = suited(config, better_recipe(config, condition, min(spec.height, spec.width)))
+    objective = objective_of(config)
     labels = [] if classes in (None, [TOP_CLASS]) else find_labels(condition, classes or ())
     scene = find_scene(config.photo, config.mask, config.box, config.style, config.canvas.size)
     channels = channels_of(config.channels or (), config.layer, condition)
@@ -92,6 +93,20 @@ def planned(config: DrawingConfig, out: str | Path | None = None) -> tuple[Setup
         request = replace(request, scene=replace(scene, photos=photos))
     place = geometry(config.canvas, roles.main.spec, request.scene)
     return Setup(config, objective, roles, views_of(config.views, place), place, notes), request
+
+
+def better_recipe(config: DrawingConfig, condition: Sequence[Adapter], side: int) -> str:
+    """The default recipe that suits the models: that of ``of_heads`` or ``of_photographs``, else the one there is.
+
+    A setting of another recipe's canvas, terms or step would lose its sense, so with one of these the default stays.
+    """
+    heads = bool(condition) and all(model.head() is not None for model in condition)
+    changes = nested(type(config), config._given or {})
+    of_own = {"terms", "score", "objective"} & set(changes) | set(changes.get("canvas", {})) - {"size"}
+    of_own |= {"rms"} & set(changes.get("ascent", {}))
+    if heads and not of_own and config.recipe in config.of_heads:
+        return config.of_heads[config.recipe]
+    return config.of_photographs.get(config.recipe, config.recipe) if side >= PHOTOGRAPHS else config.recipe
 
 
 def target_classes(config: DrawingConfig, objective: WeightedSum) -> list[str | int] | None:
