@@ -95,7 +95,7 @@ def test_a_model_that_cannot_be(capsys, out: Path, model: str, says: str) -> Non
         (["--recipe", "dsf", "--score", "bundled:nobody"], "no bundled model 'nobody'"),
         (["--recipe", "dsf", "--set", "terms.dsf.augmentation=flip,flop"], "'flop'"),
         (["--recipe", "dsf", "--set", "terms.dsf.parameters=tail*"], "the nearest are"),
-        (["--set", "clip_by=length"], "'value' or 'norm'"),
+        (["--set", "clip_by=length"], "'value', 'norm' or 'sign'"),
     ],
 )
 @pytest.mark.parametrize("dry", [[], ["--dry-run"]], ids=["", "dry"])

@@ -181,7 +181,7 @@ def test_a_run_that_is_lost_keeps_its_seconds_by_stage(tmp_path: Path) -> None:
 
 def test_the_time_of_a_drawing_is_all_of_it(tmp_path: Path) -> None:
     data = (torch.rand(8, 3, 32, 32), torch.arange(8))
-    result = bothways.generate(MODEL, "frog", n=2, steps=2, data=data, out=tmp_path / "a")
+    result = bothways.generate(MODEL, "frog", n=2, recipe="icons", steps=2, data=data, out=tmp_path / "a")
     cost = result.measures["cost"]
     assert set(cost["stages"]) >= {
         "preparing", "loading models", "reading pictures", "statistics of pictures", "reference pictures", "drawing",

@@ -49,11 +49,12 @@ def inside(high: int = 16, wide: int = 16) -> Tensor:
     return mask
 
 
-@pytest.mark.filterwarnings("ignore:no real pictures")
+@pytest.mark.filterwarnings("ignore:no real pictures", "ignore:no mean of the features")
 @pytest.mark.parametrize("recipe", [*recipes("generate")])
 def test_what_is_masked_out_is_the_photo_bit_for_bit_by_every_recipe(toy: Adapter, recipe: str) -> None:
     photo, mask = photos_of(2), inside()
-    statistics = {"statistics": "batch"} if recipe in ("icons", "statistics-tv", "sampled") else {}
+    measured = ("icons", "statistics-tv", "sampled", "sampled-photographs", "from-features")
+    statistics = {"statistics": "batch"} if recipe in measured else {}
     style = {"style": photos_of(1)} if recipe == "style" else {}
     result = generate(toy, "dragon", 1, recipe, photo=photo, box=BOX, start="photo", **statistics, **style, **QUICK)
     assert torch.equal(result.images[..., ~mask], photo[..., ~mask])

@@ -232,10 +232,10 @@ def test_for_want_of_real_pictures_the_rows_of_the_head_are_sampled_and_it_is_sa
 
 def test_without_real_pictures_the_statistics_are_those_of_batch_norm_or_none_and_a_line_says_so(toy: Adapter) -> None:
     with pytest.warns(UserWarning, match="BatchNorm's running statistics are matched instead; --data"):
-        result = generate(toy, "anchor", 2, steps=2)
+        result = generate(toy, "anchor", 2, recipe="icons", steps=2)
     assert "batch statistics" in result.frames[0].stats
     with pytest.warns(UserWarning, match="no statistics are matched; --data"):
-        result = generate(TOY.replace(":build", ":flat"), "anchor", 2, steps=2)
+        result = generate(TOY.replace(":build", ":flat"), "anchor", 2, recipe="icons", steps=2)
     assert set(result.frames[0].stats) == {"log probability", "total variation"}
 
 
