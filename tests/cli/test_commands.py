@@ -273,6 +273,17 @@ def test_what_a_recipe_turns_on_can_be_turned_off(task: str) -> None:
     assert option.secondary_opts == ["--no-normalize"]
 
 
+def test_help_names_no_recipe_as_the_default_where_it_depends_on_the_target(capsys: pytest.CaptureFixture[str]) -> None:
+    for task, default in (
+        ("generate", "by model"),
+        ("edit", "edit"),
+        ("finetune", "prg-small"),
+    ):
+        assert run(task, "--help") == 0
+        words = " ".join(capsys.readouterr().out.replace("│", " ").split())
+        assert f"[default: {default}]" in words
+
+
 def test_a_flag_overrides_a_recipe() -> None:
     config: Any = registry.find("task", "generate").factory
     assert read_recipe("icons")["ascent"]["normalize"] is True

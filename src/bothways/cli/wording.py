@@ -43,6 +43,9 @@ def choices_of(field: FieldInfo) -> list[str]:
     return [str(value) for value in get_args(annotation)] if get_origin(annotation) is Literal else []
 
 
+TARGETS: tuple[dict[str, Any], ...] = ({}, {"classes": ["0"]})  # with them the default recipe may differ
+
+
 def setting_help(config: type[Config], place: tuple[str, ...], field: FieldInfo) -> str:
     """The help of a setting: its description, choices and default."""
     text = (field.description or place[-1]).strip().rstrip(".")
@@ -57,6 +60,9 @@ def setting_help(config: type[Config], place: tuple[str, ...], field: FieldInfo)
     if field.is_required() or option_of(field, "argument"):
         return text + "."
     default = default_of(config, place, field)
+    if place == ("recipe",) and config.recipe_task:
+        names = {config.default_recipe(given) for given in TARGETS}
+        default = names.pop() if len(names) == 1 else "by model"
     if option_of(field, "common") and ":" in default:  # kept short: the common options make up the first screen
         default = "set by the recipe"
     return f"{text}. [default: {default}]" if default != "none" else f"{text}."
