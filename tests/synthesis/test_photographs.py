@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -97,6 +98,16 @@ def test_a_warp_without_reach_is_the_picture_and_a_zoom_is_its_centre() -> None:
     assert not Warp().idle
 
 
+@pytest.mark.parametrize("padding", ["mean", "reflect"])
+def test_outside_the_picture_a_copy_shows_its_mean_colour_or_its_reflection(padding: Any) -> None:
+    ramp = torch.linspace(0, 1, 16).expand(1, 1, 3, 16, 16) ** 2
+    half = Warp(0.5, 0.5, 0.0, 0.0, padding)(ramp, Draws([0]), 0.0)[0, 0, 0]
+    inside = (ramp[0, 0, 0, 0, ::2] + ramp[0, 0, 0, 0, 1::2]) / 2  # a bilinear sample midway between two pixels
+    assert (half[8, 4:12] - inside).abs().max() < 1e-6
+    outside = inside[:4].flip(0) if padding == "reflect" else ramp.mean().expand(4)
+    assert (half[8, :4] - outside).abs().max() < 1e-6
+
+
 def test_a_warp_belongs_to_its_picture_and_time() -> None:
     seen = torch.rand(2, 2, 3, 16, 16, generator=torch.Generator().manual_seed(2))
     whole = Warp()(seen, Draws([5, 6]), 0.25)
@@ -105,9 +116,11 @@ def test_a_warp_belongs_to_its_picture_and_time() -> None:
     assert not torch.equal(whole[0, 0], whole[0, 1])
 
 
-@pytest.mark.parametrize("wrong", [{"smallest": 0.0}, {"smallest": 2.0}, {"reach": 1.5}, {"degrees": -1.0}])
-def test_a_warp_that_cannot_be(wrong: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match=r"smallest|degrees"):
+@pytest.mark.parametrize(
+    "wrong", [{"smallest": 0.0}, {"smallest": 2.0}, {"reach": 1.5}, {"degrees": -1.0}, {"padding": "wrap"}]
+)
+def test_a_warp_that_cannot_be(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"smallest|degrees|padding"):
         Warp(**wrong)
 
 

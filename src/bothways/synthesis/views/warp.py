@@ -1,10 +1,10 @@
-"""Random zoom, rotation and translation of every copy by one bilinear resampling, edges reflected."""
+"""Random zoom, rotation and translation of every copy by one bilinear resampling."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -14,14 +14,16 @@ from bothways.numerics.draws import Draws
 from bothways.registry import register
 
 
-@register("view", "warp", help="random zoom, rotation and translation, edges reflected")
+@register("view", "warp", help="random zoom, rotation and translation")
 @dataclass(frozen=True)
 class Warp:
     """Zoom by U[smallest, largest], rotate by U[-degrees, degrees], translate by U[-reach, reach] of each side.
 
         seen(u) = image( R(angle) u / zoom + shift ),   u in [-1, 1]^2
 
-    A zoom below 1 shows more than the picture, by reflection at its edges.
+    A zoom below 1 shows more than the picture. padding: what a copy shows there, the mean colour of the picture or its
+    reflection. A reflection completes an object that is cut by the edge, so objects drift to the edges; a plain colour
+    does not, and they stay whole inside.
     """
 
     moves: ClassVar[bool] = True
@@ -30,10 +32,13 @@ class Warp:
     largest: float = 1.1
     degrees: float = 12.0
     reach: float = 0.25
+    padding: Literal["mean", "reflect"] = "mean"
 
     def __post_init__(self) -> None:
         if not 0 < self.smallest <= self.largest:
             raise ValueError("smallest and largest are positive, and smallest is not above largest")
+        if self.padding not in ("mean", "reflect"):
+            raise ValueError('padding is "mean" or "reflect"')
         if self.degrees < 0 or not 0 <= self.reach <= 1:
             raise ValueError("degrees is 0 or more, and reach from 0 to 1")
 
@@ -50,7 +55,12 @@ class Warp:
         ]
         matrix = torch.stack(rows, -2).flatten(0, 1).to(seen.dtype)
         grid = F.affine_grid(matrix, [pictures * copies, 3, high, wide], align_corners=False)
-        warped = F.grid_sample(seen.flatten(0, 1), grid, "bilinear", "reflection", align_corners=False)
+        flat = seen.flatten(0, 1)
+        if self.padding == "reflect":
+            warped = F.grid_sample(flat, grid, "bilinear", "reflection", align_corners=False)
+        else:
+            mean = flat.mean((2, 3), keepdim=True)
+            warped = mean + F.grid_sample(flat - mean, grid, "bilinear", "zeros", align_corners=False)
         return warped.unflatten(0, (pictures, copies))
 
     @property
