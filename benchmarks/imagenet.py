@@ -1,13 +1,17 @@
 """Which way of drawing a class from a real network do other networks recognise?  224 px, beside rivals, in one run.
 
-    python benchmarks/imagenet.py [--rows photographs lucent ...] [--calls 192] [--seeds 0] [--classes 40]
+    python benchmarks/imagenet.py [--rows photographs lucent ...] [--calls 192] [--seeds 0] [--classes 40 | --labels 24]
     python benchmarks/imagenet.py --table          the table of what the results file holds so far
 
 EfficientNet-Lite0 draws; the judges gave no gradient: Lite1 and Lite2 of its family, SqueezeNet 1.1 and MobileNetV2 of
 others (examples/). The 40 classes, 12 + 25 k, were fixed before any was drawn, and no setting was chosen on them: 24 +
 50 k were used for that. ``photographs`` is a row of real ones, of those of the classes that there are.
 A picture is a line of results/imagenet.jsonl, so a stopped run goes on where it was; CPU seconds are of one process
-with one thread, loading left out. Rivals are listed in peers/drawing.py with the environment that starts them.
+with one thread, loading left out. Rivals are listed in peers/drawing.py with the environment that starts them, and
+losses of papers without one in peers/losses.py.
+
+``border``: the share of the evidence for the class in the outer tenth of the picture, whose area is .36 of all; the
+evidence is the sum over colours of |(x - mean) dz/dx|, of Lite2's logit z, blurred.
 """
 
 import argparse
@@ -27,6 +31,7 @@ from bothways.numerics.intervals import wilson_interval
 from bothways.numerics.measures import pixel_std, spectrum_slopes
 from bothways.runs import to_png
 from peers.drawing import PEERS
+from peers.losses import deep_inversion
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "imagenet.jsonl"
@@ -49,7 +54,9 @@ OURS = {
     "das-paper": ("das-paper", 16, {}),
     "pixels": ("pixels", 1, {}),
 }
+LOSSES = {"deep-inversion": deep_inversion}
 REAL = "photographs of the class"
+FRAME = 0.1  # of a side
 
 
 def ours(name, model, label, calls, seed):
@@ -67,6 +74,18 @@ def real(label):
     return found.images[found.labels == label].float() / 255
 
 
+def picture(name, model, label, calls, seed):
+    """(the picture (1,3,H,W) of a row, or none, CPU seconds)."""
+    began = time.process_time()
+    if name in LOSSES:
+        return LOSSES[name](model, label, calls, seed)
+    if name == REAL:
+        images = real(label)[:1]
+    else:
+        images = ours(name, model, label, calls, seed) if name in OURS else PEERS[name](model, label, calls, seed)
+    return images, time.process_time() - began
+
+
 def looked_at(images, label, jury):
     """What the judges read from one picture (1,3,H,W): probability and rank of the class, as drawn and after a blur."""
     row = {"slope": float(spectrum_slopes(images)[0]), "contrast": float(pixel_std(images)[0])}
@@ -77,16 +96,30 @@ def looked_at(images, label, jury):
             fitted = F.interpolate(seen, size, mode="bicubic", antialias=True).clamp(0, 1)
             p = judge.outputs(fitted).detach().softmax(1)[0]
             row[name + blurred] = [round(float(p[label]), 5), 1 + int((p > p[label]).sum())]
+    row["border"] = round(border_share(images, label, jury["lite2"]), 4)
     return row
+
+
+def border_share(images, label, judge) -> float:
+    """Share of the evidence for a class, by a judge, in the outer tenth of one picture (1,3,H,W)."""
+    high, wide = judge.spec.height, judge.spec.width
+    seen = F.interpolate(images, (high, wide), mode="bicubic", antialias=True).clamp(0, 1).requires_grad_()
+    (gradient,) = torch.autograd.grad(judge.outputs(seen)[0, label], seen)
+    mean = seen.new_tensor(judge.spec.mean).view(1, 3, 1, 1)
+    evidence = mean_blur(((seen.detach() - mean) * gradient).abs().sum(1, keepdim=True), 2 * (high // 40) + 1)
+    down, across = round(FRAME * high), round(FRAME * wide)
+    inside = evidence[..., down : high - down, across : wide - across].sum()
+    return float(1 - inside / evidence.sum().clamp_min(1e-30))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    known = [*OURS, *PEERS, REAL]
+    known = [*OURS, *PEERS, *LOSSES, REAL]
     parser.add_argument("--rows", nargs="+", default=known, choices=known)
     parser.add_argument("--calls", type=int, nargs="+", default=[192], help="model calls a picture")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--classes", type=int, default=len(CLASSES), help="the first so many, evenly spaced, of the 40")
+    parser.add_argument("--labels", type=int, nargs="+", help="these classes instead, to try a row on")
     parser.add_argument("--out", type=Path, default=Path("runs/imagenet"), help="folder of the pictures")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--table", action="store_true", help="print the table and stop")
@@ -105,24 +138,17 @@ def draw(options, done) -> None:
     jury = {name: bothways.load_model(address) for name, address in JUDGES.items()}
     kept = {(row["row"], row["calls"], row["seed"], row["class"]) for row in done}
     stride = len(CLASSES) / options.classes
-    classes = [CLASSES[int(k * stride)] for k in range(options.classes)]
+    classes = options.labels or [CLASSES[int(k * stride)] for k in range(options.classes)]
     for seed in options.seeds:
         for label in classes:  # rivals are interleaved with ours
             for name in options.rows:
                 for calls in options.calls if name != REAL else [0]:
                     if (name, calls, seed, label) in kept or (name == REAL and seed):
                         continue
-                    began = time.process_time()
-                    if name == REAL:
-                        images = real(label)[:1]
-                        if not len(images):
-                            continue
-                    elif name in OURS:
-                        images = ours(name, model, label, calls, seed)
-                    else:
-                        images = PEERS[name](model, label, calls, seed)
-                    row = {"row": name, "calls": calls, "seed": seed, "class": label}
-                    row["cpu_seconds"] = round(time.process_time() - began, 2)
+                    images, seconds = picture(name, model, label, calls, seed)
+                    if not len(images):
+                        continue
+                    row = {"row": name, "calls": calls, "seed": seed, "class": label, "cpu_seconds": round(seconds, 2)}
                     row |= looked_at(images, label, jury)
                     (options.out / f"{name}-{calls}-{seed}-{label}.png").write_bytes(to_png(images[0]))
                     done.append(row)
@@ -134,18 +160,22 @@ def table(done) -> str:
     """Rows by calls: share ranked first and among five with Wilson intervals, mean probability, spectrum, seconds."""
     lines = [
         "| row | calls | pictures | " + " | ".join(f"{j}: first, in five, p" for j in JUDGES)
-        + " | blurred, lite2 in five | slope | CPU s (median) |",
-        "|---|" + "---|" * (len(JUDGES) + 5),
+        + " | blurred, lite2 in five | border | slope | CPU s (median) |",
+        "|---|" + "---|" * (len(JUDGES) + 6),
     ]  # fmt: skip
     for key in dict.fromkeys((row["row"], row["calls"]) for row in done):
         rows = [row for row in done if (row["row"], row["calls"]) == key]
         cells = [", ".join((share(rows, j, 1), share(rows, j, 5), f"{mean(rows, j):.2f}")) for j in JUDGES]
-        slopes = [row["slope"] for row in rows]
-        spread = f"{statistics.mean(slopes):.2f} ± {statistics.pstdev(slopes):.2f}"
+        spreads = [spread([row[key] for row in rows if key in row]) for key in ("border", "slope")]
         seconds = statistics.median(row["cpu_seconds"] for row in rows)
-        cells = [key[0], str(key[1]), str(len(rows)), *cells, share(rows, "lite2-blurred", 5), spread, f"{seconds:.1f}"]
+        cells = [*map(str, (*key, len(rows))), *cells, share(rows, "lite2-blurred", 5), *spreads, f"{seconds:.1f}"]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def spread(values) -> str:
+    """Mean and deviation; a line that was written before a value was measured has none."""
+    return f"{statistics.mean(values):.2f} ± {statistics.pstdev(values):.2f}" if values else "-"
 
 
 def share(rows, judge, rank) -> str:

@@ -103,4 +103,25 @@ def horama_fourier(model, label: int, calls: int, seed: int) -> Tensor:
     return _horama(fourier, model, label, calls, seed)
 
 
-PEERS = {"lucent": lucent, "horama-fourier": horama_fourier}
+def horama_maco(model, label: int, calls: int, seed: int) -> Tensor:
+    """Horama's MaCo drawing of the class's logit, as ``horama_fourier``; its spectrum is replaced.
+
+    It downloads the mean magnitudes of ImageNet, which this benchmark does without: the spectrum is the package's
+    "bundled:photographs", in the colours of Horama. Their axes are nearly ours, of other lengths.
+    """
+    declare_torchvision()
+    from horama import common, maco, maco_fv
+
+    from bothways.tasks.spectrum.files import read_spectrum
+
+    lengths = common.get_color_correlation_svd_sqrt("cpu").norm(dim=1)
+
+    def start(shape: tuple[int, int], std_deviation: float = 1.0) -> tuple[Tensor, Tensor]:
+        magnitude = (read_spectrum("bundled:photographs").at(*shape) / lengths[:, None, None]).float()
+        return magnitude, std_deviation * torch.randn(magnitude.shape)
+
+    common.roi_align, maco_fv.init_maco_buffer = bilinear_crops, start
+    return _horama(maco, model, label, calls, seed)
+
+
+PEERS = {"lucent": lucent, "horama-fourier": horama_fourier, "horama-maco": horama_maco}
