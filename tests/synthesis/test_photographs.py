@@ -62,6 +62,16 @@ def test_the_differential_is_that_of_finite_differences() -> None:
     assert (differential - (ends[0] - ends[1]) / (2 * h)).abs().max() < 1e-6
 
 
+def test_a_tilt_is_a_power_of_the_frequency_counted_per_side() -> None:
+    plain, tilted = (
+        Photographs(GREY.double(), SPECTRUM, Draws([0, 1]), 1.2, 0.0, "clamp", 24, tilt=p) for p in (0.0, 0.5)
+    )
+    ratio = tilted.magnitude / plain.magnitude
+    assert (ratio[:, 0, 12] - (8 / (12 * 24 / 32)) ** 0.5).abs().max() < 1e-12  # 12 cycles in 32 of a side of 24
+    assert (ratio[:, 3, 4] - (8 / math.hypot(3, 4 * 24 / 32)) ** 0.5).abs().max() < 1e-12
+    assert (ratio[:, 0, 0] - 8**0.5).abs().max() < 1e-12
+
+
 def test_the_fine_part_of_a_wave_fades_away_from_the_middle() -> None:
     plain, faded = (
         Photographs(GREY.double(), SPECTRUM, Draws([0, 1]), 1.2, 0.3, "clamp", 24, focus) for focus in (0.0, 0.25)

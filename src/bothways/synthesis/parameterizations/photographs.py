@@ -11,7 +11,8 @@ Photographs are sharp where their subject is, mostly near the middle. With a foc
 
     planes = low + (.3 + .7 exp(-d^2 / 2 focus^2)) (all - low),   low: the waves times exp(-(f/8)^2 / 2)
 
-d: distance from the middle, in sides; f: cycles per side.
+d: distance from the middle, in sides; f: cycles per side. With a tilt p, r is multiplied by (8/f)^p, f at least 1:
+networks respond most to fine waves, so drawings are flatter in spectrum than photographs, and p makes up for it.
 """
 
 from __future__ import annotations
@@ -45,11 +46,13 @@ class PhotographsCanvas(Canvas):
     )
     bound: float = setting(1.2, "largest coefficient, in units of its mean magnitude in photographs", gt=0)
     spread: float = setting(0.2, "standard deviation of the starting coefficients, in the same units", ge=0)
+    tilt: float = setting(0.0, "spectral tilt p: magnitudes times (8 / cycles per side)^p")
     focus: float = setting(0.0, "distance from the middle, in sides, at which fine waves fade; 0: nowhere", ge=0)
 
     def build(self, start: Tensor, place: CanvasContext) -> Parameterization:
         found = place.spectrum(self.spectrum)
-        return Photographs(start, found, place.draws, self.bound, self.spread, place.squash, place.side, self.focus)
+        shape = {"bound": self.bound, "spread": self.spread, "focus": self.focus, "tilt": self.tilt}
+        return Photographs(start, found, place.draws, squash=place.squash, side=place.side, **shape)
 
 
 @final
@@ -63,7 +66,7 @@ class Photographs:
     of standard deviation ``spread`` a part. A grey start is one of the photographs' mean colour.
 
     start_image: (B,3,H,W) in [0,1]; with a focus, its fine waves fade outwards too. draws: of the B pictures. side:
-    pixels of the picture in the canvas, None for the shorter one. focus: in sides, 0 for none.
+    pixels of the picture in the canvas, None for the shorter one. focus: in sides, 0 for none. tilt: p, 0 for none.
     Raises UserError for a start outside [0,1].
     """
 
@@ -79,6 +82,7 @@ class Photographs:
         squash: Squash = "tanh",
         side: int | None = None,
         focus: float = 0.0,
+        tilt: float = 0.0,
     ) -> None:
         self.squash, self.bound = squash, bound
         canvas = start_canvas(start_image, squash)
@@ -86,8 +90,11 @@ class Photographs:
         kind: dict[str, Any] = {"dtype": canvas.dtype, "device": canvas.device}
         magnitude = SLOPE[squash] * spectrum.at(high, wide, side).to(**kind)  # (3,H,W//2+1)
         magnitude[:, 0, 0] = (magnitude[:, 0, 1] + magnitude[:, 1, 0]) / 2
-        self.magnitude = magnitude
         side = side or min(high, wide)
+        if tilt:
+            cycles = torch.hypot(*frequencies(high, wide, side)).clamp_min(1)
+            magnitude = magnitude * (COARSE / cycles).pow(tilt).to(**kind)
+        self.magnitude = magnitude
         self.coarse: Tensor | None = None
         if focus:
             self.coarse, self.strength = (part.to(**kind) for part in _focus(high, wide, side, focus))
