@@ -83,9 +83,9 @@ def ascend(field: VectorField, ascent: Ascent, draws: Draws) -> Iterator[Frame]:
     Raises RunError, before the step is made, if the field is not finite: the parameters stay the last good ones.
     """
     settings, parameterization = ascent.settings, ascent.parameterization
+    image = parameterization.image()
     while ascent.step < settings.steps:
         t = ascent.step / settings.steps
-        image = parameterization.image()
         direction = field(image.detach().clone(), torch.full((len(image),), t, device=image.device))
         measured = getattr(field, "stats", {})
         for name, value in {"field": direction, **measured}.items():  # where a value is none, its gradient may be zero
@@ -98,8 +98,8 @@ def ascend(field: VectorField, ascent: Ascent, draws: Draws) -> Iterator[Frame]:
             ascent.alpha += direction.abs().sum(1, keepdim=True)
         ascent.step += 1
         stats = {name: value.double().mean().item() for name, value in measured.items()}
-        with torch.no_grad():
-            yield Frame(ascent.step, ascent.step / settings.steps, parameterization.image(), stats)
+        image = parameterization.image()  # of this frame and for the next step
+        yield Frame(ascent.step, ascent.step / settings.steps, image.detach().clone(), stats)
 
 
 @torch.no_grad()

@@ -52,7 +52,7 @@ def fitting(setup: Setup, request: Request, wanted: int, coupled: bool) -> int:
     device = roles.main.device
     if not setup.config.ascent.steps or budget.certainly_fits(wanted * copies * largest, device):
         return wanted
-    cost = cost_of(setup, request, budget.free_memory(device))
+    cost = cost_of(setup, request, budget.free_memory(device), wanted)
     free, area, short = budget.free_memory(device), place.height * place.width, min(place.height, place.width)
     if cost is None or cost.of(wanted, copies, area) <= free:
         return wanted
@@ -79,8 +79,12 @@ def tell_of_fewer(config_batch: int | None, wanted: int, fits: int) -> None:
         warnings.warn(f"{typed} would not fit into memory; {fits} at once are drawn, the same ones", stacklevel=3)
 
 
-def cost_of(setup: Setup, request: Request, room: float) -> Cost | None:
-    """The cost of a drawing from steps of one picture, with one view and with two; None where no step can be made."""
+def cost_of(setup: Setup, request: Request, room: float, wanted: int | None = None) -> Cost | None:
+    """The cost of a drawing from steps of one picture, with one view and with two; None where no step can be made.
+
+    A further view takes no more than the canvas and one view; where ``wanted`` pictures at once fit even so, the step
+    with two views is not made, which for a single picture is as long as many steps of the drawing.
+    """
     place, main = setup.place, setup.roles.main.spec
     own = (main.height, main.width)
     shapes = [(place.height, place.width)]
@@ -89,15 +93,15 @@ def cost_of(setup: Setup, request: Request, room: float) -> Cost | None:
     one = footprint(lambda shape: _step(setup, request, 1, shape), shapes, room)
     if one is None:
         return None
-    two: Footprint | None = one
-    if setup.config.views.copies > 1:
-        two = footprint(lambda shape: _step(setup, request, 2, shape), shapes, room)
-    if two is None:
-        return None
-    view = Footprint(max(0.0, two.linear - one.linear), max(0.0, two.square - one.square))
     settings = canvas_settings(setup.config.canvas.kind, setup.config.canvas.own)
     shared = 0.0 if settings is None else settings.shared_bytes(*place.canvas)
-    return Cost(shared, one, view)
+    copies, most = setup.config.views.copies, Cost(shared, one, one)
+    if copies == 1 or (wanted and most.of(wanted, copies, place.height * place.width) <= room):
+        return most
+    two = footprint(lambda shape: _step(setup, request, 2, shape), shapes, room)
+    if two is None:
+        return None
+    return replace(most, view=Footprint(max(0.0, two.linear - one.linear), max(0.0, two.square - one.square)))
 
 
 def _step(setup: Setup, request: Request, copies: int, shape: tuple[int, int]) -> Callable[[], None]:
