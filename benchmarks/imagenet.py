@@ -2,6 +2,7 @@
 
     python benchmarks/imagenet.py [--rows photographs lucent ...] [--calls 192] [--seeds 0] [--classes 40 | --labels 24]
     python benchmarks/imagenet.py --table          the table of what the results file holds so far
+    python benchmarks/imagenet.py --sheet FILE --rows photographs lucent horama-fourier     pictures drawn: a line a row
 
 EfficientNet-Lite0 draws; the judges gave no gradient: Lite1 and Lite2 of its family, SqueezeNet 1.1 and MobileNetV2 of
 others (examples/). The 40 classes, 12 + 25 k, were fixed before any was drawn, and no setting was chosen on them: 24 +
@@ -23,6 +24,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
 import bothways
 from bothways.data.sources import load_images
@@ -122,8 +124,12 @@ def main() -> None:
     parser.add_argument("--labels", type=int, nargs="+", help="these classes instead, to try a row on")
     parser.add_argument("--out", type=Path, default=Path("runs/imagenet"), help="folder of the pictures")
     parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--sheet", type=Path, help="a JPEG of ten classes of each row, seed 0, and stop")
     parser.add_argument("--table", action="store_true", help="print the table and stop")
     options = parser.parse_args()
+    if options.sheet:
+        sheet(options.out, options.rows, options.calls[0]).save(options.sheet, quality=80)
+        return
     done = [json.loads(line) for line in options.results.read_text().splitlines()] if options.results.exists() else []
     if not options.table:
         draw(options, done)
@@ -154,6 +160,19 @@ def draw(options, done) -> None:
                     done.append(row)
                     with options.results.open("a") as file:
                         file.write(json.dumps(row) + "\n")
+
+
+def sheet(folder, names, calls, side=112, gap=2):
+    """The classes 12 + 100 k of each row, drawn before, none chosen."""
+    classes = CLASSES[::4]
+    whole = Image.new("RGB", (len(classes) * (side + gap) - gap, len(names) * (side + gap) - gap), "white")
+    for row, name in enumerate(names):
+        for column, label in enumerate(classes):
+            drawn = Image.open(folder / f"{name}-{calls}-0-{label}.png").convert("RGB")
+            whole.paste(
+                drawn.resize((side, side), Image.Resampling.LANCZOS), (column * (side + gap), row * (side + gap))
+            )
+    return whole
 
 
 def table(done) -> str:
