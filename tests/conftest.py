@@ -15,8 +15,11 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from bothways import registry
+from bothways.numerics.draws import Draws
+from bothways.runs import to_png
 from zoo import ZOO
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -49,6 +52,21 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("no folder named shared beside the repository: its data and weights are not here")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def soft_pictures(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
+    """A number -> a folder of as many soft pictures of 16 pixels, 00.png and on, which no test changes."""
+
+    @cache
+    def folder(count: int) -> Path:
+        made = tmp_path_factory.mktemp("soft")
+        soft = F.interpolate(Draws(range(count)).uniform((3, 4, 4)), size=(16, 16), mode="bilinear")
+        for i, image in enumerate(soft):
+            (made / f"{i:02}.png").write_bytes(to_png(image))
+        return made
+
+    return folder
 
 
 @pytest.fixture(scope="session")
