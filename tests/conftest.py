@@ -27,6 +27,7 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 def pytest_configure() -> None:
     torch.set_num_threads(1)
+    os.fsync = lambda handle: None  # no test fails the power, and the disk takes 5 ms for each of some ten thousand
 
 
 @pytest.fixture(autouse=True)
