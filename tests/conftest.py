@@ -17,7 +17,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from bothways import registry
+from bothways import load_images, registry
+from bothways.data.sources import ImageSet
 from bothways.numerics.draws import Draws
 from bothways.runs import to_png
 from zoo import ZOO
@@ -53,6 +54,12 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("no folder named shared beside the repository: its data and weights are not here")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def cifar_test(shared: Path) -> ImageSet:
+    """The 10,000 test pictures of CIFAR-10, which no test changes."""
+    return load_images(shared / "data" / "cifar10-jpeg", split="test")
 
 
 @pytest.fixture(scope="session")
