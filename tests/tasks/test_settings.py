@@ -164,13 +164,14 @@ def test_another_canvas_leaves_the_settings_of_the_recipes_own_behind() -> None:
 
 
 def test_of_rms_and_rate_the_one_that_is_set_replaces_the_recipes_other() -> None:
-    assert drawing("photographs").ascent.rate == 0.3
+    rate = read_recipe("photographs")["ascent"]["rate"]
+    assert drawing("photographs").ascent.rate == rate
     set_rms = drawing("photographs", rms=0.05).ascent
     assert (set_rms.rms, set_rms.rate) == (0.05, None)
     set_rate = drawing("icons", **{"ascent.rate": 0.2}).ascent
     assert (set_rate.rms, set_rate.rate) == (0.06, 0.2)
     assert drawing("photographs", **{"ascent.rms": 0.05, "ascent.rate": 0.2}).ascent.rate == 0.2
-    assert read_recipe("photographs")["ascent"]["rate"] == 0.3
+    assert read_recipe("photographs")["ascent"]["rate"] == rate
     assert "ascent=3" in refused(drawing, "photographs", ascent=3)
 
 
