@@ -77,6 +77,14 @@ def soft_pictures(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], P
     return folder
 
 
+@pytest.fixture(scope="module")
+def _rough_samples() -> Iterator[None]:
+    """Two steps for the pictures that a pretraining draws at its end, in a file of tests that does not look at them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bothways.tasks.pretrain.run.SAMPLE_STEPS", 2)
+        yield
+
+
 @pytest.fixture(scope="session")
 def zoo(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
     """The name of a kind of model -> the address of a small one, built once; skips where its library is missing."""
