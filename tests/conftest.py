@@ -15,8 +15,12 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pytest
 import torch
+import torch.nn.functional as F
 
-from bothways import registry
+from bothways import load_images, registry
+from bothways.data.sources import ImageSet
+from bothways.numerics.draws import Draws
+from bothways.runs import to_png
 from zoo import ZOO
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -24,6 +28,7 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 def pytest_configure() -> None:
     torch.set_num_threads(1)
+    os.fsync = lambda handle: None  # no test fails the power, and the disk takes 5 ms for each of some ten thousand
 
 
 @pytest.fixture(autouse=True)
@@ -49,6 +54,35 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("no folder named shared beside the repository: its data and weights are not here")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def cifar_test(shared: Path) -> ImageSet:
+    """The 10,000 test pictures of CIFAR-10, which no test changes."""
+    return load_images(shared / "data" / "cifar10-jpeg", split="test")
+
+
+@pytest.fixture(scope="session")
+def soft_pictures(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
+    """A number -> a folder of as many soft pictures of 16 pixels, 00.png and on, which no test changes."""
+
+    @cache
+    def folder(count: int) -> Path:
+        made = tmp_path_factory.mktemp("soft")
+        soft = F.interpolate(Draws(range(count)).uniform((3, 4, 4)), size=(16, 16), mode="bilinear")
+        for i, image in enumerate(soft):
+            (made / f"{i:02}.png").write_bytes(to_png(image))
+        return made
+
+    return folder
+
+
+@pytest.fixture(scope="module")
+def _rough_samples() -> Iterator[None]:
+    """Two steps for the pictures that a pretraining draws at its end, in a file of tests that does not look at them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bothways.tasks.pretrain.run.SAMPLE_STEPS", 2)
+        yield
 
 
 @pytest.fixture(scope="session")

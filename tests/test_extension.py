@@ -32,6 +32,8 @@ from bothways.tasks.shelf import work_of
 from command import refused, run
 from small_flow import write_small_flow
 
+pytestmark = pytest.mark.usefixtures("_rough_samples")
+
 TOY = f"{Path(__file__).resolve().parent / 'toy_model.py'}:build"
 PACKAGE = Path(bothways.__file__).parent
 MINE = '''

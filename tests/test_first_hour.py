@@ -19,7 +19,10 @@ from bothways.numerics.draws import generator
 from bothways.runs import to_png
 from command import run
 
-pytestmark = pytest.mark.filterwarnings("default")  # as a shell has it: what a command notes is no error
+pytestmark = [
+    pytest.mark.filterwarnings("default"),  # as a shell has it: what a command notes is no error
+    pytest.mark.usefixtures("_rough_samples"),
+]
 
 NET = """
 import torch

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from typer.main import get_command
 
-from bothways.cli.entry import expand_flags
+from bothways.cli.entry import app, expand_flags
 from command import refused, run
 
 
@@ -51,7 +52,7 @@ from command import refused, run
     ],
 )  # fmt: skip
 def test_words_are_read_as_they_are_meant(typed: str, read: str) -> None:
-    assert " ".join(expand_flags(typed.split())) == read
+    assert " ".join(expand_flags(get_command(app), typed.split())) == read
 
 
 def test_a_model_may_stand_after_its_classes(capsys: pytest.CaptureFixture[str]) -> None:

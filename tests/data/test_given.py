@@ -20,6 +20,8 @@ from bothways.data.splits import evaluation_split, is_split, training_split
 from small_flow import write_small_flow
 from toy_model import build
 
+pytestmark = pytest.mark.usefixtures("_rough_samples")
+
 BYTES = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
 UNIT = torch.from_numpy(BYTES).permute(2, 0, 1)[None].float() / 255  # (1,3,6,8), the same picture
 GREY = BYTES[..., 0]

@@ -7,6 +7,8 @@ import pytest
 import torch
 
 import bothways
+from bothways.data.readers.entries import evenly_spaced
+from bothways.data.sources import ImageSet
 from bothways.models.cards import BUNDLED, bundled_classifiers, bundled_flows, bundled_names, card
 from bothways.models.catalogue import kept_statistics
 from bothways.numerics.draws import generator
@@ -27,8 +29,14 @@ def test_they_stay_small() -> None:
     assert sum(sizes.values()) - flows - measured < 4.2e6
 
 
-def test_the_flow_made_a_classifier_reaches_what_its_card_says(shared: Path) -> None:
-    data = bothways.load_images(shared / "data" / "cifar10-jpeg", split="test", limit=500)
+@pytest.fixture(scope="module")
+def five_hundred(cifar_test: ImageSet) -> ImageSet:
+    """Test pictures evenly spaced over all."""
+    return cifar_test.subset(torch.tensor(evenly_spaced(len(cifar_test), 500)))
+
+
+def test_the_flow_made_a_classifier_reaches_what_its_card_says(five_hundred: ImageSet) -> None:
+    data = five_hundred
     model, stated = bothways.load_classifier("bundled:cifar10-prg"), card("cifar10-prg")
     with torch.no_grad():
         right = (model.outputs(data.images.float() / 255).argmax(1) == data.labels).float().mean().item()
@@ -63,9 +71,8 @@ def test_the_flow_has_the_loss_that_its_card_says(shared: Path) -> None:
 
 
 @pytest.mark.parametrize("name", bundled_names())
-def test_a_network_reaches_what_its_card_says(name: str, shared: Path) -> None:
-    data = bothways.load_images(shared / "data" / "cifar10-jpeg", split="test", limit=500)
-    model = bothways.load_model(f"bundled:{name}")
+def test_a_network_reaches_what_its_card_says(name: str, five_hundred: ImageSet) -> None:
+    data, model = five_hundred, bothways.load_model(f"bundled:{name}")
     with torch.no_grad():
         right = (model.outputs(data.images.float() / 255).argmax(1) == data.labels).float().mean().item()
     stated = card(name)["accuracy"]
@@ -73,9 +80,9 @@ def test_a_network_reaches_what_its_card_says(name: str, shared: Path) -> None:
 
 
 @pytest.mark.parametrize("name", bundled_names())
-def test_the_kept_features_are_those_of_its_test_pictures(name: str, shared: Path) -> None:
-    data = bothways.load_images(shared / "data" / "cifar10-jpeg", split="test")
-    model, kept = bothways.load_model(f"bundled:{name}"), kept_statistics(f"bundled:{name}")
+def test_the_kept_features_are_those_of_its_test_pictures(name: str, cifar_test: ImageSet) -> None:
+    data, model = cifar_test, bothways.load_model(f"bundled:{name}")
+    kept = kept_statistics(f"bundled:{name}")
     with torch.no_grad():
         layer = model.spec.feature_layer
         found = model.features(data.images[:20].float() / 255, [layer])[layer]

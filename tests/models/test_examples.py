@@ -40,8 +40,8 @@ def example(name: str) -> Adapter:
 
 
 @pytest.fixture(scope="module")
-def cifar(shared: Path) -> ImageSet:
-    return bothways.load_images(shared / "data/cifar10-jpeg", split="test").subset(torch.arange(500))
+def cifar(cifar_test: ImageSet) -> ImageSet:
+    return cifar_test.subset(torch.arange(500))
 
 
 @pytest.fixture(scope="module")

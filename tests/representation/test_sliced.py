@@ -13,6 +13,8 @@ from bothways.representation.couplings import coupling_of
 from bothways.representation.couplings.sliced import principal_direction
 from bothways.runs import RunFolder
 
+pytestmark = pytest.mark.usefixtures("_rough_samples")
+
 
 def batch(size: int, shape: tuple[int, ...], seed: int = 0) -> tuple[Tensor, Tensor]:
     """Images whose coordinates differ in spread, and noise."""

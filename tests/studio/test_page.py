@@ -125,7 +125,7 @@ def test_two_classes_are_drawn_before_ones_eyes(site: Site) -> None:
     while not page.locator("#generate-status [data-state=complete]").count():
         seen.add(first.get_attribute("src"))
         assert not page.locator("#generate-status [role=alert]").count()
-        page.wait_for_timeout(50)
+        page.wait_for_timeout(200)
     assert len(seen) > 2
     assert page.locator("#generate-pictures figcaption").all_inner_texts() == ["frog, seed 0", "ship, seed 1"]
     page.locator("#generate-below table").first.wait_for()
@@ -274,7 +274,7 @@ def test_two_runs_stand_side_by_side_and_settings_come_back(site: Site) -> None:
     assert seed.locator("td").all_inner_texts() == ["1", "0"]
     assert page.locator("#runs-shown img").evaluate_all("all => all.every(one => one.complete && one.naturalWidth)")
     report = page.get_by_role("link", name="Open the report side by side").get_attribute("href")
-    assert "Side by side" in page.request.get(site.address + report).text()
+    assert "Side by side" in page.request.get(site.address + report, timeout=LONG).text()
     page.get_by_role("button", name="Load settings").click()
     page.get_by_role("button", name="Draw").locator("visible=true").wait_for()
     assert page.get_by_label("Seed").locator("visible=true").input_value() == "1"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,13 @@ import pytest
 import torch
 from torch import nn
 
-from bothways import ModelSpec, UserError, generate, load_images, load_model
+from bothways import ModelSpec, UserError, generate, load_images, load_model, statistics
 from bothways.numerics.draws import Draws
 from bothways.numerics.spectra import amplitudes
 from bothways.runs import to_png
 from bothways.synthesis.objectives.base import Binding, Priors, as_sum
 from bothways.synthesis.objectives.head import HeadRow
+from bothways.synthesis.objectives.likeness import Embedding
 from bothways.synthesis.parameterizations.photographs import REACH, Photographs
 from bothways.synthesis.views.warp import Warp
 from bothways.tasks.generate.priors import find_priors
@@ -154,10 +156,14 @@ def test_the_mean_over_real_pictures_is_the_centre_of_the_heads_row(tmp_path: Pa
     shift, scale = (torch.tensor(v).view(3, 1, 1) for v in (spec.mean, spec.std))
     real = load_images(tmp_path).images / 255
     mean = module.body((real - shift) / scale).mean((0, 2, 3)).detach()
-    centres = find_priors([model], as_sum(HeadRow(centre=True)), tmp_path, condition=[model]).centres
-    assert (centres[model.name] - mean).abs().max() < 1e-5
+    objective = HeadRow(centre=True) + Embedding(layer="body.2", centred=True)
+    means = find_priors([model], objective, tmp_path, condition=[model]).means
+    assert set(means) == {(model.name, "head:input"), (model.name, "body.2")}
+    assert (means[model.name, "head:input"] - mean).abs().max() < 1e-5
+    early = module.body[:3]((real - shift) / scale).mean((0, 2, 3)).detach()
+    assert (means[model.name, "body.2"] - early).abs().max() < 1e-5
     images = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(3))
-    bound = Binding(model, model, model, Draws([0, 1]), torch.tensor([2, 0]), priors=Priors(centres=centres))
+    bound = Binding(model, model, model, Draws([0, 1]), torch.tensor([2, 0]), priors=Priors(means=means))
     (term,) = HeadRow(centre=True).terms(bound)
     features = module.body((images - shift) / scale).mean((2, 3)) - mean
     rows = module.head.weight - module.head.weight.mean(0)
@@ -166,17 +172,43 @@ def test_the_mean_over_real_pictures_is_the_centre_of_the_heads_row(tmp_path: Pa
 
 def test_the_mean_that_is_kept_with_a_network_is_its_centre() -> None:
     model = load_model("bundled:cifar10-resnet")
-    (mean,) = find_priors([model], as_sum(HeadRow(centre=True)), None, condition=[model]).centres.values()
+    (mean,) = find_priors([model], as_sum(HeadRow(centre=True)), None, condition=[model]).means.values()
     kept = features_mean(model)
     assert kept is not None
     assert torch.equal(mean, kept)
 
 
+@pytest.mark.parametrize("layer", ["body.2", "body.4", None])
+def test_a_mean_of_another_layer_than_the_heads_input_is_refused(tmp_path: Path, layer: str | None) -> None:
+    """body.2 has another width, body.4 the same width and other values; body is what enters the head."""
+    (real := tmp_path / "real").mkdir()
+    for i, image in enumerate(Draws(range(3)).uniform((3, 16, 16))):
+        (real / f"{i}.png").write_bytes(to_png(image))
+    module, spec = build()
+    model = load_model(module, spec=replace(spec, feature_layer=layer))
+    file = tmp_path / "kept.safetensors"
+    statistics(model, real, out=file)
+    chosen = {"recipe": "photographs", "terms.head-row.centre": True, "steps": 1, "verdicts": False}
+    with pytest.raises(UserError) as error:
+        generate(model, "anchor", 1, data=file, **chosen)
+    assert str(error.value) == (
+        "terms.head-row.centre: no mean over real pictures of 'head:input', the input of the head of model "
+        f"{model.name!r}, is known; type --data FOLDER_OR_PARQUET, or --set terms.head-row.centre=false"
+    )
+    generate(model, "anchor", 1, data=real, **chosen)
+    inner = load_model(module, spec=spec)
+    statistics(inner, real, out=file, overwrite=True)
+    assert len(generate(inner, "anchor", 1, data=file, **chosen).images) == 1
+
+
 def test_a_network_without_a_head_says_what_to_take_instead() -> None:
     flat = nn.Sequential(nn.Conv2d(3, 4, 16), nn.Flatten(), nn.Softmax(1))
     spec = ModelSpec(16, 0.5, 0.5, 4)
-    with pytest.raises(UserError, match="no linear head"):
+    with pytest.raises(UserError, match="no linear head") as error:
         generate(flat, 1, spec=spec, recipe="photographs", steps=1, verdicts=False)
+    assert "type --recipe icons, or --set terms.class.weight=1 terms.head-row.weight=0" in str(error.value)
+    by_class = {"terms.class.weight": 1.0, "terms.head-row.weight": 0.0}
+    generate(flat, 1, spec=spec, recipe="photographs", steps=1, verdicts=False, **by_class)
 
 
 def test_the_recipe_draws(capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,6 +23,8 @@ from bothways.training.along import DEPTHS
 from command import refused
 from small_flow import OPTIONS, write_small_flow
 
+pytestmark = pytest.mark.usefixtures("_rough_samples")
+
 SEED = 1_000_003
 N = 3
 

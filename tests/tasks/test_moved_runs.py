@@ -16,6 +16,8 @@ from command import refused, run
 from small_flow import write_small_flow
 from zoo import need
 
+pytestmark = pytest.mark.usefixtures("_rough_samples")
+
 NET = """
 import bothways
 from small_flow import small_unet

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable
 from html import unescape
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -95,6 +96,25 @@ def test_icons_draws_without_data_and_says_in_a_line_what_it_lacks(
     stats = json.loads((out / "frames.jsonl").read_text().splitlines()[-1])["stats"]
     assert ("batch statistics" in stats) == (kind == "batch")
     assert {"log probability", "total variation"} <= set(stats)
+
+
+def test_what_draws_without_statistics_fits_what_is_drawn(file: Path) -> None:
+    model = load_model(f"{file}:none")
+
+    def said(task: str, *given: Any, **chosen: Any) -> str:
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            work_of(task, model, *given, **chosen)
+        assert WITHOUT in str(told[-1].message)
+        return str(told[-1].message)
+
+    assert said("generate", "beech", recipe="icons").endswith("and --recipe photographs draws a class without any")
+    assert said("generate", recipe="statistics-tv").endswith("and --recipe sampled draws pictures without any")
+    with pytest.warns(UserWarning, match="rows of its head are sampled"):  # what the line recommends is drawn
+        assert len(bothways.generate(model, recipe="sampled", n=1, steps=1, judges=[]).images) == 1
+    assert "--recipe" not in said("generate", recipe="sampled-photographs")
+    assert "--recipe" not in said("generate", recipe="icons", layer="0.0")
+    assert "--recipe" not in said("edit", torch.rand(3, 16, 16), classes="beech", recipe="icons")
 
 
 def test_batch_norm_is_matched_by_its_running_statistics(file: Path) -> None:

@@ -21,6 +21,8 @@ from bothways.tasks.shelf import work_of
 from command import refused, run
 from small_flow import write_small_flow
 
+pytestmark = pytest.mark.usefixtures("_rough_samples")
+
 TOY = f"{Path(__file__).resolve().parents[1] / 'toy_model.py'}:build"
 QUICK = ("--class", "anchor", "--recipe", "das", "--steps", "1", "--n", "1", "--no-verdicts")
 

@@ -163,6 +163,18 @@ def test_another_canvas_leaves_the_settings_of_the_recipes_own_behind() -> None:
     assert drawing("icons", **{"canvas.level_power": 0.0}).canvas.own == {"levels": "octaves", "level_power": 0.0}
 
 
+def test_of_rms_and_rate_the_one_that_is_set_replaces_the_recipes_other() -> None:
+    rate = read_recipe("photographs")["ascent"]["rate"]
+    assert drawing("photographs").ascent.rate == rate
+    set_rms = drawing("photographs", rms=0.05).ascent
+    assert (set_rms.rms, set_rms.rate) == (0.05, None)
+    set_rate = drawing("icons", **{"ascent.rate": 0.2}).ascent
+    assert (set_rate.rms, set_rate.rate) == (0.06, 0.2)
+    assert drawing("photographs", **{"ascent.rms": 0.05, "ascent.rate": 0.2}).ascent.rate == 0.2
+    assert read_recipe("photographs")["ascent"]["rate"] == rate
+    assert "ascent=3" in refused(drawing, "photographs", ascent=3)
+
+
 def test_a_length_is_a_share_below_one_and_pixels_from_one_on() -> None:
     assert [view_of("roll", {"reach": reach}, 32).reach for reach in (0.25, 3, "0.25")] == [8, 3, 8]
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -39,13 +39,8 @@ def toy() -> Adapter:
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Forty soft pictures."""
-    folder = tmp_path_factory.mktemp("soft")
-    soft = F.interpolate(Draws(range(40)).uniform((3, 4, 4)), size=(16, 16), mode="bilinear")
-    for i, image in enumerate(soft):
-        (folder / f"{i:02}.png").write_bytes(to_png(image))
-    return folder
+def data(soft_pictures: Callable[[int], Path]) -> Path:
+    return soft_pictures(40)
 
 
 @pytest.fixture(scope="module")

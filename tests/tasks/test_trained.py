@@ -24,6 +24,8 @@ from bothways.tasks.shelf import work_of
 from command import run
 from toy_model import NAMES
 
+pytestmark = pytest.mark.usefixtures("_rough_samples")
+
 SIDE, HELD = 8, 6
 QUICK: dict[str, Any] = {"workers": 0, "batch": 4, "validation": HELD}
 TUNED: dict[str, Any] = {"train_steps": 1, "steps": 1, "crop": 0, "flip": False, **QUICK}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from bothways import ModelSpec, Result, UserError, generate, load_model
 from bothways.models.adapter import Adapter
 from bothways.numerics.draws import Draws, picture_seed
 from bothways.report import write_report
-from bothways.runs import RunFolder, to_png
+from bothways.runs import RunFolder
 from bothways.synthesis.ascent import ascend
 from bothways.synthesis.dsf.score import dsf_score
 from bothways.synthesis.objectives.classes import class_log_probability
@@ -50,12 +51,8 @@ def big(other: Adapter) -> Adapter:
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("soft")
-    soft = F.interpolate(Draws(range(40)).uniform((3, 4, 4)), size=(16, 16), mode="bilinear")
-    for i, image in enumerate(soft):
-        (folder / f"{i:02}.png").write_bytes(to_png(image))
-    return folder
+def data(soft_pictures: Callable[[int], Path]) -> Path:
+    return soft_pictures(40)
 
 
 def choices(recipe: str, data: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,14 +11,13 @@ import numpy as np
 import pytest
 import scipy.spatial.distance
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from bothways import UserError, generate, invert, load_images, load_model, statistics
 from bothways.models.adapter import Adapter
 from bothways.numerics.draws import Draws, picture_seed
 from bothways.numerics.pyramid import resize
-from bothways.runs import RunFolder, to_png
+from bothways.runs import RunFolder
 from bothways.synthesis.objectives.likeness import direction
 from bothways.synthesis.objectives.terms import vectors
 from bothways.tasks.shelf import work_of
@@ -45,12 +45,8 @@ def large(toy: Adapter) -> Adapter:
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("soft")
-    soft = F.interpolate(Draws(range(12)).uniform((3, 4, 4)), size=(16, 16), mode="bilinear")
-    for i, image in enumerate(soft):
-        (folder / f"{i:02}.png").write_bytes(to_png(image))
-    return folder
+def data(soft_pictures: Callable[[int], Path]) -> Path:
+    return soft_pictures(12)
 
 
 @pytest.fixture(scope="module")
@@ -218,8 +214,9 @@ def test_a_photograph_is_drawn_from_its_centred_features(toy: Adapter, data: Pat
 
 def test_without_a_mean_the_direction_is_not_centred_and_a_line_says_so(toy: Adapter, data: Path) -> None:
     alone = {**QUICK, "terms.statistics.weight": 0.0}
-    with pytest.warns(UserWarning, match="at layer 'body' is available: the direction is not centred"):
-        invert(toy, data / "05.png", recipe="from-features", **alone)
+    with pytest.warns(UserWarning, match="at layer 'body' is available: the direction is not centred") as warned:
+        result = invert(toy, data / "05.png", recipe="from-features", **alone)
+    assert result.measures["notes"] == [str(line.message) for line in warned]
     layer = {"terms.embedding.layer": "body.2"}
     with pytest.warns(UserWarning, match="at layer 'body.2' is available"):
         invert(toy, data / "05.png", recipe="from-features", **alone, **layer)

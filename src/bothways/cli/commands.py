@@ -90,8 +90,9 @@ class TaskCommand(TyperCommand):
     """A command of a task: with --resume nothing is required, since the run has its own settings."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        for parameter in self.params:
-            parameter.required = parameter.required and "--resume" not in args
+        needed = [parameter for parameter in self.params if parameter.required]
+        for parameter in needed:
+            parameter.required = "--resume" not in args
         try:
             return super().parse_args(ctx, args)
         except Exception as error:  # click's own, or the copy of click within typer
@@ -100,6 +101,9 @@ class TaskCommand(TyperCommand):
                 known = [flag for parameter in self.params for flag in (*parameter.opts, *parameter.secondary_opts)]
                 unknown.possibilities = meant(unknown.option_name, known)
             raise
+        finally:
+            for parameter in needed:
+                parameter.required = True
 
 
 def config_of(task: str) -> type[Config]:

@@ -26,6 +26,10 @@ from bothways.version import __version__
 class Commands(TyperGroup):
     """The command group: the commands of the tasks, built from their Configs on demand, then the others."""
 
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._made: dict[str, Any] = {}  # each is looked up twice: for its flags, and to be run
+
     def list_commands(self, ctx: Any) -> list[str]:
         return [*registry.names("task"), *super().list_commands(ctx)]
 
@@ -42,7 +46,9 @@ class Commands(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in registry.entries("task"):
             return super().get_command(ctx, cmd_name)
-        return command_of(cmd_name)
+        if cmd_name not in self._made:
+            self._made[cmd_name] = command_of(cmd_name)
+        return self._made[cmd_name]
 
 
 app = typer.Typer(
@@ -63,9 +69,8 @@ def version(show: Annotated[bool, typer.Option("--version", help="Print the vers
         raise typer.Exit
 
 
-def expand_flags(arguments: list[str]) -> list[str]:
-    """The arguments with a flag before each of its values; unchanged if the first is not a command."""
-    group: Any = get_command(app)
+def expand_flags(group: Any, arguments: list[str]) -> list[str]:
+    """The arguments with a flag before each of its values; unchanged if the first is not a command of the group."""
     command = group.get_command(None, arguments[0]) if arguments else None
     return arguments if command is None else [arguments[0], *repeat_flags(command, arguments[1:])]
 
@@ -78,7 +83,8 @@ def main(arguments: list[str] | None = None) -> None:
     typed = sys.argv[1:] if arguments is None else arguments
     with warnings.catch_warnings(record=True) as caught, typed_code_alone(typed):
         try:
-            app(args=expand_flags(typed), prog_name="bothways")
+            group: Any = get_command(app)
+            group(args=expand_flags(group, typed), prog_name="bothways")
         except (UserError, RunError) as error:
             print_error(f"bothways: {error}")
             code = error.exit_code

@@ -54,7 +54,7 @@ class AscentConfig(Config):
 
     steps: int = setting(50, "ascent steps", ge=0, common=True)
     optimizer: Literal["sgd", "momentum", "adam"] = setting("sgd", "optimiser: sgd, momentum, adam")
-    rms: float = setting(0.03, "RMS of a step on the canvas before the squash", gt=0)
+    rms: float = setting(0.03, "RMS of a step on the canvas before the squash, instead of a recipe's rate", gt=0)
     rate: float | None = setting(None, "plain learning rate, instead of rms", gt=0)
     strength: float = setting(1.0, "factor of the step length", gt=0)
     schedule: chosen("schedule") = setting("linear", "schedule of the step length")  # type: ignore[valid-type]

@@ -30,12 +30,12 @@ def recipes(task: str = "generate") -> dict[str, str]:
 def read_recipe(name: str, task: str = "generate") -> dict[str, Any]:
     """The tables of a recipe, by its name or the path of a TOML file. Raises UserError if there is no such recipe."""
     path = Path(name) if name.endswith(".toml") else recipe_folder() / f"{name}.toml"
-    if not path.is_file() or (path.parent == recipe_folder() and path.stem not in recipes(task)):
-        raise UserError(f"no recipe {name!r}; {nearest(name, recipes(task))}, or the path of a .toml file")
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        tables = tomllib.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     except (ValueError, OSError) as error:  # not TOML, not UTF-8, or not readable
         raise UserError(f"recipe {str(path)!r} cannot be read as TOML: {error}") from error
+    if not path.is_file() or (path.parent == recipe_folder() and tables.get("task") != task):
+        raise UserError(f"no recipe {name!r}; {nearest(name, recipes(task))}, or the path of a .toml file")
     if tables.pop("task", None) != task:
         raise UserError(f'recipe {str(path)!r} is not for this command; its first lines need task = "{task}"')
     return tables

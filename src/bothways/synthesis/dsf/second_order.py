@@ -140,8 +140,17 @@ def instance_norm(
     return _affine(_standard(x, range(2, x.ndim), eps), weight, bias, _channels(x))
 
 
-def normalised_by_batch(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
-    """Batch normalisation by the statistics of the batch alone."""
+def batch_norm(
+    x: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Drop-in for ``F.batch_norm`` in train mode that leaves the running statistics as they are."""
     return _affine(_standard(x, (0, *range(2, x.ndim)), eps), weight, bias, _channels(x))
 
 

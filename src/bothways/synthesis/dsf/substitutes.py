@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bothways.synthesis.dsf.second_order import ReplacedFunctions, normalised_by_batch
+from bothways.synthesis.dsf.second_order import ReplacedFunctions, batch_norm
 from bothways.synthesis.dsf.surrogates import check_choice
 from bothways.types import UserError
 
@@ -40,20 +40,6 @@ def soft_clamp(x: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: 
 def soft_relu6(x: Tensor, inplace: bool = False) -> Tensor:
     """Drop-in for ``F.relu6``."""
     return soft_clamp(x, 0.0, 6.0)
-
-
-def batch_norm(
-    x: Tensor,
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    training: bool = False,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-) -> Tensor:
-    """Drop-in for ``F.batch_norm`` in train mode that leaves the running statistics as they are."""
-    return normalised_by_batch(x, weight, bias, eps)
 
 
 RELUS: dict[Any, Callable[..., Tensor]] = {

@@ -35,16 +35,15 @@ Stored = Mapping[str, tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class Priors:
-    """Image-prior statistics: of each score model in order, one Space for all; mean features by model.
+    """Image-prior statistics: of each score model in order, one Space for all; mean features of condition models.
 
-    means: {(name of a condition model, layer): (d,)}, the mean over real pictures of features averaged over space.
+    means: {(name of a model, layer): (d,)}, the mean over real pictures of the layer averaged over space.
     """
 
     spreads: tuple[Mapping[str, Spread], ...] = ()
     stored: tuple[Stored, ...] = ()
     predictions: tuple[Prediction, ...] = ()
     space: Space | None = None
-    centres: Mapping[str, Tensor] = field(default_factory=dict)
     means: Mapping[tuple[str, str], Tensor] = field(default_factory=dict)
 
 
@@ -108,8 +107,12 @@ class Objective(Config):
 
     @property
     def needs(self) -> str:
-        """The statistics that it uses: "spread", "stored", "space", "centre", "mean", "prediction", or ""."""
+        """The statistics that it uses: "spread", "stored", "space", "prediction", or ""."""
         return ""
+
+    def centre_layer(self, model: Any) -> str | None:
+        """The layer of a model whose mean over real pictures is subtracted from its features; None for none."""
+        return None
 
     @property
     def coupled(self) -> bool:

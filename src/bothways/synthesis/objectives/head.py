@@ -9,6 +9,8 @@ there in the row's proportion, and nothing else is.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from bothways.configs import setting
@@ -24,11 +26,11 @@ from bothways.types import UserError
 class HeadRow(OfClass):
     """Cosine of the features with the head's row of the class less the mean row."""
 
-    centre: bool = setting(False, "subtract the mean over real pictures, where their statistics are known")
+    centre: bool = setting(False, "subtract the mean over real pictures")
 
-    @property
-    def needs(self) -> str:
-        return "centre" if self.centre else ""
+    def centre_layer(self, model: Any) -> str | None:
+        head = model.head() if self.centre else None
+        return None if head is None else head[0]
 
     def terms(self, to: Binding) -> list[Term]:
         labels = self.labels(to)
@@ -38,9 +40,14 @@ class HeadRow(OfClass):
         if head is None:
             raise UserError(
                 f"model {to.model.name!r} has no linear head, whose rows the objective compares with; "
-                "type --set terms.class.weight=1 terms.head-row.weight=0"
+                "type --recipe icons, or --set terms.class.weight=1 terms.head-row.weight=0"
             )
         layer, rows = head
         centred = (rows - rows.mean(0))[labels.to(rows.device)].to(to.model.device)
-        mean = to.priors.centres.get(to.model.name, torch.zeros_like(centred[0]))
+        mean = to.priors.means.get((to.model.name, layer)) if self.centre else torch.zeros_like(centred[0])
+        if mean is None:
+            raise UserError(
+                f"terms.head-row.centre: no mean over real pictures of {layer!r}, the input of the head of model "
+                f"{to.model.name!r}, is known; type --data FOLDER_OR_PARQUET, or --set terms.head-row.centre=false"
+            )
         return [toward_features(to.seen, layer, mean, mean + centred)]

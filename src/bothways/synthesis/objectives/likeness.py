@@ -53,16 +53,14 @@ class Embedding(Likeness):
     layer: str | None = setting(None, "layer of the embedding; default is the model's feature layer")
     centred: bool = setting(False, "subtract the mean m of the embeddings of real pictures")
 
-    @property
-    def needs(self) -> str:
-        return "mean" if self.centred else ""
+    def centre_layer(self, model: Any) -> str | None:
+        return self._layer_of(model) if self.centred else None
 
-    def layer_of(self, model: Any) -> str:
-        """The layer of the embedding in a model."""
+    def _layer_of(self, model: Any) -> str:
         return self.layer or model.spec.feature_layer or "outputs"
 
     def terms(self, to: Binding) -> list[Term]:
-        layer = self.layer_of(to.model)
+        layer = self._layer_of(to.model)
         picture = to.required("photos") if to.style is None else to.required("style")
         centre = to.priors.means.get((to.model.name, layer)) if self.centred else None
         return [direction(to.seen, layer, vectors(_seen(to.model, picture, layer), layer), "embedding", centre)]

@@ -146,6 +146,9 @@ class DrawingConfig(Config):
         if canvas.get("kind", of_recipe.get("kind")) != of_recipe.get("kind"):
             of_recipe = {key: value for key, value in of_recipe.items() if key in CanvasConfig.model_fields}
         whole["canvas"] = merged(of_recipe, canvas)
+        step = changes.get("ascent")
+        if isinstance(step, Mapping) and "rms" in step and "rate" not in step:  # else the recipe's rate would hold
+            whole["ascent"].pop("rate", None)
         return merged(whole, {"terms": terms})
 
 

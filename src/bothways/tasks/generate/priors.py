@@ -44,9 +44,12 @@ class Settled(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def settled(objective: WeightedSum, models: Sequence[Adapter], data: str | Path | None) -> Settled:
+def settled(
+    objective: WeightedSum, models: Sequence[Adapter], data: str | Path | None, other_recipe: str = ""
+) -> Settled:
     """The objective with fallbacks for missing statistics, each with a warning.
 
+    other_recipe: what to type for such a picture without statistics, from networks with a linear head; "" for nothing.
     Sampled statistics fall back to the rows of the classifier head; the spread of statistics to BatchNorm's running
     statistics where every model has them, or to none; a hole is filled without the model if there are no real pictures.
     Raises UserError if there is no fallback.
@@ -68,7 +71,7 @@ def settled(objective: WeightedSum, models: Sequence[Adapter], data: str | Path 
     if "spread" in needs:
         lacking = [model for model in models if not read_spread(stored_statistics(model, data))]
         if lacking:
-            more = _without_spread(found.objective, lacking, models)
+            more = _without_spread(found.objective, lacking, models, other_recipe if "space" not in needs else "")
             return more._replace(notes=(*found.notes, *more.notes))
     return found
 
@@ -77,13 +80,15 @@ def _samples_statistics(objective: WeightedSum) -> bool:
     return any(isinstance(part, Statistics) and part.form == "sampled" for _, part in objective.parts)
 
 
-def _without_spread(objective: WeightedSum, lacking: Sequence[Adapter], models: Sequence[Adapter]) -> Settled:
+def _without_spread(
+    objective: WeightedSum, lacking: Sequence[Adapter], models: Sequence[Adapter], other_recipe: str
+) -> Settled:
     own = all(model.batch_norm_statistics() for model in models)
     instead = "BatchNorm's running statistics are matched instead" if own else "no statistics are matched"
     told = f"no statistics of real pictures are available for model {lacking[0].name!r}: {instead}; "
     told += "--data FOLDER_OR_PARQUET gives them"
-    if not own and all(model.head() for model in models):
-        told += ", and --recipe photographs draws a class without any"
+    if other_recipe and not own and all(model.head() for model in models):
+        told += f", and {other_recipe} without any"
     return _told(_with_statistics(objective, "spread", "batch" if own else None), told)
 
 
@@ -129,45 +134,42 @@ def find_priors(
     """
     needs = {part.needs for _, part in objective.parts}
     return Priors(
-        centres=_centres(condition, data) if "centre" in needs else {},
         predictions=tuple(_prediction(model, data, mask) for model in models) if "prediction" in needs else (),
         space=find_space(models, data) if "space" in needs else None,
         stored=tuple(_stored(model) for model in models) if "stored" in needs else (),
         spreads=tuple(_spread(model, data) for model in models) if "spread" in needs else (),
-        means=_means(condition, objective, data) if "mean" in needs else {},
+        means=_means(condition, objective, data),
     )
 
 
-def _centres(models: Sequence[Adapter], data: str | Path | None) -> dict[str, Tensor]:
-    """{name of the model: mean (d,) of its features over real pictures}, of those for which it is known."""
-    found = {}
-    for model in models:
-        if data is not None and not is_statistics(data):
-            head = model.head()
-            mean = None if head is None else _mean_features(model, head[0], data)
-        else:  # a file holds the statistics of one model
-            mean = features_mean(model, data if len(models) == 1 else None)
-        if mean is not None:
-            found[model.name] = mean
-    return found
-
-
 def _means(models: Sequence[Adapter], objective: WeightedSum, data: str | Path | None) -> dict[tuple[str, str], Tensor]:
-    """The means that centred embeddings subtract, at their layers; a line for one that is not known."""
-    parts = [part for _, part in objective.parts if isinstance(part, Embedding) and part.centred]
+    """{(name of a model, layer): mean (d,) over real pictures} of the layers that objectives centre, where known."""
+    pairs = ((model, part.centre_layer(model)) for model in models for _, part in objective.parts)
     found = {}
-    for model, layer in dict.fromkeys((model, part.layer_of(model)) for model in models for part in parts):
+    for model, layer in dict.fromkeys(pairs):
+        if layer is None:
+            continue
         if data is not None and not is_statistics(data):
             found[model.name, layer] = _mean_features(model, layer, data)
+        # a file holds the statistics of one model
         elif (mean := features_mean(model, data if len(models) == 1 else None, layer)) is not None:
             found[model.name, layer] = mean
-        else:
-            warnings.warn(
-                f"no mean of the features of model {model.name!r} at layer {layer!r} is available: the direction "
-                "is not centred; --data FOLDER_OR_PARQUET, or a file of bothways statistics, gives better pictures",
-                stacklevel=4,
-            )
     return found
+
+
+def uncentred(objective: WeightedSum, models: Sequence[Adapter], means: Mapping[tuple[str, str], Tensor]) -> list[str]:
+    """A line, as it is warned, for each mean of the condition models that embeddings lack."""
+    parts = [part for _, part in objective.parts if isinstance(part, Embedding) and part.centred]
+    wanted = dict.fromkeys((model.name, part.centre_layer(model)) for model in models for part in parts)
+    notes = [
+        f"no mean of the features of model {name!r} at layer {layer!r} is available: the direction is not centred; "
+        "--data FOLDER_OR_PARQUET, or a file of bothways statistics, gives better pictures"
+        for name, layer in wanted
+        if (name, layer) not in means
+    ]
+    for note in notes:
+        warnings.warn(note, stacklevel=3)
+    return notes
 
 
 def _mean_features(model: Adapter, layer: str, data: str | Path) -> Tensor:

@@ -20,7 +20,7 @@ from bothways.synthesis.objectives.likeness import Likeness
 from bothways.tasks.generate.canvas import find_photos, geometry, views_of
 from bothways.tasks.generate.config import PHOTOGRAPHS, DrawingConfig, GenerateConfig
 from bothways.tasks.generate.drawing import Drawing
-from bothways.tasks.generate.priors import find_priors, settled
+from bothways.tasks.generate.priors import find_priors, settled, uncentred
 from bothways.tasks.generate.problem import Setup, objective_of
 from bothways.tasks.generate.request import TOP_CLASS, Request, channels_of, read_prompts, request_of, top_labels
 from bothways.tasks.generate.roles import Roles, find_labels, find_models
@@ -84,10 +84,13 @@ def planned(config: DrawingConfig, out: str | Path | None = None) -> tuple[Setup
         request = replace(request, labels=tuple(top[i % len(top)] for i in range(len(request))))
     if not config.ascent.steps:
         warnings.warn("--steps 0: nothing is drawn, the pictures are the start; type --steps 1 or more", stacklevel=2)
-    objective, steps, notes = settled(objective, score, config.data)
+    other = "" if anything or len(score) > 1 else "--recipe sampled draws pictures"
+    other = "--recipe photographs draws a class" if labels and config.photo is None else other
+    objective, steps, notes = settled(objective, score, config.data, other)
     if not steps:
         config = config.model_copy(update={"ascent": config.ascent.model_copy(update={"steps": 0})})
     roles = Roles(condition, score, find_priors(score, objective, config.data, scene.mask, condition))
+    notes = (*notes, *uncentred(objective, condition, roles.priors.means))
     if config.photo is None:
         photos = find_photos(config.canvas, roles.main.spec)
         request = replace(request, scene=replace(scene, photos=photos))

@@ -26,6 +26,7 @@ from torch import Tensor
 from bothways.data.splits import is_statistics
 from bothways.models.adapter import Adapter
 from bothways.models.catalogue import SCALE, kept_statistics, read_statistics, statistics_file
+from bothways.numerics.draws import Draws
 from bothways.runs.provenance import fingerprint
 from bothways.synthesis.config import RANK
 from bothways.synthesis.objectives.terms import vectors
@@ -44,6 +45,7 @@ from bothways.types import UserError
 
 MADE_OF = "made_of"  # the entry of the metadata
 HALF_AT_MOST = 6e4  # larger numbers overflow half precision
+SAME = 0.01  # of the largest value: half precision rounds before or after the mean over space
 SPREAD_PARTS = ("mean", "mean_std", "log_std", "log_std_std")
 
 
@@ -153,10 +155,21 @@ def features_mean(model: Adapter, data: str | Path | None = None, layer: str | N
     """Mean (d,) over real pictures of the model's features, averaged over space; None if it is not known.
 
     data: a statistics file, or None for the statistics that are kept with the model. layer: default is the feature
-    layer. Raises UserError for a file of another model.
+    layer, whose mean is also that of a layer with the same values. Raises UserError for a file of another model.
     """
-    mean = stored_statistics(model, data).get(f"features/{layer or model.spec.feature_layer}/mean")
+    stored, own = stored_statistics(model, data), str(model.spec.feature_layer)
+    mean = stored.get(f"features/{layer or own}/mean")
+    if mean is None and layer is not None and f"features/{own}/mean" in stored and _same(model, own, layer):
+        mean = stored[f"features/{own}/mean"]
     return None if mean is None else mean.to(model.device)
+
+
+@torch.no_grad()
+def _same(model: Adapter, layer: str, other: str) -> bool:
+    """Whether two layers give the same values, averaged over space: the last block and the input of the head, often."""
+    noise = Draws([0]).uniform((3, model.spec.height, model.spec.width))
+    one, two = (vectors(value, name) for name, value in model.features(noise.to(model.device), [layer, other]).items())
+    return one.shape == two.shape and bool((one - two).abs().max() <= SAME * one.abs().max())
 
 
 def rows_to_keep(asked: int | None, parts: Mapping[str, int]) -> int:
