@@ -159,3 +159,5 @@ def test_networks_of_libraries_are_drawn_by_default_too(zoo: Callable[[str], str
     by_default = bothways.generate(model, 1, n=1, steps=2, judges=[])  # both have a linear head
     assert "notes" not in by_default.measures
     assert by_default.tables["settings"]["recipe"] == "photographs"
+    of_its_canvas = bothways.generate(model, 1, n=1, steps=2, judges=[], **{"canvas.tilt": 0.0})
+    assert of_its_canvas.tables["settings"]["recipe"] == "photographs"

@@ -17,6 +17,7 @@ from bothways.runs.provenance import model_facts
 from bothways.synthesis.objectives.base import WeightedSum
 from bothways.synthesis.objectives.classes import OfClass
 from bothways.synthesis.objectives.likeness import Likeness
+from bothways.synthesis.parameterizations.photographs import PhotographsCanvas
 from bothways.tasks.generate.canvas import find_photos, geometry, views_of
 from bothways.tasks.generate.config import PHOTOGRAPHS, DrawingConfig, GenerateConfig
 from bothways.tasks.generate.drawing import Drawing
@@ -105,7 +106,8 @@ def better_recipe(config: DrawingConfig, condition: Sequence[Adapter], side: int
     """
     heads = bool(condition) and all(model.head() is not None for model in condition)
     changes = nested(type(config), config._given or {})
-    of_own = {"terms", "score", "objective"} & set(changes) | set(changes.get("canvas", {})) - {"size"}
+    theirs = {"size", *PhotographsCanvas.model_fields}
+    of_own = {"terms", "score", "objective"} & set(changes) | set(changes.get("canvas", {})) - theirs
     of_own |= {"rms"} & set(changes.get("ascent", {}))
     if heads and not of_own and config.recipe in config.of_heads:
         return config.of_heads[config.recipe]
