@@ -3,7 +3,7 @@
     python benchmarks/dsf_trial.py direction MODEL --data PICTURES [--weights FILE] [--n 60] [--only ...]
     python benchmarks/dsf_trial.py distance  MODEL --data PICTURES [--n 60]
     python benchmarks/dsf_trial.py step      MODEL --data PICTURES [--n 60]
-    python benchmarks/dsf_trial.py draw      MODEL [--weights FILE] [--data PICTURES] [--steps 1000] [--n 10]
+    python benchmarks/dsf_trial.py draw      MODEL [--weights FILE] [--steps 1000] [--n 10] [--short --dtype bf16]
     python benchmarks/dsf_trial.py sheet     MODEL [--out ...]
 
 ``direction``: the cosine of each score with (clean - noisy), with Student's 95 % interval over the pictures, at white
@@ -11,7 +11,8 @@ noise of .1 and .3 and at low-frequency noise (8 x 8 values, enlarged; .1). Cont
 lambda of the same length, and shrinking to grey. ``distance``: AUROC of ||grad_theta l_aug||, 0.5 is chance. ``step``:
 cos(-theta, the sum of loss gradients), from eq. 9 to eq. 10, as ``bothways scorecard`` prints it. ``draw``:
 the paper's weights (10, and 20 for the sum of total variation), one norm of the batch, noise, Adam at rate .01; every
-row and the control without the score take the same number of steps. Nothing was tuned on it.
+row and its controls take the same number of steps: a random direction of the score's length, a random lambda, no score.
+The judges' kernel distance to real pictures has its interval. Nothing was tuned on it.
 
 A finished row is a line of ``benchmarks/results/dsf_trial.jsonl``, and is not computed again. Pictures go to --out.
 """
