@@ -3,7 +3,7 @@
     python benchmarks/dsf_trial.py direction MODEL --data PICTURES [--weights FILE] [--n 60] [--only ...]
     python benchmarks/dsf_trial.py distance  MODEL --data PICTURES [--n 60]
     python benchmarks/dsf_trial.py step      MODEL --data PICTURES [--n 60]
-    python benchmarks/dsf_trial.py draw      MODEL [--weights FILE] [--data PICTURES] [--steps 1000] [--n 10]
+    python benchmarks/dsf_trial.py draw      MODEL [--weights FILE] [--steps 1000] [--n 10] [--short --dtype bf16]
     python benchmarks/dsf_trial.py sheet     MODEL [--out ...]
 
 ``direction``: the cosine of each score with (clean - noisy), with Student's 95 % interval over the pictures, at white
@@ -11,7 +11,8 @@ noise of .1 and .3 and at low-frequency noise (8 x 8 values, enlarged; .1). Cont
 lambda of the same length, and shrinking to grey. ``distance``: AUROC of ||grad_theta l_aug||, 0.5 is chance. ``step``:
 cos(-theta, the sum of loss gradients), from eq. 9 to eq. 10, as ``bothways scorecard`` prints it. ``draw``:
 the paper's weights (10, and 20 for the sum of total variation), one norm of the batch, noise, Adam at rate .01; every
-row and the control without the score take the same number of steps. Nothing was tuned on it.
+row and its controls take the same number of steps: a random direction of the score's length, a random lambda, no score.
+The judges' kernel distance to real pictures has its interval. Nothing was tuned on it.
 
 A finished row is a line of ``benchmarks/results/dsf_trial.jsonl``, and is not computed again. Pictures go to --out.
 """
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -38,7 +40,7 @@ from bothways.models.adapter import Adapter
 from bothways.numerics.association import auroc
 from bothways.numerics.draws import Draws, picture_seed
 from bothways.numerics.intervals import mean_interval
-from bothways.runs import from_png, to_png
+from bothways.runs import to_png
 from bothways.synthesis.dsf.score import dsf_score
 from bothways.synthesis.dsf.substitutes import Substitutes
 from bothways.synthesis.dsf.surrogates import global_norm
@@ -48,6 +50,7 @@ from bothways.synthesis.objectives.variation import TotalVariation, total_variat
 from bothways.tasks.scorecard.run import real_pictures
 from bothways.tasks.scorecard.stationarity import AUGMENTED, loss_gradient, step_rows
 
+LINE = 14  # pixels of a name on the sheet
 RESULTS = Path(__file__).resolve().parent / "results" / "dsf_trial.jsonl"
 MANY = {"augmentation": ["crop+colour+flip"], "copies": 8}
 READINGS: dict[str, dict[str, Any]] = {
@@ -76,7 +79,8 @@ READINGS: dict[str, dict[str, Any]] = {
 }
 ADAM = {"ascent.optimizer": "adam", "ascent.rate": 0.01, "ascent.clip": None, "terms.dsf.residual": "live"}
 NO_SCORE = {"terms.dsf.weight": 0.0}
-SIGN = {"ascent.rate": 1.0, "ascent.clip": 2 / 255, "ascent.clip_by": "sign", "ascent.schedule": "linear"}
+SHORT = {"ascent.rate": 0.05, "ascent.schedule": "linear", "ascent.final": 0.025}
+SIGN = {"ascent.rate": 1.0, "ascent.clip": 2 / 255, "ascent.clip_by": "sign"}
 
 
 def terms(**options: Any) -> dict[str, Any]:
@@ -84,20 +88,16 @@ def terms(**options: Any) -> dict[str, Any]:
     return ADAM | {f"terms.dsf.{name}": value for name, value in options.items()}
 
 
-DRAWINGS: dict[str, dict[str, Any]] = {
-    "no score (control)": ADAM | NO_SCORE,
-    "score, all live": ADAM,
+FEW = {"augmentation": ["crop+colour+flip"], "copies": 2, "residual": "held"}
+LAMBDA, DIRECTION = "random lambda (control)", "random direction (control)"
+SCORED: dict[str, dict[str, Any]] = {
     "lambda held": terms(residual="held"),
-    "random lambda (control)": terms(residual="random"),
     "BatchNorm in train mode": terms(batch_norm="train"),
-    "l_aug alone, train mode (control)": ADAM | {"l_aug": True},
+    "2 crops and colours, lambda held": terms(**FEW),
     "8 crops and colours": terms(**MANY),
     "8 crops and colours, lambda held": terms(**MANY, residual="held"),
-    "8 crops and colours, random lambda (control)": terms(**MANY, residual="random"),
     "sign descent of 2/255": SIGN | {"terms.dsf.residual": "live"},
-    "sign descent of 2/255, no score (control)": SIGN | NO_SCORE,
     "fixed noise of .02": ADAM | {"ascent.fixed_noise": 0.02},
-    "fixed noise of .02, no score (control)": ADAM | NO_SCORE | {"ascent.fixed_noise": 0.02},
     "a norm a layer": terms(distance="layers"),
     "softplus": terms(relu="softplus"),
     "g clipped at 1e-5": terms(gradient_clip=1e-5),
@@ -105,6 +105,21 @@ DRAWINGS: dict[str, dict[str, Any]] = {
     "the head alone": terms(last=1),
     "the last six modules": terms(last=6),
     "target detached": terms(target="detached"),
+    "by differences": terms(engine="difference"),
+}
+DRAWINGS: dict[str, dict[str, Any]] = {
+    "the start": ADAM | NO_SCORE | {"passes": 0},
+    "no score (control)": ADAM | NO_SCORE,
+    "statistics-tv, as many passes": {"recipe": "statistics-tv", "passes": 2},
+    "score, all live": ADAM,
+    DIRECTION: terms(direction="random"),
+    LAMBDA: terms(residual="random"),
+    **SCORED,
+    **{f"{name}, {LAMBDA}": settings | {"terms.dsf.residual": "random"} for name, settings in SCORED.items()},
+    **{f"{name}, {DIRECTION}": settings | {"terms.dsf.direction": "random"} for name, settings in SCORED.items()},
+    "l_aug alone, train mode (control)": ADAM | {"l_aug": True},
+    "sign descent of 2/255, no score (control)": SIGN | NO_SCORE,
+    "fixed noise of .02, no score (control)": ADAM | NO_SCORE | {"ascent.fixed_noise": 0.02},
     "the paper's clip and step": {},
 }
 
@@ -115,7 +130,8 @@ DRAWINGS: dict[str, dict[str, Any]] = {
 def done(key: dict[str, Any]) -> dict[str, Any] | None:
     """The line of a row, if it is there."""
     lines = RESULTS.read_text().splitlines() if RESULTS.is_file() else []
-    return next((line for line in map(json.loads, lines) if all(line.get(k) == v for k, v in key.items())), None)
+    optional = dict.fromkeys(("short", "dtype")) | key  # a line without them was drawn without them
+    return next((line for line in map(json.loads, lines) if all(line.get(k) == v for k, v in optional.items())), None)
 
 
 def keep(key: dict[str, Any], compute: Callable[[], dict[str, Any]]) -> None:
@@ -216,11 +232,15 @@ def augmented_loss(images: Tensor, model: Adapter) -> Tensor:
 
 
 def drawn(model: Adapter, name: str, options: Any) -> bothways.Result:
-    settings = {"ascent.steps": options.steps, "group": options.n, "batch": options.n, "judges": []} | DRAWINGS[name]
+    settings = {"group": options.n, "batch": options.n, "judges": []} | DRAWINGS[name]
+    recipe, passes = settings.pop("recipe", "dsf-paper"), settings.pop("passes", 1)
+    settings |= {"ascent.steps": passes * options.steps}
+    if options.short and settings.get("ascent.optimizer") == "adam":
+        settings |= SHORT
     if settings.pop("l_aug", False):
         settings = {key: value for key, value in settings.items() if not key.startswith("terms.")}
         settings["objective"] = 10 * as_objective(augmented_loss) + 20 * TotalVariation(reduce="sum")
-    return bothways.generate(model, None, n=options.n, recipe="dsf-paper", seed=options.seed, **settings)
+    return bothways.generate(model, None, n=options.n, recipe=recipe, seed=options.seed, **settings)
 
 
 def drawings(model: Adapter, options: Any) -> None:
@@ -228,7 +248,9 @@ def drawings(model: Adapter, options: Any) -> None:
     references = find_references(jury, options.data)
     for name in options.only or DRAWINGS:
         key = {"part": "draw", "model": options.model, "row": name, "n": options.n, "seed": options.seed}
-        keep(key | {"steps": options.steps}, lambda name=name: judged(model, name, jury, references, options))
+        key |= {"steps": options.steps} | ({"short": True} if options.short else {})
+        key |= {} if options.dtype == "float32" else {"dtype": options.dtype}
+        keep(key, lambda name=name: judged(model, name, jury, references, options))
 
 
 def judged(model: Adapter, name: str, jury: list[Adapter], references: Any, options: Any) -> dict[str, Any]:
@@ -238,8 +260,10 @@ def judged(model: Adapter, name: str, jury: list[Adapter], references: Any, opti
     path.write_bytes(to_png(result.grid(min(10, len(result)))))
     found: dict[str, Any] = {}
     for verdict in judge(result.images, None, jury, references, seed=options.seed):
-        measured = {k: getattr(verdict, k) for k in ("mean_confidence", "kernel", "kernel_real", "diversity")}
-        found[verdict.judge] = {k: v if v is None else round(float(v), 3) for k, v in measured.items()}
+        numbers = ("mean_confidence", "kernel", "kernel_real", "diversity", "diversity_real")
+        measured = {k: getattr(verdict, k) for k in numbers}
+        found[verdict.judge] = {k: v if v is None else round(float(v), 4) for k, v in measured.items()}
+        found[verdict.judge]["kernel_interval"] = verdict.kernel_interval and rounded(verdict.kernel_interval)
     steep = result.images[..., 1:] - result.images[..., :-1]
     look = {"deviation": float(result.images.std()), "step between neighbours": float(steep.abs().mean())}
     frames = [frame.stats.get("dsf norm") for frame in result.frames]
@@ -249,21 +273,24 @@ def judged(model: Adapter, name: str, jury: list[Adapter], references: Any, opti
 
 def picture_path(options: Any, name: str) -> Path:
     words = "".join(c if c.isalnum() else "-" for c in f"{Path(options.model).name} {name}")
-    return options.out / f"{words}-{options.seed}.png"
+    return options.out / f"{words}-{options.seed}-{options.steps}.png"
 
 
 def sheet(options: Any) -> None:
-    """The rows that were drawn, below each other, as a JPEG."""
-    from PIL import Image
+    """The rows that were drawn, each below its name, in columns, as a JPEG."""
+    from PIL import Image, ImageDraw
 
-    rows = [(name, picture_path(options, name)) for name in options.only or DRAWINGS]
-    shown = [(name, from_png(path.read_bytes())) for name, path in rows if path.is_file()]
-    pictures = [picture[:, :, : options.width] for _, picture in shown]
-    wide = max(picture.shape[2] for picture in pictures)
-    pictures = [F.pad(picture, (0, wide - picture.shape[2], 0, 4), value=1.0) for picture in pictures]
-    whole = (255 * torch.cat(pictures, 1)).round().byte().permute(1, 2, 0).numpy()
-    Image.fromarray(whole).save(options.out / "sheet.jpg", quality=options.quality)
-    print("\n".join([*(name for name, _ in shown), str(options.out / "sheet.jpg")]))
+    named = [(name, picture_path(options, name)) for name in options.only or DRAWINGS]
+    shown = [(name, Image.open(path).convert("RGB")) for name, path in named if path.is_file()]
+    wide, high = min(options.width, shown[0][1].width), min(options.height, shown[0][1].height)
+    whole = Image.new("RGB", (options.columns * wide, math.ceil(len(shown) / options.columns) * (high + LINE)), "white")
+    pen = ImageDraw.Draw(whole)
+    for at, (name, picture) in enumerate(shown):
+        left, top = at % options.columns * wide, at // options.columns * (high + LINE)
+        pen.text((left, top), name, "black")
+        whole.paste(picture.crop((0, 0, wide, high)), (left, top + LINE))
+    whole.save(options.out / "sheet.jpg", quality=options.quality)
+    print(options.out / "sheet.jpg")
 
 
 def main() -> None:
@@ -274,17 +301,21 @@ def main() -> None:
     parser.add_argument("--data", default=None)
     parser.add_argument("--n", type=int, default=None, help="pictures; 60, or 10 of each drawing")
     parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--short", action="store_true", help="drawings by Adam: rate .05, falling to a fortieth")
+    parser.add_argument("--dtype", default="float32", help="of the drawings: float32, bf16")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="+", default=[], help="rows")
     parser.add_argument("--judge", nargs="+", default=[])
-    parser.add_argument("--width", type=int, default=10_000, help="pixels of each row on the sheet")
+    parser.add_argument("--width", type=int, default=500, help="pixels of each row on the sheet")
+    parser.add_argument("--height", type=int, default=100, help="and its height")
+    parser.add_argument("--columns", type=int, default=2, help="of rows on the sheet")
     parser.add_argument("--quality", type=int, default=85)
     parser.add_argument("--out", type=Path, default=Path("runs/dsf-trial"))
     options = parser.parse_args()
     torch.set_num_threads(1)
     if options.part == "sheet":
         return sheet(options)
-    model = bothways.load_model(options.model, weights=options.weights)
+    model = bothways.load_model(options.model, weights=options.weights, dtype=options.dtype)
     options.n = options.n or (10 if options.part == "draw" else 60)
     if options.part == "draw":
         return drawings(model, options)

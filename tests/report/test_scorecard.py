@@ -33,6 +33,7 @@ def row(name: str, follows: float, found: float, points: float, **more) -> dict:
 def make_card() -> dict:
     judge = {"judge": "bundled:cifar10-plain", "hit_rate": 0.8, "hit_interval": [0.7, 0.9], "mean_confidence": 0.66}
     judge |= {"frechet": 12.345, "frechet_real": 0.812, "diversity": 6.5, "diversity_real": 7.5, "gave_gradient": False}
+    judge |= {"kernel": 0.0671, "kernel_interval": [0.0473, 0.0862], "kernel_real": -0.0002}
     drawn = {"start": "grey", "n": 50, "seconds": 61.0}
     return {
         "model": {"name": "bundled:toy <b>", "size": [32, 32]},
@@ -95,7 +96,14 @@ def test_the_page_holds_every_number_and_asks_for_nothing(folder) -> None:
             assert attributes.get(key, "data:").startswith("data:")
     for said in ("0.14", "0.13 to 0.15", "0.99", "−0.020", "12.5 s", "80.0 %", "12.3", "real 0.812", "1 min 01 s"):
         assert said in page.text, said
-    for said in ("KL: cannot be differentiated twice", "sampled: has no feature layer", "not measured", "not drawn"):
+    for said in (
+        "0.0671",
+        "0.0473 to 0.0862",
+        "KL: cannot be differentiated twice",
+        "sampled: has no feature layer",
+        "not measured",
+        "not drawn",
+    ):
         assert said in page.text, said
     assert "<b>" not in html.split("<body")[1].split("<script")[0].replace("<b></b>", "")
     sheets = [found for tag, found in page.tags if tag == "img" and "contact sheet" in (found.get("alt") or "")]
@@ -142,6 +150,12 @@ def test_a_picture_row_for_each_judge_and_one_for_a_failure() -> None:
     assert [line[3].text for line in table.rows] == ["cifar10-plain", "own", "not drawn"]
     assert table.rows[0][4].remark == "70.0–90.0 %"
     assert "proves nothing" in table.rows[1][3].remark
+    assert list(table.columns).index("Kernel") == 7
+    assert (table.rows[0][7].text, table.rows[0][7].remark) == ("0.0671", "0.0473 to 0.0862; real −0.000200")
+    assert (table.rows[1][7].text, table.rows[1][7].remark) == ("not measured", "")
+    card = make_card()
+    del card["pictures"][0]["judges"][0]["kernel_interval"]  # a folder of an earlier version
+    assert picture_table(card["pictures"]).rows[0][7].remark == "real −0.000200"
 
 
 def test_markdown_has_the_same_tables() -> None:

@@ -137,6 +137,21 @@ def test_lambda_may_be_held_or_random_and_the_target_a_constant(per: str) -> Non
         assert off(wanted[one], wanted["live"]) > 0.1
 
 
+@pytest.mark.parametrize("per", ["image", "batch"])
+def test_a_random_direction_has_the_length_of_the_score_and_nothing_else_of_it(per: str) -> None:
+    """z ||s|| / ||z|| in each picture, z of the picture's own seed and of the time; the norm of g stays."""
+    model, draws = Adapter(net(), SPEC), Draws(SEEDS)
+    z = draws.normal((3, 10, 10), 0.5, "dsf direction").double()
+    module = model.module
+    wanted = each(module, norm) if per == "image" else by_hand(module, pictures(), norm)
+    wanted = z * (wanted.square().sum((1, 2, 3)) / z.square().sum((1, 2, 3))).sqrt().view(3, 1, 1, 1)
+    found, length_of_g = dsf_score(model, pictures(), per=per, direction="random", draws=draws, t=0.5)
+    assert off(found, wanted) < 1e-11
+    assert torch.equal(length_of_g, dsf_score(model, pictures(), per=per, draws=draws, t=0.5)[1])
+    later, _ = dsf_score(model, pictures(), per=per, direction="random", draws=draws, t=0.25)
+    assert off(later, wanted) > 0.1
+
+
 def test_the_norm_of_a_held_lambda_is_that_of_the_gradient() -> None:
     model = Adapter(net(), SPEC)
     live, held, other = (dsf_score(model, pictures(), residual=r)[1] for r in ("live", "held", "random"))
@@ -293,6 +308,7 @@ def test_colours_by_formula() -> None:
         ({"target": "no"}, "attached, detached"),
         ({"distance": "l3"}, "l2"),
         ({"relu": "gelu"}, "softplus"),
+        ({"direction": "randon"}, 'did you mean "random"'),
         ({"batch_norm": "train"}, 'type per="batch"'),
         ({"batch_norm": "off", "per": "batch"}, "eval, train"),
         ({"residual": "held", "target": "detached"}, 'leave target="detached" out'),

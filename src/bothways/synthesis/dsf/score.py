@@ -30,6 +30,8 @@ text leaves open, and the options that read it:
     mode of BatchNorm        batch_norm="eval" (default), or "train": statistics of the batch, none stored
     kinks                    relu="relu" (default), or "softplus": see ``substitutes``
     start, number of steps, total variation as a sum or a mean: settings of the recipe
+
+``direction="random"`` is the control of them all: N(0, 1) in place of the score, of the score's length in each picture.
 """
 
 from __future__ import annotations
@@ -57,7 +59,7 @@ from bothways.synthesis.dsf.surrogates import (
     views,
     weighted,
 )
-from bothways.synthesis.fields import Field
+from bothways.synthesis.fields import Field, unit
 from bothways.synthesis.views import View
 from bothways.types import RunError, TrainedModel, UserError
 
@@ -200,6 +202,7 @@ def dsf_score(
     copies: int = 1,
     relu: str = "relu",
     batch_norm: str = "eval",
+    direction: str = "score",
     draws: Draws | None = None,
     t: float = 0.0,
     chunk: int | None = None,
@@ -217,20 +220,30 @@ def dsf_score(
     parameters: glob or regular expression for the names in theta; last: the last modules of these, 1 the head.
     distance: D: "norm" (the paper), "log", "angle", "l2", "inner", "layers"; ``Loss.direction`` has the formulas.
     target, residual, gradient_clip, relu, batch_norm: readings of the paper; the module docstring has them.
+    direction: "score", or "random" of the same length (control).
     chunk: pictures per pass; None bounds it by pixels and parameters. It affects memory and time, not the score.
     epsilon: step of "difference", relative to ||theta||; 2e-4 by default.
     Raises UserError for an unknown option, or one that the model does not support.
     """
     draws = draws or Draws(range(len(images)))
     _check(images, draws, engine, per, batch_norm, chunk, epsilon)
+    check_choice("direction", direction, ("score", "random"))
     loss = loss_of(model, surrogate, distance, parameters, last, gradient_clip)
     how = ENGINES[engine] if epsilon is None else replace(ENGINES[engine], way=partial(difference, epsilon=epsilon))
     reading = Reading(draws, t, augmentation, copies, live, target, residual, Substitutes(relu, batch_norm))
     with torch.enable_grad(), _in_one_line(loss, images, engine):
         if per == "batch":
             score, norm = _scored(how, loss, images, reading, slice(None), each=False)
-            return score, norm.detach().expand(len(images))
-        return _in_chunks(how, loss, images.detach(), reading, chunk)
+            norm = norm.detach().expand(len(images))
+        else:
+            score, norm = _in_chunks(how, loss, images.detach(), reading, chunk)
+    return (_turned(score, draws, t) if direction == "random" else score), norm
+
+
+def _turned(score: Tensor, draws: Draws, t: float) -> Tensor:
+    """N(0, 1) of the length of each picture's score."""
+    drawn = draws.normal(score.shape[1:], t, "dsf direction").to(score)
+    return unit(drawn) * torch.linalg.vector_norm(score, dim=(1, 2, 3), keepdim=True)
 
 
 def _check(

@@ -32,6 +32,7 @@ class DiscriminativeScore(Objective):
     last: int | None = setting(None, "only the parameters of the last modules, 1: the head")
     relu: str = setting("relu", "ReLU layers in the score: relu, softplus (smooth)")
     batch_norm: str = setting("eval", "BatchNorm in the score: eval, train (statistics of the batch)")
+    direction: str = setting("score", "direction of the field: score, random (control, of the score's length)")
 
     @property
     def coupled(self) -> bool:

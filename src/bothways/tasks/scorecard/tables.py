@@ -7,6 +7,7 @@ above that of its own control where it has one, at every noise level.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from bothways.report import tables
@@ -153,13 +154,13 @@ def picture_table(rows: Sequence[Row]) -> Table:
             texts = [Cell(row.get(key) or "", kind="name") for key in ("start", "moved_by")]
             cells = [Cell(recognised.text, recognised.value, bounds, recognised.kind)]
             cells += [tables.percent(judge.get("mean_confidence"))]
-            cells += [_beside_real(judge, key) for key in ("frechet", "kernel", "diversity")]
+            cells += [_beside_real(judge, "frechet"), _kernel(judge), _beside_real(judge, "diversity")]
             judged = tables.name(judge["judge"].removeprefix("bundled:"), remark)
             lines.append([tables.name(row["name"]), *texts, judged, *cells, tables.time(row.get("seconds"))])
     note = (
         "Recognised: the share that a judge predicts as the target class, if there is one. Fréchet (from 50 pictures "
-        "on) and kernel distance from real pictures (lower is nearer) and mean distance between two pictures, in the "
-        "features of the judge; below each, the value of as many real pictures."
+        "on) and kernel distance (with its 95 % interval) from real pictures, lower is nearer, and mean distance "
+        "between two pictures, in the features of the judge; below each, the value of as many real pictures."
     )
     absent = [f"{row['name']}: {row['absent']}" for row in rows if row.get("absent")]
     columns = [
@@ -180,6 +181,13 @@ def picture_table(rows: Sequence[Row]) -> Table:
 def _beside_real(judge: Row, key: str) -> Cell:
     own, real = tables.number(judge.get(key)), tables.number(judge.get(f"{key}_real"))
     return Cell(own.text, own.value, f"real {real.text}" if real.kind == "number" else "", own.kind)
+
+
+def _kernel(judge: Row) -> Cell:
+    """The kernel distance; below it, its interval and the value of as many real pictures."""
+    cell, (low, high) = _beside_real(judge, "kernel"), judge.get("kernel_interval") or (None, None)
+    bounds = [] if low is None or high is None else [f"{tables.significant(low)} to {tables.significant(high)}"]
+    return replace(cell, remark="; ".join([*bounds, *filter(None, [cell.remark])]))
 
 
 def _markdown(table: Table) -> str:
