@@ -22,6 +22,7 @@ from bothways.configs import Config, Live, as_user_error, validated
 from bothways.numerics.draws import Draws
 from bothways.synthesis.fields import Field
 from bothways.synthesis.inpainting import Prediction
+from bothways.synthesis.matching import Targets
 from bothways.synthesis.objectives.terms import SEEN, Activations, Term, image_term, per_picture
 from bothways.synthesis.sampling import Space
 from bothways.synthesis.statistics import Spread
@@ -46,6 +47,7 @@ class Priors:
     space: Space | None = None
     centres: Mapping[str, Tensor] = field(default_factory=dict)
     means: Mapping[tuple[str, str], Tensor] = field(default_factory=dict)
+    matched: tuple[Targets, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ class Objective(Config):
 
     @property
     def needs(self) -> str:
-        """The statistics that it uses: "spread", "stored", "space", "centre", "mean", "prediction", or ""."""
+        """The statistics that it uses: "spread", "stored", "space", "centre", "mean", "prediction", "matched" or ""."""
         return ""
 
     @property
