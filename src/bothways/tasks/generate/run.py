@@ -70,8 +70,14 @@ def planned(config: DrawingConfig, out: str | Path | None = None) -> tuple[Setup
     anything = of_request or likeness or config.objective is not None
     condition, score = find_models(config, objective, anything)
     spec = (condition or score)[0].spec
-    config = suited(config, better_recipe(config, condition, min(spec.height, spec.width)))
+    beside = [model.name for model in score if model not in condition] if condition and config.photo is None else []
+    config = suited(config, better_recipe(config, () if beside else condition, min(spec.height, spec.width)))
     objective = objective_of(config)
+    if beside and not objective.of_role("score"):
+        raise UserError(
+            f"model {beside[0]!r} has no role, since recipe {config.recipe!r} has no prior term; "
+            "type it after --condition too, or leave it out"
+        )
     labels = [] if classes in (None, [TOP_CLASS]) else find_labels(condition, classes or ())
     scene = find_scene(config.photo, config.mask, config.box, config.style, config.canvas.size)
     channels = channels_of(config.channels or (), config.layer, condition)
