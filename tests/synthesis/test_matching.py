@@ -241,4 +241,5 @@ def test_layers_are_evenly_spaced_or_named() -> None:
     found = Matching(count=3).layers_of(model)
     assert (found[0], found[-1], len(found)) == (every[0], every[-1], 3)
     assert Matching(layers=["stage1", "outputs"]).layers_of(model) == ("stage1", "outputs")
+    assert Matching(layers="stage1").layers_of(model) == ("stage1",)
     assert Matching(count=1000).layers_of(model) == tuple(every)

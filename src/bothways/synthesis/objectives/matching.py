@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-from bothways.configs import setting
+from bothways.configs import Several, setting
 from bothways.registry import register
 from bothways.synthesis.matching import matching
 from bothways.synthesis.objectives.base import Binding, Objective, Role
@@ -26,7 +26,7 @@ class Matching(Objective):
 
     role: ClassVar[Role] = "score"
     form: Literal["sorted", "moments"] = setting("sorted", "sorted: all quantiles; moments: mean and deviation")
-    layers: list[str] | None = setting(None, "layers to match; default is some of the normalised ones, evenly spaced")
+    layers: Several | None = setting(None, "layers to match; default is some of the normalised ones, evenly spaced")
     count: int = setting(5, "how many layers, where none are named", ge=1)
     weights: Literal["uniform", "relevance"] = setting(
         "uniform", "channels: uniform, or by relevance (activation times gradient of the class's logit)"
