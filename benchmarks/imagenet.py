@@ -33,11 +33,10 @@ from bothways.numerics.intervals import wilson_interval
 from bothways.numerics.measures import pixel_std, spectrum_slopes
 from bothways.runs import to_png
 from peers.drawing import PEERS
-from peers.losses import deep_inversion
+from peers.losses import PHOTOGRAPHS, deep_inversion, vital
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "imagenet.jsonl"
-PHOTOGRAPHS = HERE.parents[1] / "shared" / "data" / "imagenet-samples"
 MODEL = "imagenet:efficientnet-lite0"
 EXAMPLES = HERE.parent / "examples"
 JUDGES = {
@@ -56,7 +55,7 @@ OURS = {
     "das-paper": ("das-paper", 16, {}),
     "pixels": ("pixels", 1, {}),
 }
-LOSSES = {"deep-inversion": deep_inversion}
+LOSSES = {"deep-inversion": deep_inversion, "vital": vital}
 REAL = "photographs of the class"
 FRAME = 0.1  # of a side
 

@@ -10,12 +10,23 @@ differences down, right and along both diagonals. The coefficients, the jitter o
 rate .25 are those of the command that the authors publish for ImageNet; the ten times and l2 are defaults of their
 program. Other than theirs: batches of eight pictures of eight classes in place of 84 to 152, one resolution, as many
 steps as model calls in place of thousands, and no warm-up of the rate, since they are so few.
+
+VITAL (Gorgun, Schiele & Fischer, ICCV 2025, arXiv 2503.22399), of a class:
+
+    sum over five layers of mean over channels and positions of (a_(q) - t_(q))^2
+
+a_(q): the values of a channel over the picture, in order; t: their mean over real pictures of the class; no term of the
+class itself. Free pixels, the jitter and the rate 1 of Adam are those of the program that the authors publish, and so
+are the layers: the first convolution and the ends of the four stages. Theirs are 50 pictures of the class and 2,000
+steps. The samples here hold one photograph of each even class, that of the row of photographs, so that one is matched;
+of an odd class there is none, and 50 of other classes are, which cannot tell the class: read the two apart.
 """
 
 from __future__ import annotations
 
 import time
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,6 +39,8 @@ from bothways.synthesis.statistics import batch_statistics
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # the units of the published coefficients and rates
 UNIT = 0.225  # a unit of theirs in a picture of [0,1], for the rate
 BATCH = 8
+PHOTOGRAPHS = Path(__file__).resolve().parents[3] / "shared" / "data" / "imagenet-samples"
+STAGES = ["stem.conv", "blocks.2", "blocks.4", "blocks.10", "blocks.15"]  # of EfficientNet-Lite0
 FREE_PIXELS = {
     "ascent.optimizer": "adam",
     "ascent.schedule": "cosine",
@@ -72,6 +85,16 @@ def _batch(model: Any, first: int, calls: int, seed: int) -> tuple[Tensor, float
     loss = objectives.ClassLogProbability() + 0.01 * BATCH * LayerStatistics() + smoothness
     drawn = bothways.generate(
         model, [first + 125 * k for k in range(BATCH)], n=1, recipe="pixels", objective=loss, group=BATCH, seed=seed,
-        judges=[], **FREE_PIXELS | {"ascent.steps": calls, "ascent.rate": 0.25 * UNIT, "views.flip.chance": 0.5},
+        verdicts=False, **FREE_PIXELS | {"ascent.steps": calls, "ascent.rate": 0.25 * UNIT, "views.flip.chance": 0.5},
+    )  # fmt: skip
+    return drawn.images, time.process_time() - began
+
+
+def vital(model: Any, label: int, calls: int, seed: int) -> tuple[Tensor, float]:
+    """(the picture (1,3,H,W) of a class, CPU seconds)."""
+    began = time.process_time()
+    drawn = bothways.generate(
+        model, [label], n=1, recipe="pixels", objective=objectives.Matching(layers=STAGES, scaled=False), seed=seed,
+        data=PHOTOGRAPHS, verdicts=False, **FREE_PIXELS | {"ascent.steps": calls, "ascent.rate": 1.0 * UNIT},
     )  # fmt: skip
     return drawn.images, time.process_time() - began

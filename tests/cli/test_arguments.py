@@ -30,6 +30,9 @@ from command import refused, run
         ("generate --score A --class a M", "generate --score A --class a M"),
         # no model is missing where other models score and condition
         ("generate --score A B --condition C --class e", "generate --score A --score B --condition C --class e"),
+        ("generate --condition A B --class c d", "generate --condition A --condition B --class c --class d"),
+        ("generate --class c d --condition A B", "generate --class c --class d --condition A --condition B"),
+        ("edit M --condition C P", "edit M --condition C P"),
         ("generate --score=A --condition=C --class e f", "generate --score=A --condition=C --class e --class f"),
         # a flag keeps one value
         ("generate --class frog", "generate --class frog"),

@@ -12,10 +12,13 @@ from torch import nn
 
 from bothways import ModelSpec, UserError, generate, load_model
 from bothways.models.adapter import Adapter
+from bothways.numerics.pyramid import resize
 from bothways.tasks.generate.config import GenerateConfig
 from bothways.tasks.generate.problem import objective_of
-from bothways.tasks.generate.roles import find_classes, find_models
+from bothways.tasks.generate.request import Batch
+from bothways.tasks.generate.roles import find_classes, find_models, labels_of
 from bothways.tasks.recipes import configure
+from bothways.tasks.shelf import work_of
 
 TOY = f"{Path(__file__).resolve().parents[1] / 'toy_model.py'}:build"
 OTHER = TOY.replace(":build", ":other")
@@ -43,6 +46,7 @@ def refused(call, *arguments, **keywords) -> str:
         (TOY, ["anchor"], {"score": [OTHER], "condition": [OTHER]}, "has no role"),
         (TOY, None, {"condition": [OTHER]}, "type --class NAME too"),
         (TOY, ["anchor"], {"score": [OTHER], "recipe": "das"}, "needs a prior term"),
+        (TOY, ["anchor"], {"condition": [OTHER], "recipe": "das"}, "has no role, since recipe 'das' has no prior term"),
         (TOY, ["anchor"], {"score": [nn.Flatten()]}, "ModelSpec(size="),
         (None, None, {"score": [TOY, OTHER], "recipe": "sampled"}, "needs statistics on the same pictures"),
         (
@@ -70,6 +74,60 @@ def test_weights_and_facts_are_of_the_model_wherever_its_address_stands(toy: Ada
     assert torch.equal(real[0].parameters()["head.weight"], wanted)
     alike = [load_model(address).module for address in (TOY, OTHER)]
     assert "ModelSpec(size=" in refused(generate, alike[0], [0], 1, "dsf", spec=toy.spec, score=[alike[1]])
+
+
+def headed_by_a_convolution() -> tuple[nn.Module, ModelSpec]:
+    """The toy's classes from 20 pixels, by a 1x1 convolution and a mean."""
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        net = nn.Sequential(nn.Conv2d(3, 7, 3), nn.SiLU(), nn.Conv2d(7, 4, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return net, ModelSpec(20, 0.5, 0.25, load_model(TOY).spec.classes)
+
+
+def test_several_networks_draw_by_the_row_of_each_ones_own_head(toy: Adapter) -> None:
+    conv = load_model(*headed_by_a_convolution())
+    still = {"views.warp.smallest": 1.0, "views.warp.largest": 1.0, "views.warp.degrees": 0.0, "views.warp.reach": 0.0}
+    still |= {"views.flip.chance": 0.0, "views.noise.level": 0.0}
+    drawing = work_of("generate", None, ["candle", "anchor"], 1, condition=[toy, conv], judges=[], **still)
+    assert drawing.config.recipe == "photographs"
+    problem = drawing.setup.problem(drawing.request, Batch(torch.tensor([2, 0]), [0, 1]))
+    image = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(4))
+    leaf = image.clone().requires_grad_()
+    value = torch.zeros(())
+    for model, layer, rows, seen in (
+        (toy, "head:input", toy.module.head.weight, leaf),
+        (conv, "2:input", conv.module[2].weight.flatten(1), resize(leaf, (20, 20))),
+    ):
+        features = model.features(seen, [layer])[layer]
+        features = features.mean((2, 3)) if features.ndim == 4 else features
+        target = (rows - rows.mean(0))[[2, 0]]
+        value = value + 6 * torch.cosine_similarity(features, target, dim=1).sum() / 2
+    (wanted,) = torch.autograd.grad(value, leaf)
+    assert (problem.field(image, torch.zeros(2)) - wanted).abs().max() < 1e-5 * wanted.abs().max()
+
+
+def test_without_another_model_those_of_the_target_give_the_prior_too(toy: Adapter) -> None:
+    two = [toy, load_model(OTHER)]
+    drawn = generate(None, ["anchor"], 1, "dsf", steps=2, condition=two, judges=[])
+    same = generate(None, ["anchor"], 1, "dsf", steps=2, condition=two, score=two, judges=[])
+    assert torch.equal(drawn.images, same.images)
+    with pytest.warns(UserWarning, match="BatchNorm's running statistics"):  # a model beside them gives the prior
+        beside = generate(TOY, ["anchor"], 1, steps=1, condition=[OTHER], judges=[])
+    assert beside.tables["settings"]["recipe"] == "icons"
+
+
+def test_a_batch_of_two_networks_is_half_as_large(toy: Adapter) -> None:
+    conv = load_model(*headed_by_a_convolution())
+    sizes = {16 * 16: [toy], 16 * 16 + 20 * 20: [toy, conv]}
+    for pixels, models in sizes.items():
+        drawing = work_of("generate", None, [0], 50, condition=models, judges=[], copies=100)
+        assert drawing.batch == 1_000_000 // (100 * pixels)
+
+
+def test_two_classes_of_one_name_stay_apart_between_networks_of_the_same_classes() -> None:
+    spec = ModelSpec(8, 0.0, 1.0, ("tench", "crane", "drake", "crane"))
+    one, two = (load_model(nn.Sequential(nn.Flatten(), nn.Linear(192, 4)), spec) for _ in range(2))
+    assert labels_of(two, one, torch.tensor([1, 3, 0])).tolist() == [1, 3, 0]
 
 
 def test_pictures_with_one_gradient_norm_are_drawn_in_whole_groups(toy: Adapter) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from bothways.budget import no_memory_left
-from bothways.models.calls import check_held, encoded, first_line, remedy
+from bothways.models.calls import check_facts, check_held, encoded, first_line, remedy
 from bothways.models.libraries.hub import Text
 from bothways.numerics.layers import Layout, head_of, normalised_layers, recorded, running_statistics
 from bothways.numerics.modules import check_finite, evaluating, inside_compiled, own_dtype, parts_of, uncompiled
@@ -56,7 +56,7 @@ class Adapter:
         self.typed = name  # how a command names it, with its weights
         self._text = text
         check_held(module, f"model {name!r}")
-        _check_facts(spec, name)
+        check_facts(spec, name)
         module = module.to(device)
         self.module = inside_compiled(module)
         self._compiled = module if module is not self.module else None
@@ -126,6 +126,26 @@ class Adapter:
             for layer, value in found.items():
                 check_finite(value, f"model {self.name!r} gives {layer} of pictures {tuple(image.shape)}")
         return found
+
+    def contributions(self, image: Tensor, layers: Sequence[str], labels: Tensor) -> Mapping[str, Tensor]:
+        """{layer: a dz/da}, of the shape of a, its activation; z: the output of each picture's label (B,)."""
+        seen: dict[str, Tensor] = {}
+
+        def keep(layer: str, value: Tensor) -> Tensor:
+            seen[layer] = value
+            return value.clone()  # an in-place activation that follows would write over what is kept
+
+        with torch.enable_grad(), recorded(parts_of(self.module), layers, keep, self.name):
+            outputs = self._forward(image.detach().requires_grad_(), {}, True)
+            found = self._all(seen, layers)
+            gradients = torch.autograd.grad(
+                outputs.gather(1, labels[:, None]).sum(),
+                list(found.values()),
+                allow_unused=True,
+                materialize_grads=True,
+            )
+        pairs = zip(found.items(), gradients, strict=True)
+        return self._layout.in_front({layer: (value * gradient).detach() for (layer, value), gradient in pairs})
 
     def layers(self) -> list[str]:
         """The dotted names of all modules."""
@@ -274,18 +294,3 @@ class Adapter:
                 f"model {self.name!r} has {result.shape[1]} outputs and its spec {self.spec.count} classes; "
                 f"correct ModelSpec.classes"
             )
-
-
-def _check_facts(spec: ModelSpec, name: str) -> None:
-    """Raise UserError for a fact that only a flow has."""
-    flows = {
-        "time_scale": (spec.time_scale, None),
-        "time_first": (spec.time_first, False),
-        "levels": (spec.levels, 256),
-    }
-    unused = [fact for fact, (stated, left_out) in flows.items() if stated != left_out]
-    if unused:
-        raise UserError(
-            f"model {name!r}: its spec states {unused[0]}, which only a flow has; leave it out, or state path= and "
-            "type load_flow"
-        )

@@ -74,3 +74,18 @@ def remedy(error: Exception, module: nn.Module, spec: ModelSpec, takes: str) -> 
         seen, other = (1, '"RGB"') if spec.channel_order == "grey" else (3, '"grey" for one channel')
         return f"give a module that takes (B,{seen},H,W), and mend ModelSpec.size or channel_order ({other})"
     return "mend the module's forward"
+
+
+def check_facts(spec: ModelSpec, name: str) -> None:
+    """Raise UserError for a fact that only a flow has."""
+    flows = {
+        "time_scale": (spec.time_scale, None),
+        "time_first": (spec.time_first, False),
+        "levels": (spec.levels, 256),
+    }
+    unused = [fact for fact, (stated, left_out) in flows.items() if stated != left_out]
+    if unused:
+        raise UserError(
+            f"model {name!r}: its spec states {unused[0]}, which only a flow has; leave it out, or state path= and "
+            "type load_flow"
+        )

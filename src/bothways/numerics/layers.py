@@ -28,9 +28,11 @@ Shapes = dict[str, tuple[int, ...]]
 
 @contextmanager
 def recorded(
-    parts: Mapping[str, nn.Module], layers: Sequence[str], keep: Callable[[str, Tensor], None], model: str
+    parts: Mapping[str, nn.Module], layers: Sequence[str], keep: Callable[[str, Tensor], Tensor | None], model: str
 ) -> Iterator[None]:
     """``keep(layer, value)`` for every tensor that passes one of the layers, "NAME" or "NAME:input".
+
+    A tensor that it returns goes on in place of the value.
 
     Raises UserError for an unknown layer, with the nearest names. model: its name, for the message.
     """
@@ -41,7 +43,7 @@ def recorded(
 
 
 def _hooked(
-    parts: Mapping[str, nn.Module], layer: str, keep: Callable[[str, Tensor], None], model: str
+    parts: Mapping[str, nn.Module], layer: str, keep: Callable[[str, Tensor], Tensor | None], model: str
 ) -> RemovableHandle:
     name, _, side = layer.partition(":")
     if name not in parts or side not in ("", "input"):
@@ -49,13 +51,13 @@ def _hooked(
         nearest = f"the nearest are {', '.join(near)}; " if near else ""
         raise UserError(f"model {model!r} has no layer {layer!r}; {nearest}bothways layers {model} lists all")
 
-    def entering(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        if inputs and isinstance(inputs[0], Tensor):
-            keep(layer, inputs[0])
+    def entering(_module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        if inputs and isinstance(inputs[0], Tensor) and (other := keep(layer, inputs[0])) is not None:
+            return (other, *inputs[1:])
+        return None
 
-    def leaving(_module: nn.Module, _inputs: tuple[Any, ...], output: Any) -> None:
-        if isinstance(output, Tensor):
-            keep(layer, output)
+    def leaving(_module: nn.Module, _inputs: tuple[Any, ...], output: Any) -> Tensor | None:
+        return keep(layer, output) if isinstance(output, Tensor) else None
 
     return parts[name].register_forward_pre_hook(entering) if side else parts[name].register_forward_hook(leaving)
 

@@ -36,6 +36,13 @@ PAPERS = {
         2020,
         "CVPR, arXiv:1912.08795",
     ),
+    "matching": _entry(
+        "gorgun2025vital",
+        'G{\\"o}rg{\\"u}n, Ada and Schiele, Bernt and Fischer, Jonas',
+        "VITAL: More Understandable Feature Visualization through Distribution Alignment and Relevant Information Flow",
+        2025,
+        "ICCV, arXiv:2503.22399",
+    ),
     "variation": _entry(
         "mahendran2015understanding",
         "Mahendran, Aravindh and Vedaldi, Andrea",

@@ -25,9 +25,14 @@ class Spread:
     log_std_std: Tensor
 
 
+def over_positions(value: Tensor) -> Tensor:
+    """The values of each channel, (B,C,positions), of (B,C,H,W), (B,N,C) or (B,C)."""
+    return value.transpose(1, 2) if value.ndim == 3 else value.reshape(*value.shape[:2], -1)
+
+
 def channel_statistics(value: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and log standard deviation of each channel over positions, (B,C) each, of (B,C,H,W), (B,N,C) or (B,C)."""
-    flat = value.transpose(1, 2) if value.ndim == 3 else value.reshape(*value.shape[:2], -1)
+    flat = over_positions(value)
     return flat.mean(2), 0.5 * (flat.var(2, unbiased=False) + 1e-5).log()
 
 

@@ -22,6 +22,7 @@ from bothways.configs import Config, Live, as_user_error, validated
 from bothways.numerics.draws import Draws
 from bothways.synthesis.fields import Field
 from bothways.synthesis.inpainting import Prediction
+from bothways.synthesis.matching import Targets
 from bothways.synthesis.objectives.terms import SEEN, Activations, Term, image_term, per_picture
 from bothways.synthesis.sampling import Space
 from bothways.synthesis.statistics import Spread
@@ -45,6 +46,7 @@ class Priors:
     predictions: tuple[Prediction, ...] = ()
     space: Space | None = None
     means: Mapping[tuple[str, str], Tensor] = field(default_factory=dict)
+    matched: tuple[Targets, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ class Objective(Config):
 
     @property
     def needs(self) -> str:
-        """The statistics that it uses: "spread", "stored", "space", "prediction", or ""."""
+        """The statistics that it uses: "spread", "stored", "space", "prediction", "matched" or ""."""
         return ""
 
     def centre_layer(self, model: Any) -> str | None:

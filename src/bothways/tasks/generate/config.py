@@ -108,8 +108,8 @@ class DrawingConfig(Config):
     style: Live = setting(None, "the style picture", live=True)
     seed: int = setting(0, "random seed", ge=0, common=True)
     data: Live = setting(None, "real pictures, or a file of bothways statistics", common=True)
-    score: Several | None = setting(None, "score models, for the image prior; if unset, MODEL")
-    condition: Several | None = setting(None, "condition models, for the target; if unset, MODEL")
+    score: Several | None = setting(None, "score models, for the image prior; if unset, MODEL or the condition models")
+    condition: Several | None = setting(None, "condition models, for the target, one or several; if unset, MODEL")
     weights: Live = setting(None, "safetensors file of weights for the model")
     spec: Live = setting(None, "ModelSpec of a live module", live=True)
     objective: Live = setting(None, "objectives from bothways.objectives, instead of those of the recipe", live=True)
@@ -181,6 +181,7 @@ class GenerateConfig(DrawingConfig):
     bothways generate bundled:cifar10-resnet --unconditional --n 50
     bothways generate bundled:cifar10-resnet --unconditional --recipe dsf-paper --set ascent.clip_by=norm
     bothways generate --score bundled:cifar10-resnet --condition bundled:cifar10-attention --class deer
+    bothways generate --condition imagenet:efficientnet-lite0 imagenet:efficientnet-lite1 --class ostrich
     bothways generate bundled:cifar10-resnet --class frog --objective my.py:symmetry:0.5
     bothways generate examples/squeezenet.py:build --class 107 1 130 --recipe das --n 1
     bothways generate timm:convnext_tiny.fb_in1k --class goldfish --recipe das
@@ -190,6 +191,7 @@ class GenerateConfig(DrawingConfig):
     bothways generate my.py:build --weights my.safetensors --class 0 --data photos/ --judge other.py:build
     """
 
+    model: Live = setting(None, "Address of the model (see bothways models).", argument=True, unless=("condition",))
     unconditional: bool | None = setting(None, "draw without a target", flags=("--unconditional",), common=True)
 
     @classmethod

@@ -99,8 +99,10 @@ class Drawing(Work):
         if self.coupled:
             return config.group
         high, wide = self.setup.place.canvas
-        specs = [model.spec for model in (*roles.condition, *roles.score)]
-        pixels = max(high * wide, *(spec.height * spec.width for spec in specs))
+        models = {id(model): model.spec for model in (*roles.condition, *roles.score)}.values()
+        pixels = sum(
+            max(high * wide, spec.height * spec.width) for spec in models
+        )  # the passes of all are held at once
         return config.batch or max(1, min(PICTURES_AT_ONCE, PIXELS_AT_ONCE // (config.views.copies * pixels)))
 
     def fit_into_memory(self) -> None:

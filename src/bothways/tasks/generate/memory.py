@@ -47,10 +47,11 @@ def fitting(setup: Setup, request: Request, wanted: int, coupled: bool) -> int:
     coupled: they share a statistic, and are drawn together or not at all. Raises UserError where not one fits.
     """
     roles, place, copies = setup.roles, setup.place, setup.config.views.copies
-    specs = [model.spec for model in (*roles.condition, *roles.score)]
-    largest = max(place.canvas[0] * place.canvas[1], *(spec.height * spec.width for spec in specs))
+    specs = {id(model): model.spec for model in (*roles.condition, *roles.score)}.values()
+    canvas = place.canvas[0] * place.canvas[1]
+    seen = sum(max(canvas, spec.height * spec.width) for spec in specs)  # the passes of all models are held at once
     device = roles.main.device
-    if not setup.config.ascent.steps or budget.certainly_fits(wanted * copies * largest, device):
+    if not setup.config.ascent.steps or budget.certainly_fits(wanted * copies * seen, device):
         return wanted
     cost = cost_of(setup, request, budget.free_memory(device), wanted)
     free, area, short = budget.free_memory(device), place.height * place.width, min(place.height, place.width)

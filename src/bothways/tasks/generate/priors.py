@@ -20,15 +20,19 @@ from bothways.numerics.fill import tension_fill
 from bothways.numerics.pyramid import resize
 from bothways.progress import counted, stage
 from bothways.synthesis.inpainting import Prediction, predict_statistics
+from bothways.synthesis.matching import Targets
 from bothways.synthesis.objectives.base import Priors, Stored, WeightedSum
 from bothways.synthesis.objectives.certainty import Certainty
 from bothways.synthesis.objectives.likeness import Embedding
+from bothways.synthesis.objectives.matching import Matching
 from bothways.synthesis.objectives.statistics import Statistics
 from bothways.synthesis.objectives.terms import vectors
 from bothways.synthesis.sampling import Space, chunk_size, head_space, measure_space
 from bothways.synthesis.statistics import STATISTICS, Spread, measure_spread
+from bothways.tasks.generate.roles import labels_of
 from bothways.tasks.statistics.config import PICTURES
 from bothways.tasks.statistics.files import features_mean, measured_layers, read_space, read_spread, stored_statistics
+from bothways.tasks.statistics.matched import find_targets
 from bothways.types import UserError
 
 LEARNED = 4000  # maximum real pictures to learn the prediction of a hole
@@ -127,18 +131,22 @@ def find_priors(
     data: str | Path | None,
     mask: Tensor | None = None,
     condition: Sequence[Adapter] = (),
+    labels: Sequence[int] = (),
 ) -> Priors:
     """The priors that the objectives need, on the models' device. models: the score models.
 
-    mask: (1,1,H,W), the hole to fill, if any. condition: the condition models, whose mean features are found.
+    mask: (1,1,H,W), the hole to fill, if any. condition: the condition models, whose mean features are found. labels:
+    of the pictures to draw, classes of the main model.
     """
     needs = {part.needs for _, part in objective.parts}
+    main = (*condition, *models)[0]
     return Priors(
         predictions=tuple(_prediction(model, data, mask) for model in models) if "prediction" in needs else (),
         space=find_space(models, data) if "space" in needs else None,
         stored=tuple(_stored(model) for model in models) if "stored" in needs else (),
         spreads=tuple(_spread(model, data) for model in models) if "spread" in needs else (),
         means=_means(condition, objective, data),
+        matched=tuple(_matched(model, main, objective, data, labels) for model in models) if "matched" in needs else (),
     )
 
 
@@ -181,6 +189,19 @@ def _mean_features(model: Adapter, layer: str, data: str | Path) -> Tensor:
             for chunk in counted(chunks, STATISTICS)
         ]
     return torch.cat(rows).mean(0)
+
+
+def _matched(
+    model: Adapter, main: Adapter, objective: WeightedSum, data: str | Path | None, labels: Sequence[int]
+) -> Targets:
+    parts = [part for _, part in objective.parts if isinstance(part, Matching)]
+    layers = tuple(dict.fromkeys(layer for part in parts for layer in part.layers_of(model)))
+    relevant = any(part.weights == "relevance" for part in parts)
+
+    def own_label(label: int) -> int:
+        return int(labels_of(model, main, torch.tensor([label])))
+
+    return find_targets(model, main, layers, data, labels, own_label if relevant else None)
 
 
 def find_space(models: Sequence[Adapter], data: str | Path | None) -> Space:

@@ -47,6 +47,8 @@ def find_models(
 ) -> tuple[tuple[Adapter, ...], tuple[Adapter, ...]]:
     """Load (condition models, score models), each model once. ``model`` takes the roles not given to others.
 
+    Without it the condition models are the score models too, where there are no others.
+
     anything: whether there is a target for condition models: a class, prompt, layer or reference picture.
     Raises UserError for a role without a model, or a model without a role.
     """
@@ -55,8 +57,8 @@ def find_models(
     if condition and not anything:
         raise UserError("--condition needs a target; type --class NAME too, or leave it out")
     others = bool(score) and (bool(condition) or not anything)
-    if model is None and not others:
-        raise UserError("no model was given; type MODEL, such as bundled:cifar10-resnet, or --score and --condition")
+    if model is None and not (others or condition):
+        raise UserError("no model was given; type MODEL, such as bundled:cifar10-resnet, or --condition with some")
     if model is not None and others:
         raise UserError(f"model {str(model)!r} has no role, since --score and --condition name others; leave it out")
     if model is None and weights is not None:
@@ -80,7 +82,7 @@ def find_models(
             )
         return loaded[key]
 
-    default = () if model is None else (model,)
+    default = condition if model is None else (model,)
     says = () if not anything else tuple(load(address) for address in condition or default)
     return says, tuple(load(address) for address in score or default)
 
@@ -94,13 +96,15 @@ def find_labels(models: Sequence[Adapter], classes: Sequence[str | int]) -> list
     """The numbers of the classes in the first model; all other models must have classes of the same names."""
     found = find_classes(models[0], classes)
     for other in models[1:]:
+        if other.spec.classes == models[0].spec.classes:
+            continue
         find_classes(other, [models[0].spec.class_name(label) for label in found])
     return found
 
 
 def labels_of(other: Adapter, main: Adapter, labels: Tensor) -> Tensor:
     """Convert class numbers of ``main`` to those of the same names in ``other``."""
-    if other is main:
+    if other.spec.classes == main.spec.classes:  # also of two classes with one name, as two of ImageNet's "crane"
         return labels
     names = {label: main.spec.class_name(label) for label in labels.unique().tolist()}
     own = {label: find_classes(other, [name])[0] for label, name in names.items()}

@@ -71,8 +71,14 @@ def planned(config: DrawingConfig, out: str | Path | None = None) -> tuple[Setup
     anything = of_request or likeness or config.objective is not None
     condition, score = find_models(config, objective, anything)
     spec = (condition or score)[0].spec
-    config = suited(config, better_recipe(config, condition, min(spec.height, spec.width)))
+    beside = [model.name for model in score if model not in condition] if condition and config.photo is None else []
+    config = suited(config, better_recipe(config, () if beside else condition, min(spec.height, spec.width)))
     objective = objective_of(config)
+    if beside and not objective.of_role("score"):
+        raise UserError(
+            f"model {beside[0]!r} has no role, since recipe {config.recipe!r} has no prior term; "
+            "type it after --condition too, or leave it out"
+        )
     labels = [] if classes in (None, [TOP_CLASS]) else find_labels(condition, classes or ())
     scene = find_scene(config.photo, config.mask, config.box, config.style, config.canvas.size)
     channels = channels_of(config.channels or (), config.layer, condition)
@@ -90,8 +96,9 @@ def planned(config: DrawingConfig, out: str | Path | None = None) -> tuple[Setup
     objective, steps, notes = settled(objective, score, config.data, other)
     if not steps:
         config = config.model_copy(update={"ascent": config.ascent.model_copy(update={"steps": 0})})
-    roles = Roles(condition, score, find_priors(score, objective, config.data, scene.mask, condition))
+    roles = Roles(condition, score, find_priors(score, objective, config.data, scene.mask, condition, request.labels))
     notes = (*notes, *uncentred(objective, condition, roles.priors.means))
+    notes = (*notes, *(note for of in roles.priors.matched for note in of.notes))
     if config.photo is None:
         photos = find_photos(config.canvas, roles.main.spec)
         request = replace(request, scene=replace(scene, photos=photos))
