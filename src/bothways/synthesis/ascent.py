@@ -137,7 +137,7 @@ def _move(ascent: Ascent, parameters: list[Tensor], gradients: tuple[Tensor, ...
     for move, gradient in zip(ascent.moves, gradients, strict=True):
         move.zero_().grad = gradient
     ascent.optimizer.step()
-    moving = ascent.moving()
+    moving = ascent.moving()  # after the optimiser, whose memory then knows the gradients of what begins to move
     change = _where(moving, ascent.moves)
     if ascent.rate is None:
         change = _scaled(change, canvas(change), ascent.rms * length)

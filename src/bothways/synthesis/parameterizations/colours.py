@@ -2,8 +2,8 @@
 
     canvas = A planes,   A = axes / (their largest norm),   axes axes^T = covariance of the colours of pictures
 
-The colours of photographs are correlated, so a step on RGB moves colours as far as lightness. A step on decorrelated
-planes moves each principal axis by its own variance; none moves further than a colour of RGB does.
+The red, green and blue of photographs rise and fall together. A step on RGB moves colours as far as lightness; one on
+planes multiplies the gradient along each principal axis by the variance of photographs along it, 1 for the largest.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def scaled(axes: Tensor | None, like: Tensor) -> Tensor | None:
         return None
     kind: dict[str, Any] = {"dtype": like.dtype, "device": like.device}
     root = axes.to(**kind)
-    return root / root.norm(dim=0).max()
+    return root / root.norm(dim=0).max().clamp_min(1e-12)  # of one colour alone: nothing moves
 
 
 def coloured(planes: Tensor, axes: Tensor | None) -> Tensor:
