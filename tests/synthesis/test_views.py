@@ -239,7 +239,7 @@ def test_a_warp_that_shows_more_than_the_picture_reflects_it_at_its_edges() -> N
     image = pictures(2, torch.float64, 8, 12)
     row = torch.cat([image.flip(-1), image, image.flip(-1)], -1)
     mirrored = torch.cat([row.flip(-2), row, row.flip(-2)], -2)[..., 4:20, 6:30]  # twice the picture, about its middle
-    seen = Views(1, [Warp(0.5, 0.5, 0.0, 0.0)])(image, Draws([0, 1]), 0.0)
+    seen = Views(1, [Warp(0.5, 0.5, 0.0, 0.0, "reflect")])(image, Draws([0, 1]), 0.0)
     assert (seen - F.avg_pool2d(mirrored, 2)).abs().max() < 1e-12
 
 
