@@ -165,9 +165,11 @@ class Setup:
     def _seen(self, model: Adapter) -> TrainedModel:
         """A model with the input resized to its size; the main model sees a drawing unresized, or its windows."""
         drawn = model is self.roles.main and not self.place.of_photo
-        shown = [self.place, self.roles.main.spec] if any(map(sized, self.views.views)) else [self.place]
-        as_it_is = drawn or {(one.height, one.width) for one in shown} == {(model.spec.height, model.spec.width)}
-        return model if as_it_is else Resized(model)
+        place, main = self.place, self.roles.main.spec
+        shown = {(place.height, place.width)}
+        if any(map(sized, self.views.views)):
+            shown.add((main.height, main.width))
+        return model if drawn or shown == {(model.spec.height, model.spec.width)} else Resized(model)
 
     def check(self, request: Request, first: Problem) -> None:
         """Run the models on a grey picture, and compute the first gradient if the check needs it.
