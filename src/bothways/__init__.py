@@ -15,7 +15,7 @@ Synthesis
     dsf_score       the discriminative score function (DSF) of pictures, by one of three engines -> score, norm
     dsf             the DSF as a gradient field for the ascent
     statistics      image-prior statistics of a model on real pictures, for unconditional drawing
-    spectrum        the mean amplitude spectrum of pictures, for the recipe maco -> Spectrum
+    spectrum        amplitudes and colours of pictures, for the canvases of a drawing -> Spectrum
     explain         shortcut audit of a classifier: what its portraits of a class share and real pictures lack
     demo            runs the bundled models: two recipes, a walk and an evaluation on one page
     scorecard       tests which label-free quantities of a model separate real from corrupted pictures -> Scorecard

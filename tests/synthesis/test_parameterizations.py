@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from bothways.numerics.pyramid import geometric_levels, level_weights
-from bothways.synthesis.parameterizations.fourier import LUCID_COLOUR, Fourier
+from bothways.synthesis.parameterizations.colours import LUCID_COLOUR
+from bothways.synthesis.parameterizations.fourier import Fourier
 from bothways.synthesis.parameterizations.masked import Masked
 from bothways.synthesis.parameterizations.pixels import Pixels
 from bothways.synthesis.parameterizations.squash import TANH_EDGE, squash, unsquash
@@ -31,7 +32,7 @@ KINDS = {
     "pixels": lambda x: Pixels(x),
     "pixels tanh": lambda x: Pixels(x, "tanh"),
     "fourier": lambda x: Fourier(x),
-    "fourier plain": lambda x: Fourier(x, decay=0.5, squash="clamp", decorrelate=False),
+    "fourier plain": lambda x: Fourier(x, decay=0.5, squash="clamp", axes=None),
     "stack": lambda x: ImageStack(x, [1, 3, 8], [2.0, 1.0, 0.5], "explicit"),
     "stack operator": lambda x: ImageStack(x, [1, 3, 8], [2.0, 1.0, 0.5]),
     "masked": lambda x: Masked(Fourier(x), x, hole(*x.shape[-2:])),
@@ -139,7 +140,7 @@ def test_the_fourier_canvas_is_numpys_transform(height, width):
 
 
 def test_the_fourier_canvas_keeps_energy_and_comes_back():
-    held = Fourier(picture(1, 3, 9, 9), decay=0, decorrelate=False)
+    held = Fourier(picture(1, 3, 9, 9), decay=0, axes=None)
     canvas = torch.randn(1, 3, 9, 9, dtype=torch.float64)
     c = torch.view_as_real(4 * torch.fft.rfft2(canvas, norm="ortho"))
     assert far(held.canvas([c]), canvas) < 1e-12

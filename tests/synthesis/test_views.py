@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from bothways.numerics.draws import Draws
-from bothways.synthesis.views import View, Views, noise_of_resolution
+from bothways.numerics.pyramid import resize
+from bothways.synthesis.views import View, Views, for_model, noise_of_resolution, sized
+from bothways.synthesis.views.colour import Colour, about_grey
 from bothways.synthesis.views.crop import CentreCrop, RandomCrop
+from bothways.synthesis.views.cutout import Cutout
 from bothways.synthesis.views.flip import Flip
 from bothways.synthesis.views.noise import Noise
 from bothways.synthesis.views.roll import Roll
 from bothways.synthesis.views.shift import Shift
+from bothways.synthesis.views.warp import Warp
+from bothways.synthesis.views.window import Window
 
 SEEDS = (3, 17, 4)
 ALL = [Roll(3), Shift(3), Flip(), Noise(0.2), Noise(0.2, "uniform"), CentreCrop(4, 6), RandomCrop(5, 3)]
+ALL += [Cutout(0.3), Cutout(0.1, 3, "grey"), Window(0.5, 1.5, 4, 5), Colour(0.2, 20), Warp()]
 every_one = pytest.mark.parametrize("augmentation", ALL, ids=str)
 
 
@@ -137,3 +145,116 @@ def test_the_soft_noise_of_a_start_is_smooth_and_each_pictures_own() -> None:
     assert noise.shape == (3, 3, 16, 24)
     assert torch.equal(noise[1:2], noise_of_resolution(Draws(SEEDS[1:2]), 16, 24, 4))
     assert (noise.diff(dim=-1).std() / noise.std()) < 0.4
+
+
+# ---- cutout --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("share", [0.03, 0.2, 0.7])
+def test_a_cutout_is_a_rectangle_within_the_picture_of_the_expected_area(share: float) -> None:
+    image, copies = torch.ones(1, 3, 16, 20, dtype=torch.float64), 4000
+    gone = Views(copies, [Cutout(share, fill="grey")])(image, Draws([0]), 0.25)[:, 0] == 0.5
+    rows, columns = gone.any(2), gone.any(1)
+    assert torch.equal(gone, rows[:, :, None] & columns[:, None, :])
+    high, wide = rows.sum(1), columns.sum(1)
+    for stripe, length in ((rows, high), (columns, wide)):
+        starts = (stripe.int().diff(dim=1, prepend=torch.zeros(copies, 1, dtype=torch.int32)) == 1).sum(1)
+        assert torch.equal(starts, (length > 0).long())  # one piece
+    area = (high * wide).double()
+    assert abs(area.mean() - share * 320) < 4 * area.std() / copies**0.5
+    largest = min(2.0, 1 / share)
+    assert high.min() >= int(16 * (share / largest) ** 0.5)
+    assert high.max() <= 16 * (share * largest) ** 0.5 + 1
+    assert rows.double().mean(0).min() > 0  # anywhere
+
+
+def test_a_cutout_shows_the_copys_mean_and_many_are_many() -> None:
+    image = pictures()
+    seen = Views(5, [Cutout(0.2)])(image, Draws(SEEDS), 0.5)
+    original = image.repeat_interleave(5, 0)
+    gone = (seen != original).any(1, keepdim=True)
+    mean = original.mean((2, 3), keepdim=True).expand_as(seen)
+    assert (seen - torch.where(gone, mean, original)).abs().max() < 1e-6
+    once, thrice = (Views(500, [Cutout(0.1, count)])(image[:1], Draws([0]), 0.0) != image[:1] for count in (1, 3))
+    assert 0.08 < once.any(1).double().mean() < 0.12
+    assert 0.2 < thrice.any(1).double().mean() < 0.3  # they may overlap
+    whole = Views(1, [Cutout(1.0)])(image, Draws(SEEDS), 0.0)
+    assert (whole - image.mean((2, 3), keepdim=True)).abs().max() < 1e-6
+
+
+def test_nothing_cut_out_is_the_picture() -> None:
+    image = pictures()
+    for idle in (Cutout(0.0), Cutout(0.3, 0)):
+        assert idle.idle
+        assert torch.equal(Views(2, [idle])(image, Draws(SEEDS), 0.5), image.repeat_interleave(2, 0))
+    assert not Cutout(0.1).idle
+
+
+@pytest.mark.parametrize("wrong", [{"share": 1.5}, {"share": -0.1}, {"count": 1.5}, {"fill": "red"}])
+def test_a_cutout_that_cannot_be(wrong: dict) -> None:
+    with pytest.raises(ValueError, match=r"share is from 0 to 1|fill is mean or grey"):
+        Cutout(**wrong)
+
+
+# ---- window --------------------------------------------------------------------------------------------------------
+
+
+def test_a_window_of_the_models_size_is_cut_out_pixel_by_pixel_and_all_occur() -> None:
+    image = pictures(1, height=6, width=5)
+    view = for_model(Window(), 4, 3)
+    assert (view.height, view.width) == (4, 3)
+    seen = Views(400, [view])(image, Draws([0]), 0.0)
+    places = {(i, j): image[0, :, i : i + 4, j : j + 3] for i in range(3) for j in range(3)}
+    found = [next((place for place, w in places.items() if torch.equal(w, one)), None) for one in seen]
+    assert None not in found
+    assert set(found) == set(places)
+
+
+def test_a_wider_window_is_resized_and_none_exceeds_the_picture() -> None:
+    image = pictures(2, height=8, width=8)
+    whole = resize(image, (4, 4)).repeat_interleave(3, 0)
+    for factor in (2.0, 9.0):  # twice the model's size is the picture, and so is more
+        assert torch.equal(Views(3, [Window(factor, factor).of_model(4, 4)])(image, Draws([0, 1]), 0.0), whole)
+    seen = Views(3, [Window(0.5, 0.5).of_model(8, 8)])(image, Draws([0, 1]), 0.0)
+    corners = [(i, j) for i in range(5) for j in range(5)]
+    enlarged = torch.stack([resize(image[..., i : i + 4, j : j + 4], (8, 8)) for i, j in corners], 1)
+    assert all((enlarged[place // 3] - one).abs().amax((1, 2, 3)).min() == 0 for place, one in enumerate(seen))
+
+
+def test_on_a_canvas_of_the_models_size_a_window_is_the_picture() -> None:
+    image = pictures()
+    for view in (Window(), Window().of_model(8, 10)):
+        assert torch.equal(Views(2, [view])(image, Draws(SEEDS), 0.5), image.repeat_interleave(2, 0))
+    assert Window(height=3).of_model(8, 10) == Window(height=3, width=10)
+    assert sized(Window())
+    assert not sized(Flip())
+    with pytest.raises(ValueError, match="smallest is not above largest"):
+        Window(2.0, 1.0)
+
+
+# ---- warp and hue --------------------------------------------------------------------------------------------------
+
+
+def test_a_warp_that_shows_more_than_the_picture_reflects_it_at_its_edges() -> None:
+    image = pictures(2, torch.float64, 8, 12)
+    row = torch.cat([image.flip(-1), image, image.flip(-1)], -1)
+    mirrored = torch.cat([row.flip(-2), row, row.flip(-2)], -2)[..., 4:20, 6:30]  # twice the picture, about its middle
+    seen = Views(1, [Warp(0.5, 0.5, 0.0, 0.0, "reflect")])(image, Draws([0, 1]), 0.0)
+    assert (seen - F.avg_pool2d(mirrored, 2)).abs().max() < 1e-12
+
+
+def test_hues_turn_about_the_greys() -> None:
+    third = about_grey(torch.tensor(2 * torch.pi / 3, dtype=torch.float64))
+    assert (third - torch.eye(3, dtype=torch.float64).roll(1, 0)).abs().max() < 1e-12  # red to green to blue
+    angles = torch.linspace(-3, 3, 7, dtype=torch.float64)
+    turns = about_grey(angles)
+    assert (turns @ turns.mT - torch.eye(3)).abs().max() < 1e-12
+    assert (turns.diagonal(dim1=-2, dim2=-1).sum(-1) - 1 - 2 * angles.cos()).abs().max() < 1e-12
+    assert (turns @ torch.ones(3, dtype=torch.float64) - 1).abs().max() < 1e-12
+    image = 0.4 + 0.2 * pictures(dtype=torch.float64)
+    seen = Views(4, [Colour(0.0, 30)])(image, Draws(SEEDS), 0.5)
+    drawn = math.radians(30) * (2 * Draws(SEEDS).uniform((4,), 0.5, "hue").double() - 1)
+    wanted = torch.einsum("bnck,bkhw->bnchw", about_grey(drawn), image).flatten(0, 1)
+    assert (seen - wanted).abs().max() < 1e-12
+    assert not Colour(0.0, 30).idle
+    assert Colour(0.0).idle

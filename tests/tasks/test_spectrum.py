@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from bothways.numerics.draws import Draws
 from bothways.numerics.spectra import frequencies
 from bothways.runs import RunFolder, to_png
 from bothways.synthesis.parameterizations.maco import transparency
-from bothways.tasks.spectrum.files import read_spectrum
+from bothways.tasks.spectrum.files import read_spectrum, write_spectrum
 
 TOY = f"{Path(__file__).resolve().parents[1] / 'toy_model.py'}:build"
 QUICK = {"recipe": "maco", "steps": 3, "seed": 4, "judges": []}
@@ -55,13 +56,29 @@ def test_it_is_the_mean_of_numpys_amplitudes(photos: Path, tmp_path: Path) -> No
     wanted = np.abs(np.fft.rfft2(planes, norm="ortho")).mean(0)
     assert np.abs(found.magnitude.numpy() - wanted).max() < 1e-12
     assert np.abs(found.mean.numpy() - pictures.mean((0, 2, 3))).max() < 1e-12
+    assert np.abs(found.covariance.numpy() - np.cov(pictures.swapaxes(0, 1).reshape(3, -1), bias=True)).max() < 1e-12
     assert found.count == 70
     assert [frame.step for frame in seen] == [*range(1, 71)]
     assert seen[-1].t == 1
     kept = read_spectrum(tmp_path / "a.safetensors")
     assert (kept.magnitude / found.magnitude - 1).abs().max() < 1e-3  # half precision
     assert (kept.mean - found.mean).abs().max() < 1e-7
+    assert (kept.covariance - found.covariance).abs().max() < 1e-8
     assert kept.count == 70
+
+
+def test_a_file_of_before_has_no_covariance_and_gives_axes(photos: Path, tmp_path: Path) -> None:
+    found = bothways.spectrum(photos, out=tmp_path / "a.safetensors")
+    write_spectrum(tmp_path / "b.safetensors", dataclasses.replace(found, covariance=None))
+    old = read_spectrum(tmp_path / "b.safetensors")
+    assert old.covariance is None
+    assert (old.axes() - dataclasses.replace(found, covariance=None).axes()).abs().max() < 1e-4
+    drawn = [
+        generate(TOY, 0, 1, "das", steps=2, judges=[], **{"canvas.colours": str(tmp_path / name)}).images
+        for name in ("a.safetensors", "b.safetensors", "a.safetensors")
+    ]
+    assert torch.equal(drawn[0], drawn[2])
+    assert (drawn[0] - drawn[1]).abs().max() > 1 / 255
 
 
 def test_a_hann_window_is_scipys_at_unit_mean_square(photos: Path) -> None:

@@ -60,17 +60,23 @@ def frequencies(height: int, width: int, side: float) -> tuple[Tensor, Tensor]:
     return fy[:, None], fx[None, :]
 
 
+def below(cut: float, height: int, width: int) -> Tensor:
+    """Whether a wave of ``rfft2`` has at most ``cut`` cycles per pixel, (H,W//2+1)."""
+    return torch.hypot(*frequencies(height, width, 1.0)) <= cut
+
+
 @dataclass(frozen=True, repr=False)
 class Spectrum(Brief):
-    """Mean amplitude spectrum and mean colour of a set of square pictures of S pixels.
+    """Mean amplitude spectrum, mean colour and covariance of colours of a set of square pictures of S pixels.
 
     magnitude: (3,S,S//2+1), the mean |F|, orthonormal, in decorrelated colours. mean: (3,), the mean colour, RGB.
-    count: of how many pictures.
+    count: of how many pictures. covariance: (3,3), of the RGB of all pixels; None where it was not measured.
     """
 
     magnitude: Tensor
     mean: Tensor
     count: int
+    covariance: Tensor | None = None
 
     def __post_init__(self) -> None:
         shape, size = tuple(self.magnitude.shape), self.size
@@ -79,6 +85,8 @@ class Spectrum(Brief):
                 f"Spectrum: magnitude {shape}, mean {tuple(self.mean.shape)}; "
                 f"give (3,S,S//2+1) and (3,), S at least {SMALLEST}"
             )
+        if self.covariance is not None and self.covariance.shape != (3, 3):
+            raise UserError(f"Spectrum: covariance {tuple(self.covariance.shape)}; give (3,3)")
 
     @property
     def size(self) -> int:
@@ -98,6 +106,25 @@ class Spectrum(Brief):
             x, y = torch.stack([log[:, ring == r].mean(1) for r in rings])[:, [0, axis]].T
             fits.append(torch.linalg.lstsq(torch.stack([torch.ones_like(x), -x], 1), y).solution)
         return torch.stack(fits)
+
+    def axes(self) -> Tensor:
+        """Principal axes of the colours, each times the standard deviation along it, (3,3) RGB x axis, float64.
+
+            axes axes^T = covariance,   axes^T axes diagonal and falling
+
+        The largest component of each axis is positive. Without a covariance they are ``COLOUR_AXES`` times the
+        deviations that the magnitudes have, sqrt(sum over f > 0 of magnitude^2) / S.
+        """
+        if self.covariance is None:
+            power = self.magnitude.double().square()
+            power[:, 0, 0] = 0.0
+            inner = slice(1, self.size // 2 if self.size % 2 == 0 else None)  # columns that stand for two
+            deviation = (power.sum((1, 2)) + power[..., inner].sum((1, 2))).sqrt() / self.size
+            return power.new_tensor(COLOUR_AXES).T * deviation
+        variance, axes = torch.linalg.eigh(self.covariance.double())
+        variance, axes = variance.flip(0).clamp_min(0.0), axes.flip(1)
+        signs = axes.gather(0, axes.abs().argmax(0, keepdim=True)).sign()
+        return axes * signs * variance.sqrt()
 
     def at(self, height: int, width: int, side: int | None = None) -> Tensor:
         """The spectrum resampled to another canvas size, (3,H,W//2+1), orthonormal, float64; zero at frequency zero.

@@ -8,6 +8,7 @@ scale (to first order, if the canvas is not linear in the parameters); ``rate`` 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,23 +18,35 @@ from torch import Tensor
 from bothways.numerics.draws import Draws
 from bothways.numerics.schedules import schedule_of
 from bothways.synthesis.config import AscentConfig
+from bothways.synthesis.parameterizations import free
 from bothways.types import Frame, Parameterization, RunError, UserError, VectorField
+
+FINEST = math.sqrt(0.5)  # cycles per pixel of the shortest wave, along the diagonal
 
 
 class Ascent:
     """State of an ascent: parameters, optimiser state and number of steps; all that a resume needs.
 
     reach: further factor of the step length, such as the share of the canvas that may move.
+    side: pixels of a side of the picture, in which ``grow_from`` counts; None for the shorter one of the canvas.
     alpha: (B,1,H,W), sum over steps and colours of |dx|, if enabled (MaCo's transparency).
-    Raises UserError for an optimiser that the parameterization does not support.
+    Raises UserError for an optimiser, or a growth, that the parameterization does not support.
     """
 
-    def __init__(self, parameterization: Parameterization, settings: AscentConfig, reach: float = 1.0) -> None:
+    def __init__(
+        self, parameterization: Parameterization, settings: AscentConfig, reach: float = 1.0, side: int | None = None
+    ) -> None:
         if settings.optimizer == "adam" and getattr(parameterization, "linear_only", False):
             raise UserError(
                 'the stack as an operator takes "sgd" or "momentum"; for "adam" type --set canvas.engine=explicit'
             )
+        if settings.grow and free(parameterization, FINEST) is None:
+            raise UserError(
+                "ascent.grow needs a canvas whose waves or levels move one by one; type --canvas fourier, photographs "
+                "or maco, or of the stack --set canvas.engine=explicit"
+            )
         self.parameterization, self.settings, self.step = parameterization, settings, 0
+        self.side = side
         self.rms = reach * settings.strength * settings.rms
         self.rate = None if settings.rate is None else settings.strength * settings.rate
         self.alpha = torch.zeros_like(parameterization.image().detach()[:, :1]) if settings.alpha else None
@@ -47,6 +60,21 @@ class Ascent:
         for index, memory in self.optimizer.state_dict()["state"].items():
             saved |= {f"memory.{index}.{k}": torch.as_tensor(v).clone() for k, v in memory.items() if v is not None}
         return saved if self.alpha is None else saved | {"alpha": self.alpha.clone()}
+
+    def moving(self) -> list[Tensor] | None:
+        """Where each parameter moves at this step, as of ``free``; None where all do.
+
+            cut = first^(1 - s) finest^s,   s = step / (grow steps)
+
+        first: ``grow_from`` cycles per side. finest: the shortest wave of the canvas.
+        """
+        growing = self.settings.grow * self.settings.steps
+        if self.step >= growing:
+            return None
+        share = self.step / growing
+        side = self.side or min(self.parameterization.image().shape[-2:])
+        first = min(FINEST, self.settings.grow_from / side)
+        return free(self.parameterization, first ** (1 - share) * FINEST**share)
 
     def load(self, tensors: dict[str, Tensor], step: int) -> None:
         """Restore the ``tensors()`` of step ``step``."""
@@ -109,19 +137,26 @@ def _move(ascent: Ascent, parameters: list[Tensor], gradients: tuple[Tensor, ...
     for move, gradient in zip(ascent.moves, gradients, strict=True):
         move.zero_().grad = gradient
     ascent.optimizer.step()
-    change = ascent.moves
+    moving = ascent.moving()  # after the optimiser, whose memory then knows the gradients of what begins to move
+    change = _where(moving, ascent.moves)
     if ascent.rate is None:
         change = _scaled(change, canvas(change), ascent.rms * length)
     else:
         change = [length * part for part in change]
     if settings.step_noise or settings.fixed_noise:
         size = _rms(canvas(change)) * settings.step_noise + settings.fixed_noise
-        noise = [draws.normal(p.shape[1:], t, f"step noise {i}").to(p) for i, p in enumerate(parameters)]
+        drawn = [draws.normal(p.shape[1:], t, f"step noise {i}").to(p) for i, p in enumerate(parameters)]
+        noise = _where(moving, drawn)
         change = [c + n for c, n in zip(change, _scaled(noise, canvas(noise), size), strict=True)]
     for parameter, part in zip(parameters, change, strict=True):
         if settings.decay:
             parameter.mul_(1 - settings.decay * length)
         parameter.add_(part)
+
+
+def _where(moving: list[Tensor] | None, change: list[Tensor]) -> list[Tensor]:
+    """The change of what moves."""
+    return change if moving is None else [part * own for part, own in zip(change, moving, strict=True)]
 
 
 def _rms(canvas: Tensor) -> Tensor:

@@ -60,6 +60,10 @@ class AscentConfig(Config):
     schedule: chosen("schedule") = setting("linear", "schedule of the step length")  # type: ignore[valid-type]
     final: float = setting(0.0, "final step length, as a share of the first", ge=0)
     decay: float = setting(0.0, "share of the parameters that a step removes, times its length", ge=0, le=1)
+    grow: float = setting(
+        0.0, "share of the steps over which ever shorter waves, or finer levels, begin to move; 0: all move", ge=0, le=1
+    )
+    grow_from: float = setting(4.0, "cycles per side of the shortest waves that move at the first step", ge=1)
     step_noise: float = setting(0.0, "noise added after each step, in units of the step's RMS", ge=0)
     fixed_noise: float = setting(0.0, "noise added after each step, as a constant RMS on the canvas", ge=0)
     clip: float | None = setting(None, "gradient clipping limit", gt=0)

@@ -14,7 +14,8 @@ from bothways.types import UserError
 # Of this process: at most one; where there is none, any file may be named.
 _ROOTS: list[tuple[Path, ...]] = []
 # Settings whose value may be the bare name of a file in the present folder, such as ``photos``.
-OF_FILES = {"model", "flow", "data", "weights", "photo", "style", "mask", "images", "spectrum", "start_photo", "judges"}
+OF_FILES = {"model", "flow", "data", "weights", "photo", "style", "mask", "images", "spectrum", "colours"}
+OF_FILES |= {"start_photo", "judges"}
 BUNDLED = "bundled:"
 
 

@@ -50,6 +50,15 @@ class Canvas(Config):
         return 0.0
 
 
+def free(held: Parameterization, cut: float) -> list[Tensor] | None:
+    """For each parameter where waves of at most ``cut`` cycles per pixel are: 1 there, 0 elsewhere, broadcastable.
+
+    None for a parameterization whose parameters hold waves of all lengths, such as pixels.
+    """
+    own = getattr(held, "free", None)
+    return None if own is None else own(cut)
+
+
 def canvas_settings(kind: Any, settings: Mapping[str, Any]) -> Canvas | None:
     """Settings of a canvas from a name, PATH.py:NAME or class; None for a function. Raises UserError if invalid."""
     made = registry.find("canvas", kind).factory

@@ -7,6 +7,7 @@ from typing import final
 
 from torch import Tensor
 
+from bothways.synthesis.parameterizations import free
 from bothways.types import Parameterization
 
 
@@ -30,6 +31,10 @@ class Grey:
     @property
     def linear_only(self) -> bool:
         return getattr(self.inner, "linear_only", False)
+
+    def free(self, cut: float) -> list[Tensor] | None:
+        """Those of the inner one."""
+        return free(self.inner, cut)
 
     def parameters(self) -> list[Tensor]:
         return self.inner.parameters()

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from bothways.configs import setting
-from bothways.numerics.spectra import Spectrum, decorrelated, recorrelated
+from bothways.numerics.spectra import Spectrum, below, decorrelated, recorrelated
 from bothways.registry import register
 from bothways.synthesis.parameterizations import Canvas, CanvasContext
 from bothways.synthesis.parameterizations.squash import Squash, squash, start_canvas, unsquash
@@ -84,6 +84,10 @@ class MaCo:
         """Differential of the canvas at the present phases, C irfft2( i r exp(i phi) change )."""
         turned = torch.view_as_complex(torch.stack([torch.zeros_like(self.phase), self._turn(change[0])], -1))
         return self._drawn(turned * self._spectrum())
+
+    def free(self, cut: float) -> list[Tensor]:
+        """The phases of waves of at most ``cut`` cycles per pixel: 1 there, 0 elsewhere."""
+        return [below(cut, *self.start.shape[-2:]).to(self.magnitude)]
 
     def unsquashed(self) -> Tensor:
         """The canvas before the squash, (B,3,H,W)."""

@@ -8,6 +8,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from bothways.synthesis.parameterizations import free
 from bothways.types import Parameterization, UserError
 
 
@@ -43,6 +44,10 @@ class Masked:
     @property
     def linear_only(self) -> bool:
         return getattr(self.inner, "linear_only", False)
+
+    def free(self, cut: float) -> list[Tensor] | None:
+        """Those of the inner one."""
+        return free(self.inner, cut)
 
     def parameters(self) -> list[Tensor]:
         return self.inner.parameters()

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from bothways.configs import setting
 from bothways.numerics.draws import Draws
-from bothways.numerics.spectra import Spectrum, decorrelated, frequencies, recorrelated
+from bothways.numerics.spectra import Spectrum, below, decorrelated, frequencies, recorrelated
 from bothways.registry import register
 from bothways.synthesis.parameterizations import Canvas, CanvasContext
 from bothways.synthesis.parameterizations.maco import SLOPE
@@ -115,6 +115,10 @@ class Photographs:
         along = unit * (unit * change[0]).sum(-1, keepdim=True)
         slope = 1 - torch.tanh(length / self.bound).square()  # of b tanh(|z|/b)
         return self._planes(scale * (change[0] - along) + slope * along)
+
+    def free(self, cut: float) -> list[Tensor]:
+        """The coefficients of waves of at most ``cut`` cycles per pixel: 1 there, 0 elsewhere."""
+        return [below(cut, *self.mean.shape[-2:]).to(self.magnitude)[..., None]]
 
     def image(self) -> Tensor:
         return squash(self.mean + self._drawn(self.coefficients), self.squash)

@@ -26,6 +26,7 @@ from bothways.numerics.pyramid import (
 )
 from bothways.registry import register
 from bothways.synthesis.parameterizations import Canvas, CanvasContext
+from bothways.synthesis.parameterizations.colours import NAMES, RGB, axes_of, coloured, scaled
 from bothways.synthesis.parameterizations.squash import Squash, squash, start_canvas, zero_leaf
 from bothways.types import Parameterization, UserError
 
@@ -43,10 +44,12 @@ class StackCanvas(Canvas):
         "geometric", "resolutions of the stack"
     )
     level_power: float | None = setting(None, "p of level weights (size/r)^p; default weights by the level spacing")
+    colours: str = setting(RGB, f"colour axes of the parameters: {NAMES}")
 
     def build(self, start: Tensor, place: CanvasContext) -> Parameterization:
         levels, weights = self.weighted_levels(start.shape[-2])
-        return ImageStack(start, levels, weights, engine=self.engine, squash=place.squash)
+        axes = axes_of(self.colours, place)
+        return ImageStack(start, levels, weights, engine=self.engine, squash=place.squash, axes=axes)
 
     def shared_bytes(self, high: int, wide: int) -> float:
         """Those of the operator, which is built in float64 and kept in float32."""
@@ -87,17 +90,20 @@ class _ThroughOperator(torch.autograd.Function):
 class ImageStack:
     """The DAS parameterization: a sum of images at many resolutions.
 
-        image = squash(start + sum_i sqrt(w_i) resize(P_i)),   P_i (B,3,r_i,r_i W/H), bicubic, P_i = 0
+        image = squash(start + C sum_i sqrt(w_i) resize(P_i)),   P_i (B,3,r_i,r_i W/H), bicubic, P_i = 0
 
-    A step of plain SGD on the P_i changes the canvas by -lr T(G), T(G) = sum_i w_i B_i G B_i, B_i = A_i A_i^T: each
-    level has a factor sqrt(w_i) A_i forward and sqrt(w_i) A_i^T backward. So w_i is also a learning rate per level.
+    C: ``axes`` divided by their largest norm; the identity for None.
+    A step of plain SGD on the P_i changes the canvas by -lr C C^T T(G), T(G) = sum_i w_i B_i G B_i, B_i = A_i A_i^T:
+    each level has a factor sqrt(w_i) A_i forward and its transpose backward. So w_i is also a learning rate per level.
 
     engine "explicit": the P_i are the parameters, for any optimiser.
-    engine "operator": one raw canvas (B,3,H,W) whose gradient is multiplied by T. SGD and momentum, also with a
-    rescaled step, are equivalent to those on the stack; Adam, sign steps or weight decay are not (``linear_only``).
+    engine "operator": one raw canvas (B,3,H,W), in the same colours, whose gradient is multiplied by T. SGD and
+    momentum, also with a rescaled step, are equivalent to those on the stack; Adam, sign steps or weight decay are not
+    (``linear_only``).
 
     start_image: (B,3,H,W) in [0,1]. levels: pixels of the height or, with side="long", of the longer side.
     weights: w_i, 1 for each where None. tolerance: the relative Frobenius error of T in the operator; 0 is exact.
+    axes: (3,3), RGB x axis.
     """
 
     def __init__(
@@ -109,11 +115,13 @@ class ImageStack:
         squash: Squash = "tanh",
         tolerance: float = STEP_TOLERANCE,
         side: Side = "height",
+        axes: Tensor | None = None,
     ) -> None:
         if engine not in ("operator", "explicit"):
             raise UserError(f'ImageStack: engine={engine!r}; type "operator" or "explicit"')
         self.squash = squash
         self.start = start_canvas(start_image, squash)  # (B,3,H,W), before the squash
+        self.axes = scaled(axes, self.start)
         self.operator: StackOperator | None = None
         H, W = self.start.shape[-2:]
         if engine == "operator":
@@ -134,13 +142,19 @@ class ImageStack:
 
     def canvas(self, parameters: Sequence[Tensor]) -> Tensor:
         if self.operator is not None:
-            return parameters[0]
+            return coloured(parameters[0], self.axes)
         H, W = self.start.shape[-2:]
         total = torch.zeros_like(self.start)
         for gain, level in zip(self.gains, parameters, strict=True):
             total = total + gain * enlarge(level, H, W)
-        return total
+        return coloured(total, self.axes)
+
+    def free(self, cut: float) -> list[Tensor] | None:
+        """The levels that hold waves of at most ``cut`` cycles per pixel: 1, others 0. None for the operator."""
+        high = self.start.shape[-2]
+        lengths = [level.shape[-2] / (2 * high) for level in self.held]
+        return None if self.operator else [self.start.new_tensor(float(length <= cut)) for length in lengths]
 
     def image(self) -> Tensor:
-        added = self.canvas(self.held) if self.operator is None else _ThroughOperator.apply(self.held[0], self.operator)
-        return squash(self.start + added, self.squash)
+        held = self.held if self.operator is None else [_ThroughOperator.apply(self.held[0], self.operator)]
+        return squash(self.start + self.canvas(held), self.squash)

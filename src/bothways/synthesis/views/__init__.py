@@ -86,6 +86,16 @@ def moves(view: View) -> bool:
     return bool(getattr(view, "moves", False)) and not idle(view)
 
 
+def for_model(view: View, height: int, width: int) -> View:
+    """A view for a model whose input has so many pixels: a window is as large."""
+    return view.of_model(height, width) if sized(view) else view  # type: ignore[attr-defined]
+
+
+def sized(view: View) -> bool:
+    """Whether a view gives pictures of the size of the model's input, whatever the size of the canvas."""
+    return hasattr(view, "of_model")
+
+
 def on_canvas(view: View) -> bool:
     """Whether a view acts on the canvas with its border, before the picture is cropped from it."""
     return bool(getattr(view, "on_canvas", False))

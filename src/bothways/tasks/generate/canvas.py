@@ -16,7 +16,7 @@ from bothways.synthesis.config import CanvasConfig, ViewsConfig
 from bothways.synthesis.parameterizations import CanvasContext, build_canvas, canvas_settings
 from bothways.synthesis.parameterizations.grey import Grey
 from bothways.synthesis.parameterizations.masked import Masked
-from bothways.synthesis.views import Views, idle, noise_of_resolution, on_canvas, pixels, view_of
+from bothways.synthesis.views import Views, for_model, idle, noise_of_resolution, on_canvas, pixels, view_of
 from bothways.synthesis.views.crop import CentreCrop
 from bothways.tasks.generate.config import DrawingConfig
 from bothways.tasks.generate.scene import Scene
@@ -114,13 +114,13 @@ def parameterization(canvas: CanvasConfig, place: Geometry, start: Tensor, draws
     return build_canvas(canvas.kind, canvas.own, start, where)
 
 
-def views_of(views: ViewsConfig, place: Geometry) -> Views:
-    """The views in order: those on the canvas before the border is cropped, the others after."""
+def views_of(views: ViewsConfig, place: Geometry, spec: ModelSpec) -> Views:
+    """The views in order: those on the canvas before the border is cropped, the others after. spec: who sees them."""
     side = min(place.height, place.width)
     made = []
     for name, given in views.own.items():
         settings = dict(given) if isinstance(given, Mapping) else {}
-        view = view_of(settings.pop("kind", name), settings, side)
+        view = for_model(view_of(settings.pop("kind", name), settings, side), spec.height, spec.width)
         if not idle(view):
             made.append(view)
     cut = [place.crop()] if place.border else []
@@ -142,4 +142,4 @@ def new_ascent(config: DrawingConfig, place: Geometry, draws: Draws, device: str
         place.inside(mask)[:] = scene.mask
         held = Masked(held, photo, mask)
         reach = float(mask.float().mean().sqrt())  # a step's RMS is that over masked pixels
-    return Ascent(held, config.ascent, reach)
+    return Ascent(held, config.ascent, reach, min(place.height, place.width))

@@ -255,7 +255,7 @@ class Drawing(Work):
         records = [self._record(index) for index in pictures]
         if self.request.labels[pictures[0]] != NO_CLASS:
             spec, shown = self.model.spec, images.to(self.model.device)
-            shown = resize(shown, (spec.height, spec.width)) if self.setup.place.of_photo else shown
+            shown = resize(shown, (spec.height, spec.width)) if self.setup.at_own_size else shown
             try:
                 logits = torch.cat([self.model.outputs(part).cpu() for part in shown.split(16)])
                 for record, own in zip(records, logits.softmax(1), strict=True):

@@ -116,7 +116,7 @@ def _step(setup: Setup, request: Request, copies: int, shape: tuple[int, int]) -
     scene = _of_shape(request.scene, shape)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the run itself says it again
-        tried = replace(setup, config=small, views=views_of(views, place), place=place)
+        tried = replace(setup, config=small, views=views_of(views, place, setup.roles.main.spec), place=place)
         problem = tried.problem(request, replace(request, scene=scene).batch([0], [0]))
 
     def step() -> None:

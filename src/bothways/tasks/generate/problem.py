@@ -22,7 +22,7 @@ from bothways.synthesis.objectives.base import Binding, Objective, WeightedSum, 
 from bothways.synthesis.objectives.terms import Term, TermSum
 from bothways.synthesis.resized import Resized
 from bothways.synthesis.sampling import Space
-from bothways.synthesis.views import Views, moves
+from bothways.synthesis.views import Views, moves, sized
 from bothways.tasks.generate.canvas import Geometry, filled, new_ascent
 from bothways.tasks.generate.config import DrawingConfig, SamplingConfig
 from bothways.tasks.generate.request import Batch, Request
@@ -64,6 +64,11 @@ class Setup:
     views: Views
     place: Geometry
     notes: tuple[str, ...] = ()
+
+    @property
+    def at_own_size(self) -> bool:
+        """Whether models are shown pictures at their own size: photos, and what is seen in windows."""
+        return self.place.of_photo or any(map(sized, self.views.views))
 
     def problem(self, request: Request, batch: Batch) -> Problem:
         """The problem of a batch. Raises UserError if the canvas does not support the size of the pictures."""
@@ -158,11 +163,13 @@ class Setup:
         return {"condition": of(roles.condition), "score": of(roles.score), "image": [shared]}
 
     def _seen(self, model: Adapter) -> TrainedModel:
-        """A model with the input resized to its size; the main model sees a drawing unresized."""
-        own = (model.spec.height, model.spec.width)
+        """A model with the input resized to its size; the main model sees a drawing unresized, or its windows."""
         drawn = model is self.roles.main and not self.place.of_photo
-        as_it_is = drawn or own == (self.place.height, self.place.width)
-        return model if as_it_is else Resized(model)
+        place, main = self.place, self.roles.main.spec
+        shown = {(place.height, place.width)}
+        if any(map(sized, self.views.views)):
+            shown.add((main.height, main.width))
+        return model if drawn or shown == {(model.spec.height, model.spec.width)} else Resized(model)
 
     def check(self, request: Request, first: Problem) -> None:
         """Run the models on a grey picture, and compute the first gradient if the check needs it.
@@ -171,7 +178,7 @@ class Setup:
         """
         place, main = self.place, self.roles.main
         try:
-            if not place.of_photo:
+            if not self.at_own_size:
                 with torch.no_grad():
                     main.outputs(torch.full((1, 3, place.height, place.width), 0.5, device=main.device))
             if request.layer is not None or any(part.needs_probe for _, part in self.objective.parts):

@@ -103,7 +103,7 @@ def planned(config: DrawingConfig, out: str | Path | None = None) -> tuple[Setup
         photos = find_photos(config.canvas, roles.main.spec)
         request = replace(request, scene=replace(scene, photos=photos))
     place = geometry(config.canvas, roles.main.spec, request.scene)
-    return Setup(config, objective, roles, views_of(config.views, place), place, notes), request
+    return Setup(config, objective, roles, views_of(config.views, place, roles.main.spec), place, notes), request
 
 
 def better_recipe(config: DrawingConfig, condition: Sequence[Adapter], side: int) -> str:

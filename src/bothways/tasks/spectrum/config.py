@@ -9,17 +9,19 @@ from bothways.data.config import READ
 from bothways.registry import register
 
 
-@register("task", "spectrum", help="Measure the mean amplitude spectrum of pictures, for the recipe maco.")
+@register("task", "spectrum", help="Measure the amplitudes and colours of pictures, for the canvases of a drawing.")
 class SpectrumConfig(Config):
-    """Measure the mean amplitude spectrum of pictures, for the recipe maco, and write it to a small file.
+    """Measure the mean amplitude spectrum and the colours of pictures, and write them to a small file.
 
-    The spectrum is indexed by cycles per picture, so it applies to drawings of any size; for larger ones it is
-    extrapolated by a power law. No model is needed; the training split is used, if any.
+    The canvases maco and photographs take the amplitudes, the others the principal axes of the colours. The spectrum
+    is indexed by cycles per picture, so it applies to drawings of any size; for larger ones it is extrapolated by a
+    power law. No model is needed; the training split is used, if any.
 
     Examples
     bothways spectrum --data path/to/cifar10 --out cifar10.safetensors
     bothways spectrum --data photos/ --size 224 --limit 2000 --window hann --out photos.safetensors
     bothways generate my.py:build --class 0 --recipe maco --set canvas.spectrum=photos.safetensors
+    bothways generate my.py:build --class 0 --recipe das --set canvas.colours=photos.safetensors
     """
 
     reports: ClassVar[bool] = False

@@ -1,6 +1,7 @@
 """The files of mean amplitude spectra, and the bundled one.
 
-magnitude (3,S,S//2+1) half, mean (3,) float, count (1,) whole       see :class:`bothways.numerics.spectra.Spectrum`
+magnitude (3,S,S//2+1) half, mean (3,) float, count (1,) whole, covariance (3,3) float, which earlier files lack
+                                                                     see :class:`bothways.numerics.spectra.Spectrum`
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ def read_spectrum(path: str | Path | None = None) -> Spectrum:
         raise UserError(f"spectrum {str(file)!r} does not exist; {again}")
     try:
         found = load_file(file)
-        return Spectrum(found["magnitude"].double(), found["mean"].double(), int(found["count"]))
+        covariance = found["covariance"].double() if "covariance" in found else None
+        return Spectrum(found["magnitude"].double(), found["mean"].double(), int(found["count"]), covariance)
     except KeyError as error:
         raise UserError(f"spectrum {str(file)!r} holds no {error}, so it is not a spectrum; {again}") from error
     except (SafetensorError, ValueError, OSError) as error:
@@ -42,6 +44,8 @@ def read_spectrum(path: str | Path | None = None) -> Spectrum:
 
 
 def write_spectrum(path: Path, found: Spectrum) -> None:
-    """Write a spectrum atomically, in half precision. Raises UserError if it cannot be written."""
+    """Write a spectrum atomically, its magnitudes in half precision. Raises UserError if it cannot be written."""
     kept = {"magnitude": found.magnitude.half().contiguous(), "mean": found.mean.float()}
+    if found.covariance is not None:
+        kept["covariance"] = found.covariance.float().contiguous()
     write_file(path, save(kept | {"count": torch.tensor([found.count])}))

@@ -1,6 +1,7 @@
-"""The mean amplitude spectrum of pictures, read one by one.
+"""The mean amplitude spectrum and the colours of pictures, read one by one.
 
 magnitude(f) = mean over pictures |rfft2(picture in decorrelated colours)|, orthonormal
+covariance   = mean over pixels of x x^T - mean mean^T,   x: RGB; a window fades the magnitudes alone
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ PICTURES_AT_ONCE = 64
 @final
 @dataclass
 class SpectrumWork(Work):
-    """A run of ``spectrum``. total: number of pictures. magnitudes, colours: sums over the pictures read so far."""
+    """A run of ``spectrum``. total: number of pictures. magnitudes, colours, squares (of colours): sums so far."""
 
     data: str
     total: int
@@ -42,6 +43,7 @@ class SpectrumWork(Work):
     pending: list[np.ndarray] = field(default_factory=list)
     magnitudes: Tensor = field(default_factory=lambda: torch.zeros(()))
     colours: Tensor = field(default_factory=lambda: torch.zeros(()))
+    squares: Tensor = field(default_factory=lambda: torch.zeros(()))
     count: int = 0
     doing = "measuring"
     done_word = "measured"
@@ -73,6 +75,8 @@ class SpectrumWork(Work):
             images = torch.from_numpy(np.stack(self.pending)).permute(0, 3, 1, 2).double() / 255
             self.magnitudes = self.magnitudes + amplitudes(tapered(images) if self.windowed else images).sum(0)
             self.colours = self.colours + images.mean((2, 3)).sum(0)
+            pixels = images.flatten(2)
+            self.squares = self.squares + (pixels @ pixels.mT).sum(0) / pixels.shape[2]
             self.pending.clear()
 
     def measures(self) -> dict[str, Any]:
@@ -82,13 +86,16 @@ class SpectrumWork(Work):
         return {"pictures": self.count}
 
     def _spectrum(self) -> Spectrum:
-        return Spectrum(self.magnitudes / self.count, self.colours / self.count, self.count)
+        mean = self.colours / self.count
+        covariance = self.squares / self.count - mean[:, None] * mean
+        return Spectrum(self.magnitudes / self.count, mean, self.count, covariance)
 
     def result(self, measures: dict[str, Any]) -> Spectrum:
         return self._spectrum()
 
     def as_json(self, result: Spectrum) -> Any:
-        return {"pictures": result.count, "size": result.size, "path": self.path, "law": result.law()}
+        found = {"pictures": result.count, "size": result.size, "path": self.path, "law": result.law()}
+        return found | {"covariance": result.covariance}
 
     def summary(self, result: Spectrum, out: Path | None) -> Iterator[str]:
         if self.path is not None:
@@ -96,6 +103,8 @@ class SpectrumWork(Work):
             yield f"{result.size} x {result.size} over {result.count} pictures, {size} in {self.path}"
         falls = ", ".join(f"{p:.2f}" for p in result.law()[:, 1].tolist())
         yield f"amplitudes fall with frequency to the power {falls} (lightness, red to blue, green to purple)"
+        spread = ", ".join(f"{length:.3f}" for length in result.axes().norm(dim=0).tolist())
+        yield f"colours deviate by {spread} along their principal axes"
         yield f"bothways generate MODEL --class NAME --recipe maco --set canvas.spectrum={self.path}"
 
     def page(self, out: Path | None) -> None:
