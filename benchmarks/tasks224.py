@@ -5,9 +5,10 @@
     python benchmarks/tasks224.py edit --data PHOTOGRAPHS        (and accentuate, invert: eight photographs)
     python benchmarks/tasks224.py tables
 
-PHOTOGRAPHS: 500 of ImageNet, one of every second class, with labels. Every fifth is kept for these measures: nothing was
-tuned on it, and no statistics that a row uses were measured on it, but for the mean magnitudes and colours of the canvas
-`photographs`, which are of all 500. Lite1 and Lite2, of the family, and SqueezeNet, of another, gave no gradient.
+PHOTOGRAPHS: 500 of ImageNet, one of every second class, with labels. Every fifth is kept for these measures: nothing
+was tuned on it, and what a fill learns is of the others. The mean magnitudes and colours of the canvas `photographs`,
+and for `invert` the statistics kept with the network, are of all 500. Lite1 and Lite2, of the family, and SqueezeNet,
+of another, gave no gradient.
 `tables` prints what stands in docs/tasks.md and docs/inpainting.md.
 """
 
@@ -242,8 +243,12 @@ def tables(found: list[dict]) -> None:
             {"inpaint": table_of_fills, "style": table_of_styles}.get(task, table_of_ranks)(own)
 
 
+def heading(*names: str) -> None:
+    print(f"| {' | '.join(names)} |\n|{'---|' * len(names)}")
+
+
 def table_of_fills(found: list[dict]) -> None:
-    print("| row | PSNR, dB | gain over harmonic | lite2 | lite1 | accuracy gain | loss gain |\n|---|---|---|---|---|---|---|")
+    heading("row", "PSNR, dB", "gain over harmonic", "lite2", "lite1", "accuracy gain", "loss gain")
     for row in ("photograph", "grey", "harmonic", "tension", "inpaint"):
         near = [line[row]["psnr"] for line in found]
         cells = ["", ""]
@@ -267,7 +272,7 @@ def interval(values, form: str) -> str:
 
 def table_of_styles(found: list[dict]) -> None:
     keys = ("squeezenet moments", "squeezenet gram", "own moments", "own gram", "fine")
-    print(f"| row | {' | '.join(keys)} |\n|---|{'---|' * len(keys)}")
+    heading("row", *keys)
     for line in found:
         for row in ("photo", "colours", "style"):
             print(f"| {line['number']} {row} | {' | '.join(f'{line[row][key]:.2f}' for key in keys)} |")
@@ -275,7 +280,7 @@ def table_of_styles(found: list[dict]) -> None:
 
 
 def table_of_ranks(found: list[dict]) -> None:
-    print("| judge | first before | after | among five before | after | probability before | after |\n|---|---|---|---|---|---|---|")
+    heading("judge", "first before", "after", "among five before", "after", "probability before", "after")
     for name in (*JUDGES, SQUEEZENET):
         cells = []
         for most in (1, 5):
