@@ -276,7 +276,8 @@ def test_what_a_recipe_turns_on_can_be_turned_off(task: str) -> None:
 def test_help_names_no_recipe_as_the_default_where_it_depends_on_the_target(capsys: pytest.CaptureFixture[str]) -> None:
     for task, default in (
         ("generate", "by model"),
-        ("edit", "edit"),
+        ("edit", "edit, from 96 px on edit-photographs"),
+        ("inpaint", "inpaint"),
         ("finetune", "prg-small"),
     ):
         assert run(task, "--help") == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,11 +16,14 @@ from bothways.numerics.fill import harmonic_fill, tension_fill
 from bothways.numerics.pyramid import resize
 from bothways.runs import RunFolder, from_png, to_png
 from bothways.synthesis.inpainting import boundary_consistency, predict_statistics
+from bothways.synthesis.objectives.likeness import Style, layer_at, style_statistics
+from bothways.synthesis.objectives.likeness import style as measured_style
 from bothways.synthesis.objectives.terms import vectors
 from bothways.synthesis.statistics import channel_statistics
 from bothways.tasks.generate.request import read_prompts
 from bothways.tasks.photos.run import of_missed
 from bothways.tasks.recipes import recipes
+from bothways.tasks.shelf import work_of
 from bothways.types import UserError
 
 pytestmark = pytest.mark.filterwarnings("ignore:--steps 0")  # here the start is what is looked at
@@ -55,7 +59,7 @@ def test_what_is_masked_out_is_the_photo_bit_for_bit_by_every_recipe(toy: Adapte
     photo, mask = photos_of(2), inside()
     measured = ("icons", "statistics-tv", "sampled", "sampled-photographs", "from-features")
     statistics = {"statistics": "batch"} if recipe in measured else {}
-    style = {"style": photos_of(1)} if recipe == "style" else {}
+    style = {"style": photos_of(1)} if recipe.startswith("style") else {}
     result = generate(toy, "dragon", 1, recipe, photo=photo, box=BOX, start="photo", **statistics, **style, **QUICK)
     assert torch.equal(result.images[..., ~mask], photo[..., ~mask])
     if (
@@ -237,6 +241,68 @@ def test_accentuate_takes_the_class_that_the_model_finds_in_each_photo(toy: Adap
         for r in (result, loose)
     ]
     assert held[0].mean() < held[1].mean()
+
+
+# ---- networks of photographs ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:no real pictures", "ignore:no mean of the features", "ignore:no statistics of real")
+def test_the_default_recipe_of_a_task_follows_the_size_of_the_network(toy: Adapter) -> None:
+    large, photo, painting = Adapter(toy.module, replace(toy.spec, size=96), name="large"), photos_of(1), photos_of(1)
+
+    def recipe(model: Adapter, task: str, *given: object, **settings: object) -> str:
+        return str(work_of(task, model, photo, *given, **settings).config.recipe)
+
+    tasks = {"edit": ("dragon",), "style": (painting,), "invert": (), "accentuate": ()}
+    assert {task: recipe(toy, task, *given) for task, given in tasks.items()} == {task: task for task in tasks}
+    assert {task: recipe(large, task, *given) for task, given in tasks.items()} == {
+        "edit": "edit-photographs",
+        "style": "style-photographs",
+        "invert": "from-features",
+        "accentuate": "accentuate-photographs",
+    }
+    assert recipe(large, "inpaint", box=BOX) == "inpaint"
+    assert recipe(large, "style", painting, recipe="style") == "style"
+    assert recipe(large, "style", painting, **{"terms.content.weight": 0.5, "steps": 5}) == "style-photographs"
+    for own in ({"rms": 0.05}, {"canvas.kind": "stack"}):  # settings that the other recipe has no use for
+        assert recipe(large, "style", painting, **own) == "style"
+    assert recipe(large, "edit", "dragon", strength=2.0, size=32) == "edit-photographs"
+    assert recipe(large, "edit", "dragon", **{"terms.class.weight": 2.0}) == "edit"
+    probabilities = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 96), torch.nn.Flatten(), torch.nn.Softmax(1))
+    headless = Adapter(probabilities, replace(large.spec, feature_layer=None), name="headless")
+    assert recipe(headless, "edit", "dragon") == "edit"
+
+
+def test_style_in_the_canvas_of_photographs_comes_near_to_the_products_of_channels(toy: Adapter) -> None:
+    photo, painting = photos_of(1), 1 - photos_of(2, 24, 24)[1:]
+    shown, layers = {"form": "gram"}, Style(depth=0.6, every=3).layers_of(toy)
+    term = measured_style(toy, style_statistics(toy, resize(painting, (16, 16)), layers, **shown), **shown)
+    still = style(toy, photo, painting, recipe="style-photographs", steps=0, judges=[])
+    result = style(toy, photo, painting, recipe="style-photographs", steps=30, judges=[])
+    assert (still.images - photo).abs().max() < 0.02  # the canvas begins at the photo
+    assert -term(result.images) < 0.3 * -term(photo)
+    loose = style(toy, photo, painting, recipe="style-photographs", steps=30, terms__content__weight=0.0, judges=[])
+    layer = layer_at(toy, 0.5)
+    moved = [
+        (toy.features(r.images, [layer])[layer] - toy.features(photo, [layer])[layer]).square().mean()
+        for r in (result, loose)
+    ]
+    assert moved[0] < moved[1]
+
+
+def test_edit_and_accentuate_in_the_canvas_of_photographs_move_towards_the_class(toy: Adapter) -> None:
+    photo = photos_of(2)
+    before = toy.outputs(photo).softmax(1)[:, 2]
+    near, far = (
+        edit(toy, photo, "candle", recipe="edit-photographs", steps=20, terms__nearness__weight=weight, judges=[])
+        for weight in (4.0, 0.25)
+    )
+    assert (toy.outputs(far.images).softmax(1)[:, 2] > before).all()
+    assert (near.images - photo).square().mean() < 0.5 * (far.images - photo).square().mean()
+    top = toy.outputs(photo).argmax(1)
+    raised = accentuate(toy, photo, recipe="accentuate-photographs", steps=20, judges=[])
+    index = torch.arange(2)
+    assert (toy.outputs(raised.images)[index, top] > toy.outputs(photo)[index, top]).all()
 
 
 def test_prompts_are_signed_and_the_weighted_cosines_of_the_models_own_text(toy: Adapter) -> None:

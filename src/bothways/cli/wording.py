@@ -12,6 +12,7 @@ from pydantic_core import PydanticUndefined
 
 from bothways import registry
 from bothways.configs import Config, bare, kind_of, option_of
+from bothways.tasks.generate.config import PHOTOGRAPHS
 from bothways.tasks.recipes import read_recipe, recipes
 
 
@@ -62,10 +63,16 @@ def setting_help(config: type[Config], place: tuple[str, ...], field: FieldInfo)
     default = default_of(config, place, field)
     if place == ("recipe",) and config.recipe_task:
         names = {config.default_recipe(given) for given in TARGETS}
-        default = names.pop() if len(names) == 1 else "by model"
+        default = _with_larger(config, names.pop()) if len(names) == 1 else "by model"
     if option_of(field, "common") and ":" in default:  # kept short: the common options make up the first screen
         default = "set by the recipe"
     return f"{text}. [default: {default}]" if default != "none" else f"{text}."
+
+
+def _with_larger(config: type[Config], recipe: str) -> str:
+    """A default recipe, and the one that takes its place for networks of photographs."""
+    others = {**getattr(config, "of_heads", {}), **getattr(config, "of_photographs", {})}
+    return f"{recipe}, from {PHOTOGRAPHS} px on {others[recipe]}" if recipe in others else recipe
 
 
 def _begins_with_a_value(text: str, field: FieldInfo, choices: list[str]) -> bool:

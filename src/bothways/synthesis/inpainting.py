@@ -30,7 +30,7 @@ from bothways.numerics.fill import Smoothness
 from bothways.progress import counted
 from bothways.synthesis.fields import Field
 from bothways.synthesis.objectives.terms import IMAGE, Activations, Term
-from bothways.synthesis.sampling import SMALLEST_LOG_STD, SMALLEST_MEAN_STD, leading_directions
+from bothways.synthesis.sampling import SMALLEST_LOG_STD, SMALLEST_MEAN_STD, chunk_size, leading_directions
 from bothways.synthesis.statistics import STATISTICS, Spread, channel_statistics, spread_statistics
 from bothways.types import UserError, VisionModel
 
@@ -147,10 +147,10 @@ class Smoothed(Field):
         return dx
 
 
-def _measured(model: VisionModel, images: Tensor, layers: Sequence[str], batch: int = 100) -> Tensor:
+def _measured(model: VisionModel, images: Tensor, layers: Sequence[str]) -> Tensor:
     """Statistics s of pictures, (N,S): for each layer in order, channel means, then log standard deviations."""
     rows = []
-    for part in counted(images.split(batch), STATISTICS):
+    for part in counted(images.split(chunk_size(images)), STATISTICS):
         seen = model.features(part, layers)
         rows.append(torch.cat([torch.cat(channel_statistics(seen[layer]), dim=1) for layer in layers], dim=1))
     return torch.cat(rows)

@@ -2,21 +2,24 @@
 
     direction    cos(f(x) - m, target - m), m = 0 or the mean of f   the embedding of a picture
     content      -||a(x) - a(photo)||^2 / ||a(photo)||^2            a layer's activations, position by position
-    style        -mean_channels [ ((m - m*) / s*)^2 + (log s - log s*)^2 ] / 2,   averaged over layers
+    moments      -mean_channels [ ((m - m*) / s*)^2 + (log s - log s*)^2 ] / 2,   averaged over layers
+    gram         -||G - G*||^2 / ||G*||^2,   G = a a^T / positions,               averaged over layers
     spring       (photo - x) / (reach sqrt(n)), a field             grows linearly with the distance to the photo
 
-m, s: mean and standard deviation of a channel over the pixels of the picture, m*, s* those of the style picture. The
-style has no cross-channel products (the Gram matrix of Gatys, Ecker & Bethge, arXiv 1508.06576); Li, Wang, Liu & Hou,
-"Demystifying Neural Style Transfer" (arXiv 1701.01036), show that mean and standard deviation suffice.
+m, s: mean and standard deviation of a channel over the pixels of the picture, m*, s* those of the style picture; a:
+(channels, positions). Style by moments follows Li, Wang, Liu & Hou, "Demystifying Neural Style Transfer" (arXiv
+1701.01036); by products of channels Gatys, Ecker & Bethge (arXiv 1508.06576), who sum the squared differences where
+this divides by the squared norm, so that every layer has the same weight.
 Content at an early layer regularises feature accentuation: Hamblin, Fel, Saha, Konkle & Alvarez, "Feature
 Accentuation" (arXiv 2402.10039), who use the norm where this uses the relative squared norm.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -31,6 +34,7 @@ from bothways.synthesis.resized import Resized
 from bothways.synthesis.statistics import channel_statistics
 from bothways.types import UserError, VisionModel
 
+StyleForm = Literal["moments", "gram"]
 SMALL = 1e-8
 REACH = 0.05  # 26 dB
 
@@ -70,7 +74,8 @@ class Embedding(Likeness):
 class Content(Likeness):
     """Content loss, -||a(x) - a(photo)||^2 / ||a(photo)||^2."""
 
-    layer: str | None = setting(None, "layer of the activations; default is the middle of the model")
+    layer: str | None = setting(None, "layer of the activations; default is that at ``depth``")
+    depth: float = setting(0.5, "share of the model's layers at which the default layer is", ge=0, lt=1)
 
     def terms(self, to: Binding) -> list[Term]:
         if to.place_bound:
@@ -78,17 +83,31 @@ class Content(Likeness):
                 "the photo's content is compared position by position, which roll, shift and flip would change; "
                 "type --set views.roll.reach=0 views.shift.reach=0 views.flip.chance=0, or terms.content.weight=0"
             )
-        layer = self.layer or middle_layer(to.model)
+        layer = self.layer or layer_at(to.model, self.depth)
         return [content(to.seen, layer, _seen(to.model, to.required("photos"), layer))]
 
 
 @register("objective", "style", help="channel statistics of another picture")
 class Style(Likeness):
-    """Style loss: channel statistics of every layer against those of the style picture."""
+    """Style loss: channel statistics of layers against those of the style picture."""
+
+    form: StyleForm = setting(
+        "moments", "moments: mean and deviation of every channel; gram: the products of all pairs of channels"
+    )
+    layers: list[str] | None = setting(None, "names of the layers; default is those of channel statistics")
+    depth: float = setting(1.0, "share of the default layers that is taken, from the first on", gt=0, le=1)
+    every: int = setting(1, "of these layers, each so many-th", ge=1)
+
+    def layers_of(self, model: Any) -> tuple[str, ...]:
+        """The layers whose statistics are matched in a model."""
+        if self.layers is not None:
+            return tuple(self.layers)
+        found = model.statistics_layers()
+        return tuple(found[: math.ceil(self.depth * len(found)) : self.every])
 
     def terms(self, to: Binding) -> list[Term]:
-        layers = tuple(to.model.statistics_layers())
-        return [style(to.seen, style_statistics(Resized(to.model), to.required("style"), layers))]
+        targets = style_statistics(Resized(to.model), to.required("style"), self.layers_of(to.model), self.form)
+        return [style(to.seen, targets, self.form)]
 
 
 @register("objective", "nearness", help="a pull back to the photo")
@@ -104,12 +123,12 @@ class Nearness(Objective):
         return [(Spring(to.photos.to(to.main.device), to.border, self.reach), False)]
 
 
-def middle_layer(model: Any) -> str:
-    """The middle one of a model's statistics layers. Raises UserError for a model without any."""
+def layer_at(model: Any, depth: float) -> str:
+    """The one of a model's statistics layers at a share of their number. Raises UserError for a model without any."""
     layers = model.statistics_layers()
     if not layers:
         raise UserError(f"model {model.name!r} has no default content layer; type --set terms.content.layer=NAME")
-    return layers[len(layers) // 2]
+    return layers[int(depth * len(layers))]
 
 
 @torch.no_grad()
@@ -149,26 +168,53 @@ def content(model: VisionModel, layer: str, targets: Tensor) -> Term:
     return Term("content", measure, model, (layer,), compares=True)
 
 
-def style(model: VisionModel, targets: Mapping[str, Tensor]) -> Term:
-    """Style loss against targets {layer: (B or 1,2C)} of ``style_statistics``."""
+def style(model: VisionModel, targets: Mapping[str, Tensor], form: StyleForm = "moments") -> Term:
+    """Style loss against the targets of ``style_statistics`` of the same form, the mean over their layers."""
+    distance = {"moments": _moments_apart, "gram": _products_apart}[form]
 
     def measure(seen: Activations, pictures: int) -> Tensor:
         total = []
         for layer, target in targets.items():
-            mean, log_std = channel_statistics(seen[layer])
-            target_rows = _for_copies(target.expand(pictures, -1), mean)
-            target_mean, target_log = target_rows.chunk(2, dim=1)
-            moved = (mean - target_mean) * (-target_log).exp()
-            total.append((moved.square() + (log_std - target_log).square()).mean(1) / 2)
+            found = seen[layer]
+            total.append(distance(found, _for_copies(target.expand(pictures, *target.shape[1:]), found)))
         return -per_picture(torch.stack(total).mean(0), pictures)
 
     return Term("style", measure, model, tuple(targets), compares=True)
 
 
 @torch.no_grad()
-def style_statistics(model: VisionModel, pictures: Tensor, layers: tuple[str, ...]) -> dict[str, Tensor]:
-    """Style targets {layer: (B,2C)}: mean and log standard deviation of every channel. pictures: (B,3,H,W)."""
-    return {layer: torch.cat(channel_statistics(value), 1) for layer, value in model.features(pictures, layers).items()}
+def style_statistics(
+    model: VisionModel, pictures: Tensor, layers: tuple[str, ...], form: StyleForm = "moments"
+) -> dict[str, Tensor]:
+    """Style targets of pictures (B,3,H,W) by layer.
+
+    "moments": (B,2C), mean and log standard deviation of every channel. "gram": (B,C,C), the mean over positions of the
+    products of all pairs of channels.
+    """
+    seen = model.features(pictures, layers)
+    if form == "gram":
+        return {layer: channel_products(value) for layer, value in seen.items()}
+    return {layer: torch.cat(channel_statistics(value), 1) for layer, value in seen.items()}
+
+
+def channel_products(value: Tensor) -> Tensor:
+    """Gram matrix (B,C,C): the mean over positions of a_i a_j, of (B,C,H,W), (B,N,C) or (B,C)."""
+    flat = value if value.ndim == 3 else value.reshape(*value.shape[:2], -1).transpose(1, 2)
+    return flat.transpose(1, 2) @ flat / flat.shape[1]
+
+
+def _moments_apart(found: Tensor, target: Tensor) -> Tensor:
+    """mean_channels [ ((m - m*) / s*)^2 + (log s - log s*)^2 ] / 2, (B,)."""
+    mean, log_std = channel_statistics(found)
+    target_mean, target_log = target.chunk(2, dim=1)
+    moved = (mean - target_mean) * (-target_log).exp()
+    return (moved.square() + (log_std - target_log).square()).mean(1) / 2
+
+
+def _products_apart(found: Tensor, target: Tensor) -> Tensor:
+    """||G - G*||^2 / ||G*||^2, (B,)."""
+    far = (channel_products(found) - target).square().flatten(1).sum(1)
+    return far / (target.square().flatten(1).sum(1) + SMALL)
 
 
 @dataclass

@@ -76,6 +76,7 @@ class DrawingConfig(Config):
 
     recipe_task: ClassVar[str] = "generate"
     of_heads: ClassVar[Mapping[str, str]] = {"icons": "photographs"}
+    heads_from: ClassVar[int] = 0  # pixels of a side from which those of heads are taken
     of_photographs: ClassVar[Mapping[str, str]] = {"sampled": "sampled-photographs"}
     once: ClassVar[tuple[str, ...]] = ("only",)
     prolongs: ClassVar[tuple[str, ...]] = ("n",)

@@ -109,16 +109,19 @@ def planned(config: DrawingConfig, out: str | Path | None = None) -> tuple[Setup
 def better_recipe(config: DrawingConfig, condition: Sequence[Adapter], side: int) -> str:
     """The default recipe that suits the models: that of ``of_heads`` or ``of_photographs``, else the one there is.
 
-    A setting of another recipe's canvas, terms or step would lose its sense, so with one of these the default stays.
+    A setting of another recipe's canvas or step would lose its sense, so with one of these the default stays; a term's
+    would where the class is one of the head's.
     """
-    heads = bool(condition) and all(model.head() is not None for model in condition)
+    heads = bool(condition) and not config.prompts and all(model.head() is not None for model in condition)
     changes = nested(type(config), config._given or {})
     theirs = {"size", *PhotographsCanvas.model_fields}
-    of_own = {"terms", "score", "objective"} & set(changes) | set(changes.get("canvas", {})) - theirs
-    of_own |= {"rms"} & set(changes.get("ascent", {}))
-    if heads and not of_own and config.recipe in config.of_heads:
+    of_step = set(changes.get("canvas", {})) - theirs | {"rms"} & set(changes.get("ascent", {}))
+    of_own = of_step | {"terms", "score", "objective"} & set(changes)
+    if heads and not of_own and side >= config.heads_from and config.recipe in config.of_heads:
         return config.of_heads[config.recipe]
-    return config.of_photographs.get(config.recipe, config.recipe) if side >= PHOTOGRAPHS else config.recipe
+    if side >= PHOTOGRAPHS and not of_step:
+        return config.of_photographs.get(config.recipe, config.recipe)
+    return config.recipe
 
 
 def target_classes(config: DrawingConfig, objective: WeightedSum) -> list[str | int] | None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from bothways.configs import Live, setting
 from bothways.registry import register
-from bothways.tasks.generate.config import Box, DrawingConfig
+from bothways.tasks.generate.config import PHOTOGRAPHS, Box, DrawingConfig
 
 PHOTO = "An image file, or a folder or parquet file of images; in Python also pictures of PIL, numpy or torch."
 MASK = "mask: an image of the photo's size, white where the photo may change"
@@ -17,6 +18,11 @@ LEFT_TOP = "LEFT TOP RIGHT BOTTOM"
 class PhotoConfig(DrawingConfig):
     """The settings of every task on a photo. Pixels outside the mask or box are unchanged, bit for bit."""
 
+    of_photographs: ClassVar[Mapping[str, str]] = {
+        "style": "style-photographs",
+        "invert": "from-features",
+        "accentuate": "accentuate-photographs",
+    }
     positional: ClassVar[tuple[str, ...]] = ("model", "photo")
 
     model: Live = setting(..., "Address of the model (see bothways models).", argument=True)
@@ -35,6 +41,8 @@ class EditConfig(PhotoConfig):
     """
 
     own_recipe: ClassVar[str] = "edit"
+    of_heads: ClassVar[Mapping[str, str]] = {"edit": "edit-photographs"}
+    heads_from: ClassVar[int] = PHOTOGRAPHS
     positional: ClassVar[tuple[str, ...]] = ("model", "photo", "classes")
     mask: Live = setting(None, MASK, common=True)
     box: Box | None = setting(None, BOX, common=True, metavar=LEFT_TOP)
