@@ -5,8 +5,9 @@
     python benchmarks/tasks224.py edit --data PHOTOGRAPHS        (and accentuate, invert: eight photographs)
     python benchmarks/tasks224.py tables
 
-PHOTOGRAPHS: 500 of ImageNet, one of every second class, with labels. Every fifth is kept for these measures: nothing
-was tuned on it, and what a fill learns is of the others. The mean magnitudes and colours of the canvas `photographs`,
+PHOTOGRAPHS: 500 of ImageNet, one of every second class, with labels. Every fifth is kept for these measures: what a
+fill learns is of the others, and nothing was tuned on the photographs of a task's table (two of those with a hole
+served to tune `edit` and `accentuate`). The mean magnitudes and colours of the canvas `photographs`,
 and for `invert` the statistics kept with the network, are of all 500. Lite1 and Lite2, of the family, and SqueezeNet,
 of another, gave no gradient.
 `tables` prints what stands in docs/tasks.md and docs/inpainting.md.

@@ -113,7 +113,7 @@ def write_folder(folder: Path) -> Path:
     for name in ("tiniest", "robust", "mlcommons", "resnet"):
         (folder / f"examples/{name}_cifar10.py").write_text(f"{MODEL_FILE}{CIFAR_FILE}")
     (folder / "examples/fashion_clip.py").write_text(f"{MODEL_FILE}{TEXT_FILE}")
-    for name in ("photo.png", "photo.jpg", "painting.jpg", "cat.png"):
+    for name in ("photo.png", "photo.jpg", "painting.jpg", "cat.png", "wolf.png", "flowers.png"):
         (folder / name).write_bytes(to_png(_pictures(1, 32)[0]))
     (folder / "digit.png").write_bytes(to_png(_pictures(1, 8)[0]))
     hole = torch.zeros(3, 32, 32)
