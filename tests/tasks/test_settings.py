@@ -42,6 +42,8 @@ BAD: dict[str, Any] = {
     "ascent.strength": 0,
     "ascent.schedule": "sometimes",
     "ascent.decay": 2,
+    "ascent.grow": 2,
+    "ascent.grow_from": 0.5,
     "ascent.final": -1,
     "ascent.step_noise": -1,
     "ascent.fixed_noise": -0.1,
