@@ -27,7 +27,8 @@ from bothways.numerics.solvers import at_time, fixed_grid
 from bothways.synthesis.parameterizations import Canvas
 from bothways.synthesis.parameterizations.pixels import Pixels
 
-NAMES = ("tench", "goldfish", "great white shark", *(f"class {k}" for k in range(3, 140)))
+NAMES = ["tench", "goldfish", "great white shark", *(f"class {k}" for k in range(3, 140))]
+NAMES[9] = "ostrich, Struthio camelus"
 
 
 class Net(nn.Module):
