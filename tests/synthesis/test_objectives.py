@@ -232,6 +232,21 @@ def test_channel_statistics_of_maps_tokens_and_vectors() -> None:
     assert (log_std - log_std[0, 0]).abs().max() == 0
 
 
+def test_channel_statistics_have_the_values_and_gradients_of_mean_and_var() -> None:
+    value = torch.randn(2, 3, 4, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) + 3
+    value.requires_grad_()
+    found = channel_statistics(value)
+    plain = value.mean((2, 3)), 0.5 * (value.var((2, 3), unbiased=False) + 1e-5).log()
+    slopes = [torch.autograd.grad(sum(part.square().sum() for part in pair), value)[0] for pair in (found, plain)]
+    assert max((one - other).abs().max() for one, other in zip(found, plain, strict=True)) < 1e-14
+    assert (slopes[0] - slopes[1]).abs().max() < 1e-14
+    assert torch.autograd.gradgradcheck(channel_statistics, value)
+    constant = torch.full((1, 2, 3, 3), 0.3, requires_grad=True)  # a dead channel
+    torch.cat(channel_statistics(constant)).sum().backward()
+    assert constant.grad is not None
+    assert constant.grad.isfinite().all()
+
+
 def test_each_objective_improves_its_own_value_in_a_few_steps() -> None:
     net, labels = model(torch.float32), LABELS
     stored = net.model.batch_norm_statistics()
