@@ -1,0 +1,73 @@
+"""What can a viewer name, who sees each class once and has no list?  Shuffled sheets of drawings, and the counts.
+
+    python benchmarks/named.py sheets --first 12 --seed 5 [--out runs/named]     three sheets of 20 numbered pictures
+    python benchmarks/named.py table
+
+The pictures are those of imagenet.py, seed 0, 192 calls. A sheet holds 20 classes once each, drawn by one of three
+tools; the three sheets together hold each class by each tool. The key stands beside a sheet. Answers, a first and a
+second guess of each picture, are lines of results/named.jsonl; ``named`` is 1 or 2 for the guess that is the class by
+one of its ImageNet names or a plain synonym, 0 for none (a kind, such as "snake" for rock python, is none).
+"""
+
+import argparse
+import json
+import random
+from pathlib import Path
+
+from PIL import Image, ImageDraw
+
+from bothways.numerics.intervals import wilson_interval
+
+RESULTS = Path(__file__).resolve().parent / "results" / "named.jsonl"
+TOOLS = ("photographs", "lucent", "horama-fourier")
+SIDE, LINE, GAP, COLUMNS = 224, 16, 6, 5
+
+
+def sheets(first: int, seed: int, drawn: Path, out: Path) -> None:
+    draws = random.Random(seed)
+    classes = [first + 50 * k for k in range(20)]
+    draws.shuffle(classes)
+    out.mkdir(parents=True, exist_ok=True)
+    for turn in range(len(TOOLS)):
+        tiles = [(label, TOOLS[(place + turn) % len(TOOLS)]) for place, label in enumerate(classes)]
+        draws.shuffle(tiles)
+        whole = Image.new("RGB", (COLUMNS * (SIDE + GAP), len(tiles) // COLUMNS * (SIDE + GAP + LINE)), "white")
+        pen = ImageDraw.Draw(whole)
+        for place, (label, tool) in enumerate(tiles):
+            left, top = place % COLUMNS * (SIDE + GAP), place // COLUMNS * (SIDE + GAP + LINE)
+            picture = Image.open(drawn / f"{tool}-192-0-{label}.png").convert("RGB")
+            whole.paste(picture.resize((SIDE, SIDE), Image.Resampling.LANCZOS), (left, top + LINE))
+            pen.text((left + 4, top + 2), str(place + 1), "black")
+        whole.save(out / f"{first}-{turn}.png")
+        (out / f"key-{first}-{turn}.json").write_text(json.dumps(tiles))
+
+
+def table() -> str:
+    lines = [json.loads(text) for text in RESULTS.read_text().splitlines()]
+    rows = ["| tool | pictures | named by the first guess | by either |", "|---|---|---|---|"]
+    for tool in TOOLS:
+        found = [line["named"] for line in lines if line["row"] == tool]
+        counts = [sum(named == 1 for named in found), sum(named > 0 for named in found)]
+        cells = [
+            f"{count} ({low:.2f}–{high:.2f})" for count in counts for low, high in [wilson_interval(count, len(found))]
+        ]
+        rows.append(f"| {tool} | {len(found)} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=["sheets", "table"])
+    parser.add_argument("--first", type=int, default=12, help="of 20 classes, every fiftieth: 12 or 37")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--drawn", type=Path, default=Path("runs/imagenet"), help="folder of the pictures")
+    parser.add_argument("--out", type=Path, default=Path("runs/named"))
+    options = parser.parse_args()
+    if options.part == "table":
+        print(table())
+    else:
+        sheets(options.first, options.seed, options.drawn, options.out)
+
+
+if __name__ == "__main__":
+    main()
