@@ -76,6 +76,9 @@ READINGS: dict[str, dict[str, Any]] = {
     "8 crops and colours, random lambda (control)": MANY | {"residual": "random"},
     "KL, lambda held": {"surrogate": "kl", "residual": "held"},
     "features": {"surrogate": "features"},
+    "by differences": {"engine": "difference"},
+    "by differences, lambda held": {"engine": "difference", "residual": "held"},
+    "by differences, random lambda (control)": {"engine": "difference", "residual": "random"},
 }
 ADAM = {"ascent.optimizer": "adam", "ascent.rate": 0.01, "ascent.clip": None, "terms.dsf.residual": "live"}
 NO_SCORE = {"terms.dsf.weight": 0.0}
