@@ -6,7 +6,8 @@ nothing. The task is read from recipe.toml, so a new task needs no registration 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -14,17 +15,25 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Protocol, cast
 
+from pydantic import BaseModel
+
 from bothways import registry
+from bothways.reading import RESTORE, check
 from bothways.report.charts import Chart, objectives
 from bothways.report.parts import Facts, Part
 from bothways.report.tables import Table, cost_of, name, time
 from bothways.runs import RunFolder
+from bothways.runs.folder import MEASURES
+from bothways.types import RunError, UserError
 
 TASKS = Path(registry.__file__).parent / "tasks"
 
 
 class Section(Protocol):
     """The functions of a section. measures: the content of measures.json, any part of which may be missing."""
+
+    schema: type[BaseModel] | None
+    """What measures.json holds."""
 
     work: str
     """The kind of work in one word: drawing, training, measuring, ..."""
@@ -90,8 +99,8 @@ class Run:
     def read(cls, folder: RunFolder, label: str = "") -> Run:
         """Read a run folder. Raises UserError if a file cannot be read."""
         recipe = folder.settings
-        section = section_of(str(recipe["task"]))
-        return cls(folder, label, section, recipe, folder.status, folder.measures, folder.frames, folder.pictures)
+        measures, section = measures_of(folder), section_of(recipe["task"])
+        return cls(folder, label, section, recipe, folder.status, measures, folder.frames, folder.pictures)
 
     @property
     def who(self) -> str:
@@ -108,6 +117,34 @@ class Run:
     def steps(self) -> int:
         """The number of the last step."""
         return max((int(frame["step"]) for frame in self.frames), default=0)
+
+
+def measures_of(folder: RunFolder) -> dict[str, Any]:
+    """The measures of a run, with the types that the schema of its task says; parts of them may be missing.
+
+    Raises UserError that names the file and the key.
+    """
+    schema, found = section_of(folder.settings["task"]).schema, folder.measures
+    if schema is not None:
+        check(found, schema, str(folder.path / MEASURES), partly=True)
+    return found
+
+
+@contextmanager
+def fitting(*folders: RunFolder) -> Iterator[None]:
+    """The context of what is made of the measures of runs.
+
+    Raises UserError that names their files where what they say does not fit together, such as two lists of different
+    lengths or a class that is not in another list, which no schema of keys and types says.
+    """
+    try:
+        yield
+    except (UserError, RunError):
+        raise
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
+        files = ", ".join(str(folder.path / MEASURES) for folder in folders)
+        why = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        raise UserError(f"{files}: does not fit together ({why}); {RESTORE}") from error
 
 
 def measured(run: Run) -> str:
@@ -140,7 +177,8 @@ def _none(*given: Any) -> list[Any]:
     return []
 
 
-DEFAULT = {
+DEFAULT: dict[str, Any] = {
+    "schema": None,
     "work": "drawing",
     "sentence_of": _sentence,
     "section": _nothing,
