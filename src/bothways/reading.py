@@ -13,14 +13,16 @@ from __future__ import annotations
 import os
 import stat
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import from_json
 
-from bothways.types import UserError
+from bothways.budget import no_memory_left
+from bothways.types import RunError, UserError
 
 Schema = TypeVar("Schema", bound=BaseModel)
 
@@ -34,11 +36,10 @@ AT_ONCE = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0
 SHOWN = 40  # characters of a value in a message
 
 WITHOUT = "restore the file, or remove it to go without"
+UNFIT = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, AssertionError, RuntimeError)
 LACKING = ("missing", "extra_forbidden")
 
 RESTORE = "restore the file, or make it again"
-WITHOUT = "restore the file, or remove it to go without"
-LACKING = ("missing", "extra_forbidden")
 KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISFIFO, "a pipe"),
@@ -60,6 +61,15 @@ class Checked(BaseModel):
 def reason(error: OSError) -> str:
     """The message of the operating system, starting in lower case."""
     return (error.strerror or str(error)).lower()
+
+
+def as_text(name: str | Path) -> str:
+    r"""The name of a file as text that can be written anywhere: bytes that are no UTF-8 as \xff."""
+    text = str(name)
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # half of a pair, which no file has in its name
+        return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def check_file(path: Path, at_most: float = float("inf")) -> None:
@@ -212,6 +222,28 @@ def check(value: Any, schema: type[BaseModel], where: str, cure: str = RESTORE, 
             wrong = [one for one in wrong if one["type"] not in LACKING and one["input"] is not None]
         if wrong:
             raise UserError(f"{where}: {_told(wrong[0])}; {cure}") from error
+
+
+@contextmanager
+def used(*files: Path, named: bool = False) -> Iterator[None]:
+    """The context in which what files hold is used.
+
+    Raises UserError that names them where it does not fit together, such as two lists of different lengths or a name
+    that is not in another list, which no schema of keys and types says. named: whether they are put before a UserError
+    that does not name the first.
+    """
+    which = ", ".join(map(str, files))
+    try:
+        yield
+    except UserError as error:
+        if named and str(files[0]) not in str(error):
+            raise UserError(f"{which}: {error}") from error
+        raise
+    except UNFIT as error:
+        if isinstance(error, RunError) or no_memory_left(error):
+            raise
+        why = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        raise UserError(f"{which}: what is in it does not fit together ({why}); {RESTORE}") from error
 
 
 def _told(error: Any) -> str:

@@ -20,7 +20,7 @@ from torch import nn
 
 from bothways.models.adapter import SPEC_LINES
 from bothways.models.cards import FLOW_CARD, ClassifierCard, bundled_flows, bundled_names, card_file
-from bothways.models.catalogue import build_network, card_used, find_classifier, from_card, read_facts, spec_from
+from bothways.models.catalogue import build_network, find_classifier, from_card, read_facts, spec_from
 from bothways.models.classifiers import PictureClassifier, card_choice, count_of, feature_layer, features_of
 from bothways.models.libraries.diffusers_flows import from_diffusers, rebuilt
 from bothways.models.libraries.hub import Loaded
@@ -33,7 +33,7 @@ from bothways.models.libraries.transformers_models import from_clip, from_transf
 from bothways.models.nets.unet import UNet
 from bothways.models.velocity import Flow, check_flow
 from bothways.models.weights import load_weights
-from bothways.reading import is_there
+from bothways.reading import is_there, used
 from bothways.registry import address_parts, is_address, load_attribute, nearest
 from bothways.representation.classifier import FlowClassifier
 from bothways.representation.heads import head_of
@@ -103,7 +103,7 @@ def read_classifier(address: str, head: Any = None, path: Any = None, solver: An
     file = find_classifier(address)
     assert file is not None
     facts = read_facts(file, ClassifierCard)
-    with card_used(file):
+    with used(file, named=True):
         read, classes = facts["features"], facts["classes"]
         walked = {**read["walk"], "solver": card_choice(address, "solver", read["walk"]["solver"], solver)}
         how = features_of({**read, "walk": walked}, gradient="direct")
@@ -121,7 +121,7 @@ def _in_finetuned(address: str, spec: ModelSpec | None, fresh: bool) -> Loaded:
     path = find_classifier(address)
     assert path is not None
     origin = read_facts(path, ClassifierCard)["flow"]
-    with card_used(path):
+    with used(path, named=True):
         facts = spec_from(origin["spec"])
         if "address" in origin:
             network, _, _, walked = read_flow(origin["address"], None, False)

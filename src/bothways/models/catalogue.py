@@ -5,8 +5,7 @@ Weights are safetensors; a pickle is refused, since reading one can run code.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -27,7 +26,7 @@ from bothways.models.nets.points import PointNet
 from bothways.models.nets.resnet import ResNet
 from bothways.models.nets.unet import UNet
 from bothways.models.weights import load_weights
-from bothways.reading import is_there
+from bothways.reading import is_there, used
 from bothways.registry import nearest
 from bothways.types import ModelSpec, UserError
 
@@ -59,7 +58,9 @@ def statistics_file(address: str) -> Path | None:
     else:
         if address.startswith("bundled:"):
             address = str(BUNDLED / f"{address.removeprefix('bundled:')}.json")
-        path = Path(address).with_suffix(STATISTICS) if address.endswith(".json") else Path()
+        if not address.endswith(".json"):
+            return None
+        path = Path(address).with_suffix(STATISTICS)
     return path if is_there(path) else None
 
 
@@ -104,20 +105,6 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
         most = LAYERS_AT_MOST if option in COUNTED else WIDEST
         if len(numbers) > LAYERS_AT_MOST or not all(0 <= (one or 0) <= most for one in numbers):
             raise UserError(f"network {name!r}: {option}={str(given)[:80]}; type numbers from 0 to {most}")
-
-
-@contextmanager
-def card_used(path: Path) -> Iterator[None]:
-    """The context in which the facts of a card are used. Raises UserError that names it where they do not fit."""
-    try:
-        yield
-    except UserError as error:
-        raise error if str(path) in str(error) else UserError(f"model card {str(path)!r}: {error}") from error
-    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, AssertionError, RuntimeError) as error:
-        if budget.no_memory_left(error):
-            raise
-        why = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise UserError(f"model card {str(path)!r} cannot be used: {why}") from error
 
 
 def check_device(device: str) -> None:
@@ -169,7 +156,7 @@ def from_card(path: Path, fresh: bool = False) -> Loaded:
     if not is_there(path):
         raise UserError(f"model card {str(path)!r} does not exist; type the .json file of bothways train or pretrain")
     facts = read_facts(path, Card)
-    with card_used(path):
+    with used(path, named=True):
         spec, module = spec_from(facts["spec"]), build_network(**facts["network"])
     if not fresh:
         load_weights(module, path.with_suffix(".safetensors"))

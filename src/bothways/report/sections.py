@@ -6,8 +6,8 @@ nothing. The task is read from recipe.toml, so a new task needs no registration 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -18,13 +18,12 @@ from typing import Any, Protocol, cast
 from pydantic import BaseModel
 
 from bothways import registry
-from bothways.reading import RESTORE, check
+from bothways.reading import check, used
 from bothways.report.charts import Chart, objectives
 from bothways.report.parts import Facts, Part
 from bothways.report.tables import Table, cost_of, name, time
 from bothways.runs import RunFolder
 from bothways.runs.folder import MEASURES
-from bothways.types import RunError, UserError
 
 TASKS = Path(registry.__file__).parent / "tasks"
 
@@ -130,21 +129,9 @@ def measures_of(folder: RunFolder) -> dict[str, Any]:
     return found
 
 
-@contextmanager
-def fitting(*folders: RunFolder) -> Iterator[None]:
-    """The context of what is made of the measures of runs.
-
-    Raises UserError that names their files where what they say does not fit together, such as two lists of different
-    lengths or a class that is not in another list, which no schema of keys and types says.
-    """
-    try:
-        yield
-    except (UserError, RunError):
-        raise
-    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
-        files = ", ".join(str(folder.path / MEASURES) for folder in folders)
-        why = f"{type(error).__name__}: {error}".splitlines()[0][:200]
-        raise UserError(f"{files}: does not fit together ({why}); {RESTORE}") from error
+def fitting(*folders: RunFolder) -> AbstractContextManager[None]:
+    """The context of what is made of the measures of runs. Raises UserError as ``reading.used`` does."""
+    return used(*(folder.path / MEASURES for folder in folders))
 
 
 def measured(run: Run) -> str:

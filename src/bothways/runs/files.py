@@ -26,7 +26,9 @@ from bothways.reading import (
     LINES_AT_MOST,
     PIXELS_AT_MOST,
     WITHOUT,
+    as_text,
     checked,
+    is_folder,
     is_there,
     parsed,
     read_bytes,
@@ -90,7 +92,7 @@ def check_output(path: Path, mark: bytes) -> None:
 
     Raises UserError for a folder, a link or a device, and for a file without the mark.
     """
-    if path.is_symlink() or (path.exists() and not path.is_file()):
+    if is_folder(path) or path.is_symlink() or (path.exists() and not path.is_file()):  # a folder: looked up first
         raise UserError(f"{path}: is no ordinary file; type the name of another to write")
     if path.exists():
         with path.open("rb") as file:  # an ordinary one, as is known by now
@@ -101,14 +103,14 @@ def check_output(path: Path, mark: bytes) -> None:
 def plain(value: Any) -> Any:
     """Convert ``value`` to plain JSON values: arrays to lists, NaN and infinities to None, other objects to str."""
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {as_text(str(key)): plain(item) for key, item in value.items()}
     if hasattr(value, "tolist"):  # tensors, NumPy arrays and their scalars
         return plain(value.tolist())
     if isinstance(value, (list, tuple, set, frozenset)):
         return [plain(item) for item in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    return value if value is None or isinstance(value, (bool, int, str)) else str(value)
+    return value if value is None or isinstance(value, (bool, int)) else as_text(str(value))
 
 
 def dotted(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

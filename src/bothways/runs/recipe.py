@@ -8,7 +8,7 @@ from typing import Any
 
 import tomli_w
 
-from bothways.reading import check, read_toml
+from bothways.reading import as_text, check, read_toml
 from bothways.runs.files import dotted
 from bothways.runs.inventory import RECIPE
 from bothways.runs.schema import Recipe
@@ -63,9 +63,9 @@ def require_equal(
 
 def _value(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {str(key): _value(item) for key, item in value.items() if item is not None}
+        return {as_text(str(key)): _value(item) for key, item in value.items() if item is not None}
     if isinstance(value, (list, tuple)):
         return [_value(item) for item in value if item is not None]
     if hasattr(value, "tolist"):  # NumPy and torch scalars
         return value.tolist()
-    return str(value) if isinstance(value, Path) else value
+    return as_text(value) if isinstance(value, str | Path) else value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ConfigDict, Field
 
@@ -22,6 +22,32 @@ Skipped = dict[str, str]  # {unreadable picture: reason}
 
 class Facts(Checked):
     """A part of measures.json, which may hold more than is named here."""
+
+
+# ---- what a checkpoint says (state/state.json) ---------------------------------------------------------------------
+
+
+class DoneParts(Checked):
+    """done: {part: what was measured}. skipped: {unreadable picture: reason}."""
+
+    done: dict[str, dict[str, Any]]
+    skipped: Skipped = Field({})
+
+
+class DoneRows(Checked):
+    """The rows of the probes."""
+
+    rows: list[Row]
+
+
+class DoneSteps(Checked):
+    """The step that a batch of pictures has reached."""
+
+    pictures: list[int]
+    step: Count
+
+
+# ---- measures.json -------------------------------------------------------------------------------------------------
 
 
 class Measures(Checked):
