@@ -272,7 +272,7 @@ def told_of_pictures(result: Result, out: Path | None) -> Iterator[str | Grid]:
 
 def _absent(verdicts: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """What the judges could not measure, a line for all of whom the same is said."""
-    said: dict[str, list[str]] = Field({})
+    said: dict[str, list[str]] = {}
     for verdict in verdicts:
         if verdict["absent"]:
             said.setdefault(verdict["absent"].removeprefix(f"{verdict['judge']}: "), []).append(verdict["judge"])
