@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bothways.progress import Ledger, Stage, Timed, every, listening
+from bothways.reading import as_text
 
 if TYPE_CHECKING:  # a help page waits for no torch
     from bothways.tasks.work import Grid
@@ -37,7 +38,7 @@ CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\
 
 def printable(text: str) -> str:
     r"""A line with its control characters written out, such as \x1b and \n: names of files and classes can hold any."""
-    return CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text)
+    return CONTROLS.sub(lambda found: ascii(found[0])[1:-1], as_text(text))
 
 
 def printable_json(text: str) -> str:
