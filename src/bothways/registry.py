@@ -23,6 +23,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
+from bothways.reading import SETTINGS_AT_MOST, check_file, is_there
 from bothways.types import RunError, UserError
 
 Made = TypeVar("Made", bound=Callable[..., Any])
@@ -137,7 +138,7 @@ def check(kind: str, given: Any) -> Any:
     if not isinstance(given, str):
         raise UserError(f"{kind} {given!r}: type a name, PATH.py:NAME, or give a callable")
     if is_address(given):
-        if not Path(address_parts(given)[0]).expanduser().is_file():
+        if not is_there(Path(address_parts(given)[0]).expanduser()):
             raise UserError(f"{kind} file {address_parts(given)[0]!r} does not exist; type PATH.py:NAME")
         return given
     if given not in entries(kind):
@@ -253,8 +254,9 @@ def load_attribute(address: str, what: str) -> Any:
     refuse_code(address, what)
     place, name = address_parts(address)
     path = Path(place).expanduser()
-    if not path.is_file():
+    if not is_there(path):
         raise UserError(f"{what} file {str(path)!r} does not exist; type PATH.py:NAME")
+    check_file(path, SETTINGS_AT_MOST)
     module = _load_file(path, what)
     found = getattr(module, name, None)
     if not callable(found):

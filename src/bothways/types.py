@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from functools import cache
+from math import isfinite
 from operator import index
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
@@ -102,8 +103,8 @@ class ModelSpec:
                 f"ModelSpec: crop={self.crop}, interpolation={self.interpolation!r}; type a share above 0 and up to 1, "
                 f"and one of {', '.join(INTERPOLATIONS)}"
             )
-        if min(self.height, self.width) < 1:
-            raise UserError(f"ModelSpec: size={self.size}; type an int such as 224, or (height, width)")
+        if min(self.height, self.width) < 1 or max(self.height, self.width) > 2**14:
+            raise UserError(f"ModelSpec: size={self.size}; type an int such as 224, or (height, width), to 16384")
 
     @property
     def height(self) -> int:
@@ -148,8 +149,11 @@ def _three(name: str, given: Any) -> tuple[float, ...]:
     """One number a channel; a single number is meant for all three."""
     try:
         many = hasattr(given, "__len__") and getattr(given, "ndim", 1) > 0
-        return tuple(float(value) for value in given) if many else (float(given),) * 3
-    except (TypeError, ValueError) as error:
+        found = tuple(float(value) for value in given) if many else (float(given),) * 3
+        if all(map(isfinite, found)):
+            return found
+        raise ValueError("a number that is not finite")
+    except (TypeError, ValueError, OverflowError) as error:
         raise UserError(f"ModelSpec: {name}={given!r}; type three numbers, such as (0.5, 0.5, 0.5)") from error
 
 

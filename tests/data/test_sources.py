@@ -16,6 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
+from bothways import reading
 from bothways.data.readers.decoding import decode_image
 from bothways.data.sources import ImageSet, load_images
 from bothways.types import UserError
@@ -174,14 +175,14 @@ def test_a_file_that_may_not_be_read_is_named_and_stops_nothing(
 ) -> None:
     for name in "ab":
         (tmp_path / f"{name}.png").write_bytes(encoded(pixels(0)))
-    read = Path.read_bytes
+    read = reading.read_bytes
 
     def refused(path: Path) -> bytes:
         if path.name == "b.png":
             raise PermissionError(13, "Permission denied")
         return read(path)
 
-    monkeypatch.setattr(Path, "read_bytes", refused)
+    monkeypatch.setattr("bothways.data.readers.entries.read_bytes", refused)
     with pytest.warns(
         UserWarning, match=r"1 unreadable pictures skipped, the first: b\.png: no image that can be read"
     ):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bothways import registry
+from bothways.reading import SETTINGS_AT_MOST, read_bytes
+from bothways.types import UserError
 
 FILE = re.compile(r"""[^\s=,'"\[\]]+\.py(?=:|$|[\s,'"\]])""")
 ADVICE = "the same with --allow-code {file}"
@@ -28,6 +30,7 @@ def typed_files(arguments: Sequence[str]) -> Iterator[str]:
     """PATH.py of every argument, and of the recipe files among them; the recipe.toml of a run is none of the user's."""
     for word in arguments:
         yield from FILE.findall(word)
-        file = Path(word).expanduser()
-        if file.suffix == ".toml" and file.is_file() and not (file.parent / "status.json").exists():
-            yield from FILE.findall(file.read_text(encoding="utf-8", errors="replace"))
+        with suppress(OSError, UserError):  # told where it is read for its own sake
+            file = Path(word).expanduser()
+            if file.suffix == ".toml" and not (file.parent / "status.json").exists():
+                yield from FILE.findall(read_bytes(file, SETTINGS_AT_MOST).decode("utf-8", "replace"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -19,6 +20,7 @@ from bothways.cli.arguments import repeat_flags
 from bothways.cli.code import typed_code_alone
 from bothways.cli.commands import command_of
 from bothways.cli.show import print_error
+from bothways.reading import reason
 from bothways.types import RunError, UserError
 from bothways.version import __version__
 
@@ -88,6 +90,11 @@ def main(arguments: list[str] | None = None) -> None:
         except (UserError, RunError) as error:
             print_error(f"bothways: {error}")
             code = error.exit_code
+        except OSError as error:  # of a file that was named: a name too long, a folder that may not be read
+            if error.filename is None:
+                raise
+            print_error(f"bothways: {os.fsdecode(error.filename)}: {reason(error)}")
+            code = UserError.exit_code
         except (MemoryError, RuntimeError) as error:
             if not no_memory_left(error):
                 raise

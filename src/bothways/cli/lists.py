@@ -13,7 +13,7 @@ from rich.table import Column, Table
 from bothways import registry
 from bothways.cli.commands import config_of
 from bothways.cli.entry import app
-from bothways.cli.show import console, say
+from bothways.cli.show import console, printable, say
 from bothways.tasks.recipes import read_recipe, recipe_folder, recipes
 from bothways.types import UserError
 
@@ -84,7 +84,13 @@ def list_layers(
     table = Table(Column("layer", overflow="fold"), "kind", "gives", Column("channels", justify="right"), "parameters")
     for row in rows:
         shape = " x ".join(map(str, row.shape)) or "-"
-        table.add_row(row.name, row.kind, shape, str(row.channels or "-"), f"{row.parameters:,}")
+        table.add_row(
+            escape(printable(row.name)),
+            escape(printable(row.kind)),
+            shape,
+            str(row.channels or "-"),
+            f"{row.parameters:,}",
+        )
     console.print(table)
     drawn = [row for row in rows if row.channels]
     if drawn:
@@ -101,7 +107,8 @@ def list_recipes(
     if name is not None:
         task = next((task for task in tasks if task and name in recipes(task)), "generate")
         read_recipe(name, task)  # raises UserError with the nearest name if unknown
-        say((recipe_folder() / f"{name}.toml").read_text(encoding="utf-8").rstrip())
+        for line in (recipe_folder() / f"{name}.toml").read_text(encoding="utf-8").rstrip().splitlines():
+            say(line)
         return
     for task in (task for task in tasks if task):
         table = Table("name", "description", title=f"bothways {task}", title_justify="left")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from bothways.cli.entry import app
-from bothways.cli.show import say, write_page
+from bothways.cli.show import printable, say, write_page
 from bothways.types import RunError
 
 PAGE = r"The page. \[default: report.html in the folder; of several, comparison-NAMES.html beside the first]"
@@ -51,4 +51,4 @@ def cite(run: Annotated[Path, typer.Argument(help="Run folder.", show_default=Fa
     if "citations" not in measures:
         raise RunError(f"{run}: measures.json is missing; type the command of the run again with --resume")
     for entry in measures["citations"]:
-        typer.echo(entry + "\n")
+        typer.echo("\n".join(map(printable, entry.split("\n"))) + "\n")

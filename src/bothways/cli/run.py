@@ -13,7 +13,7 @@ from typing import Any
 import typer
 
 from bothways.cli.commands import ParsedCommand, config_of
-from bothways.cli.show import console, errors, print_grid, progress_shown, say
+from bothways.cli.show import console, errors, print_grid, printable_json, progress_shown, say
 from bothways.progress import stage
 from bothways.runs.files import plain
 from bothways.tasks.work import Grid, Where, Work, begin
@@ -54,7 +54,7 @@ def run_task(given: ParsedCommand) -> None:
 def print_result(work: Work, result: Any, page: Path | None, given: ParsedCommand) -> None:
     """Print the summary and the path of the report, or the measures as JSON."""
     if given.as_json:
-        typer.echo(json.dumps(plain(work.as_json(result)), ensure_ascii=False, indent=1))
+        typer.echo(printable_json(json.dumps(plain(work.as_json(result)), ensure_ascii=False, indent=1)))
     else:
         show(work.summary(result, work.place), page)
     work.check(result, page)

@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bothways.progress import Ledger, Stage, Timed, every, listening
+from bothways.reading import as_text
 
 if TYPE_CHECKING:  # a help page waits for no torch
     from bothways.tasks.work import Grid
@@ -31,9 +32,23 @@ LONGEST_BAR, SHORTEST_BAR = 40, 10
 GAP = "  "
 
 
+# Letters that move the cursor, change a terminal or the order of letters, and halves of pairs, which have no bytes.
+CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    r"""A line with its control characters written out, such as \x1b and \n: names of files and classes can hold any."""
+    return CONTROLS.sub(lambda found: ascii(found[0])[1:-1], as_text(text))
+
+
+def printable_json(text: str) -> str:
+    """JSON in which those that JSON lets stand are written out too."""
+    return CONTROLS.sub(lambda one: one[0] if one[0] == "\n" else f"\\u{ord(one[0]):04x}", text)
+
+
 def say(text: str, to: Console = console) -> None:
-    """Print a line verbatim: no markup, no wrapping, so that paths stay whole."""
-    to.print(text, highlight=False, markup=False, soft_wrap=True)
+    """Print a line as it is, but for control characters: no markup, no wrapping, so that paths stay whole."""
+    to.print(printable(text), highlight=False, markup=False, soft_wrap=True)
 
 
 def print_error(text: str) -> None:
@@ -127,7 +142,7 @@ def bar_line(of: Timed, width: int) -> Text:
     steps = [f"{stage.done}/{stage.total}"] if stage.total else []
     left = [] if of.left is None else [f"{_clock(of.left)} left"]
     needed = sum(len(GAP + part) for part in (*steps, *left))
-    name = _cut(stage.name, width - needed)
+    name = _cut(printable(stage.name), width - needed)
     room = width - len(name) - needed
     further = [_clock(of.seconds), *_values(stage)]
     taken = _fitting(further, room)
@@ -180,6 +195,7 @@ BORDER = 3  # characters of a column around its text; one more ends the table
 def print_grid(grid: Grid, to: Console) -> None:
     """Print a table, or a block for each row where the table is wider than the terminal."""
     columns, rows = held(grid)
+    columns, rows = [printable(name) for name in columns], [[printable(text) for text in row] for row in rows]
     columns = [name.replace(" %", "\u00a0%") for name in columns]  # a number stays with its unit
     if not rows:
         return
@@ -238,5 +254,5 @@ def _wrapped(text: str, width: int) -> list[str]:
 
 
 def _lines(text: str, to: Console) -> None:
-    for line in _wrapped(text, to.width):
+    for line in _wrapped(printable(text), to.width):
         to.print(line, style="italic", highlight=False, markup=False, soft_wrap=True)

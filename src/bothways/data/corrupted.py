@@ -24,6 +24,7 @@ from bothways.data.readers.decoding import SUFFIXES, decode_image
 from bothways.data.readers.entries import evenly_spaced
 from bothways.data.readers.fit import Size, fitted
 from bothways.data.sources import ImageSet, find_images
+from bothways.reading import check_file, read_bytes
 from bothways.types import UserError
 
 SEVERITIES = (1, 2, 3, 4, 5)
@@ -153,6 +154,7 @@ def _arrays(folder: Path) -> CorruptedSet:
 
 def _mapped(path: Path) -> np.ndarray:
     """Memory-map a .npy file. Raises UserError for another format and for object arrays: a pickle is never read."""
+    check_file(path)
     try:
         found = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
@@ -180,6 +182,7 @@ def _is_published(folder: Path, name: str) -> bool:
     path = folder / f"{name}.npy"
     if name not in CIFAR10_C_MD5 or (name != LABELS and path.stat().st_size != CIFAR10_C_BYTES):
         return False
+    check_file(path)
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False))
     return digest.hexdigest() == CIFAR10_C_MD5[name]
@@ -245,7 +248,12 @@ def as_pixels(content: bytes | Path | np.ndarray, size: Size) -> np.ndarray:
     """(height, width, 3) uint8. Raises OSError or ValueError for what is not a picture."""
     if isinstance(content, np.ndarray):
         return content if content.shape[:2] == size else fitted(Image.fromarray(content), size)
-    return decode_image(content.read_bytes() if isinstance(content, Path) else content, size)
+    if not isinstance(content, Path):
+        return decode_image(content, size)
+    try:
+        return decode_image(read_bytes(content), size)
+    except UserError as error:  # whose line is told behind the name of the picture
+        raise ValueError(str(error).removeprefix(f"{content}: ")) from error
 
 
 def unreadable_because(error: OSError | ValueError) -> str:

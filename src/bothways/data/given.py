@@ -14,6 +14,7 @@ from bothways.data.readers.decoding import SUFFIXES, decode_image
 from bothways.data.readers.fit import Size, fitted, height_width
 from bothways.data.readers.live import is_live, tensor_of
 from bothways.data.sources import ImageSet, load_images
+from bothways.reading import is_folder, is_there, read_bytes
 from bothways.types import UserError
 
 
@@ -31,9 +32,9 @@ def pictures_of(given: Any, what: str, size: Size | None = None, *, unclamped: b
     if is_live(given):
         return tensor_of(given, what, unclamped=unclamped)
     path = Path(given).expanduser()
-    if path.is_file() and path.suffix.lower() in SUFFIXES:
+    if not is_folder(path) and is_there(path) and path.suffix.lower() in SUFFIXES:
         try:
-            pixels = decode_image(path.read_bytes())
+            pixels = decode_image(read_bytes(path))
         except (OSError, ValueError) as error:
             raise UserError(f"{what} {str(path)!r} cannot be read: {error}") from error
         return torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255

@@ -28,6 +28,7 @@ from bothways.data.readers.hub import SCHEME, from_hub
 from bothways.data.readers.live import is_live, tensor_of
 from bothways.data.readers.parquet import find_shards, from_parquet, shards_of
 from bothways.progress import stage
+from bothways.reading import is_folder, is_there
 from bothways.types import UserError
 
 HUB_NAMES = {  # what people call a data set -> where the hub has it
@@ -184,7 +185,7 @@ def find_images(address: str | Path | Any, *, split: str = "train", limit: int |
     if str(address).startswith(SCHEME):
         return from_hub(str(address), split, limit)
     path = Path(address).expanduser()
-    if not path.exists():
+    if not (is_folder(path) or is_there(path)):
         named = HUB_NAMES.get(str(address).casefold(), "hub:OWNER/NAME such as hub:uoft-cs/cifar10")
         raise UserError(
             f"data {str(address)!r} does not exist; type the path of a parquet file or of an image folder, "

@@ -11,6 +11,7 @@ from bothways.data.readers.folders import split_folder
 from bothways.data.readers.parquet import find_shards, named_splits, shards_of
 from bothways.data.sources import NAMED, ImageSet
 from bothways.numerics.draws import generator
+from bothways.reading import is_folder, is_there
 from bothways.types import UserError
 
 NOT_TRAINED_ON = ("test", "val", "valid", "validation", "dev")  # the first that exists is used for evaluation
@@ -30,7 +31,7 @@ def is_split(address: str | Path | ImageSet, split: str) -> bool:
     if isinstance(address, ImageSet):
         return False
     path = Path(address).expanduser()
-    if str(address) in NAMED or not path.exists():
+    if str(address) in NAMED or not (is_folder(path) or is_there(path)):
         return True
     if not path.is_dir():
         return False
@@ -56,7 +57,7 @@ def evaluation_split(data: str | Path | ImageSet) -> str:
     if isinstance(data, ImageSet):
         return "train"
     path = Path(data).expanduser()
-    if str(data) in NAMED or not path.exists():
+    if str(data) in NAMED or not (is_folder(path) or is_there(path)):
         return "test"
     return next((split for split in NOT_TRAINED_ON if _has(path, split)), "train")
 

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from bothways.models.adapter import SPEC_LINES
-from bothways.models.cards import FLOW_CARD, bundled_flows, bundled_names, card_file
+from bothways.models.cards import FLOW_CARD, ClassifierCard, bundled_flows, bundled_names, card_file
 from bothways.models.catalogue import build_network, find_classifier, from_card, read_facts, spec_from
 from bothways.models.classifiers import PictureClassifier, card_choice, count_of, feature_layer, features_of
 from bothways.models.libraries.diffusers_flows import from_diffusers, rebuilt
@@ -33,6 +33,7 @@ from bothways.models.libraries.transformers_models import from_clip, from_transf
 from bothways.models.nets.unet import UNet
 from bothways.models.velocity import Flow, check_flow
 from bothways.models.weights import load_weights
+from bothways.reading import is_there, used
 from bothways.registry import address_parts, is_address, load_attribute, nearest
 from bothways.representation.classifier import FlowClassifier
 from bothways.representation.heads import head_of
@@ -73,7 +74,7 @@ def _bundled(name: str, spec: ModelSpec | None, fresh: bool) -> Loaded:
 
 def _card(address: str, spec: ModelSpec | None, fresh: bool) -> Loaded:
     path = Path(address).expanduser()
-    if path.name == FLOW_CARD and path.is_file() and not (fresh or path.with_suffix(".safetensors").is_file()):
+    if path.name == FLOW_CARD and is_there(path) and not (fresh or path.with_suffix(".safetensors").is_file()):
         raise UserError(
             f"flow {address!r} has no weights yet, they are written at its first checkpoint; "
             f"continue bothways pretrain with --resume --out {path.parent}"
@@ -83,7 +84,7 @@ def _card(address: str, spec: ModelSpec | None, fresh: bool) -> Loaded:
 
 def _pretrained(address: str, spec: ModelSpec | None, fresh: bool) -> Loaded:
     card = Path(address).expanduser() / FLOW_CARD
-    if not card.is_file():
+    if not is_there(card):
         raise UserError(f"flow {address!r} has no {FLOW_CARD}; type the folder of a run of bothways pretrain")
     return _card(str(card), spec, fresh)
 
@@ -101,17 +102,13 @@ def read_classifier(address: str, head: Any = None, path: Any = None, solver: An
     """
     file = find_classifier(address)
     assert file is not None
-    try:
-        facts = read_facts(file)
+    facts = read_facts(file, ClassifierCard)
+    with used(file, named=True):
         read, classes = facts["features"], facts["classes"]
         walked = {**read["walk"], "solver": card_choice(address, "solver", read["walk"]["solver"], solver)}
         how = features_of({**read, "walk": walked}, gradient="direct")
         flow, own = flow_of(facts["flow"], path=path), head_of(card_choice(address, "head", facts["head"], head))
         classifier = FlowClassifier(flow, flow.path, flow.shape, count_of(classes), how, head=own)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"classifier {str(file)!r} cannot be used: {type(error).__name__}: {error}") from error
     load_weights(classifier, file.with_suffix(".safetensors"))
     # mean 0 and std 1: PictureClassifier applies the flow's own preprocessing
     seen: dict[str, Any] = {"size": flow.spec.size, "mean": (0.0,) * 3, "std": (1.0,) * 3, "classes": classes}
@@ -123,8 +120,8 @@ def _in_finetuned(address: str, spec: ModelSpec | None, fresh: bool) -> Loaded:
     """The finetuned flow of a run of ``finetune``, without its head."""
     path = find_classifier(address)
     assert path is not None
-    try:
-        origin = read_facts(path)["flow"]
+    origin = read_facts(path, ClassifierCard)["flow"]
+    with used(path, named=True):
         facts = spec_from(origin["spec"])
         if "address" in origin:
             network, _, _, walked = read_flow(origin["address"], None, False)
@@ -132,10 +129,6 @@ def _in_finetuned(address: str, spec: ModelSpec | None, fresh: bool) -> Loaded:
             network, _, _, walked = rebuilt(origin["diffusers"])
         else:
             network, walked = build_network(**origin["network"]), None
-    except (ValueError, KeyError, TypeError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"classifier {str(path)!r} cannot be used: {type(error).__name__}: {error}") from error
     if not fresh:
         load_weights(network, path.with_suffix(".safetensors"), part="flow.network.")
     return _laid_out(Loaded(network, facts, path=walked))

@@ -5,17 +5,117 @@ Free of torch, since lists and help pages read them.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from bothways.models.libraries.known import FLOW_LIBRARIES, LIBRARIES, Library
+from bothways.reading import SETTINGS_AT_MOST, Checked, read_table
 from bothways.registry import nearest
 from bothways.types import UserError
 
 BUNDLED = Path(__file__).parent / "bundled"
 FLOW_CARD = "flow.json"  # in a run of pretrain
 CLASSIFIER_CARD = "classifier.json"  # in a run of finetune
+
+
+# ---- what a card holds ---------------------------------------------------------------------------------------------
+
+
+class Facts(Checked):
+    """ "spec": the fields of a ModelSpec, which checks their values."""
+
+    size: int | list[int]
+    mean: float | list[float]
+    std: float | list[float]
+    classes: int | str | list[str]
+    channel_order: str = "RGB"
+    feature_layer: str | None = None
+    source: str = ""
+    licence: str = ""
+    time_scale: float | None = None
+    path: str | None = None
+    levels: int = 256
+    time_first: bool = False
+    crop: float = 1.0
+    interpolation: str = "bicubic"
+    squash: bool = False
+
+
+class Network(Checked):
+    """ "network": one of ours by name, with its options beside."""
+
+    name: str
+    __pydantic_extra__: dict[str, int | float | bool | list[int | float] | None]
+
+
+class Coupling(Checked):
+    """The loss of a training."""
+
+    coupling: str | None = None
+
+
+class Training(Checked):
+    """ "recipe": the settings of a training."""
+
+    coupling: str | None = None
+    loss: Coupling | None = None
+
+
+class Trained(Checked):
+    """What any card may say of its training."""
+
+    recipe: Training | None = None
+    trained_on: list[dict[str, Any]] | None = None
+
+
+class Card(Trained):
+    """The card of a network, or of a flow."""
+
+    network: Network
+    spec: Facts
+
+
+class Origin(Checked):
+    """ "flow": how the network of a flow is built, by one of the three."""
+
+    network: Network | None = None
+    diffusers: dict[str, Any] | None = None
+    address: str | None = None
+    spec: Facts
+
+
+class WalkFacts(Checked):
+    """The walk of the pictures to noise."""
+
+    steps: int | None
+    solver: str
+
+
+class ReadFacts(Checked):
+    """ "features": what the head reads."""
+
+    kind: str
+    walk: WalkFacts
+    layers: list[str]
+
+
+class ClassifierCard(Trained):
+    """The card of a flow-based classifier."""
+
+    flow: Origin
+    features: ReadFacts
+    head: str
+    classes: int | list[str]
+
+
+def read_card(file: Path, schema: type[BaseModel]) -> dict[str, Any]:
+    """The JSON of a card. Raises UserError that names the file and the key, FileNotFoundError where no file is."""
+    return read_table(file, schema, SETTINGS_AT_MOST)
+
+
+# ---- the bundled ones ----------------------------------------------------------------------------------------------
 
 
 def bundled_names() -> list[str]:
@@ -35,7 +135,7 @@ def bundled_classifiers() -> list[str]:
 
 def card(name: str) -> dict[str, Any]:
     """Card of a bundled model: network, spec, data, accuracy with its interval, licence, limits."""
-    return json.loads(card_file(name).read_text())
+    return read_card(card_file(name), Checked)
 
 
 def card_file(name: str) -> Path:

@@ -5,19 +5,20 @@ Weights are safetensors; a pickle is refused, since reading one can run code.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+from pydantic import BaseModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from bothways import registry
-from bothways.models.cards import BUNDLED, CLASSIFIER_CARD, bundled_classifiers
+from bothways import budget, registry
+from bothways.models.cards import BUNDLED, CLASSIFIER_CARD, Card, bundled_classifiers, read_card
 from bothways.models.libraries.hub import Loaded
 from bothways.models.nets.attention import AttentionNet
 from bothways.models.nets.plain import PlainNet
@@ -25,12 +26,15 @@ from bothways.models.nets.points import PointNet
 from bothways.models.nets.resnet import ResNet
 from bothways.models.nets.unet import UNet
 from bothways.models.weights import load_weights
+from bothways.reading import is_there, used
 from bothways.registry import nearest
 from bothways.types import ModelSpec, UserError
 
 SCALE = "_scale"
 STATISTICS = ".statistics.safetensors"
 PROSE = ("classes", "data", "name")  # entries of a card that are words
+COUNTED = ("blocks", "depths", "depth")  # options that count layers
+LAYERS_AT_MOST, WIDEST = 1000, 2**20
 MADE_BY = "recipe"  # the settings of its training, which it does not need any more
 BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "resnet": ResNet,
@@ -54,8 +58,10 @@ def statistics_file(address: str) -> Path | None:
     else:
         if address.startswith("bundled:"):
             address = str(BUNDLED / f"{address.removeprefix('bundled:')}.json")
-        path = Path(address).with_suffix(STATISTICS) if address.endswith(".json") else Path()
-    return path if path.is_file() else None
+        if not address.endswith(".json"):
+            return None
+        path = Path(address).with_suffix(STATISTICS)
+    return path if is_there(path) else None
 
 
 def read_statistics(path: Path) -> dict[str, Tensor]:
@@ -63,7 +69,7 @@ def read_statistics(path: Path) -> dict[str, Tensor]:
 
     Raises UserError for any other file.
     """
-    if not path.is_file():
+    if not is_there(path):
         raise UserError(f"data {str(path)!r} does not exist; type a file of bothways statistics, or pictures")
     try:
         found = {key: value.float() for key, value in load_file(path).items()}
@@ -79,16 +85,30 @@ def spec_from(facts: dict[str, Any]) -> ModelSpec:
 
 
 def build_network(name: str, **options: Any) -> nn.Module:
-    """Build a network of the catalogue with initial weights."""
+    """Build a network of the catalogue with initial weights.
+
+    Raises UserError for an unknown name, for numbers beyond those of any network, and for more memory than is free.
+    """
     if name not in BUILDERS:
         raise UserError(f"no network {name!r}; {nearest(name, BUILDERS)}")
+    check_options(name, options)
+    with torch.device("meta"):  # of which only the sizes are made
+        need = sum(value.nbytes for value in BUILDERS[name](**options).state_dict().values())
+    budget.check_memory(f"network {name!r}", need, "give it smaller options")
     return BUILDERS[name](**options)
+
+
+def check_options(name: str, options: Mapping[str, Any]) -> None:
+    """Raise UserError for options of more layers, or of other numbers, than any network has."""
+    for option, given in options.items():
+        numbers = given if isinstance(given, list | tuple) else [given]
+        most = LAYERS_AT_MOST if option in COUNTED else WIDEST
+        if len(numbers) > LAYERS_AT_MOST or not all(0 <= (one or 0) <= most for one in numbers):
+            raise UserError(f"network {name!r}: {option}={str(given)[:80]}; type numbers from 0 to {most}")
 
 
 def check_device(device: str) -> None:
     """Raise UserError for a device that torch does not have."""
-    import torch
-
     if str(device).partition(":")[0] == "meta":
         raise UserError('device "meta" holds no numbers, so that nothing can be computed there; type --device cpu')
     try:
@@ -106,15 +126,15 @@ def find_classifier(address: str | Path) -> Path | None:
         return BUNDLED / f"{name}.json" if name in bundled_classifiers() else None
     path = Path(address).expanduser()
     path = path / CLASSIFIER_CARD if path.name != CLASSIFIER_CARD else path
-    return path if path.is_file() else None
+    return path if is_there(path) else None
 
 
-def read_facts(file: Path) -> dict[str, Any]:
+def read_facts(file: Path, schema: type[BaseModel]) -> dict[str, Any]:
     """The JSON of a card, with the addresses of Python files where they are now: there, or beside the card.
 
-    Raises UserError if it names Python code that may not run or is not there, ValueError if it is not JSON.
+    Raises UserError if it names Python code that may not run or is not there, and if it is not as the schema says.
     """
-    facts = json.loads(file.read_text())
+    facts = read_card(file, schema)
     needed = {key: value for key, value in facts.items() if key not in PROSE}
     placed = {key: registry.with_addresses(value, partial(_placed, file, key), PROSE) for key, value in needed.items()}
     return {**facts, **placed}
@@ -133,13 +153,11 @@ def _placed(file: Path, key: str, address: str) -> str:
 
 def from_card(path: Path, fresh: bool = False) -> Loaded:
     """Load the network and spec of a card. fresh: without its weights, for the caller's."""
-    if not path.is_file():
+    if not is_there(path):
         raise UserError(f"model card {str(path)!r} does not exist; type the .json file of bothways train or pretrain")
-    try:
-        facts = read_facts(path)
-        module, spec = build_network(**facts["network"]), spec_from(facts["spec"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"model card {str(path)!r} cannot be used: {type(error).__name__}: {error}") from error
+    facts = read_facts(path, Card)
+    with used(path, named=True):
+        spec, module = spec_from(facts["spec"]), build_network(**facts["network"])
     if not fresh:
         load_weights(module, path.with_suffix(".safetensors"))
     return Loaded(module, spec)

@@ -10,7 +10,6 @@ exact adjoint, which keeps no such graph, is for training.
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -19,12 +18,13 @@ from typing import Any, final
 from torch import Tensor, nn
 
 from bothways.models.adapter import Adapter
-from bothways.models.cards import BUNDLED, FLOW_CARD
+from bothways.models.cards import BUNDLED, FLOW_CARD, Card, ClassifierCard, Trained, read_card
 from bothways.models.catalogue import find_classifier
 from bothways.models.libraries.diffusers_flows import Denoiser
 from bothways.models.libraries.torchcfm_flows import SIZE as TORCHCFM_SIZE
 from bothways.models.nets.unet import SIZES
 from bothways.models.velocity import Flow
+from bothways.reading import is_there
 from bothways.registry import find, is_address
 from bothways.representation.classifier import FlowClassifier
 from bothways.representation.encode import Walk
@@ -72,18 +72,18 @@ def finetuned_facts(address: str) -> dict[str, Any]:
     file = find_classifier(address)
     if file is None:
         return {}
-    facts = json.loads(file.read_text())
-    coupling = facts["recipe"]["loss"]["coupling"]
-    return {"path": facts["flow"]["spec"]["path"], "kind": facts["features"]["kind"], "coupling": coupling}
+    facts = read_card(file, ClassifierCard)
+    coupling = _coupling_in(facts)
+    return {"path": facts["flow"]["spec"].get("path"), "kind": facts["features"]["kind"], "coupling": coupling}
 
 
 def trained_on(address: str) -> list[dict[str, Any]]:
     """The records (data/trained.py) of the trainings of a run, of its flow's too; none of what keeps no record."""
     file = find_classifier(address)
-    if file is None and address.endswith(".json") and Path(address).is_file():
+    if file is None and address.endswith(".json") and is_there(Path(address)):
         file = Path(address)
-    facts = json.loads(file.read_text()) if file is not None else card_of_flow(address)
-    return list((facts or {}).get("trained_on", []))
+    facts = read_card(file, Trained) if file is not None else card_of_flow(address)
+    return list((facts or {}).get("trained_on") or [])
 
 
 def flow_in(model: Adapter) -> Flow:
@@ -170,17 +170,21 @@ def origin_of(flow: Flow) -> dict[str, Any]:
 def card_of_flow(address: str) -> dict[str, Any] | None:
     """The card of a run of ``pretrain`` or ``finetune``, of a card file or of a bundled flow; None for others."""
     if (file := find_classifier(address)) is not None:
-        facts = json.loads(file.read_text())
-        return {**facts["flow"], "recipe": facts["recipe"]}
+        facts = read_card(file, ClassifierCard)
+        return {**facts["flow"], "recipe": facts.get("recipe") or {}}
     path = Path(address).expanduser()
     if address.startswith("bundled:"):
         path = BUNDLED / f"{address.removeprefix('bundled:')}.json"
     elif path.is_dir():
         path = path / FLOW_CARD
-    return json.loads(path.read_text()) if path.suffix == ".json" and path.is_file() else None
+    return read_card(path, Card) if path.suffix == ".json" and is_there(path) else None
 
 
 def coupling_of_card(address: str) -> str | None:
     """The training coupling of a flow from its card, or None."""
-    recipe = (card_of_flow(address) or {}).get("recipe", {})
-    return recipe.get("coupling") or recipe.get("loss", {}).get("coupling")
+    return _coupling_in(card_of_flow(address) or {})
+
+
+def _coupling_in(card: Mapping[str, Any]) -> str | None:
+    recipe = card.get("recipe") or {}
+    return recipe.get("coupling") or (recipe.get("loss") or {}).get("coupling")

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from bothways.numerics.modules import COMPILED
+from bothways.reading import is_there
 from bothways.types import UserError
 
 
@@ -22,7 +23,7 @@ def load_weights(module: nn.Module, path: str | Path, part: str = "") -> None:
     left out, and a warning says so.
     """
     path = Path(path)
-    if not path.is_file():
+    if not is_there(path):
         raise UserError(f"weights {str(path)!r} do not exist; type the path of a .safetensors file")
     try:
         found = {key.removeprefix(part): value for key, value in load_file(path).items() if key.startswith(part)}

@@ -5,6 +5,7 @@ Every chart comes with a sentence that describes it, for screen readers.
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ ACCENT = "10,127,90"  # RGB of the accent colour, used with alpha so that it wor
 ASIDE = "136,142,150"  # RGB of reference lines and baselines
 MOST_COLUMNS = 24  # of a confusion matrix; rarer predictions share one more column
 OTHER = "other"
+MARKUP = re.compile(r"<(?!br>|/?extra>)")  # but what the hover texts of ours hold
 POINTS_AT_MOST = 1000  # of a line over the steps; longer trainings are subsampled
 
 _AXIS = {"automargin": True, "fixedrange": True, "zeroline": False}
@@ -62,6 +64,15 @@ class Chart:
     words: str
     wide: bool = False
     coloured: bool = False
+
+
+def inert(figure: Any) -> Any:
+    """A figure in whose texts no name is markup: Plotly makes a link of ``<a href=...>``. Line breaks of ours stay."""
+    if isinstance(figure, str):
+        return MARKUP.sub("&lt;", figure.replace("&", "&amp;"))
+    if isinstance(figure, Mapping):
+        return {key: inert(value) for key, value in figure.items()}
+    return [inert(one) for one in figure] if isinstance(figure, list | tuple | range) else figure
 
 
 def base_layout(height: int, **more: Any) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from bothways.report import tables
 from bothways.report.charts import Chart
 from bothways.report.parts import Facts, strip_size
 from bothways.report.pictures import Album, album
-from bothways.report.sections import Run
+from bothways.report.sections import Run, fitting
 from bothways.report.share.pages import write_shared
 from bothways.report.template import HERE, check_page, filled, write_page
 from bothways.runs import PHOTOS, RunFolder
@@ -44,6 +44,11 @@ def render(folders: Sequence[RunFolder]) -> str:
     if not folders:
         raise UserError("report: no run folder given; type at least one")
     runs = [Run.read(folder, label) for folder, label in zip(folders, _labels(folders), strict=True)]
+    with fitting(*folders):
+        return _rendered(runs)
+
+
+def _rendered(runs: Sequence[Run]) -> str:
     for run in runs:
         if (page := run.section.page_of(run.folder)) is not None:
             if len(runs) > 1:

@@ -15,7 +15,7 @@ from typing import Any
 
 from PIL import Image
 
-from bothways.runs.files import reason
+from bothways.reading import PIXELS_AT_MOST, read_bytes, reason
 from bothways.types import UserError
 
 SMALL = 96  # pixels; smaller pictures are enlarged by a whole factor to 96..128 and never become JPEG
@@ -36,10 +36,13 @@ def shown_size(width: int, height: int) -> Size:
 
 
 def png_size(content: bytes) -> Size:
-    """(width, height) from the header of a PNG. Raises UserError if it is not a PNG."""
+    """(width, height) from the header of a PNG. Raises UserError if it is not a PNG, or none of a usual size."""
     if content[:8] != b"\x89PNG\r\n\x1a\n" or len(content) < 24:
         raise UserError("not a PNG file")
-    return int.from_bytes(content[16:20], "big"), int.from_bytes(content[20:24], "big")
+    width, height = int.from_bytes(content[16:20], "big"), int.from_bytes(content[20:24], "big")
+    if not 0 < width * height <= PIXELS_AT_MOST:
+        raise UserError(f"a PNG of {width} x {height} pixels")
+    return width, height
 
 
 @dataclass(frozen=True)
@@ -97,10 +100,11 @@ def _fitting(large: Mapping[Path, bytes], left: int) -> tuple[int, dict[Path, by
 
 def _read(path: Path) -> bytes:
     try:
-        content = path.read_bytes()
-        png_size(content)
+        content = read_bytes(path)
     except OSError as error:
         raise UserError(f"{path}: {reason(error)}; restore the picture, or draw the run again") from error
+    try:
+        png_size(content)
     except UserError as error:
         raise UserError(f"{path}: {error}; restore the picture, or draw the run again") from error
     return content

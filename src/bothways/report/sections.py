@@ -7,6 +7,7 @@ nothing. The task is read from recipe.toml, so a new task needs no registration 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -14,17 +15,24 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Protocol, cast
 
+from pydantic import BaseModel
+
 from bothways import registry
+from bothways.reading import check, used
 from bothways.report.charts import Chart, objectives
 from bothways.report.parts import Facts, Part
 from bothways.report.tables import Table, cost_of, name, time
 from bothways.runs import RunFolder
+from bothways.runs.folder import MEASURES
 
 TASKS = Path(registry.__file__).parent / "tasks"
 
 
 class Section(Protocol):
     """The functions of a section. measures: the content of measures.json, any part of which may be missing."""
+
+    schema: type[BaseModel] | None
+    """What measures.json holds."""
 
     work: str
     """The kind of work in one word: drawing, training, measuring, ..."""
@@ -90,8 +98,8 @@ class Run:
     def read(cls, folder: RunFolder, label: str = "") -> Run:
         """Read a run folder. Raises UserError if a file cannot be read."""
         recipe = folder.settings
-        section = section_of(str(recipe["task"]))
-        return cls(folder, label, section, recipe, folder.status, folder.measures, folder.frames, folder.pictures)
+        measures, section = measures_of(folder), section_of(recipe["task"])
+        return cls(folder, label, section, recipe, folder.status, measures, folder.frames, folder.pictures)
 
     @property
     def who(self) -> str:
@@ -108,6 +116,22 @@ class Run:
     def steps(self) -> int:
         """The number of the last step."""
         return max((int(frame["step"]) for frame in self.frames), default=0)
+
+
+def measures_of(folder: RunFolder) -> dict[str, Any]:
+    """The measures of a run, with the types that the schema of its task says; parts of them may be missing.
+
+    Raises UserError that names the file and the key.
+    """
+    schema, found = section_of(folder.settings["task"]).schema, folder.measures
+    if schema is not None:
+        check(found, schema, str(folder.path / MEASURES), partly=True)
+    return found
+
+
+def fitting(*folders: RunFolder) -> AbstractContextManager[None]:
+    """The context of what is made of the measures of runs. Raises UserError as ``reading.used`` does."""
+    return used(*(folder.path / MEASURES for folder in folders))
 
 
 def measured(run: Run) -> str:
@@ -140,7 +164,8 @@ def _none(*given: Any) -> list[Any]:
     return []
 
 
-DEFAULT = {
+DEFAULT: dict[str, Any] = {
+    "schema": None,
     "work": "drawing",
     "sentence_of": _sentence,
     "section": _nothing,

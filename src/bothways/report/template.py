@@ -14,9 +14,10 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from bothways.reading import is_folder, reason
 from bothways.report import tables
-from bothways.report.charts import TEMPLATE
-from bothways.runs.files import check_output, reason, replace_file
+from bothways.report.charts import TEMPLATE, inert
+from bothways.runs.files import check_output, replace_file
 from bothways.types import RunError, UserError
 
 HERE = "bothways.report"
@@ -47,6 +48,7 @@ def templates() -> Environment:
     )
     script = _read(HERE, "page.js").replace(TEMPLATE_MARK, json.dumps(TEMPLATE))
     environment.filters["held"] = tables.held
+    environment.filters["inert"] = inert
     environment.globals |= {"missing": tables.MISSING, "gave_gradient": tables.GAVE_GRADIENT}
     environment.globals |= {"style": Markup(_read(HERE, "page.css")), "script": Markup(script)}
     return environment
@@ -60,7 +62,7 @@ def filled(package: str, template: str, *, charted: bool, **values: Any) -> str:
 
 def check_page(out: Path) -> None:
     """Raise UserError where ``out`` is no place for a page: a folder, a device, or a file that is no page of ours."""
-    if out.is_dir():
+    if is_folder(out):
         raise UserError(f"{out}: is a folder; type the file to write, for example {out / 'report.html'}")
     check_output(out, TITLED)
 
@@ -70,7 +72,7 @@ def write_page(out: Path, page: str) -> None:
     check_page(out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(out, page.encode())
+        replace_file(out, page.encode("utf-8", "backslashreplace"))
     except OSError as error:
         raise UserError(f"{out}: {reason(error)}; choose a place that can be written") from error
     except RunError as error:

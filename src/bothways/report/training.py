@@ -17,6 +17,7 @@ from bothways.report.sections import Run
 from bothways.report.tables import significant
 from bothways.runs import ALONG, RunFolder
 from bothways.runs.files import read_lines
+from bothways.runs.schema import AlongLine
 
 
 def sentence_of(run: Run) -> str:
@@ -33,7 +34,7 @@ def progress_of(run: Run) -> list[Chart]:
 
 def along(folder: RunFolder) -> list[Chart]:
     """Charts of mutual information by depth and of the held-out loss over the steps; [] without along.jsonl."""
-    lines = read_lines(folder.path / ALONG)
+    lines = read_lines(folder.path / ALONG, AlongLine)
     found = [_information(lines)] if lines else []
     losses = [
         {"step": line["step"], "stats": {"loss on held-out pictures": line["flow_matching"]}}

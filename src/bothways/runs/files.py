@@ -18,15 +18,25 @@ from typing import Any, BinaryIO
 
 import torch
 from PIL import Image
+from pydantic import BaseModel
 from torch import Tensor
 
-from bothways.runs.inventory import PARTIAL, note
+from bothways.reading import (
+    FACTS_AT_MOST,
+    LINES_AT_MOST,
+    PIXELS_AT_MOST,
+    WITHOUT,
+    as_text,
+    checked,
+    is_folder,
+    is_there,
+    parsed,
+    read_bytes,
+    table_of,
+)
+from bothways.reading import reason as reason  # of the errors of writing, too
+from bothways.runs.inventory import PARTIAL, check_own, note
 from bothways.types import RunError, UserError
-
-
-def reason(error: OSError) -> str:
-    """The message of the operating system, starting in lower case."""
-    return (error.strerror or str(error)).lower()
 
 
 def _sync_folder(folder: Path) -> None:
@@ -56,7 +66,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     partial = path.with_name(f".{path.name}{PARTIAL}")
     with _kept(path):
         try:
-            with partial.open("wb") as file:
+            partial.unlink(missing_ok=True)  # of a killed run; where it is a link or a pipe, it is not written through
+            with partial.open("xb") as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
@@ -81,10 +92,10 @@ def check_output(path: Path, mark: bytes) -> None:
 
     Raises UserError for a folder, a link or a device, and for a file without the mark.
     """
-    if path.is_symlink() or (path.exists() and not path.is_file()):
+    if is_folder(path) or path.is_symlink() or (path.exists() and not path.is_file()):  # a folder: looked up first
         raise UserError(f"{path}: is no ordinary file; type the name of another to write")
     if path.exists():
-        with path.open("rb") as file:
+        with path.open("rb") as file:  # an ordinary one, as is known by now
             if mark not in file.read(2**20):
                 raise UserError(f"{path}: is there, and bothways did not write it; type another name, or remove it")
 
@@ -92,14 +103,14 @@ def check_output(path: Path, mark: bytes) -> None:
 def plain(value: Any) -> Any:
     """Convert ``value`` to plain JSON values: arrays to lists, NaN and infinities to None, other objects to str."""
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {as_text(str(key)): plain(item) for key, item in value.items()}
     if hasattr(value, "tolist"):  # tensors, NumPy arrays and their scalars
         return plain(value.tolist())
     if isinstance(value, (list, tuple, set, frozenset)):
         return [plain(item) for item in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    return value if value is None or isinstance(value, (bool, int, str)) else str(value)
+    return value if value is None or isinstance(value, (bool, int)) else as_text(str(value))
 
 
 def dotted(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -120,19 +131,16 @@ def write_json(path: Path, value: Any) -> None:
     replace_file(path, json.dumps(plain(value), ensure_ascii=False, allow_nan=False, indent=1).encode() + b"\n")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON dictionary; {} if there is no file. Raises UserError if it is not a JSON dictionary."""
+def read_json(path: Path, schema: type[BaseModel] | None = None, *, partly: bool = False) -> dict[str, Any]:
+    """Read a table of JSON; {} if there is no file. Raises UserError if it is none, or not as the schema says.
+
+    partly: as for ``reading.check``.
+    """
     try:
-        value = json.loads(path.read_bytes())
+        content = read_bytes(path, FACTS_AT_MOST)
     except FileNotFoundError:
         return {}
-    except OSError as error:
-        raise UserError(f"{path}: {reason(error)}") from error
-    except ValueError as error:
-        raise UserError(f"{path}: not JSON ({error}); restore the file, or remove it to go without") from error
-    if not isinstance(value, dict):
-        raise UserError(f"{path}: holds a {type(value).__name__}, not a table; restore the file, or remove it")
-    return value
+    return table_of(content, str(path), schema, WITHOUT, partly=partly)
 
 
 def append_lines(path: Path, values: Iterable[Any]) -> None:
@@ -140,6 +148,7 @@ def append_lines(path: Path, values: Iterable[Any]) -> None:
     content = b"".join(json_line(value) for value in values)
     if not content:
         return
+    check_own(path)
     if not path.exists():
         note(path)
     with _kept(path), path.open("ab") as file:
@@ -153,37 +162,54 @@ def append_lines(path: Path, values: Iterable[Any]) -> None:
             raise
 
 
-def _whole_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
+def _whole_lines(path: Path, schema: type[BaseModel] | None = None) -> tuple[list[dict[str, Any]], int]:
     """The parsed lines and their length in bytes, both without an incomplete last line."""
     try:
-        content = path.read_bytes()
+        content = read_bytes(path, LINES_AT_MOST)
     except FileNotFoundError:
         return [], 0
     lines = content.split(b"\n")[:-1]  # bytes after the last newline are an incomplete line
     values: list[dict[str, Any]] = []
     size = 0
     for number, line in enumerate(lines, start=1):
+        where, cure = f"{path}: line {number}", "remove that line"
         try:
-            values.append(json.loads(line))
-        except ValueError as error:
+            value = parsed(line, where, cure)
+        except UserError as error:
             if number == len(lines):  # after a power loss the length may be written without the bytes
                 break
-            raise UserError(f"{path}: line {number} is not JSON; remove that line") from error
+            raise UserError(f"{where} is not JSON; {cure}") from error
+        values.append(checked(value, where, schema, cure))
         size += len(line) + 1
     return values, size
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Read a file of JSON lines, without an incomplete last line; [] if there is no file."""
-    return _whole_lines(path)[0]
+def read_lines(path: Path, schema: type[BaseModel] | None = None) -> list[dict[str, Any]]:
+    """Read a file of JSON lines, without an incomplete last line; [] if there is no file.
+
+    Raises UserError for a line that is no table, or not as the schema says.
+    """
+    return _whole_lines(path, schema)[0]
 
 
 def cut_torn_line(path: Path) -> None:
     """Remove an incomplete last line, so that lines can be appended."""
     _, size = _whole_lines(path)
-    if path.exists() and path.stat().st_size != size:
+    if is_there(path) and path.stat().st_size != size:
         with _kept(path):
             os.truncate(path, size)
+
+
+def inside(folder: Path, file: str, named_by: str = "pictures.jsonl") -> Path:
+    """The path of a file of a run folder. Raises UserError for one outside, which a name or a link can lead to."""
+    path = folder / file
+    try:
+        outside = not path.resolve().is_relative_to(folder.resolve())
+    except (OSError, ValueError, RuntimeError) as error:  # a name too long, with a NUL, or links that lead in a circle
+        raise UserError(f"{folder}: {named_by} names {file!r}, which no file can be called") from error
+    if outside:
+        raise UserError(f"{folder}: {named_by} names {file!r}, outside the run folder")
+    return path
 
 
 def to_png(image: Tensor) -> bytes:
@@ -203,9 +229,11 @@ def to_png(image: Tensor) -> bytes:
 def from_png(content: bytes, mode: str = "RGB") -> Tensor:
     """Decode a PNG: (3,H,W) float32 in [0,1], (4,H,W) for mode "RGBA". Raises UserError if the bytes are no picture."""
     try:
-        with Image.open(io.BytesIO(content)) as picture:
+        with Image.open(io.BytesIO(content), formats=("PNG",)) as picture:
+            if not 0 < picture.width * picture.height <= PIXELS_AT_MOST:
+                raise ValueError(f"{picture.width} x {picture.height} pixels")
             pixels = picture.convert(mode)
-    except (OSError, SyntaxError) as error:  # Pillow raises SyntaxError for a broken PNG
+    except Exception as error:  # a damaged file makes its decoder raise anything
         raise UserError(f"from_png: {len(content)} bytes that are not a picture") from error
     values = torch.frombuffer(bytearray(pixels.tobytes()), dtype=torch.uint8)
     return values.reshape(pixels.height, pixels.width, len(mode)).permute(2, 0, 1).contiguous().float() / 255

@@ -23,13 +23,17 @@ import safetensors
 import safetensors.torch
 import torch
 from filelock import FileLock
+from pydantic import BaseModel
 from torch import Tensor
 
+from bothways.budget import free_memory
+from bothways.reading import check, is_folder, read_bytes
 from bothways.runs import inventory
 from bothways.runs.files import (
     append_lines,
     cut_torn_line,
     from_png,
+    inside,
     json_line,
     read_json,
     read_lines,
@@ -40,9 +44,10 @@ from bothways.runs.files import (
 )
 from bothways.runs.inventory import RECIPE
 from bothways.runs.recipe import as_toml, read_tables, require_equal
+from bothways.runs.schema import STATES, FrameLine, Measures, Record, State, Status
 from bothways.types import Frame, RunError, UserError
 
-STATES = ("running", "stopped", "failed", "complete")
+MEASURES, STATE = "measures.json", "state.json"
 NEW_STATUS = {"state": "running", "message": "", "seconds": 0.0, "peak_mb": 0.0, "pictures": 0, "of": 0}
 
 
@@ -100,11 +105,9 @@ class RunFolder:
     def open(cls, path: str | Path) -> RunFolder:
         """Open a run folder for reading. Raises UserError if it is missing or not a run folder."""
         folder = cls(Path(path))
-        if not folder.path.is_dir():
+        if not is_folder(folder.path):
             raise UserError(f"{path}: no such folder; type the folder that a run wrote")
-        if not (folder.path / "recipe.toml").is_file():
-            raise UserError(f"{path}: not a run folder, recipe.toml is missing; type the folder that a run wrote")
-        read_tables(folder.path)  # raises UserError for a run of another layout
+        read_tables(folder.path)  # raises UserError for what is no run, or one of another layout
         return folder
 
     @contextlib.contextmanager
@@ -143,17 +146,20 @@ class RunFolder:
     @property
     def frames(self) -> list[dict[str, Any]]:
         """The frames so far: {"batch", "step", "t", "stats"} of every step."""
-        return read_lines(self.path / "frames.jsonl")
+        return read_lines(self.path / "frames.jsonl", FrameLine)
 
     @property
     def pictures(self) -> list[dict[str, Any]]:
         """The records of the finished pictures."""
-        return read_lines(self.path / "pictures.jsonl")
+        return read_lines(self.path / "pictures.jsonl", Record)
 
     @property
     def measures(self) -> dict[str, Any]:
-        """The measures written by :meth:`write_measures`; {} before."""
-        return read_json(self.path / "measures.json")
+        """The measures written by :meth:`write_measures`; {} before.
+
+        What a task measures is checked by ``report.sections.measures_of``.
+        """
+        return read_json(self.path / MEASURES, Measures, partly=True)
 
     @property
     def status(self) -> dict[str, Any]:
@@ -161,7 +167,7 @@ class RunFolder:
 
         From ``runs/experiment.py`` also "step" of "steps", "stages" {name: seconds}, and "doing", the present stage.
         """
-        return {**NEW_STATUS, **read_json(self.path / "status.json")}
+        return {**NEW_STATUS, **read_json(self.path / "status.json", Status)}
 
     def append_frame(self, frame: Frame, batch: int | None = None) -> None:
         """Append a frame to frames.jsonl, without its image."""
@@ -182,13 +188,12 @@ class RunFolder:
 
     def image_path(self, record: Mapping[str, Any]) -> Path:
         """The path of the picture of a record. Raises UserError for a path outside the folder."""
-        return self._inside(str(record.get("file", "")))
+        return inside(self.path, str(record.get("file", "")))
 
-    def _inside(self, file: str) -> Path:
-        path = self.path / file
-        if not path.resolve().is_relative_to(self.path.resolve()):
-            raise UserError(f"{self.path}: pictures.jsonl names {file!r}, outside the run folder")
-        return path
+    @property
+    def _state(self) -> Path:
+        """The folder of the checkpoint, which no link leads out of the run folder."""
+        return inside(self.path, "state", "a link")
 
     def read_picture(self, record: Mapping[str, Any]) -> Tensor:
         """Read the picture of a record: (3,H,W) in [0,1]. Raises UserError if it is missing or damaged."""
@@ -196,12 +201,12 @@ class RunFolder:
 
     def read_alpha(self, record: Mapping[str, Any]) -> Tensor | None:
         """Read the alpha channel of the picture of a record: (1,H,W) in [0,1]; None if it has none."""
-        return self._read(self._inside(record["alpha"]), "RGBA")[3:] if "alpha" in record else None
+        return self._read(inside(self.path, record["alpha"]), "RGBA")[3:] if "alpha" in record else None
 
     def _read(self, path: Path, mode: str = "RGB") -> Tensor:
         try:
-            return from_png(path.read_bytes(), mode)
-        except (OSError, ValueError) as error:
+            return from_png(read_bytes(path), mode)
+        except (OSError, UserError) as error:
             raise UserError(f"{path}: cannot be read ({error}); type --overwrite to start again") from error
 
     def save_pictures(
@@ -224,7 +229,7 @@ class RunFolder:
             done[index] = {"index": index, "file": name, **given}
             if alphas is not None:
                 file = done[index]["alpha"] = str(Path(done[index]["file"]).with_suffix("")) + "-alpha.png"
-                replace_file(self._inside(file), to_png(torch.cat([image, alphas[place]])))
+                replace_file(inside(self.path, file), to_png(torch.cat([image, alphas[place]])))
             replace_file(self.image_path(done[index]), to_png(image))
         saved = {record["index"]: record for record in self.pictures}
         if saved.keys() & done.keys():
@@ -236,36 +241,39 @@ class RunFolder:
 
     def write_measures(self, measures: Mapping[str, Any]) -> None:
         """Write measures.json; NaN and infinities become null."""
-        write_json(self.path / "measures.json", measures)
+        write_json(self.path / MEASURES, measures)
 
     def save_state(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
         """Replace the checkpoint. The JSON names the tensor file and is written last, so the two always match."""
-        folder = self.path / "state"
+        folder = self._state
         folder.mkdir(exist_ok=True)
-        serial = int(read_json(folder / "state.json").get("serial", 0)) + 1
+        serial = int(read_json(folder / STATE, State).get("serial", 0)) + 1
         name = f"state-{serial:06d}.safetensors"
         owned = {key: tensor.detach().to("cpu", copy=True).contiguous() for key, tensor in tensors.items()}
         replace_file(folder / name, safetensors.torch.save(owned))
-        write_json(folder / "state.json", {"serial": serial, "tensors": name, "facts": facts})
+        write_json(folder / STATE, {"serial": serial, "tensors": name, "facts": facts})
         for file in folder.glob("state-*.safetensors"):
             if file.name != name:
                 file.unlink(missing_ok=True)
 
-    def load_state(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """The tensors (on the CPU) and facts of the last checkpoint; None if there is none."""
-        saved = read_json(self.path / "state" / "state.json")
+    def load_state(self, facts: type[BaseModel] | None = None) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """The tensors (on the CPU) and facts of the last checkpoint; None if there is none. facts: their schema."""
+        file = self._state / STATE
+        saved = read_json(file, State)
         if not saved:
             return None
-        path = self.path / "state" / Path(saved["tensors"]).name
+        if facts is not None:
+            check(saved["facts"], facts, f"{file}: facts", "type --overwrite to start again")
+        path = file.with_name(Path(saved["tensors"]).name or "none")
         try:
-            return safetensors.torch.load(path.read_bytes()), saved["facts"]
-        except (OSError, safetensors.SafetensorError) as error:
+            return safetensors.torch.load(read_bytes(path, free_memory())), saved["facts"]
+        except (OSError, ValueError, safetensors.SafetensorError) as error:
             raise UserError(f"{path}: the checkpoint is damaged ({error}); type --overwrite to start again") from error
 
     def clear_state(self) -> None:
         """Remove the checkpoint of a finished batch, its JSON first."""
-        folder = self.path / "state"
-        (folder / "state.json").unlink(missing_ok=True)
+        folder = self._state
+        (folder / STATE).unlink(missing_ok=True)
         for file in folder.glob("state-*.safetensors"):
             file.unlink(missing_ok=True)
 

@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from filelock import FileLock, Timeout
 
+from bothways.reading import is_folder, read_text
 from bothways.types import UserError
 
 FILES, LOCK = "files.txt", ".lock"
@@ -39,7 +40,7 @@ def begins(folder: Path, *, overwrite: bool, resume: bool) -> bool:
     """Whether to begin a new run instead of resuming one. Raises UserError if the place must not be used."""
     if overwrite and resume:
         raise UserError(f"{folder}: --overwrite and --resume contradict each other; type one of them")
-    if folder.exists() and not folder.is_dir():
+    if not is_folder(folder) and folder.exists():
         raise UserError(f"{folder}: a file is in the way; type another folder")
     if _is_empty(folder):
         if resume:
@@ -48,7 +49,7 @@ def begins(folder: Path, *, overwrite: bool, resume: bool) -> bool:
     if not (overwrite or resume):
         raise UserError(f"{folder}: is not empty; type --resume to continue, --overwrite to start again")
     for name in (RECIPE, *([FILES] if overwrite else [])):
-        if not (folder / name).is_file():
+        if not _is_plain(folder / name):
             raise UserError(f"{folder}: is not empty and not a run folder (no {name}); type another folder")
     return overwrite
 
@@ -60,13 +61,14 @@ def _is_empty(folder: Path) -> bool:
 
 def begin(folder: Path) -> None:
     """An empty list of files; from now on every file that is written in the folder is noted in it."""
+    check_own(folder / FILES)
     (folder / FILES).touch()
 
 
 def note(file: Path) -> None:
     """Note that the run in whose folder the file lies writes it; a file elsewhere is not noted."""
     for folder in list(file.parents)[:DEEPEST]:
-        if (folder / FILES).is_file():
+        if _is_plain(folder / FILES):
             with (folder / FILES).open("a", encoding="utf-8") as names:
                 names.write(f"{file.relative_to(folder).as_posix()}\n")
             return
@@ -78,16 +80,28 @@ def noted(folder: Path) -> list[Path]:
     A link is left out, and what only a link leads to: it belongs to somebody else.
     """
     try:
-        names = dict.fromkeys((folder / FILES).read_text(encoding="utf-8").splitlines())
-    except OSError:
+        names = dict.fromkeys(read_text(folder / FILES).splitlines())
+    except (OSError, UserError):
         return []
     return [folder / name for name in names if _is_own(folder, PurePosixPath(name))]
 
 
+def _is_plain(file: Path) -> bool:
+    """Whether it is an ordinary file, through no link."""
+    return file.is_file() and not file.is_symlink()
+
+
+def check_own(file: Path) -> None:
+    """Raise UserError where something else than an ordinary file has the name of one that is written in its place."""
+    if (file.exists() or file.is_symlink()) and not _is_plain(file):
+        raise UserError(f"{file}: is a link, a folder, a pipe or a device, not the file of a run; remove it")
+
+
 def _is_own(folder: Path, name: PurePosixPath) -> bool:
     file, below = folder / name, not name.is_absolute() and ".." not in name.parts
-    straight = below and file.parent.resolve() == folder.resolve() / name.parent  # through no link
-    return straight and file.is_file() and not file.is_symlink()
+    with contextlib.suppress(OSError, ValueError, RuntimeError):  # no name of a file
+        return below and file.parent.resolve() == folder.resolve() / name.parent and _is_plain(file)
+    return False
 
 
 def remove(folder: Path) -> None:
@@ -107,6 +121,7 @@ def remove(folder: Path) -> None:
 
 def lock(folder: Path) -> FileLock:
     """The folder, locked for this process until the lock is released. Raises UserError where another one writes it."""
+    check_own(folder / LOCK)  # it would be emptied
     held = FileLock(folder / LOCK)
     try:
         held.acquire(timeout=0)

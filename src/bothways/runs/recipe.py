@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import tomli_w
 
-from bothways.runs.files import dotted, reason
+from bothways.reading import as_text, check, read_toml
+from bothways.runs.files import dotted
+from bothways.runs.inventory import RECIPE
+from bothways.runs.schema import Recipe
 from bothways.types import UserError
 
 
@@ -20,20 +22,19 @@ def as_toml(tables: Mapping[str, Any]) -> str:
 
 def read_tables(folder: Path) -> dict[str, Any]:
     """Read the recipe.toml of a run folder. Raises UserError if it cannot be read or has another layout."""
-    path = folder / "recipe.toml"
+    path = folder / RECIPE
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: {reason(error)}") from error
-    except ValueError as error:
-        raise UserError(f"{path}: not TOML ({error})") from error
+        tables = read_toml(path)
+    except FileNotFoundError as error:
+        raise UserError(f"{folder}: not a run folder, {RECIPE} is missing; type the folder that a run wrote") from error
     if "task" not in tables:
         versions = tables.get("versions")
         writer = versions.get("bothways") if isinstance(versions, Mapping) else None
         raise UserError(
-            f"{folder}: a run of bothways {writer or 'before 0.2'}, whose layout this version does not read; "
+            f"{path}: of a run of bothways {writer or 'before 0.2'}, whose layout this version does not read; "
             "install that version to read it, or run it again"
         )
+    check(tables, Recipe, str(path))
     return tables
 
 
@@ -62,9 +63,9 @@ def require_equal(
 
 def _value(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {str(key): _value(item) for key, item in value.items() if item is not None}
+        return {as_text(str(key)): _value(item) for key, item in value.items() if item is not None}
     if isinstance(value, (list, tuple)):
         return [_value(item) for item in value if item is not None]
     if hasattr(value, "tolist"):  # NumPy and torch scalars
         return value.tolist()
-    return str(value) if isinstance(value, Path) else value
+    return as_text(value) if isinstance(value, str | Path) else value

@@ -21,9 +21,9 @@ from bothways.models.layers_of import LayerRow
 from bothways.report import tables
 from bothways.report.page import sentence
 from bothways.report.pictures import shown_size
-from bothways.report.sections import Run
+from bothways.report.sections import Run, fitting, measures_of
 from bothways.report.share.pages import shared_files
-from bothways.runs import PHOTOS, RunFolder, from_png, to_png
+from bothways.runs import PHOTOS, RunFolder, to_png
 from bothways.studio.difference import difference
 from bothways.studio.jobs import Job
 from bothways.studio.shelf import require_plain
@@ -105,8 +105,9 @@ def single(image: Tensor) -> str:
 
 def verdicts(folder: RunFolder) -> str:
     """The table of judge metrics of a finished drawing; empty if it was not judged."""
-    judged = judges(folder.measures)
-    return _filled("tables", tables=[judge_table(folder.measures)]) if judged else ""
+    with fitting(folder):
+        measures = measures_of(folder)
+        return _filled("tables", tables=[judge_table(measures)]) if judges(measures) else ""
 
 
 def downloads(name: str, folder: RunFolder) -> str:
@@ -118,8 +119,9 @@ def downloads(name: str, folder: RunFolder) -> str:
 
 def audited(folder: RunFolder) -> str:
     """The classes of a finished audit, highest consistency first, and a link to its page."""
-    facts = facts_of(folder.measures)
-    return "" if facts is None else _filled("tables", tables=[consistency_table(facts)])
+    with fitting(folder):
+        facts = facts_of(measures_of(folder))
+        return "" if facts is None else _filled("tables", tables=[consistency_table(facts)])
 
 
 def layers(rows: Sequence[LayerRow]) -> str:
@@ -168,12 +170,20 @@ def changes(folder: RunFolder) -> str:
 
 
 def _given(folder: RunFolder, what: str) -> list[Tensor]:
-    return [from_png(file.read_bytes()) for file in sorted((folder.path / PHOTOS).glob(f"{what}-*.png"))]
+    return [
+        folder.read_picture({"file": f"{PHOTOS}/{file.name}"})
+        for file in sorted((folder.path / PHOTOS).glob(f"{what}-*.png"))
+    ]
 
 
 def walk(folder: RunFolder, place: int, run: str) -> str:
     """One depth of a walk: both states, predicted classes and nearest pictures. place: index of the depth."""
-    found = folder.measures["walk"]
+    with fitting(folder):
+        return _depth(folder, place, run)
+
+
+def _depth(folder: RunFolder, place: int, run: str) -> str:
+    found = measures_of(folder)["walk"]
     depths = found["depths"]
     place = max(0, min(place, len(depths) - 1))
     records = {way: [r for r in folder.pictures if r["way"] == way] for way in ("there", "back")}
@@ -203,7 +213,8 @@ def cards(runs: Mapping[str, RunFolder]) -> str:
 
 def _card(name: str, folder: RunFolder) -> dict[str, Any]:
     try:
-        return _read_card(name, folder)
+        with fitting(folder):
+            return _read_card(name, folder)
     except UserError as error:  # one broken run must not hide the others
         return {
             "name": name,
@@ -236,6 +247,11 @@ def _read_card(name: str, folder: RunFolder) -> dict[str, Any]:
 
 def beside(runs: Mapping[str, RunFolder]) -> str:
     """Pictures, measures and settings of one or two runs; differing settings are marked."""
+    with fitting(*runs.values()):
+        return _beside(runs)
+
+
+def _beside(runs: Mapping[str, RunFolder]) -> str:
     sides = [
         {
             "name": name,
@@ -256,7 +272,7 @@ def _shown(run: str, record: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _tables(runs: Mapping[str, RunFolder]) -> Iterable[tables.Table]:
-    measured = [(name, folder.measures, folder.status) for name, folder in runs.items()]
+    measured = [(name, measures_of(folder), folder.status) for name, folder in runs.items()]
     if any(judges(measures) for _, measures, _ in measured):
         yield tables.in_columns(comparison_table(measured))
     yield from tables.settings_tables([(name, folder.settings) for name, folder in runs.items()])

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -18,6 +16,7 @@ from torch import Tensor
 from bothways import registry
 from bothways.configs import Config, leaves, nested, option_of
 from bothways.numerics.draws import picture_seed
+from bothways.reading import read_table, read_toml
 from bothways.studio.files.places import refuse_files
 from bothways.tasks.explain.run import AuditWork
 from bothways.tasks.generate.drawing import Drawing
@@ -225,14 +224,14 @@ def _read_files(settings: Mapping[str, Any]) -> Iterator[tuple[Path, Any]]:
     for named in (model.get("address") if isinstance(model, Mapping) else model, settings.get("flow")):
         path = Path(named).expanduser() if isinstance(named, str) else Path()
         for card in (path, *(path / name for name in CARDS)):
-            with suppress(OSError, ValueError, RecursionError):
-                if card.suffix == ".json" and card.is_file():
-                    yield card, json.loads(card.read_text(encoding="utf-8"))
+            with suppress(OSError, UserError):
+                if card.suffix == ".json":
+                    yield card, read_table(card)
     own = settings.get("settings")
     recipe = Path(str((own if isinstance(own, Mapping) else settings).get("recipe")))
-    with suppress(OSError, ValueError):
-        if recipe.suffix == ".toml" and recipe.is_file():
-            yield recipe, tomllib.loads(recipe.read_text(encoding="utf-8"))
+    with suppress(OSError, UserError):
+        if recipe.suffix == ".toml":
+            yield recipe, read_toml(recipe)
 
 
 def read_changes(task: str, text: str | None) -> dict[str, Any]:

@@ -6,6 +6,7 @@ A requested name is looked up in the listing; no path is ever built from a reque
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,9 @@ class Shelf:
         return [str(run.path) for run in runs if any((run.path / name).is_file() for name in CARDS)]
 
     def _holds(self, path: Path) -> bool:
-        return path.resolve().is_relative_to(self.root.resolve())
+        with suppress(OSError, ValueError, RuntimeError):  # links that lead in a circle
+            return path.resolve().is_relative_to(self.root.resolve())
+        return False
 
 
 def require_plain(folder: RunFolder) -> None:

@@ -18,8 +18,9 @@ from PIL import Image
 from torch import Tensor
 
 from bothways.progress import counted
+from bothways.reading import read_bytes
 from bothways.runs import RunFolder
-from bothways.runs.files import from_png, reason, replace_file, to_png
+from bothways.runs.files import from_png, replace_file, to_png
 from bothways.types import UserError
 
 FRAMES = 32  # at most
@@ -125,11 +126,9 @@ class Film:
             return self.memory.get((number, step))
         path = self._path(number, step)
         try:
-            return path.read_bytes()
+            return read_bytes(path)
         except FileNotFoundError:
             return None
-        except OSError as error:
-            raise UserError(f"{path}: {reason(error)}; remove it to go without") from error
 
     # ---- tiles -----------------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, final
 
 from bothways.progress import stage
 from bothways.runs.experiment import Experiment
+from bothways.tasks.measures import DoneParts
 from bothways.tasks.work import Work
 from bothways.types import Frame
 
@@ -66,7 +67,7 @@ class PartedWork(Work):
 
 def kept_parts(experiment: Experiment) -> dict[str, Any]:
     """The finished parts saved in the run folder; {} for a new run."""
-    saved = None if experiment.folder is None else experiment.folder.load_state()
+    saved = None if experiment.folder is None else experiment.folder.load_state(DoneParts)
     return {} if saved is None else saved[1]["done"]
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from bothways import budget
@@ -16,7 +17,7 @@ from bothways.report.share.pages import shared_files
 from bothways.runs import to_png
 from bothways.runs.experiment import Experiment
 from bothways.tasks.film import Film
-from bothways.tasks.measures import Measures
+from bothways.tasks.measures import Count, Facts, Interval, Measured, Measures
 from bothways.tasks.moving import write_gif, write_mp4
 from bothways.tasks.work import Grid
 from bothways.types import Frame, UserError
@@ -55,6 +56,74 @@ def check_count(
         budget.check_disk(what, pictures * written, out, lambda free: most(free, written))
 
 
+class Spectrum(Facts):
+    """Power by spatial frequency, in cycles per pixel."""
+
+    frequency: list[float]
+    power: list[float]
+
+
+class ImageFacts(Facts):
+    """What needs no judge, and the null of some."""
+
+    spectrum_slope: Measured = None
+    spectrum_slope_null: Measured = None
+    flip_symmetry: Measured = None
+    pixel_std: Measured = None
+    collapsed: Measured = None
+    spectrum: Spectrum | None = None
+    spectrum_null: Spectrum | None = None
+
+
+class JudgeFacts(Facts):
+    """A verdict (judging/verdicts.py)."""
+
+    judge: str
+    gave_gradient: bool = False
+    called: list[int | None] | None = None
+    called_names: list[str | None] | None = None
+    confidence: list[Measured] | None = None
+    wanted_probability: list[Measured] | None = None
+    n: Count | None = None
+    n_real: Count | None = None
+    hit_rate: Measured = None
+    hit_interval: Interval | None = None
+    mean_confidence: Measured = None
+    frechet: Measured = None
+    frechet_real: Measured = None
+    kernel: Measured = None
+    kernel_real: Measured = None
+    kernel_interval: Interval | None = None
+    diversity: Measured = None
+    diversity_real: Measured = None
+
+
+class OriginFacts(Facts):
+    """The nearest photograph of a picture, and those that it was drawn between."""
+
+    photograph: str
+    feature_distance: Measured = None
+    photograph_in_pixels: str = ""
+    pixel_distance: Measured = None
+    share: float = 0.0
+    drawn_from: list[str] = Field([])
+
+
+class PhotographFacts(Facts):
+    """The photographs that were drawn from."""
+
+    number: Count = 0
+    feature_distance: Measured = None
+    pixel_distance: Measured = None
+
+
+class PictureSet(Facts):
+    """A control: what was measured on other pictures."""
+
+    judges: list[JudgeFacts] | None = None
+    images: ImageFacts | None = None
+
+
 class PictureMeasures(Measures):
     """measures.json of a run of pictures. judges: a verdict each (judging/verdicts.py); images: what needs no judge.
 
@@ -62,10 +131,11 @@ class PictureMeasures(Measures):
     beside (judging/origins.py); of drawings without a class from features of photographs.
     """
 
-    judges: list[dict[str, Any]]
-    images: dict[str, Any]
-    pictures: list[dict[str, Any]] | None = None
-    photographs: dict[str, Any] | None = None
+    judges: list[JudgeFacts]
+    images: ImageFacts
+    sets: dict[str, PictureSet] = Field({})
+    pictures: list[OriginFacts] | None = None
+    photographs: PhotographFacts | None = None
 
 
 @dataclass(frozen=True, repr=False)

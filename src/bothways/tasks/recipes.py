@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bothways.configs import Config, Settings, holds_list, leaves, nested, option_of, place_of, validated
+from bothways.reading import is_there, read_toml
 from bothways.registry import nearest
 from bothways.types import UserError
 
@@ -30,11 +31,12 @@ def recipes(task: str = "generate") -> dict[str, str]:
 def read_recipe(name: str, task: str = "generate") -> dict[str, Any]:
     """The tables of a recipe, by its name or the path of a TOML file. Raises UserError if there is no such recipe."""
     path = Path(name) if name.endswith(".toml") else recipe_folder() / f"{name}.toml"
+    there = is_there(path)
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except (ValueError, OSError) as error:  # not TOML, not UTF-8, or not readable
+        tables = read_toml(path) if there else {}
+    except UserError as error:  # not TOML, not UTF-8, or not readable
         raise UserError(f"recipe {str(path)!r} cannot be read as TOML: {error}") from error
-    if not path.is_file() or (path.parent == recipe_folder() and tables.get("task") != task):
+    if not there or (path.parent == recipe_folder() and tables.get("task") != task):
         raise UserError(f"no recipe {name!r}; {nearest(name, recipes(task))}, or the path of a .toml file")
     if tables.pop("task", None) != task:
         raise UserError(f'recipe {str(path)!r} is not for this command; its first lines need task = "{task}"')

@@ -14,10 +14,12 @@ from typing import Any, NamedTuple
 
 from bothways import registry
 from bothways.configs import Config, merged, nested
+from bothways.reading import used
 from bothways.runs.files import dotted, plain, read_json, write_json
 from bothways.runs.folder import RunFolder
 from bothways.runs.inventory import check_place
 from bothways.runs.recipe import differences, require_equal
+from bothways.runs.schema import Given
 from bothways.tasks.recipes import configure
 from bothways.types import UserError
 
@@ -54,7 +56,7 @@ def resumed(config: type[Config], task: str, given: Mapping[str, Any], folder: P
     made_by = RunFolder.open(folder).settings["task"]
     if made_by != task:
         raise UserError(f"{folder}: a run of bothways {made_by}, not of {task}; type bothways {made_by} --resume")
-    changes, saved = nested(config, given), read_json(folder / GIVEN)
+    changes, saved = nested(config, given), read_json(folder / GIVEN, Given)
     if not saved:  # of an earlier version: everything is typed again, and compared when the run is opened
         return Resumed(configure(config, **given), changes)
     objects = _of(changes, plain=False)
@@ -63,9 +65,11 @@ def resumed(config: type[Config], task: str, given: Mapping[str, Any], folder: P
     before: dict[str, Any] = saved["settings"]
     for address in registry.addresses_in(before, without=WORDS):
         registry.refuse_code(address, str(folder / GIVEN))
-    together = config.given_again(before, changes)
-    own, now = configure(config, **merged(before, objects)), configure(config, **together)
-    changed, recorded = differences(own.model_dump(), now.model_dump()), RunFolder.open(folder).settings["settings"]
+    with used(folder / GIVEN, named=True):
+        own, together = configure(config, **merged(before, objects)), config.given_again(before, changes)
+    now = configure(config, **together)
+    changed = differences(own.model_dump(), now.model_dump())
+    recorded = RunFolder.open(folder).settings.get("settings", {})
     prolonged = [name for name, values in changed.items() if name in config.prolongs and not _is_less(*values)]
     values = {name: value for name, value in dotted(now.model_dump()).items() if name in changed.keys() - prolonged}
     # What the recipe does not hold may differ, such as the number of workers; a task may add to a list, or sort it, so

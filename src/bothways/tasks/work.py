@@ -21,9 +21,11 @@ from pydantic import BaseModel
 from bothways import registry
 from bothways.configs import Config, nested, recorded
 from bothways.progress import Ledger, listening, stage
+from bothways.reading import check, is_folder
 from bothways.runs.citations import registry_citations
 from bothways.runs.experiment import Experiment
 from bothways.runs.files import check_output, plain, reason, replace_file
+from bothways.runs.folder import MEASURES
 from bothways.runs.inventory import RECIPE, check_place
 from bothways.runs.numbered import RUNS, behind_latest, link_latest, newest_folder, next_folder
 from bothways.tasks.recipes import configure
@@ -63,7 +65,7 @@ class Where:
         if self.out is None:
             return None
         path = Path(self.out)
-        if path.suffix != suffix or path.is_dir():
+        if path.suffix != suffix or is_folder(path):
             raise UserError(f"--out {path}: type the name of a {suffix} file")
         if path.exists() and not self.overwrite:
             raise UserError(f"--out {path} is there already; type --overwrite, or another name")
@@ -169,7 +171,9 @@ class Work(ABC):
                 found["citations"] = list(dict.fromkeys([*found["citations"], *papers]))
             found["cost"] = self.cost()
             if self.schema is not None and not self.experiment.silent:
-                self.schema.model_validate(plain(found))
+                folder = self.experiment.folder
+                where = "measures" if folder is None else str(folder.path / MEASURES)
+                check(plain(found), self.schema, where, "nothing of it is written")
         self.experiment.complete(found)
         return self.result(found)
 

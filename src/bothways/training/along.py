@@ -28,6 +28,7 @@ from bothways.representation.flow_matching import flow_matching
 from bothways.representation.information import at_depths, mutual_information_indicator
 from bothways.runs import ALONG
 from bothways.runs.files import append_lines, json_line, read_lines, replace_file
+from bothways.runs.schema import AlongLine
 from bothways.training.processes import Batches
 from bothways.types import UserError
 
@@ -48,7 +49,7 @@ class Along:
 
     def begin(self, step: int) -> None:
         """Drop lines after the checkpoint of ``step``, and a partial one; measure initial weights if none is left."""
-        kept = [line for line in read_lines(self.file) if line["step"] <= step]
+        kept = [line for line in read_lines(self.file, AlongLine) if line["step"] <= step]
         replace_file(self.file, b"".join(json_line(line) for line in kept))
         if not kept:
             self.add(step)

@@ -25,6 +25,7 @@ from typing import Any, final
 import torch
 
 from bothways.data.loader import prefetch
+from bothways.reading import is_there
 from bothways.runs import RunFolder
 from bothways.runs.experiment import Experiment
 from bothways.runs.files import json_line, replace_file
@@ -128,7 +129,7 @@ class Training:
     def resume(self) -> None:
         """Load the checkpoint of the run folder, if there is one."""
         path = self.folder.path / CHECKPOINT
-        if not path.is_file():
+        if not is_there(path):
             return
         try:
             self.state.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))

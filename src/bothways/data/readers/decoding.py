@@ -15,9 +15,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from bothways import budget
 from bothways.data.readers.fit import Size, bytes_of_reading, fitted
+from bothways.reading import PIXELS_AT_MOST
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff"}  # of several frames the first is read
-PIXELS_AT_MOST = 64_000_000  # a larger picture is taken for a decompression bomb
 ALWAYS_READ = 32_000_000  # bytes for which the free memory is not looked up, as for most pictures
 
 

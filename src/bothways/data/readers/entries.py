@@ -10,6 +10,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from bothways.reading import read_bytes
+from bothways.types import UserError
+
 Entry = tuple[str, bytes, int]  # a picture's name, its encoded bytes, its label or -1
 Entries = Iterator[Entry]
 SPLITS = {"train", "training", "val", "valid", "validation", "dev", "test"}  # the usual names
@@ -26,10 +29,13 @@ class SplitEntries:
 
 
 def bytes_of(file: Path) -> bytes:
-    """A file's bytes; none where it cannot be opened, so that it is named and skipped with the damaged ones."""
+    """A file's bytes; none where it cannot be opened, so that it is named and skipped with the damaged ones.
+
+    So are a pipe and a device, which are not opened, and what is too large to be a picture.
+    """
     try:
-        return file.read_bytes()
-    except OSError:
+        return read_bytes(file)
+    except (OSError, UserError):
         return b""
 
 

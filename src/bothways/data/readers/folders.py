@@ -19,6 +19,7 @@ from pathlib import Path
 from bothways.data.readers.decoding import SUFFIXES
 from bothways.data.readers.entries import SPLITS, Entries, SplitEntries, bytes_of, evenly_spaced, in_order
 from bothways.data.readers.tables import Table, table_of
+from bothways.reading import as_text
 from bothways.types import UserError
 
 COMPANIONS = {"", ".txt", ".md", ".rst", ".html", ".pdf", ".ini", ".db"}  # hold neither pictures nor labels
@@ -51,7 +52,7 @@ def from_folder(path: Path, split: str, limit: int | None) -> SplitEntries:
 
     def entries() -> Entries:
         for file, label in chosen:
-            yield str(file.relative_to(own.folder)), bytes_of(file), label
+            yield as_text(file.relative_to(own.folder)), bytes_of(file), label
 
     for line in own.passed_over():
         warnings.warn(f"data {str(path)!r}: {line}", stacklevel=4)
@@ -78,7 +79,7 @@ class Labelled:
 
     @cached_property
     def classes(self) -> frozenset[str]:
-        return frozenset(self.folders if self.table is None else self.table.labels.values())
+        return frozenset(map(as_text, self.folders) if self.table is None else self.table.labels.values())
 
     @property
     def alone(self) -> bool:
@@ -100,7 +101,7 @@ class Labelled:
                 if self.table is not None:
                     yield file, self.table.labels.get(file.relative_to(self.folder))
                 elif name or len(self.files) == 1:
-                    yield file, name or None
+                    yield file, as_text(name) or None
 
     def passed_over(self) -> Iterator[str]:
         """A line of files that are neither pictures nor labels, and one of pictures beside the folders of classes."""

@@ -18,6 +18,7 @@ from textwrap import shorten
 from typing import Any
 
 from bothways.data.readers.entries import SPLITS, Entries, SplitEntries, counted, evenly_spaced, in_order
+from bothways.reading import check_file
 from bothways.types import UserError
 
 SHARD = re.compile(r"(?P<split>.+)-(?P<number>\d+)-of-(?P<count>\d+)")
@@ -133,6 +134,7 @@ def _labels_in(path: Path, column: str) -> set[int]:
     import pyarrow.parquet
 
     try:
+        check_file(path)
         found = pyarrow.compute.unique(pyarrow.parquet.read_table(path, columns=[column])[column]).to_pylist()
     except (OSError, ValueError, KeyError):
         return set()  # told where the pictures of that file are read
@@ -150,6 +152,7 @@ def _names_in(path: Path) -> tuple[str, ...]:
 def _opened(path: Path) -> Any:
     import pyarrow.parquet
 
+    check_file(path)
     try:
         return pyarrow.parquet.ParquetFile(path)
     except (OSError, ValueError) as error:

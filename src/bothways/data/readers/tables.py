@@ -9,13 +9,17 @@ A file goes by its path from the table, its path without the suffix, its name, o
 from __future__ import annotations
 
 import csv
+import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from bothways.data.readers.decoding import SUFFIXES
+from bothways.reading import read_text
+from bothways.types import UserError
 
+TABLE_AT_MOST = 256 * 2**20  # bytes of a CSV
 FILES = ("file_name", "filename", "file", "filepath", "path", "image", "image_path", "image_id", "img", "id", "name")
 LABELS = ("label", "labels", "class", "class_name", "classname", "class_id", "category", "target")
 
@@ -43,9 +47,9 @@ def _labels(file: Path, pictures: Sequence[PurePath]) -> dict[PurePath, str]:
     """Empty for a table of something else."""
     named = _named(pictures)
     try:
-        with file.open(newline="", encoding="utf-8-sig") as opened:
-            rows = [[cell.strip() for cell in row] for row in csv.reader(opened) if any(row)]
-    except (OSError, UnicodeDecodeError, csv.Error):
+        opened = io.StringIO(read_text(file, TABLE_AT_MOST).removeprefix("\ufeff"), newline="")
+        rows = [[cell.strip() for cell in row] for row in csv.reader(opened) if any(row)]
+    except (OSError, UserError, csv.Error):
         return {}
     if not rows:
         return {}

@@ -12,7 +12,6 @@ arXiv 2202.00512, app. D; Song et al. 2020, arXiv 2010.02502 (DDIM), whose deter
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from bothways.models.libraries.hub import Loaded, folder, library, reading
+from bothways.reading import is_there, read_table
 from bothways.representation.paths.scheduled import scheduled
 from bothways.types import ModelSpec, Path, UserError
 
@@ -62,7 +62,7 @@ def from_diffusers(name: str) -> Loaded:
     unet, scheduler = (place / "unet", place / "scheduler") if piped else (place, place)
     with _read(unet, CONFIG):
         config = diffusers.UNet2DModel.load_config(str(unet), local_files_only=True)
-    _check_network(name, config, json.loads((place / INDEX).read_text()) if (place / INDEX).is_file() else {})
+    _check_network(name, config, read_table(place / INDEX) if is_there(place / INDEX) else {})
     kind, scheduled_by = _scheduler(diffusers, scheduler)
     products, prediction = _schedule(name, kind, scheduled_by)
     with _read(unet, WEIGHTS):

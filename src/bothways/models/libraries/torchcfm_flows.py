@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from bothways.models.libraries.hub import Loaded
 from bothways.models.nets.unet import SIZES, Stage, UNet
+from bothways.reading import is_there
 from bothways.types import ModelSpec, UserError
 
 AVERAGED = "ema_model"
@@ -54,7 +55,7 @@ def from_torchcfm(name: str) -> Loaded:
 
 
 def _weights(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
+    if not is_there(path):
         raise UserError(f"flow 'torchcfm:{path}': the file does not exist; type torchcfm:FILE.pt")
     try:
         held: Any = torch.load(path, map_location="cpu", weights_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -10,14 +11,15 @@ from typing import Any
 
 from PIL import Image
 
+from bothways.reading import read_bytes, reason
 from bothways.report.pictures import png_size
-from bothways.report.sections import Run
+from bothways.report.sections import Run, fitting
 from bothways.report.share.atlas import atlas, has_atlas
 from bothways.report.share.sheet import JUDGES, Tile, as_png, sheets
 from bothways.report.tables import GAVE_GRADIENT
 from bothways.report.template import write_page
 from bothways.runs import RunFolder
-from bothways.runs.files import reason, replace_file
+from bothways.runs.files import replace_file
 from bothways.runs.inventory import noted
 from bothways.types import UserError
 
@@ -38,6 +40,11 @@ def write_shared(folder: RunFolder) -> list[Path]:
 
     Raises UserError for a picture that cannot be read, RunError for a file that cannot be written.
     """
+    with fitting(folder):
+        return _written(folder)
+
+
+def _written(folder: RunFolder) -> list[Path]:
     run = Run.read(folder, folder.path.resolve().name)
     if not run.pictures or run.section.chances_of(run.measures, 0, run.pictures[0]) is None:
         return []
@@ -93,16 +100,21 @@ def _name(run: Run, record: Mapping[str, Any]) -> str:
 
 def _opened(path: Path) -> Image.Image:
     try:
-        with path.open("rb") as file:
-            png_size(file.read(24))
-        return Image.open(path, formats=("PNG",))
+        content = read_bytes(path)
     except OSError as error:
         raise UserError(f"{path}: {reason(error)}; restore the picture, or draw the run again") from error
+    try:
+        png_size(content)
+        return Image.open(io.BytesIO(content), formats=("PNG",))
+    except Exception as error:  # decoders raise any type of error for damaged files
+        raise UserError(f"{path}: cannot be read as a PNG; restore the picture, or draw the run again") from error
 
 
 def _read(path: Path) -> Image.Image:
     try:
         with _opened(path) as picture:
             return picture.convert("RGB")
-    except (OSError, SyntaxError) as error:
+    except UserError:
+        raise
+    except Exception as error:
         raise UserError(f"{path}: cannot be read as a PNG; restore the picture, or draw the run again") from error

@@ -9,6 +9,7 @@ import gradio as gr
 from torch import Tensor
 
 from bothways.models.cards import classifier_cards, flow_cards
+from bothways.report.sections import fitting, measures_of
 from bothways.runs import RunFolder
 from bothways.studio import fragments
 from bothways.studio.jobs import Job, Jobs
@@ -47,8 +48,9 @@ def walked(job: Job | None, depth: float) -> tuple[str, str]:
     if job is None or job.state != "complete":
         return fragments.pictures(job, "Choose a photo and press Walk; then move the slider."), ""
     folder = RunFolder(job.folder)
-    steps = len(folder.measures["walk"]["depths"]) - 1
-    return fragments.walk(folder, round(depth * steps), job.name), ""
+    with fitting(folder):
+        steps = len(measures_of(folder)["walk"]["depths"]) - 1
+        return fragments.walk(folder, round(depth * steps), job.name), ""
 
 
 def build_tab(page: gr.Blocks, jobs: Jobs, shelf: Shelf) -> gr.Dropdown:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from bothways.brief import Brief
 from bothways.tasks.evaluate.result import Share, Source
-from bothways.tasks.measures import Facts, Measures
+from bothways.tasks.measures import Count, Facts, Measured, Measures, Skipped
 
 
 class Point(Share):
@@ -16,10 +14,13 @@ class Point(Share):
     """
 
     condition: str
-    steps: int | None
-    calls: int
+    steps: Count | None
+    depth: Measured = None
+    activation_depth: Measured = None
+    offset: Measured = None
+    calls: Count
     trained: bool
-    n: int
+    n: Count
     nll: float
 
 
@@ -33,11 +34,11 @@ class Curves(Brief, Facts):
     model: str
     data: Source
     kind: str
-    solver: Any
+    solver: str | None
     trained: Point
     steps: list[Point]
     depth: list[Point]
-    skipped: dict[str, Any]
+    skipped: Skipped
 
 
 class CurvesMeasures(Measures):

@@ -18,6 +18,9 @@ from bothways.report.charts import ACCENT, Chart
 from bothways.report.parts import Facts, Part
 from bothways.report.sections import Run
 from bothways.report.tables import Cell, Table, cost_of, count, interval, name, number, percent, time
+from bothways.tasks.curves.result import CurvesMeasures
+
+schema = CurvesMeasures
 
 work = "evaluation"
 NOTE = (

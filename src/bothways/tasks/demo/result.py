@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from bothways.tasks.measures import Facts, Measures
 
@@ -25,7 +25,14 @@ class Demo(BaseModel):
     stated: dict[str, Any]
 
 
+class TenFacts(Facts):
+    """The walk of the ten pictures."""
+
+    strips: list[str] = Field([])
+    strip_depths: list[float] = Field([])
+
+
 class TenMeasures(Measures):
     """measures.json of the ten pictures that are walked."""
 
-    flow: Facts
+    flow: TenFacts

@@ -8,9 +8,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from bothways.brief import Brief
-from bothways.tasks.measures import Measures
+from bothways.tasks.measures import Measured, Measures, Plain, Row
 
-Rows = list[dict[str, Any]]
+Rows = list[Row]
 
 
 class Diagnosis(Brief, BaseModel):
@@ -21,15 +21,15 @@ class Diagnosis(Brief, BaseModel):
     one picture's states at ``strip_depths``. measures: what measures.json holds.
     """
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
 
-    straightness: dict[str, Any]
+    straightness: dict[str, Plain | list[Measured]]
     round_trip: Rows
     gain: Rows
     information: Rows
-    swiss_roll: dict[str, Any] | None = Field(None, repr=False)
-    strips: list[str] = []
-    strip_depths: list[float] = []
+    swiss_roll: dict[str, list[Any]] | None = Field(None, repr=False)
+    strips: list[str] = Field([])
+    strip_depths: list[float] = Field([])
     measures: dict[str, Any] = Field(default_factory=dict, repr=False)
 
     @classmethod

@@ -21,8 +21,11 @@ from bothways.report.parts import Facts, Part, between, depth_labels, walk_cell
 from bothways.report.sections import measured as sentence_of
 from bothways.report.tables import MISSING, Cell, Table, cost_of, count, name, number, time
 from bothways.tasks.diagnose import charts
+from bothways.tasks.diagnose.result import DiagnoseMeasures
 
-__all__ = ["comparison_table", "facts_of", "section", "sentence_of", "work"]
+__all__ = ["comparison_table", "facts_of", "schema", "section", "sentence_of", "work"]
+
+schema = DiagnoseMeasures
 
 work = "measuring"
 TABLE_ROWS = 12  # maximum rows of the table of a curve

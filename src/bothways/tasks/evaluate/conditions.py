@@ -25,6 +25,7 @@ from bothways.numerics.draws import Draws, picture_seed
 from bothways.runs.citations import flow_citations
 from bothways.runs.experiment import Experiment
 from bothways.runs.provenance import model_facts
+from bothways.tasks.measures import DoneParts
 from bothways.tasks.work import Where, Work
 from bothways.types import Frame, UserError, VisionModel
 
@@ -76,9 +77,9 @@ class ConditionsWork(Work):
     done_word = "evaluated"
 
     def __post_init__(self) -> None:
-        state = None if self.experiment.folder is None else self.experiment.folder.load_state()
+        state = None if self.experiment.folder is None else self.experiment.folder.load_state(DoneParts)
         if state is not None:
-            self.hits, self.scores, self.skipped = state[0], state[1]["done"], state[1]["skipped"]
+            self.hits, self.scores, self.skipped = state[0], state[1]["done"], state[1].get("skipped", {})
 
     @abstractmethod
     def measures(self) -> dict[str, Any]: ...

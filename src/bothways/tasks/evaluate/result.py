@@ -6,10 +6,12 @@ and the bins use the confidence max_k softmax.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from bothways.brief import Brief
-from bothways.tasks.measures import Facts, Measures
+from bothways.tasks.measures import Count, Facts, Measured, Measures, Skipped
 
 
 class Share(Facts):
@@ -20,28 +22,44 @@ class Share(Facts):
     high: float
 
 
+class ClassShare(Share):
+    """The accuracy of a class."""
+
+    name: str = Field(alias="class")
+    n: Count
+
+
+class CorruptionShare(Share):
+    """The accuracy of a corruption at a severity, or over all severities, or at a severity over all corruptions."""
+
+    corruption: str = ""
+    severity: Count = 0
+    in_mean: bool = True
+    n: Count = 0
+
+
 class Bin(Facts):
     """A bin of confidence from low to high; the means are null if it is empty."""
 
     low: float
     high: float
-    n: int
-    confidence: float | None
-    accuracy: float | None
+    n: Count
+    confidence: Measured
+    accuracy: Measured
 
 
 class Scores(Facts):
     """Scores on the clean pictures. top5: null for up to 5 classes. confusion: [target, predicted, pictures] each."""
 
-    n: int
+    n: Count
     top1: Share
     top5: Share | None
     nll: float
     ece: float
     mce: float
     bins: list[Bin]
-    per_class: list[Share]
-    confusion: list[tuple[str, str, int]]
+    per_class: list[ClassShare]
+    confusion: list[Annotated[tuple[str, str, Count], Field(strict=False)]]
 
 
 class Corruptions(Facts):
@@ -50,9 +68,9 @@ class Corruptions(Facts):
     set: str
     checked: str
     address: str
-    rows: list[Share]
-    by_corruption: list[Share]
-    by_severity: list[Share]
+    rows: list[CorruptionShare]
+    by_corruption: list[CorruptionShare]
+    by_severity: list[CorruptionShare]
     mean: Share
 
 
@@ -71,7 +89,7 @@ class Evaluation(Brief, Facts):
     data: Source
     clean: Scores
     corruptions: Corruptions | None = None
-    skipped: dict[str, Any]
+    skipped: Skipped
 
 
 class EvaluationMeasures(Measures):

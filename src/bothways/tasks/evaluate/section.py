@@ -13,6 +13,9 @@ from bothways.report.charts import ASIDE, MOST_COLUMNS, Chart, base_layout, coun
 from bothways.report.parts import Facts, Part
 from bothways.report.sections import Run
 from bothways.report.tables import MISSING, Cell, Table, cost_of, count, interval, name, number, percent, time
+from bothways.tasks.evaluate.result import EvaluationMeasures
+
+schema = EvaluationMeasures
 
 work = "evaluation"
 NAMED = 8  # skipped pictures listed on the page

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from bothways.brief import Brief
-from bothways.tasks.measures import Facts, Measures
+from bothways.runs.schema import Whole
+from bothways.tasks.measures import Count, Facts, Measures
+from bothways.types import UserError
 
 
 class Consistency(Facts):
@@ -19,30 +21,59 @@ class Consistency(Facts):
     by_layer: dict[str, float]
 
 
+class Nearest(Facts):
+    """A real picture near a portrait. file: needs a run folder."""
+
+    name: str = Field(alias="class")
+    cosine: float
+    file: str = ""
+
+
 class Portrait(Facts):
-    """A portrait. number: in all portraits. nearest: {"class", "cosine"} of a real picture. Files need a run folder."""
+    """A portrait. number: in all portraits. Files need a run folder."""
 
     recipe: str
-    index: int
+    index: Count
     name: str = Field(alias="class")
-    seed: int
+    seed: Whole
     own_probability: float
-    number: int
-    nearest: dict[str, Any]
+    number: Count
+    nearest: Nearest
+    file: str = ""
+    alpha: str = ""
+    trait: str = ""
+
+
+class Accuracy(Facts):
+    """The accuracy on the real pictures of a class."""
+
+    value: float
+    n: Count
 
 
 class AuditedClass(Facts):
     """A class. layer: where it stands out most. gap, spread: of its portraits there, in deviations of real pictures."""
 
     name: str
-    label: int
+    label: Count
     consistency: Consistency
     worth_a_look: bool
     layer: str
     gap: float | None
     spread: float | None
-    accuracy: dict[str, float]
+    accuracy: Accuracy
     portraits: list[Portrait]
+
+
+class Pair(Facts):
+    """Two classes of which one is seen in portraits of the other. pictures: the numbers of such portraits."""
+
+    name: str = Field(alias="class")
+    seen: str
+    share: float
+    real_share: float
+    p: float
+    pictures: list[Count]
 
 
 class Viewer(Facts):
@@ -53,20 +84,48 @@ class Viewer(Facts):
     columns: list[str]
     drawn: list[list[float]]
     real: list[list[float]]
-    order: list[int]
-    pairs: list[dict[str, Any]]
+    order: list[Count]
+    pairs: list[Pair]
+
+
+class Origin(Facts):
+    """The real pictures."""
+
+    address: str
+
+
+class AuditSettings(Facts):
+    """n: portraits of a class by each of the recipes."""
+
+    n: Count
+    recipes: list[str]
 
 
 class Audit(Brief, Facts):
     """An audit. control: the largest consistency with real pictures in place of portraits."""
 
-    data: dict[str, Any]
-    settings: dict[str, Any]
+    data: Origin
+    settings: AuditSettings
     layers: list[str]
     worth_a_look: float
     control: float
-    classes: list[AuditedClass]
+    classes: list[AuditedClass] = Field(min_length=1)
     entanglement: list[Viewer]
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        numbers = {portrait.number for own in self.classes for portrait in own.portraits}
+        for own in self.classes:
+            if lacking := sorted({*self.layers} - own.consistency.by_layer.keys()):
+                raise UserError(f"class {own.name!r} has no consistency in layer {lacking[0]!r}")
+        for viewer in self.entanglement:
+            size, wide = len(self.classes), len(viewer.columns)
+            whole = len(viewer.drawn) == size and all(len(row) == wide for row in viewer.drawn)
+            if not whole or any(place >= size for place in viewer.order):
+                raise UserError(f"the viewer {viewer.viewer!r} is of other classes")
+            if not all({*pair.pictures} <= numbers for pair in viewer.pairs):
+                raise UserError(f"the viewer {viewer.viewer!r} names a portrait that is not there")
+        return self
 
 
 class AuditMeasures(Measures):

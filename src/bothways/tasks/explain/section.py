@@ -7,6 +7,7 @@ from typing import Any
 
 from bothways.report.parts import Facts
 from bothways.report.pictures import Album, Size, album
+from bothways.report.sections import fitting, measures_of
 from bothways.report.tables import Cell, Table, name, number, settings_tables, significant
 from bothways.report.template import filled, write_page
 from bothways.runs import RunFolder
@@ -17,7 +18,10 @@ from bothways.tasks.explain.charts import (
     viewer_name,
     worst_first,
 )
+from bothways.tasks.explain.result import AuditMeasures
 from bothways.types import UserError
+
+schema = AuditMeasures
 
 PAGE = "audit.html"
 SIDE = 72  # approximate side of a portrait in CSS pixels
@@ -167,7 +171,7 @@ def _item(kept: Album, path: Path, own: Facts, portrait: Facts, title: str) -> d
 
 def page_of(folder: RunFolder) -> str | None:
     """The page of an audit; None if it was not measured."""
-    return render_audit(folder) if facts_of(folder.measures) is not None else None
+    return render_audit(folder) if facts_of(measures_of(folder)) is not None else None
 
 
 def render_audit(folder: RunFolder, *, hide_data: bool = False) -> str:
@@ -175,7 +179,8 @@ def render_audit(folder: RunFolder, *, hide_data: bool = False) -> str:
 
     Raises UserError if there is no audit or a picture is missing.
     """
-    facts = facts_of(folder.measures)
+    measures = measures_of(folder)
+    facts = facts_of(measures)
     if facts is None:
         raise UserError(f"{folder.path}: holds no audit; type bothways explain MODEL --data DATA --out {folder.path}")
     every = [portrait for own in facts["classes"] for portrait in own["portraits"]]
@@ -195,7 +200,7 @@ def render_audit(folder: RunFolder, *, hide_data: bool = False) -> str:
     return filled(
         __package__,
         "audit.html.jinja",
-        title=folder.settings["model"]["address"],
+        title=folder.settings.get("model", {}).get("address") or folder.path.resolve().name,
         sentence=sentence(facts),
         consistency=consistency_table(facts),
         charts=[consistency_chart(facts), layer_chart(facts)],
@@ -206,7 +211,7 @@ def render_audit(folder: RunFolder, *, hide_data: bool = False) -> str:
         pair_pictures=shown,
         entanglement=entanglement_charts(facts),
         settings=settings_tables([("", folder.settings)]),
-        citations=folder.measures.get("citations") or [],
+        citations=measures.get("citations") or [],
         charted=True,
     )
 
@@ -215,5 +220,6 @@ def write_audit(folder: str | Path, *, hide_data: bool = False) -> Path:
     """Write ``audit.html`` to the folder of an audit, and return its path."""
     found = RunFolder.open(folder)
     page = found.path / PAGE
-    write_page(page, render_audit(found, hide_data=hide_data))
+    with fitting(found):
+        write_page(page, render_audit(found, hide_data=hide_data))
     return page

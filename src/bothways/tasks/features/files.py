@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from bothways.data.reader import Decoded
-from bothways.runs.files import reason, replacing
+from bothways.reading import check_file, is_there, reason, table_of, used
+from bothways.runs.files import replacing
 from bothways.runs.inventory import PARTIAL
 from bothways.types import UserError
 
@@ -44,7 +45,7 @@ class FeatureFile:
 
     @property
     def done(self) -> bool:
-        return self.path.is_file()
+        return is_there(self.path)
 
     def part(self, number: int) -> Path:
         return self.folder / "parts" / f"{self.split}-{number:05d}.parquet"
@@ -53,7 +54,7 @@ class FeatureFile:
     def parts(self) -> list[Path]:
         """The existing parts up to the first missing one."""
         found: list[Path] = []
-        while self.part(len(found)).is_file():
+        while is_there(self.part(len(found))):
             found.append(self.part(len(found)))
         return found
 
@@ -130,6 +131,7 @@ def facts_in(path: Path) -> dict[str, Any]:
     """The metadata of a feature file. Raises UserError for a file that bothways features did not write."""
     import pyarrow.parquet as pq
 
+    check_file(path)
     try:
         metadata = pq.read_schema(path).metadata or {}
     except (OSError, ValueError) as error:
@@ -137,14 +139,15 @@ def facts_in(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: cannot be read ({message}); type --overwrite to start again") from error
     if KEY not in metadata:
         raise UserError(f"{path}: not written by bothways features; type a file that it wrote")
-    return json.loads(metadata[KEY])
+    return table_of(metadata[KEY], str(path))
 
 
 def column_of(path: Path, name: str) -> Tensor:
     """Read a column: (N,D) float32, one row group at a time."""
     import pyarrow.parquet as pq
 
-    with pq.ParquetFile(path) as file:
+    check_file(path)
+    with used(path), pq.ParquetFile(path) as file:
         if name not in file.schema_arrow.names:
             known = ", ".join(file.schema_arrow.names[3:])
             raise UserError(f"{path} has no column {name!r}; it has {known}")
@@ -162,6 +165,8 @@ def facts_of_pictures(path: Path) -> tuple[list[int], list[str], Tensor]:
     """The place and name of each picture, and the labels (N,), -1 if unknown."""
     import pyarrow.parquet as pq
 
-    table = pq.read_table(path, columns=["place", "name", "label"])
-    labels = torch.tensor(table["label"].fill_null(-1).to_pylist(), dtype=torch.int64)
-    return table["place"].to_pylist(), table["name"].to_pylist(), labels
+    check_file(path)
+    with used(path):
+        table = pq.read_table(path, columns=["place", "name", "label"])
+        labels = torch.tensor(table["label"].fill_null(-1).to_pylist(), dtype=torch.int64)
+        return table["place"].to_pylist(), table["name"].to_pylist(), labels

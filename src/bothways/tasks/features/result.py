@@ -12,32 +12,41 @@ from torch import Tensor
 
 from bothways.brief import Brief
 from bothways.tasks.features.files import column_of
-from bothways.tasks.measures import Measures
+from bothways.tasks.measures import Count, Measures, Plain, Row, Skipped
 from bothways.types import UserError
 
-Row = dict[str, Any]
+Rows = list[dict[str, Any]]
 
 
 class FeatureFacts(BaseModel):
-    """The schema of measures["features"]; fields as in tasks/features/section.py."""
+    """measures["features"]; fields as in tasks/features/section.py."""
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
 
     flow: str
-    data: Row
-    columns: list[Row]
+    data: dict[str, Any]
+    columns: Rows
     calls: int
     files: dict[str, str]
-    probes: list[Row]
+    probes: Rows
     unprobed: str
-    skipped: dict[str, dict[str, str]]
+    skipped: dict[str, Skipped]
+    chance: dict[str, Any] | None = None
+
+
+class FileFacts(FeatureFacts):
+    """The same, as it stands in the file."""
+
+    data: dict[str, Plain | dict[str, Count]]
+    columns: list[Row]
+    probes: list[Row]
     chance: Row | None = None
 
 
 class FeatureMeasures(Measures):
     """measures.json of an extraction."""
 
-    features: FeatureFacts
+    features: FileFacts
 
 
 @dataclass(frozen=True, repr=False)
@@ -63,7 +72,7 @@ class FeatureTables(Brief):
         return [column["column"] for column in self.facts.columns]
 
     @property
-    def probes(self) -> list[Row]:
+    def probes(self) -> Rows:
         """A row per probe and column: accuracy with the ends of its 95 % interval."""
         return self.facts.probes
 

@@ -31,6 +31,7 @@ from bothways.tasks.features.config import FeaturesConfig
 from bothways.tasks.features.extraction import Extraction
 from bothways.tasks.features.files import FeatureFile
 from bothways.tasks.features.plan import ROWS, Extractor, Split, extractor_of, probes_of, splits_of
+from bothways.tasks.measures import DoneRows
 from bothways.tasks.memory import check_batch
 from bothways.tasks.work import Where
 
@@ -63,7 +64,7 @@ def prepare(config: FeaturesConfig, where: Where) -> Extraction:
     assert folder is not None
     facts = file_facts(config, extractor.readings, splits[0].classes, tables["model"])
     files = {split.name: FeatureFile(folder.path, split.name, extractor.sizes, facts, config.store) for split in splits}
-    saved = folder.load_state()
+    saved = folder.load_state(DoneRows)
     rows = saved[1]["rows"] if saved is not None else []
     extraction = Extraction(config, extractor, splits, files, probes, experiment, rows)
     if place is not None:

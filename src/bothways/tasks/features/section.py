@@ -23,8 +23,11 @@ from bothways.report.charts import ACCENT, Chart, base_layout
 from bothways.report.parts import Facts, Part
 from bothways.report.sections import measured as sentence_of
 from bothways.report.tables import Cell, Table, cost_of, count, interval, name, number, percent, time
+from bothways.tasks.features.result import FeatureMeasures
 
-__all__ = ["comparison_table", "facts_of", "section", "sentence_of", "work"]
+__all__ = ["comparison_table", "facts_of", "schema", "section", "sentence_of", "work"]
+
+schema = FeatureMeasures
 
 work = "measuring"
 CURVES = (ACCENT, "47,111,187", "200,96,24", "140,84,170")  # RGB of the kinds and layers in turn

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import ConfigDict
+
 from bothways.brief import Brief
 from bothways.configs import Config
 from bothways.models.adapter import Adapter
@@ -18,6 +20,8 @@ class ClassifierMeasures(Config):
 
     low, high: the ends of the 95 % interval of the accuracy.
     """
+
+    model_config = ConfigDict(strict=True)
 
     accuracy: float
     low: float

@@ -19,8 +19,21 @@ from bothways.report.sections import Run
 from bothways.report.tables import Cell, Table, cost_of, count, name, number, time
 from bothways.report.training import progress_of, sentence_of
 from bothways.runs.files import dotted
+from bothways.tasks.finetune.result import FinetuneMeasures
 
-__all__ = ["charts_of", "choices_of", "comparison_table", "facts_of", "progress_of", "section", "sentence_of", "work"]
+__all__ = [
+    "charts_of",
+    "choices_of",
+    "comparison_table",
+    "facts_of",
+    "progress_of",
+    "schema",
+    "section",
+    "sentence_of",
+    "work",
+]
+
+schema = FinetuneMeasures
 
 
 work = "training"
@@ -31,6 +44,7 @@ NOTE = (
     "same head, and a network without pretraining. The flow-matching losses before and after use the "
     "same noise and times."
 )
+
 READ = {
     "walked": "pictures walked to depth {depth:g}",
     "activations": "activations at depth {activation_depth:g}",

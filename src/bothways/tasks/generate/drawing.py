@@ -29,6 +29,7 @@ from bothways.tasks.generate.problem import Problem, Setup
 from bothways.tasks.generate.request import Request
 from bothways.tasks.generate.result import measured
 from bothways.tasks.generate.scene import keep_scene
+from bothways.tasks.measures import DoneSteps
 from bothways.tasks.moving import write_moving
 from bothways.tasks.pictures import SECONDS_BETWEEN_SAVES, PictureMeasures, Result, told_of_pictures
 from bothways.tasks.work import Grid, Where, Work
@@ -157,7 +158,7 @@ class Drawing(Work):
     def _drop_frames_to_make_again(self, folder: RunFolder) -> None:
         """Of a prolonged run: those of the first batch that is drawn anew, since it has more pictures now."""
         left = [(k, part) for k, part in enumerate(self.batches()) if not set(part) <= set(self.images)]
-        state = folder.load_state()
+        state = folder.load_state(DoneSteps)
         if left and (state is None or state[1]["pictures"] != left[0][1]):
             folder.drop_frames_after(left[0][0], 0)
 
@@ -291,7 +292,7 @@ class Drawing(Work):
         folder = self.experiment.folder
         if folder is None:
             return
-        state = folder.load_state()
+        state = folder.load_state(DoneSteps)
         if state is not None and state[1]["pictures"] == pictures:
             ascent.load(state[0], state[1]["step"])
         folder.drop_frames_after(number, ascent.step)

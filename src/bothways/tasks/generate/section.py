@@ -24,6 +24,9 @@ from bothways.report.charts import ACCENT, ASIDE, Chart, base_layout, counted
 from bothways.report.parts import Facts, Part, between
 from bothways.report.sections import Run
 from bothways.report.tables import GAVE_GRADIENT, Cell, Table, cost_of, count, interval, name, number, percent, time
+from bothways.tasks.pictures import PictureMeasures
+
+schema = PictureMeasures
 
 CYCLES = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5]  # per pixel, named on the axis of a spectrum
 VERDICT = ("Hit-rate", "95 % interval", "Fréchet", "Kernel", "Diversity")

@@ -18,7 +18,7 @@ class Likelihood(Brief, BaseModel):
     steps: None for an adaptive solver. low, high: NaN for a single picture. measures: what measures.json holds.
     """
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
 
     bits_per_dim: float
     low: Number

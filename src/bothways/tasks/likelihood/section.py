@@ -17,8 +17,11 @@ from bothways.report.charts import Chart
 from bothways.report.parts import Facts, Part, between, walk_cell
 from bothways.report.sections import measured as sentence_of
 from bothways.report.tables import Table, cost_of, count, name, number, significant, time
+from bothways.tasks.likelihood.result import LikelihoodMeasures
 
-__all__ = ["comparison_table", "facts_of", "section", "sentence_of", "work"]
+__all__ = ["comparison_table", "facts_of", "schema", "section", "sentence_of", "work"]
+
+schema = LikelihoodMeasures
 
 work = "measuring"
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import ConfigDict
+
 from bothways.brief import Brief
 from bothways.configs import Config
 from bothways.models.velocity import Flow
@@ -15,6 +17,8 @@ from bothways.types import Frame
 
 class FlowMeasures(Config):
     """measures["flow"]: the loss of a finished flow on held-out pictures, with its standard error."""
+
+    model_config = ConfigDict(strict=True)
 
     validation_loss: float
     validation_error: float

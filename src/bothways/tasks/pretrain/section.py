@@ -12,8 +12,11 @@ from bothways.report.axes import is_number
 from bothways.report.parts import Facts, between
 from bothways.report.tables import MISSING, Cell, Table, cost_of, count, name, number, time
 from bothways.report.training import progress_of, sentence_of
+from bothways.tasks.pretrain.result import PretrainMeasures
 
-__all__ = ["comparison_table", "facts_of", "progress_of", "section", "sentence_of", "work"]
+__all__ = ["comparison_table", "facts_of", "progress_of", "schema", "section", "sentence_of", "work"]
+
+schema = PretrainMeasures
 
 work = "training"
 NOTE = (

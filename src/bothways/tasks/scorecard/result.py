@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from bothways.brief import Brief
+from bothways.runs.schema import Seconds
+from bothways.tasks.measures import Count, Facts
+from bothways.tasks.pictures import JudgeFacts
 
 Row = dict[str, Any]
 
@@ -36,3 +39,67 @@ class Scorecard(Brief, BaseModel):
     def as_dict(self) -> dict[str, Any]:
         """The content of scorecard.json."""
         return self.model_dump()
+
+
+# ---- scorecard.json, as it is read ---------------------------------------------------------------------------------
+
+Estimate = Annotated[list[float | None], Field(min_length=3, max_length=3)]
+
+
+class Quantity(Facts):
+    """A row of a quantity."""
+
+    name: str
+    control: bool = False
+    beside: str | None = None
+    spearman: Estimate | None = None
+    auroc: dict[str, Estimate | None] | None = None
+    cosine: dict[str, Estimate | None] | None = None
+    seconds: Seconds | None = None
+    absent: str = ""
+
+
+class Step(Facts):
+    """A row of a loss. cosine: its value is known."""
+
+    loss: str
+    cosine: Annotated[tuple[float, float | None, float | None], Field(strict=False)]
+    chance: float | None
+
+
+class Attempt(Facts):
+    """A row of a recipe. sheet: a file of the run folder."""
+
+    name: str
+    start: str = ""
+    moved_by: str = ""
+    n: Count = 0
+    judges: list[JudgeFacts] = Field([])
+    seconds: Seconds | None = None
+    sheet: str = ""
+    absent: str = ""
+
+
+class ScoredModel(Facts):
+    """The model."""
+
+    name: str
+
+
+class ScoredData(Facts):
+    """The real pictures."""
+
+    pictures: Count
+
+
+class ScorecardFile(Facts):
+    """scorecard.json."""
+
+    model: ScoredModel
+    data: ScoredData
+    settings: Row = Field({})
+    drawings: Row = Field({})
+    versions: Row = Field({})
+    quantities: list[Quantity]
+    pictures: list[Attempt] = Field([])
+    step: list[Step] = Field([])

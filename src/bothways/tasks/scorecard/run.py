@@ -42,7 +42,7 @@ from bothways.tasks.scorecard.quantities import (
     label_free_quantities,
     score_quantity,
 )
-from bothways.tasks.scorecard.result import Scorecard
+from bothways.tasks.scorecard.result import Scorecard, ScorecardFile
 from bothways.tasks.scorecard.stationarity import step_rows
 from bothways.tasks.statistics.files import read_spread
 from bothways.tasks.work import Grid, Where, Work
@@ -280,7 +280,7 @@ def prepare(config: ScorecardConfig, where: Where) -> Scoring:
         pictures.images.to(model.device), pictures.outputs_of(model), quantities, attempts, source, facts, experiment
     )
     if (folder := experiment.folder) is not None:
-        saved = read_json(folder.path / FILE)
+        saved = read_json(folder.path / FILE, ScorecardFile)
         scoring.rows, scoring.drawn = (
             {row["name"]: row for row in saved.get(part, []) if "absent" not in row}
             for part in ("quantities", "pictures")

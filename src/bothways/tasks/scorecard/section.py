@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bothways.reading import read_bytes, reason
 from bothways.report.charts import ACCENT, Chart, base_layout, heatmap
 from bothways.report.pictures import png_size
 from bothways.report.tables import settings_tables
 from bothways.report.template import filled, write_page
 from bothways.runs import RunFolder
-from bothways.runs.files import read_json, reason
+from bothways.runs.files import read_json
+from bothways.tasks.scorecard.result import ScorecardFile
 from bothways.tasks.scorecard.tables import (
     Row,
     as_markdown,
@@ -134,10 +136,10 @@ def _sheet(folder: Path, row: Row) -> dict[str, Any]:
     """The contact sheet of a recipe, embedded."""
     path = folder / row["sheet"]
     try:
-        content = path.read_bytes()
+        content = read_bytes(path)
         width, height = png_size(content)
     except (OSError, UserError) as error:
-        why = reason(error) if isinstance(error, OSError) else str(error)
+        why = reason(error) if isinstance(error, OSError) else str(error).removeprefix(f"{path}: ")
         raise UserError(f"{path}: {why}; restore the sheet, or draw again into another --out") from error
     scale = min(1.0, SHEET_WIDTH / width)
     facts = [[key.replace("_", " "), str(row[key])] for key in ("start", "moved_by", "n") if row.get(key)]
@@ -154,8 +156,8 @@ def page_of(folder: RunFolder) -> str | None:
 
 def render_scorecard(folder: Path) -> str:
     """The page of the scorecard in a folder, as HTML. Raises UserError if it or a sheet is missing."""
-    card = read_json(folder / FILE)
-    if "quantities" not in card:
+    card = read_json(folder / FILE, ScorecardFile)
+    if not card:
         raise UserError(f"{folder}: holds no {FILE}; type bothways scorecard MODEL --data DATA --out {folder}")
     rows, pictures = card["quantities"], card.get("pictures") or []
     drawn = any(row.get("cosine") for row in rows)

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save
 
 from bothways.models.cards import BUNDLED
 from bothways.numerics.spectra import Spectrum
+from bothways.reading import is_there
 from bothways.tasks.work import write_file
 from bothways.types import UserError
 
@@ -31,7 +32,7 @@ def read_spectrum(path: str | Path | None = None) -> Spectrum:
     if name.startswith(SCHEME):
         file = BUNDLED / f"{name.removeprefix(SCHEME)}.spectrum{SUFFIX}"
     again = f"type bothways spectrum --data FOLDER_OR_PARQUET --out {file}"
-    if not file.is_file():
+    if not is_there(file):
         raise UserError(f"spectrum {str(file)!r} does not exist; {again}")
     try:
         found = load_file(file)

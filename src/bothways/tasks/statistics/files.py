@@ -27,6 +27,7 @@ from bothways.data.splits import is_statistics
 from bothways.models.adapter import Adapter
 from bothways.models.catalogue import SCALE, kept_statistics, read_statistics, statistics_file
 from bothways.numerics.draws import Draws
+from bothways.reading import check_file, table_of
 from bothways.runs.provenance import fingerprint
 from bothways.synthesis.config import RANK
 from bothways.synthesis.objectives.terms import vectors
@@ -103,9 +104,9 @@ def _check_made_of(model: Adapter, path: Path) -> None:
 
 def _told(path: Path) -> dict[str, Any]:
     """What a statistics file tells of the model that it was measured with; {} if nothing."""
+    check_file(path)
     with safe_open(path, "pt") as file:
-        found: dict[str, Any] = json.loads((file.metadata() or {}).get(MADE_OF, "{}"))
-    return found
+        return table_of((file.metadata() or {}).get(MADE_OF, "{}").encode(), str(path))
 
 
 def _fits(model: Adapter, tensors: Mapping[str, Tensor]) -> bool:

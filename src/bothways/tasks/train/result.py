@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import ConfigDict
+
 from bothways.brief import Brief
 from bothways.configs import Config
 from bothways.models.adapter import Adapter
@@ -15,6 +17,8 @@ from bothways.types import Frame
 
 class NetworkMeasures(Config):
     """measures["network"]: the accuracy on test pictures with its 95 % interval, and on held-out pictures."""
+
+    model_config = ConfigDict(strict=True)
 
     accuracy: float
     low: float

@@ -23,6 +23,7 @@ from bothways.data.sources import ImageSet, load_images
 from bothways.data.trained import training_record
 from bothways.judging.verdicts import penultimate
 from bothways.models.adapter import Adapter
+from bothways.models.cards import Card, read_card
 from bothways.numerics.intervals import wilson_interval
 from bothways.progress import counted
 from bothways.runs.experiment import Experiment
@@ -78,7 +79,7 @@ class TrainWork(TrainingWork):
 
     def trained(self) -> Trained:
         folder = self.training.folder
-        card = json.loads((folder.path / f"{self.planned.name}.json").read_text())
+        card = read_card(folder.path / f"{self.planned.name}.json", Card)
         return Trained(self.model, card, self.training.recorded_frames, folder)
 
     def plan(self) -> str:

@@ -12,8 +12,11 @@ from bothways.report.parts import Facts, between
 from bothways.report.sections import Run
 from bothways.report.tables import MISSING, Cell, Table, cost_of, count, name, number, time
 from bothways.report.training import progress_of
+from bothways.tasks.train.result import TrainMeasures
 
-__all__ = ["comparison_table", "progress_of", "section", "sentence_of", "work"]
+__all__ = ["comparison_table", "progress_of", "schema", "section", "sentence_of", "work"]
+
+schema = TrainMeasures
 
 work = "training"
 

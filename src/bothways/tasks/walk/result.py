@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from bothways.brief import Brief
+from bothways.reading import Checked
 from bothways.runs import to_png
 from bothways.tasks.measures import Measures
 
 WAYS = ("there", "back")
-Calls = list[list[tuple[str, float]]]  # of each depth: (class, probability), the most probable first
+Call = Annotated[tuple[str, float], Field(strict=False)]
+Calls = list[list[Call]]  # of each depth: (class, probability), the most probable first
 
 
-class Near(BaseModel):
+class Near(Checked):
     """One of the nearest pictures. file: of the run folder. distance: root of the mean squared difference."""
 
     file: str
@@ -30,7 +32,7 @@ class WalkFacts(BaseModel):
     nearest: at each depth, the nearest first. called_there, called_back: of a classifier.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     depths: list[float]
     lost: float

@@ -15,6 +15,9 @@ from bothways.report.axes import is_number
 from bothways.report.parts import Facts
 from bothways.report.sections import Run
 from bothways.report.tables import MISSING, Cell, Table, cost_of, name, number, percent, time
+from bothways.tasks.walk.result import WalkMeasures
+
+schema = WalkMeasures
 
 work = "walking"
 CALLED = (("called_there", "Predicted there"), ("called_back", "Predicted back"))
