@@ -55,9 +55,11 @@ def test_import_loads_nothing_heavy_and_asks_nobody() -> None:
     assert attempts == []
 
 
-def test_the_catalogue_waits_for_no_library_of_models() -> None:
-    loaded, attempts = watch("import bothways; bothways.load_model")
+def test_the_catalogue_and_an_interval_wait_for_no_heavy_library() -> None:
+    interval = "from bothways.numerics.intervals import mean_interval; mean_interval([1.0, 2.0])"
+    loaded, attempts = watch(f"import bothways; bothways.load_model; {interval}")
     assert "bothways.models.libraries.timm_models" in loaded
+    assert "scipy.special" in loaded
     assert sorted(loaded.intersection(HEAVY)) == []
     assert attempts == []
 
