@@ -21,8 +21,9 @@ setup: $(STAMP)  ## make .venv and install bothways with its development tools
 demo: $(STAMP)  ## set up if needed, then run the demo
 	$(BIN)/bothways demo
 
+# Compiled files are kept even where the shell says not to: every process of the tests would compile everything again.
 test: $(STAMP)  ## set up if needed, then run the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 check: $(STAMP)  ## set up if needed, then lint, check the format and the types
 	$(BIN)/ruff check

@@ -24,11 +24,25 @@ from bothways.runs import to_png
 from zoo import ZOO
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+# Files of tests that take longest, begun first: one that is begun last keeps one process busy and the others idle.
+LONGEST = (
+    "test_docs",
+    "studio/test_page",
+    "test_golden",
+    "tasks/test_pretrain",
+    "tasks/test_finetune",
+    "tasks/test_processes",
+)
 
 
 def pytest_configure() -> None:
     torch.set_num_threads(1)
     os.fsync = lambda handle: None  # no test fails the power, and the disk takes 5 ms for each of some ten thousand
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {Path(__file__).parent / f"{name}.py": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path, len(LONGEST)))
 
 
 @pytest.fixture(autouse=True)

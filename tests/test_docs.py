@@ -27,7 +27,7 @@ GROUP: Any = get_command(app)
 DRAWN = "--steps 1 --n 1 --no-verdicts"
 TINY = dict.fromkeys(("generate", "edit", "inpaint", "style", "invert", "accentuate"), DRAWN) | {
     "sample": "--steps 1 --n 1",
-    "likelihood": "--steps 1 --limit 2",
+    "likelihood": "--steps 1 --limit 2 --tolerance 0.1",
     "diagnose": "--steps 2 --n 2 --depths .5 --trip-steps 1",
     "walk": "--steps 1 --limit 2",
     "features": "--steps 1 --limit 20 --test-limit 10 --workers 0",
@@ -52,6 +52,7 @@ STAND_INS = {  # what a line says -> what is said in its place: these pictures a
     r"--resume": "",
     r"--size \d+": "--size 16",
     r"--labels \d+": "--labels 20",
+    r"--probes 4": "--probes 4 --divergence hutchinson",  # of a thousand pictures the exact trace is not taken
 }
 RESUMED = {  # a line that resumes a run of tests/docs_folder.py -> with how much
     "bothways generate --resume": "bothways generate --resume --out runs/a",  # the newest depends on the lines before
@@ -178,9 +179,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = write_folder(tmp_path_factory.mktemp("docs"))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
+        fewer(patch)
         write_weights(place)
         write_runs(place)
     return place
+
+
+def fewer(patch: pytest.MonkeyPatch) -> None:
+    for place, value in FEWER.items():
+        patch.setattr(place, value)
 
 
 def can_be_run(line: str) -> bool:
@@ -197,8 +204,7 @@ def test_a_line_runs(
     line: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(folder)
-    for place, value in FEWER.items():
-        monkeypatch.setattr(place, value)
+    fewer(monkeypatch)
     ends = (0, 1) if "--fail-on" in line else (0,)
     assert run(*words_of(run_with(line))) in ends, capsys.readouterr().err
 
@@ -206,7 +212,7 @@ def test_a_line_runs(
 # ---- Python --------------------------------------------------------------------------------------------------------
 
 
-MOST = {"n": 4, "steps": 1, "limit": 20, "real": 10}  # of a setting of a function
+MOST = {"n": 2, "steps": 1, "limit": 20, "real": 10}  # of a setting of a function
 
 
 def quickly(function: Callable[..., Any], config: type[Config] | None) -> Callable[..., Any]:
@@ -227,6 +233,7 @@ BLOCKS = {page.relative_to(ROOT).as_posix(): fenced(page.read_text("utf-8"), "py
 @pytest.mark.parametrize("page", [page for page, blocks in BLOCKS.items() if blocks and page != "docs/architecture.md"])
 def test_blocks_of_python_run(page: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
+    fewer(monkeypatch)
     known: dict[str, Any] = {"bothways": bothways, "model": bothways.load_model("bundled:cifar10-resnet")}
     known["images"] = bothways.load_images("digits", split="test", limit=4).images / 255
     for task in registry.names("task"):

@@ -62,6 +62,19 @@ def test_the_catalogue_waits_for_no_library_of_models() -> None:
     assert attempts == []
 
 
+def test_a_process_of_the_studio_and_an_interval_wait_for_no_heavy_library() -> None:
+    loaded, attempts = watch(
+        "from importlib import import_module\nfrom bothways.studio.child import IMPORTED_AHEAD\n"
+        "for module in IMPORTED_AHEAD:\n    import_module(module)\n"
+        "import_module('bothways.numerics.intervals').mean_interval([1.0, 2.0])"
+    )
+    assert {"bothways.tasks.explain.run", "bothways.numerics.fill", "scipy.special"} <= loaded
+    assert loaded.intersection(HEAVY) <= {"plotly"}  # the package alone; what draws is loaded with a chart
+    assert "plotly.graph_objs" not in loaded
+    assert sorted(loaded.intersection(("scipy.cluster", "scipy.ndimage", "scipy.sparse.linalg"))) == []
+    assert attempts == []
+
+
 def test_help_waits_for_no_torch() -> None:
     said = "import bothways.cli\ntry:\n    bothways.cli.main(['--help'])\nexcept SystemExit:\n    pass"
     loaded, attempts = watch(said)

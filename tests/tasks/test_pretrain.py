@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,7 @@ rate = 2e-3
 average = 0.9
 """
 SMALL = {"width": 8, "multiples": [1], "blocks": 1, "attention": []}
+SAMPLE_STEPS = 8  # of the pictures drawn at the end; tests/test_golden.py holds those of the default
 FILES = ("flow.safetensors", "flow.json", "frames.jsonl", "measures.json", "pictures.jsonl")
 
 
@@ -80,6 +82,13 @@ def write_pictures(
         shape = value[..., None].expand(-1, -1, 3) * (1 if grey else torch.rand(3, generator=source))
         Image.fromarray((255 * shape).round().byte().numpy()).save(folder / f"{index:03d}.png")
     return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_steps() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bothways.tasks.pretrain.run.SAMPLE_STEPS", SAMPLE_STEPS)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -173,8 +182,8 @@ def test_the_weights_kept_are_the_average_and_the_pictures_are_its_own(whole: Pa
     seeds = [record["seed"] for record in run.pictures]
     x = torch.stack([torch.randn(1, 8, 8, generator=generator(seed, 0.0, "noise")) for seed in seeds])
     with torch.no_grad():
-        for step in range(50):
-            x = x + network(x, torch.full((16,), 1000 * step / 50)) / 50
+        for step in range(SAMPLE_STEPS):
+            x = x + network(x, torch.full((16,), 1000 * step / SAMPLE_STEPS)) / SAMPLE_STEPS
     wanted = ((x + 1) / 2).clamp(0, 1).expand(-1, 3, -1, -1)
     found = torch.stack([run.read_picture(record) for record in run.pictures])
     assert (found - wanted).abs().max() < 0.51 / 255

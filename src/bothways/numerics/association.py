@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import rankdata
 from torch import Tensor
 
 from bothways.numerics.intervals import (
@@ -34,6 +33,8 @@ ENTRIES_AT_ONCE = 500_000  # of the resamples that are ranked together
 
 def _rank_correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Spearman correlation of each row, (R,M), (R,M) -> (R,), NaN where a side is constant."""
+    from scipy.stats import rankdata  # half a second to import
+
     a, b = (rankdata(side, axis=1) - (side.shape[1] + 1) / 2 for side in (a, b))  # the mean rank is (M + 1) / 2
     scale = np.sqrt((a * a).sum(1) * (b * b).sum(1))
     return np.divide((a * b).sum(1), scale, out=np.full(len(a), math.nan), where=scale > 0)

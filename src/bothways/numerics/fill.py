@@ -18,13 +18,16 @@ Sources: Chan & Shen, "Mathematical Models for Local Nontexture Inpaintings", 20
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
-from scipy import sparse
-from scipy.sparse.linalg import splu
 from torch import Tensor
 
 from bothways.types import UserError
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 TENSION = 0.3  # the best of .03, .1, .3 and 1 on 500 training pictures of 32 x 32 with holes of 12 x 12
 
@@ -53,6 +56,8 @@ def tension_fill(photo: Tensor, mask: Tensor, tension: float = TENSION) -> Tenso
 
 def laplacian(height: int, width: int) -> sparse.csc_array:
     """The 5-point graph Laplacian L (HW,HW) of the pixel grid, row-major; symmetric, rows sum to 0."""
+    from scipy import sparse  # a quarter of a second to import, and only a photo with a hole needs it
+
     down, along = (
         sparse.diags_array([-np.ones(n - 1), np.ones(n - 1)], offsets=[0, 1], shape=(n - 1, n)) for n in (height, width)
     )
@@ -75,12 +80,15 @@ class Smoothness:
             raise UserError("mask: it covers the whole picture; leave some pixels 0 (keep)")
         if tension < 0:
             raise UserError(f"tension={tension}; type 0 (a thin plate) or more")
+        from scipy.sparse import csc_array
+        from scipy.sparse.linalg import splu
+
         line = laplacian(*mask.shape[2:])
         energy = line if harmonic else line @ line + tension * line
         self.shape = mask.shape
         distinct, self.which = mask.bool().cpu().flatten(1).unique(dim=0, return_inverse=True)
         self.holes = [torch.nonzero(one)[:, 0] for one in distinct]
-        self.rows = [sparse.csc_array(energy[hole.numpy()]) for hole in self.holes]  # (h,HW)
+        self.rows = [csc_array(energy[hole.numpy()]) for hole in self.holes]  # (h,HW)
         self.solve = [
             splu(rows[:, hole.numpy()]).solve if len(hole) else np.copy
             for rows, hole in zip(self.rows, self.holes, strict=True)

@@ -13,7 +13,6 @@ import math
 from dataclasses import dataclass
 
 import torch
-from scipy.ndimage import map_coordinates
 from torch import Tensor
 
 from bothways.brief import Brief
@@ -138,6 +137,8 @@ class Spectrum(Brief):
 
         side: pixels of the side of a picture in the canvas; None for the shorter side of it.
         """
+        from scipy.ndimage import map_coordinates  # a tenth of a second to import, for photographs alone
+
         side = side or min(height, width)
         law, (fy, fx) = self.law(), frequencies(height, width, side)
         radius = torch.hypot(fy, fx).clamp_min(FLOOR)

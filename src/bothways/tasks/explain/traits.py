@@ -18,9 +18,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.cluster.hierarchy import leaves_list, linkage, optimal_leaf_ordering
-from scipy.spatial.distance import squareform
-from scipy.stats import fisher_exact
 from torch import Tensor
 
 from bothways.types import UserError
@@ -120,6 +117,8 @@ def distinct_pairs(
     Bonferroni: a pair needs p < level / pairs. Portraits of one recipe are not independent, so p ranks and filters the
     pairs but is not a calibrated probability.
     """
+    from scipy.stats import fisher_exact  # half a second to import
+
     tested = int((drawn + real > 0).sum()) or 1
     found = []
     for row, column in (drawn > 0).nonzero().tolist():
@@ -141,6 +140,9 @@ def cluster_order(matrix: Tensor) -> list[int]:
     count = len(matrix)
     if count < 3:
         return list(range(count))
+    from scipy.cluster.hierarchy import leaves_list, linkage, optimal_leaf_ordering
+    from scipy.spatial.distance import squareform
+
     distance = 1 - (matrix + matrix.T).double().numpy() / 2
     np.fill_diagonal(distance, 0)
     flat = squareform(distance, checks=False)
