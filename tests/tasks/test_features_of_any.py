@@ -341,6 +341,9 @@ def test_the_commands_take_layers_by_name(data: Path, tmp_path: Path, monkeypatc
     Path("mine.py").write_text(MINE)
     assert run("statistics", "mine.py:build", "--data", data, "--features", "0", "2", "--out", "kept.safetensors") == 0
     assert {"rows/0", "rows/2"} < load_file("kept.safetensors").keys()
+    capsys.readouterr()
+    assert run("layers", "mine.py:build") == 0
+    assert "\nfeatures: :output\n" in capsys.readouterr().out
     drawn = ("generate", "mine.py:build", "--unconditional", "--n", 1, "--recipe", PHOTOGRAPHS, "--steps", 2)
     assert (
         run(*drawn, "--data", "kept.safetensors", "--set", "terms.features.layers=0,2", "terms.features.weights=1,2")
