@@ -55,7 +55,8 @@ ONE, SEVERAL = {"terms.features.layers": "pool"}, {"terms.features.layers": ["po
 OF_FILE = {
     "sampled_gaussian": ("sampled", {"sampling.kind": "gaussian", **ONE}),
     "sampled_density": ("sampled", {"sampling.kind": "density", **ONE}),
-    "sampled_density_layers": ("sampled", {"sampling.kind": "density", **SEVERAL}),
+    "sampled_density_temperature_1": ("sampled", {"sampling.kind": "density", "temperature": 1.0, **ONE}),
+    "sampled_density_layers": ("sampled", {"sampling.kind": "density", "temperature": 1.0, **SEVERAL}),
     "photographs_density": ("sampled-photographs", ONE),
     "photographs_density_layers": ("sampled-photographs", SEVERAL),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -291,6 +292,10 @@ def test_mistakes_say_what_to_type(data: Path, tmp_path: Path) -> None:
     assert "2 numbers" in refused(generate, model, None, 1, PHOTOGRAPHS, **own, **wrong)
     wrong = {"terms.features.layers": ["second"], "terms.features.weights": [0.0]}
     assert "not all of them 0" in refused(generate, model, None, 1, PHOTOGRAPHS, **own, **wrong)
+    wrong = {"terms.features.layers": ["second", "second"], "terms.features.weights": [1.0, 2.0]}
+    assert "2 numbers, of sum 3, for 1 named" in refused(generate, model, None, 1, PHOTOGRAPHS, **own, **wrong)
+    two = {"terms.more.kind": "features", "terms.more.layers": ["first"]}
+    assert "terms.NAME.layers for each" in refused(generate, model, None, 1, PHOTOGRAPHS, data=data, **QUICK, **two)
     assert "for 0 named layers" in refused(
         generate, model, None, 1, PHOTOGRAPHS, **own, **{"terms.features.weights": [1.0]}
     )
@@ -300,6 +305,17 @@ def test_mistakes_say_what_to_type(data: Path, tmp_path: Path) -> None:
         told = refused(generate, built(Classifier, 5), None, 1, PHOTOGRAPHS, **QUICK, **head)
     assert "no features of layer 'body.first'" in told
     assert "'head:input' are" in told
+
+
+def test_statistics_without_features_are_not_drawn_from(data: Path) -> None:
+    drawing = work_of("generate", built(Maps), None, recipe=PHOTOGRAPHS, n=1, data=data, **QUICK)
+    to = drawing.setup._bindings(drawing.request, drawing.request.batch([0], [0]), Draws([0]))["score"][0]
+    space = to.priors.space
+    none = replace(space, parts={name: part for name, part in space.parts.items() if "/features/" not in name}, rows={})
+    (part,) = [p for _, p in drawing.setup.objective.parts if type(p).__name__ == "SampledFeatures"]
+    told = refused(part.terms, replace(to, priors=replace(to.priors, space=none)))
+    assert "hold no features" in told
+    assert "bothways statistics maps" in told
 
 
 class Windows(nn.Module):

@@ -43,7 +43,7 @@ class SampledFeatures(OfSample):
 
     def weight_of(self, layers: Sequence[str]) -> dict[str, float]:
         """{layer: w_l / sum w}. layers: those that are matched where none are named. Raises UserError."""
-        named = list(map(str, self.layers or ()))
+        named = list(dict.fromkeys(map(str, self.layers or ())))
         if self.weights is None:
             return dict.fromkeys(named or layers, 1 / max(1, len(named or layers)))
         if len(self.weights) != len(named) or not sum(self.weights):
@@ -59,8 +59,13 @@ class SampledFeatures(OfSample):
         shares = self.weight_of([layer for layer in parts if layer != OUTPUTS] or list(parts))
         if not shares:
             raise UserError(
-                f"no features of model {to.model.name!r} were measured; type --data FOLDER_OR_PARQUET, or "
-                "--set terms.features.weight=0"
+                f"the statistics of model {to.model.name!r} hold no features; type --data FOLDER_OR_PARQUET, or "
+                f"measure anew: bothways statistics {to.model.typed} --data FOLDER_OR_PARQUET"
+            )
+        if lacking := [layer for layer in shares if layer not in parts]:
+            raise UserError(
+                f"features of layer {lacking[0]!r} are named by one term and not by another, which leaves its layers "
+                "open; type terms.NAME.layers for each"
             )
         found = []
         for layer, share in shares.items():
