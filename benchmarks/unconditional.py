@@ -1,13 +1,17 @@
 """Which way of drawing without a class comes nearest to real pictures?  200 pictures a recipe and seed.
 
     python benchmarks/unconditional.py [--seeds 0 1 2] [--n 200] [--only sampled ...] [--data FOLDER] [--judge ...]
+    python benchmarks/unconditional.py --seeds 0 1 --n 60 --only sampled sampled_density ... --statistics FILE
 
 Every row is drawn by the same model, which no judge is; the judges are of two families. The control is
 ``statistics_tv``: the network's statistics and smoothness, nothing sampled, by the recipe of that name;
 ``statistics_tv_same_step`` is the same with the steps and weights of ``sampled``, ``statistics_tv_20_steps`` with the
 steps of the rows of the score function.
-Each distance stands with the interval of its seeds (mean +- t * sd / sqrt(seeds), 95 %). ``real`` is as many real
-pictures, other ones, in place of drawn ones; ``noise`` is the start.
+Each Frechet distance stands with the interval of its seeds (mean +- t * sd / sqrt(seeds), 95 %), each kernel distance
+with that over the pictures of all seeds together. ``real`` is as many real pictures, other ones, in place of drawn
+ones; ``noise`` is the start. Rows of ``OF_FILE`` are drawn from features of single pictures, which stand in FILE:
+
+    bothways statistics bundled:cifar10-resnet --data PICTURES --features pool stages.1 stages.2.1 --out FILE
 """
 
 import argparse
@@ -47,6 +51,15 @@ ROWS = {
     "sampled_dsf": ("sampled", {"terms.dsf.weight": 1.0, "steps": 20}),
     "sampled_20_steps": ("sampled", {"steps": 20}),
 }
+ONE, SEVERAL = {"terms.features.layers": "pool"}, {"terms.features.layers": ["pool", "stages.1", "stages.2.1"]}
+OF_FILE = {
+    "sampled_gaussian": ("sampled", {"sampling.kind": "gaussian", **ONE}),
+    "sampled_density": ("sampled", {"sampling.kind": "density", **ONE}),
+    "sampled_density_temperature_1": ("sampled", {"sampling.kind": "density", "temperature": 1.0, **ONE}),
+    "sampled_density_layers": ("sampled", {"sampling.kind": "density", "temperature": 1.0, **SEVERAL}),
+    "photographs_density": ("sampled-photographs", ONE),
+    "photographs_density_layers": ("sampled-photographs", SEVERAL),
+}
 ENSEMBLE = "sampled_ensemble"
 
 
@@ -55,7 +68,8 @@ def main() -> None:
     parser.add_argument("--model", default="bundled:cifar10-resnet")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--n", type=int, default=200, help="pictures of each recipe and seed")
-    parser.add_argument("--only", nargs="+", default=[*ROWS], choices=[*ROWS], help="rows")
+    parser.add_argument("--only", nargs="+", default=[*ROWS], choices=[*ROWS, *OF_FILE], help="rows")
+    parser.add_argument("--statistics", type=Path, help="a file of bothways statistics, for the rows drawn from one")
     parser.add_argument("--data", type=Path, help="real pictures with a test split, in place of the features kept")
     parser.add_argument("--judge", nargs="+", default=[], help="more judges")
     parser.add_argument("--partner", nargs="+", default=[], help=f"score models beside it, for the row {ENSEMBLE}")
@@ -66,7 +80,9 @@ def main() -> None:
     model = bothways.load_model(options.model, dtype=options.dtype)
     jury = [bothways.load_model(address) for address in [*default_judges(model), *options.judge]]
     references = {j.name: reference(j, options.data) for j in jury}
-    rows = {name: ROWS[name] for name in options.only}
+    rows = {name: (ROWS | OF_FILE)[name] for name in options.only}
+    if not options.statistics and OF_FILE.keys() & rows.keys():
+        parser.error(f"{', '.join(OF_FILE.keys() & rows.keys())}: type --statistics FILE")
     if options.partner:
         rows[ENSEMBLE] = ("sampled", {"data": options.data})
     found = {}
@@ -76,6 +92,7 @@ def main() -> None:
             began = time.perf_counter()
             together = {"score": [options.model, *options.partner]}
             who = together if name == ENSEMBLE else {"model": model}
+            who |= {"data": options.statistics} if name in OF_FILE else {}
             run = bothways.generate(**who, n=options.n, recipe=recipe, seed=seed, judges=[], **changes)
             runs.append((run.images, time.perf_counter() - began))
             (options.out / f"{name}-{seed}.png").write_bytes(to_png(run.grid(20)))
@@ -87,11 +104,13 @@ def main() -> None:
 
 
 def row(runs, seeds, jury, references):
-    """By judge, the mean over seeds of each measure; for the distance its interval too."""
+    """By judge, the mean over seeds of each measure, with intervals of the distances."""
     said = {j.name: [] for j in jury}
     for (images, _), seed in zip(runs, seeds, strict=True):
         for verdict in judge(images, None, jury, references, seed=seed):
             said[verdict.judge].append(verdict)
+    together = judge(torch.cat([images for images, _ in runs]), None, jury, references)
+    of_all = {verdict.judge: verdict for verdict in together}
     measures = {"seconds": mean(seconds for _, seconds in runs) / len(runs[0][0])}
     for name, verdicts in said.items():
         near = mean_interval(torch.tensor([v.frechet for v in verdicts]))
@@ -99,7 +118,9 @@ def row(runs, seeds, jury, references):
             "frechet": near.value,
             "frechet_interval": [near.low, near.high] if len(verdicts) > 1 else None,  # one seed has none
             "frechet_real": mean(v.frechet_real for v in verdicts),
-            "kernel": mean(v.kernel for v in verdicts),
+            "kernel": of_all[name].kernel,
+            "kernel_interval": of_all[name].kernel_interval,
+            "kernel_real": of_all[name].kernel_real,
             "diversity": mean(v.diversity for v in verdicts),
             "diversity_real": mean(v.diversity_real for v in verdicts),
             "confidence": mean(v.mean_confidence for v in verdicts),
@@ -125,8 +146,13 @@ def show(name, measures):
             continue
         low, high = said.get("frechet_interval") or (said["frechet"], said["frechet"])
         share = said["diversity"] / said.get("diversity_real", said["diversity"])
+        kernel = (
+            ""
+            if "kernel" not in said
+            else "kernel {:.4f} ({:.4f} to {:.4f})  ".format(said["kernel"], *said["kernel_interval"])
+        )
         print(
-            f"{name:26s} {judge_name:28s} Frechet {said['frechet']:6.2f} ({low:.2f} to {high:.2f})  diversity "
+            f"{name:26s} {judge_name:28s} Frechet {said['frechet']:6.2f} ({low:.2f} to {high:.2f})  {kernel}diversity "
             f"{said['diversity']:.2f} ({share:.2f} of real)  {measures.get('seconds', 0):.2f} s a picture",
             flush=True,
         )

@@ -51,7 +51,8 @@ class ModelSpec:
         for a network with one output z, whose logits are (0, z).
     channel_order: "RGB" or "BGR"; "grey" for a network that sees one channel, the mean of the three.
     feature_layer: the module whose output, averaged over space, is the picture's feature vector (penultimate); its
-        name followed by ``:input`` for what enters it, such as a head's.
+        name followed by ``:input`` for what enters it, such as a head's, or by ``:first`` for its first token. If None,
+        drawing without a class takes what enters a classifier's linear head, or what an encoder gives.
     time_scale: what t is multiplied by before a velocity network sees it; None for a model without time.
     time_first: whether a velocity network is called as (t, x) instead of (x, t). One that gives a velocity in the other
         order alone is called in that.
@@ -190,7 +191,8 @@ class VisionModel(Protocol):
     ``outputs``: (B,3,H,W) in [0,1] -> (B,K) logits, an embedding, or a detector's outputs flattened.
     ``features``: one forward pass -> {layer: activation}, and one or more before the first of a layer whose place of
     the channels has to be looked up. A layer is the dotted name of a module (its output),
-    that name followed by ``:input`` (its first input), or ``"outputs"``. Maps are (B,C,H,W), tokens (B,N,C).
+    that name followed by ``:input`` (its first input) or ``:first`` (its first token), ``":output"`` (what the module
+    gives) or ``"outputs"`` (the same, flattened). Maps are (B,C,H,W), tokens (B,N,C).
     """
 
     spec: ModelSpec

@@ -58,6 +58,9 @@ def models() -> None:
 LAYERS_HELP = """
 List the layers of a model: the names that --layer takes, what each is, and the shape of what it gives for one picture.
 
+NAME:input is what enters a layer, NAME:first the first of its tokens (CLS). A line below the table says which layer the
+features of the model are.
+
 Examples:
 
   bothways layers bundled:cifar10-resnet
@@ -93,6 +96,7 @@ def list_layers(
         )
     console.print(table)
     drawn = [row for row in rows if row.channels]
+    say(f"features: {loaded.feature()}")
     if drawn:
         say(f"bothways generate {loaded.typed} --layer {drawn[len(drawn) // 2].name} --channel 0 1 2")
     else:

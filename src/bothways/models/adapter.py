@@ -19,7 +19,7 @@ from torch.func import functional_call
 from bothways.budget import no_memory_left
 from bothways.models.calls import check_facts, check_held, encoded, first_line, remedy
 from bothways.models.libraries.hub import Text
-from bothways.numerics.layers import Layout, head_of, normalised_layers, recorded, running_statistics
+from bothways.numerics.layers import OUTPUT, TOKEN, Layout, head_of, normalised_layers, recorded, running_statistics
 from bothways.numerics.modules import check_finite, evaluating, inside_compiled, own_dtype, parts_of, uncompiled
 from bothways.types import ModelSpec, RunError, UserError
 
@@ -80,7 +80,7 @@ class Adapter:
         return self.features(image, ["outputs"])["outputs"]
 
     def features(self, image: Tensor, layers: Sequence[str]) -> Mapping[str, Tensor]:
-        """Activations {layer: tensor} of one forward pass; a layer is "NAME", "NAME:input" or "outputs".
+        """Activations {layer: tensor} of one forward pass; a layer is "NAME", "NAME:input", "NAME:first" or "outputs".
 
         Maps are (B,C,H,W), also at layers that have their channels last; tokens are (B,N,C).
         Raises UserError for an unknown layer, with the nearest names, and for a size that the model cannot take;
@@ -189,6 +189,10 @@ class Adapter:
         name, row = found
         return name, torch.cat([torch.zeros_like(row), row])
 
+    def feature(self) -> str:
+        """The layer of the features: the stated one, a classifier's head's input or outputs, what an encoder gives."""
+        return self.spec.feature_layer or ((self.head() or ("outputs",))[0] if self.spec.count else OUTPUT)
+
     def _seen(self, parameters: Mapping[str, Tensor], image: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
         """Run one forward pass and record the layers; those without a tensor are missing in the result."""
         seen: dict[str, Tensor] = {}
@@ -207,9 +211,9 @@ class Adapter:
     def _all(self, seen: Mapping[str, Tensor], layers: Sequence[str]) -> dict[str, Tensor]:
         unseen = [layer for layer in layers if layer not in seen]
         if unseen:
-            raise UserError(
-                f"model {self.name!r}: layer {unseen[0]!r} is not used or returns no tensor; type one inside it"
-            )
+            told = "is not used or returns no tensor; type one inside it"
+            told = "gives no tokens; leave :first out" if unseen[0].endswith(TOKEN) else told
+            raise UserError(f"model {self.name!r}: layer {unseen[0]!r} {told}")
         return {layer: seen[layer] for layer in layers}
 
     def _forward(self, image: Tensor, parameters: Mapping[str, Tensor], hooked: bool) -> Tensor:

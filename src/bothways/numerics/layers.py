@@ -21,6 +21,9 @@ from bothways.numerics.modules import parts_of
 from bothways.types import UserError
 
 FIRST, LAST = 1, 3
+INPUT, TOKEN, OUTPUT = ":input", ":first", ":output"
+SIDES = ("", INPUT, TOKEN, OUTPUT)
+"""What may follow the name of a layer; ":output" alone is what the whole module gives, ":first" the first token."""
 POOLS = (nn.AvgPool2d, nn.MaxPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.LPPool2d)
 CHANNELS_FIRST = (nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d, nn.InstanceNorm2d, nn.GroupNorm, nn.Upsample, *POOLS)
 Shapes = dict[str, tuple[int, ...]]
@@ -30,7 +33,7 @@ Shapes = dict[str, tuple[int, ...]]
 def recorded(
     parts: Mapping[str, nn.Module], layers: Sequence[str], keep: Callable[[str, Tensor], Tensor | None], model: str
 ) -> Iterator[None]:
-    """``keep(layer, value)`` for every tensor that passes one of the layers, "NAME" or "NAME:input".
+    """``keep(layer, value)`` for every tensor that passes one of the layers, a name with one of ``SIDES``.
 
     A tensor that it returns goes on in place of the value.
 
@@ -45,8 +48,8 @@ def recorded(
 def _hooked(
     parts: Mapping[str, nn.Module], layer: str, keep: Callable[[str, Tensor], Tensor | None], model: str
 ) -> RemovableHandle:
-    name, _, side = layer.partition(":")
-    if name not in parts or side not in ("", "input"):
+    name, colon, side = layer.partition(":")
+    if name not in parts or colon + side not in SIDES:
         near = get_close_matches(name, [n for n in parts if n], n=5, cutoff=0.3)
         nearest = f"the nearest are {', '.join(near)}; " if near else ""
         raise UserError(f"model {model!r} has no layer {layer!r}; {nearest}bothways layers {model} lists all")
@@ -59,7 +62,15 @@ def _hooked(
     def leaving(_module: nn.Module, _inputs: tuple[Any, ...], output: Any) -> Tensor | None:
         return keep(layer, output) if isinstance(output, Tensor) else None
 
-    return parts[name].register_forward_pre_hook(entering) if side else parts[name].register_forward_hook(leaving)
+    def first(_module: nn.Module, _inputs: tuple[Any, ...], output: Any) -> Tensor | None:
+        if not isinstance(output, Tensor) or output.ndim != 3:
+            return None
+        other = keep(layer, output[:, 0])
+        return None if other is None else torch.cat([other[:, None], output[:, 1:]], 1)
+
+    if colon + side == INPUT:
+        return parts[name].register_forward_pre_hook(entering)
+    return parts[name].register_forward_hook(first if colon + side == TOKEN else leaving)
 
 
 # ---- where the channels are ----------------------------------------------------------------------------------------

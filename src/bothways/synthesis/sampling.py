@@ -17,7 +17,7 @@ samples a point there first; the inversion is feature inversion (Mahendran & Ved
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -74,6 +74,15 @@ class Space:
     def of_features(self, model: int = 0) -> dict[str, Part]:
         """{layer: part} of the features and logits of the model with that index."""
         return _layers_of(self.parts, "features", model)
+
+    def only(self, layers: Collection[str]) -> Space:
+        """The same without the features of other layers; the logits and all channel statistics stay."""
+        kept = {name: "/features/" not in name or name.split("/")[2] in {*layers, OUTPUTS} for name in self.parts}
+        sizes = [len(part.mean) for part in self.parts.values()]
+        columns = torch.cat([torch.full((size,), own) for size, own in zip(sizes, kept.values(), strict=True)])
+        parts = {name: part for name, part in self.parts.items() if kept[name]}
+        rows = {name: value for name, value in self.rows.items() if kept[name]}
+        return replace(self, parts=parts, factor=self.factor[:, columns.to(self.factor.device)], rows=rows)
 
     def to(self, device: Any) -> Space:
         """The same on a device."""
@@ -234,7 +243,7 @@ def leading_directions(standard: Tensor, rank: int) -> Tensor:
     return directions.to(standard)
 
 
-def toward_features(model: VisionModel, layer: str, centre: Tensor, target: Tensor) -> Term:
+def toward_features(model: VisionModel, layer: str, centre: Tensor, target: Tensor, name: str = "features") -> Term:
     """Term that matches sampled features: cos(f(x) - centre, target - centre), f averaged over space.
 
     centre: (d,), the mean over real pictures. target: (B,d), the sample.
@@ -245,7 +254,7 @@ def toward_features(model: VisionModel, layer: str, centre: Tensor, target: Tens
         targets = (target - centre).repeat_interleave(len(features) // pictures, dim=0)
         return per_picture(F.cosine_similarity(features, targets, dim=1), pictures)
 
-    return Term("features", measure, model, (layer,))
+    return Term(name, measure, model, (layer,))
 
 
 def head_space(rows: Tensor, layer: str) -> Space:

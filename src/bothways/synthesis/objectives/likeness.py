@@ -61,7 +61,7 @@ class Embedding(Likeness):
         return self._layer_of(model) if self.centred else None
 
     def _layer_of(self, model: Any) -> str:
-        return self.layer or model.spec.feature_layer or "outputs"
+        return self.layer or str(model.feature())
 
     def terms(self, to: Binding) -> list[Term]:
         layer = self._layer_of(to.model)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import Annotated, ClassVar
 
+from pydantic import Field
+
+from bothways.configs import Several, setting
 from bothways.registry import register
 from bothways.synthesis.objectives.base import Binding, Objective, Role
 from bothways.synthesis.objectives.classes import class_log_probability
 from bothways.synthesis.objectives.terms import Term
 from bothways.synthesis.sampling import OUTPUTS, features_name, toward_features
+from bothways.types import UserError
 
 
 class OfSample(Objective):
@@ -23,16 +28,51 @@ class OfSample(Objective):
 
 @register("objective", "features", help="features sampled from their distribution over real pictures")
 class SampledFeatures(OfSample):
-    """Match to sampled features, cos(f(x) - m, f* - m), f* the sample, m the mean over real pictures."""
+    """Match to sampled features, sum_l w_l cos(f_l(x) - m_l, f*_l - m_l) / sum_l w_l.
+
+    f_l: the features of layer l, averaged over space or tokens; f*: the sample, of the same real pictures at all
+    layers; m: the mean over real pictures.
+    """
+
+    layers: Several | None = setting(
+        None, "layers of the features, with --data PICTURES; default is the model's feature layer, or those of a file"
+    )
+    weights: list[Annotated[float, Field(ge=0)]] | None = setting(
+        None, "w, one a layer of ``layers``; default is 1 each"
+    )
+
+    def weight_of(self, layers: Sequence[str]) -> dict[str, float]:
+        """{layer: w_l / sum w}. layers: those that are matched where none are named. Raises UserError."""
+        named = list(dict.fromkeys(map(str, self.layers or ())))
+        if self.weights is None:
+            return dict.fromkeys(named or layers, 1 / max(1, len(named or layers)))
+        if len(self.weights) != len(named) or not sum(self.weights):
+            raise UserError(
+                f"terms.features.weights has {len(self.weights)} numbers, of sum {sum(self.weights):g}, for "
+                f"{len(named)} named layers; type one a layer of terms.features.layers, not all of them 0"
+            )
+        return {layer: w / sum(self.weights) for layer, w in zip(named, self.weights, strict=True)}
 
     def terms(self, to: Binding) -> list[Term]:
         assert to.priors.space is not None
+        parts = to.priors.space.of_features(to.index)
+        shares = self.weight_of([layer for layer in parts if layer != OUTPUTS] or list(parts))
+        if not shares:
+            raise UserError(
+                f"the statistics of model {to.model.name!r} hold no features; type --data FOLDER_OR_PARQUET, or "
+                f"measure anew: bothways statistics {to.model.typed} --data FOLDER_OR_PARQUET"
+            )
+        if lacking := [layer for layer in shares if layer not in parts]:
+            raise UserError(
+                f"features of layer {lacking[0]!r} are named by one term and not by another, which leaves its layers "
+                "open; type terms.NAME.layers for each"
+            )
         found = []
-        for layer, part in to.priors.space.of_features(to.index).items():
-            if layer != OUTPUTS:
-                target = to.targets[features_name(layer, to.index)]
-                found.append(toward_features(to.seen, layer, part.mean, target))
-        return found
+        for layer, share in shares.items():
+            name = "features" if len(shares) == 1 else f"features of {layer}"
+            target = to.targets[features_name(layer, to.index)]
+            found.append(share * toward_features(to.seen, layer, parts[layer].mean, target, name))
+        return [term for term in found if term.weight]
 
 
 @register("objective", "decision", help="class of the largest sampled logit, if no class is the target")
@@ -41,7 +81,7 @@ class SampledDecision(OfSample):
 
     def terms(self, to: Binding) -> list[Term]:
         assert to.priors.space is not None
-        if to.conditioned or OUTPUTS not in to.priors.space.of_features(to.index):
+        if to.conditioned or not to.model.spec.count or OUTPUTS not in to.priors.space.of_features(to.index):
             return []
         labels = to.targets[features_name(OUTPUTS, to.index)].argmax(1)
         return [class_log_probability(to.seen, labels)]

@@ -25,9 +25,10 @@ from bothways.synthesis.objectives.base import Priors, Stored, WeightedSum
 from bothways.synthesis.objectives.certainty import Certainty
 from bothways.synthesis.objectives.likeness import Embedding
 from bothways.synthesis.objectives.matching import Matching
+from bothways.synthesis.objectives.sampled import SampledFeatures
 from bothways.synthesis.objectives.statistics import Statistics
 from bothways.synthesis.objectives.terms import vectors
-from bothways.synthesis.sampling import Space, chunk_size, head_space, measure_space
+from bothways.synthesis.sampling import OUTPUTS, Space, chunk_size, head_space, measure_space
 from bothways.synthesis.statistics import STATISTICS, Spread, measure_spread
 from bothways.tasks.generate.roles import labels_of
 from bothways.tasks.statistics.config import PICTURES
@@ -142,7 +143,7 @@ def find_priors(
     main = (*condition, *models)[0]
     return Priors(
         predictions=tuple(_prediction(model, data, mask) for model in models) if "prediction" in needs else (),
-        space=find_space(models, data) if "space" in needs else None,
+        space=find_space(models, data, named_features(objective)) if "space" in needs else None,
         stored=tuple(_stored(model) for model in models) if "stored" in needs else (),
         spreads=tuple(_spread(model, data) for model in models) if "spread" in needs else (),
         means=_means(condition, objective, data),
@@ -165,13 +166,22 @@ def _means(models: Sequence[Adapter], objective: WeightedSum, data: str | Path |
     return found
 
 
-def uncentred(objective: WeightedSum, models: Sequence[Adapter], means: Mapping[tuple[str, str], Tensor]) -> list[str]:
+def uncentred(
+    objective: WeightedSum,
+    models: Sequence[Adapter],
+    means: Mapping[tuple[str, str], Tensor],
+    data: str | Path | None = None,
+) -> list[str]:
     """A line, as it is warned, for each mean of the condition models that embeddings lack."""
     parts = [part for _, part in objective.parts if isinstance(part, Embedding) and part.centred]
     wanted = dict.fromkeys((model.name, part.centre_layer(model)) for model in models for part in parts)
+    advice = "--data FOLDER_OR_PARQUET, or a file of bothways statistics, gives better pictures"
+    if is_statistics(data) and len(models) == 1 and (space := read_space(stored_statistics(models[0], data))):
+        held = " or ".join(layer for layer in space.of_features() if layer != OUTPUTS)
+        advice = f"the statistics hold that of {held}: --set terms.embedding.layer=NAME" if held else advice
     notes = [
         f"no mean of the features of model {name!r} at layer {layer!r} is available: the direction is not centred; "
-        "--data FOLDER_OR_PARQUET, or a file of bothways statistics, gives better pictures"
+        f"{advice}"
         for name, layer in wanted
         if (name, layer) not in means
     ]
@@ -204,8 +214,18 @@ def _matched(
     return find_targets(model, main, layers, data, labels, own_label if relevant else None)
 
 
-def find_space(models: Sequence[Adapter], data: str | Path | None) -> Space:
-    """The function space: measured on pictures common to all models, or stored with a single model, or its head."""
+def named_features(objective: WeightedSum) -> list[str]:
+    """The layers whose features the objective names; none where any part leaves it open."""
+    parts = [part for _, part in objective.parts if isinstance(part, SampledFeatures)]
+    named = [str(layer) for part in parts for layer in part.layers or ()]
+    return list(dict.fromkeys(named)) if all(part.layers for part in parts) else []
+
+
+def find_space(models: Sequence[Adapter], data: str | Path | None, named: Sequence[str] = ()) -> Space:
+    """The function space: measured on pictures common to all models, or stored with a single model, or its head.
+
+    named: layers of the features, in place of the models' own. Raises UserError for one of which nothing is stored.
+    """
     device = models[0].device
     if data is not None and not is_statistics(data):
         sizes = {(model.spec.height, model.spec.width) for model in models}
@@ -214,7 +234,7 @@ def find_space(models: Sequence[Adapter], data: str | Path | None) -> Space:
         own = {size_of(model.spec) for model in models}
         way = own.pop() if len(own) == 1 else sizes.pop()  # one picture for all: ours, where theirs differ
         found = load_images(data, split=training_split(data), size=way, limit=PICTURES)
-        layers, features = zip(*map(measured_layers, models), strict=True)
+        layers, features = zip(*(measured_layers(model, (), named) for model in models), strict=True)
         seen, count = found.images.to(device), len(found)
         measured = measure_space(models, seen, layers, features, keep=count, names=found.titles)
         return replace(measured, pixels=small_copies(seen))
@@ -229,7 +249,14 @@ def find_space(models: Sequence[Adapter], data: str | Path | None) -> Space:
         if head is None:
             raise UserError(f"model {models[0].name!r} has no head to sample from; type --data FOLDER_OR_PARQUET")
         space = head_space(head[1], head[0])
-    return space.to(device)
+    kept = space.of_features()
+    if lacking := [layer for layer in named if layer not in kept]:
+        held = " and ".join(map(repr, kept)) or "none"
+        raise UserError(
+            f"no features of layer {lacking[0]!r} of model {models[0].name!r} are stored, those of {held} are; type "
+            f"--data FOLDER_OR_PARQUET, or a file of bothways statistics {models[0].typed} --features {' '.join(named)}"
+        )
+    return (space.only(named) if named else space).to(device)
 
 
 def small_copies(images: Tensor) -> Tensor:

@@ -97,7 +97,7 @@ def planned(config: DrawingConfig, out: str | Path | None = None) -> tuple[Setup
     if not steps:
         config = config.model_copy(update={"ascent": config.ascent.model_copy(update={"steps": 0})})
     roles = Roles(condition, score, find_priors(score, objective, config.data, scene.mask, condition, request.labels))
-    notes = (*notes, *uncentred(objective, condition, roles.priors.means))
+    notes = (*notes, *uncentred(objective, condition, roles.priors.means, config.data))
     notes = (*notes, *(note for of in roles.priors.matched for note in of.notes))
     if config.photo is None:
         photos = find_photos(config.canvas, roles.main.spec)

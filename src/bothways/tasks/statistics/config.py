@@ -46,6 +46,13 @@ class StatisticsConfig(Config):
         flags=("--layer",),
         common=True,
     )
+    features: Several = setting(
+        [],
+        "layers whose values, averaged over space or tokens, are the features; NAME:first is the first token (CLS) "
+        "alone; if unset, the model's feature layer",
+        flags=("--features",),
+        common=True,
+    )
     weights: Live = setting(None, "a safetensors file for the model")
     spec: Live = setting(None, "the ModelSpec of a live module", live=True)
     preprocess: Literal["model", "ours"] = setting(

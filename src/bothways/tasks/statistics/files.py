@@ -27,6 +27,7 @@ from bothways.data.splits import is_statistics
 from bothways.models.adapter import Adapter
 from bothways.models.catalogue import SCALE, kept_statistics, read_statistics, statistics_file
 from bothways.numerics.draws import Draws
+from bothways.numerics.layers import SIDES
 from bothways.reading import check_file, table_of
 from bothways.runs.provenance import fingerprint
 from bothways.synthesis.config import RANK
@@ -113,7 +114,7 @@ def _fits(model: Adapter, tensors: Mapping[str, Tensor]) -> bool:
     """Whether the model has the layers of a statistics file, with the same widths."""
     spread = read_spread(tensors)
     features = {key.split("/")[1]: len(value) for key, value in tensors.items() if key.startswith("features/")}
-    named = {OUTPUTS, *(f"{name}{side}" for name in model.layers() for side in ("", ":input"))}
+    named = {OUTPUTS, *(f"{name}{side}" for name in ("", *model.layers()) for side in SIDES)}
     layers = {*spread, *features}
     if not layers <= named:
         return False
@@ -158,7 +159,7 @@ def features_mean(model: Adapter, data: str | Path | None = None, layer: str | N
     data: a statistics file, or None for the statistics that are kept with the model. layer: default is the feature
     layer, whose mean is also that of a layer with the same values. Raises UserError for a file of another model.
     """
-    stored, own = stored_statistics(model, data), str(model.spec.feature_layer)
+    stored, own = stored_statistics(model, data), model.feature()
     mean = stored.get(f"features/{layer or own}/mean")
     if mean is None and layer is not None and f"features/{own}/mean" in stored and _same(model, own, layer):
         mean = stored[f"features/{own}/mean"]
@@ -209,19 +210,27 @@ def quantised(name: str, rows: Tensor) -> dict[str, Tensor]:
     return {name: whole.cpu().contiguous(), name + SCALE: scale.cpu().half()}
 
 
-def measured_layers(model: Adapter, chosen: Sequence[str] = ()) -> tuple[list[str], list[str]]:
+def measured_layers(
+    model: Adapter, chosen: Sequence[str] = (), features: Sequence[str] = ()
+) -> tuple[list[str], list[str]]:
     """(layers of the channel statistics, layers averaged over space: features and the logits of a classifier).
 
-    chosen: replaces the default layers of the channel statistics.
+    chosen: replaces the default layers of the channel statistics. features: replaces the model's feature layer.
+    Raises UserError for a layer that does not give one vector a picture.
     """
     layers = sorted(chosen or model.statistics_layers())
-    averaged = {model.spec.feature_layer, OUTPUTS if model.spec.count else None} - {None}
-    if not layers and not averaged:
-        raise UserError(
-            f"model {model.name!r} has no normalisation, no convolution and no feature layer to measure; "
-            'name a layer in ModelSpec(..., feature_layer="...")'
+    averaged = {*(map(str, features) if features else [model.feature()])} | ({OUTPUTS} if model.spec.count else set())
+    with torch.no_grad():
+        seen = model.features(
+            torch.full((2, 3, model.spec.height, model.spec.width), 0.5, device=model.device), sorted(averaged)
         )
-    return layers, sorted(str(layer) for layer in averaged)
+    for layer, value in seen.items():
+        if value.ndim not in (2, 3, 4) or len(value) != 2:
+            raise UserError(
+                f"model {model.name!r}: layer {layer!r} gives {tuple(value.shape)} for two pictures, not a map, tokens "
+                f"or a vector each; type --features NAME (bothways layers {model.typed} lists them)"
+            )
+    return layers, sorted(averaged)
 
 
 def space_of(model: Adapter, images: Tensor, rank: int = RANK) -> Space:

@@ -98,7 +98,7 @@ def prepare(config: StatisticsConfig, where: Where) -> StatisticsWork:
     model = config.model
     if not isinstance(model, Adapter):
         model = load_model(model, config.spec, weights=config.weights, device=config.device)
-    layers, features = measured_layers(model, config.layers)
+    layers, features = measured_layers(model, config.layers, config.features)
     split, size = config.split or training_split(config.data), size_of(model.spec, config.preprocess)
     found = load_images(config.data, split=split, size=size, limit=config.limit)
     _check_memory(model, found.images, layers, features)
