@@ -15,6 +15,7 @@ from typing import Any
 
 from PIL import Image
 
+from bothways.opening import opened
 from bothways.runs.files import reason
 from bothways.types import UserError
 
@@ -108,12 +109,12 @@ def _read(path: Path) -> bytes:
 
 def _jpeg(path: Path, content: bytes, quality: int, side: int) -> bytes:
     try:
-        with Image.open(io.BytesIO(content), formats=("PNG",)) as opened:
-            seen = opened.convert("RGBA")
-            picture = Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen).convert("RGB")
-    except Exception as error:  # decoders raise any type of error for damaged files
+        with opened(content, ("PNG",)) as picture:
+            seen = picture.convert("RGBA")
+            shown = Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen).convert("RGB")
+    except ValueError as error:
         raise UserError(f"{path}: cannot be read as a PNG; restore the picture, or draw the run again") from error
-    picture.thumbnail((side, side), Image.Resampling.LANCZOS)
+    shown.thumbnail((side, side), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
-    picture.save(buffer, format="JPEG", quality=quality, subsampling=0)
+    shown.save(buffer, format="JPEG", quality=quality, subsampling=0)
     return buffer.getvalue()

@@ -20,6 +20,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from bothways.opening import opened
 from bothways.runs.inventory import PARTIAL, note
 from bothways.types import RunError, UserError
 
@@ -203,9 +204,9 @@ def to_png(image: Tensor) -> bytes:
 def from_png(content: bytes, mode: str = "RGB") -> Tensor:
     """Decode a PNG: (3,H,W) float32 in [0,1], (4,H,W) for mode "RGBA". Raises UserError if the bytes are no picture."""
     try:
-        with Image.open(io.BytesIO(content)) as picture:
+        with opened(content, ("PNG",)) as picture:
             pixels = picture.convert(mode)
-    except (OSError, SyntaxError) as error:  # Pillow raises SyntaxError for a broken PNG
-        raise UserError(f"from_png: {len(content)} bytes that are not a picture") from error
+    except ValueError as error:
+        raise UserError(f"from_png: {len(content)} bytes that are not a picture ({error})") from error
     values = torch.frombuffer(bytearray(pixels.tobytes()), dtype=torch.uint8)
     return values.reshape(pixels.height, pixels.width, len(mode)).permute(2, 0, 1).contiguous().float() / 255

@@ -42,6 +42,7 @@ from bothways.runs.inventory import RECIPE
 from bothways.runs.recipe import as_toml, read_tables, require_equal
 from bothways.types import Frame, RunError, UserError
 
+PHOTOS = "photos"  # the folder of the input pictures of a run
 STATES = ("running", "stopped", "failed", "complete")
 NEW_STATUS = {"state": "running", "message": "", "seconds": 0.0, "peak_mb": 0.0, "pictures": 0, "of": 0}
 
@@ -187,8 +188,17 @@ class RunFolder:
     def _inside(self, file: str) -> Path:
         path = self.path / file
         if not path.resolve().is_relative_to(self.path.resolve()):
-            raise UserError(f"{self.path}: pictures.jsonl names {file!r}, outside the run folder")
+            raise UserError(f"{self.path}: {file!r} lies outside the run folder")
         return path
+
+    def given(self, what: str = "*") -> list[Path]:
+        """The paths of the input pictures of the run, such as of each "photo". Raises UserError for one outside it."""
+        files = sorted((self.path / PHOTOS).glob(f"{what}-*.png"))
+        return [self._inside(f"{PHOTOS}/{file.name}") for file in files]
+
+    def read_given(self, what: str) -> list[Tensor]:
+        """The input pictures, (3,H,W) in [0,1] each. Raises UserError for one outside, missing or damaged."""
+        return [self._read(path) for path in self.given(what)]
 
     def read_picture(self, record: Mapping[str, Any]) -> Tensor:
         """Read the picture of a record: (3,H,W) in [0,1]. Raises UserError if it is missing or damaged."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from bothways.report.pictures import png_size
+from bothways.opening import opened
 from bothways.report.sections import Run
 from bothways.report.share.atlas import atlas, has_atlas
 from bothways.report.share.sheet import JUDGES, Tile, as_png, sheets
@@ -91,18 +92,17 @@ def _name(run: Run, record: Mapping[str, Any]) -> str:
     return f"channel {name.removeprefix(f'{layer} ')}" if layer and name.startswith(f"{layer} ") else name
 
 
-def _opened(path: Path) -> Image.Image:
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
     try:
-        with path.open("rb") as file:
-            png_size(file.read(24))
-        return Image.open(path, formats=("PNG",))
+        with opened(path.read_bytes(), ("PNG",)) as picture:
+            yield picture
     except OSError as error:
         raise UserError(f"{path}: {reason(error)}; restore the picture, or draw the run again") from error
+    except ValueError as error:
+        raise UserError(f"{path}: cannot be read as a PNG; restore the picture, or draw the run again") from error
 
 
 def _read(path: Path) -> Image.Image:
-    try:
-        with _opened(path) as picture:
-            return picture.convert("RGB")
-    except (OSError, SyntaxError) as error:
-        raise UserError(f"{path}: cannot be read as a PNG; restore the picture, or draw the run again") from error
+    with _opened(path) as picture:
+        return picture.convert("RGB")
