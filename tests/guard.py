@@ -9,16 +9,18 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 
-class Broken(AssertionError):
+class BrokenError(AssertionError):
     """The child ended without an answer: out of time, out of memory, or by a signal."""
 
 
 def guarded(call: Callable[[], Any], *, seconds: int, megabytes: int) -> Any:
-    """What a call gives in a fork of this process. Raises Broken where it takes more processor time, three times as
-    much time on the clock, or more memory than this process had.
+    """What a call gives in a fork of this process.
+
+    Raises BrokenError where it takes more processor time, three times as long on the clock, or so much more memory.
     """
     read, write = os.pipe()
     sys.stdout.flush()
@@ -34,10 +36,10 @@ def guarded(call: Callable[[], Any], *, seconds: int, megabytes: int) -> Any:
         content = pipe.read()
     _, status = os.waitpid(child, 0)
     if status or not content:
-        raise Broken(f"ended by {'signal ' + str(os.WTERMSIG(status)) if os.WIFSIGNALED(status) else status}")
+        raise BrokenError(f"ended by {'signal ' + str(os.WTERMSIG(status)) if os.WIFSIGNALED(status) else status}")
     good, found = pickle.loads(content)
     if not good:
-        raise Broken(found)
+        raise BrokenError(found)
     return found
 
 
@@ -64,5 +66,4 @@ def _answer(call: Callable[[], Any], pipe: int, seconds: int, megabytes: int) ->
 
 def address_space() -> int:
     """Bytes of this process."""
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    return int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
