@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from bothways.types import RunError
+
 
 class BrokenError(AssertionError):
     """The child ended without an answer: out of time, out of memory, or by a signal."""
@@ -62,6 +64,24 @@ def _answer(call: Callable[[], Any], pipe: int, seconds: int, megabytes: int) ->
     with os.fdopen(pipe, "wb") as file:
         file.write(pickle.dumps(found))
     os._exit(0)
+
+
+def outcome(call: Callable[[], Any], names: str = "") -> str:
+    """ "result", or "line" for one line of a ValueError, which a UserError is, or a RunError; all else is raised.
+
+    names: what the line has to hold, such as the file.
+    """
+    try:
+        call()
+    except (ValueError, RunError) as error:
+        told = str(error)
+    else:
+        return "result"
+    assert told
+    assert "\n" not in told
+    assert len(told) < 600
+    assert names in told
+    return "line"
 
 
 def address_space() -> int:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
+from bothways.numerics.modules import is_finite
 from bothways.types import ModelSpec, RunError, UserError
 
 ABOUT_SIZE = re.compile(
@@ -16,13 +17,19 @@ ABOUT_KIND = re.compile(r"dtype|scalar type|\b(float|double|half|bfloat16|long|i
 
 
 def check_held(module: nn.Module, what: str) -> None:
-    """Raise UserError for a module whose parameters hold no numbers. what: "model 'NAME'", for the message."""
+    """Raise UserError for a module whose parameters hold no numbers, or some that are not finite.
+
+    what: "model 'NAME'", for the message.
+    """
     empty = [name for name, value in module.state_dict().items() if isinstance(value, Tensor) and value.is_meta]
     if empty:
         raise UserError(
             f'{what} holds no numbers: {len(empty)} of its tensors are on the device "meta", the first {empty[0]}; '
             "build it without that device, or load its weights with assign=True"
         )
+    for name, value in module.named_parameters():
+        if not is_finite(value):
+            raise UserError(f"{what}: its parameter {name} holds values that are not finite; give other weights")
 
 
 def encoded(text: Callable[[list[str]], Tensor], prompts: list[str], width: int, what: str) -> Tensor:

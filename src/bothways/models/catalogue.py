@@ -12,8 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+import torch
 from torch import Tensor, nn
 
 from bothways import registry
@@ -24,7 +23,7 @@ from bothways.models.nets.plain import PlainNet
 from bothways.models.nets.points import PointNet
 from bothways.models.nets.resnet import ResNet
 from bothways.models.nets.unet import UNet
-from bothways.models.weights import load_weights
+from bothways.models.weights import load_weights, read_tensors
 from bothways.registry import nearest
 from bothways.types import ModelSpec, UserError
 
@@ -65,11 +64,16 @@ def read_statistics(path: Path) -> dict[str, Tensor]:
     """
     if not path.is_file():
         raise UserError(f"data {str(path)!r} does not exist; type a file of bothways statistics, or pictures")
-    try:
-        found = {key: value.float() for key, value in load_file(path).items()}
-    except (SafetensorError, ValueError, OSError) as error:
-        raise UserError(f"data {str(path)!r} cannot be read as safetensors: {error}") from error
+    found = read_tensors(path, "data")
+    for key, value in found.items():
+        if value.is_complex() or not bool(torch.isfinite(value.float()).all()):
+            raise UserError(f"data {str(path)!r}: {key} holds values that are not finite; measure it again")
+    found = {key: value.float() for key, value in found.items()}
     scales = {key: found.pop(key) for key in list(found) if key.endswith(SCALE)}
+    for key, scale in scales.items():
+        rows = found.get(key.removesuffix(SCALE))
+        if rows is None or scale.shape != rows.shape[:1]:
+            raise UserError(f"data {str(path)!r}: {key} {tuple(scale.shape)} scales no rows; measure it again")
     return {key: v * scales[key + SCALE][:, None] if key + SCALE in scales else v for key, v in found.items()}
 
 
@@ -87,8 +91,6 @@ def build_network(name: str, **options: Any) -> nn.Module:
 
 def check_device(device: str) -> None:
     """Raise UserError for a device that torch does not have."""
-    import torch
-
     if str(device).partition(":")[0] == "meta":
         raise UserError('device "meta" holds no numbers, so that nothing can be computed there; type --device cpu')
     try:
