@@ -18,10 +18,8 @@ def told(error: BaseException) -> str:
     """What an exception says, in a line: "KeyError: 'size' (my.py, line 12, in build)"; the place where it is known."""
     words = " ".join(str(error).split())
     words = words if len(words) <= LONGEST else words[:LONGEST] + " ..."
-    kind = type(error).__name__
-    if isinstance(error, SystemExit):
-        kind, words = f"it calls sys.exit({'' if error.code is None else repr(error.code)})", ""
-    return f"{kind}{': ' if words else ''}{words}{place_of(error)}"
+    left = ", since it calls sys.exit()" if isinstance(error, SystemExit) else ""
+    return f"{type(error).__name__}{': ' if words else ''}{words}{left}{place_of(error)}"
 
 
 def place_of(error: BaseException) -> str:
