@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -115,8 +116,7 @@ def test_the_first_tensor_that_is_not_finite() -> None:
 
 @pytest.mark.usefixtures("_rough_samples")
 def test_the_command_ends_with_1_and_says_what_is_kept(capsys, tmp_path: Path) -> None:
-    network = ["--set", "network.width=8", "--set", "network.blocks=1"]
-    typed = ["pretrain", "--data", "digits", "--steps", 4, "--batch", 8, "--workers", 0, *network, "--rate", "1e38"]
+    typed = ["pretrain", "--data", "digits", "--steps", 4, "--batch", 8, "--workers", 0, "--rate", "1e38"]
     assert run(*typed, "--out", tmp_path / "run") == 1
     out, err = capsys.readouterr()
     assert "Traceback" not in out + err
@@ -165,8 +165,6 @@ DOORS = {
 @pytest.mark.filterwarnings("ignore")
 def test_no_door_gives_a_number_that_is_none(capsys, place: Path, tmp_path: Path, door: str, how: str) -> None:
     """Weights that are not finite are a mistake (2); finite ones whose results are not, a failure (1)."""
-    import shutil
-
     for part in ("flow", "walked"):
         shutil.copytree(place / part, tmp_path / part)
     change = (lambda value: value * torch.nan) if how == "NaN" else (lambda value: value * 1e30)
