@@ -212,7 +212,7 @@ def _columns(path: Path, schema: Any) -> Columns:
             f"data {str(path)!r} has labels that are not whole numbers (column {label!r} is of {kind}); number the "
             "classes, or state their names in the features of the file"
         )
-    names = features.get(label, {}).get("names", [])
+    names = features.get(label or "", {}).get("names", [])
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise UserError(
             f"data {str(path)!r}: the features name the classes of column {label!r} by {shorten(repr(names), 60)}; "
