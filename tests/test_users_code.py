@@ -223,7 +223,7 @@ BAD_KEY = "KeyError: 'size' (mine.py, line {bad_key}, in bad_key)"
         (["build_late"], BAD_KEY),
         (["build_leaves"], "SystemExit, since it calls sys.exit() (mine.py, line"),
         (["build_none"], "returns a NoneType"),
-        (["build_dead"], "gives values without a gradient; leave out of the forward of model"),
+        (["build_dead"], "build_dead' gives values without a gradient; leave out of its forward what cuts it"),
         (["--objective", "bad_key"], BAD_KEY),
         (["--objective", "leaves"], "SystemExit, since it calls sys.exit() (mine.py, line"),
         (["--objective", "text"], "gave str for 1 pictures"),
@@ -318,6 +318,12 @@ def test_a_head_says_it_in_a_line(mine: Path, head: str, says: str) -> None:
     with pytest.raises(UserError, match=says) as caught:
         built_head(head_of(f"{mine}:{head}"), torch.zeros(1, 4), 3)
     assert "\n" not in str(caught.value)
+
+
+def test_what_no_objective_looks_at_says_it_too(capsys, mine: Path, tmp_path: Path) -> None:
+    typed = ["generate", f"{mine}:build_dead", "--class", "0", "--recipe", "dsf", "--n", "1", "--steps", "1"]
+    assert run(*typed, "--out", tmp_path / "run") == 2
+    assert "gives values without a gradient; leave out of its forward" in capsys.readouterr().err
 
 
 def test_an_objective_that_is_not_a_number_is_named_with_its_step(capsys, mine: Path, tmp_path: Path) -> None:

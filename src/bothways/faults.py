@@ -11,6 +11,8 @@ from types import FrameType
 from bothways.types import RunError, UserError
 
 MODULES = "bothways_user_"  # what the names of modules begin with that are users' files
+NO_GRAPH = ("does not require grad", "not have been used in the graph")  # torch's words for values without a gradient
+CUTS = "leave out of its forward what cuts it, such as detach(), no_grad(), item(), numpy() or argmax()"
 LONGEST = 300  # characters of what an exception says
 
 
@@ -42,12 +44,17 @@ def _last_of(error: BaseException) -> tuple[FrameType, int] | None:
 
 @contextmanager
 def users_code() -> Iterator[None]:
-    """A context in which whatever a user's file raises becomes a UserError of one line; sys.exit() in it, too."""
+    """A context in which whatever a user's file raises becomes a UserError of one line; sys.exit() in it, too.
+
+    So does torch's refusal to differentiate what has no gradient, which only what is given can lack.
+    """
     try:
         yield
     except (UserError, RunError):
         raise
     except (Exception, SystemExit) as error:
+        if isinstance(error, RuntimeError) and any(words in str(error) for words in NO_GRAPH):
+            raise UserError(f"a model or a function gives values without a gradient; {CUTS}") from error
         if (found := _last_of(error)) is None:
             raise
         raise UserError(f"{found[0].f_code.co_filename} fails: {told(error)}; mend it there") from error

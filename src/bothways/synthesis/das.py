@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from bothways.faults import CUTS
 from bothways.numerics.draws import Draws
 from bothways.synthesis.fields import Field, averaged, unit
 from bothways.synthesis.objectives.terms import Term, TermSum
@@ -59,11 +60,8 @@ def _check_graph(terms: Sequence[Term], values: Sequence[Tensor]) -> None:
     for term, value in zip(terms, values, strict=True):
         if not value.requires_grad and term.weight:
             name = getattr(term.model, "name", None)
-            where = "its function" if name is None else f"the forward of model {name!r}"
-            raise UserError(
-                f"objective {term.name!r} gives values without a gradient; leave out of {where} what cuts it, such as "
-                "detach(), no_grad(), item(), numpy() or argmax()"
-            )
+            of = "" if name is None else f" of model {name!r}"
+            raise UserError(f"objective {term.name!r}{of} gives values without a gradient; {CUTS}")
 
 
 def warn_of_vanishing(terms: Sequence[Term], values: Sequence[Tensor], image: Tensor) -> None:
