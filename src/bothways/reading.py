@@ -30,7 +30,6 @@ FACTS_AT_MOST = 256 * 2**20  # bytes of a file of JSON
 SETTINGS_AT_MOST = 16 * 2**20  # of TOML, a card, a file of Python
 LINES_AT_MOST = 2 * 2**30  # of a file of lines
 PICTURE_AT_MOST = 512 * 2**20  # of an encoded picture
-PIXELS_AT_MOST = 64_000_000  # a larger picture is taken for a decompression bomb
 DEEPEST = 100  # tables and lists within each other; a run of ours has six
 AT_ONCE = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # does not wait for a writer
 SHOWN = 40  # characters of a value in a message

@@ -23,6 +23,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
+from bothways.faults import MODULES, told
 from bothways.reading import SETTINGS_AT_MOST, check_file, is_there
 from bothways.types import RunError, UserError
 
@@ -163,9 +164,8 @@ def call(kind: str, made: Callable[..., Any], *given: Any) -> Any:
         return made(*given)
     except (UserError, RunError):
         raise
-    except Exception as error:
-        said = (str(error).strip() or "no word").splitlines()[0]
-        raise UserError(f"{kind} {name_of(made)!r} fails: {type(error).__name__}: {said}") from error
+    except (Exception, SystemExit) as error:
+        raise UserError(f"{kind} {name_of(made)!r} fails: {told(error)}") from error
 
 
 # ---- a user's own file ---------------------------------------------------------------------------------------------
@@ -273,7 +273,7 @@ def _load_file(path: Path, what: str) -> Any:
     key = str(path.resolve()), path.stat().st_mtime_ns
     if key in _LOADED:
         return _LOADED[key]
-    described = importlib.util.spec_from_file_location(f"bothways_user_{path.stem}", path)
+    described = importlib.util.spec_from_file_location(f"{MODULES}{path.stem}", path)
     assert described is not None
     assert described.loader is not None
     module = importlib.util.module_from_spec(described)
@@ -283,7 +283,7 @@ def _load_file(path: Path, what: str) -> Any:
     except UserError:
         raise
     except (Exception, SystemExit) as error:
-        raise UserError(f"{what} file {str(path)!r} fails when it is read: {type(error).__name__}: {error}") from error
+        raise UserError(f"{what} file {str(path)!r} fails when it is read: {told(error)}") from error
     _LOADED[key] = module
     return module
 

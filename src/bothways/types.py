@@ -8,6 +8,7 @@ Time: t = 0 is noise (or the start of an ascent), t = 1 is an image (or its end)
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
@@ -89,14 +90,13 @@ class ModelSpec:
                 f"ModelSpec: mean has {len(self.mean)} numbers and std has {len(self.std)}; images have 3 channels, "
                 "so give three of each, for example mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)"
             )
+        facts = f"ModelSpec: mean={self.mean}, std={self.std}"
+        if not all(map(math.isfinite, (*self.mean, *self.std, self.time_scale or 1.0))):
+            raise UserError(f"{facts}, time_scale={self.time_scale}; type finite numbers")
         if min(self.std) <= 0:
             raise UserError(f"ModelSpec: std={self.std} has a number that is not positive; an image is divided by std")
         if max(map(abs, self.mean)) > 1 or max(self.std) > 2:
-            warnings.warn(
-                f"ModelSpec: mean={self.mean}, std={self.std} are beyond the [0, 1] of a picture; divide numbers of "
-                "0..255 by 255",
-                stacklevel=3,
-            )
+            warnings.warn(f"{facts} are beyond the [0, 1] of a picture; divide numbers of 0..255 by 255", stacklevel=3)
         if self.channel_order not in ("RGB", "BGR", "grey"):
             raise UserError(f'ModelSpec: channel_order={self.channel_order!r}; type "RGB", "BGR" or "grey"')
         if self.interpolation not in INTERPOLATIONS or not 0 < self.crop <= 1:

@@ -15,7 +15,8 @@ from bothways import ModelSpec, UserError, load_images
 from bothways.cli.show import printable, printable_json
 from bothways.data.given import pictures_of
 from bothways.models.weights import load_weights
-from bothways.reading import PIXELS_AT_MOST, as_text, check_file, read_bytes, read_toml, table_of
+from bothways.opening import PIXELS_AT_MOST
+from bothways.reading import as_text, check_file, read_bytes, read_toml, table_of
 from bothways.report.charts import inert
 from bothways.runs import from_png, to_png
 from command import refused, run

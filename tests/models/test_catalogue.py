@@ -130,7 +130,8 @@ def test_an_unknown_bundled_model_and_network_and_device() -> None:
 def test_weights_are_loaded_in_the_modules_own_precision(tmp_path: Path) -> None:
     source, path = network(), tmp_path / "w.safetensors"
     save_file({key: value.half() for key, value in source.state_dict().items()}, path)
-    model = load_model(network(), SPEC, weights=path)
+    with pytest.warns(UserWarning, match="2 of 2 tensors are of float16 and become float32"):
+        model = load_model(network(), SPEC, weights=path)
     assert model.module[1].weight.dtype == torch.float32
     assert torch.equal(model.module[1].weight, source[1].weight.half().float())
 

@@ -20,6 +20,7 @@ from bothways.cli.arguments import repeat_flags
 from bothways.cli.code import typed_code_alone
 from bothways.cli.commands import command_of
 from bothways.cli.show import print_error
+from bothways.faults import users_code
 from bothways.reading import reason
 from bothways.types import RunError, UserError
 from bothways.version import __version__
@@ -86,7 +87,8 @@ def main(arguments: list[str] | None = None) -> None:
     with warnings.catch_warnings(record=True) as caught, typed_code_alone(typed):
         try:
             group: Any = get_command(app)
-            group(args=expand_flags(group, typed), prog_name="bothways")
+            with users_code():
+                group(args=expand_flags(group, typed), prog_name="bothways")
         except (UserError, RunError) as error:
             print_error(f"bothways: {error}")
             code = error.exit_code

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,8 @@ def run_task(given: ParsedCommand) -> None:
     # stdout is for other programs where it is no log of a run, so progress then goes to stderr
     aside = given.as_json or given.dry_run or (given.out is None and not kind.has_folder())
     to = errors if aside else console
-    with progress_shown(given.task, to, quiet=console.quiet):
+    # what a user's code prints is no part of what another program reads
+    with progress_shown(given.task, to, quiet=console.quiet), redirect_stdout(sys.stderr) if aside else nullcontext():
         with only_rank_zero_prints():
             config, work = begin(given.task, given.values, where, default=kind.has_folder() and not given.dry_run)
         if not given.dry_run:

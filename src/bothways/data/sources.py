@@ -220,7 +220,8 @@ def decoded(entries: Entries, size: Size | None, address: str, skipped: list[str
         count += 1
         yield image, label
     if not count:
-        raise UserError(f"data {address!r} has no readable picture ({len(skipped)} unreadable)")
+        first = f", the first: {skipped[0]}" if skipped else ""
+        raise UserError(f"data {address!r} has no readable picture ({len(skipped)} unreadable){first}")
     if skipped:
         warnings.warn(f"{len(skipped)} unreadable pictures skipped, the first: {skipped[0]}", stacklevel=4)
 

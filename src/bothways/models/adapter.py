@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from bothways.budget import no_memory_left
-from bothways.models.calls import check_facts, check_held, encoded, first_line, remedy
+from bothways.models.calls import check_facts, check_held, encoded, reason, remedy
 from bothways.models.libraries.hub import Text
 from bothways.numerics.layers import OUTPUT, TOKEN, Layout, head_of, normalised_layers, recorded, running_statistics
 from bothways.numerics.modules import check_finite, evaluating, inside_compiled, own_dtype, parts_of, uncompiled
@@ -227,7 +227,9 @@ class Adapter:
                 uncompiled(module) if hooked or parameters else nullcontext(),
             ):
                 result = functional_call(module, dict(parameters), (seen,)) if parameters else module(seen)
-        except (MemoryError, RuntimeError, ValueError, TypeError, AssertionError) as error:
+        except (UserError, RunError):
+            raise
+        except Exception as error:
             if no_memory_left(error):
                 told = f"no memory is left for {len(image)} views; type fewer --copies"
                 raise RunError(f"model {self.name!r}: {told}") from error
@@ -242,7 +244,7 @@ class Adapter:
         return torch.cat([torch.zeros_like(found), found], 1) if self._single else found
 
     def _refusal(self, error: Exception, image: Tensor) -> UserError:
-        spec, said = self.spec, first_line(error)
+        spec, said = self.spec, reason(error)
         height, width = image.shape[-2:]
         if (height, width) != (spec.height, spec.width):
             return UserError(

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from bothways.faults import told
 from bothways.models.adapter import SPEC_LINES
 from bothways.models.cards import FLOW_CARD, ClassifierCard, bundled_flows, bundled_names, card_file
 from bothways.models.catalogue import build_network, find_classifier, from_card, read_facts, spec_from
@@ -54,8 +55,8 @@ def _of_function(address: str, spec: ModelSpec | None, fresh: bool) -> Loaded:
         built = build()
     except UserError:
         raise
-    except Exception as error:
-        raise UserError(f"{place}:{function} fails: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:
+        raise UserError(f"{place}:{function} fails: {told(error)}") from error
     module, facts, text = (*built, None)[:3] if isinstance(built, tuple) and len(built) in (2, 3) else (None,) * 3
     facts = spec_of(facts) if isinstance(facts, Mapping) else facts
     if not (isinstance(module, nn.Module) and isinstance(facts, ModelSpec)):

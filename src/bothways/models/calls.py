@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
+from bothways.faults import place_of, told
+from bothways.numerics.modules import is_finite
 from bothways.types import ModelSpec, RunError, UserError
 
 ABOUT_SIZE = re.compile(
@@ -16,13 +18,19 @@ ABOUT_KIND = re.compile(r"dtype|scalar type|\b(float|double|half|bfloat16|long|i
 
 
 def check_held(module: nn.Module, what: str) -> None:
-    """Raise UserError for a module whose parameters hold no numbers. what: "model 'NAME'", for the message."""
+    """Raise UserError for a module whose parameters hold no numbers, or some that are not finite.
+
+    what: "model 'NAME'", for the message.
+    """
     empty = [name for name, value in module.state_dict().items() if isinstance(value, Tensor) and value.is_meta]
     if empty:
         raise UserError(
             f'{what} holds no numbers: {len(empty)} of its tensors are on the device "meta", the first {empty[0]}; '
             "build it without that device, or load its weights with assign=True"
         )
+    for name, value in module.named_parameters():
+        if not is_finite(value):
+            raise UserError(f"{what}: its parameter {name} holds values that are not finite; give other weights")
 
 
 def encoded(text: Callable[[list[str]], Tensor], prompts: list[str], width: int, what: str) -> Tensor:
@@ -34,8 +42,8 @@ def encoded(text: Callable[[list[str]], Tensor], prompts: list[str], width: int,
         rows = text(prompts)
     except (RunError, UserError):
         raise
-    except Exception as error:
-        said = f"{type(error).__name__}: {first_line(error)}"
+    except (Exception, SystemExit) as error:
+        said = told(error)
         raise UserError(f"{what}: its text fails on {prompts[0]!r} ({said}); mend the function that encodes") from error
     if not isinstance(rows, Tensor) or rows.shape != (len(prompts), width):
         given = f"{type(rows).__name__}{f' {tuple(rows.shape)}' if isinstance(rows, Tensor) else ''}"
@@ -53,6 +61,12 @@ def encoded(text: Callable[[list[str]], Tensor], prompts: list[str], width: int,
 def first_line(error: Exception) -> str:
     """What an exception says, in a line."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def reason(error: Exception) -> str:
+    """Why a module fails, in a line: what the exception says, and of a user's file its kind and place too."""
+    plain = isinstance(error, RuntimeError | ValueError | TypeError | AssertionError) and not place_of(error)
+    return first_line(error) if plain else told(error)
 
 
 def remedy(error: Exception, module: nn.Module, spec: ModelSpec, takes: str) -> str:

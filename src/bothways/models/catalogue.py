@@ -13,8 +13,6 @@ from typing import Any
 
 import torch
 from pydantic import BaseModel
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from bothways import budget, registry
@@ -25,7 +23,7 @@ from bothways.models.nets.plain import PlainNet
 from bothways.models.nets.points import PointNet
 from bothways.models.nets.resnet import ResNet
 from bothways.models.nets.unet import UNet
-from bothways.models.weights import load_weights
+from bothways.models.weights import load_weights, read_tensors
 from bothways.reading import is_there, used
 from bothways.registry import nearest
 from bothways.types import ModelSpec, UserError
@@ -71,11 +69,16 @@ def read_statistics(path: Path) -> dict[str, Tensor]:
     """
     if not is_there(path):
         raise UserError(f"data {str(path)!r} does not exist; type a file of bothways statistics, or pictures")
-    try:
-        found = {key: value.float() for key, value in load_file(path).items()}
-    except (SafetensorError, ValueError, OSError) as error:
-        raise UserError(f"data {str(path)!r} cannot be read as safetensors: {error}") from error
+    found = read_tensors(path, "data")
+    for key, value in found.items():
+        if value.is_complex() or not bool(torch.isfinite(value.float()).all()):
+            raise UserError(f"data {str(path)!r}: {key} holds values that are not finite; measure it again")
+    found = {key: value.float() for key, value in found.items()}
     scales = {key: found.pop(key) for key in list(found) if key.endswith(SCALE)}
+    for key, scale in scales.items():
+        rows = found.get(key.removesuffix(SCALE))
+        if rows is None or scale.shape != rows.shape[:1]:
+            raise UserError(f"data {str(path)!r}: {key} {tuple(scale.shape)} scales no rows; measure it again")
     return {key: v * scales[key + SCALE][:, None] if key + SCALE in scales else v for key, v in found.items()}
 
 

@@ -60,7 +60,7 @@ def load_model(
     if found.spec.path is not None:
         raise UserError(f"model {name!r} is a flow, since its spec has a path; {LOAD_FLOW}")
     if weights is not None:
-        load_weights(found.module, weights)
+        load_weights(found.module, weights, say=True)
     check_device(device)
     made = Adapter(found.module, spec or found.spec, name=name, device=device, dtype=dtype, text=text or found.text)
     made.typed = shlex.quote(name) + (f" --weights {shlex.quote(str(weights))}" if weights is not None else "")
@@ -136,7 +136,7 @@ def load_flow(
         )
     check_device(device)
     if weights is not None:
-        load_weights(found.module, weights)
+        load_weights(found.module, weights, say=True)
     check_held(found.module, f"flow {name!r}")
     loaded = Flow(found.module, facts, name, dtype=dtype, path=path or found.path).to(device)
     loaded.training = False  # of the flow alone: a live network keeps the mode that its owner gave it

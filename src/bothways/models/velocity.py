@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from bothways.budget import no_memory_left
 from bothways.models.adapter import DTYPES
-from bothways.models.calls import first_line, remedy
+from bothways.models.calls import reason, remedy
 from bothways.numerics.modules import evaluating, own_dtype
 from bothways.registry import is_address
 from bothways.representation.paths import path_of
@@ -134,14 +134,14 @@ def check_flow(flow: Flow) -> Flow:
     if alone or _error_of(flow, 1) is None:
         raise UserError(
             f"flow {flow.name!r} gives the velocity of one picture and not of {several}, each with a time of its own "
-            f"({first_line(error)}); give a module of (x (B,C,H,W), time (B,)), such as time[:, None, None, None] * x"
+            f"({reason(error)}); give a module of (x (B,C,H,W), time (B,)), such as time[:, None, None, None] * x"
         ) from error
     if isinstance(error, UserError):
         raise error
     advice = remedy(error, flow.network, given, "(x, time)")
     raise UserError(
         f"flow {flow.name!r} gives no velocity for x {(several, *flow.shape)} and time ({several},), as its spec has "
-        f"it: {first_line(error)}; {advice}"
+        f"it: {reason(error)}; {advice}"
     ) from error
 
 

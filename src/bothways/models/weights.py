@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -15,9 +18,20 @@ from bothways.reading import is_there
 from bothways.types import UserError
 
 
-def load_weights(module: nn.Module, path: str | Path, part: str = "") -> None:
-    """Load a safetensors file into a module, in the module's own precision. Raises UserError where it does not fit.
+def read_tensors(path: Path, what: str) -> dict[str, Tensor]:
+    """The tensors of a safetensors file. what: the noun in error messages. Raises UserError for any other file."""
+    try:
+        return load_file(path)
+    except (SafetensorError, ValueError, OSError, AttributeError, KeyError, TypeError, RuntimeError) as error:
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{what} {str(path)!r} cannot be read as safetensors: {said}") from error
 
+
+def load_weights(module: nn.Module, path: str | Path, part: str = "", *, say: bool = False) -> None:
+    """Load a safetensors file into a module, in the module's own precision.
+
+    Raises UserError, with the name of the tensor, where it does not fit, for values that are not finite, and for a kind
+    of numbers that is none of weights, such as whole numbers or 8-bit floats. say: warn of other precisions.
     part: what the names of the module's own weights begin with, in a file that holds more. Where all names in the file,
     or in the module, stand behind one prefix that the other side lacks, such as "module." or "ema_model.module.", it is
     left out, and a warning says so.
@@ -26,12 +40,13 @@ def load_weights(module: nn.Module, path: str | Path, part: str = "") -> None:
     if not is_there(path):
         raise UserError(f"weights {str(path)!r} do not exist; type the path of a .safetensors file")
     try:
-        found = {key.removeprefix(part): value for key, value in load_file(path).items() if key.startswith(part)}
-    except (SafetensorError, ValueError, OSError) as error:
+        whole = read_tensors(path, "weights")
+    except UserError as error:
         raise UserError(
             f"weights {str(path)!r} are not a safetensors file, and a pickle is never read, since it can run code; "
             "convert it: safetensors.torch.save_file(torch.load(FILE, weights_only=True), 'model.safetensors')"
         ) from error
+    found = {key.removeprefix(part): value for key, value in whole.items() if key.startswith(part)}
     own = module.state_dict()
     names = {_written(key): key for key in own}
     found = {_written(key): value for key, value in found.items()}
@@ -43,7 +58,48 @@ def load_weights(module: nn.Module, path: str | Path, part: str = "") -> None:
         sets = sets_of(found, wanted)
         hint = f"keep in it only those behind {' or '.join(sets)}" if sets else "give the file made for it"
         raise UserError(f"weights {str(path)!r} do not fit the model ({said}); {hint}")
+    learned = {name for name, _ in module.named_parameters(remove_duplicate=False)}
+    for name, value in found.items():
+        if said := unfit_values(value, wanted[name], names[name] in learned):
+            raise UserError(f"weights {str(path)!r}: {names[name]} {said}")
+    if say and (said := _other_precision(found, wanted)):
+        warnings.warn(f"weights {str(path)!r}: {said}", stacklevel=3)
     module.load_state_dict({names[name]: value for name, value in found.items()}, strict=False)
+
+
+def unfit_values(value: Tensor, own: Tensor, learned: bool) -> str:
+    """Why a tensor of a file cannot take the place of one of the module's own; "" where it can.
+
+    learned: whether it is a parameter; a buffer may be infinite where the module's own is, as a mask is.
+    """
+    if own.is_floating_point() and not (value.is_floating_point() and value.element_size() > 1):
+        scale = ", whose scale is not in the file" if value.is_floating_point() else ""
+        return f"is of {_kind(value)}{scale}; the model needs {_kind(own)}, so give a file of floats of 16 bits or more"
+    cast = value.to(own.dtype)
+    if not own.is_floating_point():
+        same = torch.equal(cast.to(value.dtype), value)
+        return "" if same else f"holds {_kind(value)} that are no {_kind(own)}; give the file made for the model"
+    bad = ~torch.isfinite(cast)
+    if not learned and not own.is_meta:
+        bad &= cast != own.to(cast.device)
+    if not bad.any():
+        return ""
+    first = float(value.flatten()[bad.flatten().nonzero()[0, 0]])
+    over = f", beyond {_kind(own)}" if math.isfinite(first) else ""
+    count = f"{int(bad.sum())} of {value.numel()} values that are not finite"
+    return f"holds {count}, the first {first:g}{over}; give other weights"
+
+
+def _other_precision(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
+    """How many tensors of a file are of another precision than the module's, in a line; "" for none."""
+    others = Counter((_kind(v), _kind(wanted[k])) for k, v in found.items() if v.dtype != wanted[k].dtype)
+    return "; ".join(
+        f"{n} of {len(found)} tensors are of {one} and become {other}" for (one, other), n in others.items()
+    )
+
+
+def _kind(value: Tensor) -> str:
+    return str(value.dtype).removeprefix("torch.")
 
 
 def _written(key: str) -> str:

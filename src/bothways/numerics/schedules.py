@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from bothways import registry
 from bothways.registry import register
+from bothways.types import UserError
 
 Schedule = Callable[[float], float]
 
@@ -29,4 +31,19 @@ def cosine(progress: float) -> float:
 
 def schedule_of(name: Any) -> Schedule:
     """Schedule from a name, PATH.py:NAME or a callable. Raises UserError for an unknown name."""
-    return registry.find("schedule", name).factory
+    made = registry.find("schedule", name).factory
+    return made if name in registry.names("schedule") else partial(_checked, made)
+
+
+def _checked(made: Schedule, progress: float) -> float:
+    """The factor of a user's own. Raises UserError unless it is a finite number."""
+    factor = registry.call("schedule", made, progress)
+    cause: Exception | None = None
+    try:
+        found = float(factor)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        found, cause = math.nan, error
+    if not math.isfinite(found):
+        given = repr(factor) if isinstance(factor, float) else f"a {type(factor).__name__}"
+        raise UserError(f"schedule {registry.name_of(made)!r} gives {given}; return a finite number") from cause
+    return found

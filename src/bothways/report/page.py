@@ -18,7 +18,7 @@ from bothways.report.pictures import Album, album
 from bothways.report.sections import Run, fitting
 from bothways.report.share.pages import write_shared
 from bothways.report.template import HERE, check_page, filled, write_page
-from bothways.runs import PHOTOS, RunFolder
+from bothways.runs import RunFolder
 from bothways.types import UserError
 
 GIVEN_AT_MOST = 50  # input photos that are shown
@@ -175,7 +175,7 @@ def _is_charted(shown: Facts) -> bool:
 
 def _given(run: Run) -> list[Path]:
     """The first input photos, style pictures and masks of a run."""
-    return sorted((run.folder.path / PHOTOS).glob("*.png"))[:GIVEN_AT_MOST]
+    return run.folder.given()[:GIVEN_AT_MOST]
 
 
 def _strips(run: Run, own: Facts) -> list[Path]:

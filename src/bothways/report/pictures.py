@@ -15,7 +15,8 @@ from typing import Any
 
 from PIL import Image
 
-from bothways.reading import PIXELS_AT_MOST, read_bytes, reason
+from bothways.opening import PIXELS_AT_MOST, opened
+from bothways.reading import read_bytes, reason
 from bothways.types import UserError
 
 SMALL = 96  # pixels; smaller pictures are enlarged by a whole factor to 96..128 and never become JPEG
@@ -112,12 +113,12 @@ def _read(path: Path) -> bytes:
 
 def _jpeg(path: Path, content: bytes, quality: int, side: int) -> bytes:
     try:
-        with Image.open(io.BytesIO(content), formats=("PNG",)) as opened:
-            seen = opened.convert("RGBA")
-            picture = Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen).convert("RGB")
-    except Exception as error:  # decoders raise any type of error for damaged files
+        with opened(content, ("PNG",)) as picture:
+            seen = picture.convert("RGBA")
+            shown = Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen).convert("RGB")
+    except ValueError as error:
         raise UserError(f"{path}: cannot be read as a PNG; restore the picture, or draw the run again") from error
-    picture.thumbnail((side, side), Image.Resampling.LANCZOS)
+    shown.thumbnail((side, side), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
-    picture.save(buffer, format="JPEG", quality=quality, subsampling=0)
+    shown.save(buffer, format="JPEG", quality=quality, subsampling=0)
     return buffer.getvalue()

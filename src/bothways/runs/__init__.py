@@ -1,9 +1,8 @@
 """Run folders: settings, pictures, measures and checkpoints of a run on disk."""
 
 from bothways.runs.files import from_png, to_png
-from bothways.runs.folder import RunFolder
+from bothways.runs.folder import PHOTOS, RunFolder
 
 ALONG = "along.jsonl"  # measures of a flow at the checkpoints of its training
-PHOTOS = "photos"  # the folder of the input pictures of a run
 
 __all__ = ["ALONG", "PHOTOS", "RunFolder", "from_png", "to_png"]

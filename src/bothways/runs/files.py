@@ -21,10 +21,10 @@ from PIL import Image
 from pydantic import BaseModel
 from torch import Tensor
 
+from bothways.opening import opened
 from bothways.reading import (
     FACTS_AT_MOST,
     LINES_AT_MOST,
-    PIXELS_AT_MOST,
     WITHOUT,
     as_text,
     checked,
@@ -229,11 +229,9 @@ def to_png(image: Tensor) -> bytes:
 def from_png(content: bytes, mode: str = "RGB") -> Tensor:
     """Decode a PNG: (3,H,W) float32 in [0,1], (4,H,W) for mode "RGBA". Raises UserError if the bytes are no picture."""
     try:
-        with Image.open(io.BytesIO(content), formats=("PNG",)) as picture:
-            if not 0 < picture.width * picture.height <= PIXELS_AT_MOST:
-                raise ValueError(f"{picture.width} x {picture.height} pixels")
+        with opened(content, ("PNG",)) as picture:
             pixels = picture.convert(mode)
-    except Exception as error:  # a damaged file makes its decoder raise anything
-        raise UserError(f"from_png: {len(content)} bytes that are not a picture") from error
+    except ValueError as error:
+        raise UserError(f"from_png: {len(content)} bytes that are not a picture ({error})") from error
     values = torch.frombuffer(bytearray(pixels.tobytes()), dtype=torch.uint8)
     return values.reshape(pixels.height, pixels.width, len(mode)).permute(2, 0, 1).contiguous().float() / 255

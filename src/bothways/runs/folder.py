@@ -48,6 +48,7 @@ from bothways.runs.schema import STATES, FrameLine, Measures, Record, State, Sta
 from bothways.types import Frame, RunError, UserError
 
 MEASURES, STATE = "measures.json", "state.json"
+PHOTOS = "photos"  # the folder of the input pictures of a run
 NEW_STATUS = {"state": "running", "message": "", "seconds": 0.0, "peak_mb": 0.0, "pictures": 0, "of": 0}
 
 
@@ -194,6 +195,15 @@ class RunFolder:
     def _state(self) -> Path:
         """The folder of the checkpoint, which no link leads out of the run folder."""
         return inside(self.path, "state", "a link")
+
+    def given(self, what: str = "*") -> list[Path]:
+        """The paths of the input pictures of the run, such as of each "photo". Raises UserError for one outside it."""
+        files = sorted((self.path / PHOTOS).glob(f"{what}-*.png"))
+        return [inside(self.path, f"{PHOTOS}/{file.name}") for file in files]
+
+    def read_given(self, what: str) -> list[Tensor]:
+        """The input pictures, (3,H,W) in [0,1] each. Raises UserError for one outside, missing or damaged."""
+        return [self._read(path) for path in self.given(what)]
 
     def read_picture(self, record: Mapping[str, Any]) -> Tensor:
         """Read the picture of a record: (3,H,W) in [0,1]. Raises UserError if it is missing or damaged."""

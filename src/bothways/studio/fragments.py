@@ -23,7 +23,7 @@ from bothways.report.page import sentence
 from bothways.report.pictures import shown_size
 from bothways.report.sections import Run, fitting, measures_of
 from bothways.report.share.pages import shared_files
-from bothways.runs import PHOTOS, RunFolder, to_png
+from bothways.runs import RunFolder, to_png
 from bothways.studio.difference import difference
 from bothways.studio.jobs import Job
 from bothways.studio.shelf import require_plain
@@ -155,7 +155,7 @@ def painter(photo: Tensor) -> str:
 
 def changes(folder: RunFolder) -> str:
     """Each photo of a run before and after, their difference, and how many pixels changed outside the mask."""
-    photos, mask = _given(folder, "photo"), next(iter(_given(folder, "mask")), None)
+    photos, mask = folder.read_given("photo"), next(iter(folder.read_given("mask")), None)
     rows = []
     for record in folder.pictures if photos else []:
         before, after = photos[int(record["index"]) % len(photos)], folder.read_picture(record)
@@ -167,13 +167,6 @@ def changes(folder: RunFolder) -> str:
         ]
         rows.append({"figures": [figure(image, words, at_least=192) for image, words in trio], "between": between})
     return _filled("changes", rows=rows)
-
-
-def _given(folder: RunFolder, what: str) -> list[Tensor]:
-    return [
-        folder.read_picture({"file": f"{PHOTOS}/{file.name}"})
-        for file in sorted((folder.path / PHOTOS).glob(f"{what}-*.png"))
-    ]
 
 
 def walk(folder: RunFolder, place: int, run: str) -> str:

@@ -6,7 +6,6 @@ The size in pixels is read from the header, before the picture is decoded.
 from __future__ import annotations
 
 import base64
-import io
 from pathlib import Path
 from stat import S_ISREG
 
@@ -15,7 +14,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from bothways.data.readers.decoding import as_rgb, check_free_memory, upright
+from bothways.data.readers.decoding import as_rgb, upright
+from bothways.data.readers.fit import bytes_beside
+from bothways.opening import check_size, opened
 from bothways.types import UserError
 
 BYTES_AT_MOST = 20_000_000
@@ -39,27 +40,17 @@ def read_upload(path: str | Path) -> Tensor:
 
 def _decoded(content: bytes, name: str) -> Tensor:
     try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
-            if opened.width * opened.height > PIXELS_AT_MOST:
-                raise UserError(_too_large(name, f"{opened.width} x {opened.height} pixels"))
-            try:
-                check_free_memory(opened)
-            except ValueError as error:
-                raise UserError(f"{name}: {error}; choose a smaller picture") from error
-            opened.draft("RGB", (SIDE_AT_MOST, SIDE_AT_MOST))
-            picture = _on_white(upright(opened))
-    except UserError:
-        raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise UserError(_too_large(name, "too many pixels")) from error
-    except Exception as error:  # decoders raise any type of error for damaged files
-        raise UserError(f"{name} cannot be read as a picture; {HINT}") from error
+        with opened(content, FORMATS, PIXELS_AT_MOST) as found:
+            check_size(found, PIXELS_AT_MOST, bytes_beside(found.size, None))
+            found.draft("RGB", (SIDE_AT_MOST, SIDE_AT_MOST))
+            picture = _on_white(upright(found))
+    except ValueError as error:
+        told = str(error)
+        if "pixels" not in told:  # the words of a decoder
+            raise UserError(f"{name} cannot be read as a picture; {HINT}") from error
+        raise UserError(f"{name}: {told}; choose a smaller picture") from error
     picture.thumbnail((SIDE_AT_MOST, SIDE_AT_MOST), Image.Resampling.LANCZOS)
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255
-
-
-def _too_large(name: str, found: str) -> str:
-    return f"{name} has {found}, more than {PIXELS_AT_MOST / 1e6:.0f} million; choose a smaller picture"
 
 
 def _on_white(picture: Image.Image) -> Image.Image:
@@ -78,7 +69,7 @@ def read_mask(data_url: str, size: tuple[int, int]) -> Tensor | None:
     try:
         if head != "data:image/png;base64" or not comma or len(body) > BYTES_AT_MOST:
             raise ValueError(head)
-        with Image.open(io.BytesIO(base64.b64decode(body, validate=True)), formats=("PNG",)) as canvas:
+        with opened(base64.b64decode(body, validate=True), ("PNG",), PIXELS_AT_MOST) as canvas:
             if (canvas.height, canvas.width) != size:
                 raise ValueError(f"{canvas.size}")
             painted = np.asarray(canvas.convert("RGBA"))[..., 3] > 127

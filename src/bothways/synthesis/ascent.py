@@ -116,7 +116,7 @@ def ascend(field: VectorField, ascent: Ascent, draws: Draws) -> Iterator[Frame]:
         t = ascent.step / settings.steps
         direction = field(image.detach().clone(), torch.full((len(image),), t, device=image.device))
         measured = getattr(field, "stats", {})
-        for name, value in {"field": direction, **measured}.items():  # where a value is none, its gradient may be zero
+        for name, value in {**measured, "field": direction}.items():  # where a value is none, its gradient may be zero
             if not torch.isfinite(value).all():
                 raise RunError(f"the {name} is not finite at step {ascent.step + 1}; the last good pictures are kept")
         parameters = parameterization.parameters()

@@ -17,10 +17,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from bothways.faults import CUTS
 from bothways.numerics.draws import Draws
 from bothways.synthesis.fields import Field, averaged, unit
 from bothways.synthesis.objectives.terms import Term, TermSum
 from bothways.synthesis.views import Views
+from bothways.types import UserError
 
 
 @dataclass
@@ -39,6 +41,7 @@ class Toward(Field):
             image = x.detach().requires_grad_()
             values = self.objective.values(image, self.views(image, self.draws, float(t[0])))
             self.stats = averaged((term.name, v.detach()) for term, v in zip(self.objective.terms, values, strict=True))
+            _check_graph(self.objective.terms, values)
             if not self.checked:
                 self.checked = True
                 warn_of_vanishing(self.objective.terms, values, image)
@@ -50,6 +53,15 @@ class Toward(Field):
                 torch.autograd.grad(v.sum(), image, retain_graph=k < len(values) - 1)[0] for k, v in enumerate(values)
             ]
         return sum((w * unit(g) for w, g in zip(weights, gradients, strict=True)), torch.zeros_like(x))
+
+
+def _check_graph(terms: Sequence[Term], values: Sequence[Tensor]) -> None:
+    """Raise UserError for a term whose values have no gradient at all."""
+    for term, value in zip(terms, values, strict=True):
+        if not value.requires_grad and term.weight:
+            name = getattr(term.model, "name", None)
+            of = "" if name is None else f" of model {name!r}"
+            raise UserError(f"objective {term.name!r}{of} gives values without a gradient; {CUTS}")
 
 
 def warn_of_vanishing(terms: Sequence[Term], values: Sequence[Tensor], image: Tensor) -> None:

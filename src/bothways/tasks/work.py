@@ -20,6 +20,7 @@ from pydantic import BaseModel
 
 from bothways import registry
 from bothways.configs import Config, nested, recorded
+from bothways.faults import users_code
 from bothways.progress import Ledger, listening, stage
 from bothways.reading import check, is_folder
 from bothways.runs.citations import registry_citations
@@ -156,7 +157,8 @@ class Work(ABC):
     def run(self) -> Generator[Frame, None, None]:
         """Yield a frame after every step; the run folder stays consistent however the run ends."""
         experiment = self.experiment
-        with experiment.making(self.doing, self.steps, self.done) as now, closing(_generator(self.frames())) as frames:
+        making = experiment.making(self.doing, self.steps, self.done)
+        with making as now, users_code(), closing(_generator(self.frames())) as frames:
             for frame in frames:
                 now.advance(values=frame.stats)
                 yield frame
@@ -164,7 +166,7 @@ class Work(ABC):
     @final
     def finish(self) -> Any:
         """Compute and save the measures, and return the result."""
-        with self.experiment.measuring(self.done_word):
+        with self.experiment.measuring(self.done_word), users_code():
             found = self.measures()
             if self.choices and "citations" in found:
                 papers = registry_citations(self.choices)
@@ -214,7 +216,7 @@ def prepare(config: Config, where: Where, given: Mapping[str, Any] | None = None
         check_place(folder, overwrite=where.overwrite, resume=where.resume)
     module = import_module(f"{type(config).__module__.rpartition('.')[0]}.run")
     ledger = Ledger()
-    with listening(ledger), stage("preparing"):
+    with listening(ledger), stage("preparing"), users_code():
         work: Work = module.prepare(config, where)
     work.experiment.prepared(ledger.seconds)
     work.choices = tuple(config.choices())

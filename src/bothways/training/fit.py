@@ -6,7 +6,7 @@ theta <- theta - rate(k) * direction(grad_theta loss(batch_k)),   average <- dec
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from fractions import Fraction
 from functools import partial
 from typing import Any
@@ -128,7 +128,7 @@ def fit(
     batch: step -> this process's tensors, or an iterator over them from ``state.step`` on; they are moved to the
         network's device. seed: of dropout. processes: of a distributed training, None for a single one; statistics are
         means over processes.
-    Raises RunError if the loss is not finite, before the step is made.
+    Raises RunError if the loss or a gradient is not finite, before the step is made, or a weight or buffer after it.
     """
     processes = processes or Processes()
     network = processes.wrapped(state.network)
@@ -163,12 +163,48 @@ def _descend(
         with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
             value, stats = loss(network, batch)
         means = processes.mean(torch.stack([part.detach().float() for part in (value, *stats.values())])).tolist()
+        lower = f"lower the rate ({config.rate})"
         if not math.isfinite(means[0]):
-            raise RunError(f"the loss is {means[0]} at step {state.step + 1}; lower the rate ({config.rate})")
+            said = f"the loss is {means[0]} at step {state.step + 1}"
+            raise RunError(f"{said}; {_of_batch(batch) or _named(state.network, config.rate) or lower}")
         state.network.zero_grad(set_to_none=True)
         value.backward()
+    gradients = {name: p.grad for name, p in state.network.named_parameters() if p.grad is not None}
+    if name := not_finite(gradients):
+        raise RunError(f"the gradient of {name} is not finite at step {state.step + 1}; {lower}")
     if config.clip:
         nn.utils.clip_grad_norm_(state.network.parameters(), config.clip)
-    for optimizer in state.optimizers:
-        optimizer.step()
+    try:
+        for optimizer in state.optimizers:
+            optimizer.step()
+    except (RuntimeError, OverflowError) as error:
+        if "overflow" not in str(error) and not isinstance(error, OverflowError):
+            raise
+        raise RunError(f"step {state.step + 1} is beyond the numbers of its precision; {lower}") from error
+    if name := not_finite(_tensors(state.network)):
+        raise RunError(f"{name} is not finite after step {state.step + 1}; {lower}")
     return dict(zip(("loss", *stats), means, strict=True))
+
+
+@torch.no_grad()
+def not_finite(tensors: Mapping[str, Tensor]) -> str:
+    """The name of the first tensor that holds NaN or an infinity; "" where none does."""
+    found = {name: value for name, value in tensors.items() if value.is_floating_point() and value.numel()}
+    if not found or bool(torch.isfinite(nn.utils.get_total_norm(list(found.values()), math.inf))):
+        return ""
+    return next((name for name, value in found.items() if not bool(torch.isfinite(value).all())), "")
+
+
+def _tensors(network: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers by name."""
+    return {**dict(network.named_parameters()), **dict(network.named_buffers())}
+
+
+def _of_batch(batch: tuple[Tensor, ...]) -> str:
+    place = not_finite({str(place): part for place, part in enumerate(batch)})
+    return f"the data of this step hold values that are not finite (part {place} of the batch)" if place else ""
+
+
+def _named(network: nn.Module, rate: float) -> str:
+    name = not_finite(_tensors(network))
+    return f"{name} is not finite; give other weights, or lower the rate ({rate})" if name else ""

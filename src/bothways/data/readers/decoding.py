@@ -7,50 +7,26 @@ orientation (EXIF)     applied, as every viewer does
 
 from __future__ import annotations
 
-import io
-import warnings
-
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
-from bothways import budget
-from bothways.data.readers.fit import Size, bytes_of_reading, fitted
-from bothways.reading import PIXELS_AT_MOST
+from bothways.data.readers.fit import Size, bytes_beside, fitted
+from bothways.opening import check_size, opened
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff"}  # of several frames the first is read
-ALWAYS_READ = 32_000_000  # bytes for which the free memory is not looked up, as for most pictures
+ROWS = 256  # of a picture of more than 8 bits a channel that are made 8 bits at a time
 
 
 def decode_image(data: bytes, size: Size | None = None) -> np.ndarray:
     """Encoded bytes -> (H,W,3) uint8 RGB; with a size, the shorter side is resized to it and the centre cut out.
 
-    Raises ValueError for what is not a picture, for more than PIXELS_AT_MOST, for more memory than is free, and for a
-    depth without a known white.
+    Raises ValueError, in a line, for what is not a picture, for more pixels or memory than ``opening.py`` allows, for
+    more memory than is free, and for a depth without a known white.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below is lower
-            warnings.filterwarnings("ignore", module="PIL")  # of damaged metadata, beside pixels that are whole
-            with Image.open(io.BytesIO(data)) as opened:
-                if opened.width * opened.height > PIXELS_AT_MOST:
-                    raise ValueError(f"{opened.width} x {opened.height} pixels are more than {PIXELS_AT_MOST}")
-                check_free_memory(opened, size)
-                picture = as_rgb(opened)
-    except UnidentifiedImageError as error:  # whose own words are the address of a buffer
-        raise ValueError("no image that can be read") from error
-    except Exception as error:  # a damaged file makes its decoder raise anything
-        raise ValueError(str(error) or type(error).__name__) from error
-    return np.asarray(picture) if size is None else fitted(picture, size)
-
-
-def check_free_memory(picture: Image.Image, size: Size | None = None) -> None:
-    """Raise ValueError for a picture, of which only the header is read, that would take more memory than is free."""
-    need = bytes_of_reading(picture.size, size, deep=picture.mode[:1] in "IF")
-    if need > ALWAYS_READ and need > (free := budget.free_memory()):
-        pixels = f"{picture.width} x {picture.height} pixels"
-        raise ValueError(
-            f"{pixels} would take about {budget.amount(need)} of memory, and {budget.amount(free)} are free"
-        )
+    with opened(data) as found:
+        check_size(found, more=bytes_beside(found.size, size))
+        picture = as_rgb(found)
+        return np.asarray(picture) if size is None else fitted(picture, size)
 
 
 def as_rgb(picture: Image.Image) -> Image.Image:
@@ -75,11 +51,14 @@ def _in_eight_bits(picture: Image.Image, png: bool) -> Image.Image:
     deep = picture.mode.startswith("I;16") or (picture.mode == "I" and png)  # a PNG has no more than 16 bits
     if not deep and picture.mode not in ("I", "F"):
         return picture
-    values = np.asarray(picture).astype(np.float64)
-    low, high = float(values.min()), float(values.max())
-    if deep:
-        return Image.fromarray(np.round(values / 257).astype(np.uint8))
-    if picture.mode == "I" or not (low >= 0 and high <= 1):
-        kind = "whole numbers of 32 bits" if picture.mode == "I" else "floats"
-        raise ValueError(f"{kind} from {low:g} to {high:g}, whose white is not known; save it in 8 or 16 bits")
-    return Image.fromarray(np.round(255 * values).astype(np.uint8))
+    values = np.asarray(picture)
+    if not deep:
+        low, high = float(values.min()), float(values.max())
+        if picture.mode == "I" or not (low >= 0 and high <= 1):
+            kind = "whole numbers of 32 bits" if picture.mode == "I" else "floats"
+            raise ValueError(f"{kind} from {low:g} to {high:g}, whose white is not known; save it in 8 or 16 bits")
+    found = np.empty(values.shape, np.uint8)
+    for first in range(0, len(values), ROWS):  # in doubles, of which a whole picture would be large
+        part = values[first : first + ROWS].astype(np.float64)
+        found[first : first + ROWS] = np.round(part / 257 if deep else 255 * part)
+    return Image.fromarray(found)

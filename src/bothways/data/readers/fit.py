@@ -14,7 +14,6 @@ from PIL import Image
 from bothways.types import ModelSpec
 
 WHOLE_AT_MOST = 16_000_000  # pixels to which a whole picture is resized before it is cut
-PLAIN, DEEP = 12, 32  # bytes a pixel of the source while it is decoded, turned upright and made RGB
 
 
 @dataclass(frozen=True)
@@ -71,19 +70,15 @@ def planned(pixels: tuple[int, int], size: Size) -> tuple[tuple[int, int], Image
     return (high, wide), kind, ((high - height) // 2, (wide - width) // 2)
 
 
-def bytes_of_reading(pixels: tuple[int, int], size: Size | None, *, deep: bool = False) -> float:
-    """Bytes that reading a picture of (width, height) takes: itself and what is made of it on the way to a size.
-
-    deep: of more than 8 bits a channel.
-    """
-    source = (DEEP if deep else PLAIN) * pixels[0] * pixels[1]
+def bytes_beside(pixels: tuple[int, int], size: Size | None) -> float:
+    """Bytes that are made of a picture of (width, height) on the way to a size, beside itself."""
     if size is None:
-        return source + 16.0 * pixels[0] * pixels[1]  # as bytes, and as floats where it is drawn
+        return 16.0 * pixels[0] * pixels[1]  # as bytes, and as floats where it is drawn
     height, width = height_width(size)
     (high, wide), _, _ = planned(pixels, size)
     if high * wide > WHOLE_AT_MOST:
         high, wide = height, width
-    return source + 4.0 * wide * (high + pixels[1])  # Pillow makes the new width at the old height first
+    return 4.0 * wide * (high + pixels[1])  # Pillow makes the new width at the old height first
 
 
 def _by_us(pixels: tuple[int, int], height: int, width: int) -> tuple[int, int, Image.Resampling]:

@@ -41,8 +41,9 @@ def tensor_of(given: Any, what: str, *, unclamped: bool = False) -> Tensor:
     if isinstance(given, Image.Image):
         try:
             given = np.array(as_rgb(given))
-        except (ValueError, OSError) as error:
-            raise UserError(f"{what}: the picture of PIL cannot be read: {error}") from error
+        except Exception as error:  # one that is read from its file now may be damaged
+            said = " ".join(str(error).split()) or type(error).__name__
+            raise UserError(f"{what}: the picture of PIL cannot be read: {said}") from error
     if isinstance(given, np.ndarray):
         return _in_range(_in_shape(_of_numpy(given, what), what, last=True), what, unclamped)
     if not isinstance(given, Tensor):

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -23,6 +24,8 @@ from bothways.types import UserError
 
 SHARD = re.compile(r"(?P<split>.+)-(?P<number>\d+)-of-(?P<count>\d+)")
 ROWS = 256  # of a file that are held at a time
+ROWS_AT_MOST = 50_000_000  # a file that states more is taken for damaged
+FEATURES = b"huggingface"  # the entry of the schema's metadata
 
 
 @dataclass(frozen=True)
@@ -88,11 +91,11 @@ def from_parquet(files: Sequence[Path], limit: int | None, others: Sequence[Path
     others: the files of all other splits, whose classes count too, so that a label means the same in each.
     """
     opened = [_opened(path) for path in files]
+    counts = [_count(path, file) for path, file in zip(files, opened, strict=True)]
     columns = [_columns(path, file.schema_arrow) for path, file in zip(files, opened, strict=True)]
     if len({(found.image, found.label) for found in columns}) > 1:
         raise UserError(f"data {str(files[0])!r} and its shards differ in their columns; give files of one data set")
     classes, numbers = _classes(files, columns[0], others)
-    counts = [file.metadata.num_rows for file in opened]
     chosen = evenly_spaced(sum(counts), limit)
 
     def entries() -> Entries:
@@ -129,14 +132,14 @@ def _classes(files: Sequence[Path], columns: Columns, others: Sequence[Path]) ->
 
 def _labels_in(path: Path, column: str) -> set[int]:
     """The labels of a file, without negative ones, which stand for unknown; none of a file that has no such column."""
-    import pyarrow
     import pyarrow.compute
     import pyarrow.parquet
 
     try:
-        check_file(path)
-        found = pyarrow.compute.unique(pyarrow.parquet.read_table(path, columns=[column])[column]).to_pylist()
-    except (OSError, ValueError, KeyError):
+        with _reading(path, ""):
+            check_file(path)
+            found = pyarrow.compute.unique(pyarrow.parquet.read_table(path, columns=[column])[column]).to_pylist()
+    except UserError:
         return set()  # told where the pictures of that file are read
     return {label for label in found if isinstance(label, int) and label >= 0}
 
@@ -153,53 +156,118 @@ def _opened(path: Path) -> Any:
     import pyarrow.parquet
 
     check_file(path)
-    try:
+    with _reading(path, "is not a readable parquet file"):
         return pyarrow.parquet.ParquetFile(path)
-    except (OSError, ValueError) as error:
-        raise UserError(f"data {str(path)!r} is not a readable parquet file: {_reason(error)}") from error
+
+
+@contextmanager
+def _reading(path: Path, failed: str) -> Iterator[None]:
+    """A context in which whatever pyarrow raises becomes a UserError of one line."""
+    import pyarrow
+
+    try:
+        yield
+    except UserError:
+        raise
+    except (OSError, ValueError, LookupError, TypeError, MemoryError, pyarrow.ArrowException) as error:
+        raise UserError(f"data {str(path)!r} {failed}: {_reason(error)}") from error
+
+
+def _count(path: Path, file: Any) -> int:
+    """The rows of a file. Raises UserError where it states more than it can hold."""
+    with _reading(path, "is not a readable parquet file"):
+        count = int(file.metadata.num_rows)
+        groups = sum(file.metadata.row_group(k).num_rows for k in range(file.metadata.num_row_groups))
+    if count != groups or not 0 <= count <= ROWS_AT_MOST:
+        raise UserError(f"data {str(path)!r} is damaged: it states {count} rows, and {groups} in its groups")
+    return count
+
+
+def _features(path: Path, schema: Any) -> Mapping[str, Any]:
+    """The features that the hub writes into the schema; none of another file. Raises UserError for damaged ones."""
+    try:
+        facts = json.loads((schema.metadata or {}).get(FEATURES, b"{}"))
+        found = facts.get("info", {}).get("features", {})
+        return {name: feature for name, feature in found.items() if isinstance(feature, dict)}
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise UserError(
+            f"data {str(path)!r}: the entry {FEATURES.decode()!r} of its schema is no table of features "
+            f"({_reason(error)}); write it again, or leave the entry out"
+        ) from error
 
 
 def _columns(path: Path, schema: Any) -> Columns:
     import pyarrow
 
-    facts = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
-    features = facts.get("info", {}).get("features", {})
-    kinds = {name: f.get("_type") for name, f in features.items() if isinstance(f, dict) and name in schema.names}
+    features = _features(path, schema)
+    kinds = {name: feature.get("_type") for name, feature in features.items() if name in schema.names}
     if "Image" in kinds.values():
         image = next(name for name, kind in kinds.items() if kind == "Image")
         label = next((name for name, kind in kinds.items() if kind == "ClassLabel"), None)
     elif "image" in schema.names:
         image, label = "image", "label" if "label" in schema.names else None
     else:
-        raise UserError(f"data {str(path)!r} has no column 'image'; it has {', '.join(schema.names)}")
+        raise UserError(f"data {str(path)!r} has no column 'image'; it has {', '.join(map(_shown, schema.names))}")
+    _check_pictures(path, image, schema)
     kind = schema.field(label).type if label else pyarrow.null()
     if not (pyarrow.types.is_integer(kind) or pyarrow.types.is_null(kind)):
         raise UserError(
-            f"data {str(path)!r} has labels that are not whole numbers; number the classes, or state their names in "
-            "the features of the file"
+            f"data {str(path)!r} has labels that are not whole numbers (column {label!r} is of {kind}); number the "
+            "classes, or state their names in the features of the file"
         )
-    return Columns(image, label, tuple(features.get(label, {}).get("names", [])))
+    names = features.get(label or "", {}).get("names", [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise UserError(
+            f"data {str(path)!r}: the features name the classes of column {label!r} by {shorten(repr(names), 60)}; "
+            "write a list of names"
+        )
+    return Columns(image, label, tuple(names))
+
+
+def _check_pictures(path: Path, column: str, schema: Any) -> None:
+    """Raise UserError for a column that cannot hold encoded pictures, and for two of one name."""
+    import pyarrow
+
+    if schema.names.count(column) > 1:
+        raise UserError(f"data {str(path)!r} has {schema.names.count(column)} columns {column!r}; leave one")
+    kind = stored = schema.field(column).type
+    if pyarrow.types.is_struct(kind):
+        kind = kind.field("bytes").type if kind.get_field_index("bytes") >= 0 else pyarrow.null()
+    if pyarrow.types.is_dictionary(kind):
+        kind = kind.value_type
+    known = (pyarrow.types.is_binary, pyarrow.types.is_large_binary, pyarrow.types.is_fixed_size_binary)
+    if not any(is_known(kind) for is_known in (*known, pyarrow.types.is_binary_view)):
+        raise UserError(
+            f"data {str(path)!r}: column {column!r} is of {shorten(str(stored), 60)}; give encoded pictures, as bytes "
+            "or as a struct with a field 'bytes'"
+        )
 
 
 def _rows(path: Path, columns: Columns, rows: Sequence[int]) -> Entries:
     """Selected rows of one file, in order."""
     names = [columns.image] + ([columns.label] if columns.label else [])
     rest, begin = list(reversed(rows)), 0
-    try:
-        for batch in _opened(path).iter_batches(ROWS, columns=names):
-            while rest and rest[-1] < begin + len(batch):
-                row = rest.pop()
-                image = batch.column(columns.image)[row - begin].as_py()
-                label = batch.column(columns.label)[row - begin].as_py() if columns.label else None
-                # the hub stores a struct with the bytes, other writers the bytes themselves
-                data = image.get("bytes") if isinstance(image, dict) else image
-                yield f"{path.name} row {row}", data if isinstance(data, bytes) else b"", -1 if label is None else label
-            begin += len(batch)
-            if not rest:
-                return
-    except (OSError, ValueError) as error:
-        raise UserError(f"data {str(path)!r} is damaged after row {begin}: {_reason(error)}") from error
+    batches = iter(_opened(path).iter_batches(ROWS, columns=names))
+    while rest:
+        with _reading(path, f"is damaged after row {begin}"):
+            batch = next(batches, None)
+        if batch is None:
+            raise UserError(f"data {str(path)!r} is damaged: it ends after row {begin}")
+        images, labels = batch.column(columns.image), batch.column(columns.label) if columns.label else None
+        while rest and rest[-1] < begin + len(batch):
+            row = rest.pop()
+            with _reading(path, f"is damaged at row {row}"):
+                image = images[row - begin].as_py()
+                label = None if labels is None else labels[row - begin].as_py()
+            # the hub stores a struct with the bytes, other writers the bytes themselves
+            data = image.get("bytes") if isinstance(image, dict) else image
+            yield f"{path.name} row {row}", data if isinstance(data, bytes) else b"", -1 if label is None else label
+        begin += len(batch)
 
 
-def _reason(error: Exception) -> str:
-    return shorten(str(error), 200, placeholder=" ...")
+def _shown(name: str) -> str:
+    return name if name.isprintable() and name else repr(name)
+
+
+def _reason(error: BaseException) -> str:
+    return shorten(str(error) or type(error).__name__, 200, placeholder=" ...")

@@ -6,6 +6,7 @@ measures["images"] under their own keys; a user's, under the name of its functio
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -36,8 +37,17 @@ def image_measures(images: Tensor, own: Sequence[Entry] = ()) -> dict[str, Any]:
 def _numbers(value: Any, judge: str) -> Any:
     """A number or a dict of numbers as Python floats."""
     try:
-        return {str(key): float(one) for key, one in value.items()} if isinstance(value, Mapping) else float(value)
-    except (TypeError, ValueError, RuntimeError) as error:  # torch raises RuntimeError for a tensor of several numbers
+        found = {str(key): float(one) for key, one in value.items()} if isinstance(value, Mapping) else float(value)
+    except (
+        TypeError,
+        ValueError,
+        RuntimeError,
+        OverflowError,
+    ) as error:  # torch raises RuntimeError for a tensor of several numbers
         raise UserError(
             f"judge {judge!r} gives a {type(value).__name__}; return a number, or a dict of numbers"
         ) from error
+    for key, one in found.items() if isinstance(found, dict) else [("its number", found)]:
+        if not math.isfinite(one):
+            raise UserError(f"judge {judge!r} gives {key} = {one}; return finite numbers")
+    return found

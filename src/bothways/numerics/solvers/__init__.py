@@ -84,7 +84,7 @@ def fixed_grid(
     def make(step: Step) -> Solver:
         @wraps(step)
         def apart(v: VectorField, state: State, t: float, h: float) -> State:
-            return step(untouched(v), state, t, h)
+            return checked_state(step, step(untouched(v), state, t, h), state)
 
         return Solver(apart, calls, order, start if start is only_x else begin, state_size, torchdiffeq_name)
 
@@ -92,6 +92,19 @@ def fixed_grid(
         return start(untouched(v), x, t)
 
     return make
+
+
+def checked_state(step: Step, found: Any, state: State) -> State:
+    """What a step gave. Raises UserError unless it is a state like the one before."""
+    given = found if isinstance(found, tuple) else ()
+    like = [isinstance(x, Tensor) and x.shape == y.shape for x, y in zip(given, state, strict=False)]
+    if len(given) != len(state) or not all(like):
+        shapes = ", ".join(str(tuple(x.shape)) if isinstance(x, Tensor) else type(x).__name__ for x in given)
+        what = f"({shapes})" if given else f"a {type(found).__name__}"
+        wanted = ", ".join(str(tuple(x.shape)) for x in state)
+        name = registry.name_of(step)
+        raise UserError(f"solver {name!r} gives {what} for a state ({wanted}); return a tuple of tensors like it")
+    return given
 
 
 def any_solver(name: Any) -> Solver | Adaptive:

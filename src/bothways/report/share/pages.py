@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
+from bothways.opening import opened
 from bothways.reading import read_bytes, reason
-from bothways.report.pictures import png_size
 from bothways.report.sections import Run, fitting
 from bothways.report.share.atlas import atlas, has_atlas
 from bothways.report.share.sheet import JUDGES, Tile, as_png, sheets
@@ -98,23 +98,17 @@ def _name(run: Run, record: Mapping[str, Any]) -> str:
     return f"channel {name.removeprefix(f'{layer} ')}" if layer and name.startswith(f"{layer} ") else name
 
 
-def _opened(path: Path) -> Image.Image:
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
     try:
-        content = read_bytes(path)
+        with opened(read_bytes(path), ("PNG",)) as picture:
+            yield picture
     except OSError as error:
         raise UserError(f"{path}: {reason(error)}; restore the picture, or draw the run again") from error
-    try:
-        png_size(content)
-        return Image.open(io.BytesIO(content), formats=("PNG",))
-    except Exception as error:  # decoders raise any type of error for damaged files
+    except ValueError as error:
         raise UserError(f"{path}: cannot be read as a PNG; restore the picture, or draw the run again") from error
 
 
 def _read(path: Path) -> Image.Image:
-    try:
-        with _opened(path) as picture:
-            return picture.convert("RGB")
-    except UserError:
-        raise
-    except Exception as error:
-        raise UserError(f"{path}: cannot be read as a PNG; restore the picture, or draw the run again") from error
+    with _opened(path) as picture:
+        return picture.convert("RGB")

@@ -38,6 +38,8 @@ def built_head(factory: HeadFactory, features: Tensor, classes: int) -> nn.Modul
             f"head {name!r} gives {what} of features {tuple(features.shape)}; return a module that maps (B,D) to "
             f"(B,{classes})"
         )
+    if not logits.is_floating_point() or not bool(torch.isfinite(logits).all()):
+        raise UserError(f"head {name!r} gives {logits.dtype} that are not finite floats; mend what builds it")
     return head.train()
 
 

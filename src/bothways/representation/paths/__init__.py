@@ -34,6 +34,10 @@ def check_path(path: Path) -> None:
             f"path {registry.name_of(path)!r} gives a {type(weights).__name__} for t (B,); return "
             "bothways.types.PathWeights(a, s, da, ds), four tensors (B,)"
         )
+    if not all(weight.is_floating_point() and bool(torch.isfinite(weight).all()) for weight in weights):
+        raise UserError(
+            f"path {registry.name_of(path)!r} gives values that are not finite for t = 0.25 and 0.75; mend it"
+        )
 
 
 def least_depth(path: Path | None) -> float:

@@ -12,7 +12,7 @@ from typing import Any
 import gradio as gr
 from torch import Tensor
 
-from bothways.runs import PHOTOS, RunFolder
+from bothways.runs import RunFolder
 from bothways.studio import fragments
 from bothways.studio.jobs import Job, Jobs
 from bothways.studio.pane import QUIET, Pane
@@ -141,8 +141,7 @@ def drawn(job: Job | None) -> tuple[str, str]:
 
 def loaded(form: Form, folder: RunFolder) -> list[Any]:
     """Values of ``Fields.all`` except mask and style, then of the canvas, from a run."""
-    first = folder.path / PHOTOS / "photo-0000.png"
-    photo = folder.read_picture({"file": f"{PHOTOS}/{first.name}"}) if first.exists() else None
+    photo = next(iter(folder.read_given("photo")), None)
     task = next(name for name, value in TASKS.items() if value == form.task)
     model, classes, prompts, _, n, steps, seed, data, changes, weights = refilled(form)
     ground = "" if photo is None else fragments.painter(photo)

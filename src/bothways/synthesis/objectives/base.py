@@ -223,4 +223,6 @@ def _checked(values: Any, pictures: int, name: str) -> Tensor:
     if not isinstance(values, torch.Tensor) or values.shape != (pictures,):
         shape = tuple(values.shape) if isinstance(values, torch.Tensor) else type(values).__name__
         raise UserError(f"objective {name!r} gave {shape} for {pictures} pictures; return one number per picture, (B,)")
+    if not values.is_floating_point():
+        raise UserError(f"objective {name!r} gave {values.dtype}; return floats that have a gradient")
     return values

@@ -72,4 +72,28 @@ def canvas_settings(kind: Any, settings: Mapping[str, Any]) -> Canvas | None:
 def build_canvas(kind: Any, settings: Mapping[str, Any], start: Tensor, place: CanvasContext) -> Parameterization:
     """Build a canvas of a kind with its settings and initial image."""
     canvas = canvas_settings(kind, settings)
-    return registry.find("canvas", kind).factory(start) if canvas is None else canvas.build(start, place)
+    if canvas is not None:
+        return canvas.build(start, place)
+    factory = registry.find("canvas", kind).factory
+    built = registry.call("canvas", factory, start)
+    _check(built, start, registry.name_of(kind))
+    return built
+
+
+def _check(built: Any, start: Tensor, name: str) -> None:
+    """Raise UserError for what is no parameterization of pictures like ``start``, or has no gradient."""
+    lacks = [part for part in ("parameters", "canvas", "image") if not callable(getattr(built, part, None))]
+    if lacks:
+        raise UserError(
+            f"canvas {name!r} gives a {type(built).__name__} without {lacks[0]}(); return a Parameterization"
+        )
+    image, held = registry.call("canvas", built.image), registry.call("canvas", built.parameters)
+    tensors = isinstance(held, list | tuple) and all(isinstance(one, Tensor) and one.requires_grad for one in held)
+    if not (tensors and held):
+        raise UserError(f"canvas {name!r}: parameters() gives no list of tensors that require a gradient; return some")
+    if not isinstance(image, Tensor) or image.shape != start.shape or not image.requires_grad:
+        what = f"a tensor {tuple(image.shape)}" if isinstance(image, Tensor) else f"a {type(image).__name__}"
+        raise UserError(
+            f"canvas {name!r}: image() gives {what} for {tuple(start.shape)}; return pictures like the start, with a "
+            "gradient in the parameters"
+        )

@@ -37,8 +37,24 @@ class Views:
     def __call__(self, image: Tensor, draws: Draws, t: float) -> Tensor:
         seen = image[:, None].expand(-1, self.copies, -1, -1, -1)
         for view in self.views:
-            seen = view(seen, draws, t)
+            seen = checked(view, view(seen, draws, t), seen)
         return seen.flatten(0, 1)
+
+
+def checked(view: View, found: Any, seen: Tensor) -> Tensor:
+    """What a view gave of the copies ``seen``. Raises UserError unless it is copies too, with their gradient."""
+    if not isinstance(found, Tensor) or found.shape[:3] != seen.shape[:3] or found.ndim != 5 or 0 in found.shape:
+        what = f"a tensor {tuple(found.shape)}" if isinstance(found, Tensor) else f"a {type(found).__name__}"
+        raise UserError(
+            f"view {registry.name_of(view)!r} gives {what} for {tuple(seen.shape)}; return (B,copies,3,h,w), the same "
+            "copies"
+        )
+    if not found.is_floating_point() or (seen.requires_grad and torch.is_grad_enabled() and not found.requires_grad):
+        raise UserError(
+            f"view {registry.name_of(view)!r} gives {found.dtype} without a gradient; leave out detach(), no_grad(), "
+            "numpy() and rounding"
+        )
+    return found
 
 
 def view_of(given: Any, settings: Mapping[str, Any], side: int) -> View:

@@ -20,6 +20,7 @@ from bothways.models.loader import load_flow
 from bothways.models.velocity import Flow
 from bothways.numerics.draws import picture_seed
 from bothways.numerics.footprint import SLACK, peak_bytes
+from bothways.numerics.modules import check_finite
 from bothways.representation.likelihood import ROWS_AT_ONCE, Integration, bits_per_dim, log_density, with_divergence
 from bothways.representation.likelihood import Likelihood as Densities
 from bothways.runs.citations import flow_citations
@@ -76,6 +77,7 @@ class LikelihoodWork(PartedWork):
         own = self.images[first : first + self.config.batch].to(self.flow.mean.device)
         seeds = [picture_seed(self.config.seed, index) for index in range(first, first + len(own))]
         found = bits_per_dim(self.flow, own, seeds, self.how, draws=self.config.draws, batch=self.config.batch)
+        check_finite(found.bits, f"flow {self.flow.name!r} gives bits of pictures {first} to {first + len(own) - 1}")
         facts = {"bits": found.bits.tolist(), "log_p": found.log_p.tolist(), "dims": found.dims, "calls": found.calls}
         return {"bits/dim": found.mean.value, **facts}
 

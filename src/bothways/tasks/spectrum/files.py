@@ -9,10 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
+from torch import Tensor
 
 from bothways.models.cards import BUNDLED
+from bothways.models.weights import read_tensors
 from bothways.numerics.spectra import Spectrum
 from bothways.reading import is_there
 from bothways.tasks.work import write_file
@@ -34,14 +35,31 @@ def read_spectrum(path: str | Path | None = None) -> Spectrum:
     again = f"type bothways spectrum --data FOLDER_OR_PARQUET --out {file}"
     if not is_there(file):
         raise UserError(f"spectrum {str(file)!r} does not exist; {again}")
+    found = _read(file, again)
+    missing = [name for name in ("magnitude", "mean", "count") if name not in found]
+    if missing:
+        raise UserError(f"spectrum {str(file)!r} holds no {missing[0]!r}, so it is not a spectrum; {again}")
+    side = found["magnitude"].shape[1] if found["magnitude"].ndim == 3 else 0
+    shapes = {"magnitude": (3, side, side // 2 + 1), "mean": (3,), "count": (1,), "covariance": (3, 3)}
+    for name, shape in shapes.items():
+        value = found.get(name)
+        if value is not None and (value.shape != shape or 0 in shape or value.is_complex()):
+            told = f"{name} {tuple(value.shape)} of {value.dtype}"
+            raise UserError(f"spectrum {str(file)!r} holds {told}, so it is not a spectrum; {again}")
+        if value is not None and not bool(torch.isfinite(value.float()).all()):
+            raise UserError(f"spectrum {str(file)!r}: {name} holds values that are not finite; {again}")
+    covariance = found["covariance"].double() if "covariance" in found else None
     try:
-        found = load_file(file)
-        covariance = found["covariance"].double() if "covariance" in found else None
         return Spectrum(found["magnitude"].double(), found["mean"].double(), int(found["count"]), covariance)
-    except KeyError as error:
-        raise UserError(f"spectrum {str(file)!r} holds no {error}, so it is not a spectrum; {again}") from error
-    except (SafetensorError, ValueError, OSError) as error:
+    except ValueError as error:
         raise UserError(f"spectrum {str(file)!r} cannot be read ({error}); {again}") from error
+
+
+def _read(file: Path, again: str) -> dict[str, Tensor]:
+    try:
+        return read_tensors(file, "spectrum")
+    except UserError as error:
+        raise UserError(f"{error}; {again}") from error
 
 
 def write_spectrum(path: Path, found: Spectrum) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from bothways.data.splits import is_statistics
@@ -106,8 +106,16 @@ def _check_made_of(model: Adapter, path: Path) -> None:
 def _told(path: Path) -> dict[str, Any]:
     """What a statistics file tells of the model that it was measured with; {} if nothing."""
     check_file(path)
-    with safe_open(path, "pt") as file:
-        return table_of((file.metadata() or {}).get(MADE_OF, "{}").encode(), str(path))
+    try:
+        with safe_open(path, "pt") as file:
+            found = table_of((file.metadata() or {}).get(MADE_OF, "{}").encode(), str(path))
+        if found and not {"model", "weights", "seen"} <= set(found):
+            raise ValueError(f"{MADE_OF} lacks an entry")
+    except (SafetensorError, OSError, ValueError, TypeError) as error:
+        raise UserError(
+            f"data {str(path)!r} does not say what it was measured with ({error}); measure it again"
+        ) from error
+    return found
 
 
 def _fits(model: Adapter, tensors: Mapping[str, Tensor]) -> bool:
@@ -130,6 +138,11 @@ def _fits(model: Adapter, tensors: Mapping[str, Tensor]) -> bool:
 def read_spread(tensors: Mapping[str, Tensor]) -> dict[str, Spread]:
     """Read {layer: Spread} from the tensors of a statistics file."""
     layers = sorted({key.split("/")[1] for key in tensors if key.startswith("spread/")})
+    for layer in layers:
+        for part in SPREAD_PARTS:
+            value, mean = tensors.get(f"spread/{layer}/{part}"), tensors.get(f"spread/{layer}/mean")
+            if value is None or mean is None or value.ndim != 1 or value.shape != mean.shape:
+                raise UserError(f"a file of statistics holds no whole spread/{layer}/{part}; measure it again")
     return {layer: Spread(*(tensors[f"spread/{layer}/{part}"] for part in SPREAD_PARTS)) for layer in layers}
 
 

@@ -1,0 +1,60 @@
+"""What a user's own code raises, as one line with the file, the line in it and the function."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from traceback import walk_tb
+from types import FrameType
+
+from bothways.types import RunError, UserError
+
+MODULES = "bothways_user_"  # what the names of modules begin with that are users' files
+NO_GRAPH = ("does not require grad", "not have been used in the graph")  # torch's words for values without a gradient
+CUTS = "leave out of its forward what cuts it, such as detach(), no_grad(), item(), numpy() or argmax()"
+LONGEST = 300  # characters of what an exception says
+
+
+def told(error: BaseException) -> str:
+    """What an exception says, in a line: "KeyError: 'size' (my.py, line 12, in build)"; the place where it is known."""
+    words = " ".join(str(error).split())
+    words = words if len(words) <= LONGEST else words[:LONGEST] + " ..."
+    left = ", since it calls sys.exit()" if isinstance(error, SystemExit) else ""
+    return f"{type(error).__name__}{': ' if words else ''}{words}{left}{place_of(error)}"
+
+
+def place_of(error: BaseException) -> str:
+    """Where in a user's file an exception was raised, such as " (my.py, line 12, in build)"; "" for elsewhere."""
+    if (found := _last_of(error)) is None:
+        return ""
+    frame, line = found
+    return f" ({Path(frame.f_code.co_filename).name}, line {line}, in {frame.f_code.co_name})"
+
+
+def _last_of(error: BaseException) -> tuple[FrameType, int] | None:
+    """The innermost frame of a user's file that an exception passed, and the line in it."""
+    frames = [
+        (frame, line)
+        for frame, line in walk_tb(error.__traceback__)
+        if str(frame.f_globals.get("__name__", "")).startswith(MODULES)
+    ]
+    return frames[-1] if frames else None
+
+
+@contextmanager
+def users_code() -> Iterator[None]:
+    """A context in which whatever a user's file raises becomes a UserError of one line; sys.exit() in it, too.
+
+    So does torch's refusal to differentiate what has no gradient, which only what is given can lack.
+    """
+    try:
+        yield
+    except (UserError, RunError):
+        raise
+    except (Exception, SystemExit) as error:
+        if isinstance(error, RuntimeError) and any(words in str(error) for words in NO_GRAPH):
+            raise UserError(f"a model or a function gives values without a gradient; {CUTS}") from error
+        if (found := _last_of(error)) is None:
+            raise
+        raise UserError(f"{found[0].f_code.co_filename} fails: {told(error)}; mend it there") from error
