@@ -12,7 +12,8 @@ from bothways.types import UserError
 class FitConfig(Config):
     """Optimisation settings: steps, batch, optimiser, learning-rate schedule, EMA and clipping.
 
-    The rate rises linearly over the share ``warmup`` of the steps, then follows the schedule. After n steps the EMA
+    The rate rises linearly over the share ``warmup`` of the steps, then follows the schedule from its peak to
+    ``rate_floor`` times the peak. After n steps the EMA
     decay is at most (1 + n) / (10 + n), so that a short training does not retain its initial weights.
     Source of Muon: arXiv 2502.16982.
     """
@@ -29,6 +30,9 @@ class FitConfig(Config):
     weight_decay: float = setting(0.0, "weight decay of the optimiser", ge=0)
     warmup: float = setting(0.05, "share of the steps for linear learning-rate warm-up", ge=0, le=1)
     schedule: chosen("schedule") = setting("cosine", "learning-rate schedule after warm-up")  # type: ignore[valid-type]
+    rate_floor: float = setting(
+        0.0, "share of the peak learning rate at the end of the schedule, which falls to it and not to 0", ge=0, le=1
+    )
     average: float = setting(
         0.999,
         "decay of the exponential moving average (EMA) of the weights, less in a short run; 0 for none",
@@ -86,6 +90,14 @@ class AugmentationConfig(Config):
     noise: float = setting(0.0, "share of the pictures with Gaussian noise")
     noise_level: float = setting(0.1, "largest standard deviation of that noise")
     erase: int = setting(0, "side of a grey square in pixels, 0 for none")
+
+
+class FlowAugmentationConfig(AugmentationConfig):
+    """Augmentation of the pictures of a flow: the plain one, then that of a classifier's training."""
+
+    strength: float = setting(0.0, "magnitude of RandAugment, 0 to 10; 0 for none")
+    operations: int = setting(2, "number of RandAugment operations per picture")
+    erase_chance: float = setting(0.0, "probability of random erasing (a rectangle of noise)")
 
 
 class TrainingConfig(Config):

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bothways.data.images import Augmentation, Batch, check_crop
+from bothways.data.augmentations import with_strong
+from bothways.data.images import Augment, Batch, check_crop
 from bothways.data.sources import ImageSet, load_images
 from bothways.data.splits import holdout
 from bothways.data.trained import training_record
@@ -47,9 +48,9 @@ class Pretraining:
     processes: Processes
 
     @property
-    def augmentation(self) -> Augmentation:
+    def augmentation(self) -> Augment:
         """The augmentation of the training pictures."""
-        return Augmentation(**self.config.augmentation.model_dump())
+        return with_strong(**self.config.augmentation.model_dump())
 
     @property
     def parameters(self) -> int:
