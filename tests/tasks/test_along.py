@@ -208,3 +208,31 @@ def test_more_pictures_than_are_held_out_are_refused(
     for command in (("finetune", place / "flow"), ("pretrain", "icfm")):
         assert says in refused(capsys, *command, *own, "--information", pictures)
     assert not (tmp_path / "out").exists()
+
+
+# ---- copies that are kept ------------------------------------------------------------------------------------------
+
+
+def test_copies_along_the_way_are_the_weights_of_then_and_addresses(place: Path, tmp_path: Path) -> None:
+    """A shorter run at a constant rate ends with the copy's weights; a stop and a resume leave the same copies."""
+    steady = {"schedule": "constant", "warmup": 0.0}
+    whole = pretrain(**pretrained(place, **steady, keep_every=2, information=None), out=tmp_path / "whole").folder
+    short = pretrain(**pretrained(place, **steady, steps=2, information=None), out=tmp_path / "short").folder
+    assert sorted(path.name for path in whole.path.glob("step-*")) == ["step-2", "step-4"]
+    for copy, run in (("step-2", short), ("step-4", whole)):
+        assert (whole.path / copy / "flow.safetensors").read_bytes() == (run.path / "flow.safetensors").read_bytes()
+    x, t = torch.rand(2, 3, 4, 4), torch.full((2,), 0.5)
+    with torch.no_grad():
+        assert torch.equal(load_flow(whole.path / "step-2")(x, t), load_flow(short.path)(x, t))
+    frames = begun("pretrain", pretrained(place, **steady, keep_every=2, information=None), tmp_path / "again").run()
+    for _ in range(3):
+        next(frames)
+    frames.close()
+    pretrain(**pretrained(place, **steady, keep_every=2, information=None), out=tmp_path / "again", resume=True)
+    for name in ("step-2", "step-4"):
+        wanted = (whole.path / name / "flow.safetensors").read_bytes()
+        assert (tmp_path / "again" / name / "flow.safetensors").read_bytes() == wanted
+    finetune(**tuned(place, flow=whole.path / "step-2", keep_every=3, information=None), out=tmp_path / "tuned")
+    assert load_classifier(tmp_path / "tuned" / "step-3").spec.count == 2
+    work = begun("pretrain", pretrained(place, information=None, overwrite=True), tmp_path / "again")
+    assert not list(work.experiment.folder.path.glob("step-*"))

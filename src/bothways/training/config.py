@@ -69,6 +69,14 @@ class RunConfig(Config):
     tensorboard: bool = setting(False, "also write TensorBoard logs to RUN/tensorboard")
 
 
+class FlowRunConfig(RunConfig):
+    """Settings of the run of a flow that do not affect the result."""
+
+    keep_every: int = setting(
+        0, "steps between copies of the weights that are kept, in RUN/step-N, each an address; 0 for none", ge=0
+    )
+
+
 class HoldoutConfig(Config):
     """The holdout: training pictures kept for validation."""
 

@@ -11,7 +11,7 @@ from bothways.training.config import (
     FitConfig,
     FlowAugmentationConfig,
     FlowHoldoutConfig,
-    RunConfig,
+    FlowRunConfig,
     TrainingConfig,
     drop_alternative,
 )
@@ -62,7 +62,7 @@ class PretrainConfig(TrainingConfig):
     holdout: FlowHoldoutConfig = FlowHoldoutConfig()
     augmentation: FlowAugmentationConfig = FlowAugmentationConfig()
     fit: FitConfig = FitConfig()
-    run: RunConfig = RunConfig()
+    run: FlowRunConfig = FlowRunConfig()
     split: str | None = setting(None, READ, common=True)
 
     @classmethod
