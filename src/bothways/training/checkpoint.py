@@ -48,7 +48,7 @@ class Training:
     """A training with its checkpoints. ``begin`` opens the run folder, ``frames`` yields a frame after every step.
 
     batch: step -> the tensors of the whole batch, whatever the number of processes. seed: of dropout.
-    keep_every: steps between copies that are kept of the file ``card`` and of the weights, whose name has the same stem.
+    keep_every: steps between kept copies of the file ``card`` and of the weights, whose name has the same stem.
     write_weights: writes the present weights to the run folder, at every checkpoint. measure_along: entries of a line
     of along.jsonl, before the first step and at scheduled checkpoints, not at an interrupt; None for none.
     """

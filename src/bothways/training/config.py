@@ -84,9 +84,14 @@ class HoldoutConfig(Config):
 
 
 class FlowHoldoutConfig(HoldoutConfig):
-    """The holdout of a flow, and the measurement of mutual information on it during training."""
+    """The holdout of a flow, and what is measured on it during training."""
 
-    information: int = setting(0, "held-out pictures for mutual information at every checkpoint; 0 for none", ge=0)
+    information: int = setting(
+        0, "held-out pictures for a bound on mutual information (I-MMSE) at every checkpoint; 0 for none", ge=0
+    )
+    given_noise: int = setting(
+        0, "held-out pictures for log p(picture | its noise), PRG's indicator, at every checkpoint; 0 for none", ge=0
+    )
 
 
 class AugmentationConfig(Config):

@@ -27,7 +27,7 @@ from bothways.representation.couplings import coupling_of
 from bothways.representation.flow_matching import flow_matching
 from bothways.representation.paths import path_of
 from bothways.tasks.pretrain.config import PretrainConfig
-from bothways.training.along import check_information
+from bothways.training.along import check_along
 from bothways.training.pairs import pairs
 from bothways.training.processes import Batches, Processes, join_processes
 from bothways.types import ModelSpec, UserError
@@ -110,7 +110,7 @@ def plan_of(config: PretrainConfig) -> Pretraining:
     size = tuple(everything.images.shape[-2:])
     config = _settled(config, len(everything) - config.holdout.validation, min(size), processes)
     held, train = holdout(everything, config.holdout.validation, config.seed)
-    check_information(config.holdout.information, len(held))
+    check_along(config.holdout, len(held))
     spec = ModelSpec(
         size=size[0] if size[0] == size[1] else size,  # type: ignore[arg-type]
         mean=(0.5, 0.5, 0.5),
