@@ -41,7 +41,9 @@ from bothways.training.processes import Batches
 from bothways.types import UserError
 
 DEPTHS = (0.1, 0.25, 0.5, 0.75, 0.9)
-WALKED = Integration("midpoint", steps=25)  # of log p(x_0 | x_1): 50 network calls, each with a backward pass
+WALKED = Integration(
+    "midpoint", 25, "hutchinson", probes=2
+)  # of log p(x_0 | x_1): 50 calls, each with 2 backward passes
 ENDS = ("nats_per_dim", "low", "high")
 VALIDATION_SEED = 1_000_003  # the noise and times of held-out pictures: the same for every run
 

@@ -1,6 +1,6 @@
 """Accuracy of a flow classifier for other numbers of steps and depths than in training.
 
-    accuracy(n) at the trained depth, n steps of the walk;   accuracy(d (1 + o)) in the trained steps or others, at most 1
+    accuracy(n) at the trained depth, n steps of the walk;   accuracy(d (1 + o)), at most 1, in the trained steps or not
 
 Head and flow are those of the run; each walk computes the features anew. The trained setting belongs to both curves and
 is evaluated once. Every point is a condition of an evaluation with its own model.
