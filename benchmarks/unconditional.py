@@ -95,11 +95,13 @@ def row(runs, seeds, jury, references):
     measures = {"seconds": mean(seconds for _, seconds in runs) / len(runs[0][0])}
     for name, verdicts in said.items():
         near = mean_interval(torch.tensor([v.frechet for v in verdicts]))
+        kernel = mean_interval(torch.tensor([v.kernel for v in verdicts]))
         measures[name] = {
             "frechet": near.value,
             "frechet_interval": [near.low, near.high] if len(verdicts) > 1 else None,  # one seed has none
             "frechet_real": mean(v.frechet_real for v in verdicts),
-            "kernel": mean(v.kernel for v in verdicts),
+            "kernel": kernel.value,
+            "kernel_interval": [kernel.low, kernel.high] if len(verdicts) > 1 else None,
             "diversity": mean(v.diversity for v in verdicts),
             "diversity_real": mean(v.diversity_real for v in verdicts),
             "confidence": mean(v.mean_confidence for v in verdicts),
@@ -124,9 +126,16 @@ def show(name, measures):
         if judge_name == "seconds":
             continue
         low, high = said.get("frechet_interval") or (said["frechet"], said["frechet"])
+        kernel = (
+            "kernel {:.4f} ({:.4f} to {:.4f})  ".format(
+                said["kernel"], *(said.get("kernel_interval") or (said["kernel"], said["kernel"]))
+            )
+            if "kernel" in said
+            else ""
+        )
         share = said["diversity"] / said.get("diversity_real", said["diversity"])
         print(
-            f"{name:26s} {judge_name:28s} Frechet {said['frechet']:6.2f} ({low:.2f} to {high:.2f})  diversity "
+            f"{name:26s} {judge_name:28s} Frechet {said['frechet']:6.2f} ({low:.2f} to {high:.2f})  {kernel}diversity "
             f"{said['diversity']:.2f} ({share:.2f} of real)  {measures.get('seconds', 0):.2f} s a picture",
             flush=True,
         )

@@ -256,7 +256,7 @@ def test_further_damage_is_measured_beside_the_rest() -> None:
 
 
 def test_a_recipe_that_cannot_move_a_picture_is_no_result(toy, data) -> None:
-    """The paper's clip and step allow 2e-5 a number and step; what is left of that in 8 bits is a level here and there."""
+    """The paper's clip and step allow 2e-5 a number and step, which in 8 bits is a level here and there."""
     source = Source(toy, data, n=2, seed=0)
     rows = [attempt_row(source, Attempt(name, "score", name, False, steps=2), None) for name in ("dsf-paper", "dsf")]
     assert rows[0]["moved"] < 1e-3

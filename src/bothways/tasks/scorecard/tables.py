@@ -163,10 +163,10 @@ def picture_table(rows: Sequence[Row]) -> Table:
     note = (
         "Recognised: the share that a judge predicts as the target class, if there is one. Fréchet (from 50 pictures "
         "on) and kernel distance (with its 95 % interval) from real pictures, lower is nearer, and mean distance "
-        "between two pictures, in the features of the judge; below each, the value of as many real pictures. A Fréchet "
-        "distance of few pictures is biased by their number, and that of real pictures is no floor of it: compare by the "
-        "kernel distance and its interval. A recipe did not move where its pictures differ from their start by less than "
-        "one of 255 levels (rms); its numbers are those of the start."
+        "between two pictures, in the features of the judge; below each, that of as many real pictures. A Fréchet "
+        "distance of few pictures is biased by their number, and that of real ones is no floor of it: compare by the "
+        "kernel distance and its interval. A recipe did not move where its pictures differ from their start by less "
+        "than one of 255 levels (rms); its numbers are those of the start."
     )
     absent = [f"{row['name']}: {row['absent']}" for row in rows if row.get("absent")]
     columns = [
