@@ -3,8 +3,9 @@
     python benchmarks/icons.py [--seeds 0 1 2] [--recipes icons pixels] [--model bundled:cifar10-resnet]
 
 Each picture is judged as it is and after a 3x3 mean, which undoes what is carried by pixel noise; the intervals are
-Wilson's over all pictures of all seeds. Beside the Frechet distance stand that of the start (noise) and that of as
-many real pictures, in the same judge's features. The judges never supply a gradient.
+Wilson's over all pictures of all seeds. Beside the Frechet distance, which is biased by the number of pictures, stand
+that of the start (noise) and of as many real pictures, and the kernel distance with Student's interval over seeds,
+in the same judge's features. The judges never supply a gradient.
 """
 
 import argparse
@@ -17,7 +18,7 @@ import bothways
 from bothways.judging.judges import default_judges
 from bothways.judging.references import reference
 from bothways.judging.verdicts import judge, mean_blur
-from bothways.numerics.intervals import wilson_interval
+from bothways.numerics.intervals import mean_interval, wilson_interval
 from bothways.runs import to_png
 
 
@@ -41,6 +42,7 @@ def main() -> None:
         "frechet": {},
         "frechet_start": {},
         "frechet_real": {},
+        "kernel": {},
         "diversity": {},
     }
     found["seconds_per_picture"] = {}
@@ -65,6 +67,7 @@ def main() -> None:
             for key, said in (("hit_rate", clear), ("hit_rate_blurred", blurred)):
                 found[key].setdefault(recipe, {})[name] = pooled(said[name])
             found["frechet"].setdefault(recipe, {})[name] = mean(v.frechet for v in clear[name])
+            found["kernel"].setdefault(recipe, {})[name] = over_seeds(v.kernel for v in clear[name])
             found["diversity"].setdefault(recipe, {})[name] = mean(v.diversity for v in clear[name])
         found["seconds_per_picture"][recipe] = mean(seconds)
         show(recipe, clear, blurred)
@@ -93,13 +96,21 @@ def mean(values):
     return float(torch.tensor(list(values)).mean())
 
 
+def over_seeds(values):
+    """[value, low, high]: the mean over seeds and Student's interval of them, which one seed has not."""
+    found = mean_interval(torch.tensor(list(values), dtype=torch.float64))
+    return [found.value, found.low, found.high]
+
+
 def show(recipe, clear, blurred):
     for name, said in clear.items():
         a, b = pooled(said), pooled(blurred[name])
+        kernel = "{:.4f} ({:.4f} to {:.4f})".format(*over_seeds(v.kernel for v in said))
         print(
             f"{recipe:10s} {name:28s} {a['rate']:.3f} ({a['low']:.3f} to {a['high']:.3f})  blurred {b['rate']:.3f} "
             f"({b['low']:.3f} to {b['high']:.3f})  Frechet {mean(v.frechet for v in said):.2f} "
-            f"(real {mean(v.frechet_real for v in said):.2f})  diversity {mean(v.diversity for v in said):.2f}",
+            f"(real {mean(v.frechet_real for v in said):.2f})  kernel {kernel}  "
+            f"diversity {mean(v.diversity for v in said):.2f}",
             flush=True,
         )
 

@@ -63,6 +63,7 @@ CONTROLS: dict[str, dict[str, Any]] = {
     "random activations": {**NEAR, "frozen": True, "fresh": True},
     "pixels": {"kind": "pixels"},
     "plain cnn": {},
+    "plain cnn, 72 epochs": {"epochs": 72},  # about as long as the walk takes for 12
 }
 CHOICES: dict[str, dict[str, Any]] = {
     "gradient exact, 5 steps": {**WALK, "steps": 5},
@@ -124,7 +125,7 @@ def measured(arm: str, how: dict[str, Any], labels: int, seed: int, asked: argpa
     run = Path(asked.out) / f"{arm.replace(' ', '-').replace(',', '')}-{labels}-{seed}"
     chosen = {**settings(labels), **how, "labels": None if labels == ALL else labels, "seed": seed}
     losses: dict[str, Any] = {}
-    if arm == "plain cnn":
+    if arm.startswith("plain cnn"):
         given = {"flow": FLOW, "data": asked.data, "recipe": "prg-small", "kind": "pixels", "beta": 0.0}
         plan = plan_of(configure(FinetuneConfig, **given, **chosen))
         model, seconds, parameters = plain(plan)
@@ -213,15 +214,18 @@ def table(file: Path) -> str:
         found.setdefault((row["arm"], int(row["labels"])), []).append(row)
     order = list(dict.fromkeys(arm for arm, _ in found))
     lines = [
-        "| labels | arm | seeds | accuracy (95 %) | corrupted | seconds | calls a picture |",
-        "|---|---|---|---|---|---|---|",
+        "| labels | arm | seeds | accuracy (95 %) | corrupted | seconds | calls a picture | trained |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for (arm, labels), of in sorted(found.items(), key=lambda item: (item[0][1], order.index(item[0][0]))):
         clean, worse = reached(of), reached(of, "corrupted")
         told = f"{worse['value']:.3f}" if worse else ""
         seconds = sum(float(row["seconds"]) for row in of) / len(of)
         share = "{value:.3f} ({low:.3f} to {high:.3f})".format(**clean)
-        lines.append(f"| {labels:,} | {arm} | {len(of)} | {share} | {told} | {seconds:.0f} | {of[0]['calls']} |")
+        trained = f"{int(of[0]['parameters']) / 1e6:.2f} M"
+        lines.append(
+            f"| {labels:,} | {arm} | {len(of)} | {share} | {told} | {seconds:.0f} | {of[0]['calls']} | {trained} |"
+        )
     return "\n".join(lines)
 
 

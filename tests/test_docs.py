@@ -44,8 +44,8 @@ TINY = dict.fromkeys(("generate", "edit", "inpaint", "style", "invert", "accentu
 }
 FEWER = {  # what no flag makes less of, and a test of the task's own looks at in full
     "bothways.tasks.pretrain.run.SAMPLE_STEPS": 2,
-    "bothways.tasks.scorecard.run.LEVELS": (0.1, 0.5),
-    "bothways.tasks.scorecard.run.DAMAGE": {"blur 1.5": ("blur", 1.5)},
+    "bothways.tasks.scorecard.damage.LEVELS": (0.1, 0.5),
+    "bothways.tasks.scorecard.damage.DAMAGE": {"blur 1.5": ("blur", 1.5)},
 }
 STAND_INS = {  # what a line says -> what is said in its place: these pictures are few and small
     r"--weights my\.safetensors": "--weights weights.safetensors",

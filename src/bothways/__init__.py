@@ -35,7 +35,7 @@ Representation
     sample          samples pictures from a flow -> Result
     likelihood      bits per dimension of pictures under a flow
     walk            one picture to noise and back, with predicted classes and nearest pictures on the way -> Walked
-    diagnose        straightness, round-trip error, gain and mutual information of a flow
+    diagnose        straightness, round-trip error, gain and a bound on information of a flow
 
 Errors
     UserError       an invalid argument or input, in one line

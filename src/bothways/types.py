@@ -8,7 +8,6 @@ Time: t = 0 is noise (or the start of an ascent), t = 1 is an image (or its end)
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
@@ -46,8 +45,7 @@ class ModelSpec:
     with a mean of 104 and no division state ``mean=104/255, std=1/255``.
 
     size: pixels, an int or (height, width).
-    mean, std: one number per channel, in the model's own channel order and in units of the [0, 1] image; a single
-        number stands for all channels.
+    mean, std: one number a channel, in the model's own order and in units of the [0, 1] image; one stands for all.
     classes: how many, or their names in order, or "imagenet" for the 1,000 names of ImageNet-1k; 0 for an encoder. Two
         for a network with one output z, whose logits are (0, z).
     channel_order: "RGB" or "BGR"; "grey" for a network that sees one channel, the mean of the three.
@@ -91,8 +89,8 @@ class ModelSpec:
                 "so give three of each, for example mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)"
             )
         facts = f"ModelSpec: mean={self.mean}, std={self.std}"
-        if not all(map(math.isfinite, (*self.mean, *self.std, self.time_scale or 1.0))):
-            raise UserError(f"{facts}, time_scale={self.time_scale}; type finite numbers")
+        if not isfinite(self.time_scale or 1.0):
+            raise UserError(f"ModelSpec: time_scale={self.time_scale}; type a finite number")
         if min(self.std) <= 0:
             raise UserError(f"ModelSpec: std={self.std} has a number that is not positive; an image is divided by std")
         if max(map(abs, self.mean)) > 1 or max(self.std) > 2:

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from bothways.data.corruptions import KINDS, SEVERITIES, corrupt
+from bothways.data.corruptions import FOGS, KINDS, MORE, SEVERITIES, corrupt
 from bothways.numerics.draws import Draws
 from bothways.types import UserError
 
@@ -130,3 +130,62 @@ def test_five_severities_each_do_more_than_the_last() -> None:
         assert len(levels) == 5, kind
         assert change == sorted(change), kind
         assert change[0] > 0, kind
+
+
+# ---- fog and roll --------------------------------------------------------------------------------------------------
+
+
+def slow_plasma(seed: int, size: int, decay: float) -> np.ndarray:
+    """Diamond-square on a torus, a point at a time; draws as the corruption's, in the order of the points."""
+    field, reach, step = np.zeros((size, size)), 100.0, size
+    while step > 1:
+        half = step // 2
+        for place, (top, left), around in (
+            ("middle", (half, half), [(-half, -half), (-half, half), (half, -half), (half, half)]),
+            ("across", (0, half), [(0, -half), (0, half), (-half, 0), (half, 0)]),
+            ("down", (half, 0), [(0, -half), (0, half), (-half, 0), (half, 0)]),
+        ):
+            count = size // step
+            drawn = Draws([seed]).uniform((count, count), purpose=f"corruption fog {step} {place}")[0].double().numpy()
+            for row in range(count):
+                for column in range(count):
+                    y, x = row * step + top, column * step + left
+                    total = sum(field[(y + down) % size, (x + right) % size] for down, right in around)
+                    field[y, x] = total / 4 + reach**2 * (2 * drawn[row, column] - 1)
+        step, reach = half, reach / decay
+    return (field - field.min()) / (field.max() - field.min())
+
+
+@pytest.mark.parametrize(("side", "size", "severity"), [(16, 16, 1), (12, 16, 4), (17, 32, 5)])
+def test_fog_is_the_plasma_of_cifar10_c_over_the_picture(side: int, size: int, severity: int) -> None:
+    level, decay = FOGS[0][severity - 1], FOGS[1][severity - 1]
+    x = 0.7 * pictures(2, side)
+    found = corrupt(x, "fog", level, Draws([3, 4]))
+    for picture, fogged, seed in zip(x, found, (3, 4), strict=True):
+        cloud = torch.from_numpy(slow_plasma(seed, size, decay))[:side, :side]
+        wanted = (picture + level * cloud) * picture.max() / (picture.max() + level)
+        assert (fogged - wanted).abs().max() < 1e-12
+
+
+def test_fog_between_its_levels_fades_between_their_decays() -> None:
+    x = pictures(1, 8)
+    level, decay = 0.625, 2.75
+    wanted = (x + level * torch.from_numpy(slow_plasma(0, 8, decay))) * x.max() / (x.max() + level)
+    assert (corrupt(x, "fog", level, Draws([0])) - wanted).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize(("level", "by"), [(0.25, 8), (0.03, 1), (1.0, 0)])
+def test_a_roll_moves_every_pixel_alike(level: float, by: int) -> None:
+    x = pictures(2)
+    found = corrupt(x, "roll", level, Draws(range(2)))
+    for row in range(32):
+        for column in (0, 5, 31):
+            assert torch.equal(found[:, :, (row + by) % 32, (column + by) % 32], x[:, :, row, column])
+
+
+def test_the_further_kinds_have_five_severities() -> None:
+    assert MORE.keys() == {"fog", "roll"}
+    assert not MORE.keys() & SEVERITIES.keys()  # the six of "offline" stay those that were
+    for levels in MORE.values():
+        assert len(levels) == 5
+        assert list(levels) == sorted(set(levels))

@@ -80,7 +80,10 @@ def test_mean_pairwise_distance():
     assert measures.mean_pairwise_distance(torch.ones(3, 5)) == 0
 
 
-@pytest.mark.parametrize("distance", [measures.frechet_distance, measures.kernel_distance])
+DISTANCES = (measures.frechet_distance, measures.kernel_distance)
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
 def test_distances_refuse_what_has_none(distance):
     with pytest.raises(UserError, match="N at least 2"):
         distance(torch.ones(1, 3), torch.ones(4, 3))
@@ -216,3 +219,19 @@ def test_the_interval_of_the_kernel_distance_is_the_jackknife() -> None:
     assert sum(low <= 0 <= high for low, high in held) >= 85
     with pytest.raises(UserError, match="2 rows; give at least 3"):
         measures.kernel_interval(a[:2], b)
+
+
+def test_of_few_rows_frechet_prefers_a_shrunk_distribution_and_the_kernel_does_not_on_average() -> None:
+    """50 rows of 128 numbers: N(0, .7^2) scores below N(0, 1) itself by Frechet; the kernel distance is unbiased.
+
+    Its truth for k = (x . y / D + 1)^3 is 3 (1 - .7^2)^2 / D, since the other terms of zero-mean data are equal.
+    """
+    source = torch.Generator().manual_seed(5)
+    real = torch.randn(1000, 128, generator=source, dtype=torch.float64)
+    few = torch.randn(50, 50, 128, generator=source, dtype=torch.float64)
+    for rows in few[:5]:
+        assert measures.frechet_distance(0.7 * rows, real) < measures.frechet_distance(rows, real)
+    kernel = [torch.tensor([measures.kernel_distance(scale * rows, real) for rows in few]) for scale in (1.0, 0.7)]
+    for found, truth in zip(kernel, (0.0, 3 * 0.51**2 / 128), strict=True):
+        assert abs(found.mean() - truth) < 4 * found.std() / 50**0.5
+    assert kernel[0].mean() < kernel[1].mean()

@@ -15,6 +15,8 @@ from torch import nn
 from bothways.models.nets.unet import UNet
 from bothways.models.velocity import Flow
 from bothways.numerics.draws import Draws, generator
+from bothways.representation.encode import encode
+from bothways.representation.information import conditional_log_likelihood
 from bothways.representation.likelihood import (
     Integration,
     bits_per_dim,
@@ -259,3 +261,47 @@ def test_mistakes_are_one_line(make) -> None:
     with pytest.raises(UserError) as mistake:
         make()
     assert "\n" not in str(mistake.value)
+
+
+# ---- log p(x_0 | x_1), PRG's indicator -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["linear", "gvp"])
+def test_the_conditional_of_a_gaussian_flow_is_its_closed_form(path) -> None:
+    """Its walk is z = S^(-1/2) (x - m) on either path, so that log |det dz/dx| = -1/2 log det S for every x."""
+    flow = gaussian([0.7, -0.4], TURNED, path)
+    found = conditional_log_likelihood(flow, drawn(flow), range(20), FINE, batch=7)
+    wanted = -torch.linalg.slogdet(flow.covariances[0]).logabsdet / 2 / 2  # a number of the two, by dimension
+    assert found.shape == (20,)
+    assert (found - wanted).abs().max() < 1e-4
+    narrow = gaussian(
+        [0.0, 0.0], [[0.04, 0.0], [0.0, 0.04]], path
+    )  # data on less room: a larger density, the indicator rises
+    assert abs(conditional_log_likelihood(narrow, drawn(narrow), range(20), FINE).mean() - math.log(5)) < 1e-3
+
+
+def test_the_conditional_is_the_log_determinant_of_the_walk() -> None:
+    """Of autograd's Jacobian of the walk itself, and the ratio of the densities of picture and noise."""
+    flow = mixture()
+    x, fine = drawn(flow, 3), Integration("rk4", 60)
+    found = conditional_log_likelihood(flow, x, range(3), fine)
+
+    def walk(one: torch.Tensor) -> torch.Tensor:
+        return encode(flow, one[None], depth=1.0, steps=60, solver="rk4", gradient="direct")[0]
+
+    dets = torch.stack([torch.linalg.slogdet(torch.autograd.functional.jacobian(walk, one)).logabsdet for one in x])
+    assert (found - dets / 2).abs().max() < 1e-6
+    density = log_density(flow, x, range(3), fine)
+    normal = torch.distributions.Normal(0.0, 1.0).log_prob(density.noise).sum(1)
+    assert (found - (flow.source().log_prob(x) - normal) / 2).abs().max() < 1e-6
+
+
+def test_bits_carry_the_conditional_of_the_same_pictures() -> None:
+    flow = picture_flow(PixelGaussian(0.2, 0.3), 4)
+    found = bits_per_dim(
+        flow, torch.rand(3, 3, 4, 4, generator=generator(2)), how=replace(FINE, divergence="exact"), draws=2
+    )
+    assert (found.log_det / found.dims + math.log(0.3) / 2).abs().max() < 1e-3
+    given = found.as_facts()["given_noise"]
+    assert abs(given["nats_per_dim"] - (found.log_det / found.dims).mean().item()) < 1e-12
+    assert given["low"] <= given["nats_per_dim"] <= given["high"]

@@ -15,6 +15,7 @@ from bothways import UserError, finetune, load_classifier, load_flow, load_image
 from bothways.numerics.draws import generator, picture_seed
 from bothways.report import render
 from bothways.representation.information import Information, mutual_information_indicator
+from bothways.representation.likelihood import Integration, log_density
 from bothways.runs import RunFolder
 from bothways.tasks.pretrain.run import PretrainWork
 from bothways.tasks.shelf import work_of
@@ -137,6 +138,27 @@ def test_a_pretraining_has_its_lines_too(place: Path, tmp_path: Path) -> None:
     agrees(found[0]["information"], directly(work.planned.flow.eval(), place, 0))
 
 
+def test_prgs_indicator_is_that_of_the_weights_of_then(place: Path, tmp_path: Path) -> None:
+    """Beside the bound, on a number of pictures of its own; the loss is of the larger number."""
+    pretrain(**pretrained(place, save_every=2, information=2, given_noise=4), out=tmp_path / "out")
+    found = lines(tmp_path / "out")
+    assert [line["step"] for line in found] == [0, 2, 4]
+    assert all((line["n"], line["information"][0]["n"], line["given_noise"]["n"]) == (4, 2, 4) for line in found)
+    assert found[0]["given_noise"]["nats_per_dim"] == 0  # the last layer is zero, so nothing moves at first
+    held = load_images(place / "colours").images[torch.randperm(20, generator=generator(0, 0, "validation"))[:4]]
+    flow = load_flow(tmp_path / "out")
+    seeds, how = [picture_seed(SEED, index) for index in range(4)], Integration("midpoint", 25, "hutchinson", 2)
+    wanted = log_density(flow, flow.code(held.float() / 255), seeds, how).log_det / 48
+    assert abs(found[-1]["given_noise"]["nats_per_dim"] - wanted.mean().item()) < 1e-5
+    assert found[-1]["given_noise"]["low"] < found[-1]["given_noise"]["high"]
+    page = render([RunFolder.open(tmp_path / "out")])
+    assert "log p(picture | its noise) on held-out pictures" in page
+    alone = tuned(place, information=0, given_noise=3, train_steps=1)
+    finetune(**alone, out=tmp_path / "tuned")
+    assert ["information" in line for line in lines(tmp_path / "tuned")] == [False, False]
+    assert [line["n"] for line in lines(tmp_path / "tuned")] == [3, 3]
+
+
 def test_to_measure_changes_nothing_of_the_training(place: Path, whole: Path, tmp_path: Path) -> None:
     done = finetune(**tuned(place, information=None), out=tmp_path / "out")
     for name in ("classifier.safetensors", "frames.jsonl"):
@@ -154,7 +176,7 @@ def test_a_stop_adds_no_line_and_a_resume_none_twice(place: Path, whole: Path, t
         next(frames)
     frames.close()  # at step 5, where a checkpoint is written that was not planned
     assert [line["step"] for line in lines(tmp_path / "out")] == [0, 4]
-    assert "Mutual information on held-out pictures" in render([RunFolder.open(tmp_path / "out")])
+    assert "Bound on mutual information on held-out pictures" in render([RunFolder.open(tmp_path / "out")])
     finetune(**tuned(place), out=tmp_path / "out", resume=True)
     assert (tmp_path / "out" / "along.jsonl").read_bytes() == (whole / "along.jsonl").read_bytes()
     with pytest.raises(UserError, match=r"settings\.holdout\.information was 3"):
@@ -195,7 +217,7 @@ def test_overwriting_removes_the_lines(place: Path, tmp_path: Path) -> None:
 
 def test_the_page_shows_them(whole: Path) -> None:
     page = render([RunFolder.open(whole)])
-    assert "Mutual information on held-out pictures" in page
+    assert "Bound on mutual information on held-out pictures" in page
     assert "loss on held-out pictures" in page
     assert "depth 0.75" in page
 
@@ -207,4 +229,34 @@ def test_more_pictures_than_are_held_out_are_refused(
     own = ("--data", place / "colours", "--validation", "5", "--batch", "5", "--out", tmp_path / "out")
     for command in (("finetune", place / "flow"), ("pretrain", "icfm")):
         assert says in refused(capsys, *command, *own, "--information", pictures)
+        told = says.replace("information", "given-noise").replace("given-noise=", "given_noise=")
+        assert told in refused(capsys, *command, *own, "--given-noise", pictures)
     assert not (tmp_path / "out").exists()
+
+
+# ---- copies that are kept ------------------------------------------------------------------------------------------
+
+
+def test_copies_along_the_way_are_the_weights_of_then_and_addresses(place: Path, tmp_path: Path) -> None:
+    """A shorter run at a constant rate ends with the copy's weights; a stop and a resume leave the same copies."""
+    steady = {"schedule": "constant", "warmup": 0.0}
+    whole = pretrain(**pretrained(place, **steady, keep_every=2, information=None), out=tmp_path / "whole").folder
+    short = pretrain(**pretrained(place, **steady, steps=2, information=None), out=tmp_path / "short").folder
+    assert sorted(path.name for path in whole.path.glob("step-*")) == ["step-2", "step-4"]
+    for copy, run in (("step-2", short), ("step-4", whole)):
+        assert (whole.path / copy / "flow.safetensors").read_bytes() == (run.path / "flow.safetensors").read_bytes()
+    x, t = torch.rand(2, 3, 4, 4), torch.full((2,), 0.5)
+    with torch.no_grad():
+        assert torch.equal(load_flow(whole.path / "step-2")(x, t), load_flow(short.path)(x, t))
+    frames = begun("pretrain", pretrained(place, **steady, keep_every=2, information=None), tmp_path / "again").run()
+    for _ in range(3):
+        next(frames)
+    frames.close()
+    pretrain(**pretrained(place, **steady, keep_every=2, information=None), out=tmp_path / "again", resume=True)
+    for name in ("step-2", "step-4"):
+        wanted = (whole.path / name / "flow.safetensors").read_bytes()
+        assert (tmp_path / "again" / name / "flow.safetensors").read_bytes() == wanted
+    finetune(**tuned(place, flow=whole.path / "step-2", keep_every=3, information=None), out=tmp_path / "tuned")
+    assert load_classifier(tmp_path / "tuned" / "step-3").spec.count == 2
+    work = begun("pretrain", pretrained(place, information=None, overwrite=True), tmp_path / "again")
+    assert not list(work.experiment.folder.path.glob("step-*"))

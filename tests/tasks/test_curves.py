@@ -141,6 +141,24 @@ def test_both_depths_move_together(place: Path) -> None:
     agrees(found["depth"][1], logits, labels)
 
 
+@pytest.mark.parametrize(("moved", "depths"), [("walk", (0.6, 0.1)), ("activations", (0.4, 0.15))])
+def test_one_depth_moves_alone_and_in_other_steps(place: Path, moved: str, depths: tuple[float, float]) -> None:
+    """As a classifier whose features are set so by hand; the trained point stays that of the training."""
+    asked: dict[str, Any] = {"steps": [OWN], "depth_offsets": [0.5], "moved": moved, "offset_steps": 7}
+    found = curves(place / "both", place / "colours", **asked)
+    model, row = load_classifier(place / "both"), found["depth"][1]
+    own = features_config(model)
+    assert (own.depth, own.activation_depth) == (0.4, 0.1)
+    assert (row["steps"], row["calls"], row["trained"]) == (7, 8, False)
+    assert abs(row["depth"] - depths[0]) + abs(row["activation_depth"] - depths[1]) < 1e-12
+    assert [(p["offset"], p["steps"], p["trained"]) for p in found["depth"]] == [(0.0, 7, False), (0.5, 7, False)]
+    how = replace(own, walk=replace(own.walk, steps=7), depth=depths[0], activation_depth=depths[1])
+    data = load_images(place / "colours")
+    right = (reading(model, how).outputs(data.floats()).argmax(1) == data.labels).float().mean().item()
+    assert abs(row["value"] - right) < 1e-6
+    assert found["trained"]["steps"] == OWN
+
+
 def test_what_does_not_walk_has_the_curve_over_depth_alone(place: Path) -> None:
     found = curves(place / "activations", place / "colours", limit=6)
     assert (found["steps"], found["solver"], found["trained"]["steps"]) == ([], None, None)
@@ -253,6 +271,8 @@ def test_the_defaults_are_those_that_are_told() -> None:
         ("pixels", [], "reads raw pixels"),
         ("pixels", ["--steps", "5"], "leave --steps out"),
         ("still", ["--steps", "5"], "is at depth 0"),
+        ("still", ["--offset-steps", "5"], "leave --offset-steps out"),
+        ("walked", ["--moved", "activations"], "leave --moved activations out"),
     ],
     ids=str,
 )

@@ -17,7 +17,7 @@ from PIL import Image
 import bothways
 from bothways import ModelSpec, UserError, evaluate, finetune, load_classifier, predict
 from bothways.data.corrupted import CIFAR10_CLASSES
-from bothways.data.corruptions import SEVERITIES, corrupt
+from bothways.data.corruptions import MORE, SEVERITIES, corrupt
 from bothways.judging.accuracy import accuracy_of_pictures
 from bothways.judging.classes import outputs_of_labels
 from bothways.models.cards import card
@@ -128,10 +128,28 @@ def test_offline_corruptions_are_those_of_each_pictures_own_seed(folder: Path) -
     assert len({row["value"] for row in found["rows"]}) > 3
     whole = torch.stack(list(hits.values()))
     assert abs(found["mean"]["value"] - float(whole.mean())) < 1e-14
+    silent = torch.stack([own for (kind, _), own in hits.items() if kind != "noise"])
+    assert abs(found["mean_without_noise"]["value"] - float(silent.mean())) < 1e-14
     assert "NOT CIFAR-10-C" in found["set"]
     again = evaluate(Grey(), folder, corruptions="offline", batch=3, seed=3)["corruptions"]
     assert [row["value"] for row in again["rows"]] == [row["value"] for row in found["rows"]]
     assert again["by_severity"] == found["by_severity"]
+
+
+def test_named_corruptions_are_made_alone(folder: Path) -> None:
+    found = evaluate(Grey(), folder, corruptions="offline:fog,roll", batch=7, seed=3)["corruptions"]
+    images, labels = read(folder)
+    assert [row["corruption"] for row in found["by_corruption"]] == ["fog", "roll"]
+    for row in found["rows"]:
+        seeds = Draws([picture_seed(3, place) for place in range(len(images))])
+        changed = (
+            255 * corrupt(images, row["corruption"], MORE[row["corruption"]][row["severity"] - 1], seeds)
+        ).round()
+        assert row["value"] == (Grey().outputs(changed / 255).argmax(1) == labels).double().mean()
+    assert found.get("mean_without_noise") is None  # nothing of it is noise
+    assert found["checked"].startswith("fog,roll at five severities")
+    with pytest.raises(UserError, match="'offline:fogg' is not known; type offline:KIND,KIND of noise, blur"):
+        evaluate(Grey(), folder, corruptions="offline:fogg")
 
 
 def test_the_interval_of_the_mean_takes_a_pictures_conditions_together() -> None:

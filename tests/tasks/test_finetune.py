@@ -27,6 +27,7 @@ from bothways.tasks.finetune.run import FinetuneWork
 from bothways.tasks.recipes import configure, recipes
 from bothways.tasks.shelf import work_of
 from bothways.training.checkpoint import CHECKPOINT
+from bothways.training.fit import rates
 from bothways.types import VisionModel
 from command import refused, run
 from small_flow import small_unet, write_small_flow
@@ -472,6 +473,11 @@ def test_the_recipes_are_valid_and_the_papers_is_the_papers() -> None:
     assert fit.warmup * fit.epochs == 5
     assert (loss.label_smoothing, augmentation.strength, augmentation.erase) == (0.1, 9, 0.25)
     assert (paper.features.kind, loss.beta, fit.bf16) == ("walked", 1.0, True)
+    assert (paper.features.walk_depth, paper.features.steps) == (0.5, 10)  # the midpoint, in half of 20 steps
+    assert (fit.average, fit.clip) == (0, 0)  # the released code has neither
+    rate = rates(fit.model_copy(update={"steps": 200, "epochs": None}))
+    assert abs(max(map(rate, range(200))) - 1.25e-4) < 1e-18
+    assert abs(rate(200) - 1.25e-6) < 1e-18
 
 
 def test_beta_and_depth_are_what_fits_where_they_are_left_out(place: Path) -> None:
@@ -485,7 +491,7 @@ def test_beta_and_depth_are_what_fits_where_they_are_left_out(place: Path) -> No
     assert settings(kind="activations").features.read_depth == 0.1  # whatever the depth of the recipe's walk
     assert settings(recipe="prg-activations", kind="walked").features.walk_depth == 0.5
     assert settings(recipe="prg-activations", depth=0.2).features.read_depth == 0.2
-    assert settings(recipe="prg-paper", kind="both").features.walk_depth == 0.25
+    assert settings(recipe="prg-paper", kind="both").features.walk_depth == 0.5
     both = settings(kind="both", depth=0.3).features
     assert (both.walk_depth, both.read_depth) == (0.3, 0.1)
 

@@ -80,7 +80,7 @@ def html(run: RunFolder) -> str:
 def test_the_page_says_what_was_measured_and_shows_every_part(html: str) -> None:
     assert "diagnose measured unet-tiny in 1 min 15 s on 3 May 2026." in html
     titles = ("From picture to noise", "The flow in numbers", "Straightness", "Round trip")
-    for title in (*titles, "Gain", "Mutual information", "A Swiss roll"):
+    for title in (*titles, "Gain", "Bound on mutual information", "A Swiss roll"):
         assert f"<h3>{title}</h3>" in html, title
     for absent in (
         "not measured",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import shutil
 import signal
 import subprocess
@@ -23,6 +24,8 @@ from torch import Tensor
 import bothways
 from bothways import RunError, UserError, load_flow, pretrain, registry
 from bothways.cli import main
+from bothways.data.augmentations import StrongAugmentation
+from bothways.data.images import Augmentation
 from bothways.data.sources import load_images
 from bothways.models.catalogue import spec_from
 from bothways.models.nets.unet import SIZES, UNet
@@ -38,6 +41,7 @@ from bothways.tasks.recipes import configure, read_recipe, recipes
 from bothways.tasks.shelf import work_of
 from bothways.training.along import VALIDATION_SEED
 from bothways.training.checkpoint import CHECKPOINT
+from bothways.training.fit import rates
 from bothways.types import PathWeights
 from command import refused
 
@@ -557,11 +561,40 @@ def settings(**given: Any) -> PretrainConfig:
 
 def test_the_papers_three_differ_in_path_and_coupling_alone() -> None:
     names = {"icfm": ("linear", "independent"), "otcfm": ("linear", "ot"), "gvp": ("gvp", "independent")}
-    assert recipes("pretrain").keys() == {*names, "cifar10-flow"}
+    assert recipes("pretrain").keys() == {*names, "cifar10-flow", "prg-paper-flow"}
     tables = {name: read_recipe(name, "pretrain") for name in names}
     assert {name: (table.pop("path"), table.pop("coupling")) for name, table in tables.items()} == names
     assert tables["icfm"] == tables["otcfm"] == tables["gvp"]
     assert all(settings(recipe=name).recipe == name for name in names)
+
+
+def test_the_papers_recipe_is_the_papers() -> None:
+    """Of the text and the released code: Adam at a constant rate without decay, average or clip."""
+    paper = settings(recipe="prg-paper-flow")
+    fit, augmentation = paper.fit, paper.augmentation
+    assert (fit.optimizer, fit.betas, fit.weight_decay, fit.epochs, fit.batch) == ("adamw", (0.9, 0.999), 0, 1000, 256)
+    assert (fit.average, fit.clip) == (0, 0)
+    assert {rates(fit.resolved(1024))(step) for step in range(4000)} == {1e-4}
+    assert (augmentation.strength, augmentation.erase_chance, augmentation.flip) == (9, 0.25, True)
+    assert (paper.path, paper.coupling, paper.net) == ("linear", "independent", "unet-m")
+    assert settings(recipe="prg-paper-flow", net="unet-s", coupling="ot").net == "unet-s"
+
+
+def test_the_pictures_of_a_flow_take_the_strong_augmentation(place: Path) -> None:
+    """After the plain one, by the same source; without it the plain one alone, which can be sent to a process."""
+    made = {"data": place / "grey", "recipe": "icfm", "validation": 2, "batch": 4, "crop": 1, "flip": True}
+    strong, plain = (
+        plan_of(configure(PretrainConfig, **made, **own)) for own in ({"strength": 9, "erase_chance": 0.5}, {})
+    )
+    images = torch.rand(8, 3, 8, 8, generator=generator(4))
+    source = generator(5)
+    wanted = StrongAugmentation(crop=0, flip=False, strength=9, erase=0.5)(
+        Augmentation(crop=1, flip=True)(images, source), source
+    )
+    assert torch.equal(pickle.loads(pickle.dumps(strong.augmentation))(images, generator(5)), wanted)
+    assert plain.augmentation == Augmentation(crop=1, flip=True)
+    with pytest.raises(UserError, match="strength=11"):
+        plan_of(configure(PretrainConfig, **made, strength=11)).augmentation  # noqa: B018
 
 
 def test_the_words_that_settings_allow_are_those_that_exist(capsys: Any, monkeypatch: Any) -> None:

@@ -12,12 +12,15 @@ import torch
 
 import bothways
 from bothways import UserError, scorecard
+from bothways.data.corruptions import corrupt
 from bothways.data.sources import load_images
 from bothways.numerics.draws import Draws
 from bothways.runs import RunFolder, from_png, to_png
 from bothways.tasks.scorecard.attempts import ATTEMPTS, Attempt, Source, attempt_row, picture_row
+from bothways.tasks.scorecard.damage import DAMAGE, LEVELS, conditions
 from bothways.tasks.scorecard.quantities import CONTROLS, label_free_quantities
-from bothways.tasks.scorecard.run import DAMAGE, FILE, LEVELS, real_pictures
+from bothways.tasks.scorecard.run import FILE, real_pictures
+from bothways.tasks.scorecard.tables import picture_table
 from bothways.tasks.shelf import work_of
 from command import refused, run
 
@@ -239,3 +242,27 @@ def test_the_command_writes_a_page(data, tmp_path, capsys, fast) -> None:
     assert without_times(json.loads(capsys.readouterr().out)) == without_times(card)
     assert "n=1" in refused(capsys, *arguments[:-1], tmp_path / "one", "--n", "1")
     assert not (tmp_path / "one").exists()
+
+
+def test_further_damage_is_measured_beside_the_rest() -> None:
+    every = conditions(["fog:0.75", "roll:0.25"])
+    assert [one.name for one in every] == [*(f"noise {level}" for level in LEVELS), *DAMAGE, "fog 0.75", "roll 0.25"]
+    x, draws = torch.rand(2, 3, 8, 8), Draws([1, 2])
+    for one, kind, level in ((every[-2], "fog", 0.75), (every[-1], "roll", 0.25)):
+        assert torch.equal(one.corrupt(x, draws), corrupt(x, kind, level, draws))
+    for given, says in (("fog", "not KIND:LEVEL"), ("fogg:1", "'fogg' is not known"), ("roll:2", "level 2")):
+        with pytest.raises(UserError, match=says):
+            conditions([given])
+
+
+def test_a_recipe_that_cannot_move_a_picture_is_no_result(toy, data) -> None:
+    """The paper's clip and step allow 2e-5 a number and step, which in 8 bits is a level here and there."""
+    source = Source(toy, data, n=2, seed=0)
+    rows = [attempt_row(source, Attempt(name, "score", name, False, steps=2), None) for name in ("dsf-paper", "dsf")]
+    assert rows[0]["moved"] < 1e-3
+    assert rows[1]["moved"] > 1 / 255
+    nothing = attempt_row(source, Attempt("start", "nothing", "dsf", False, steps=0), None)
+    assert nothing["moved"] == 0
+    table = picture_table([*rows, nothing])
+    told = {row[0].text: row[0].remark for row in table.rows}
+    assert told == {"dsf-paper": "did not move: not a result", "dsf": "", "start": ""}

@@ -170,6 +170,21 @@ def test_a_cosine_is_torchs_own_and_constant_stays() -> None:
     assert {rate_at(k, flat) for k in range(20, 100)} == {0.5}
 
 
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_the_rate_falls_to_its_floor(schedule: str) -> None:
+    """As torch's cosine with eta_min, and as a line between the ends; the warm-up is the same."""
+    free, held = (settings(steps=100, rate=0.5, warmup=0.2, schedule=schedule, rate_floor=f) for f in (0.0, 0.01))
+    assert [rate_at(k, held) for k in range(20)] == [rate_at(k, free) for k in range(20)]
+    assert abs(rate_at(100, held) - 0.005) < 1e-15
+    walker = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.5)
+    torchs = torch.optim.lr_scheduler.CosineAnnealingLR(walker, T_max=80, eta_min=0.005)
+    for step in range(20, 100):
+        wanted = torchs.get_last_lr()[0] if schedule == "cosine" else 0.5 - 0.495 * (step - 20) / 80
+        assert abs(rate_at(step, held) - wanted) < 1e-12
+        walker.step()
+        torchs.step()
+
+
 def test_a_schedule_of_ones_own_takes_the_rate_on() -> None:
     def falls_twice_as_fast(place: float) -> float:
         return max(0.0, 1 - 2 * place)

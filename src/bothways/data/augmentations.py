@@ -16,12 +16,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bothways.data.images import Augmentation
+from bothways.data.images import Augment, Augmentation
 from bothways.types import UserError
 
 STRONGEST = 10.0
@@ -64,6 +65,27 @@ class StrongAugmentation:
         if self.strength:
             images = rand_augment(images, self.strength, self.operations, source)
         return random_erase(images, self.erase, source) if self.erase else images
+
+
+@dataclass(frozen=True)
+class _Then:
+    """One augmentation after another; a class, so that it can be sent to a process."""
+
+    first: Augment
+    second: Augment
+
+    def __call__(self, images: Tensor, source: torch.Generator) -> Tensor:
+        return self.second(self.first(images, source), source)
+
+
+def with_strong(*, strength: float, operations: int, erase_chance: float, **plain: Any) -> Augment:
+    """The plain ``Augmentation`` of those settings, then RandAugment and random erasing, if there are any.
+
+    Raises UserError for invalid settings, as ``StrongAugmentation``.
+    """
+    strong = StrongAugmentation(crop=0, flip=False, strength=strength, operations=operations, erase=erase_chance)
+    first = Augmentation(**plain)
+    return _Then(first, strong) if strength or erase_chance else first
 
 
 def rand_augment(images: Tensor, strength: float, operations: int, source: torch.Generator) -> Tensor:

@@ -1,4 +1,4 @@
-"""Image corruptions with a level, and five CIFAR-10-C severities of six of them.
+"""Image corruptions with a level, and five severities of eight of them.
 
     noise       x + level * N(0, 1)                                level in units of the [0, 1] image
     blur        x * Gaussian of standard deviation level           level in pixels at 32 pixels, scaled with the picture
@@ -8,12 +8,14 @@
     contrast    (1 - level) x + level m                            m: the mean of each channel of the picture
     pixelate    to (1 - level) of its sides and back, by boxes     in 8 bits
     jpeg        JPEG at quality 100 (1 - level)                    in 8 bits
+    fog         (x + level p) m / (m + level)                      p: a plasma in [0, 1], m: the largest value of x
+    roll        rolled down and right by a share of the sides      what leaves on one side comes in on the other
 
 Random draws belong to the picture: the same noise at every level and in any batch.
 
-``SEVERITIES`` are five levels of six kinds, those of CIFAR-10-C. Pictures corrupted with them are NOT CIFAR-10-C: 13 of
-its 19 corruptions are missing and the noise differs, so the numbers compare models on the same pictures and are not
-comparable with published ones.
+``SEVERITIES`` are five levels of six kinds, those of CIFAR-10-C; ``MORE`` has fog's, as there, and roll's, which is not
+of that set. Pictures corrupted with them are NOT CIFAR-10-C: most of its 19 corruptions are missing and the noise
+differs, so the numbers compare models on the same pictures and are not comparable with published ones.
 """
 
 from __future__ import annotations
@@ -94,6 +96,45 @@ def _jpeg(images: Tensor, level: float, _draws: Draws) -> Tensor:
     return _each(images, level, change)
 
 
+FOGS = ((0.2, 0.5, 0.75, 1.0, 1.5), (3.0, 3.0, 2.5, 2.0, 1.75))  # levels of CIFAR-10-C, and how fast its details fade
+
+
+def _fog(images: Tensor, level: float, draws: Draws) -> Tensor:
+    if level == 0:
+        return images
+    high, wide = images.shape[-2:]
+    fog = _plasma(draws, max(high, wide), float(np.interp(level, *FOGS)))[:, None, :high, :wide].to(images)
+    most = images.amax((1, 2, 3), keepdim=True)
+    return (images + level * fog) * (most / (most + level))
+
+
+def _plasma(draws: Draws, side: int, decay: float) -> Tensor:
+    """A cloud (B,S,S) in [0, 1] by midpoints on a torus, S the power of two from ``side`` on (diamond-square)."""
+    size = 2 << max(0, (side - 1).bit_length() - 1)
+    field, reach, step = torch.zeros(len(draws), size, size, dtype=torch.float64), 100.0, size
+
+    def shaken(total: Tensor, place: str) -> Tensor:
+        signs = 2 * draws.uniform(tuple(total.shape[1:]), purpose=f"corruption fog {step} {place}").double() - 1
+        return total / 4 + reach**2 * signs
+
+    while step > 1:
+        half = step // 2
+        corners = field[:, ::step, ::step]
+        rows = corners + corners.roll(-1, 1)
+        field[:, half::step, half::step] = shaken(rows + rows.roll(-1, 2), "middle")
+        middles = field[:, half::step, half::step]
+        across, down = (middles + middles.roll(1, axis) + corners + corners.roll(-1, 3 - axis) for axis in (1, 2))
+        field[:, ::step, half::step] = shaken(across, "across")
+        field[:, half::step, ::step] = shaken(down, "down")
+        step, reach = half, reach / decay
+    field -= field.amin((1, 2), keepdim=True)
+    return field / field.amax((1, 2), keepdim=True)
+
+
+def _roll(images: Tensor, level: float, _draws: Draws) -> Tensor:
+    return images.roll([round(level * side) for side in images.shape[-2:]], (-2, -1))
+
+
 def _each(images: Tensor, level: float, change: Callable[[Image.Image], Image.Image]) -> Tensor:
     """Apply a PIL operation to each picture in 8 bits; level 0 is the identity."""
     if level == 0:
@@ -112,8 +153,10 @@ KINDS: dict[str, Callable[[Tensor, float, Draws], Tensor]] = {
     "contrast": _contrast,
     "pixelate": _pixelate,
     "jpeg": _jpeg,
+    "fog": _fog,
+    "roll": _roll,
 }
-SHARES = ("grey", "shuffled", "contrast", "pixelate", "jpeg")  # kinds whose level is a share
+SHARES = ("grey", "shuffled", "contrast", "pixelate", "jpeg", "roll")  # kinds whose level is a share
 
 # For 32 pixels: Hendrycks & Dietterich 2019 (arXiv 1903.12261), the code that made CIFAR-10-C, where these are called
 # gaussian_noise, gaussian_blur, brightness, contrast, pixelate and jpeg_compression; a share counts what is taken away.
@@ -125,6 +168,8 @@ SEVERITIES: dict[str, tuple[float, ...]] = {
     "pixelate": (0.05, 0.1, 0.15, 0.25, 0.35),
     "jpeg": (0.2, 0.35, 0.42, 0.5, 0.6),
 }
+
+MORE: dict[str, tuple[float, ...]] = {"fog": FOGS[0], "roll": (0.03125, 0.0625, 0.125, 0.25, 0.5)}
 
 
 def corrupt(images: Tensor, kind: str, level: float, draws: Draws, *, clip: bool = True) -> Tensor:

@@ -244,8 +244,7 @@ class Adapter:
         return torch.cat([torch.zeros_like(found), found], 1) if self._single else found
 
     def _refusal(self, error: Exception, image: Tensor) -> UserError:
-        spec, said = self.spec, reason(error)
-        height, width = image.shape[-2:]
+        spec, said, (height, width) = self.spec, reason(error), image.shape[-2:]
         if (height, width) != (spec.height, spec.width):
             return UserError(
                 f"model {self.name!r} cannot take {height}x{width} pictures ({said}); "
@@ -275,8 +274,7 @@ class Adapter:
         return seen.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
 
     def _grey_picture(self, height: int, width: int) -> Tensor:
-        double = own_dtype(self.module) == torch.float64
-        kind = torch.float64 if double else torch.float32
+        kind = torch.float64 if own_dtype(self.module) == torch.float64 else torch.float32
         return torch.full((1, 3, height, width), 0.5, device=self.device, dtype=kind)
 
     def _check(self) -> None:

@@ -104,7 +104,9 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
     """Squared Frechet distance between Gaussian fits of two feature sets (Heusel et al. 2017, eq. 6).
 
     |mu_a - mu_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2)), S unbiased (N - 1).
-    a: (N,D), b: (M,D), N and M at least 2; N < D is allowed, but the distance grows as N shrinks: compare equal N only.
+    a: (N,D), b: (M,D), N and M at least 2; N < D is allowed, but the distance grows as N shrinks, and not alike for
+    all distributions: of few rows a distribution that is too narrow scores below the true one, so that the distance of
+    two real sets is no floor. Compare few rows by ``kernel_distance``, which is unbiased.
     Unit: the features', squared. Raises UserError on other shapes. Source: Heusel et al. 2017, eq. 6.
     """
     a, b = _pair(a, b, "frechet_distance")

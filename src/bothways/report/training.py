@@ -1,6 +1,7 @@
 """Shared report functions of trainings: their description, and the measures at checkpoints in RUN/along.jsonl.
 
-    {"step", "n", "flow_matching", "information": [{"depth", "nats_per_dim", "low", "high", ...}]}
+    {"step", "n", "flow_matching", "information": [{"depth", "nats_per_dim", "low", "high", ...}],
+     "given_noise": {"nats_per_dim", "low", "high", "n"}}
 
 A line for the initial weights and for every checkpoint, on n held-out pictures; written by training/along.py.
 """
@@ -11,7 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bothways.report.axes import axes_layout, complete_rows, curve_trace
+from bothways.report.axes import axes_layout, complete_rows, curve_trace, interval_band
 from bothways.report.charts import Chart, objectives
 from bothways.report.sections import Run
 from bothways.report.tables import significant
@@ -33,9 +34,9 @@ def progress_of(run: Run) -> list[Chart]:
 
 
 def along(folder: RunFolder) -> list[Chart]:
-    """Charts of mutual information by depth and of the held-out loss over the steps; [] without along.jsonl."""
+    """Charts of both indicators and of the held-out loss over the steps; [] without along.jsonl."""
     lines = read_lines(folder.path / ALONG, AlongLine)
-    found = [_information(lines)] if lines else []
+    found = [_information(lines), _given_noise(lines)] if lines else []
     losses = [
         {"step": line["step"], "stats": {"loss on held-out pictures": line["flow_matching"]}}
         for line in complete_rows(lines, "step", "flow_matching")
@@ -44,7 +45,7 @@ def along(folder: RunFolder) -> list[Chart]:
 
 
 def _information(lines: Sequence[Mapping[str, Any]]) -> Chart | None:
-    """Mutual information over the steps, a line per depth, on a logarithmic axis."""
+    """The I-MMSE bound over the steps, a line per depth, on a logarithmic axis."""
     flattened = [{**row, "step": line.get("step")} for line in lines for row in line.get("information") or []]
     rows = [row for row in complete_rows(flattened, "step", "depth", "nats_per_dim") if row["nats_per_dim"] > 0]
     if not rows:
@@ -67,4 +68,22 @@ def _information(lines: Sequence[Mapping[str, Any]]) -> Chart | None:
         "An upper bound on the mutual information of picture and noisy picture, tight for a perfect denoiser; the same "
         "pictures and noise at every checkpoint."
     )
-    return Chart("Mutual information on held-out pictures", {"data": traces, "layout": layout}, words)
+    return Chart("Bound on mutual information on held-out pictures", {"data": traces, "layout": layout}, words)
+
+
+def _given_noise(lines: Sequence[Mapping[str, Any]]) -> Chart | None:
+    """E log p(x_0 | x_1) over the steps, with its interval."""
+    flattened = [{**(line.get("given_noise") or {}), "step": line.get("step")} for line in lines]
+    rows = complete_rows(flattened, "step", "nats_per_dim")
+    if not rows:
+        return None
+    hover = "step %{x}<br>%{y:.4g} nats<extra></extra>"
+    curve = curve_trace([row["step"] for row in rows], [row["nats_per_dim"] for row in rows], hover)
+    first, last = (f"{significant(row['nats_per_dim'])} at step {row['step']:,}" for row in (rows[0], rows[-1]))
+    words = (
+        f"From {first} to {last} nats per dimension. The log-determinant of the walk from picture to noise, the "
+        "indicator of PRG's paper; it rises as the flow learns. The same pictures at every checkpoint."
+    )
+    layout = axes_layout("step", "nats per dimension")
+    data = [*interval_band(rows, "step"), curve]
+    return Chart("log p(picture | its noise) on held-out pictures", {"data": data, "layout": layout}, words)

@@ -1,4 +1,6 @@
-"""Mutual information between an image and its noisy version on the flow's path, by the I-MMSE relation.
+"""Two indicators of how much a flow has learned of its images: a bound by the I-MMSE relation, and PRG's.
+
+**The I-MMSE bound**, of the image and its noisy version on the flow's path:
 
 I(image; x_t) = 1/2 int_0^snr(t) mmse(r) dr,   x_t = a image + s z,   snr = a^2 / s^2,
 mmse = E ||image - E[image | x_t]||^2,   E[image | x_t] = (s' x_t - s v) / (a s' - a' s)
@@ -6,8 +8,15 @@ mmse = E ||image - E[image | x_t]||^2,   E[image | x_t] = (s' x_t - s v) / (a s'
 Guo, Shamai & Verdu 2005, arXiv cs/0412108, theorem 1; the second line solves x_t and v for the image. The error of the
 flow's denoiser is at least the MMSE, so the indicator is an upper bound that falls to I as the flow learns.
 
-It concerns the noisy image, not the walked one: a walk is invertible and loses no information. PRG (Xue et al. 2024,
-arXiv 2412.01787) mentions mutual information during pretraining, but its code defines none: this definition is ours.
+It concerns the noisy image, not the walked one. It is not PRG's indicator.
+
+**PRG's indicator** (Xue et al. 2024, arXiv 2412.01787, eqs. 7, 10 and 11; there 0 is the image and 1 the noise):
+
+I(x_0; x_1) = H(x_0) + E log p(x_0 | x_1),   log p(x_0 | x_1) = log p(x_0) - log p(x_1) = log |det d x_1 / d x_0|
+
+H(x_0) does not depend on the flow, so E log p(x_0 | x_1) is what is followed; it rises as the flow learns. It is a
+log-determinant of the walk, in nats per dimension of the flow's own units: flows of other units, or other pictures, are
+not comparable, and it is no information in nats, since a walk is invertible and loses none.
 """
 
 from __future__ import annotations
@@ -24,13 +33,14 @@ from bothways.numerics.draws import Draws
 from bothways.numerics.intervals import mean_interval
 from bothways.numerics.modules import check_finite, untouched
 from bothways.progress import counted
+from bothways.representation.likelihood import Integration, log_density
 from bothways.representation.paths import interpolate
 from bothways.types import Path, VectorField
 
 
 @dataclass(frozen=True)
 class Information:
-    """Mutual information at a depth: nats per dimension with the 95 % interval over pictures.
+    """The I-MMSE bound at a depth: nats per dimension with the 95 % interval over pictures.
 
     mmse: the mean square error of the denoiser there, per dimension. snr: a^2 / s^2.
     """
@@ -112,6 +122,21 @@ def mutual_information_indicator(
         Information(1 - t, r, e.mean().item(), *mean_interval(row), len(x))
         for t, r, e, row in zip(times.tolist(), snr.tolist(), errors, nats, strict=True)
     ]
+
+
+def conditional_log_likelihood(
+    v: VectorField, x: Tensor, seeds: Sequence[int], how: Integration = Integration(), *, batch: int = 64
+) -> Tensor:
+    """PRG's indicator before its mean, log p(x_0 | x_1) of each image, (N,) float64 in nats per dimension.
+
+        log p(x_0 | x_1) = log |det d x_1 / d x_0| = - int_0^1 div v(x_t, t) dt,   x_0: the image, x_1: its noise
+
+    x: (N,...) codes of pictures. seeds: one per picture, of Hutchinson's probes. The integral is in this library's
+    time, 1 at the image. PRG, arXiv 2412.01787, eqs. 7, 10 and 11.
+    """
+    parts = counted(range(0, len(x), batch), "log-determinants")
+    found = [log_density(v, x[k : k + batch], seeds[k : k + batch], how).log_det.cpu() for k in parts]
+    return torch.cat(found) / x[0].numel()
 
 
 def at_depths(curve: Sequence[Information], path: Path, depths: Sequence[float]) -> list[Information]:

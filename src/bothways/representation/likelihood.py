@@ -79,17 +79,22 @@ class Integration:
 
 @dataclass(frozen=True)
 class Density:
-    """Log-densities of a batch: log_p (B,) in nats, the noise (B,...) of each state, and the network calls."""
+    """Log-densities of a batch: log_p (B,) in nats, the noise (B,...) of each state, and the network calls.
+
+    log_det: (B,), log |det d noise / d state|, the share of log_p that is not the noise's own density.
+    """
 
     log_p: Tensor
     noise: Tensor
     calls: int
+    log_det: Tensor
 
 
 @dataclass(frozen=True)
 class Likelihood:
     """Likelihood of N pictures: bits per dimension (N,), log_p (N,) of codes in nats (mean over u), float64.
 
+    log_det: (N,), log |det d noise / d code| in nats, the mean over u; see ``information.conditional_log_likelihood``.
     dims: number of values of a picture in the flow's units. calls: of the network per picture and draw.
     """
 
@@ -99,6 +104,7 @@ class Likelihood:
     calls: int
     draws: int
     how: Integration
+    log_det: Tensor
 
     @property
     def mean(self) -> Estimate:
@@ -111,8 +117,9 @@ class Likelihood:
         kind = "exact" if self.how.exact(self.dims) else f"hutchinson, {probes}"
         mean = {"bits_per_dim": self.mean.value, "low": self.mean.low, "high": self.mean.high}
         walk = {"solver": self.how.name, "steps": None if self.how.adaptive else self.how.steps}
+        given = dict(zip(("nats_per_dim", "low", "high"), mean_interval(self.log_det / self.dims), strict=True))
         counts = {"dims": self.dims, "calls": self.calls, "draws": self.draws, "n": len(self.bits)}
-        return {**mean, **walk, "divergence": kind, **counts, "bits": self.bits.tolist()}
+        return {**mean, "given_noise": given, **walk, "divergence": kind, **counts, "bits": self.bits.tolist()}
 
 
 def log_density(
@@ -130,7 +137,7 @@ def log_density(
         end = _adaptive(field, state, how) if how.adaptive else _on_grid(field, state, how)
     noise, change = end[:, :-1], end[:, -1].double()
     log_normal = -(noise.double().square().sum(1) + noise.shape[1] * math.log(2 * math.pi)) / 2
-    return Density(log_normal + change, noise.view_as(x), field.calls)
+    return Density(log_normal + change, noise.view_as(x), field.calls, change)
 
 
 @dataclass
@@ -232,20 +239,22 @@ def bits_per_dim(
             f"bits_per_dim: images {tuple(images.shape)}, {len(seeds)} seeds, draws={draws}; "
             "give (N, 3, H, W) with N at least 1, one seed per picture, and 1 draw or more"
         )
-    log_p, calls, dims = [], 0, 0
+    log_p, log_det, calls, dims = [], [], 0, 0
     for first in range(0, len(images), batch):
         part, own = images[first : first + batch], seeds[first : first + batch]
-        found = torch.zeros(len(part), dtype=torch.float64)
+        found, change = torch.zeros(2, len(part), dtype=torch.float64)
         for draw in range(draws):
             x = flow.code(dequantised(part, own, flow.spec, draw))
             density = log_density(flow, x, own, how, purpose=f"probe {draw}")
             found += density.log_p.cpu() / draws
+            change += density.log_det.cpu() / draws
             calls, dims = density.calls, x[0].numel()
         log_p.append(found)
+        log_det.append(change)
     nats = torch.cat(log_p)
     scale = log_scale(flow.spec, images.shape[-2] * images.shape[-1])
     bits = -(nats + scale) / (dims * math.log(2)) + math.log2(flow.spec.levels)
-    return Likelihood(bits, nats, dims, calls, draws, how)
+    return Likelihood(bits, nats, dims, calls, draws, how, torch.cat(log_det))
 
 
 def dequantised(images: Tensor, seeds: Sequence[int], spec: ModelSpec, draw: int = 0) -> Tensor:

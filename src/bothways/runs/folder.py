@@ -129,7 +129,8 @@ class RunFolder:
     def _begin(self, recipe: str) -> None:
         inventory.begin(self.path)
         replace_file(self.path / RECIPE, recipe.encode())
-        write_json(self.path / "status.json", {**NEW_STATUS, "started": _now()})
+        started = datetime.now(UTC).isoformat(timespec="seconds")
+        write_json(self.path / "status.json", {**NEW_STATUS, "started": started})
         (self.path / "images").mkdir(exist_ok=True)
 
     def _go_on(self) -> None:
@@ -282,9 +283,8 @@ class RunFolder:
 
     def clear_state(self) -> None:
         """Remove the checkpoint of a finished batch, its JSON first."""
-        folder = self._state
-        (folder / STATE).unlink(missing_ok=True)
-        for file in folder.glob("state-*.safetensors"):
+        (self._state / STATE).unlink(missing_ok=True)
+        for file in self._state.glob("state-*.safetensors"):
             file.unlink(missing_ok=True)
 
     def write_status(self, state: str, message: str = "", **facts: Any) -> None:
@@ -297,7 +297,3 @@ class RunFolder:
         finished = sum(not record.get("unfinished") for record in self.pictures)
         status = {**self.status, "pictures": finished, **facts, "state": state, "message": message}
         write_json(self.path / "status.json", status)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -123,6 +123,7 @@ class AlongLine(Checked):
     n: Count = 0
     flow_matching: float | None = None
     information: list[dict[str, float | None]] = Field([])
+    given_noise: dict[str, float | None] | None = None
 
 
 class State(Checked):

@@ -61,6 +61,7 @@ class TrainingWork(Work):
 
 def begin_with_card(task: str, training: Training, planned: Any, card: str, where: Where) -> Experiment:
     """Begin the run of a training and write its card, of this file name."""
+    training.card, training.keep_every = card, planned.config.run.keep_every
     experiment = training.begin(task, planned.tables(), **where.as_options())
     if experiment.folder is not None and training.processes.first:
         write_json(experiment.folder.path / card, with_addresses(planned.card(), absolute_address, without=PROSE))

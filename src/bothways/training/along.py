@@ -1,10 +1,12 @@
-"""Measurements during a flow's training: flow-matching loss and mutual information on held-out images.
+"""Measurements during a flow's training: flow-matching loss and two indicators on held-out images.
 
-    RUN/along.jsonl     {"step", "n", "flow_matching", "information": [an entry per depth, as in diagnose]}
+    RUN/along.jsonl     {"step", "n", "flow_matching",
+                         "information": [an entry per depth, as in diagnose],
+                         "given_noise": {"nats_per_dim", "low", "high", "n"}}
 
-One line for the initial weights and one per scheduled checkpoint, of the EMA flow, on fixed pictures and noise. The
-indicator is an upper bound on mutual information that falls as the flow learns; its definition is ours and not that of
-PRG's paper (see representation/information.py).
+One line for the initial weights and one per scheduled checkpoint, of the EMA flow, on fixed pictures and noise.
+"information" is the I-MMSE bound, which falls as the flow learns; "given_noise" is PRG's E log p(x_0 | x_1), which
+rises (see representation/information.py). "n" pictures have the loss: the larger number of the two.
 """
 
 from __future__ import annotations
@@ -23,16 +25,27 @@ from bothways.data.images import Batch
 from bothways.data.sources import ImageSet
 from bothways.models.velocity import Flow
 from bothways.numerics.draws import picture_seed
+from bothways.numerics.intervals import mean_interval
 from bothways.progress import counted, stage
 from bothways.representation.flow_matching import flow_matching
-from bothways.representation.information import at_depths, mutual_information_indicator
+from bothways.representation.information import (
+    at_depths,
+    conditional_log_likelihood,
+    mutual_information_indicator,
+)
+from bothways.representation.likelihood import Integration
 from bothways.runs import ALONG
 from bothways.runs.files import append_lines, json_line, read_lines, replace_file
 from bothways.runs.schema import AlongLine
+from bothways.training.config import FlowHoldoutConfig
 from bothways.training.processes import Batches
 from bothways.types import UserError
 
 DEPTHS = (0.1, 0.25, 0.5, 0.75, 0.9)
+WALKED = Integration(
+    "midpoint", 25, "hutchinson", probes=2
+)  # of log p(x_0 | x_1): 50 calls, each with 2 backward passes
+ENDS = ("nats_per_dim", "low", "high")
 VALIDATION_SEED = 1_000_003  # the noise and times of held-out pictures: the same for every run
 
 
@@ -60,10 +73,18 @@ class Along:
             append_lines(self.file, [{"step": step, **self.measure()}])
 
 
-def check_information(pictures: int, held: int) -> None:
+def check_along(holdout: FlowHoldoutConfig, held: int) -> None:
     """Raise UserError if more pictures are to be measured than are held out."""
-    if pictures > held:
-        raise UserError(f"information={pictures} is more than the {held} pictures held out; type --information {held}")
+    for name in ("information", "given_noise"):
+        if (pictures := getattr(holdout, name)) > held:
+            raise UserError(
+                f"{name}={pictures} is more than the {held} pictures held out; type --{name.replace('_', '-')} {held}"
+            )
+
+
+def measures_along(holdout: FlowHoldoutConfig) -> bool:
+    """Whether anything is measured along the training."""
+    return bool(holdout.information or holdout.given_noise)
 
 
 @torch.no_grad()
@@ -84,13 +105,21 @@ def _part(data: ImageSet, size: int, part: int) -> Batch:
 
 
 @torch.no_grad()
-def held_out_measures(flow: Flow, images: Tensor, losses: Tensor) -> dict[str, Any]:
-    """Entries of a line of along.jsonl beside the step: loss and mutual information on held-out pictures.
+def held_out_measures(
+    flow: Flow, held: ImageSet, holdout: FlowHoldoutConfig, losses: Callable[[Flow, ImageSet], Tensor]
+) -> dict[str, Any]:
+    """Entries of a line of along.jsonl beside the step, on the first held-out pictures.
 
-    images: (N,3,H,W) uint8; their noise depends on the index and not on the run's seed. losses: (N,), their L_FM.
+    losses: (flow, pictures) -> L_FM of each. A picture's noise and probes depend on its index, not on the run's seed.
     """
-    x = flow.code((images.float() / 255).to(flow.mean.device))
+    few = held.subset(torch.arange(max(holdout.information, holdout.given_noise)))
+    line: dict[str, Any] = {"n": len(few), "flow_matching": losses(flow, few).mean().item()}
+    x = flow.code(few.floats().to(flow.mean.device))
     seeds = [picture_seed(VALIDATION_SEED, index) for index in range(len(x))]
-    found = at_depths(mutual_information_indicator(flow, flow.path, x, seeds), flow.path, DEPTHS)
-    rows = [entry.as_facts() for entry in found]
-    return {"n": len(x), "flow_matching": losses.mean().item(), "information": rows}
+    if count := holdout.information:
+        found = mutual_information_indicator(flow, flow.path, x[:count], seeds[:count])
+        line["information"] = [entry.as_facts() for entry in at_depths(found, flow.path, DEPTHS)]
+    if count := holdout.given_noise:
+        nats = conditional_log_likelihood(flow, x[:count], seeds[:count], WALKED)
+        line["given_noise"] = {**dict(zip(ENDS, mean_interval(nats), strict=True)), "n": count}
+    return line

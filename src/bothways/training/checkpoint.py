@@ -1,5 +1,6 @@
 """Training runs on disk: frames, periodic checkpoints and resume.
 
+    RUN/step-N             a copy of the card and the weights at step N, if any are kept: an address like the run
     RUN/checkpoint.pt      network, EMA, optimisers and step: all that is not a function of the step
     RUN/frames.jsonl       one line per step, truncated to the checkpoint on resume
     RUN/along.jsonl        measurements of a flow during training (training/along.py), truncated too
@@ -48,6 +49,7 @@ class Training:
     """A training with its checkpoints. ``begin`` opens the run folder, ``frames`` yields a frame after every step.
 
     batch: step -> the tensors of the whole batch, whatever the number of processes. seed: of dropout.
+    keep_every: steps between kept copies of the file ``card`` and of the weights, whose name has the same stem.
     write_weights: writes the present weights to the run folder, at every checkpoint. measure_along: entries of a line
     of along.jsonl, before the first step and at scheduled checkpoints, not at an interrupt; None for none.
     """
@@ -63,6 +65,8 @@ class Training:
     processes: Processes = Processes()  # noqa: RUF009 - frozen
     experiment: Experiment = field(default_factory=Experiment)
     saved: int | None = None  # the step of the last checkpoint
+    card: str = ""
+    keep_every: int = 0
 
     def begin(
         self,
@@ -206,10 +210,20 @@ class Training:
     def _keep(self, frame: Frame) -> None:
         if self.processes.first:
             self.folder.append_frame(frame, 0)
-        if frame.step % self.run.save_every == 0 or frame.step == self.fit.total:
+        kept = self.keep_every > 0 and frame.step % self.keep_every == 0
+        if kept or frame.step % self.run.save_every == 0 or frame.step == self.fit.total:
             if self.along is not None:  # before the checkpoint, as the weights are
                 self.along.add(frame.step)
             self.save()
+        if kept and self.processes.first:
+            self._copy(frame.step)
+
+    def _copy(self, step: int) -> None:
+        """Keep a copy of the card and of the weights that were just saved."""
+        folder = self.folder.path / f"step-{step}"
+        folder.mkdir(exist_ok=True)
+        for name in (self.card, Path(self.card).with_suffix(".safetensors").name):
+            replace_file(folder / name, (self.folder.path / name).read_bytes())
 
     def _message(self, error: Exception) -> str:
         text = str(error).splitlines()[0].strip() if str(error) else type(error).__name__

@@ -12,7 +12,8 @@ from bothways.types import UserError
 class FitConfig(Config):
     """Optimisation settings: steps, batch, optimiser, learning-rate schedule, EMA and clipping.
 
-    The rate rises linearly over the share ``warmup`` of the steps, then follows the schedule. After n steps the EMA
+    The rate rises linearly over the share ``warmup`` of the steps, then follows the schedule from its peak to
+    ``rate_floor`` times the peak. After n steps the EMA
     decay is at most (1 + n) / (10 + n), so that a short training does not retain its initial weights.
     Source of Muon: arXiv 2502.16982.
     """
@@ -29,6 +30,9 @@ class FitConfig(Config):
     weight_decay: float = setting(0.0, "weight decay of the optimiser", ge=0)
     warmup: float = setting(0.05, "share of the steps for linear learning-rate warm-up", ge=0, le=1)
     schedule: chosen("schedule") = setting("cosine", "learning-rate schedule after warm-up")  # type: ignore[valid-type]
+    rate_floor: float = setting(
+        0.0, "share of the peak learning rate at the end of the schedule, which falls to it and not to 0", ge=0, le=1
+    )
     average: float = setting(
         0.999,
         "decay of the exponential moving average (EMA) of the weights, less in a short run; 0 for none",
@@ -65,6 +69,14 @@ class RunConfig(Config):
     tensorboard: bool = setting(False, "also write TensorBoard logs to RUN/tensorboard")
 
 
+class FlowRunConfig(RunConfig):
+    """Settings of the run of a flow that do not affect the result."""
+
+    keep_every: int = setting(
+        0, "steps between copies of the weights that are kept, in RUN/step-N, each an address; 0 for none", ge=0
+    )
+
+
 class HoldoutConfig(Config):
     """The holdout: training pictures kept for validation."""
 
@@ -72,9 +84,14 @@ class HoldoutConfig(Config):
 
 
 class FlowHoldoutConfig(HoldoutConfig):
-    """The holdout of a flow, and the measurement of mutual information on it during training."""
+    """The holdout of a flow, and what is measured on it during training."""
 
-    information: int = setting(0, "held-out pictures for mutual information at every checkpoint; 0 for none", ge=0)
+    information: int = setting(
+        0, "held-out pictures for a bound on mutual information (I-MMSE) at every checkpoint; 0 for none", ge=0
+    )
+    given_noise: int = setting(
+        0, "held-out pictures for log p(picture | its noise), PRG's indicator, at every checkpoint; 0 for none", ge=0
+    )
 
 
 class AugmentationConfig(Config):
@@ -86,6 +103,14 @@ class AugmentationConfig(Config):
     noise: float = setting(0.0, "share of the pictures with Gaussian noise")
     noise_level: float = setting(0.1, "largest standard deviation of that noise")
     erase: int = setting(0, "side of a grey square in pixels, 0 for none")
+
+
+class FlowAugmentationConfig(AugmentationConfig):
+    """Augmentation of the pictures of a flow: the plain one, then that of a classifier's training."""
+
+    strength: float = setting(0.0, "magnitude of RandAugment, 0 to 10; 0 for none")
+    operations: int = setting(2, "number of RandAugment operations per picture")
+    erase_chance: float = setting(0.0, "probability of random erasing (a rectangle of noise)")
 
 
 class TrainingConfig(Config):

@@ -100,7 +100,7 @@ def _grouped(named: Sequence[tuple[str, nn.Parameter]], factor: Factor | None) -
 def rates(config: FitConfig) -> Callable[[int], float]:
     """Learning-rate function of the step: linear warm-up to the peak, then the schedule.
 
-        rate(k) = peak * min((k + 1) / w, schedule((k - w) / (n - w))),   n steps, w of warm-up
+        rate(k) = peak * min((k + 1) / w, f + (1 - f) schedule((k - w) / (n - w))),   n steps, w of warm-up, floor f
 
     Progress is a Fraction, so that 1 - progress is exact.
     """
@@ -109,7 +109,8 @@ def rates(config: FitConfig) -> Callable[[int], float]:
 
     def rate(step: int) -> float:
         progress = min(Fraction(1), Fraction(max(0, step - warm), max(1, steps - warm)))
-        return float(config.rate * min((step + 1) / warm, float(schedule(progress))))  # type: ignore[arg-type]
+        height = float(schedule(progress))  # type: ignore[arg-type]
+        return float(config.rate * min((step + 1) / warm, config.rate_floor + (1 - config.rate_floor) * height))
 
     return rate
 

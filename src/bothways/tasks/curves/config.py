@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator
 
@@ -27,6 +27,7 @@ class CurvesConfig(Config):
     bothways curves runs/classifier --data digits
     bothways curves runs/classifier --data path/to/pictures --steps 5 10 20 50 --limit 1000
     bothways curves runs/classifier --data digits --depth-offsets -0.4 -0.2 0.2 0.4 --out runs/depths
+    bothways curves runs/classifier --data digits --moved walk --offset-steps 1000 --limit 60
     """
 
     run: Live = setting(..., "A run of bothways finetune.", argument=True, metavar="RUN")
@@ -36,6 +37,12 @@ class CurvesConfig(Config):
     )
     depth_offsets: Annotated[tuple[float, ...], BeforeValidator(_several)] = setting(
         (-0.2, -0.1, 0.0, 0.1, 0.2), "relative changes of the depth (at most to 1), at the trained steps", common=True
+    )
+    moved: Literal["both", "walk", "activations"] = setting(
+        "both", "depth that is changed, of a classifier that reads both: that of the walk, of the activations, or both"
+    )
+    offset_steps: int | None = setting(
+        None, "steps of the walk at every changed depth; if unset, those of the training", ge=1
     )
     limit: int | None = setting(None, "maximum number of pictures, evenly spaced; if unset, all", ge=1, common=True)
     limit_long: int = setting(200, "maximum number of pictures for walks of more than 100 steps", ge=1)

@@ -1,6 +1,6 @@
 """Accuracy of a flow classifier for other numbers of steps and depths than in training.
 
-    accuracy(n) at the trained depth, n steps of the walk;   accuracy(d (1 + o)) in the trained steps, at most 1
+    accuracy(n) at the trained depth, n steps of the walk;   accuracy(d (1 + o)), at most 1, in the trained steps or not
 
 Head and flow are those of the run; each walk computes the features anew. The trained setting belongs to both curves and
 is evaluated once. Every point is a condition of an evaluation with its own model.
@@ -74,7 +74,7 @@ def prepare(config: CurvesConfig, where: Where) -> CurvesWork:
     own, run = features_config(model), str(config.run)
     measured = to_measure(model.name, config.data, config.split)
     over_steps = _by_steps(own, config.steps, "steps" in config.model_fields_set, run)
-    over_depth = _by_depth(own, config.depth_offsets, run)
+    over_depth = _by_depth(_walking(own, config.offset_steps, run), own, config, run)
 
     @cache
     def pictures(limit: int | None) -> tuple[Condition, str]:
@@ -123,9 +123,23 @@ def _by_steps(own: Features, steps: tuple[int, ...], given: bool, run: str) -> l
     return [_way(f"steps {n}", replace(own, walk=replace(own.walk, steps=n)), own, n) for n in every]
 
 
-def _by_depth(own: Features, offsets: tuple[float, ...], run: str) -> list[Way]:
-    """A way for each depth, including the trained one."""
-    depths = {name: getattr(own, name) for name in _depths(own)}
+def _walking(own: Features, steps: int | None, run: str) -> Features:
+    """The trained setting with other steps of the walk, if any are given."""
+    if steps is None:
+        return own
+    if not (own.walks and own.depth > 0):
+        raise UserError(f"classifier {run!r} does not walk; leave --offset-steps out")
+    return replace(own, walk=replace(own.walk, steps=steps))
+
+
+def _by_depth(still: Features, own: Features, config: CurvesConfig, run: str) -> list[Way]:
+    """A way for each depth, including the trained one. still: the setting at the trained depth; own: as trained."""
+    offsets, names = config.depth_offsets, _depths(own)
+    if config.moved != "both":
+        names = [name for name in names if name == {"walk": "depth"}.get(config.moved, "activation_depth")]
+        if not names:
+            raise UserError(f"classifier {run!r} reads {own.kind}; leave --moved {config.moved} out")
+    depths = {name: getattr(own, name) for name in names}
     if not any(depths.values()):
         raise UserError(
             f"classifier {run!r} reads raw pixels and has no depth, so there is no curve; type a run of "
@@ -135,7 +149,7 @@ def _by_depth(own: Features, offsets: tuple[float, ...], run: str) -> list[Way]:
     if not all(math.isfinite(offset) and offset >= -1 for offset in every):
         typed = " ".join(f"{offset:g}" for offset in every)
         raise UserError(f"--depth-offsets {typed}: type shares of its depth such as -0.2, from -1 on")
-    moved = [replace(own, **{n: min(1.0, depth * (1 + offset)) for n, depth in depths.items()}) for offset in every]
+    moved = [replace(still, **{n: min(1.0, depth * (1 + offset)) for n, depth in depths.items()}) for offset in every]
     return [_way(f"depth {offset:+g}", how, own, offset) for offset, how in zip(every, moved, strict=True)]
 
 

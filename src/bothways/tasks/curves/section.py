@@ -140,7 +140,8 @@ def _over_depth(facts: Facts) -> Part | None:
     title, axis = "Accuracy over the depth", "depth, relative to that of training"
     chart = _chart(title, axis, found, "offset", "depth %{x:+.0%}", _signed)
     note = (
-        "The trained depth is changed by a percentage, at most to 1 (noise); the number of steps is that of training."
+        "The trained depth is changed by a percentage, at most to 1 (noise). What does not change, the steps among it, "
+        "stands in every row of the table."
     )
     return Part("Other depths", note, [chart], _points("Accuracy by depth", rows, {"offset": "Change", **PLACES}))
 

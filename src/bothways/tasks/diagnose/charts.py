@@ -69,7 +69,7 @@ def gain(rows: Sequence[Mapping[str, Any]]) -> Chart | None:
 
 
 def information(rows: Sequence[Mapping[str, Any]]) -> Chart | None:
-    """The mutual information over depth, with its interval."""
+    """The bound on mutual information over depth, with its interval."""
     found = _by_depth(rows, "nats_per_dim")
     if not found:
         return None

@@ -7,9 +7,9 @@ from bothways.data.config import MEASURED
 from bothways.registry import register
 
 
-@register("task", "diagnose", help="Measure straightness, round-trip error, gain and mutual information of a flow.")
+@register("task", "diagnose", help="Measure straightness, round-trip error, gain and a bound on information of a flow.")
 class DiagnoseConfig(Config):
-    """Measure straightness, round-trip error, gain and mutual information of a flow on pictures.
+    """Measure straightness, round-trip error, gain and a bound on mutual information of a flow on pictures.
 
     The report also shows strips of pictures on the way to noise.
 

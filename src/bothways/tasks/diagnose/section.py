@@ -152,11 +152,11 @@ def _information(facts: Facts) -> Part | None:
     note = (
         "An upper bound on the mutual information of the picture and the noisy picture at a depth, in nats per "
         "dimension: half the integral of the flow's denoising error over the signal-to-noise ratio. It is tight for a "
-        "perfect flow."
+        "perfect flow. It is not the indicator of the PRG paper, which bothways likelihood gives."
     )
     kept = rows[:: max(1, -(-len(rows) // TABLE_ROWS))]
     table = _depth_table("Information by depth", kept, columns, ends="nats_per_dim")
-    return Part("Mutual information", note, [chart], table)
+    return Part("Bound on mutual information", note, [chart], table)
 
 
 def _swiss_roll(facts: Facts) -> Part | None:

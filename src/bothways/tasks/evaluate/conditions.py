@@ -6,7 +6,7 @@ Each finished condition is saved in the run folder; a resumed run continues with
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,8 @@ from typing import Any
 from torch import Tensor
 
 from bothways.data.corrupted import SEVERITIES, Batch, Picture, batched, clean_pictures, find_corrupted
+from bothways.data.corruptions import MORE, corrupt
 from bothways.data.corruptions import SEVERITIES as LEVELS
-from bothways.data.corruptions import corrupt
 from bothways.data.readers.fit import size_of
 from bothways.judging.accuracy import scores
 from bothways.judging.classes import outputs_of_labels
@@ -158,8 +158,16 @@ def clean_condition(model: VisionModel, data: str | Path, split: str, limit: int
     return Condition(CLEAN, 0, str(data), count, outputs, lambda: clean_pictures(data, split, limit)[2]), matched
 
 
-def offline_conditions(clean: Condition, seed: int) -> list[Condition]:
-    """Every corruption of ``data.corruptions`` at every severity, with a random seed per picture."""
+def offline_conditions(clean: Condition, seed: int, kinds: Sequence[str] = ()) -> list[Condition]:
+    """Every corruption of ``kinds``, or the six, at every severity, with a random seed per picture.
+
+    Raises UserError for a kind without severities.
+    """
+    known = {**LEVELS, **MORE}
+    if unknown := [kind for kind in kinds if kind not in known]:
+        raise UserError(
+            f"corruptions 'offline:{unknown[0]}' is not known; type offline:KIND,KIND of {', '.join(known)}"
+        )
 
     def by(kind: str, level: float) -> Callable[[Tensor, Tensor], Tensor]:
         def change(images: Tensor, places: Tensor) -> Tensor:
@@ -170,8 +178,8 @@ def offline_conditions(clean: Condition, seed: int) -> list[Condition]:
 
     return [
         Condition(kind, severity, clean.source, clean.count, clean.outputs, clean.read, by(kind, level))
-        for kind, levels in LEVELS.items()
-        for severity, level in enumerate(levels, start=1)
+        for kind in dict.fromkeys(kinds or LEVELS)
+        for severity, level in enumerate(known[kind], start=1)
     ]
 
 

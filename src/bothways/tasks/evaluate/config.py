@@ -25,7 +25,11 @@ class EvaluateConfig(Config):
 
     model: Live = setting(..., "The model's address, or a run of bothways finetune.", argument=True)
     data: Live = setting(..., "labelled pictures (see bothways pretrain)")
-    corruptions: Live = setting(None, "offline, or the folder of CIFAR-10-C or Tiny-ImageNet-C", common=True)
+    corruptions: Live = setting(
+        None,
+        "offline, offline:KIND,KIND (of its six, fog, roll), or a folder of CIFAR-10-C or Tiny-ImageNet-C",
+        common=True,
+    )
     limit: int | None = setting(None, "pictures at most, evenly spaced; else all", ge=1, common=True)
     seed: int = setting(0, "of the noise of offline", ge=0)
     batch: int = setting(100, "pictures at a time", ge=1)

@@ -63,7 +63,10 @@ class Scores(Facts):
 
 
 class Corruptions(Facts):
-    """A row per corruption and severity, and their means. checked: how the files were compared with the originals."""
+    """A row per corruption and severity, and their means. checked: how the files were compared with the originals.
+
+    mean_without_noise: the mean over the corruptions that are no noise, where some are; ``mean`` is with noise.
+    """
 
     set: str
     checked: str
@@ -72,6 +75,7 @@ class Corruptions(Facts):
     by_corruption: list[CorruptionShare]
     by_severity: list[CorruptionShare]
     mean: Share
+    mean_without_noise: Share | None = None
 
 
 class Source(Facts):

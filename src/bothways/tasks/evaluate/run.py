@@ -33,6 +33,8 @@ OFFLINE_NAME = "made on the fly, NOT CIFAR-10-C"
 OFFLINE_CHECKED = (
     "six corruptions of the test pictures at the model's size, with the severities of CIFAR-10-C at 32 pixels"
 )
+OFFLINE_OTHERS = "at five severities, made of the test pictures at the model's size"
+NOISES = ("noise", "gaussian_noise", "shot_noise", "impulse_noise", "speckle_noise")
 NAMED = 5  # skipped pictures listed on a terminal
 
 
@@ -68,11 +70,14 @@ class EvaluateWork(ConditionsWork):
         kinds = {kind: [c for c in asked if c.kind == kind] for kind in dict.fromkeys(c.kind for c in asked)}
         levels = {level: [c for c in counted if c.severity == level] for level in SEVERITIES}
         meant = {c.kind for c in counted}
+        silent = [c for c in counted if c.kind not in NOISES]
+        apart = {"mean_without_noise": mean(silent)} if 0 < len(silent) < len(counted) else {}
         return {
             "rows": rows,
             "by_corruption": [{"corruption": kind, "in_mean": kind in meant, **mean(of)} for kind, of in kinds.items()],
             "by_severity": [{"severity": level, **mean(of)} for level, of in levels.items()],
             "mean": mean(counted),
+            **apart,
         }
 
     def plan(self) -> str:
@@ -97,6 +102,8 @@ def accuracy_grid(found: Mapping[str, Any]) -> Grid:
     if corrupted:
         shares += [(row["corruption"], row, row["n"]) for row in corrupted["by_corruption"]]
         shares.append(("all corruptions", corrupted["mean"], corrupted["mean"]["n"]))
+        if apart := corrupted.get("mean_without_noise"):
+            shares.append(("all but noise", apart, apart["n"]))
     rows: list[tuple[str, ...]] = [(name, percent_of(share), f"{n:,}") for name, share, n in shares]
     return Grid(("pictures", "accuracy (95 %)", "n"), rows, f"corrupted: {corrupted['set']}" if corrupted else "")
 
@@ -118,8 +125,10 @@ def prepare(config: EvaluateConfig, where: Where) -> EvaluateWork:
     data = {"address": str(config.data), "split": measured.name, "pictures": clean.count, "matched": matched}
     facts: dict[str, Any] = {"model": model.name, "data": data}
     if config.corruptions is not None:
-        if str(config.corruptions) == OFFLINE:
-            more, told = offline_conditions(clean, config.seed), {"set": OFFLINE_NAME, "checked": OFFLINE_CHECKED}
+        offline, _, kinds = str(config.corruptions).partition(":")
+        if offline == OFFLINE:
+            more = offline_conditions(clean, config.seed, kinds.split(",") if kinds else ())
+            told = {"set": OFFLINE_NAME, "checked": f"{kinds} {OFFLINE_OTHERS}" if kinds else OFFLINE_CHECKED}
         else:
             more, told = folder_conditions(model, config.corruptions, config.limit)
         conditions += more

@@ -80,6 +80,9 @@ def numbers_table(facts: Facts) -> Table:
     if mean := corrupted.get("mean"):
         label = name("Corrupted, mean", str(corrupted.get("set") or ""))
         rows.append([label, percent(mean.get("value")), _bounds(mean), count(mean.get("n")), *none])
+    if apart := corrupted.get("mean_without_noise"):
+        label = name("Corrupted, mean without noise")
+        rows.append([label, percent(apart.get("value")), _bounds(apart), count(apart.get("n")), *none])
     note = (
         "Calibration error: the difference of confidence and accuracy, as the mean over bins of confidence (ECE) and "
         "in the worst bin (MCE). NLL: the mean of -log p of the true class, in nats. Lower is better for all three. "

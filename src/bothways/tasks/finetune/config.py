@@ -10,7 +10,7 @@ from pydantic import model_validator
 from bothways.configs import Config, Live, Shortcut, chosen, merged, setting
 from bothways.data.config import READ
 from bothways.registry import register
-from bothways.training.config import FitConfig, FlowHoldoutConfig, RunConfig, TrainingConfig
+from bothways.training.config import FitConfig, FlowHoldoutConfig, FlowRunConfig, TrainingConfig
 from bothways.types import UserError
 
 
@@ -147,7 +147,7 @@ class FinetuneConfig(TrainingConfig):
     holdout: LabelledHoldoutConfig = LabelledHoldoutConfig()
     augmentation: StrongAugmentationConfig = StrongAugmentationConfig()
     fit: FinetuneFitConfig = FinetuneFitConfig()
-    run: RunConfig = RunConfig()
+    run: FlowRunConfig = FlowRunConfig()
     split: str | None = setting(None, READ, common=True)
 
     @classmethod

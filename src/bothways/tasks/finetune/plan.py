@@ -36,7 +36,7 @@ from bothways.representation.features import Features
 from bothways.representation.heads import head_of
 from bothways.runs.provenance import flow_facts
 from bothways.tasks.finetune.config import FeaturesConfig, FinetuneConfig, LabelledHoldoutConfig
-from bothways.training.along import check_information
+from bothways.training.along import check_along
 from bothways.training.fit import Factor
 from bothways.training.pairs import pairs
 from bothways.training.processes import Batches, Processes, join_processes
@@ -140,7 +140,7 @@ def plan_of(config: FinetuneConfig) -> Finetuning:
     spec = before.spec
     everything = load_images(config.data, split=config.split or "train", size=size_of(spec))
     held, train = divided(everything, config.holdout, config.seed, str(config.data))
-    check_information(config.holdout.information, len(held))
+    check_along(config.holdout, len(held))
     classes = classes_of(everything)
     config = _settled(config, before, len(train), processes, classes)
     classifier = _built(config, before, classes).to(processes.device)

@@ -3,7 +3,7 @@
 classifier.json          the card, from which it is rebuilt; written before the first step
 classifier.safetensors   the EMA weights of flow and head, at every checkpoint
 measures.json            "classifier": scores on held-out pictures, and the flow-matching loss after and before
-along.jsonl              optional: the mutual information on held-out pictures at every checkpoint
+along.jsonl              optional: what is measured on held-out pictures at every checkpoint
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from bothways.tasks.finetune.result import Finetuned, FinetuneMeasures
 from bothways.tasks.memory import check_training, transports
 from bothways.tasks.training import TrainingWork, begin_with_card, weights_of
 from bothways.tasks.work import Grid, Where
-from bothways.training.along import held_out_measures, losses_of
+from bothways.training.along import held_out_measures, losses_of, measures_along
 from bothways.training.checkpoint import Training
 from bothways.training.fit import FitState
 
@@ -100,7 +100,7 @@ def prepare(config: FinetuneConfig, where: Where) -> FinetuneWork:
     training = Training(
         state, config.fit, config.run, planned.loss, planned.batch(), config.seed,
         partial(write_weights, state, config.fit.half),
-        partial(_along, planned, state) if config.holdout.information else None, planned.processes,
+        partial(_along, planned, state) if measures_along(config.holdout) else None, planned.processes,
     )  # fmt: skip
     return FinetuneWork(planned, training, begin_with_card("finetune", training, planned, CLASSIFIER_CARD, where))
 
@@ -132,8 +132,7 @@ def _along(planned: Finetuning, state: FitState) -> dict[str, Any]:
     classifier = state.result.eval()
     assert isinstance(classifier, FlowClassifier)
     assert isinstance(classifier.flow, Flow)
-    few = planned.held.subset(torch.arange(planned.config.holdout.information))
-    return held_out_measures(classifier.flow, few.images, _losses(planned, classifier.flow, few))
+    return held_out_measures(classifier.flow, planned.held, planned.config.holdout, partial(_losses, planned))
 
 
 def _losses(planned: Finetuning, flow: Flow, held: ImageSet) -> torch.Tensor:

@@ -133,7 +133,9 @@ def judge_table(measures: Mapping[str, Any]) -> Table:
         "A judge is a classifier that evaluates the finished pictures. Hit-rate: the share that it predicts as the "
         "target class, with Wilson's interval. Fréchet and kernel: distances from real pictures in its features (lower "
         "is nearer; “real vs real”: between two sets of photos; Fréchet from 50 pictures on; below the kernel distance "
-        "its 95 % interval over the drawn pictures). Diversity: the mean distance between two pictures."
+        "its 95 % interval over the drawn pictures). A Fréchet distance of few pictures is biased by their number, and "
+        "that of real ones is no floor of it: compare by the kernel distance. Diversity: the mean distance between two "
+        "pictures."
     )
     return Table("Judge metrics", [*columns, "Diversity", "of real", "Pictures", "Real"], rows, note)
 
@@ -196,9 +198,9 @@ def comparison_table(runs: Sequence[tuple[str, Mapping[str, Any], Mapping[str, A
         verdicts = [cell for judge in known or [""] for cell in _verdict(own.get(judge, {}))]
         rows.append([name(label), *verdicts, time(cost_of(measures, status).get("seconds"))])
     note = (
-        "Hit-rate: the share of pictures that a judge predicts as the target class. Fréchet: distance from real "
-        "pictures, lower is nearer. Diversity: mean distance between two pictures. Only judges that gave no gradient "
-        "count."
+        "Hit-rate: the share of pictures that a judge predicts as the target class. Fréchet and kernel: distance from "
+        "real pictures, lower is nearer; of few pictures compare the kernel distances with their intervals. Diversity: "
+        "mean distance between two pictures. Only judges that gave no gradient count."
     )
     shown = [f"{column}, {judge}" if judge else column for judge in known or [""] for column in VERDICT]
     return Table("Side by side", ["Run", *shown, "Time"], rows, note)

@@ -11,6 +11,19 @@ from bothways.brief import Brief
 from bothways.tasks.measures import Measures, Number
 
 
+class GivenNoise(BaseModel):
+    """E log p(x_0 | x_1), PRG's indicator, in nats per dimension of the flow's units, with its 95 % interval.
+
+    low, high: NaN for a single picture.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    nats_per_dim: float
+    low: Number
+    high: Number
+
+
 class Likelihood(Brief, BaseModel):
     """Bits per dimension of n pictures, with the ends of the 95 % interval over pictures.
 
@@ -31,6 +44,7 @@ class Likelihood(Brief, BaseModel):
     draws: int
     n: int
     bits: list[float] = Field(repr=False)
+    given_noise: GivenNoise | None = None  # not in the runs of earlier versions
     measures: dict[str, Any] = Field(default_factory=dict, repr=False)
 
     @classmethod

@@ -33,6 +33,7 @@ from bothways.tasks.memory import check_batch
 from bothways.tasks.parts import Part, PartedWork, kept_parts
 from bothways.tasks.work import Grid, Where
 
+EACH = ("bits", "log_p", "log_det")  # the numbers of each picture
 BASIS = 4  # bytes of a number of the directions of an exact divergence
 DIRECTION = 20  # bytes of a number of a probe: a whole number, and floats of it
 PRODUCTS = 100_000  # vector-Jacobian products up to which the exact trace is taken
@@ -78,13 +79,13 @@ class LikelihoodWork(PartedWork):
         seeds = [picture_seed(self.config.seed, index) for index in range(first, first + len(own))]
         found = bits_per_dim(self.flow, own, seeds, self.how, draws=self.config.draws, batch=self.config.batch)
         check_finite(found.bits, f"flow {self.flow.name!r} gives bits of pictures {first} to {first + len(own) - 1}")
-        facts = {"bits": found.bits.tolist(), "log_p": found.log_p.tolist(), "dims": found.dims, "calls": found.calls}
-        return {"bits/dim": found.mean.value, **facts}
+        each = {key: getattr(found, key).tolist() for key in EACH}
+        return {"bits/dim": found.mean.value, **each, "dims": found.dims, "calls": found.calls}
 
     def measures(self) -> dict[str, Any]:
         rows = [self.kept[part.name] for part in self.parts]
-        bits, log_p = (torch.tensor([v for row in rows for v in row[key]]).double() for key in ("bits", "log_p"))
-        whole = Densities(bits, log_p, rows[0]["dims"], rows[0]["calls"], self.config.draws, self.how)
+        bits, log_p, log_det = (torch.tensor([v for row in rows for v in row[key]]).double() for key in EACH)
+        whole = Densities(bits, log_p, rows[0]["dims"], rows[0]["calls"], self.config.draws, self.how, log_det)
         cited = flow_citations("likelihood", path=self.flow.spec.path)
         return {"flow": {"likelihood": whole.as_facts()}, "citations": cited}
 
@@ -118,6 +119,10 @@ class LikelihoodWork(PartedWork):
         interval = f" ({result.low:.3f} to {result.high:.3f})" if result.n > 1 else ""
         cost = f"{result.n} pictures, {result.calls} network calls each"
         yield f"{result.bits_per_dim:.3f} bits/dim{interval} over {cost}; divergence: {result.divergence}"
+        if (given := result.given_noise) is None:
+            return
+        interval = f" ({given.low:.3f} to {given.high:.3f})" if result.n > 1 else ""
+        yield f"log p(picture | its noise) {given.nats_per_dim:.3f} nats per dimension{interval}, the indicator of PRG"
 
 
 def prepare(config: LikelihoodConfig, where: Where) -> LikelihoodWork:

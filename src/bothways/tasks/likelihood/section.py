@@ -1,6 +1,7 @@
 """The report section of ``likelihood``: measures["flow"]["likelihood"], every part of which may be missing.
 
-{"bits_per_dim", "low", "high", "dims", "n", "solver", "steps", "divergence", "draws", "calls", "bits": [n]}
+{"bits_per_dim", "low", "high", "given_noise": {"nats_per_dim", "low", "high"}, "dims", "n", "solver", "steps",
+ "divergence", "draws", "calls", "bits": [n]}
 
 low, high: the ends of the 95 % interval over pictures, null where there is none.
 """
@@ -48,6 +49,13 @@ def numbers_table(facts: Facts) -> Table:
     value = [number(facts.get("bits_per_dim")), between(facts.get("low"), facts.get("high"))]
     rows = [[name("Bits per dimension"), *value, count(facts.get("n")), how]]
     note = "Bits per dimension: an upper bound on the code length per value of a lossless code; lower is better."
+    if given := facts.get("given_noise"):
+        value = [number(given.get("nats_per_dim")), between(given.get("low"), given.get("high"))]
+        rows.append([name("log p(picture | its noise)"), *value, count(facts.get("n")), how])
+        note += (
+            " log p(picture | its noise): the log-determinant of the walk in nats per dimension, the indicator of the "
+            "PRG paper; it rises as the flow learns and is comparable for the same pictures and units."
+        )
     return Table("The flow in numbers", ["", "Value", "95 % interval", "Pictures", "Measured by"], rows, note)
 
 

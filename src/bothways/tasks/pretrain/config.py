@@ -8,10 +8,10 @@ from bothways.configs import Live, chosen, setting
 from bothways.data.config import READ
 from bothways.registry import register
 from bothways.training.config import (
-    AugmentationConfig,
     FitConfig,
+    FlowAugmentationConfig,
     FlowHoldoutConfig,
-    RunConfig,
+    FlowRunConfig,
     TrainingConfig,
     drop_alternative,
 )
@@ -44,7 +44,7 @@ class PretrainConfig(TrainingConfig):
 
     data: Live = setting(..., "training pictures: digits, swiss-roll, a path, hub:NAME")
     recipe: str = setting(
-        own_recipe, "recipe: icfm, otcfm, gvp, cifar10-flow, or a .toml file (see bothways recipes)", argument=True
+        own_recipe, "recipe: icfm, otcfm, gvp, prg-paper-flow, cifar10-flow, or a .toml file", argument=True
     )
     path: chosen("path") = setting("linear", "probability path from noise to picture", common=True)  # type: ignore[valid-type]
     coupling: chosen("coupling") = setting(  # type: ignore[valid-type]
@@ -60,9 +60,9 @@ class PretrainConfig(TrainingConfig):
     size: int | None = setting(None, "side length in pixels; if unset, that of the pictures", ge=1, common=True)
     seed: int = setting(0, "random seed of the initial weights, data order, noise and times", ge=0, common=True)
     holdout: FlowHoldoutConfig = FlowHoldoutConfig()
-    augmentation: AugmentationConfig = AugmentationConfig()
+    augmentation: FlowAugmentationConfig = FlowAugmentationConfig()
     fit: FitConfig = FitConfig()
-    run: RunConfig = RunConfig()
+    run: FlowRunConfig = FlowRunConfig()
     split: str | None = setting(None, READ, common=True)
 
     @classmethod

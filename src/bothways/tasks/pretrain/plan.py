@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bothways.data.images import Augmentation, Batch, check_crop
+from bothways.data.augmentations import with_strong
+from bothways.data.images import Augment, Batch, check_crop
 from bothways.data.sources import ImageSet, load_images
 from bothways.data.splits import holdout
 from bothways.data.trained import training_record
@@ -26,7 +27,7 @@ from bothways.representation.couplings import coupling_of
 from bothways.representation.flow_matching import flow_matching
 from bothways.representation.paths import path_of
 from bothways.tasks.pretrain.config import PretrainConfig
-from bothways.training.along import check_information
+from bothways.training.along import check_along
 from bothways.training.pairs import pairs
 from bothways.training.processes import Batches, Processes, join_processes
 from bothways.types import ModelSpec, UserError
@@ -47,9 +48,9 @@ class Pretraining:
     processes: Processes
 
     @property
-    def augmentation(self) -> Augmentation:
+    def augmentation(self) -> Augment:
         """The augmentation of the training pictures."""
-        return Augmentation(**self.config.augmentation.model_dump())
+        return with_strong(**self.config.augmentation.model_dump())
 
     @property
     def parameters(self) -> int:
@@ -109,7 +110,7 @@ def plan_of(config: PretrainConfig) -> Pretraining:
     size = tuple(everything.images.shape[-2:])
     config = _settled(config, len(everything) - config.holdout.validation, min(size), processes)
     held, train = holdout(everything, config.holdout.validation, config.seed)
-    check_information(config.holdout.information, len(held))
+    check_along(config.holdout, len(held))
     spec = ModelSpec(
         size=size[0] if size[0] == size[1] else size,  # type: ignore[arg-type]
         mean=(0.5, 0.5, 0.5),

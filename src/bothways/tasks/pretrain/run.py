@@ -4,7 +4,7 @@ flow.json            the card: network, facts, data, recipe; written before the 
 flow.safetensors     the EMA weights, at every checkpoint, so that an unfinished flow can be used
 images/              samples of the finished flow
 measures.json        "flow": its loss on held-out pictures
-along.jsonl          optional: the mutual information on held-out pictures at every checkpoint
+along.jsonl          optional: what is measured on held-out pictures at every checkpoint
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from bothways.tasks.pretrain.plan import Pretraining, plan_of
 from bothways.tasks.pretrain.result import Pretrained, PretrainMeasures
 from bothways.tasks.training import TrainingWork, begin_with_card, weights_of
 from bothways.tasks.work import Grid, Where
-from bothways.training.along import held_out_measures, losses_of
+from bothways.training.along import held_out_measures, losses_of, measures_along
 from bothways.training.checkpoint import Training
 from bothways.training.fit import FitState
 
@@ -112,7 +112,7 @@ def prepare(config: PretrainConfig, where: Where) -> PretrainWork:
         drawn(0)  # one of a user that is no permutation is refused now
     training = Training(
         state, config.fit, config.run, planned.loss, drawn, config.seed,
-        partial(write_weights, state), partial(_along, planned, state) if config.holdout.information else None,
+        partial(write_weights, state), partial(_along, planned, state) if measures_along(config.holdout) else None,
         planned.processes,
     )  # fmt: skip
     return PretrainWork(planned, training, begin_with_card("pretrain", training, planned, CARD, where))
@@ -142,8 +142,7 @@ def _along(planned: Pretraining, state: FitState) -> dict[str, Any]:
     """The measures of the current EMA flow on the first held-out pictures."""
     flow = state.result.eval()
     assert isinstance(flow, Flow)
-    few = planned.held.subset(torch.arange(planned.config.holdout.information))
-    return held_out_measures(flow, few.images, held_losses(planned, flow, few))
+    return held_out_measures(flow, planned.held, planned.config.holdout, partial(held_losses, planned))
 
 
 @torch.no_grad()

@@ -78,6 +78,14 @@ class Source:
 
     def drawing(self, attempt: Attempt) -> Drawing:
         """The drawing of an attempt: unconditional, or of the classes in turn (some of them if more than n)."""
+        return self._work(attempt)
+
+    def moved(self, attempt: Attempt, result: Result) -> float:
+        """The rms difference of an attempt's pictures to their start."""
+        began: Result = perform(self._work(replace(attempt, steps=0)))
+        return (result.images - began.images).double().square().mean().sqrt().item()
+
+    def _work(self, attempt: Attempt) -> Drawing:
         settings: dict[str, Any] = {} if attempt.steps is None else {"ascent.steps": attempt.steps}
         settings |= {"data": self.data, "seed": self.seed, "judging.verdicts": False}
         count, classes, n = self.model.spec.count, None, self.n
@@ -127,4 +135,5 @@ def attempt_row(source: Source, attempt: Attempt, out: Path | None) -> dict[str,
         result = source.drawn(attempt)
     except (UserError, RunError) as error:
         return {"name": attempt.name, "start": "", "moved_by": attempt.moved_by, "absent": str(error)}
-    return picture_row(attempt.name, start_in_words(result), attempt.moved_by, result, out)
+    row = picture_row(attempt.name, start_in_words(result), attempt.moved_by, result, out)
+    return {**row, "moved": source.moved(attempt, result)}

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
+
 from bothways.configs import Config, Live, setting
 from bothways.data.config import COMPARED
 from bothways.registry import register
+
+
+def _several(given: Any) -> Any:
+    """A single value as a tuple."""
+    return (given,) if isinstance(given, str) else given
 
 
 @register("task", "scorecard", help="Test which label-free quantities separate real from corrupted pictures.")
@@ -24,6 +33,9 @@ class ScorecardConfig(Config):
     data: Live = setting(..., "real pictures (parquet or folder)", common=True)
     n: int = setting(200, "number of scored pictures, two or more", ge=2, flags=("--n", "-n"), common=True)
     seed: int = setting(0, "random seed, from which the seed of each picture is derived", ge=0, common=True)
+    damage: Annotated[tuple[str, ...], BeforeValidator(_several)] = setting(
+        (), "further corruptions to tell from real pictures, as KIND:LEVEL, such as fog:1 roll:0.25"
+    )
     draw: bool = setting(True, "also draw pictures by each recipe", common=True)
     drawings: int | None = setting(None, "pictures per recipe; if unset, 50, or 4 for large models", ge=1, common=True)
     weights: Live = setting(None, "safetensors file of weights for the model")

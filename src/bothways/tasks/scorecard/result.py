@@ -21,7 +21,7 @@ class Scorecard(Brief, BaseModel):
     quantities: {"name", "control", "spearman", "auroc": {condition: ...}, "cosine": {noise level: ...}, "seconds"}
     each, every estimate as [value, low, high]; "beside": the row that is its own control, if it is not the last.
     step: {"loss", "cosine", "chance"} each: cos(-theta, sum of the loss gradients), the DSF's eq. 9 to eq. 10.
-    pictures: {"name", "start", "moved_by", "n", "judges", "images", "seconds", "sheet"} each.
+    pictures: {"name", "start", "moved_by", "n", "judges", "images", "seconds", "sheet", "moved"} each.
     Rows that the model does not support are {"name", "absent": reason}.
     """
 

@@ -7,7 +7,7 @@ then a few pictures by recipe, with judge metrics.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any, final
@@ -15,7 +15,6 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from bothways.data.corruptions import corrupt
 from bothways.data.readers.fit import Size, size_of
 from bothways.data.sources import load_images
 from bothways.data.splits import evaluation_split, is_split
@@ -23,7 +22,7 @@ from bothways.judging.classes import outputs_of_labels
 from bothways.models.adapter import Adapter
 from bothways.models.catalogue import kept_statistics
 from bothways.models.loader import load_model
-from bothways.numerics.draws import Draws, generator, picture_seed
+from bothways.numerics.draws import generator, picture_seed
 from bothways.runs.citations import cited
 from bothways.runs.experiment import Experiment
 from bothways.runs.files import plain, read_json, write_json
@@ -33,6 +32,7 @@ from bothways.tasks.held_out import tell_of_training
 from bothways.tasks.measures import Measures
 from bothways.tasks.scorecard.attempts import ATTEMPTS, Attempt, Source, attempt_row, pictures_per_recipe
 from bothways.tasks.scorecard.config import ScorecardConfig
+from bothways.tasks.scorecard.damage import conditions
 from bothways.tasks.scorecard.quantities import (
     CONTROL,
     CONTROLS,
@@ -49,22 +49,10 @@ from bothways.tasks.work import Grid, Where, Work
 from bothways.types import Frame, RunError, UserError
 
 FILE = "scorecard.json"
-LEVELS = (0.05, 0.1, 0.2, 0.3, 0.5)  # of Gaussian noise, in units of the [0, 1] image
 SPREAD_PICTURES = 2000  # other real pictures for the channel statistics
-DAMAGE = {"blur 1.5": ("blur", 1.5), "grey": ("grey", 1.0), "shuffled": ("shuffled", 1.0)}
 
 
-# ---- conditions and pictures ---------------------------------------------------------------------------------------
-
-
-def conditions() -> list[Condition]:
-    """The conditions: unclipped Gaussian noise at every level of LEVELS, then those of DAMAGE."""
-
-    def by(kind: str, level: float, clip: bool) -> Callable[[Tensor, Draws], Tensor]:
-        return lambda images, draws: corrupt(images, kind, level, draws, clip=clip)
-
-    noise = [Condition(f"noise {level:g}", by("noise", level, False), level) for level in LEVELS]
-    return noise + [Condition(name, by(kind, level, True)) for name, (kind, level) in DAMAGE.items()]
+# ---- pictures ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -146,6 +134,7 @@ class Scoring(Work):
     source: Source
     facts: dict[str, Any]
     experiment: Experiment
+    conditions: list[Condition] = field(default_factory=conditions)
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)
     drawn: dict[str, dict[str, Any]] = field(default_factory=dict)
     step: list[dict[str, Any]] = field(default_factory=list)
@@ -160,7 +149,7 @@ class Scoring(Work):
         return [attempt for attempt in self.attempts if attempt.name not in self.drawn]
 
     def _frames_of(self, quantities: int, attempts: int) -> int:
-        return quantities * len(chunks(self.images)) * (1 + len(conditions())) + attempts
+        return quantities * len(chunks(self.images)) * (1 + len(self.conditions)) + attempts
 
     @property
     def steps(self) -> int:
@@ -182,7 +171,7 @@ class Scoring(Work):
             row: dict[str, Any] = {"name": quantity.name, "control": quantity.name in CONTROLS}
             row |= {"beside": quantity.beside} if quantity.beside != CONTROL else {}
             try:
-                row |= (yield from score_quantity(quantity, self.images, conditions(), seeds))._asdict()
+                row |= (yield from score_quantity(quantity, self.images, self.conditions, seeds))._asdict()
             except (UserError, RunError) as error:
                 row["absent"] = str(error)
             self.rows[quantity.name] = plain(row | {"seconds": time.monotonic() - began})
@@ -256,6 +245,7 @@ def quantity_grid(card: Scorecard) -> Grid:
 
 def prepare(config: ScorecardConfig, where: Where) -> Scoring:
     """Prepare a run of ``scorecard`` and measure the spread. Raises UserError for invalid input."""
+    every = conditions(config.damage)
     model = config.model
     if not isinstance(model, Adapter):
         model = load_model(model, config.spec, weights=config.weights, device=config.device)
@@ -277,7 +267,14 @@ def prepare(config: ScorecardConfig, where: Where) -> Scoring:
     experiment = Experiment.begin("scorecard", tables, **where.as_options(), device=model.device)
     attempts = ATTEMPTS if config.draw else ()
     scoring = Scoring(
-        pictures.images.to(model.device), pictures.outputs_of(model), quantities, attempts, source, facts, experiment
+        pictures.images.to(model.device),
+        pictures.outputs_of(model),
+        quantities,
+        attempts,
+        source,
+        facts,
+        experiment,
+        every,
     )
     if (folder := experiment.folder) is not None:
         saved = read_json(folder.path / FILE, ScorecardFile)

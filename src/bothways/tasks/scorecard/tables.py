@@ -13,6 +13,8 @@ from typing import Any
 from bothways.report import tables
 from bothways.report.tables import Cell, Table
 
+STILL = 1 / 255  # rms of what moved below which a picture is its start, to the eye and in a file
+
 Row = Mapping[str, Any]
 SHOWN_NOISE = ("noise 0.1", "noise 0.5")  # levels of the table; the chart has all
 
@@ -156,11 +158,15 @@ def picture_table(rows: Sequence[Row]) -> Table:
             cells += [tables.percent(judge.get("mean_confidence"))]
             cells += [_beside_real(judge, "frechet"), _kernel(judge), _beside_real(judge, "diversity")]
             judged = tables.name(judge["judge"].removeprefix("bundled:"), remark)
-            lines.append([tables.name(row["name"]), *texts, judged, *cells, tables.time(row.get("seconds"))])
+            still = "" if row.get("moved", 1) >= STILL or row["moved_by"] == "nothing" else "did not move: not a result"
+            lines.append([tables.name(row["name"], still), *texts, judged, *cells, tables.time(row.get("seconds"))])
     note = (
         "Recognised: the share that a judge predicts as the target class, if there is one. Fréchet (from 50 pictures "
         "on) and kernel distance (with its 95 % interval) from real pictures, lower is nearer, and mean distance "
-        "between two pictures, in the features of the judge; below each, the value of as many real pictures."
+        "between two pictures, in the features of the judge; below each, that of as many real pictures. A Fréchet "
+        "distance of few pictures is biased by their number, and that of real ones is no floor of it: compare by the "
+        "kernel distance and its interval. A recipe did not move where its pictures differ from their start by less "
+        "than one of 255 levels (rms); its numbers are those of the start."
     )
     absent = [f"{row['name']}: {row['absent']}" for row in rows if row.get("absent")]
     columns = [
