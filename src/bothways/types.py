@@ -153,7 +153,7 @@ def _three(name: str, given: Any) -> tuple[float, ...]:
             return found
         raise ValueError("a number that is not finite")
     except (TypeError, ValueError, OverflowError) as error:
-        raise UserError(f"ModelSpec: {name}={given!r}; type three numbers, such as (0.5, 0.5, 0.5)") from error
+        raise UserError(f"ModelSpec: {name}={given!r}; type three finite numbers, such as (0.5, 0.5, 0.5)") from error
 
 
 def _sized(given: Any) -> Any:

@@ -262,8 +262,8 @@ def test_one_number_stands_for_three_and_numpy_counts() -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"mean": None}, "mean=None; type three numbers"),
-        ({"std": "wide"}, "std='wide'; type three numbers"),
+        ({"mean": None}, "mean=None; type three finite numbers"),
+        ({"std": "wide"}, "std='wide'; type three finite numbers"),
         ({"size": "8"}, "size='8'; type an int"),
         ({"size": 8.5}, "size=8.5; type an int"),
         ({"size": (3, 8, 8)}, r"size=\(3, 8, 8\); type an int"),

@@ -202,7 +202,7 @@ def test_the_networks_of_the_catalogue_can_be_differentiated_twice(module: nn.Mo
 
 def test_an_unknown_layer_is_answered_with_the_nearest() -> None:
     model = Adapter(PlainNet(4, (8,), (1,)), spec())
-    for layer in ("layer.0", "layers.0:output", "heat"):
+    for layer in ("layer.0", "layers.0:middle", "heat"):
         with pytest.raises(UserError) as error:
             model.features(pictures(), [layer])
         assert layer in one_line(error)

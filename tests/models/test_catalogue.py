@@ -217,11 +217,17 @@ def test_a_card_brings_network_facts_weights_and_statistics(tmp_path: Path) -> N
 
 def test_a_card_that_cannot_be_used(tmp_path: Path) -> None:
     assert "does not exist" in refused(str(tmp_path / "none.json"))
-    for facts in ({"network": {"name": "plian"}}, {"network": {"name": "plain", "colour": 3}}, {"spec": {"size": 8}}):
-        assert "cannot be used" in refused(str(written_card(tmp_path, **facts)))
+    for facts, says in (
+        ({"network": {"name": "plian"}}, "no network 'plian'; type plain"),
+        ({"network": {"name": "plain", "colour": 3}}, "colour"),
+        ({"spec": {"size": 8}}, "mean"),
+    ):
+        said = refused(str(path := written_card(tmp_path, **facts)))
+        assert path.name in said
+        assert says in said
     path = written_card(tmp_path)
     path.write_text("{")
-    assert "cannot be used" in refused(str(path))
+    assert f"{path.name}: not JSON" in refused(str(path))
     path = written_card(tmp_path)
     path.with_name("small.v2.safetensors").unlink()
     assert "do not exist" in refused(str(path))

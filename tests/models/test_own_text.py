@@ -131,5 +131,5 @@ def test_a_text_that_cannot_be_compared_is_refused_in_a_line(
     assert "gives list for 2 prompts" in said["listed"]
     assert "rows of zeros" in said["nothing"]
     assert run("generate", f"{file}:build", "--prompt", "a cow", "--out", tmp_path / "run") == 2
-    assert "its text fails on 'a cow' (KeyError: 'cow')" in capsys.readouterr().err.replace("\n", " ")
+    assert "its text fails on 'a cow' (KeyError: 'cow' (colours.py, line" in capsys.readouterr().err.replace("\n", " ")
     assert not (tmp_path / "run").exists()

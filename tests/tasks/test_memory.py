@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -232,6 +233,7 @@ def test_directions_of_a_divergence_count(capsys, monkeypatch, place: Path, tmp_
     pretended(monkeypatch, 140e3)
     if "hutchinson" in typed:
         pretended(monkeypatch, 3e6)
+    monkeypatch.setattr("bothways.models.catalogue.budget", SimpleNamespace(check_memory=lambda *told: None))
     said = refused(capsys, "likelihood", place / "flow", "--data", place / "data", *typed, "--out", tmp_path / "out")
     assert re.search(says, said), said
 

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any, final
 
 import pytest
-from pydantic import ValidationError
 
 from bothways.runs import RunFolder
 from bothways.runs.experiment import Experiment
 from bothways.tasks.likelihood.result import Likelihood
 from bothways.tasks.measures import Facts, Measures
 from bothways.tasks.work import Work, perform
-from bothways.types import Frame
+from bothways.types import Frame, UserError
 
 
 class CountMeasures(Measures):
@@ -54,7 +53,7 @@ def test_measures_are_written_as_they_were_given(tmp_path: Path) -> None:
 )
 def test_measures_that_are_not_valid_are_not_written(tmp_path: Path, change: dict[str, Any], says: str) -> None:
     for out in (tmp_path / "run", None):
-        with pytest.raises(ValidationError, match=says):
+        with pytest.raises(UserError, match=rf"{says} is .*nothing of it is written"):
             perform(Counting(out, {**GOOD, **change}))
     folder = RunFolder.open(tmp_path / "run")
     assert folder.status["state"] == "failed"
