@@ -6,7 +6,8 @@
 The pictures are those of imagenet.py, seed 0, 192 calls. A sheet holds 20 classes once each, drawn by one of three
 tools; the three sheets together hold each class by each tool. The key stands beside a sheet. Answers, a first and a
 second guess of each picture, are lines of results/named.jsonl; ``named`` is 1 or 2 for the guess that is the class by
-one of its ImageNet names or a plain synonym, 0 for none (a kind, such as "snake" for rock python, is none).
+one of its ImageNet names or a plain synonym, 0 for none (a kind, such as "snake" for rock python, is none). The file
+also has the answers for twenty pictures each of two rows of unlabelled.py, with ``kind`` for the class or its kind.
 """
 
 import argparse
