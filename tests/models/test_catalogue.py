@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from dataclasses import MISSING, fields
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from bothways.models import cards
 from bothways.models.addresses import CARD, FINETUNED, FUNCTION, SCHEMES, scheme_of
 from bothways.models.cards import bundled_names, card
 from bothways.models.catalogue import BUILDERS, build_network, check_device, kept_statistics, spec_from
@@ -231,6 +233,12 @@ def test_a_card_that_cannot_be_used(tmp_path: Path) -> None:
     path = written_card(tmp_path)
     path.with_name("small.v2.safetensors").unlink()
     assert "do not exist" in refused(str(path))
+
+
+def test_a_card_holds_the_fields_of_a_model_spec_and_their_defaults() -> None:
+    of_spec = {one.name: None if one.default is MISSING else one.default for one in fields(ModelSpec)}
+    of_card = {name: None if one.is_required() else one.default for name, one in cards.Facts.model_fields.items()}
+    assert of_card == of_spec
 
 
 def test_every_builder_gives_its_classes() -> None:

@@ -9,13 +9,14 @@ What a task measures is checked by the schema of that task (report/sections.py).
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field
 
 from bothways.reading import Checked
 
-STATES = ("running", "stopped", "failed", "complete")
+Condition = Literal["running", "stopped", "failed", "complete"]
+STATES: tuple[str, ...] = get_args(Condition)
 Whole = Annotated[int, Field(ge=-(2**64), le=2**64)]
 Count = Annotated[int, Field(ge=0, le=2**63)]
 Seconds = Annotated[float, Field(ge=0, le=1e12)]
@@ -74,7 +75,7 @@ class Doing(Checked):
 class Status(Checked):
     """status.json."""
 
-    state: Literal["running", "stopped", "failed", "complete"] = "running"
+    state: Condition = "running"
     message: str = ""
     seconds: Seconds | None = 0.0
     peak_mb: float | None = 0.0
