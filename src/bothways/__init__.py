@@ -41,13 +41,12 @@ Errors
     UserError       an invalid argument or input, in one line
     RunError        a failure during a run
 
-Names are imported on first use, so that ``import bothways`` does not load torch.
+Names are imported on first use, so that ``import bothways`` loads nothing else.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from bothways.registry import entries
 from bothways.version import __version__
 
 if TYPE_CHECKING:
@@ -145,7 +144,7 @@ _MODULES = {"objectives": "bothways.synthesis.objectives", "registry": "bothways
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return import_module(_MODULES[name])
-    if name in entries("task"):  # made from the task's Config
+    if name in import_module("bothways.registry").entries("task"):  # made from the task's Config
         globals()[name] = import_module("bothways.tasks.shelf").function_of(name)
         return globals()[name]
     if name not in _SHELF:
