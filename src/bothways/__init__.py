@@ -28,6 +28,7 @@ Classification
 
 Representation
     finetune        trains a classifier head on walked pictures or a flow's activations, with the flow -> Finetuned
+    sweep           runs a task for every combination of the values of some settings, with means over seeds
     load_classifier a run of finetune -> a model
     pretrain        trains a flow between noise and pictures by flow matching -> Pretrained
     features        extracts features of pictures with a flow, and fits probes on them -> FeatureTables
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
     from bothways.tasks.recipes import recipes
     from bothways.tasks.scorecard.result import Scorecard
     from bothways.tasks.statistics.result import Statistics
+    from bothways.tasks.sweep.run import sweep
     from bothways.types import Frame, ModelSpec, RunError, UserError
 
 _SHELF = {
@@ -82,6 +84,7 @@ _SHELF = {
     "Spectrum": "numerics.spectra",
     "Statistics": "tasks.statistics.result",
     "dsf": "synthesis.dsf.score",
+    "sweep": "tasks.sweep.run",
     "dsf_score": "synthesis.dsf.score",
     "Frame": "types",
     "ModelSpec": "types",
@@ -133,6 +136,7 @@ __all__ = [
     "spectrum",
     "statistics",
     "style",
+    "sweep",
     "train",
     "walk",
 ]

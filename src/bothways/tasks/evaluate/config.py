@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 from bothways.configs import Config, Live, setting
 from bothways.data.config import MEASURED
@@ -22,6 +23,11 @@ class EvaluateConfig(Config):
     bothways evaluate bundled:cifar10-resnet --data path/to/cifar10 --corruptions offline --limit 1000
     bothways evaluate runs/finetuned --data path/to/cifar10 --corruptions path/to/CIFAR-10-C --out runs/corrupted
     """
+
+    headlines: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "Accuracy": ("evaluation.clean.top1.value", "low", "high"),
+        "Accuracy, corrupted": ("evaluation.corruptions.mean.value", "low", "high"),
+    }
 
     model: Live = setting(..., "The model's address, or a run of bothways finetune.", argument=True)
     data: Live = setting(..., "labelled pictures (see bothways pretrain)")

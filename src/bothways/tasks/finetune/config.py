@@ -129,6 +129,10 @@ class FinetuneConfig(TrainingConfig):
     recipe_task: ClassVar[str] = "finetune"
     own_recipe: ClassVar[str] = "prg-small"
     processes: ClassVar[bool] = True
+    headlines: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "Accuracy on held-out pictures": ("classifier.accuracy", "low", "high"),
+        "Flow-matching loss on them": ("classifier.flow_matching",),
+    }
     shortcuts: ClassVar[Mapping[str, Shortcut]] = {
         "steps": Shortcut("features.steps", int, "solver steps of the walk"),
         "train_steps": Shortcut("fit.steps", int, "training steps"),

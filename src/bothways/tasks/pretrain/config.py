@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from bothways.configs import Live, chosen, setting
@@ -41,6 +42,7 @@ class PretrainConfig(TrainingConfig):
     recipe_task: ClassVar[str] = "pretrain"
     own_recipe: ClassVar[str] = "otcfm"
     processes: ClassVar[bool] = True
+    headlines: ClassVar[Mapping[str, tuple[str, ...]]] = {"Loss on held-out pictures": ("flow.validation_loss",)}
 
     data: Live = setting(..., "training pictures: digits, swiss-roll, a path, hub:NAME")
     recipe: str = setting(
