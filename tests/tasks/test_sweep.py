@@ -191,11 +191,11 @@ def test_a_dry_run_names_the_runs(place: Path, tmp_path: Path, capsys: Any) -> N
     assert not (tmp_path / "no").exists()
 
 
+@pytest.mark.filterwarnings("ignore:.*was trained on 16")
 def test_an_evaluation_is_swept_too_and_its_numbers_are_its_own(place: Path, whole: Path, tmp_path: Path) -> None:
     model, data = str(whole / "beta-0.0_seed-0"), str(place / "colours")
-    with pytest.warns(UserWarning, match="was trained on 16"):
-        found = bothways.sweep("evaluate", model, data, split="train", over={"limit": [10, 20]}, out=tmp_path / "out")
-        wanted = [evaluate(model, data, split="train", limit=n)["clean"]["top1"]["value"] for n in (10, 20)]
+    found = bothways.sweep("evaluate", model, data, split="train", over={"limit": [10, 20]}, out=tmp_path / "out")
+    wanted = [evaluate(model, data, split="train", limit=n)["clean"]["top1"]["value"] for n in (10, 20)]
     assert [group["numbers"]["Accuracy"]["value"] for group in found["groups"]] == wanted
     with pytest.raises(UserError, match="has no --sweep"):
         begin_sweep("curves", {}, {"limit": [1]}, Where(), default=False)

@@ -54,7 +54,8 @@ class PretrainConfig(TrainingConfig):
     )
     net: str | None = setting(
         None,
-        "U-Net: unet-tiny, unet-small, or a size of the papers: unet-s, unet-m, unet-64, unet-torchcfm; if unset, "
+        "U-Net: unet-tiny, unet-small, or a size of the papers: unet-s, unet-m, unet-64, unet-torchcfm; or "
+        "PATH.py:FUNCTION of your own, v(x, t) or v(t, x), with :xt or :tx behind it where both would do; if unset, "
         "unet-tiny up to 16 pixels, else unet-small",
         common=True,
     )
