@@ -184,7 +184,9 @@ def test_a_run_needs_its_file_as_it_was(place: Path, tmp_path: Path, capsys: Any
 def test_a_classifier_is_made_of_it(place: Path, tmp_path: Path) -> None:
     pretrain(**asked(place, "reversed"), out=tmp_path / "run")
     plain = {"crop": 0, "flip": False, "validation": 5, "batch": 5, "train_steps": 2, "steps": 1, "workers": 0}
-    read = finetune(tmp_path / "run", place / "colours", kind="both", layer="network.first", out=tmp_path / "tuned", **plain)
+    read = finetune(
+        tmp_path / "run", place / "colours", kind="both", layer="network.first", out=tmp_path / "tuned", **plain
+    )
     images = torch.rand(2, 3, 4, 4, generator=generator(2))
     assert torch.equal(load_classifier(tmp_path / "tuned").outputs(images), read.model.outputs(images))
     fresh = finetune(tmp_path / "run", place / "colours", fresh=True, out=tmp_path / "fresh", **plain)

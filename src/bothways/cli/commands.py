@@ -46,6 +46,9 @@ class ParsedCommand:
 MEANT = {  # an option by the name that it has elsewhere -> the names that it may have here
     "lr": ("rate",),
     "learning-rate": ("rate",),
+    "lr-floor": ("rate-floor",),
+    "min-lr": ("rate-floor",),
+    "wandb": ("track",),
     "iterations": ("steps", "train-steps"),
     "iters": ("steps", "train-steps"),
     "num-steps": ("steps", "train-steps"),

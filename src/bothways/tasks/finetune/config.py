@@ -102,6 +102,14 @@ class FinetuneFitConfig(FitConfig):
     half: bool = setting(False, "store the weights in half precision", flags=("--half/--no-half",))
 
 
+class FinetuneRunConfig(FlowRunConfig):
+    """The run, and how often the accuracy on the held-out pictures is measured during it."""
+
+    accuracy_every: int = setting(
+        0, "steps between measurements of the accuracy on the held-out pictures; 0 for none before the end", ge=0
+    )
+
+
 class LabelledHoldoutConfig(FlowHoldoutConfig):
     """The held-out pictures, and the number of labelled training pictures."""
 
@@ -151,7 +159,7 @@ class FinetuneConfig(TrainingConfig):
     holdout: LabelledHoldoutConfig = LabelledHoldoutConfig()
     augmentation: StrongAugmentationConfig = StrongAugmentationConfig()
     fit: FinetuneFitConfig = FinetuneFitConfig()
-    run: FlowRunConfig = FlowRunConfig()
+    run: FinetuneRunConfig = FinetuneRunConfig()
     split: str | None = setting(None, READ, common=True)
 
     @classmethod

@@ -39,7 +39,9 @@ from bothways.tasks.finetune.result import Finetuned, FinetuneMeasures
 from bothways.tasks.memory import check_training, transports
 from bothways.tasks.training import TrainingWork, begin_with_card, weights_of
 from bothways.tasks.work import Grid, Where
+from bothways.training.accuracy import held_out_accuracy
 from bothways.training.along import held_out_measures, losses_of, measures_along
+from bothways.training.best import ACCURACY
 from bothways.training.checkpoint import Training
 from bothways.training.fit import FitState
 
@@ -89,6 +91,7 @@ class FinetuneWork(TrainingWork):
         yield f"flow-matching loss on them {now:.4g}, before fine-tuning {before:.4g}"
         if out is not None:
             yield f"the classifier is {out / CLASSIFIER_CARD}"
+            yield from self.best_line("highest accuracy")
 
 
 def prepare(config: FinetuneConfig, where: Where) -> FinetuneWork:
@@ -97,10 +100,13 @@ def prepare(config: FinetuneConfig, where: Where) -> FinetuneWork:
     config = planned.config
     _check_memory(planned)
     state = FitState(planned.classifier, config.fit, planned.factor)
+    every = config.run.accuracy_every or (config.run.save_every if config.run.keep_best else 0)
     training = Training(
         state, config.fit, config.run, planned.loss, planned.batch(), config.seed,
         partial(write_weights, state, config.fit.half),
-        partial(_along, planned, state) if measures_along(config.holdout) else None, planned.processes,
+        partial(_along, planned, state) if measures_along(config.holdout) else None,
+        planned.processes, probe=partial(_accuracy, planned, state) if every else None, probe_every=max(1, every),
+        best_by=ACCURACY if config.run.keep_best else "",
     )  # fmt: skip
     return FinetuneWork(planned, training, begin_with_card("finetune", training, planned, CLASSIFIER_CARD, where))
 
@@ -133,6 +139,14 @@ def _along(planned: Finetuning, state: FitState) -> dict[str, Any]:
     assert isinstance(classifier, FlowClassifier)
     assert isinstance(classifier.flow, Flow)
     return held_out_measures(classifier.flow, planned.held, planned.config.holdout, partial(_losses, planned))
+
+
+def _accuracy(planned: Finetuning, state: FitState) -> dict[str, Any]:
+    """The accuracy of the current EMA classifier on the held-out pictures."""
+    classifier, device = state.result.eval(), planned.processes.device
+    assert isinstance(classifier, FlowClassifier)
+    code = planned.before.code
+    return held_out_accuracy(lambda images: classifier(code(images.to(device))), planned.held)
 
 
 def _losses(planned: Finetuning, flow: Flow, held: ImageSet) -> torch.Tensor:

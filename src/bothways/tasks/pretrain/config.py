@@ -18,6 +18,17 @@ from bothways.training.config import (
 )
 
 
+class PretrainRunConfig(FlowRunConfig):
+    """The run, and how often a probe is fitted during it."""
+
+    probe_every: int = setting(
+        0,
+        "steps between linear probes on features of labelled held-out pictures, half of which fit it and half test it; "
+        "0 for none",
+        ge=0,
+    )
+
+
 @register("task", "pretrain", help="Train a flow between noise and pictures by flow matching.")
 class PretrainConfig(TrainingConfig):
     """Train a flow between noise and pictures by flow matching: a network regresses the velocity of the paths.
@@ -60,12 +71,18 @@ class PretrainConfig(TrainingConfig):
         common=True,
     )
     network: dict[str, Any] = setting({}, "options of a custom U-Net, instead of net")
+    init: Live = setting(
+        None,
+        "flow whose weights are the initial ones, where names and shapes are alike: a run of bothways pretrain or "
+        "finetune, or an address",
+        common=True,
+    )
     size: int | None = setting(None, "side length in pixels; if unset, that of the pictures", ge=1, common=True)
     seed: int = setting(0, "random seed of the initial weights, data order, noise and times", ge=0, common=True)
     holdout: FlowHoldoutConfig = FlowHoldoutConfig()
     augmentation: FlowAugmentationConfig = FlowAugmentationConfig()
     fit: FitConfig = FitConfig()
-    run: FlowRunConfig = FlowRunConfig()
+    run: PretrainRunConfig = PretrainRunConfig()
     split: str | None = setting(None, READ, common=True)
 
     @classmethod

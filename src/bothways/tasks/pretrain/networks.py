@@ -43,7 +43,10 @@ def _of_file(
         torch.random.manual_seed(config.seed)
         network = build_network(**options)
         order = time_first_of(network, spec, address, time_first)
-    check_crop(config.augmentation.crop, *size)
+    try:
+        check_crop(config.augmentation.crop, *size)
+    except ValueError as error:
+        raise UserError(f"recipe {config.recipe!r} cannot train: {error}") from error
     return network, options, replace(spec, time_first=order)
 
 

@@ -20,6 +20,8 @@ from bothways.data.sources import ImageSet, load_images
 from bothways.data.splits import holdout
 from bothways.data.trained import training_record
 from bothways.models.catalogue import check_device
+from bothways.models.classifiers import card_of_flow, trained_on
+from bothways.models.loader import load_flow
 from bothways.models.velocity import Flow
 from bothways.registry import name_of
 from bothways.representation.couplings import coupling_of
@@ -27,6 +29,8 @@ from bothways.representation.flow_matching import flow_matching
 from bothways.representation.paths import path_of
 from bothways.tasks.pretrain.config import PretrainConfig
 from bothways.tasks.pretrain.networks import built
+from bothways.tasks.pretrain.warm import warm_start
+from bothways.training.accuracy import check_probe
 from bothways.training.along import check_along
 from bothways.training.pairs import pairs
 from bothways.training.processes import Batches, Processes, join_processes
@@ -37,7 +41,10 @@ SMALL_PICTURES = 16  # side in pixels up to which the default network is unet-ti
 
 @dataclass(frozen=True)
 class Pretraining:
-    """A validated pretraining. train, held: pictures. flow: with initial weights. network: options that build it."""
+    """A validated pretraining. train, held: pictures. flow: with initial weights. network: options that build it.
+
+    initial: a line on weights of another flow, "" for none. earlier: the records of that flow's trainings.
+    """
 
     config: PretrainConfig
     train: ImageSet
@@ -45,6 +52,8 @@ class Pretraining:
     flow: Flow
     network: dict[str, Any]
     processes: Processes
+    initial: str = ""
+    earlier: tuple[dict[str, Any], ...] = ()
 
     @property
     def augmentation(self) -> Augment:
@@ -67,7 +76,8 @@ class Pretraining:
 
     def settings(self) -> dict[str, Any]:
         """The settings that determine the training, by name."""
-        return self.config.model_dump(exclude={"data", "run"})
+        unset = {"init"} if self.config.init is None else set()
+        return self.config.model_dump(exclude={"data", "run"} | unset)
 
     def tables(self) -> dict[str, Any]:
         """The tables of recipe.toml."""
@@ -82,13 +92,15 @@ class Pretraining:
 
     def card(self) -> dict[str, Any]:
         """The content of flow.json, from which the flow is rebuilt."""
+        own = training_record(self.config.data, self.config.split or "train", self.train, self.held)
         return {
             "name": self.flow.name,
             "network": self.network,
             "spec": dataclasses.asdict(self.flow.spec),
             "parameters": self.parameters,
             "data": f"{self.config.data}: {len(self.train)} pictures for training, {len(self.held)} held out",
-            "trained_on": [training_record(self.config.data, self.config.split or "train", self.train, self.held)],
+            "trained_on": [own, *(record for record in self.earlier if record != own)],
+            **({"initial": self.initial} if self.initial else {}),
             "recipe": self.settings(),
         }
 
@@ -102,8 +114,11 @@ class Pretraining:
         )
 
 
-def plan_of(config: PretrainConfig) -> Pretraining:
-    """Plan a run of ``pretrain``. Raises UserError for invalid input, before a run folder is written."""
+def plan_of(config: PretrainConfig, begun: Path | None = None) -> Pretraining:
+    """Plan a run of ``pretrain``. begun: the folder of one with a checkpoint, which holds its weights.
+
+    Raises UserError for invalid input, before a run folder is written.
+    """
     check_device(config.run.device)
     processes = join_processes(config.run.device)
     everything = load_images(config.data, split=config.split or "train", size=config.size)
@@ -111,6 +126,8 @@ def plan_of(config: PretrainConfig) -> Pretraining:
     config = _settled(config, len(everything) - config.holdout.validation, min(size), processes)
     held, train = holdout(everything, config.holdout.validation, config.seed)
     check_along(config.holdout, len(held))
+    if config.run.probe_every:
+        check_probe(held, str(config.data))
     spec = ModelSpec(
         size=size[0] if size[0] == size[1] else size,  # type: ignore[arg-type]
         mean=(0.5, 0.5, 0.5),
@@ -122,10 +139,21 @@ def plan_of(config: PretrainConfig) -> Pretraining:
         levels=everything.levels,
     )
     network, options, spec = built(config, spec)
+    initial, earlier = _initial(config, network, begun)
     flow = Flow(network, spec, Path(config.recipe).stem, path=path_of(config.path)).to(processes.device)
     if processes.device == "cpu" and getattr(network, "patch", 1) > 1:
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Pretraining(config, train, held, flow, options, processes)
+    return Pretraining(config, train, held, flow, options, processes, initial, tuple(earlier))
+
+
+def _initial(config: PretrainConfig, network: nn.Module, begun: Path | None) -> tuple[str, list[dict[str, Any]]]:
+    """Load the weights of another flow, if any -> the line on them, and the records of its trainings."""
+    if config.init is None:
+        return "", []
+    if begun is not None:
+        return str((card_of_flow(str(begun)) or {}).get("initial", "")), trained_on(str(begun))
+    flow = load_flow(config.init)
+    return warm_start(network, flow), trained_on(flow.name)
 
 
 def _settled(config: PretrainConfig, pictures: int, side: int, processes: Processes) -> PretrainConfig:
