@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, final
 
@@ -109,6 +109,23 @@ def reading(model: Adapter, how: Features) -> Adapter:
     other = copy.copy(model)
     other.module = PictureClassifier(classifier).eval()
     return other
+
+
+def walked_by(model: Any, solver: Any = None, tolerance: float | None = None) -> Adapter:
+    """A copy of a flow-based classifier whose walk is by another solver, in the same steps unless it chooses its own.
+
+    solver: None for its own. tolerance: relative and absolute error of an adaptive one; None for the usual.
+    Raises UserError for a model that does not walk, and for a tolerance of a solver that has none.
+    """
+    how = features_config(model) if isinstance(getattr(model, "module", None), PictureClassifier) else None
+    if how is None or not (how.walks and how.depth > 0):
+        raise UserError(f"model {model.name!r} does not walk; leave --solver out")
+    walk = how.walk if solver is None else replace(how.walk, solver=solver)
+    if tolerance is not None:
+        if not walk.adaptive:
+            raise UserError(f"solver {walk.name!r} takes a number of steps; leave --tolerance out")
+        walk = replace(walk, rtol=tolerance, atol=tolerance)
+    return reading(model, replace(how, walk=walk))
 
 
 def classifier_card(
