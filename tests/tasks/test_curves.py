@@ -214,12 +214,11 @@ def test_another_solver_walks_every_point_but_the_trained_one(place: Path) -> No
             agrees(row, classifier.head(x.flatten(1)), labels)
 
 
-def test_an_adaptive_solver_has_its_calls_counted(place: Path, tmp_path: Path, capsys: Any) -> None:
+def test_an_adaptive_solver_has_its_calls_counted(place: Path, tmp_path: Path) -> None:
     pytest.importorskip("torchdiffeq")
     run_folder, data = place / "walked", place / "colours"
-    found = curves(
-        run_folder, data, solver="dopri5", tolerance=1e-3, depth_offsets=[-0.5], batch=20, out=tmp_path / "c"
-    )
+    adaptive: dict[str, Any] = {"solver": "dopri5", "tolerance": 1e-3, "batch": 20}
+    found = curves(run_folder, data, depth_offsets=[-0.5], out=tmp_path / "c", **adaptive)
     assert found["steps"] == []
     assert [row["steps"] for row in found["depth"]] == [None, None]
     model, (images, labels) = walked_by(load_classifier(run_folder), "dopri5", 1e-3), pictures(place)
@@ -235,8 +234,7 @@ def test_an_adaptive_solver_has_its_calls_counted(place: Path, tmp_path: Path, c
     agrees(found["depth"][1], torch.cat(logits), labels)
     assert found["depth"][1]["calls"] == round(counted / 30, 1) > 6
     assert found["trained"]["calls"] == OWN
-    with capsys.disabled():
-        measured = evaluate(run_folder, data, solver="dopri5", tolerance=1e-3, batch=20, out=tmp_path / "e")
+    measured = evaluate(run_folder, data, out=tmp_path / "e", **adaptive)
     assert measured["walk"] == {"solver": "dopri5", "steps": None, "calls": found["depth"][1]["calls"]}
     assert measured["clean"]["top1"]["value"] == found["depth"][1]["value"]
     for name in ("c", "e"):

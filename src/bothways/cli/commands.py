@@ -185,7 +185,9 @@ def _parsed(task: str, config: type[Config], typed: dict[str, Any]) -> ParsedCom
     """The parsed command line. Raises UserError if torchrun starts a task that does not support several processes."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not config.processes:
         raise UserError(f"bothways {task} runs in one process; type it without torchrun")
-    run = {key: typed.pop(key) for key in ("out", "overwrite", "resume", "dry_run", "as_json") if key in typed}
+    run: dict[str, Any] = {
+        key: typed.pop(key) for key in ("out", "overwrite", "resume", "dry_run", "as_json") if key in typed
+    }
     run["sweep"] = tuple(typed.pop("sweep", None) or ())
     typed.pop("allow_code", None)  # cli/code.py reads it among all that is typed
     changes = parsed_changes(config, typed.pop("set_", None) or [])

@@ -95,7 +95,8 @@ def prepare(config: CurvesConfig, where: Where) -> CurvesWork:
         found, _ = pictures(fewer if long else config.limit)
         return replace(found, kind=name, model=reading(model, how))
 
-    ways = {CLEAN: own} | {name: way for name, way, _ in (*over_depth, *over_steps)}  # the longest walks come last
+    ways = {name: way for name, way, _ in (*over_depth, *over_steps)}  # the longest walks come last
+    ways.setdefault(CLEAN, own)
     conditions = [condition(name, way) for name, way in ways.items()]
     facts = {
         "model": model.name,

@@ -61,9 +61,8 @@ class ConditionsWork(Work):
     """An evaluation with a frame per batch.
 
     facts: further entries of measures.json. batch: pictures per batch. scores: {finished condition:
-    ``accuracy.scores``}. flow: of which the calls a picture are counted, for "calls" of the scores; None for no counting.
-    hits: {condition: (pictures,) 1 correct, 0 wrong, -1 not evaluated}. skipped: {unreadable
-    picture: reason}.
+    ``accuracy.scores``}. hits: {condition: (pictures,) 1 correct, 0 wrong, -1 not evaluated}. skipped: {unreadable
+    picture: reason}. flow: that whose calls are counted, as "calls" of the scores; None for no count.
     """
 
     model: VisionModel

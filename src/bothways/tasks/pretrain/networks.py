@@ -38,7 +38,7 @@ def _of_file(
     config: PretrainConfig, spec: ModelSpec, channels: int, size: tuple[int, int]
 ) -> tuple[nn.Module, dict[str, Any], ModelSpec]:
     address, time_first = split_order(str(config.net))
-    options = {"name": OWN, "build": address, "channels": channels, "size": list(size)}
+    options: dict[str, Any] = {"name": OWN, "build": address, "channels": channels, "size": list(size)}
     with torch.random.fork_rng():  # initial weights from the seed, without changing the caller's random state
         torch.random.manual_seed(config.seed)
         network = build_network(**options)

@@ -103,7 +103,8 @@ class SweepWork(Work):
         return RunFolder.open(out).status["state"] == "complete"
 
     def measures(self) -> dict[str, Any]:
-        rows, papers = [], []
+        rows: list[dict[str, Any]] = []
+        papers: list[str] = []
         for point in self.points:
             measures = self._measures(point)
             row: dict[str, Any] = {"folder": point.name, "settings": point.settings, "state": "complete"}
