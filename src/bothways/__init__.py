@@ -29,7 +29,7 @@ Classification
 Representation
     finetune        trains a classifier head on walked pictures or a flow's activations, with the flow -> Finetuned
     sweep           runs a task for every combination of the values of some settings, with means over seeds
-    load_classifier a run of finetune -> a model
+    load_classifier a run of finetune -> a torch module of pictures -> logits, and a model
     pretrain        trains a flow between noise and pictures by flow matching -> Pretrained
     features        extracts features of pictures with a flow, and fits probes on them -> FeatureTables
     encode, decode  integrate the flow from pictures to noise and back; exact gradients in constant memory

@@ -103,6 +103,7 @@ def reading(model: Adapter, how: Features) -> Adapter:
 
     how: of the same kind and layers, so that the number of features stays the same.
     """
+    model = getattr(model, "adapter", model)
     assert isinstance(model.module, PictureClassifier)
     classifier = copy.copy(model.module.classifier)
     classifier.how = how

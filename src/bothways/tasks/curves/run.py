@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, final
 
 from bothways.models.classifiers import features_config, flow_in, reading, walked_by
-from bothways.models.loader import load_classifier
+from bothways.models.loader import adapted_classifier
 from bothways.representation.features import Features
 from bothways.runs.provenance import fingerprint
 from bothways.tasks.curves.config import CurvesConfig
@@ -76,7 +76,7 @@ def _cells(point: str, row: Mapping[str, Any]) -> tuple[str, ...]:
 
 def prepare(config: CurvesConfig, where: Where) -> CurvesWork:
     """Prepare a run of ``curves``. Raises UserError for invalid input, before the first batch."""
-    model = load_classifier(config.run, device=config.device, dtype=config.dtype)
+    model = adapted_classifier(config.run, device=config.device, dtype=config.dtype)
     own, run = features_config(model), str(config.run)
     measured = to_measure(model.name, config.data, config.split)
     how = own

@@ -23,7 +23,7 @@ from bothways.data.sources import ImageSet
 from bothways.models.adapter import Adapter
 from bothways.models.cards import CLASSIFIER_CARD
 from bothways.models.classifiers import CLASSIFIER_WEIGHTS, flow_in
-from bothways.models.loader import load_classifier
+from bothways.models.loader import adapted_classifier
 from bothways.models.velocity import Flow
 from bothways.numerics.intervals import wilson_interval
 from bothways.progress import counted
@@ -72,7 +72,7 @@ class FinetuneWork(TrainingWork):
     def _kept(self) -> Adapter:
         """Load the classifier of the run folder."""
         planned = self.planned
-        return load_classifier(
+        return adapted_classifier(
             self.training.folder.path, head=planned.config.features.head, path=planned.before.path,
             solver=planned.config.features.solver, device=planned.processes.device,
         )  # fmt: skip
