@@ -13,8 +13,8 @@ from bothways.models.adapter import SPEC_LINES, Adapter
 from bothways.models.addresses import LOAD_FLOW, read_classifier, read_flow, read_model
 from bothways.models.calls import check_held
 from bothways.models.catalogue import check_device, find_classifier
+from bothways.models.classifiers import Classifier
 from bothways.models.libraries.hub import Loaded, Text
-from bothways.models.plain import Classifier
 from bothways.models.velocity import Flow, check_flow
 from bothways.models.weights import load_weights
 from bothways.progress import stage

@@ -132,18 +132,18 @@ class SweepWork(Work):
 
     def summary(self, result: dict[str, Any], out: Path | None) -> Iterator[str | Grid]:
         groups = result["groups"]
-        places = list(dict.fromkeys(place for group in groups for place in group["settings"]))
         titles = list(dict.fromkeys(title for group in groups for title in group["numbers"]))
         rows = [
             (
-                *(written(group["settings"].get(place)) for place in places),
+                ", ".join(f"{place.rpartition('.')[2]} {written(v)}" for place, v in group["settings"].items())
+                or "all",
                 *(_cell(group["numbers"].get(title)) for title in titles),
                 f"{group['n']} ({group['over']})",
             )
             for group in groups
         ]
         if rows:
-            yield Grid((*places, *titles, "runs (95 % interval over)"), rows)
+            yield Grid(("setting", *titles, "runs (95 % interval over)"), rows)
         yield from (f"{row['folder']} failed: {row['message']}" for row in result["runs"] if row["state"] == "failed")
 
     def check(self, result: dict[str, Any], page: Path | None) -> None:
