@@ -18,6 +18,9 @@ NOTE = (
     "Means over the runs that differ in the seed alone, with Student's 95 % interval over these runs, which counts the "
     "seeds and not the pictures; a single run has the interval of its own measure, over pictures, if it has one."
 )
+CURVES = (
+    "A curve for each combination of the settings that are not on the axis; the numbers are those of the table above."
+)
 
 
 def facts_of(measures: Facts) -> Facts:
@@ -40,7 +43,7 @@ def section(measures: Facts) -> dict[str, Any] | None:
         return None
     groups = facts.get("groups") or []
     charts = swept.charts(groups)
-    parts = [Part("Over the swept settings", NOTE, charts)] if charts else []
+    parts = [Part("Over the swept settings", CURVES, charts)] if charts else []
     return {"strips": [], "depths": [], "numbers": groups_table(groups), "parts": parts}
 
 
@@ -67,14 +70,14 @@ def tables_of(measures: Facts) -> list[Table]:
     rows = [
         [
             name(run.get("folder")),
+            name(run.get("state"), run.get("message") or ""),
             *(_value(run["settings"].get(place)) for place in places),
             *(number((run.get("numbers") or {}).get(title, {}).get("value")) for title in titles),
-            name(run.get("state"), run.get("message") or ""),
         ]
         for run in runs
     ]
     note = "Each is a run folder in that of the sweep, with a report of its own."
-    return [Table("The runs", ["Run", *places, *titles, "State"], rows, note)] if rows else []
+    return [Table("The runs", ["Run", "State", *places, *titles], rows, note)] if rows else []
 
 
 def comparison_table(runs: Sequence[tuple[str, Facts, Facts]]) -> Table:
