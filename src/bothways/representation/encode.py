@@ -161,7 +161,7 @@ def image_time(v: VectorField | Flow) -> float:
         return _STARTS[stated]
     known = stated is not None and (registry.is_address(stated) or stated in registry.names("path"))
     start = 1.0 - (least_depth(path_of(stated)) if known else 0.0)
-    if known and not registry.is_address(stated):  # a file of the user's may change
+    if stated is not None and known and not registry.is_address(stated):  # a file of the user's may change
         _STARTS[stated] = start
     return start
 
