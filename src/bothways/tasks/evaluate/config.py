@@ -22,7 +22,7 @@ class EvaluateConfig(Config):
     bothways evaluate bundled:cifar10-resnet --data path/to/cifar10
     bothways evaluate bundled:cifar10-resnet --data path/to/cifar10 --corruptions offline --limit 1000
     bothways evaluate runs/finetuned --data path/to/cifar10 --corruptions path/to/CIFAR-10-C --out runs/corrupted
-    bothways evaluate runs/finetuned --data path/to/cifar10 --solver dopri5 --tolerance 1e-3
+    bothways evaluate runs/walked --data digits --solver dopri5 --tolerance 1e-3
     """
 
     headlines: ClassVar[Mapping[str, tuple[str, ...]]] = {
