@@ -74,6 +74,9 @@ class RunConfig(Config):
 
     device: str = setting("cpu", "device: cpu, cuda, mps")
     workers: int = setting(1, "processes that prefetch batches", ge=0)
+    in_memory: float = setting(
+        2.0, "GB of decoded pictures that are held in memory; of more, each is decoded as it is needed", ge=0
+    )
     save_every: int = setting(500, "steps between checkpoints", ge=1)
     tensorboard: bool = setting(False, "also write TensorBoard logs to RUN/tensorboard, as --track tensorboard")
     track: Annotated[tuple[Literal["tensorboard", "wandb"], ...], BeforeValidator(_split)] = setting(

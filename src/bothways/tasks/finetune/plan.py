@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from bothways.data.augmentations import StrongAugmentation
 from bothways.data.images import Augmentation, Batch, batches, check_crop, survive_mirroring
 from bothways.data.readers.fit import size_of
-from bothways.data.sources import ImageSet, load_images
-from bothways.data.splits import holdout, stratified
+from bothways.data.rows.stored import StoredSet, open_images
+from bothways.data.sources import ImageSet
+from bothways.data.splits import Pictures, holdout, stratified
 from bothways.data.trained import training_record
 from bothways.models.addresses import flow_of
 from bothways.models.catalogue import check_device
@@ -54,7 +55,7 @@ class Finetuning:
     """
 
     config: FinetuneConfig
-    train: ImageSet
+    train: ImageSet | StoredSet
     held: ImageSet
     classes: tuple[str, ...] | int
     before: Flow
@@ -138,7 +139,9 @@ def plan_of(config: FinetuneConfig) -> Finetuning:
     before = flow_of(origin, config.seed, given.path) if config.fresh else copy.deepcopy(given)
     before.eval().requires_grad_(False).to(processes.device).name = given.name
     spec = before.spec
-    everything = load_images(config.data, split=config.split or "train", size=size_of(spec))
+    everything = open_images(
+        config.data, split=config.split or "train", size=size_of(spec), in_memory=config.run.in_memory
+    )
     held, train = divided(everything, config.holdout, config.seed, str(config.data))
     check_along(config.holdout, len(held))
     classes = classes_of(everything)
@@ -151,7 +154,7 @@ def plan_of(config: FinetuneConfig) -> Finetuning:
     return planned
 
 
-def divided(everything: ImageSet, chosen: LabelledHoldoutConfig, seed: int, data: str) -> tuple[ImageSet, ImageSet]:
+def divided(everything: Pictures, chosen: LabelledHoldoutConfig, seed: int, data: str) -> tuple[ImageSet, Pictures]:
     """Split into held-out and training pictures; the held-out ones are those of ``pretrain`` on the same data.
 
     Raises UserError for pictures without classes, or too few pictures.
@@ -178,7 +181,7 @@ def divided(everything: ImageSet, chosen: LabelledHoldoutConfig, seed: int, data
     return held, train.subset(stratified(train.labels, chosen.labels, generator(seed, 0, "labels")))
 
 
-def classes_of(data: ImageSet) -> tuple[str, ...] | int:
+def classes_of(data: ImageSet | StoredSet) -> tuple[str, ...] | int:
     """The names of the classes, or their number if they have no names."""
     return data.classes or int(data.labels.max()) + 1
 

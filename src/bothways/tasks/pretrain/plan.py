@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from bothways.data.augmentations import with_strong
 from bothways.data.images import Augment, Batch
-from bothways.data.sources import ImageSet, load_images
+from bothways.data.rows.stored import StoredSet, open_images
+from bothways.data.sources import ImageSet
 from bothways.data.splits import holdout
 from bothways.data.trained import training_record
 from bothways.models.catalogue import check_device
@@ -47,7 +48,7 @@ class Pretraining:
     """
 
     config: PretrainConfig
-    train: ImageSet
+    train: ImageSet | StoredSet
     held: ImageSet
     flow: Flow
     network: dict[str, Any]
@@ -121,15 +122,17 @@ def plan_of(config: PretrainConfig, begun: Path | None = None) -> Pretraining:
     """
     check_device(config.run.device)
     processes = join_processes(config.run.device)
-    everything = load_images(config.data, split=config.split or "train", size=config.size)
-    size = tuple(everything.images.shape[-2:])
+    everything = open_images(
+        config.data, split=config.split or "train", size=config.size, in_memory=config.run.in_memory
+    )
+    size = everything.shape
     config = _settled(config, len(everything) - config.holdout.validation, min(size), processes)
     held, train = holdout(everything, config.holdout.validation, config.seed)
     check_along(config.holdout, len(held))
     if config.run.probe_every:
         check_probe(held, str(config.data))
     spec = ModelSpec(
-        size=size[0] if size[0] == size[1] else size,  # type: ignore[arg-type]
+        size=size[0] if size[0] == size[1] else size,
         mean=(0.5, 0.5, 0.5),
         std=(0.5, 0.5, 0.5),
         classes=0,
