@@ -191,12 +191,12 @@ def find_images(address: str | Path | Any, *, split: str = "train", limit: int |
         return address.find(split, limit)
     if is_live(address):
         return _from_set(as_set(address), limit)
+    stream = STREAM.fullmatch(str(address))
+    address = stream["address"] if stream else address
     if str(address) == DIGITS:
         return from_digits(split, limit)
     if str(address) == SWISS_ROLL:
         return from_swiss_roll(split, limit)
-    stream = STREAM.fullmatch(str(address))
-    address = stream["address"] if stream else address
     if str(address).startswith(SCHEME):
         return (from_hub_stream if stream else from_hub)(str(address), split, limit)
     place = place_of(address)
