@@ -74,7 +74,7 @@ def write_tars(folder: Path, counts: Sequence[int], broken: Iterable[int] = ()) 
 
 
 def write_cifar(folder: Path, counts: Sequence[int] = (2, 2, 2, 2, 2), test: int = 4) -> Path:
-    """CIFAR-10's binary files: picture k has the pixels of seed k and class k % 10; the test pictures go from 100 on."""
+    """CIFAR-10's binary files. Picture k has the pixels of seed k and class k % 10; those of test go from 100 on."""
     folder.mkdir(parents=True, exist_ok=True)
     first = 0
     for k, count in enumerate(counts, start=1):

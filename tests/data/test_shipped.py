@@ -156,6 +156,7 @@ def test_tiny_imagenet_is_read_as_it_ships(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="the pictures of split 'test' have no label"):
         assert load_images(place, split="test").labels.tolist() == [-1, -1]
     assert is_split(place, "val")
+    assert evaluation_split(place) == "val"  # those of test have no labels
 
 
 @pytest.mark.parametrize(

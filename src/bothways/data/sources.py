@@ -6,7 +6,6 @@ An unreadable image is reported and skipped; it never stops a run.
 from __future__ import annotations
 
 import hashlib
-import re
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -26,12 +25,11 @@ from bothways.data.readers.entries import Entries, SplitEntries, as_png, counted
 from bothways.data.readers.fit import Size, height_width
 from bothways.data.readers.hub import HUB_NAMES, SCHEME, from_hub, from_hub_stream
 from bothways.data.readers.live import is_live, tensor_of
-from bothways.data.readers.places import pictures_at, place_of
+from bothways.data.readers.places import STREAM, pictures_at, place_of
 from bothways.data.rows.order import shuffled
 from bothways.progress import stage
 from bothways.types import UserError
 
-STREAM = re.compile(r"stream(?:@(?P<buffer>[1-9]\d{0,8}))?:(?P<address>.+)")  # of shards, in a training
 NAMED = (DIGITS, SWISS_ROLL)  # take precedence over a folder of the same name
 
 

@@ -8,10 +8,12 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from bothways.data.readers.places import Place, is_split_at, place_of
+from bothways.data.readers.places import STREAM, Place, is_split_at, place_of
+from bothways.data.readers.tables import ANNOTATIONS
 from bothways.data.rows.stored import StoredSet
-from bothways.data.sources import NAMED, STREAM, ImageSet
+from bothways.data.sources import NAMED, ImageSet
 from bothways.numerics.draws import generator
+from bothways.reading import is_there
 from bothways.types import UserError
 
 NOT_TRAINED_ON = ("test", "val", "valid", "validation", "dev")  # the first that exists is used for evaluation
@@ -56,8 +58,11 @@ def evaluation_split(data: str | Path | ImageSet) -> str:
     """
     if isinstance(data, ImageSet):
         return "train"
-    if _place(data) is None:
+    place = _place(data)
+    if place is None:
         return "test"
+    if is_there(place.path / "val" / ANNOTATIONS):  # Tiny-ImageNet's test pictures have no labels
+        return "val"
     return next((split for split in NOT_TRAINED_ON if _has(data, split)), "train")
 
 

@@ -56,11 +56,11 @@ def from_folder(path: Path, split: str, limit: int | None) -> SplitEntries:
     files = tuple(str(file.relative_to(own.folder)) for file, _ in chosen)
     rows = FileRows(own.folder, files, np.array([label for _, label in chosen], np.int64))
     for line in own.passed_over():
-        warnings.warn(f"data {str(path)!r}: {line}", stacklevel=4)
+        warnings.warn(f"data {str(path)!r}: {line}", stacklevel=5)
     without = sum(label < 0 for _, label in pictures)
     if classes and without:
         which = f"the pictures of split {split!r}" if without == len(pictures) else f"{without} of {len(pictures)}"
-        warnings.warn(f"data {str(path)!r}: {which} have no label", stacklevel=4)
+        warnings.warn(f"data {str(path)!r}: {which} have no label", stacklevel=5)
     named = named_classes(classes, path, path.parent)
     return SplitEntries(named, len(chosen), entries_of(rows, range(len(chosen))), rows=lambda stream: rows)
 

@@ -23,6 +23,10 @@ from bothways.types import UserError
 CORRUPTION = re.compile(r"(?P<kind>\w+)@(?P<severity>\d+)")
 
 
+STREAM = re.compile(r"stream(?:@(?P<buffer>[1-9]\d{0,8}))?:(?P<address>.+)")  # of shards, in a training
+CHOICE = re.compile(r"(?P<folder>(?!hub:|hub$).+):(?P<chosen>\w+(?:@\d+)?)")
+
+
 class Place(NamedTuple):
     """An address of the disk. chosen: what stands behind the folder, such as "fog@3"; "" for nothing."""
 
@@ -37,10 +41,19 @@ def place_of(address: str | Path) -> Place | None:
         return Place(path)
     if is_tars(str(address)) and "{" in str(address):
         return Place(path)
-    folder, colon, chosen = str(address).rpartition(":")
-    if colon and chosen and folder and is_folder(Path(folder).expanduser()):
-        return Place(Path(folder).expanduser(), chosen)
+    choice = CHOICE.fullmatch(str(address))
+    if choice and is_folder(Path(choice["folder"]).expanduser()):
+        return Place(Path(choice["folder"]).expanduser(), choice["chosen"])
     return None
+
+
+def file_named(address: str) -> str:
+    """What an address opens of the disk, without ``stream:`` and a choice behind it; of a pattern, its folder."""
+    stream = STREAM.fullmatch(address)
+    address = stream["address"] if stream else address
+    choice = CHOICE.fullmatch(address)
+    address = choice["folder"] if choice else address
+    return str(Path(address).parent) if is_tars(address) and "{" in address else address
 
 
 def pictures_at(place: Place, split: str, limit: int | None) -> SplitEntries:
