@@ -6,6 +6,7 @@ Models and data
     load_flow       an address or a live module -> a flow: a velocity field from noise to pictures
     layers          the layers of a model: name, kind, shape, parameters
     load_images     the name of a data set, a parquet file or a folder -> labelled pictures
+    open_images     the same, decoded as they are needed where they are many
 
 Synthesis
     generate        class-conditional or unconditional pictures from an unmodified discriminative model -> Result
@@ -51,6 +52,7 @@ from typing import TYPE_CHECKING, Any
 from bothways.version import __version__
 
 if TYPE_CHECKING:
+    from bothways.data.rows.stored import open_images
     from bothways.data.sources import load_images
     from bothways.models.encoding import decode, encode
     from bothways.models.layers_of import layers
@@ -71,6 +73,7 @@ _SHELF = {
     "layers": "models.layers_of",
     "load_flow": "models.loader",
     "load_images": "data.sources",
+    "open_images": "data.rows.stored",
     "load_model": "models.loader",
     "load_classifier": "models.loader",
     "decode": "models.encoding",
@@ -128,6 +131,7 @@ __all__ = [
     "load_images",
     "load_model",
     "objectives",
+    "open_images",
     "predict",
     "pretrain",
     "recipes",

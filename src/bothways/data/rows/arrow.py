@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,7 @@ from bothways.types import UserError
 
 GROUP_AT_MOST = 2 * 2**30  # bytes of a group of rows that is held whole
 BATCH = 256  # rows that are unpacked at a time
-MAPPED: dict[Path, tuple[Any, tuple[int, ...]]] = {}  # of this process: the files of the cache that are open
+MAPPED: dict[Path, tuple[list[Any], list[int]]] = {}  # of this process: the files of the cache that are open
 
 
 @dataclass(frozen=True)
@@ -91,14 +93,11 @@ class ArrowRows:
     labels: np.ndarray
 
     def read(self, rows: Sequence[int], near: int = 0) -> Iterator[tuple[str, bytes]]:
-        table, ends = _mapped(self.file)
-        begins, stops = np.asarray(self.begins), np.asarray(ends)
+        columns, starts = _mapped(self.file)
         for row in rows:
-            shard = int(np.searchsorted(begins, row, "right")) - 1
-            batch = int(np.searchsorted(stops, row, "right"))
-            place = row - (ends[batch - 1] if batch else 0)
-            data = table.get_batch(batch).column(0)[place].as_py()
-            yield f"{self.names[shard]} row {row - int(begins[shard])}", data or b""
+            shard, batch = bisect_right(self.begins, row) - 1, bisect_right(starts, row) - 1
+            data = columns[batch][row - starts[batch]].as_py()
+            yield f"{self.names[shard]} row {row - self.begins[shard]}", data or b""
 
 
 def unpacked(files: Sequence[RowFile], column: str, labels: np.ndarray) -> ArrowRows:
@@ -175,19 +174,19 @@ def _batches(file: RowFile, column: str) -> Iterator[Any]:
         raise UserError(f"data {file.path!r} is damaged: {' '.join(str(error).split())[:200]}") from error
 
 
-def _mapped(path: Path) -> tuple[Any, tuple[int, ...]]:
-    """The open file of the cache, and the number of rows up to the end of each of its batches."""
+def _mapped(path: Path) -> tuple[list[Any], list[int]]:
+    """The pictures in a file of the cache by batches, none of them read yet, and the row with which each begins."""
     import pyarrow
 
     if path not in MAPPED:
         try:
             table = pyarrow.ipc.open_file(pyarrow.memory_map(str(path)))
-            counts = [table.get_batch(k).num_rows for k in range(table.num_record_batches)]
+            columns = [table.get_batch(k).column(0) for k in range(table.num_record_batches)]
         except (OSError, pyarrow.ArrowException) as error:
             raise UserError(
                 f"{path}: the unpacked pictures cannot be read; delete it, and they are made again"
             ) from error
-        MAPPED[path] = table, tuple(accumulate(counts))
+        MAPPED[path] = columns, list(accumulate(map(len, columns[:-1]), initial=0))
     return MAPPED[path]
 
 
@@ -213,14 +212,14 @@ class GroupRows:
         return tuple(accumulate((sum(file.counts) for file in self.files[:-1]), initial=0))
 
     def read(self, rows: Sequence[int], near: int = 0) -> Iterator[tuple[str, bytes]]:
-        starts = np.asarray(self.begins)
+        begins = self.begins
+        starts = [list(accumulate(file.counts[:-1], initial=0)) for file in self.files]
         for row in rows:
-            shard = int(np.searchsorted(starts, row, "right")) - 1
-            place = row - int(starts[shard])
-            ends = np.cumsum(self.files[shard].counts)
-            group = int(np.searchsorted(ends, place, "right"))
-            held = self._group(shard, group, near)
-            yield f"{self.files[shard].name} row {place}", held[place - int(ends[group] - len(held))]
+            shard = bisect_right(begins, row) - 1
+            place = row - begins[shard]
+            group = bisect_right(starts[shard], place) - 1
+            name = f"{self.files[shard].name} row {place}"
+            yield name, self._group(shard, group, near)[place - starts[shard][group]]
 
     def _group(self, shard: int, group: int, near: int) -> list[bytes]:
         """The pictures of a group; those used last are kept, as many as hold the rows that may be needed again."""
@@ -240,7 +239,7 @@ class GroupRows:
         where = (
             f"data {file.path!r} is damaged in rows {sum(file.counts[:group])} to {sum(file.counts[: group + 1]) - 1}"
         )
-        opened = file.opened()
+        opened = _reader(file.path, os.getpid(), _changed(file.path))
         try:
             size = opened.metadata.row_group(group).total_byte_size
             if size > GROUP_AT_MOST:
@@ -255,3 +254,17 @@ class GroupRows:
         if len(found) != file.counts[group]:
             raise UserError(f"{where}: {len(found)} rows are there")
         return found
+
+
+@lru_cache(maxsize=4)  # whose index of groups is read once
+def _reader(path: str, process: int, changed: int) -> Any:
+    """pyarrow's reader of a file. process: whose it is, since an open file of the network is of one alone."""
+    return RowFile(path, ()).opened()
+
+
+def _changed(path: str) -> int:
+    """When a file of the disk was written; 0 for others, and where none is there any more."""
+    try:
+        return 0 if "://" in path else Path(path).stat().st_mtime_ns
+    except OSError:
+        return 0

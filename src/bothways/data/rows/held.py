@@ -6,6 +6,7 @@ PixelRows     a picture of (H, W) at offset + row * stride, planes of red, green
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,10 +48,10 @@ class PixelRows:
         return tuple(np.cumsum(counts)[:-1].tolist())
 
     def read(self, rows: Sequence[int], near: int = 0) -> Iterator[tuple[str, bytes]]:
-        begins, size = np.asarray(self.begins), 3 * self.side**2
+        begins, size = self.begins, 3 * self.side**2
         for row in rows:
-            shard = int(np.searchsorted(begins, row, "right")) - 1
-            path, place = self.files[shard][0], row - int(begins[shard])
+            shard = bisect_right(begins, row) - 1
+            path, place = self.files[shard][0], row - begins[shard]
             content = read_at(path, place * self.stride + self.offset, size)
             if len(content) < size:
                 raise UserError(f"data {str(path)!r} is damaged: it ends before row {place}; download it again")

@@ -8,6 +8,7 @@ files are passed over and never followed.
 from __future__ import annotations
 
 import tarfile
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -65,9 +66,8 @@ class MemberRows:
     labels: np.ndarray
 
     def read(self, rows: Sequence[int], near: int = 0) -> Iterator[tuple[str, bytes]]:
-        begins = np.asarray(self.begins)
         for row in rows:
-            path = self.files[int(np.searchsorted(begins, row, "right")) - 1]
+            path = self.files[bisect_right(self.begins, row) - 1]
             content = read_at(path, int(self.offset[row]), int(self.size[row]))
             if len(content) < int(self.size[row]):
                 raise UserError(f"data {str(path)!r} is damaged: it ends within {self.names[row]}; download it again")
@@ -83,7 +83,8 @@ def members_of(path: Path) -> Iterator[Member]:
     size, head = path.stat().st_size, read_at(path, 0, 6)
     if head.startswith(PACKED):
         raise UserError(
-            f"data {str(path)!r} is compressed, so that no picture in it can be reached; unpack it to a plain .tar"
+            f"data {str(path)!r} is compressed, so that no picture in it can be reached; unpack it, to a "
+            "folder or to a plain .tar"
         )
     seen = 0
     try:
