@@ -230,6 +230,25 @@ def test_a_damaged_file_of_the_cache_is_named(tmp_path: Path) -> None:
         list(lazy.parts())
 
 
+def test_null_cells_and_plain_bytes_are_read_as_from_memory(tmp_path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    cells = [{"bytes": png(0), "path": "a"}, None, {"bytes": None, "path": "b"}, {"bytes": png(1), "path": None}]
+    pyarrow.parquet.write_table(pyarrow.table({"image": cells, "label": [3, 1, 2, None]}), tmp_path / "structs.parquet")
+    plain = pyarrow.array([png(2), None, png(3)], pyarrow.binary())
+    pyarrow.parquet.write_table(pyarrow.table({"image": plain}), tmp_path / "bytes.parquet")
+    for name, read in (("structs", [0, 3]), ("bytes", [0, 2])):
+        with pytest.warns(UserWarning, match="unreadable"):
+            held = load_images(tmp_path / f"{name}.parquet")
+        for before in ("", "stream:"):
+            lazy = open_images(f"{before}{tmp_path / name}.parquet", in_memory=0)
+            with pytest.warns(UserWarning, match="no image that can be read"):
+                assert torch.cat(list(lazy.parts())).equal(held.images)
+            assert lazy.labels[read].equal(held.labels)
+            assert lazy.classes == held.classes
+
+
 # ---- a training ----------------------------------------------------------------------------------------------------
 
 

@@ -58,11 +58,13 @@ class RowFile:
             raise UserError(f"data {self.path!r} cannot be read: {reason}") from error
 
 
-def cell_bytes(cell: Any) -> bytes:
-    """The encoded picture of a cell: a struct with bytes, as the hub stores it, or the bytes themselves; else none."""
-    found = cell.as_py()
-    data = found.get("bytes") if isinstance(found, dict) else found
-    return data if isinstance(data, bytes) else b""
+def encoded(column: Any) -> list[bytes]:
+    """The encoded pictures of a column: of structs with bytes, as the hub stores them, or bytes; none where null."""
+    import pyarrow.compute
+
+    if pyarrow.types.is_struct(column.type):
+        column = pyarrow.compute.struct_field(column, "bytes")
+    return [data if isinstance(data, bytes) else b"" for data in column.to_pylist()]
 
 
 def label_column(file: RowFile, column: str | None) -> np.ndarray:
@@ -157,7 +159,7 @@ def _unpack(files: Sequence[RowFile], column: str, place: Path) -> None:
         ):
             for file in files:
                 for batch in _batches(file, column):
-                    cells = [cell_bytes(cell) for cell in batch.column(0)]
+                    cells = encoded(batch.column(0))
                     writer.write_batch(pyarrow.record_batch([pyarrow.array(cells, pyarrow.large_binary())], schema))
                     now.advance(len(cells))
         partial.replace(place)
@@ -247,8 +249,7 @@ class GroupRows:
                     f"data {file.path!r}: a group of its rows has {budget.amount(size)}, and at most "
                     f"{budget.amount(GROUP_AT_MOST)} are read at once; write it in groups of fewer rows"
                 )
-            cells = opened.read_row_group(group, columns=[self.column]).column(0)
-            found = [cell_bytes(cell) for cell in cells]
+            found = encoded(opened.read_row_group(group, columns=[self.column]).column(0))
         except (OSError, ValueError, LookupError, pyarrow.ArrowException) as error:
             raise UserError(f"{where}: {' '.join(str(error).split())[:200]}") from error
         if len(found) != file.counts[group]:

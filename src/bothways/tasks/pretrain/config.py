@@ -37,8 +37,8 @@ class PretrainConfig(TrainingConfig):
 
     The run folder holds flow.json and flow.safetensors, samples, the loss of every step, and report.html.
 
-    Data are digits or swiss-roll (no download), a folder of image files, a parquet file or a folder of them, or
-    hub:OWNER/NAME.
+    Data are digits or swiss-roll (no download), a folder of image files, a parquet or tar file or a folder of them,
+    hub:OWNER/NAME, or a stream of shards, stream:ADDRESS.
 
     A run that was stopped or killed gives the same weights with --resume.
 
