@@ -169,7 +169,7 @@ def prepare(config: SweepConfig, where: Where) -> SweepWork:
     kind: type[Config] = registry.find("task", config.task).factory
     points = points_of(kind, config.given, config.over)
     over = {name: [point.settings[name] for point in points] for name in points[0].settings}
-    settings = {
+    settings: dict[str, Any] = {
         "task": config.task,
         "over": {name: [value for k, value in enumerate(v) if value not in v[:k]] for name, v in over.items()},
         "given": plain_tables(nested(kind, config.given)),
