@@ -198,5 +198,6 @@ def _facts(source: str, kind: str, config: Mapping[str, Any], path: str, latents
     factor = 1 if latents is None else latents.factor
     size = factor * high if high == wide else (factor * high, factor * wide)
     grey = latents is None and config.get("in_channels") == 1
-    order = "grey" if grey else "RGB"
-    return ModelSpec(size, half, half, 0, channel_order=order, path=path, time_scale=1.0, source=source)
+    return ModelSpec(
+        size, half, half, 0, channel_order="grey" if grey else "RGB", path=path, time_scale=1.0, source=source
+    )

@@ -40,8 +40,8 @@ class Latents(nn.Module):
         stretch: Any = own
         if scale is None and config.get("latents_mean") and config.get("latents_std"):
             shift, stretch = config["latents_mean"], [own / deviation for deviation in config["latents_std"]]
-        self.register_buffer("scale", _column(stretch), persistent=False)
-        self.register_buffer("shift", _column(shift), persistent=False)
+        self.register_buffer("scale", _column(stretch))
+        self.register_buffer("shift", _column(shift))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Latents:
         """Itself: it is never trained, and as large as many a network."""

@@ -38,10 +38,7 @@ TABLE, POSITIONS, PATCHES, LAST = (
     "y_embedder.embedding_table.weight", "pos_embed", "x_embedder.proj.weight", "final_layer.linear.weight",
 )  # fmt: skip
 SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt")
-SPECS = {
-    "sit": {"path": "linear", "licence": "MIT"},
-    "dit": {"path": "scheduled", "licence": "CC-BY-NC-4.0"},
-}
+FACTS = {"sit": ("linear", "MIT"), "dit": ("scheduled", "CC-BY-NC-4.0")}  # the path and the licence of the weights
 
 
 def from_sit(name: str) -> Loaded:
@@ -76,9 +73,9 @@ def _loaded(scheme: str, name: str) -> tuple[SiT, Any, ModelSpec]:
     if latents.channels != options["channels"]:
         raise UserError(f"{flow} draws {options['channels']} channels, and its autoencoder {latents.channels}")
     network = _filled(held, options, flow)
-    half = (0.5, 0.5, 0.5)
-    size = options["size"] * latents.factor
-    return network, latents, ModelSpec(size, half, half, 0, time_scale=1.0, source=f"{scheme}:{name}", **SPECS[scheme])
+    size, half, (path, licence) = options["size"] * latents.factor, (0.5, 0.5, 0.5), FACTS[scheme]
+    spec = ModelSpec(size, half, half, 0, time_scale=1.0, path=path, source=f"{scheme}:{name}", licence=licence)
+    return network, latents, spec
 
 
 def _file(name: str, scheme: str, flow: str) -> Path:
