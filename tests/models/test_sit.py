@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 from pathlib import Path
 
 import pytest
@@ -180,6 +181,11 @@ def test_a_checkpoint_of_a_training_and_an_autoencoder_that_is_not_there(
     one, other = load_flow(f"sit:{tmp_path / 'a' / '0050000.pt'}"), load_flow(f"sit:{file}")
     with torch.no_grad():
         assert torch.equal(one(Z.float(), T.float()), other(Z.float(), T.float()))
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "diffusers", None)
+        assert 'needs diffusers, which is not installed; type pip install "bothways[diffusers]"' in refused(
+            f"sit:{file}"
+        )
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
     (tmp_path / "a" / "vae").rename(tmp_path / "vae")
     place = tmp_path / "a" / "vae"

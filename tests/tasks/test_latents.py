@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -20,6 +21,7 @@ from bothways.models.classifiers import flow_in
 from bothways.models.velocity import Flow
 from bothways.numerics.draws import generator
 from bothways.representation.likelihood import Integration, log_density
+from bothways.tasks.latents.facts import latent_facts
 from bothways.tasks.likelihood.section import numbers_table
 from bothways.tasks.shelf import work_of
 from command import refused, run
@@ -125,6 +127,10 @@ def test_a_classifier_of_latents_is_that_of_their_pictures_and_moves(
         finetune(f"diffusers:{copied}", data=source, out=tmp_path / name, **SHORT)
         for source, name in ((data, "pictures"), (kept, "latents"))
     ]
+    assert made[1].folder.settings["settings"]["augmentation"]["flip"] is False
+    with pytest.warns(UserWarning, match="latents are taken as they are"):
+        work = work_of("finetune", f"diffusers:{copied}", data=kept, **SHORT | {"flip": True, "crop": 2})
+    assert work.planned.config.augmentation.crop == 0  # type: ignore[attr-defined]
     losses = [[frame.stats["loss"] for frame in one.frames] for one in made]
     assert max(abs(a - b) for a, b in zip(*losses, strict=True)) < 1e-3
     held = [one.measures["classifier"] for one in made]
@@ -233,3 +239,33 @@ def test_the_command_says_where_the_latents_are(
     assert "pictures are off by" in said
     with pytest.raises(UserError, match="not empty"):
         latents(f"diffusers:{place}", data=data, out=out, **QUICK)
+
+
+def test_files_of_latents_that_somebody_changed(kept: Path, flow: Flow, tmp_path: Path) -> None:
+    table = pq.read_table(kept / "train.parquet")
+    latent, label = table["latent"].combine_chunks(), table.schema.names.index("label")
+    rows = latent.to_pylist()
+
+    def changed(column: str, values: Any, **facts: Any) -> str:
+        place = table.schema.names.index(column)
+        given = json.loads(table.schema.metadata[b"bothways"]) | facts
+        made = table.set_column(place, column, values)
+        pq.write_table(made.replace_schema_metadata({b"bothways": json.dumps(given).encode()}), tmp_path / "x.parquet")
+        with pytest.raises(UserError) as caught:
+            bothways.load_images(tmp_path / "x.parquet", latents=latent_facts(flow))
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    numbers = pyarrow.list_(pyarrow.float32(), CHANNELS * SIDE**2)
+    assert "not lists of numbers" in changed("latent", pyarrow.array(["a"] * 12))
+    short = pyarrow.array([row[:5] for row in rows], pyarrow.list_(pyarrow.float32(), 5))
+    assert "its latents have 5 numbers, and their shape 256" in changed("latent", short)
+    assert "row 2 holds 0 bytes for a latent of 256 numbers" in changed(
+        "latent", pyarrow.array([*rows[:2], None, *rows[3:]], numbers)
+    )
+    assert "row 0 holds a latent that is not finite" in changed(
+        "latent", pyarrow.array([[float("nan")] * 256, *rows[1:]], numbers)
+    )
+    assert "its labels are of string" in changed("label", pyarrow.array(["a"] * 12))
+    assert "not (C, h, w)" in changed("label", table.column(label), latents={"shape": [256], "autoencoder": "a"})
+    assert "latents" in changed("label", table.column(label), latents={"shape": "all", "autoencoder": "a"})

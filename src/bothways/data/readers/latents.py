@@ -8,7 +8,7 @@ They are read by the flow whose autoencoder made them, and by nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -46,24 +46,39 @@ class Described(Checked):
     classes: list[str] | None = None
 
 
-def stated(metadata: Mapping[bytes, bytes] | None, where: str) -> tuple[LatentFacts, tuple[str, ...]] | None:
-    """(facts, names of the classes) of a file of latents, from the metadata of its schema; None of any other file."""
-    if KEY not in (metadata or {}):
+def stated(schema: Any, where: str) -> tuple[LatentFacts, tuple[str, ...]] | None:
+    """(facts, names of the classes) of a file of latents, from its schema; None of any other file.
+
+    Raises UserError for columns that are not as the facts say.
+    """
+    if KEY not in (schema.metadata or {}) or COLUMN not in schema.names:
         return None
-    assert metadata is not None
-    found = table_of(metadata[KEY], where, Described)
+    found = table_of(schema.metadata[KEY], where, Described)
     given: Any = found.get(FACTS)
     if given is None:
         return None
     shape = tuple(given["shape"])
     if len(shape) != 3 or min(shape) < 1:
         raise UserError(f"data {where!r}: its latents are of shape {shape}, not (C, h, w); make it again")
+    _check_columns(schema, prod(shape), where)
     return LatentFacts((shape[0], shape[1], shape[2]), given["autoencoder"]), tuple(found.get("classes") or ())
 
 
-def content_of(values: np.ndarray) -> bytes:
-    """The numbers of a row, as the bytes of an entry."""
-    return values.astype("<f4").tobytes()
+def _check_columns(schema: Any, numbers: int, where: str) -> None:
+    import pyarrow
+
+    kind = schema.field(COLUMN).type
+    if not (pyarrow.types.is_fixed_size_list(kind) and pyarrow.types.is_floating(kind.value_type)):
+        raise UserError(f"data {where!r}: its column {COLUMN!r} is of {kind}, not lists of numbers; make it again")
+    if kind.list_size != numbers:
+        raise UserError(f"data {where!r}: its latents have {kind.list_size} numbers, and their shape {numbers}")
+    if LABEL in schema.names and not pyarrow.types.is_integer(schema.field(LABEL).type):
+        raise UserError(f"data {where!r}: its labels are of {schema.field(LABEL).type}, not whole numbers")
+
+
+def content_of(row: Any) -> bytes:
+    """The numbers of a row of pyarrow, as the bytes of an entry; none of a row without."""
+    return row.values.to_numpy(zero_copy_only=False).astype("<f4").tobytes() if row.is_valid else b""
 
 
 def latent_of(content: bytes, shape: tuple[int, int, int]) -> np.ndarray:

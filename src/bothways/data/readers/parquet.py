@@ -226,7 +226,7 @@ def columns_of(path: Path | str, schema: Any) -> Columns:
     """The columns of a file by its schema. Raises UserError where it has none of pictures, or odd labels."""
     import pyarrow
 
-    if (latent := latents.stated(schema.metadata, str(path))) is not None and latents.COLUMN in schema.names:
+    if (latent := latents.stated(schema, str(path))) is not None:
         return Columns(latents.COLUMN, latents.LABEL if latents.LABEL in schema.names else None, latent[1], latent[0])
     features = _features(path, schema)
     kinds = {name: feature.get("_type") for name, feature in features.items() if name in schema.names}
@@ -287,7 +287,7 @@ def _rows(path: Path, columns: Columns, rows: Sequence[int]) -> Entries:
             row = rest.pop()
             with _reading(path, f"is damaged at row {row}"):
                 image = images[row - begin]
-                image = image.as_py() if columns.latents is None else latents.content_of(image.values.to_numpy())
+                image = image.as_py() if columns.latents is None else latents.content_of(image)
                 label = None if labels is None else labels[row - begin].as_py()
             # the hub stores a struct with the bytes, other writers the bytes themselves
             data = image.get("bytes") if isinstance(image, dict) else image

@@ -7,6 +7,7 @@ pictures without augmentation, so that the flow keeps modelling the pictures the
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -45,6 +46,7 @@ from bothways.training.processes import Batches, Processes, join_processes
 from bothways.types import UserError
 
 PLAIN = Augmentation(crop=0, flip=False)
+OF_LATENTS = {"crop": 0.0, "flip": False, "strength": 0.0, "erase": 0.0}
 
 
 @dataclass(frozen=True)
@@ -162,6 +164,8 @@ def plan_of(config: FinetuneConfig) -> Finetuning:
     check_along(config.holdout, len(held))
     classes = classes_of(everything)
     config = _settled(config, before, len(train), processes, classes)
+    if train.are_latents:
+        config = config.model_copy(update={"augmentation": _unaugmented(config)})
     classifier = _built(config, before, classes).to(processes.device)
     planned = Finetuning(config, train, held, classes, before, classifier, origin, processes)
     if not config.loss.beta:
@@ -223,6 +227,14 @@ def _settled(
     if flow.latents is not None:
         found["run"] = config.run.model_copy(update={"workers": 0})  # the autoencoder is on the device of this process
     return config.model_copy(update=found)
+
+
+def _unaugmented(config: FinetuneConfig) -> Any:
+    """The augmentation of latents, which is none. Warns where there was one."""
+    found = config.augmentation.model_copy(update=OF_LATENTS)
+    if found != config.augmentation:
+        warnings.warn("latents are taken as they are: crop, flip and the rest are of pictures", stacklevel=3)
+    return found
 
 
 def _layer(config: FeaturesConfig, flow: Flow) -> str | None:
