@@ -22,7 +22,6 @@ import numpy as np
 
 from bothways.data.readers import latents
 from bothways.data.readers.entries import SPLITS, Entries, Rows, SplitEntries, counted, evenly_spaced, in_order
-from bothways.data.readers.latents import LatentFacts
 from bothways.data.rows.arrow import GroupRows, RowFile, label_column, unpacked
 from bothways.reading import check_file
 from bothways.types import UserError
@@ -40,7 +39,7 @@ class Columns:
     image: str
     label: str | None
     classes: tuple[str, ...]
-    latents: LatentFacts | None = None
+    latents: latents.LatentFacts | None = None
 
 
 def find_shards(folder: Path, split: str) -> list[Path] | None:
@@ -99,9 +98,8 @@ def from_parquet(files: Sequence[Path], limit: int | None, others: Sequence[Path
     opened = [_opened(path) for path in files]
     counts = [_count(path, file) for path, file in zip(files, opened, strict=True)]
     columns = [columns_of(path, file.schema_arrow) for path, file in zip(files, opened, strict=True)]
-    groups = [
-        tuple(file.metadata.row_group(k).num_rows for k in range(file.metadata.num_row_groups)) for file in opened
-    ]
+    metas = [file.metadata for file in opened]
+    groups = [tuple(meta.row_group(k).num_rows for k in range(meta.num_row_groups)) for meta in metas]
     if len({(found.image, found.label, found.latents) for found in columns}) > 1:
         raise UserError(f"data {str(files[0])!r} and its shards differ in their columns; give files of one data set")
     classes, numbers = _classes(files, columns[0], others)
@@ -286,8 +284,7 @@ def _rows(path: Path, columns: Columns, rows: Sequence[int]) -> Entries:
         while rest and rest[-1] < begin + len(batch):
             row = rest.pop()
             with _reading(path, f"is damaged at row {row}"):
-                image = images[row - begin]
-                image = image.as_py() if columns.latents is None else latents.content_of(image)
+                image = latents.content_of(images[row - begin]) if columns.latents else images[row - begin].as_py()
                 label = None if labels is None else labels[row - begin].as_py()
             # the hub stores a struct with the bytes, other writers the bytes themselves
             data = image.get("bytes") if isinstance(image, dict) else image
