@@ -60,7 +60,10 @@ ALLOWED: dict[str, set[str]] = {
     "curves": {"evaluate"},  # an evaluation whose conditions have their own models
     "demo": {"diagnose", "generate"},  # a page of several tasks
     "explain": {"generate"},  # portraits are drawn
+    "features": {"latents"},  # which latents are a flow's own
+    "finetune": {"latents"},  # the same
     "generate": {"spectrum", "statistics"},  # files that these write are read
+    "latents": {"features"},  # files of rows, and the splits of data
     "photos": {"generate"},  # a drawing with a recipe of its own
     "sample": {"generate"},  # the section of pictures
     "scorecard": {"generate", "statistics"},

@@ -7,6 +7,7 @@ pictures without augmentation, so that the flow keeps modelling the pictures the
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -37,6 +38,7 @@ from bothways.representation.features import Features
 from bothways.representation.heads import head_of
 from bothways.runs.provenance import flow_facts
 from bothways.tasks.finetune.config import FeaturesConfig, FinetuneConfig, LabelledHoldoutConfig
+from bothways.tasks.latents.facts import latent_facts
 from bothways.training.along import check_along
 from bothways.training.fit import Factor
 from bothways.training.pairs import pairs
@@ -44,6 +46,7 @@ from bothways.training.processes import Batches, Processes, join_processes
 from bothways.types import UserError
 
 PLAIN = Augmentation(crop=0, flip=False)
+OF_LATENTS = {"crop": 0.0, "flip": False, "strength": 0.0, "erase": 0.0}
 
 
 @dataclass(frozen=True)
@@ -79,12 +82,22 @@ class Finetuning:
 
     def pairs(self, batch: Callable[[int], Batch], seed: int) -> Batches:
         """step -> (x, noise, t)."""
-        return pairs(batch, self._code, coupling_of(self.config.loss.coupling), seed, self.before.spec.levels)
+        levels = self.before.spec.levels if self.before.latents is None else 0
+        return pairs(batch, self._code, coupling_of(self.config.loss.coupling), seed, levels)
 
     @property
     def _code(self) -> Callable[[Tensor], Tensor]:
-        """The input encoding of the flow without its network, so that it can be sent to a process."""
-        return Flow(nn.Identity(), self.before.spec).code
+        """The input encoding of the flow without its network, so that it can be sent to a process.
+
+        An autoencoder encodes on the device of the flow, in this process; latents are encoded already.
+        """
+        if self.train.are_latents:
+            return _as_it_is
+        return Flow(nn.Identity(), self.before.spec).code if self.before.latents is None else self._encoded
+
+    @torch.no_grad()
+    def _encoded(self, images: Tensor) -> Tensor:
+        return self.before.code(images.to(self.before.mean.device)).cpu()
 
     def loss(self, network: nn.Module, batch: tuple[Tensor, ...]) -> tuple[Tensor, dict[str, Tensor]]:
         return classifier_loss(network, batch, self.config.loss.beta or 0.0, self.config.loss.label_smoothing)
@@ -123,6 +136,10 @@ class Finetuning:
         )
 
 
+def _as_it_is(x: Tensor) -> Tensor:
+    return x
+
+
 def _batch(
     drawn: Callable[[int], Batch], paired: Batches | None, code: Callable[[Tensor], Tensor], step: int
 ) -> tuple[Tensor, ...]:
@@ -136,16 +153,19 @@ def plan_of(config: FinetuneConfig) -> Finetuning:
     processes = join_processes(config.run.device)
     given = load_flow(config.flow)
     origin = origin_of(given)
-    before = flow_of(origin, config.seed, given.path) if config.fresh else copy.deepcopy(given)
+    before = flow_of(origin, config.seed, given.path, given.latents) if config.fresh else copy.deepcopy(given)
     before.eval().requires_grad_(False).to(processes.device).name = given.name
     spec = before.spec
     everything = open_images(
-        config.data, split=config.split or "train", size=size_of(spec), in_memory=config.run.in_memory
-    )
+        config.data, split=config.split or "train", size=size_of(spec), in_memory=config.run.in_memory,
+        latents=latent_facts(before),
+    )  # fmt: skip
     held, train = divided(everything, config.holdout, config.seed, str(config.data))
     check_along(config.holdout, len(held))
     classes = classes_of(everything)
     config = _settled(config, before, len(train), processes, classes)
+    if train.are_latents:
+        config = config.model_copy(update={"augmentation": _unaugmented(config)})
     classifier = _built(config, before, classes).to(processes.device)
     planned = Finetuning(config, train, held, classes, before, classifier, origin, processes)
     if not config.loss.beta:
@@ -204,7 +224,17 @@ def _settled(
     flip = survive_mirroring(classes) if config.augmentation.flip is None else config.augmentation.flip
     augmentation = config.augmentation.model_copy(update={"flip": flip})
     found = {"frozen": config.holds_flow, "features": features, "loss": loss, "fit": fit, "augmentation": augmentation}
+    if flow.latents is not None:
+        found["run"] = config.run.model_copy(update={"workers": 0})  # the autoencoder is on the device of this process
     return config.model_copy(update=found)
+
+
+def _unaugmented(config: FinetuneConfig) -> Any:
+    """The augmentation of latents, which is none. Warns where there was one."""
+    found = config.augmentation.model_copy(update=OF_LATENTS)
+    if found != config.augmentation:
+        warnings.warn("latents are taken as they are: crop, flip and the rest are of pictures", stacklevel=3)
+    return found
 
 
 def _layer(config: FeaturesConfig, flow: Flow) -> str | None:
@@ -236,9 +266,9 @@ def _built(config: FinetuneConfig, before: Flow, classes: tuple[str, ...] | int)
 
 def _checked_augmentation(planned: Finetuning) -> None:
     """Make the first batch, so that an invalid augmentation raises an error before training."""
-    _, height, width = planned.before.shape
+    spec = planned.before.spec
     try:
-        check_crop(planned.config.augmentation.crop, height, width)
+        check_crop(planned.config.augmentation.crop, spec.height, spec.width)
         planned.batch()(0)
     except UserError:
         raise

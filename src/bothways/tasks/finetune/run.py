@@ -3,6 +3,7 @@
 classifier.json          the card, from which it is rebuilt; written before the first step
 classifier.safetensors   the EMA weights of flow and head, at every checkpoint
 measures.json            "classifier": scores on held-out pictures, and the flow-matching loss after and before
+autoencoder.safetensors  of a flow on latents
 along.jsonl              optional: what is measured on held-out pictures at every checkpoint
 """
 
@@ -22,10 +23,11 @@ from safetensors.torch import save
 from bothways.data.sources import ImageSet
 from bothways.models.adapter import Adapter
 from bothways.models.cards import CLASSIFIER_CARD
-from bothways.models.classifiers import CLASSIFIER_WEIGHTS, flow_in
+from bothways.models.classifiers import AUTOENCODER, CLASSIFIER_WEIGHTS, flow_in
 from bothways.models.loader import adapted_classifier
 from bothways.models.velocity import Flow
 from bothways.numerics.intervals import wilson_interval
+from bothways.numerics.modules import evaluating
 from bothways.progress import counted
 from bothways.registry import names
 from bothways.representation.classifier import FlowClassifier
@@ -108,7 +110,10 @@ def prepare(config: FinetuneConfig, where: Where) -> FinetuneWork:
         planned.processes, probe=partial(_accuracy, planned, state) if every else None, probe_every=max(1, every),
         best_by=ACCURACY if config.run.keep_best else "",
     )  # fmt: skip
-    return FinetuneWork(planned, training, begin_with_card("finetune", training, planned, CLASSIFIER_CARD, where))
+    work = FinetuneWork(planned, training, begin_with_card("finetune", training, planned, CLASSIFIER_CARD, where))
+    if (folder := work.experiment.folder) is not None and planned.processes.first and planned.before.latents:
+        replace_file(folder.path / AUTOENCODER, save(weights_of(planned.before.latents.vae)))
+    return work
 
 
 def _check_memory(planned: Finetuning) -> None:
@@ -153,16 +158,19 @@ def _losses(planned: Finetuning, flow: Flow, held: ImageSet) -> torch.Tensor:
     return losses_of(flow, held, planned.pairs, AT_ONCE)
 
 
+def _logits(model: Adapter, part: torch.Tensor) -> torch.Tensor:
+    """Logits of pictures (B,3,H,W) uint8, or of latents (B,C,h,w), which are at the classifier's own entrance."""
+    if not part.is_floating_point():
+        return model.outputs((part.float() / 255).to(model.device))
+    with evaluating(model.module):
+        return model.module.classifier(part.to(model.device))  # type: ignore[operator]
+
+
 @torch.no_grad()
 def classifier_facts(planned: Finetuning, model: Adapter) -> dict[str, Any]:
     """measures["classifier"]: accuracy with interval, cross-entropy, and flow-matching loss after and before."""
     config, held = planned.config, planned.held
-    logits = torch.cat(
-        [
-            model.outputs((part.float() / 255).to(model.device)).cpu()
-            for part in counted(held.images.split(AT_ONCE), "accuracy")
-        ]
-    )
+    logits = torch.cat([_logits(model, part).cpu() for part in counted(held.images.split(AT_ONCE), "accuracy")])
     right = int((logits.argmax(1) == held.labels).sum())
     low, high = wilson_interval(right, len(held))
     now, before = (_losses(planned, flow, held) for flow in (flow_in(model), planned.before))
