@@ -21,7 +21,7 @@ from torch import Tensor
 
 from bothways.runs.experiment import Experiment
 from bothways.runs.numbered import next_name
-from bothways.studio.child import Child, EndedError, follow
+from bothways.studio.child import Child, EndedError, follow, make_ready
 from bothways.types import Frame, RunError, UserError
 
 ACTIVE = ("waiting", "preparing", "running", "judging")
@@ -95,11 +95,12 @@ class Job:
             self.state, self.message = "stopped", "it had not started"
         self.stopping.set()
 
-    def run(self, child: Child, minutes: float) -> None:
+    def run(self, minutes: float) -> None:
         """Have it done; whatever happens, the state and the message say so, and the folder is left whole."""
-        self.state, began = "preparing", time.monotonic()
-        child.begin(follow, self.request, self.folder)
+        self.state, began, child = "preparing", time.monotonic(), None
         try:
+            child = Child()
+            child.begin(follow, self.request, self.folder)
             while self.active:
                 if time.monotonic() - began > 60 * minutes and not self.stopping.is_set():
                     self.message = f"{minutes:g} minutes are the most; {KEPT_SO_FAR}"
@@ -110,6 +111,9 @@ class Job:
                     self._hear(*heard)
         except EndedError as error:
             self._lost(str(error))
+        finally:
+            if child is not None:
+                child.end()
 
     def _hear(self, what: str, *told: Any) -> None:
         if what == "begun":
@@ -147,7 +151,7 @@ class Job:
 class Jobs:
     """The jobs of one server, the oldest first, and the thread that has them done. runs: where their folders go.
 
-    minutes: the most that one may take. ready: whether a process is started before there is a job for it.
+    minutes: the most that one may take. ready: whether what its processes import is imported before there is a job.
     """
 
     def __init__(self, runs: Path, minutes: float = math.inf, *, ready: bool = False) -> None:
@@ -155,8 +159,8 @@ class Jobs:
         self.all: list[Job] = []
         self._waiting: Queue[Job | None] = Queue()
         self._adding = threading.Lock()
-        self._ready, self._closing = ready, threading.Event()
-        self._spare: Child | None = Child() if ready else None
+        if ready:
+            make_ready()
         self._thread = threading.Thread(target=self._work, name="bothways studio", daemon=True)
         self._thread.start()
 
@@ -186,21 +190,12 @@ class Jobs:
 
     def close(self) -> None:
         """Stop all jobs and wait until the worker has finished, so that every run folder is consistent."""
-        self._closing.set()
         for job in self.all:
             job.stop()
         self._waiting.put(None)
         self._thread.join()
-        if self._spare is not None:
-            self._spare.end()
 
     def _work(self) -> None:
         while (job := self._waiting.get()) is not None:
-            if job.stopping.is_set():  # before it began
-                continue
-            child, self._spare = self._spare or Child(), None
-            try:
-                job.run(child, self.minutes)
-            finally:
-                child.end()
-            self._spare = Child() if self._ready and not self._closing.is_set() else None
+            if not job.stopping.is_set():
+                job.run(self.minutes)
