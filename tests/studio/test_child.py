@@ -245,7 +245,7 @@ def test_a_process_that_is_no_more_says_so() -> None:
 def test_the_queue_has_an_end_and_what_ended_is_let_go(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(jobs, "Child", lambda: pytest.fail("nothing is to begin"))
     found = Jobs.__new__(Jobs)
-    found.__dict__.update(runs=tmp_path, all=[], _waiting=jobs.Queue(), _adding=jobs.threading.Lock())
+    found.__dict__.update(runs=tmp_path, kept=KEPT, all=[], _waiting=jobs.Queue(), _adding=jobs.threading.Lock())
     photo = torch.rand(3, 4, 4)
     request = Request("photo", "edit", {"photo": photo})
     for _ in range(WAITING_AT_MOST):

@@ -32,7 +32,11 @@ GRACE = 15.0  # and from there to being killed: a state and a page are written m
 BETWEEN_FRAMES = 0.1  # seconds
 BETWEEN_STAGES = 0.5  # seconds
 ANSWER_WITHIN = 120.0  # seconds that a form waits for a model to be read
-IMPORTED_AHEAD = ("bothways.tasks.generate.run", "bothways.tasks.photos.run", "bothways.tasks.walk.run")
+IMPORTED_AHEAD: tuple[str, ...] = (
+    "bothways.tasks.generate.run",
+    "bothways.tasks.photos.run",
+    "bothways.tasks.walk.run",
+)
 IMPORTED_AHEAD += ("bothways.studio.models", "bothways.report")
 IMPORTED_AHEAD += ("torch._dynamo",)  # torch imports it at the first gradient by torch.func, for most of a second
 FORKS = sys.platform == "linux"  # elsewhere libraries that are loaded do not bear a fork
@@ -66,7 +70,9 @@ class Child:
     def __init__(self) -> None:
         context = get_context("forkserver" if FORKS else "spawn")
         self._line, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, registry.allowed_addresses()), name="bothways run")
+        self._process = context.Process(  # type: ignore[attr-defined]
+            target=_serve, args=(theirs, registry.allowed_addresses()), name="bothways run"
+        )
         try:
             make_ready()
             self._process.start()

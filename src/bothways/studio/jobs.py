@@ -32,6 +32,10 @@ BETWEEN_LOOKS = 0.1  # seconds
 KEPT_SO_FAR = "what was drawn so far is kept"
 
 
+class FullError(UserError):
+    """Too many jobs wait already."""
+
+
 class Work(Protocol):
     """The prepared run of a request: the part of ``tasks.work.Work`` that a job uses."""
 
@@ -151,11 +155,12 @@ class Job:
 class Jobs:
     """The jobs of one server, the oldest first, and the thread that has them done. runs: where their folders go.
 
-    minutes: the most that one may take. ready: whether what its processes import is imported before there is a job.
+    minutes: the most that one may take. kept: jobs of each kind that have ended and are remembered.
+    ready: whether what its processes import is imported before there is a job.
     """
 
-    def __init__(self, runs: Path, minutes: float = math.inf, *, ready: bool = False) -> None:
-        self.runs, self.minutes = runs, minutes
+    def __init__(self, runs: Path, minutes: float = math.inf, *, ready: bool = False, kept: int = KEPT) -> None:
+        self.runs, self.minutes, self.kept = runs, minutes, kept
         self.all: list[Job] = []
         self._waiting: Queue[Job | None] = Queue()
         self._adding = threading.Lock()
@@ -165,14 +170,14 @@ class Jobs:
         self._thread.start()
 
     def submit(self, request: Request) -> Job:
-        """Queue a request under the next free name of its kind, as ``generate-007``. Raises UserError when full."""
+        """Queue a request under the next free name of its kind, as ``generate-007``. Raises FullError."""
         with self._adding:
             if sum(job.active for job in self.all) >= WAITING_AT_MOST:
-                raise UserError(f"{WAITING_AT_MOST} runs wait already, which are the most; stop one, or wait for one")
+                raise FullError(f"{WAITING_AT_MOST} runs wait already, which are the most; stop one, or wait for one")
             name = next_name(self.runs, request.kind, [job.name for job in self.all])
             job = Job(name, self.runs / name, request)
             ended = [other.name for other in self.all if not other.active and other.request.kind == request.kind]
-            self.all = [*(other for other in self.all if other.name not in ended[:-KEPT]), job]
+            self.all = [*(other for other in self.all if other.name not in ended[: -self.kept]), job]
         self._waiting.put(job)
         return job
 
