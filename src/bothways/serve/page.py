@@ -67,10 +67,7 @@ def html_of(described: Mapping[str, Any]) -> str:
 
 def _route(method: str, path: str, way: Mapping[str, Any]) -> dict[str, Any]:
     code, answer = next((code, answer) for code, answer in way["responses"].items() if code < "300")
-    parameters = [
-        (one["name"], ", ".join(filter(None, (one.get("description"), _said(one["schema"]))))) for one in
-        way.get("parameters", ())
-    ]  # fmt: skip
+    parameters = [(one["name"], _said(one["schema"])) for one in way.get("parameters", ())]
     body = _content(way["requestBody"]) if "requestBody" in way else ""
     told = way.get("description") or way["summary"]
     return {"method": method, "path": path, "told": told, "parameters": parameters, "body": body, "code": code,
