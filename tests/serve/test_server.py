@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import os
 import re
 import signal
@@ -27,6 +28,7 @@ from bothways.studio.wire import listening
 from bothways.types import UserError
 from command import refused
 from held_work import wait
+from small_flow import write_small_flow
 
 pytest.importorskip("fastapi", reason="fastapi is not here")
 uvicorn = pytest.importorskip("uvicorn", reason="uvicorn is not here")
@@ -233,6 +235,14 @@ def test_what_cannot_be_served_is_one_line(capsys: pytest.CaptureFixture[str], t
         door.listen()
         port = door.getsockname()[1]
         assert "--port 8001" in refused(capsys, "serve", "bundled:cifar10-resnet", "--port", port)
+    card = write_small_flow(tmp_path / "flow") / "flow.json"
+    (tmp_path / "mine.py").write_text("raise SystemExit('it ran')")
+    facts = json.loads(card.read_text())
+    facts["spec"]["path"] = f"{tmp_path / 'mine.py'}:sine"
+    card.write_text(json.dumps(facts))
+    line = refused(capsys, "serve", card.parent, "--port", 0)
+    assert f"--allow-code {tmp_path / 'mine.py'}" in line
+    assert "it ran" in refused(capsys, "serve", card.parent, "--port", 0, "--allow-code", tmp_path / "mine.py")
     assert "none.txt" in refused(capsys, "serve", "bundled:cifar10-resnet", "--token", tmp_path / "none.txt")
 
 

@@ -76,6 +76,10 @@ def serve(
         Path | None,
         typer.Option(metavar="FOLDER", help="Folder that keeps the drawings; else they go with the service."),
     ] = None,
+    allow_code: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATH.py", help="Python file named by a run or card that may be run; repeatable."),
+    ] = None,
     batch: Annotated[int, typer.Option(help="Pictures of one call of a model at most.", min=1, max=4096)] = 32,
     timeout: Annotated[float, typer.Option(help="Seconds that a request waits for its answer.", min=0.1)] = 60,
     time_limit: Annotated[float, typer.Option(help="Minutes after which a drawing is stopped.", min=0.01)] = 10,
@@ -89,5 +93,5 @@ def serve(
 
     serve_models(
         addresses, host=host, port=port, token=token, on_start=on_start, runs=runs, minutes=time_limit, batch=batch,
-        within=timeout, device=device, dtype=dtype,
+        within=timeout, device=device, dtype=dtype, allow=allow_code or (),
     )  # fmt: skip

@@ -48,12 +48,12 @@ def token_of(file: Path | None, host: str) -> str:
 def serve(
     addresses: Sequence[str], *, host: str, port: int, token: Path | None, on_start: Callable[[str], None],
     runs: Path | None = None, minutes: float = 10.0, batch: int = 32, within: float = 60.0, device: str = "cpu",
-    dtype: str = "float32",
+    dtype: str = "float32", allow: Sequence[str] = (),
 ) -> None:  # fmt: skip
     """Serve models until interrupted. on_start: called with the address when the models are loaded.
 
     token: a file. runs: where drawings are kept; None for a folder that goes with the service. minutes: the most that a
-    drawing may take. Raises UserError if it cannot start.
+    drawing may take. allow: Python files named by a run or card that may be run. Raises UserError if it cannot start.
     """
     if (name := missing()) is not None:
         raise UserError(f'bothways serve needs {name}, which is not installed; type pip install "bothways[serve]"')
@@ -64,7 +64,7 @@ def serve(
 
     secret = token_of(token, host)
     code = [address for address in addresses if registry.is_address(address)]
-    registry.allow_only(code, "it at the start")
+    registry.allow_only([*code, *allow], "the same with --allow-code {file}")
     with ExitStack() as open_until, suppress(KeyboardInterrupt):  # an interrupt is how it ends
         door = open_until.enter_context(bound(host, port, other=8001))
         models = all_served(addresses, device, dtype)
