@@ -14,6 +14,7 @@ import json
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -113,7 +114,7 @@ def queued(process: Process, cookie: dict[str, str], runs: Path) -> None:
         until = time.monotonic() + 400
         while time.monotonic() < until and len(ended := states(runs)) < len(told) - refused:
             time.sleep(2)
-        say(f"{len(told)} drawings at once, {refused} refused, the others", ended,
+        say(f"{len(told)} drawings at once, {refused} refused, the others", dict(Counter(ended)),
             0 < refused <= 10 and ended == ["complete"] * (len(told) - refused))  # fmt: skip
 
 
