@@ -154,8 +154,8 @@ PLACES = (
 BODIES = (b"[" * 12, b'{"data": 1e', b"\xff" * 12, b'"' + b"a" * 10, b'{"a": NaN   ', b"null" * 3)
 
 
-async def sent(server: Server, contents: Iterable[bytes], within: float = 20.0) -> Counter[Any]:
-    """{status, or "closed": how many} of what may be no request, each on a connection of its own.
+async def sent(server: Server, contents: Iterable[bytes], within: float = 20.0, together: int = 100) -> Counter[Any]:
+    """{status, or "closed": how many} of what may be no request, each on a connection of its own, so many at once.
 
     Who sends half a request is the one that waits: "waits" where nothing came within so many seconds.
     """
@@ -174,8 +174,8 @@ async def sent(server: Server, contents: Iterable[bytes], within: float = 20.0) 
         client.close()
 
     kept = list(contents)
-    for first in range(0, len(kept), 100):
-        await asyncio.gather(*map(one, kept[first : first + 100]))
+    for first in range(0, len(kept), together):
+        await asyncio.gather(*map(one, kept[first : first + together]))
     return found
 
 

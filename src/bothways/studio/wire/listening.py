@@ -54,8 +54,8 @@ def run(app: Any, door: socket.socket, graceful: float) -> None:
     """
     import uvicorn
 
-    config = uvicorn.Config(
-        app, http=connection_class(), ws="none", log_level="warning", timeout_graceful_shutdown=round(graceful)
+    config = uvicorn.Config(  # of what is no request it would say a line each, as many as a stranger sends
+        app, http=connection_class(), ws="none", log_level="error", timeout_graceful_shutdown=round(graceful)
     )
     uvicorn.Server(config).run(sockets=[door])
 
