@@ -67,7 +67,11 @@ ELSEWHERE = re.compile(
     r"|torchrun|cuda"  # on another machine
     r"|\b[A-Z]{2,}(?![\w-])|[A-Z]_[A-Z]|\.\.\."  # a word for something of the reader's
 )
-NOT_RUN = {"studio": "it serves until it is stopped", "demo": "tests/tasks/test_demo.py runs it"}
+NOT_RUN = {
+    "studio": "it serves until it is stopped",
+    "serve": "it serves until it is stopped",
+    "demo": "tests/tasks/test_demo.py runs it",
+}
 
 
 # ---- reading the pages ---------------------------------------------------------------------------------------------
