@@ -113,6 +113,8 @@ def corrupted_entries(folder: Path, chosen: str, limit: int | None) -> SplitEntr
 
     Raises UserError for a corruption or a severity that the folder does not hold.
     """
+    if not (folder / f"{LABELS}.npy").is_file() and not any((path / "1").is_dir() for path in folder.iterdir()):
+        raise UserError(f"data '{folder}:{chosen}': {LAYOUTS}; type the folder that holds them")
     found = find_corrupted(folder)
     kind, _, severity = chosen.partition("@")
     if kind not in found.kinds:
