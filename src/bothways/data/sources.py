@@ -24,8 +24,8 @@ from bothways.data.readers.fit import Size, height_width
 from bothways.data.readers.hub import HUB_NAMES, SCHEME, from_hub, from_hub_stream
 from bothways.data.readers.latents import LatentFacts, check_latents, read_latents
 from bothways.data.readers.live import is_live, tensor_of
-from bothways.data.readers.places import STREAM, pictures_at, place_of
 from bothways.data.rows.order import shuffled
+from bothways.data.rows.places import STREAM, pictures_at, place_of
 from bothways.progress import stage
 from bothways.types import UserError
 

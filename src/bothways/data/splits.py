@@ -8,8 +8,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from bothways.data.readers.places import STREAM, Place, is_split_at, place_of
 from bothways.data.readers.tables import ANNOTATIONS
+from bothways.data.rows.places import STREAM, Place, is_split_at, place_of
 from bothways.data.rows.stored import StoredSet
 from bothways.data.sources import NAMED, ImageSet
 from bothways.numerics.draws import generator

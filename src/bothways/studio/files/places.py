@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from bothways.data.readers.places import file_named
+from bothways.data.rows.places import file_named
 from bothways.data.sources import NAMED
 from bothways.registry import is_address
 from bothways.tasks.resume import WORDS
