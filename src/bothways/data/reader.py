@@ -19,7 +19,7 @@ from torch import Tensor
 
 from bothways.data.corrupted import Picture, as_pixels, clean_pictures, unreadable_because
 from bothways.data.readers.fit import Size, height_width
-from bothways.data.readers.latents import latent_of
+from bothways.data.rows.latents import latent_of
 from bothways.data.sources import ImageSet
 from bothways.types import UserError
 

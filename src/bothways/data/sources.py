@@ -22,8 +22,8 @@ from bothways.data.readers.decoding import decoded
 from bothways.data.readers.entries import Entries, SplitEntries, as_png, counted, evenly_spaced
 from bothways.data.readers.fit import Size, height_width
 from bothways.data.readers.hub import HUB_NAMES, SCHEME, from_hub, from_hub_stream
-from bothways.data.readers.latents import LatentFacts, check_latents, read_latents
 from bothways.data.readers.live import is_live, tensor_of
+from bothways.data.rows.latents import LatentFacts, check_latents, read_latents
 from bothways.data.rows.order import shuffled
 from bothways.data.rows.places import STREAM, pictures_at, place_of
 from bothways.progress import stage
@@ -36,7 +36,7 @@ NAMED = (DIGITS, SWISS_ROLL)  # take precedence over a folder of the same name
 class ImageSet:
     """An image set in memory: images (N,3,H,W) uint8, labels (N,) int64 (-1: unknown), classes, unreadable files.
 
-    Of latents (readers/latents.py) the images are (N,C,h,w) float32.
+    Of latents (rows/latents.py) the images are (N,C,h,w) float32.
     levels: number of values that a channel of the data can take, for dequantisation.
     places: (N,), the number of each among the pictures that were there to read. names: (N,), their files or rows.
     """

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
-from bothways.data.readers.latents import LatentFacts
+from bothways.data.rows.latents import LatentFacts
 from bothways.reading import read_bytes
 from bothways.types import UserError
 
@@ -43,7 +43,7 @@ class SplitEntries:
 
     rows: (stream) -> the same pictures in any order, or None for a small source. stream: whether they are read nearly
     in their order, so that nothing needs to be unpacked.
-    latents: what they are where the entries are no pictures but latents of an autoencoder (readers/latents.py).
+    latents: what they are where the entries are no pictures but latents of an autoencoder (rows/latents.py).
     """
 
     classes: tuple[str, ...]

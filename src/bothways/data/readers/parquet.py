@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from bothways.data.readers import latents
 from bothways.data.readers.entries import SPLITS, Entries, Rows, SplitEntries, counted, evenly_spaced, in_order
+from bothways.data.rows import latents
 from bothways.data.rows.arrow import GroupRows, RowFile, label_column, unpacked
 from bothways.reading import check_file
 from bothways.types import UserError

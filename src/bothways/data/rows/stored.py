@@ -22,8 +22,8 @@ from torch import Tensor
 from bothways.data.readers.decoding import decode_image
 from bothways.data.readers.entries import Entries, Entry, Rows, SplitEntries, entries_of
 from bothways.data.readers.fit import Size, height_width
-from bothways.data.readers.latents import LatentFacts
 from bothways.data.rows.held import FileRows, PixelRows
+from bothways.data.rows.latents import LatentFacts
 from bothways.data.rows.order import shuffled, streamed
 from bothways.data.rows.places import STREAM
 from bothways.data.rows.skipping import note, noting

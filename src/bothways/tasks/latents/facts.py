@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bothways.data.readers.latents import LatentFacts
+from bothways.data.rows.latents import LatentFacts
 from bothways.models.velocity import Flow
 from bothways.runs.provenance import fingerprint
 

@@ -1,6 +1,6 @@
 """Encode pictures by the autoencoder of a flow: pictures -> RUN/SPLIT.parquet, a row per picture.
 
-    latent    (C h w numbers) of the flow's units, beside place, name and label (data/readers/latents.py)
+    latent    (C h w numbers) of the flow's units, beside place, name and label (data/rows/latents.py)
 
 Written part by part as the files of features are, so that a kill loses at most the last part.
 """
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from bothways.configs import recorded
 from bothways.data.loader import prefetch
-from bothways.data.readers.latents import COLUMN, FACTS
+from bothways.data.rows.latents import COLUMN, FACTS
 from bothways.models.loader import load_flow
 from bothways.models.velocity import Flow
 from bothways.numerics.modules import check_finite
