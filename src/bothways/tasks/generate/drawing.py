@@ -142,8 +142,7 @@ class Drawing(Work):
             self.film = Film.of(targets, self.config.ascent.steps, kinds, self.experiment.folder)
         if (folder := self.experiment.folder) is not None:
             self.take_up(folder)
-            if where.prolongs:
-                self._drop_frames_to_make_again(folder)
+            self._drop_frames_to_make_again(folder)
             if self.config.photo is not None or self.config.style is not None:
                 keep_scene(self.request.scene, folder.path)
 
@@ -156,11 +155,12 @@ class Drawing(Work):
                 self.alphas[index] = alpha
 
     def _drop_frames_to_make_again(self, folder: RunFolder) -> None:
-        """Of a prolonged run: those of the first batch that is drawn anew, since it has more pictures now."""
+        """Those of the first unfinished batch after its checkpoint."""
         left = [(k, part) for k, part in enumerate(self.batches()) if not set(part) <= set(self.images)]
-        state = folder.load_state(DoneSteps)
-        if left and (state is None or state[1]["pictures"] != left[0][1]):
-            folder.drop_frames_after(left[0][0], 0)
+        if left:
+            (number, pictures), state = left[0], folder.load_state(DoneSteps)
+            known = state is not None and state[1]["pictures"] == pictures
+            folder.drop_frames_after(number, state[1]["step"] if state is not None and known else 0)
 
     def frames(self) -> Iterator[Frame]:
         """Yield a frame after every step of every unfinished batch."""
