@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 
 from bothways.cli import main
 from bothways.runs import RunFolder
+from bothways.runs.files import plain
 from bothways.runs.inventory import PARTIAL, noted
 from disk import Disk, Ended, forked
 from golden_cases import TOY, Made
@@ -39,7 +40,7 @@ COMMANDS: dict[str, str] = {
     "pretrain": f"{FLOW} --information 4",
     "finetune": f"{TUNED} --kind walked --depth 0.4 --steps 2",
     "train": "train training.toml --data cifar --save-every 1",
-    "features": "features flow --data split --kind walked activations pixels --depth 0.5 --steps 2 --workers 0 --batch 8",
+    "features": "features flow --data split --kind walked activations --depth 0.5 --steps 2 --workers 0 --batch 8",
     "evaluate": f"evaluate {TOY} --data split --corruptions offline:blur --limit 8",
     "explain": f"explain {TOY} --data split --classes anchor barrel dragon --n 2 --steps 2",
     "scorecard": f"scorecard {TOY} --data photos --n 2 --drawings 1",
@@ -226,6 +227,8 @@ def _content(file: Path) -> Any:
     if file.name == "status.json":
         status = read_whole(file)
         return {key: status.get(key) for key in ("state", "message", "pictures", "of", "step", "steps", "doing")}
+    if file.suffix == ".pt":  # whose bytes also tell which equal strings were one object
+        return plain(read_whole(file))
     return numbers(read_whole(file)) if file.suffix in (".json", ".jsonl") else file.read_bytes()
 
 

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
-import shlex
-from pathlib import Path
-
 import pytest
 
-from golden_cases import LIBRARIES, Made, libraries
+from golden_cases import Made
 from killed import COMMANDS, Command, spread
 
 KILLS = 2

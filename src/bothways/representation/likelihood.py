@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from bothways import registry
+from bothways.budget import AtOnce
 from bothways.numerics.draws import Draws
 from bothways.numerics.intervals import Estimate, mean_interval
 from bothways.numerics.modules import module_of, untouched
@@ -152,6 +153,7 @@ class _Augmented:
     shape: torch.Size
     directions: Callable[[int], Tensor]
     calls: int = 0
+    at_once: AtOnce | None = None  # directions of a backward pass
 
     @property
     def spec(self) -> ModelSpec | None:
@@ -160,11 +162,19 @@ class _Augmented:
     def __call__(self, state: Tensor, t: Tensor) -> Tensor:
         self.calls += 1
         x = state[:, :-1].view(-1, *self.shape)
-        velocity, divergence = with_divergence(self.v, x, t, self.directions(self.calls))
+        self.at_once = self.at_once or directions_at_once(len(x))
+        velocity, divergence = with_divergence(self.v, x, t, self.directions(self.calls), self.at_once)
         return torch.cat([velocity.flatten(1), divergence[:, None]], 1)
 
 
-def with_divergence(v: VectorField, x: Tensor, t: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+def directions_at_once(pictures: int) -> AtOnce:
+    """How many directions of so many pictures one backward pass takes, and half as many where no memory is left."""
+    return AtOnce("directions of the divergence", max(1, ROWS_AT_ONCE // pictures))
+
+
+def with_divergence(
+    v: VectorField, x: Tensor, t: Tensor, directions: Tensor, at_once: AtOnce | None = None
+) -> tuple[Tensor, Tensor]:
     """Velocity v(x, t) and sum_k d_k . J d_k, (B,): the trace for D unit vectors, Hutchinson's for signs / sqrt(K).
 
     x: (B,...), t: (B,), directions: (K,B,...). By vector-Jacobian products, since d . J d = d . J^T d.
@@ -174,8 +184,13 @@ def with_divergence(v: VectorField, x: Tensor, t: Tensor, directions: Tensor) ->
         velocity = untouched(v)(x, t)
     trace = x.new_zeros(len(x))
     if velocity.requires_grad:  # else v does not depend on x and the trace is 0
-        for some in directions.split(max(1, ROWS_AT_ONCE // len(x))):
-            trace = trace + (_pulled(v, velocity, x, some.to(velocity.dtype)) * some).flatten(2).sum((0, 2))
+
+        def pulled(part: slice) -> Tensor:
+            some = directions[part]
+            return (_pulled(v, velocity, x, some.to(velocity.dtype)) * some).flatten(2).sum((0, 2))
+
+        for found in (at_once or directions_at_once(len(x))).parts(len(directions), pulled):
+            trace = trace + found
     return velocity.detach().to(x.dtype), trace
 
 
@@ -261,16 +276,20 @@ def bits_per_dim(
             "give (N, 3, H, W) with N at least 1, one seed per picture, and 1 draw or more"
         )
     latent = getattr(flow, "latents", None) is not None
-    log_p, log_det, calls, dims = [], [], 0, 0
+    log_p, log_det, calls, dims, at_once = [], [], 0, 0, AtOnce("pictures")
     for first in range(0, len(images), batch):
         part, own = images[first : first + batch], seeds[first : first + batch]
         found, change = torch.zeros(2, len(part), dtype=torch.float64)
         for draw in range(draws):
-            x = flow.code(part if latent else dequantised(part, own, flow.spec, draw))
-            density = log_density(flow, x, own, how, purpose=f"probe {draw}")
-            found += density.log_p.cpu() / draws
-            change += density.log_det.cpu() / draws
-            calls, dims = density.calls, x[0].numel()
+
+            def of(some: slice, part: Tensor = part, own: Sequence[int] = own, draw: int = draw) -> Density:
+                x = flow.code(part[some] if latent else dequantised(part[some], own[some], flow.spec, draw))
+                return log_density(flow, x, own[some], how, purpose=f"probe {draw}")
+
+            parts = at_once.parts(len(part), of)
+            found += torch.cat([density.log_p.cpu() for density in parts]) / draws
+            change += torch.cat([density.log_det.cpu() for density in parts]) / draws
+            calls, dims = parts[0].calls, parts[0].noise[0].numel()
         log_p.append(found)
         log_det.append(change)
     nats = torch.cat(log_p)
