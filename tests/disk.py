@@ -26,13 +26,16 @@ CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.
 TAKES_ROOM = ("open", "os.mkdir", "os.symlink", "write", "fsync")  # what a full disk refuses
 NUMBERS = {"full": errno.ENOSPC, "input-output": errno.EIO, "read-only": errno.EROFS}
 LASTING = ("full", "read-only")  # a disk stays as it is, until the process ends
+ALWAYS = ("slow", "clock")
 SLOW = 0.002  # seconds of a slow write
+JUMP = 1e7  # seconds, a third of a year
 
 
 class Disk:
     """What happens below ``root`` at point number ``at``, from 1 on; at=0 counts only.
 
-    what: "kill", "slow" (at every point), or a key of NUMBERS. A write at that point leaves half of what it was given.
+    what: "kill", a key of NUMBERS, or for the whole life "slow" or "clock", whose time jumps back and forth. A write at
+    that point leaves half of what it was given.
     """
 
     def __init__(self, root: Path, what: str = "kill", at: int = 0) -> None:
@@ -56,6 +59,9 @@ class Disk:
         Path.open = opened  # type: ignore[method-assign,assignment]
         Stage.advance = advanced  # type: ignore[method-assign]
         os.fsync = lambda handle: disk.point("fsync", "")  # type: ignore[assignment]
+        if self.what == "clock":
+            now = time.time
+            time.time = lambda: now() + (-1) ** disk.count * JUMP
 
     def _inside(self, path: Any) -> bool:
         try:
@@ -78,7 +84,7 @@ class Disk:
             here = self.count == self.at or (self.what in LASTING and 0 < self.at < self.count)
             if self.what == "slow" and kind != "step":
                 time.sleep(SLOW)
-            if not here or self.what == "slow":
+            if not here or self.what in ALWAYS:
                 return
             if self.what == "kill":
                 half()
@@ -130,18 +136,29 @@ class Ended(NamedTuple):
 
 def forked(call: Callable[[], object], disk: Disk | None = None, seconds: int = 120) -> Ended:
     """How a call ends in a fork of this process, on that disk. An exception is code 70, and its traceback is said."""
+    return begun(call, disk, seconds)()
+
+
+def begun(call: Callable[[], object], disk: Disk | None = None, seconds: int = 120) -> Callable[[], Ended]:
+    """Begin a call in a fork; what is returned waits for its end."""
     sys.stdout.flush()
     sys.stderr.flush()
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as counted, warnings.catch_warnings():
+    out, counted = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115 - closed by who waits
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads, which are idle
         child = os.fork()
-        if child == 0:
-            _child(call, disk, seconds, out.fileno(), counted.fileno())
+    if child == 0:
+        _child(call, disk, seconds, out.fileno(), counted.fileno())
+
+    def wait() -> Ended:
         _, status = os.waitpid(child, 0)
-        out.seek(0)
-        counted.seek(0)
-        said, points = out.read().decode("utf-8", "replace"), int(counted.read() or 0)
-    return Ended(os.waitstatus_to_exitcode(status), said, points)
+        with out, counted:
+            out.seek(0)
+            counted.seek(0)
+            said, points = out.read().decode("utf-8", "replace"), int(counted.read() or 0)
+        return Ended(os.waitstatus_to_exitcode(status), said, points)
+
+    return wait
 
 
 def _child(call: Callable[[], object], disk: Disk | None, seconds: int, out: int, counted: int) -> None:

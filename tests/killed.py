@@ -6,8 +6,10 @@ import io
 import json
 import shlex
 import shutil
+import subprocess
+import tempfile
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import chdir, redirect_stdout, suppress
 from functools import partial
 from pathlib import Path
@@ -22,7 +24,7 @@ from bothways.cli import main
 from bothways.runs import RunFolder
 from bothways.runs.files import plain
 from bothways.runs.inventory import PARTIAL, noted
-from disk import Disk, Ended, forked
+from disk import Disk, Ended, begun, forked
 from golden_cases import TOY, Made
 from golden_values import numbers
 
@@ -117,9 +119,13 @@ class Command:
         return Disk(self.place / "killed" / self.name / folder, what, at)
 
     def run(self, folder: str, disk: Disk | None = None, *more: str) -> Ended:
+        return self.started(folder, disk, *more)()
+
+    def started(self, folder: str, disk: Disk | None = None, *more: str) -> Callable[[], Ended]:
+        """Begin a process; what is returned waits for its end."""
         out = f"killed/{self.name}/{folder}" + (f"/{self.file}" if self.file else "")
         more = (*more, *(["--overwrite"] if self.overwrites else []))
-        return forked(partial(typed, [*self.words, "--out", out, *more], self.place), disk)
+        return begun(partial(typed, [*self.words, "--out", out, *more], self.place), disk)
 
     def go_on(self, folder: str, bare: bool) -> Ended:
         """Type what a person would after a kill. bare: with nothing but --resume, where the run knows its settings."""
@@ -136,16 +142,72 @@ class Command:
     def faults(self, what: str, at: int) -> Iterator[str]:
         """What is wrong after that happened at that point, a line each; nothing where all is well."""
         place = self._begun("broken")
-        ended = self.run("broken", self._disk("broken", what, at))
-        self.last = ended
-        yield from _wrong_end(ended, what)
+        self.ended = self.run("broken", self._disk("broken", what, at))
+        yield from _wrong_end(self.ended, what)
         yield from half_written(place)
-        if ended.code != 0:
-            again = self.go_on("broken", bare=at % 2 == 0)
+        yield from self.wrong_after("broken", bare=at % 2 == 0)
+
+    def wrong_after(self, folder: str, bare: bool) -> Iterator[str]:
+        """What is wrong once the run in a folder has gone on, where it had to."""
+        if self.ended.code != 0:
+            again = self.go_on(folder, bare)
             if again.code != 0:
                 yield f"does not go on: {again.said.strip()[-600:]}"
                 return
+        yield from differences(self.place / "killed" / self.name / folder, self.whole)
+
+    def faults_of_small_disk(self, share: float) -> Iterator[str]:
+        """The same on a disk of its own that holds a share of what the run needs, and then all. For root alone."""
+        above = self.place / "killed" / self.name / "small"
+        above.mkdir(exist_ok=True)
+        need = sum(file.stat().st_size for file in files_of(self.whole).values()) // 1024 + 64
+        _mounted(above, f"size={max(4, round(share * need))}k")
+        try:
+            self.ended = self.run("small/run")
+            yield from _wrong_end(self.ended, "full")
+            yield from half_written(above / "run")
+            _mounted(above, "remount,size=200m")
+            yield from self.wrong_after("small/run", bare=False)
+        finally:
+            subprocess.run(["umount", above], check=True)
+
+    def faults_of_read_only_place(self) -> Iterator[str]:
+        """A disk that nothing can be written to. For root alone."""
+        above = self.place / "killed" / self.name / "still"
+        above.mkdir(exist_ok=True)
+        _mounted(above, "ro")
+        try:
+            self.ended = self.run("still/run")
+            if self.ended.code != 2:
+                yield f"ended with {self.ended.code} on a disk that cannot be written"
+            yield from _wrong_end(self.ended, "read-only")
+        finally:
+            subprocess.run(["umount", above], check=True)
+
+    def faults_of_two(self) -> Iterator[str]:
+        """Two processes told to write one folder at one time: one does, the other says a line."""
+        place = self._begun("two")
+        both = [self.started("two") for _ in range(2)]
+        ends = [wait() for wait in both]
+        for ended in ends:
+            yield from _wrong_end(ended, "two")
+        if sorted(ended.code for ended in ends) != [0, 2]:
+            yield f"ended with {[ended.code for ended in ends]}: {[ended.lines for ended in ends]}"
         yield from differences(place, self.whole)
+
+
+def _mounted(place: Path, options: str) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", place], check=True)
+
+
+def may_mount() -> bool:
+    """Whether a disk of its own can be had here."""
+    with tempfile.TemporaryDirectory() as place:
+        try:
+            _mounted(Path(place), "size=64k")
+        except (OSError, subprocess.CalledProcessError):
+            return False
+        return subprocess.run(["umount", place], check=False).returncode == 0
 
 
 def _wrong_end(ended: Ended, what: str) -> Iterator[str]:
