@@ -75,7 +75,7 @@ def eager() -> None:
 
 
 def typed(words: list[str], place: Path) -> None:
-    torch.set_num_threads(1)
+    """Type a command, in a fork."""
     eager()
     with chdir(place):
         main(words)

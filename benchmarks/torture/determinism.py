@@ -2,9 +2,9 @@
 
     PYTHONPATH=tests python benchmarks/torture/determinism.py [TASK ...]
 
-Each task is done once as the reference, by one thread, in float32, and again with one thing changed. What it writes is
-compared by the largest absolute difference of all its numbers: pixels in 1/255, features, measures, weights. The figures
-go to benchmarks/results/torture.jsonl and docs/reliability.md.
+Each task is done once as the reference, by one thread, in float32, and again with one thing changed. What it writes
+is compared by the largest absolute difference of all its numbers: pixels in 1/255, features, measures, weights. The
+figures go to benchmarks/results/torture.jsonl and docs/reliability.md.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from disk import Disk, forked
 from golden_cases import TOY, Made
 from golden_values import numbers
 from killed import typed
-from reliability import record
+from reliability import record, told_of
 
 TRAINED = "pretrain --data digits --batch 8 --validation 8 --net unet-tiny --steps 4 --save-every 2"
 TUNED = "finetune @pretrain-otcfm --data digits --batch 8 --validation 8 --train-steps 3 --depth 0.4 --steps 2"
@@ -57,23 +57,11 @@ TASKS: dict[str, tuple[str, str, str, str]] = {  # command, as it is first, in o
 }
 WORKERS = ("features", "pretrain", "finetune")  # that read ahead in processes of their own
 PROCESSES = ("pretrain",)  # tried as two processes of one training
-EQUAL, NOT_TRIED = "equal", None
 
 
 def threads(words: list[str], place: Path, number: int) -> None:
     torch.set_num_threads(number)
-    typed_with(words, place)
-
-
-def typed_with(words: list[str], place: Path) -> None:
-    from contextlib import chdir
-
-    from bothways.cli import main
-    from killed import eager
-
-    eager()
-    with chdir(place):
-        main(words)
+    typed(words, place)
 
 
 def found_in(folder: Path) -> dict[str, np.ndarray]:
@@ -109,9 +97,9 @@ def leaves(value: Any) -> Iterator[float]:
 
 
 def apart(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> float:
-    """The largest difference of any number; infinite where there are others, or another number of them."""
+    """The largest difference of any number; -1 where there are others, or another number of them."""
     if {k: v.shape for k, v in one.items()} != {k: v.shape for k, v in other.items()}:
-        return float("inf")
+        return -1.0
     return max((float(np.abs(one[name] - other[name]).max(initial=0.0)) for name in one), default=0.0)
 
 
@@ -146,7 +134,7 @@ def matrix(task: str, made: Made) -> dict[str, float]:
         found["workers"] = apart(reference, found_in(run("workers", first.replace("--workers 0", "--workers 2"))))
     if task in PROCESSES:
         code = by_two_processes([*words, *shlex.split(first), "--out", f"matrix/{task}/two"], place)
-        found["processes"] = apart(reference, found_in(place / "matrix" / task / "two")) if code == 0 else float("inf")
+        found["processes"] = apart(reference, found_in(place / "matrix" / task / "two")) if code == 0 else -1.0
     out = place / "matrix" / task / "stopped"
     ended = forked(partial(typed, [*words, *shlex.split(first), "--out", str(out)], place), Disk(out, "kill", 90))
     if ended.code == -9:
@@ -171,7 +159,7 @@ def main() -> int:
         made = Made(Path(place))
         for task in sys.argv[1:] or TASKS:
             found = matrix(task, made)
-            told = ", ".join(f"{name} {'equal' if value == 0 else f'{value:.1e}'}" for name, value in found.items())
+            told = ", ".join(f"{name} {told_of(value)}" for name, value in found.items())
             print(f"{task}: {told}", flush=True)
             record([{"part": "determinism", "kind": "matrix", "name": task, **found}])
     return 0

@@ -145,7 +145,8 @@ BODIES = (  # of a function that should build a model
     "def build(): build()\n    build()", "raise MemoryError", "raise StopIteration", "assert False",
     "class Own(torch.nn.Module):\n        def forward(self, x): return [x]\n    return Own(), ModelSpec(8, .5, .5, 3)",
     "class Own(torch.nn.Module):\n        def forward(self): return 1\n    return Own(), ModelSpec(8, .5, .5, 3)",
-    "class Own(torch.nn.Module):\n        def forward(self, x): return x.sum()\n    return Own(), ModelSpec(8, .5, .5, 3)",
+    "class Own(torch.nn.Module):\n        def forward(self, x): return x.sum()\n    return Own(), "
+    "ModelSpec(8, .5, .5, 3)",
     "class Own(torch.nn.Module):\n        def forward(self, x): return x.flatten(1)[:, :3] / 0 * 0\n    return Own(), "
     "ModelSpec(8, .5, .5, 3)",
 )  # fmt: skip
