@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import tempfile
 import tomllib
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import chdir, redirect_stdout, suppress
 from functools import partial
@@ -93,7 +94,8 @@ class Command:
         self.overwrites = "--overwrite" in words
         self.words = [f"made/{word[1:]}" if word.startswith("@") else word for word in words if word != "--overwrite"]
         self.code = [part for word in words if ".py:" in word for part in ("--allow-code", word.partition(":")[0])]
-        with redirect_stdout(io.StringIO()), chdir(self.place), suppress(SystemExit):
+        with redirect_stdout(io.StringIO()), chdir(self.place), warnings.catch_warnings(), suppress(SystemExit):
+            warnings.simplefilter("ignore")
             main([*self.words, "--out", f"killed/{name}/warm/{self.file}"])  # what it imports, its forks have then
         self.whole = self._begun("whole")
         self.alone = self.run("whole", self._disk("whole"))

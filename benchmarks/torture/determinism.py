@@ -12,11 +12,13 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -55,6 +57,7 @@ TASKS: dict[str, tuple[str, str, str, str]] = {  # command, as it is first, in o
     "pretrain": (TRAINED, "--workers 0", "", "--bf16"),
     "finetune": (TUNED, "--workers 0", "", "--bf16"),
 }
+SECONDS = 60  # of a run; a change that takes longer is left out
 WORKERS = ("features", "pretrain", "finetune")  # that read ahead in processes of their own
 PROCESSES = ("pretrain",)  # tried as two processes of one training
 
@@ -121,7 +124,9 @@ def matrix(task: str, made: Made) -> dict[str, float]:
 
     def run(name: str, more: str, number: int = 1) -> Path:
         out = f"matrix/{task}/{name}"
-        ended = forked(partial(threads, [*words, *shlex.split(more), "--out", out], place, number))
+        ended = forked(partial(threads, [*words, *shlex.split(more), "--out", out], place, number), seconds=SECONDS)
+        if ended.code == -signal.SIGALRM:  # as where threads wait for each other on a machine that is busy
+            raise TimeoutError(name)
         assert ended.code == 0, ended.said[-600:]
         return place / out
 
@@ -129,7 +134,8 @@ def matrix(task: str, made: Made) -> dict[str, float]:
     found["again"] = apart(reference, found_in(run("again", first)))
     if other:
         found["batch"] = apart(reference, found_in(run("batch", other)))
-    found["threads"] = apart(reference, found_in(run("threads", first, 2)))
+    with suppress(TimeoutError):
+        found["threads"] = apart(reference, found_in(run("threads", first, 2)))
     if task in WORKERS:
         found["workers"] = apart(reference, found_in(run("workers", first.replace("--workers 0", "--workers 2"))))
     if task in PROCESSES:

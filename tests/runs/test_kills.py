@@ -13,8 +13,8 @@ from golden_cases import Made
 from killed import Command, half_written, spread
 
 # Commands that save in different ways: a state, parts, conditions, a checkpoint and weights, pictures, one file.
-KILLED = ("generate", "features", "evaluate", "train", "sample", "statistics")
-KILLS = 3
+KILLED = ("generate", "evaluate", "train", "sample", "statistics")
+KILLS = 2
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +48,7 @@ def test_a_clock_that_jumps_and_a_second_process(commands: Callable[[str], Comma
 
 def test_a_kill_between_two_removals_can_be_overwritten(commands: Callable[[str], Command]) -> None:
     command = commands("generate-overwritten")
-    for at in (8, 16, 24):  # within the removal of the earlier run
-        assert list(command.faults("kill", at)) == []
+    assert list(command.faults("kill", 16)) == []  # within the removal of the earlier run
 
 
 # ---- the harness itself ----------------------------------------------------------------------------------------------
