@@ -17,7 +17,7 @@ from torch import Tensor, nn
 import bothways
 from bothways import ModelSpec, RunError, load_flow, load_model
 from bothways.budget import AtOnce
-from bothways.representation import likelihood as densities
+from bothways.representation.divergence import with_divergence
 from bothways.runs import RunFolder
 from bothways.types import Flow, VisionModel
 from golden_cases import CLASSES, soft, write_folder
@@ -187,6 +187,6 @@ def test_the_directions_of_a_divergence_are_halved(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(torch.autograd, "grad", limited)
     with pytest.warns(UserWarning, match="5 directions of the divergence at once; 2 are taken"):
-        _, trace = densities.with_divergence(lambda x, t: x @ matrix.T, x, torch.zeros(3), directions)
+        _, trace = with_divergence(lambda x, t: x @ matrix.T, x, torch.zeros(3), directions)
     assert asked == [5, 2, 2, 1]
     assert (trace - matrix.trace()).abs().max() < 1e-12
