@@ -11,7 +11,7 @@ TEST_PROCESSES ?= 3
 PIP_FLAGS := --quiet --no-input --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format docs wheel wheel-check sbom clean
+.PHONY: help setup demo test torture check format docs wheel wheel-check sbom clean
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -24,6 +24,11 @@ demo: $(STAMP)  ## set up if needed, then run the demo
 # Compiled files are kept even where the shell says not to: every process of the tests would compile everything again.
 test: $(STAMP)  ## set up if needed, then run the tests
 	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
+
+torture: $(STAMP)  ## kill, break, mislead and vary everything, an hour of a core, and write docs/reliability.md
+	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python benchmarks/torture/kills.py
+	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python benchmarks/torture/inputs.py
+	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python benchmarks/torture/determinism.py
 
 check: $(STAMP)  ## set up if needed, then lint, check the format and the types
 	$(BIN)/ruff check

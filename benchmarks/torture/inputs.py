@@ -1,32 +1,54 @@
-"""Damaged pictures, weights and tables by the thousand: how many give a result, how many one line, and what breaks.
+"""Damaged files by the thousand, and what a user's own file may do: how many give a result, how many one line.
 
-    PYTHONPATH=tests python benchmarks/torture/inputs.py --pictures 5000 --weights 2000 --tables 2000 [--first 0]
+    PYTHONPATH=tests python benchmarks/torture/inputs.py [--pictures 5000] [--weights 2000] [--tables 2000]
+        [--recipes 1000] [--cards 1000] [--runs 1000] [--models 200] [--names 500] [--first 0] [--only KIND ...]
 
-Every file is a function of its number, as in tests/mutated.py. Each is read in turn in a child process with limits on
-its time and memory; a number whose file hangs, takes too much, or raises anything but one line is printed as "broken",
-and the child goes on with the next. The exit code is 1 where there is one.
+pictures, weights, tables   encoded pictures, safetensors and parquet files (tests/mutated.py)
+recipes, cards, runs        a recipe, a flow.json, any file of a run folder: another value inside, a key less, torn, a
+                            pipe, an endless device, a folder, a circle of links, 3 TB (tests/hostile.py)
+models                      functions of a user's file that raise, leave, or return something else
+names                       paths with a newline, markup, an escape, a NUL, 300 characters, bytes that are no UTF-8
+
+Every file is a function of its number. Each is read in turn in a child process with limits on its time and memory; a
+number whose file hangs, takes too much, or raises anything but one line is printed as "broken", and the child goes on
+with the next. The figures go to benchmarks/results/torture.jsonl and docs/reliability.md; the exit code is 1 where one
+is broken.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
+import os
+import shutil
 import sys
 import tempfile
+import tomllib
 import warnings
 from collections import Counter
 from collections.abc import Callable
-from functools import partial
+from contextlib import redirect_stdout
+from functools import cache, partial
 from pathlib import Path
+from random import Random
 from typing import Any
 
-from bothways import budget, load_images
+from bothways import budget, load_classifier, load_flow, load_images, load_model, registry
 from bothways.data.readers.decoding import decode_image
+from bothways.models.classifiers import trained_on
 from bothways.models.weights import load_weights
-from bothways.runs import from_png
+from bothways.report import write_report
+from bothways.runs import RunFolder, from_png
+from bothways.tasks.recipes import configure
+from golden_cases import Made
 from guard import BrokenError, guarded, outcome
+from hostile import IN_PLACE, rewritten
 from mutated import mutated_parquet, mutated_picture, mutated_weights
+from reliability import record
+from small_flow import write_small_flow
 from toy_model import seeded
 
+RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 TOGETHER = 50  # files of a child
 SECONDS, MEGABYTES = 20, 1_100  # of a child
 
@@ -54,7 +76,133 @@ def table(number: int, folder: Path) -> str:
     return outcome(lambda: load_images(file, size=8), str(file))
 
 
-KINDS: dict[str, Callable[[int, Path], str]] = {"pictures": picture, "weights": weights, "tables": table}
+def changed(file: Path, number: int) -> None:
+    """Another value, or something else in its place, as the number has it."""
+    draw = Random(number)
+    inside = file.suffix in (".toml", ".json", ".jsonl") and draw.random() < 0.7
+    (rewritten if inside else draw.choice(IN_PLACE))(file, draw)
+
+
+def fresh(folder: Path) -> Path:
+    place = folder / "place"
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir()
+    return place
+
+
+def recipe(number: int, folder: Path) -> str:
+    whole = sorted(RECIPES.glob("*.toml"))
+    file = fresh(folder) / "mine.toml"
+    shutil.copyfile(whole[number % len(whole)], file)
+    kind: Any = registry.find("task", tomllib.loads(file.read_text())["task"]).factory
+    needed = {name: "x" for name, field in kind.model_fields.items() if field.is_required() and name != "recipe"}
+    changed(file, number)
+    return outcome(lambda: configure(kind, recipe=str(file), **needed))
+
+
+def card(number: int, folder: Path) -> str:
+    place = write_small_flow(fresh(folder) / "flow")
+    changed(place / "flow.json", number)
+    found = outcome(lambda: load_flow(str(place)))
+    outcome(lambda: trained_on(str(place)))
+    return found
+
+
+@cache
+def whole_runs() -> list[Path]:
+    """A run of a drawing and one of an evaluation, which the parent has made."""
+    made = Made(Path(tempfile.mkdtemp(prefix="runs-", dir=os.environ["TORTURE_PLACE"])))
+    return [made.folder(name) for name in ("das-judge", "evaluate")]
+
+
+def run_folder(number: int, folder: Path) -> str:
+    whole = whole_runs()[number % 2]
+    files = [file for file in sorted(whole.rglob("*")) if file.is_file()]
+    file, place = files[number // 2 % len(files)], fresh(folder) / "run"
+    shutil.copytree(whole, place, copy_function=os.link)
+    mine = place / file.relative_to(whole)
+    mine.unlink()
+    shutil.copyfile(file, mine)
+    changed(mine, number)
+    before = outside(folder, place)
+    found = outcome(lambda: write_report([place], place / "report.html"), place.name)
+    if outside(folder, place) != before:
+        raise AssertionError("something was written outside the run folder")
+    return found
+
+
+def outside(folder: Path, place: Path) -> set[str]:
+    return {file.as_posix() for file in folder.rglob("*") if not file.is_relative_to(place)}
+
+
+BODIES = (  # of a function that should build a model
+    "return {}['size']", "return [][3]", "raise OSError('first\\nsecond\\x1b[31m')", "import sys; sys.exit()",
+    "import sys; sys.exit('bye')", "return None", "return 'a text'", "return 3, 4", "return torch.nn.Identity()",
+    "return torch.nn.Identity(), None", "return torch.nn.Identity(), {'size': 'x'}",
+    "return torch.nn.Identity(), ModelSpec(8, .5, .5, 3)", "return torch.nn.Linear(3, 3), ModelSpec(8, .5, .5, 3)",
+    "return torch.nn.Flatten(), ModelSpec(8, .5, .5, 192)", "return None, ModelSpec(8, .5, .5, 3)",
+    "return torch.nn.Flatten(), ModelSpec(8, .5, .5, 5)", "return torch.nn.Flatten(), ModelSpec(10**9, .5, .5, 5)",
+    "def build(): build()\n    build()", "raise MemoryError", "raise StopIteration", "assert False",
+    "class Own(torch.nn.Module):\n        def forward(self, x): return [x]\n    return Own(), ModelSpec(8, .5, .5, 3)",
+    "class Own(torch.nn.Module):\n        def forward(self): return 1\n    return Own(), ModelSpec(8, .5, .5, 3)",
+    "class Own(torch.nn.Module):\n        def forward(self, x): return x.sum()\n    return Own(), "
+    "ModelSpec(8, .5, .5, 3)",
+    "class Own(torch.nn.Module):\n        def forward(self, x): return x.flatten(1)[:, :3] / 0 * 0\n    return Own(), "
+    "ModelSpec(8, .5, .5, 3)",
+)  # fmt: skip
+DOORS = (load_model, load_flow, load_classifier)
+
+
+def model(number: int, folder: Path) -> str:
+    file = fresh(folder) / f"mine{number}.py"
+    body = BODIES[number % len(BODIES)]
+    head = "import torch\nfrom bothways import ModelSpec\n\n\ndef build():\n"
+    text = f"{head}    {body}\n"
+    if number >= 2 * len(BODIES):  # bytes that are other than they were
+        content = bytearray(text.encode())
+        draw = Random(number)
+        for _ in range(draw.randrange(1, 4)):
+            content[draw.randrange(len(content))] = draw.randrange(256)
+        file.write_bytes(content)
+    else:
+        file.write_text(text)
+    return outcome(lambda: DOORS[number // len(BODIES) % 2](f"{file}:build"))
+
+
+PARTS = (
+    "a\nb", "<script>alert(1)</script>", "\x1b[31mred", "n" * 300, "a\0b", "\udcff\udcfe", "..", "../../etc",
+    "~", "$HOME",    "a" * 255, "-rf", "*", "%s%n", "\u202etxt", "\ud800", "CON", " ", ".", "",
+)  # fmt: skip
+
+
+def name(number: int, folder: Path) -> str:
+    draw, place = Random(number), fresh(folder)
+    path = str(
+        place
+        / (
+            draw.choice(("", "x", "x/y"))
+            + draw.choice(PARTS)
+            + draw.choice(("", ".png", ".json", ".toml", ".parquet", ".py:build"))
+        )
+    )
+    door: Callable[[str], object] = draw.choice(
+        (load_images, load_model, load_flow, load_classifier, RunFolder.open, trained_on,
+         lambda given: write_report([given], place / "report.html"),
+         lambda given: configure(registry.find("task", "generate").factory, model="x", recipe=given))
+    )  # fmt: skip
+    return outcome(lambda: door(path))
+
+
+KINDS: dict[str, tuple[Callable[[int, Path], str], int]] = {
+    "pictures": (picture, 5_000),
+    "weights": (weights, 2_000),
+    "tables": (table, 2_000),
+    "recipes": (recipe, 1_000),
+    "cards": (card, 1_000),
+    "runs": (run_folder, 1_000),
+    "models": (model, 200),
+    "names": (name, 500),
+}
 
 
 def several(read: Callable[[int, Path], str], numbers: range, folder: Path) -> list[tuple[int, str]]:
@@ -89,15 +237,21 @@ def outcomes(read: Callable[[int, Path], str], first: int, count: int, folder: P
 
 def main() -> int:
     typed = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for kind, usual in {"pictures": 5_000, "weights": 2_000, "tables": 2_000}.items():
+    for kind, (_, usual) in KINDS.items():
         typed.add_argument(f"--{kind}", type=int, default=usual, help=f"how many {kind} (default {usual:,})")
     typed.add_argument("--first", type=int, default=0, help="the first number")
+    typed.add_argument("--only", nargs="+", choices=KINDS, default=list(KINDS), help="these alone (default: all)")
     given = typed.parse_args()
     bad = 0
     with tempfile.TemporaryDirectory() as place:
-        for kind, read in KINDS.items():
-            count = getattr(given, kind)
-            found = outcomes(read, given.first, count, Path(place))
+        os.environ["TORTURE_PLACE"] = place
+        if "runs" in given.only:
+            with redirect_stdout(io.StringIO()):
+                whole_runs()
+        for kind in given.only:
+            count, own = getattr(given, kind), Path(place) / kind
+            own.mkdir()
+            found = outcomes(KINDS[kind][0], given.first, count, own)
             counts = Counter(text.partition(" ")[0].rstrip(":") for text in found.values())
             told = ", ".join(f"{counts[name]:,} {name}" for name in ("result", "line", "broken"))
             print(f"{kind}: {count:,} files: {told}", flush=True)
@@ -105,6 +259,8 @@ def main() -> int:
                 if text.startswith("broken"):
                     print(f"  {kind} {number}: {text}")
             bad += counts["broken"]
+            facts = {name: counts[name] for name in ("result", "line", "broken")}
+            record([{"part": "inputs", "kind": "files", "name": kind, "first": given.first, "tried": count, **facts}])
     return int(bad > 0)
 
 

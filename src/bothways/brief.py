@@ -1,12 +1,27 @@
-"""A result in one line: what it holds, and none of its numbers one by one."""
+"""A result in one line: what it holds, and none of its numbers one by one; and an error in one."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
 LONGEST = 60  # characters of a text, and of a list of numbers
+# Letters that move the cursor, change a terminal or the order of letters, and halves of pairs, which have no bytes.
+CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def escaped(text: str) -> str:
+    r"""A line with its control characters written out, such as \x1b and \n: names of files and classes can hold any."""
+    return CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+class OneLine(Exception):  # noqa: N818 - the base of errors
+    """Base of errors whose text is one line, whatever stands in it."""
+
+    def __str__(self) -> str:
+        return escaped(super().__str__())
 
 
 class Brief:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +20,7 @@ from pydantic import BaseModel
 from bothways.types import UserError
 
 Settings = TypeVar("Settings")
+Found = TypeVar("Found")
 GREATEST = 10**9  # of a whole number that counts anything; a seed counts nothing
 UNLIMITED = float(1 << 60)  # control groups of v1 write a number like this one for no limit
 CERTAINLY = 1 << 18  # bytes per pixel that no usual network exceeds, forward and backward
@@ -87,9 +89,56 @@ def check_disk(what: str, need: float, place: str | Path, cure: Callable[[float]
 
 
 def no_memory_left(error: BaseException) -> bool:
-    """Whether an error says that an allocation failed, as Python, torch on a device, or torch on a CPU says it."""
+    """Whether an error, or its cause, says that an allocation failed, as Python or torch says it of any device."""
     kinds = {kind.__name__ for kind in type(error).__mro__}
-    return bool(kinds & {"MemoryError", "OutOfMemoryError"}) or "allocate memory" in str(error)
+    if kinds & {"MemoryError", "OutOfMemoryError"} or "allocate memory" in str(error):
+        return True
+    return error.__cause__ is not None and no_memory_left(error.__cause__)
+
+
+class AtOnce:
+    """How many pictures are worked on at once: all of them, and half as many whenever no memory is left.
+
+    most: the greatest number that fits, as far as is known. what: the work in words, for the warning.
+    """
+
+    def __init__(self, what: str, most: int = GREATEST) -> None:
+        self.what, self.most = what, most
+
+    def parts(self, count: int, work: Callable[[slice], Found]) -> list[Found]:
+        """The results of ``work(slice)`` over ``count`` pictures, in order; work is called once for none.
+
+        Raises what says that no memory is left for a single one.
+        """
+        found: list[Found] = []
+        first = 0
+        while first < count or not found:
+            size = min(self.most, count - first)
+            if (one := self._tried(work, first, size)) is not None:
+                found.append(one)
+                first += size
+        return found
+
+    def over(self, images: Any, work: Callable[[Any], Found]) -> list[Found]:
+        """``parts`` of ``work(some of the images)``. images: (B,...)."""
+        return self.parts(len(images), lambda part: work(images[part]))
+
+    def _tried(self, work: Callable[[slice], Found], first: int, size: int) -> Found | None:
+        try:
+            return work(slice(first, first + size))
+        except (MemoryError, RuntimeError) as error:
+            self.fewer(size, error)
+        return None  # after the error, whose frames hold what was allocated
+
+    def fewer(self, size: int, error: BaseException) -> None:
+        """Take half as many as ``size``, with a warning. Raises the error for one, and one of something else."""
+        if size < 2 or not no_memory_left(error):
+            raise error
+        self.most = size // 2
+        warnings.warn(
+            f"no memory was left for {size} {self.what} at once; {self.most} are taken, with the same results",
+            stacklevel=4,
+        )
 
 
 def within(option: str, most: int, otherwise: str) -> str:

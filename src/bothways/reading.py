@@ -32,6 +32,7 @@ LINES_AT_MOST = 2 * 2**30  # of a file of lines
 PICTURE_AT_MOST = 512 * 2**20  # of an encoded picture
 DEEPEST = 100  # tables and lists within each other; a run of ours has six
 AT_ONCE = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # does not wait for a writer
+CHUNK = 2**20  # bytes of a read beyond what a file says
 SHOWN = 40  # characters of a value in a message
 
 WITHOUT = "restore the file, or remove it to go without"
@@ -121,13 +122,16 @@ def read_bytes(path: Path, at_most: float = PICTURE_AT_MOST) -> bytes:
     check_file(path, at_most)
     try:  # what is put there meanwhile is opened without waiting, and its kind looked up again
         with os.fdopen(os.open(path, AT_ONCE), "rb") as file:
-            _check(path, os.fstat(file.fileno()), at_most)
-            content = file.read() if at_most == float("inf") else file.read(int(at_most) + 1)
+            facts = os.fstat(file.fileno())
+            _check(path, facts, at_most)
+            content = file.read(facts.st_size + 1)  # a read takes the memory of what it may give, whatever is there
+            while len(content) <= at_most and (more := file.read(CHUNK)):  # of a file that says less than it has
+                content += more
     except FileNotFoundError:
         raise
     except OSError as error:
         raise UserError(f"{path}: {reason(error)}") from error
-    if len(content) > at_most:  # of a file that says less than it has
+    if len(content) > at_most:
         raise UserError(f"{path}: has more than {at_most:,.0f} bytes, which are not read")
     return content
 

@@ -1,9 +1,7 @@
 """Types and protocols shared by the whole package, and its image and time conventions.
 
-Inside the package every image is RGB, NCHW, float, in [0, 1]. Size, mean, std and channel order belong to
-one model: they stand in its :class:`ModelSpec` and are applied in the adapter alone.
-
-Time: t = 0 is noise (or the start of an ascent), t = 1 is an image (or its end).
+Inside the package every image is RGB, NCHW, float, in [0, 1]. What belongs to one model stands in its
+:class:`ModelSpec` and is applied in the adapter alone. t = 0 is noise (or the start of an ascent), t = 1 an image.
 """
 
 from __future__ import annotations
@@ -17,17 +15,19 @@ from operator import index
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
+from bothways.brief import OneLine
+
 if TYPE_CHECKING:  # help pages and error messages must not wait for the import of torch
     from torch import Tensor
 
 
-class UserError(ValueError):
+class UserError(OneLine, ValueError):
     """Invalid input: a one-line message with the cause, the place and what to type. Exit code 2."""
 
     exit_code = 2
 
 
-class RunError(RuntimeError):
+class RunError(OneLine, RuntimeError):
     """A failure during a run: a one-line message that names what was kept. Exit code 1."""
 
     exit_code = 1

@@ -157,6 +157,7 @@ def test_a_disk_that_is_full_is_told_before_anything_is_drawn(capsys, monkeypatc
         RuntimeError("[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory"),
     ],
 )
+@pytest.mark.filterwarnings("ignore:no memory was left")  # fewer at once are tried first
 def test_the_end_of_memory_during_a_run_is_one_line(capsys, monkeypatch, tmp_path: Path, error: Exception) -> None:
     def fails(*given: object) -> None:
         raise error

@@ -17,6 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from bothways.brief import CONTROLS, escaped
 from bothways.progress import Ledger, Stage, Timed, every, listening
 from bothways.reading import as_text
 
@@ -32,13 +33,9 @@ LONGEST_BAR, SHORTEST_BAR = 40, 10
 GAP = "  "
 
 
-# Letters that move the cursor, change a terminal or the order of letters, and halves of pairs, which have no bytes.
-CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-
-
 def printable(text: str) -> str:
     r"""A line with its control characters written out, such as \x1b and \n: names of files and classes can hold any."""
-    return CONTROLS.sub(lambda found: ascii(found[0])[1:-1], as_text(text))
+    return escaped(as_text(text))
 
 
 def printable_json(text: str) -> str:

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from bothways.brief import brief
 from bothways.data.readers.decoding import SUFFIXES, decode_image
 from bothways.data.readers.fit import Size, fitted, height_width
 from bothways.data.readers.live import is_live, tensor_of
@@ -31,6 +32,8 @@ def pictures_of(given: Any, what: str, size: Size | None = None, *, unclamped: b
         return tensor_of([pictures_of(one, what, size) for one in given], what)
     if is_live(given):
         return tensor_of(given, what, unclamped=unclamped)
+    if not isinstance(given, str | Path):
+        raise UserError(f"{what} is {brief(given)}; type the path of an image file or a folder, or give (B,3,H,W)")
     path = Path(given).expanduser()
     if not is_folder(path) and is_there(path) and path.suffix.lower() in SUFFIXES:
         try:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from bothways import budget
+from bothways.brief import brief
 from bothways.data.readers.builtin import DIGITS, DIGITS_SHAPE, SWISS_ROLL, from_digits, from_swiss_roll
 from bothways.data.readers.decoding import decoded
 from bothways.data.readers.entries import Entries, SplitEntries, as_png, counted, evenly_spaced
@@ -212,6 +213,8 @@ def find_images(
         return from_swiss_roll(split, limit)
     if str(address).startswith(SCHEME):
         return (from_hub_stream if stream else from_hub)(str(address), split, limit)
+    if not isinstance(address, str | Path):
+        raise UserError(f"data is {brief(address)}; type a name, a file or a folder, or give pictures (N,3,H,W)")
     place = place_of(address)
     if place is None:
         named = HUB_NAMES.get(str(address).casefold(), "hub:OWNER/NAME such as hub:uoft-cs/cifar10")

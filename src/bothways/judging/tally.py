@@ -13,6 +13,7 @@ from collections.abc import Generator, Iterable
 import torch
 from torch import Tensor
 
+from bothways.budget import AtOnce
 from bothways.numerics.measures import CALIBRATION_BINS, calibration_sums
 from bothways.numerics.modules import check_finite
 from bothways.types import Frame, VisionModel
@@ -63,10 +64,10 @@ def evaluate(
     batches: images (B,3,H,W) in [0,1], labels (B,) as indices of the model's outputs, places (B,) in the tally.
     Raises RunError if an output is not finite.
     """
-    device = getattr(model, "device", "cpu")
+    device, at_once = getattr(model, "device", "cpu"), AtOnce("pictures")
     for step, (images, labels, places) in enumerate(batches, start=1):
         with torch.no_grad():
-            outputs = model.outputs(images.to(device))
+            outputs = torch.cat(at_once.over(images, lambda some: model.outputs(some.to(device))))
         check_finite(outputs, f"model {model.name!r} gives outputs")
         tally.add(outputs, labels, places)
         share = tally.n / max(1, len(tally.hits))

@@ -23,13 +23,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from bothways.budget import AtOnce
 from bothways.models.class_names import matches
 from bothways.numerics import measures
 from bothways.numerics.draws import generator
 from bothways.numerics.intervals import wilson_interval
 from bothways.numerics.modules import check_finite, evaluating
 from bothways.numerics.pyramid import resize
-from bothways.progress import counted
+from bothways.progress import counted, stage
 from bothways.synthesis.objectives.terms import vectors
 from bothways.types import UserError, VisionModel
 
@@ -116,17 +117,21 @@ def penultimate(model: VisionModel, images: Tensor, batch: int = 64) -> tuple[Te
             f"{model.name}: cannot judge images of shape {tuple(images.shape)}; give finite ones, (N, 3, H, W), N >= 1"
         )
     spec, layer = model.spec, model.spec.feature_layer
-    features, logits = [], []
-    with torch.no_grad(), evaluating(model):
-        for chunk in counted(images.split(batch), "features of pictures"):
+    with torch.no_grad(), evaluating(model), stage("features of pictures", -(-len(images) // batch)) as now:
+
+        def seen_of(chunk: Tensor) -> dict[str, Tensor]:
             if chunk.shape[-2:] != (spec.height, spec.width):
                 chunk = resize(chunk, (spec.height, spec.width))
-            seen = model.features(chunk, ["outputs"] if layer is None else [layer, "outputs"])
-            check_finite(seen["outputs"], f"model {model.name!r} gives outputs")
-            logits.append(seen["outputs"].float().cpu())
-            if layer is not None:
-                features.append(vectors(seen[layer], layer).float().cpu())
-    return torch.cat(features) if features else None, torch.cat(logits)
+            found = model.features(chunk, ["outputs"] if layer is None else [layer, "outputs"])
+            check_finite(found["outputs"], f"model {model.name!r} gives outputs")
+            now.advance()
+            return {"logits": found["outputs"].float().cpu()} | (
+                {} if layer is None else {"features": vectors(found[layer], layer).float().cpu()}
+            )
+
+        seen = AtOnce("pictures", batch).over(images, seen_of)
+    logits = torch.cat([part["logits"] for part in seen])
+    return (None if layer is None else torch.cat([part["features"] for part in seen])), logits
 
 
 def _calls(model: VisionModel, logits: Tensor, target_names: Sequence[str] | None) -> dict[str, Any]:

@@ -44,6 +44,7 @@ from bothways.models.libraries.transformers_models import from_clip, from_transf
 from bothways.models.nets.unet import UNet
 from bothways.models.velocity import Flow, check_flow
 from bothways.models.weights import load_weights
+from bothways.progress import stage
 from bothways.reading import is_there, used
 from bothways.registry import address_parts, is_address, load_attribute, nearest
 from bothways.representation.classifier import FlowClassifier
@@ -59,10 +60,10 @@ def _of_function(address: str, spec: ModelSpec | None, fresh: bool) -> Loaded:
     """Build a model by the function of a user's file."""
     if not is_address(address):
         raise UserError(f"model {address!r} names a file but no function; type {address}:FUNCTION")
-    build = load_attribute(address, "model")
     place, function = address_parts(address)
     try:
-        built = build()
+        with stage(f"running {Path(place).name}:{function}"):  # whoever waits for it sees for what
+            built = load_attribute(address, "model")()
     except UserError:
         raise
     except (Exception, SystemExit) as error:

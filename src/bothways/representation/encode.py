@@ -11,12 +11,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 from itertools import pairwise
+from numbers import Real
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from bothways import registry
+from bothways.brief import brief
 from bothways.numerics.discrete_adjoint import integrate_exact
 from bothways.numerics.modules import check_finite, is_finite, module_of
 from bothways.numerics.solvers import Adaptive, Solver, State, finite, grid, solver_of, solver_states
@@ -119,13 +121,15 @@ def decode(
     encoded: (B,...) at that depth, noise at depth 1; or the whole state. Options and errors are those of ``encode``.
     """
     how = Walk(steps, solver, gradient, **options)
-    state = (encoded,) if isinstance(encoded, Tensor) else tuple(encoded)
-    x = _in_parts(flow, state, 1.0 - _checked(depth), 1.0, how, batch)[0]
+    state = (encoded,) if isinstance(encoded, Tensor) else encoded
+    if not isinstance(state, tuple | list) or not state or not all(isinstance(part, Tensor) for part in state):
+        raise UserError(f"decode: {brief(encoded)} is no state; give a tensor (B,...), or a whole state")
+    x = _in_parts(flow, tuple(state), 1.0 - _checked(depth), 1.0, how, batch)[0]
     return flow.picture(x) if isinstance(flow, Flow) else x
 
 
 def _checked(depth: float) -> float:
-    if not 0 <= depth <= 1:
+    if not isinstance(depth, Real | Tensor) or not 0 <= depth <= 1:
         raise UserError(f"depth={depth}; type a number from 0 (the picture) to 1 (noise)")
     return depth
 

@@ -18,22 +18,21 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakSet
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from bothways import registry
+from bothways.budget import AtOnce
 from bothways.numerics.draws import Draws
 from bothways.numerics.intervals import Estimate, mean_interval
-from bothways.numerics.modules import module_of, untouched
 from bothways.numerics.solvers import Adaptive, Solver, any_solver, finite, grid, solver_of, solver_states
+from bothways.representation.divergence import directions_at_once, with_divergence
 from bothways.representation.encode import image_time
 from bothways.types import Flow, ModelSpec, RunError, UserError, VectorField
 
 EXACT_AT_MOST = 256  # values of a picture up to which the exact trace is used
 DIVERGENCES = ("auto", "exact", "hutchinson")
-ROWS_AT_ONCE = 512  # pictures times directions per backward pass
 
 
 @dataclass(frozen=True)
@@ -152,6 +151,7 @@ class _Augmented:
     shape: torch.Size
     directions: Callable[[int], Tensor]
     calls: int = 0
+    at_once: AtOnce | None = None  # directions of a backward pass
 
     @property
     def spec(self) -> ModelSpec | None:
@@ -160,41 +160,9 @@ class _Augmented:
     def __call__(self, state: Tensor, t: Tensor) -> Tensor:
         self.calls += 1
         x = state[:, :-1].view(-1, *self.shape)
-        velocity, divergence = with_divergence(self.v, x, t, self.directions(self.calls))
+        self.at_once = self.at_once or directions_at_once(len(x))
+        velocity, divergence = with_divergence(self.v, x, t, self.directions(self.calls), self.at_once)
         return torch.cat([velocity.flatten(1), divergence[:, None]], 1)
-
-
-def with_divergence(v: VectorField, x: Tensor, t: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
-    """Velocity v(x, t) and sum_k d_k . J d_k, (B,): the trace for D unit vectors, Hutchinson's for signs / sqrt(K).
-
-    x: (B,...), t: (B,), directions: (K,B,...). By vector-Jacobian products, since d . J d = d . J^T d.
-    """
-    with torch.enable_grad():
-        x = x.detach().requires_grad_()
-        velocity = untouched(v)(x, t)
-    trace = x.new_zeros(len(x))
-    if velocity.requires_grad:  # else v does not depend on x and the trace is 0
-        for some in directions.split(max(1, ROWS_AT_ONCE // len(x))):
-            trace = trace + (_pulled(v, velocity, x, some.to(velocity.dtype)) * some).flatten(2).sum((0, 2))
-    return velocity.detach().to(x.dtype), trace
-
-
-_ONE_BY_ONE: WeakSet[nn.Module] = WeakSet()  # networks of which a layer has no backward pass for several directions
-
-
-def _pulled(v: VectorField, velocity: Tensor, x: Tensor, directions: Tensor) -> Tensor:
-    """J^T d (K,B,...) of directions (K,B,...), together, or one after the other where a layer cannot (torch's vmap)."""
-    options: dict[str, Any] = {"retain_graph": True, "materialize_grads": True}
-    module = module_of(v)
-    if module not in _ONE_BY_ONE:
-        try:
-            return torch.autograd.grad(velocity, x, directions, is_grads_batched=True, **options)[0]
-        except RuntimeError as error:
-            if "vmap" not in str(error):
-                raise
-            if module is not None:
-                _ONE_BY_ONE.add(module)
-    return torch.stack([torch.autograd.grad(velocity, x, one, **options)[0] for one in directions])
 
 
 def _directions(x: Tensor, draws: Draws, how: Integration, purpose: str) -> Callable[[int], Tensor]:
@@ -261,16 +229,20 @@ def bits_per_dim(
             "give (N, 3, H, W) with N at least 1, one seed per picture, and 1 draw or more"
         )
     latent = getattr(flow, "latents", None) is not None
-    log_p, log_det, calls, dims = [], [], 0, 0
+    log_p, log_det, calls, dims, at_once = [], [], 0, 0, AtOnce("pictures")
     for first in range(0, len(images), batch):
         part, own = images[first : first + batch], seeds[first : first + batch]
         found, change = torch.zeros(2, len(part), dtype=torch.float64)
         for draw in range(draws):
-            x = flow.code(part if latent else dequantised(part, own, flow.spec, draw))
-            density = log_density(flow, x, own, how, purpose=f"probe {draw}")
-            found += density.log_p.cpu() / draws
-            change += density.log_det.cpu() / draws
-            calls, dims = density.calls, x[0].numel()
+
+            def of(some: slice, part: Tensor = part, own: Sequence[int] = own, draw: int = draw) -> Density:
+                x = flow.code(part[some] if latent else dequantised(part[some], own[some], flow.spec, draw))
+                return log_density(flow, x, own[some], how, purpose=f"probe {draw}")
+
+            parts = at_once.parts(len(part), of)
+            found += torch.cat([density.log_p.cpu() for density in parts]) / draws
+            change += torch.cat([density.log_det.cpu() for density in parts]) / draws
+            calls, dims = parts[0].calls, parts[0].noise[0].numel()
         log_p.append(found)
         log_det.append(change)
     nats = torch.cat(log_p)

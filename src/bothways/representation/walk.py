@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral
 
 import torch
 
@@ -52,7 +53,7 @@ class Walk:
             raise UserError(f"gradient {self.gradient!r} is not known; type one of {', '.join(GRADIENTS)}")
         if self.gradient == "adjoint" and not isinstance(found, Adaptive) and not found.torchdiffeq_name:
             raise UserError(f'solver {self.name!r} has no gradient="adjoint"; type gradient="exact", or solver="euler"')
-        if self.steps < 1 or self.keep < 1:
+        if not all(isinstance(number, Integral) and number >= 1 for number in (self.steps, self.keep)):
             raise UserError(f"steps={self.steps}, keep={self.keep}; a walk takes 1 step or more, and keeps 1 or more")
         if not (self.rtol > 0 and self.atol > 0):
             raise UserError(f"rtol={self.rtol}, atol={self.atol}; type positive numbers, such as 1e-5")

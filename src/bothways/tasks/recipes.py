@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bothways.configs import Config, Settings, holds_list, leaves, nested, option_of, place_of, validated
+from bothways.configs import Config, Settings, holds_list, leaves, nested, option_of, part_of, place_of, validated
 from bothways.reading import is_there, read_toml
 from bothways.registry import nearest
 from bothways.types import UserError
@@ -53,6 +54,10 @@ def configure(config: type[Settings], **given: Any) -> Settings:
     if config.recipe_task:
         recipe = changes.get("recipe") or config.default_recipe(changes)
         values = read_recipe(str(recipe), config.recipe_task)
+        for name in set(values) & set(config.model_fields):
+            field = config.model_fields[name]
+            if (part_of(field) or isinstance(field.default, dict)) and not isinstance(values[name], Mapping):
+                raise UserError(f"recipe {str(recipe)!r}: {name} is no table; write [{name}]")
         changes["recipe"] = str(recipe)
     found = validated(config, config.merged(values, changes))
     if config.recipe_task and not given.get("recipe"):

@@ -31,7 +31,7 @@ from bothways.runs.inventory import RECIPE, check_place
 from bothways.runs.numbered import RUNS, behind_latest, link_latest, newest_folder, next_folder
 from bothways.tasks.recipes import configure
 from bothways.tasks.resume import remember, resumed
-from bothways.types import Frame, UserError
+from bothways.types import Frame, RunError, UserError
 
 Begun = TypeVar("Begun")
 
@@ -196,6 +196,8 @@ def write_file(path: Path, content: bytes) -> None:
         replace_file(path, content)
     except OSError as error:
         raise UserError(f"--out {path}: {reason(error)}; choose a place that can be written") from error
+    except RunError as error:  # whose cure is of a run, which can be resumed
+        raise UserError(f"--out {str(error).split(';')[0]}; choose a place that can be written") from error
 
 
 def perform(work: Work, on_frame: Callable[[Frame], None] | None = None) -> Any:

@@ -48,6 +48,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bothways.brief import brief
 from bothways.numerics.draws import Draws
 from bothways.synthesis.dsf.engines import ENGINES, Engine, difference, gradients, over
 from bothways.synthesis.dsf.substitutes import Substitutes
@@ -225,6 +226,8 @@ def dsf_score(
     epsilon: step of "difference", relative to ||theta||; 2e-4 by default.
     Raises UserError for an unknown option, or one that the model does not support.
     """
+    if not isinstance(images, Tensor):
+        raise UserError(f"dsf: images is {brief(images)}; give a tensor (N, 3, H, W) in [0, 1]")
     draws = draws or Draws(range(len(images)))
     _check(images, draws, engine, per, batch_norm, chunk, epsilon)
     check_choice("direction", direction, ("score", "random"))

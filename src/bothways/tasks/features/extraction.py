@@ -7,7 +7,7 @@ last whole part, and on a CPU its files are bit for bit those of an uninterrupte
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
+from bothways import budget
 from bothways.data.loader import prefetch
 from bothways.judging.accuracy import share
 from bothways.numerics.intervals import wilson_interval
@@ -50,6 +51,7 @@ class Extraction(Work):
     experiment: Experiment
     rows: list[dict[str, Any]] = field(default_factory=list)
     remove: Callable[[], object] | None = None
+    at_once: budget.AtOnce = field(default_factory=lambda: budget.AtOnce("pictures"))
     schema = FeatureMeasures
     doing = "reading"
     done_word = "read"
@@ -94,7 +96,7 @@ class Extraction(Work):
         with closing(prefetch(split.reader, first, split.steps, self.config.workers)) as batches:
             for step, decoded in enumerate(batches, start=first + 1):
                 began = time.perf_counter()
-                found = self.extractor(decoded.images)
+                found = _joined(self.at_once.over(decoded.images, self.extractor))
                 _check_finite(self.extractor.flow.name, found)
                 made.append((decoded._replace(images=decoded.images[:0]), found))
                 if step % split.steps_a_part == 0 or step == split.steps:
@@ -195,6 +197,11 @@ class Extraction(Work):
         hits = int((wanted == commonest).sum())
         low, high = wilson_interval(hits, len(wanted))
         return {"value": hits / len(wanted), "low": low, "high": high, "n": len(wanted)}
+
+
+def _joined(parts: Sequence[Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
+    """The columns of several parts of a batch."""
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
 def _check_finite(flow: str, found: Mapping[str, Tensor]) -> None:

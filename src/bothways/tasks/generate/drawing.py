@@ -24,19 +24,16 @@ from bothways.synthesis.parameterizations.maco import transparency
 from bothways.synthesis.rise import Rise, rises, told_of_rises, warn_of_no_rise
 from bothways.tasks.film import Film
 from bothways.tasks.generate.config import DrawingConfig
-from bothways.tasks.generate.memory import fitting, tell_of_fewer
+from bothways.tasks.generate.memory import fitting, halved, outputs_of, tell_of_fewer, usual_batch
 from bothways.tasks.generate.problem import Problem, Setup
 from bothways.tasks.generate.request import Request
-from bothways.tasks.generate.result import measured
+from bothways.tasks.generate.result import measured, record_of
 from bothways.tasks.generate.scene import keep_scene
 from bothways.tasks.measures import DoneSteps
 from bothways.tasks.moving import write_moving
 from bothways.tasks.pictures import SECONDS_BETWEEN_SAVES, PictureMeasures, Result, told_of_pictures
 from bothways.tasks.work import Grid, Where, Work
 from bothways.types import Frame, RunError, UserError
-
-PIXELS_AT_ONCE = 1_000_000  # copies x height x width x pictures of a batch, which fits in 1 to 2 GB
-PICTURES_AT_ONCE = 50
 
 
 @final
@@ -96,15 +93,7 @@ class Drawing(Work):
     @property
     def batch(self) -> int:
         """Pictures of a batch, as the settings have it."""
-        roles, config = self.setup.roles, self.config
-        if self.coupled:
-            return config.group
-        high, wide = self.setup.place.canvas
-        models = {id(model): model.spec for model in (*roles.condition, *roles.score)}.values()
-        pixels = sum(
-            max(high * wide, spec.height * spec.width) for spec in models
-        )  # the passes of all are held at once
-        return config.batch or max(1, min(PICTURES_AT_ONCE, PIXELS_AT_ONCE // (config.views.copies * pixels)))
+        return self.config.group if self.coupled else usual_batch(self.setup)
 
     def fit_into_memory(self) -> None:
         """Draw fewer pictures at once where a batch would not fit. Raises UserError where not one fits."""
@@ -117,17 +106,20 @@ class Drawing(Work):
         config, coupled = self.config, self.coupled
         only = None if config.only is None else [int(number) for number in config.only]
         size = self.batch if coupled else min(self.batch, self.at_once or self.batch)
-        everything = list(range(len(self.request)))
-        if only is not None and not coupled:
-            everything = sorted(only)
+        everything = list(range(len(self.request))) if only is None or coupled else sorted(only)
         parts = [everything[i : i + size] for i in range(0, len(everything), size)]
         return [part for part in parts if only is None or set(part) & set(only)]
 
     def check_first(self) -> None:
         """Build the problem of the first batch and check that the models support it. Raises UserError."""
-        if parts := self.batches():
-            self.first = parts[0], self._problem(parts[0])
-            self.setup.check(self.request, self.first[1])
+        while (parts := self.batches()) and self.first is None:
+            try:
+                problem = self._problem(parts[0])
+                self.setup.check(self.request, problem)
+            except (MemoryError, RuntimeError) as error:
+                self.at_once = halved(len(parts[0]), self.coupled, error)
+            else:
+                self.first = parts[0], problem
 
     def begin(self, where: Where) -> None:
         """Begin writing to a run folder. Raises UserError if it cannot be used."""
@@ -142,8 +134,7 @@ class Drawing(Work):
             self.film = Film.of(targets, self.config.ascent.steps, kinds, self.experiment.folder)
         if (folder := self.experiment.folder) is not None:
             self.take_up(folder)
-            if where.prolongs:
-                self._drop_frames_to_make_again(folder)
+            self._drop_frames_to_make_again(folder)
             if self.config.photo is not None or self.config.style is not None:
                 keep_scene(self.request.scene, folder.path)
 
@@ -155,18 +146,24 @@ class Drawing(Work):
             if (alpha := folder.read_alpha(done[index])) is not None:
                 self.alphas[index] = alpha
 
+    def _left(self) -> list[tuple[int, list[int]]]:
+        """The numbers and the pictures of the unfinished batches."""
+        return [(k, part) for k, part in enumerate(self.batches()) if not set(part) <= set(self.images)]
+
     def _drop_frames_to_make_again(self, folder: RunFolder) -> None:
-        """Of a prolonged run: those of the first batch that is drawn anew, since it has more pictures now."""
-        left = [(k, part) for k, part in enumerate(self.batches()) if not set(part) <= set(self.images)]
-        state = folder.load_state(DoneSteps)
-        if left and (state is None or state[1]["pictures"] != left[0][1]):
-            folder.drop_frames_after(left[0][0], 0)
+        """Those of the first unfinished batch after its checkpoint."""
+        if left := self._left():
+            (number, pictures), state = left[0], folder.load_state(DoneSteps)
+            known = state is not None and state[1]["pictures"] == pictures
+            folder.drop_frames_after(number, state[1]["step"] if state is not None and known else 0)
 
     def frames(self) -> Iterator[Frame]:
         """Yield a frame after every step of every unfinished batch."""
-        for number, pictures in enumerate(self.batches()):
-            if not set(pictures) <= set(self.images):
-                yield from self._batch(number, pictures)
+        while left := self._left():
+            try:
+                yield from self._batch(*left[0])
+            except (MemoryError, RuntimeError) as error:
+                self._halve(*left[0], error)
         if (folder := self.experiment.folder) is not None:  # including those of earlier processes
             self.kept = [Frame(f["step"], f["t"], None, f["stats"], f["batch"]) for f in folder.frames]
 
@@ -205,6 +202,15 @@ class Drawing(Work):
         yield from told_of_rises(self._rises())
         if self.advice is not None:
             yield from self.advice(result)
+
+    def _halve(self, number: int, pictures: list[int], error: Exception) -> None:
+        """Draw half as many at once from here on, that batch again. Raises the error where that is no cure."""
+        self.at_once = halved(len(pictures), self.coupled, error)
+        self.kept = [frame for frame in self.kept if frame.batch < number]
+        if self.experiment.folder is not None:
+            self.experiment.folder.drop_frames_after(number, 0)
+        if (run := self.experiment.run) is not None:
+            run.total = run.done + self.config.ascent.steps * len(self._left())
 
     # ---- one batch -------------------------------------------------------------------------------------------------
 
@@ -253,12 +259,12 @@ class Drawing(Work):
     def _keep(self, pictures: list[int], ascent: Ascent, *, unfinished: bool = False) -> None:
         images = self._inside(ascent.parameterization.image())
         alphas = None if ascent.alpha is None else self._inside(transparency(ascent.alpha))
-        records = [self._record(index) for index in pictures]
+        records = [record_of(self.request, index, self.model, self.config.seed) for index in pictures]
         if self.request.labels[pictures[0]] != NO_CLASS:
             spec, shown = self.model.spec, images.to(self.model.device)
             shown = resize(shown, (spec.height, spec.width)) if self.setup.at_own_size else shown
             try:
-                logits = torch.cat([self.model.outputs(part).cpu() for part in shown.split(16)])
+                logits = outputs_of(self.model, shown)
                 for record, own in zip(records, logits.softmax(1), strict=True):
                     record["own_probability"] = own[record["label"]].item()
             except RunError:
@@ -272,15 +278,6 @@ class Drawing(Work):
             self.images.update(zip(pictures, images, strict=True))
             self.alphas.update(zip(pictures, alphas if alphas is not None else (), strict=alphas is not None))
             self.records.update(zip(pictures, records, strict=True))
-
-    def _record(self, index: int) -> dict[str, Any]:
-        label = self.request.labels[index]
-        return {
-            "index": index,
-            "label": None if label == NO_CLASS else label,
-            "class": self.request.name(index, self.model),
-            "seed": picture_seed(self.config.seed, index),
-        }
 
     def _save_state(self, number: int, pictures: list[int], ascent: Ascent) -> None:
         if self.experiment.folder is not None:

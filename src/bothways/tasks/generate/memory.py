@@ -11,7 +11,11 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import torch
+from torch import Tensor
+
 from bothways import budget
+from bothways.models.adapter import Adapter
 from bothways.numerics.footprint import Footprint, footprint
 from bothways.numerics.pyramid import resize
 from bothways.synthesis.ascent import ascend
@@ -22,6 +26,8 @@ from bothways.tasks.generate.problem import Setup
 from bothways.tasks.generate.request import Request
 from bothways.tasks.generate.scene import Scene
 
+PIXELS_AT_ONCE = 1_000_000  # copies x height x width x pictures of a batch, which fits in 1 to 2 GB
+PICTURES_AT_ONCE = 50
 KEPT = 24  # bytes a pixel of a canvas: the last good state
 LARGER = 4  # times the pixels that the model is made for: up to there a step is measured at its own size
 
@@ -39,6 +45,15 @@ class Cost:
         size = round(area * grown)
         views = self.view.of(pictures, size) * (copies - 1)
         return self.shared * grown + self.canvas.of(pictures, size) + KEPT * pictures * size + views
+
+
+def usual_batch(setup: Setup) -> int:
+    """Pictures of a batch that is not coupled, as the settings have it."""
+    roles, config = setup.roles, setup.config
+    high, wide = setup.place.canvas
+    models = {id(model): model.spec for model in (*roles.condition, *roles.score)}.values()
+    pixels = sum(max(high * wide, spec.height * spec.width) for spec in models)  # the passes of all are held at once
+    return config.batch or max(1, min(PICTURES_AT_ONCE, PIXELS_AT_ONCE // (config.views.copies * pixels)))
 
 
 def fitting(setup: Setup, request: Request, wanted: int, coupled: bool) -> int:
@@ -78,6 +93,20 @@ def tell_of_fewer(config_batch: int | None, wanted: int, fits: int) -> None:
     if fits < wanted:
         typed = f"--batch {wanted}" if config_batch else f"{wanted} pictures at once"
         warnings.warn(f"{typed} would not fit into memory; {fits} at once are drawn, the same ones", stacklevel=3)
+
+
+def outputs_of(model: Adapter, images: Tensor) -> Tensor:
+    """The outputs of a model for pictures, (B,K) on the CPU, of few at once."""
+    return torch.cat(budget.AtOnce("pictures", 16).over(images, lambda some: model.outputs(some).cpu()))
+
+
+def halved(pictures: int, coupled: bool, error: Exception) -> int:
+    """Half of so many pictures, where no memory is left for them. Raises the error where that is no cure."""
+    if coupled:
+        raise error
+    at_once = budget.AtOnce("pictures", pictures)
+    at_once.fewer(pictures, error)
+    return at_once.most
 
 
 def cost_of(setup: Setup, request: Request, room: float, wanted: int | None = None) -> Cost | None:

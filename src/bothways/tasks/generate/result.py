@@ -11,17 +11,30 @@ from bothways.judging.measures import image_measures
 from bothways.judging.origins import origins
 from bothways.judging.verdicts import Reference, judge
 from bothways.models.adapter import Adapter
-from bothways.numerics.draws import Draws
+from bothways.numerics.draws import Draws, picture_seed
 from bothways.registry import Entry
 from bothways.runs.citations import cited, reference_of
 from bothways.synthesis.ascent import ascend
 from bothways.synthesis.fields import WhiteNoise
+from bothways.synthesis.objectives.base import NO_CLASS
 from bothways.tasks.generate.canvas import geometry, new_ascent
 from bothways.tasks.generate.config import DrawingConfig
 from bothways.tasks.generate.problem import Setup, density_of
+from bothways.tasks.generate.request import Request
 from bothways.tasks.pictures import Result
 
 NULL_PIXELS = 2 * 224 * 224  # pixels of the null: enough for a slope, and cheap
+
+
+def record_of(request: Request, index: int, model: Adapter, seed: int) -> dict[str, Any]:
+    """What pictures.jsonl says of a picture. seed: of the run."""
+    label = request.labels[index]
+    return {
+        "index": index,
+        "label": None if label == NO_CLASS else label,
+        "class": request.name(index, model),
+        "seed": picture_seed(seed, index),
+    }
 
 
 def measured(

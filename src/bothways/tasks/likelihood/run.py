@@ -21,7 +21,8 @@ from bothways.models.velocity import Flow
 from bothways.numerics.draws import picture_seed
 from bothways.numerics.footprint import SLACK, peak_bytes
 from bothways.numerics.modules import check_finite
-from bothways.representation.likelihood import ROWS_AT_ONCE, Integration, bits_per_dim, log_density, with_divergence
+from bothways.representation.divergence import ROWS_AT_ONCE, with_divergence
+from bothways.representation.likelihood import Integration, bits_per_dim, log_density
 from bothways.representation.likelihood import Likelihood as Densities
 from bothways.runs.citations import flow_citations
 from bothways.runs.experiment import Experiment

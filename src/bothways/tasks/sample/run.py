@@ -14,6 +14,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
+from bothways.budget import AtOnce
 from bothways.judging.judges import judges_of_size, load_judges, split_judges
 from bothways.judging.measures import image_measures
 from bothways.judging.references import find_references
@@ -49,6 +50,7 @@ class Sampling(Work):
     own_measures: list[Entry]
     experiment: Experiment
     images: dict[int, Tensor] = field(default_factory=dict)
+    at_once: AtOnce = field(default_factory=lambda: AtOnce("pictures"))
     schema = PictureMeasures
     doing = "walking"
     done_word = "drawn"
@@ -76,7 +78,9 @@ class Sampling(Work):
         for number, part in enumerate(self._left()):
             seeds, saved = [picture_seed(self.config.seed, index) for index in part], time.monotonic()
             noise = Draws(seeds).normal(self.flow.shape).to(self.flow.mean.device)
-            steps = solver_states(self.flow, self.solver.start(self.flow, noise, 0.0), self.times, self.solver)
+            steps = solver_states(
+                self._velocity, self.solver.start(self._velocity, noise, 0.0), self.times, self.solver
+            )
             for step, (x, *_) in enumerate(finite(self.flow, steps, self.times), 1):
                 shown = self.flow.picture(x).clamp(0, 1)
                 yield Frame(step, self.times[step], shown, {"rms": float(x.square().mean().sqrt())}, number)
@@ -86,6 +90,10 @@ class Sampling(Work):
             whole = ((255 * shown).round() / 255).cpu()
             self.images |= dict(zip(part, whole, strict=True))
             self._save(part, seeds, whole, {})
+
+    def _velocity(self, x: Tensor, t: Tensor) -> Tensor:
+        """That of the flow, of as many pictures at once as fit into memory."""
+        return torch.cat(self.at_once.parts(len(x), lambda part: self.flow(x[part], t[part])))
 
     def _save(self, part: list[int], seeds: list[int], shown: Tensor, facts: dict[str, Any]) -> None:
         if self.experiment.folder is not None:
