@@ -22,9 +22,9 @@ class PlanConfig(Config):
 
     Examples
     bothways plan paper/cifar10-otcfm-s --device a100:4
-    bothways plan pretrain otcfm --data photos/ --size 64 --net unet-64 --device h100 --price 3
-    bothways plan finetune paper/cifar10-otcfm-s --device a100:4 --steps 5 --depth 0.25
-    bothways plan finetune runs/flow --data path/to/cifar10 --device cpu --probe
+    bothways plan pretrain paper/tiny-imagenet-gvp --net unet-s --batch 512 --device h100:8 --price 3
+    bothways plan finetune paper/cifar10-otcfm-s --device a100-80:4 --steps 5 --depth 0.25
+    bothways plan finetune runs/flow --data path/to/cifar10 --labels 500 --batch 50 --probe
     """
 
     reports: ClassVar[bool] = False
