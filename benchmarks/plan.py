@@ -77,7 +77,7 @@ def planned(task: str, settings: dict[str, Any]) -> dict[str, float]:
     from bothways.tasks.plan.probe import probed
     from bothways.tasks.plan.subject import subject_of
 
-    subject = subject_of(PlanConfig(command=task, settings=settings))
+    subject = subject_of(PlanConfig(command=task, given=settings))
     speed = probed(subject, "cpu", time.process_time)
     cost = counted(subject).cost
     seconds = speed.seconds(subject.config.fit.batch)
@@ -131,7 +131,7 @@ def costs_of(name: str) -> dict[str, dict[str, Any]]:
         return {}
     found = {}
     for way, (command, settings) in ways.items():
-        plan = perform(prepare(PlanConfig(command=command, settings=settings, device=ON), Where()))
+        plan = perform(prepare(PlanConfig(command=command, given=settings, device=ON), Where()))
         found[way] = cost_of(plan.facts)
     return found
 
@@ -158,7 +158,10 @@ def write_costs() -> None:
         above = file.read_text().partition("\n# What bothways plan says")[0].rstrip()
         if costs:
             text = tomli_w.dumps({"expect": {"cost": costs}})
-            above += "\n\n# What bothways plan says, in bytes, and hours by its guess of the speed (benchmarks/plan.py)\n" + text
+            above += (
+                "\n\n# What bothways plan says, in bytes, and hours by its guess of the speed (benchmarks/plan.py)\n"
+                + text
+            )
         file.write_text(above.rstrip() + "\n")
         print(name, costs)
 

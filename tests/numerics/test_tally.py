@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -19,8 +21,6 @@ def of_step(network: nn.Module, inputs: tuple[Tensor, ...], *modes) -> Tally:
     """The tally of a forward and a backward pass to the mean square of what the network gives."""
 
     def work() -> None:
-        from contextlib import ExitStack
-
         with ExitStack() as stack:
             for mode in modes:
                 stack.enter_context(mode)
@@ -47,7 +47,7 @@ def test_two_layers_by_their_closed_forms(device: str) -> None:
 def test_a_step_without_numbers_counts_as_one_with_them() -> None:
     def counted(device: str, *modes) -> Tally:
         network = UNet(**TINY, scale_shift=True).to(device)
-        return of_step(network, (torch.zeros(3, 3, 8, 8, device=device), torch.zeros(3, device=device)), *modes)
+        return of_step(network, (torch.zeros(32, 3, 8, 8, device=device), torch.zeros(32, device=device)), *modes)
 
     plain, empty = counted("cpu"), counted("meta", Precision(bf16=False, gpu=False))
     assert (empty.operations, empty.saved) == (plain.operations, plain.saved)
@@ -88,7 +88,7 @@ def test_a_weight_is_cast_once() -> None:
 
     held = [*layer.parameters(), x]
     cast = 2 * 64 * 64
-    assert cast < tally(lambda: passes(1), held).peak < tally(lambda: passes(3), held).peak < 2 * cast
+    assert cast < tally(lambda: passes(1), held).peak <= tally(lambda: passes(3), held).peak < 1.1 * cast
 
 
 def test_attention_of_a_gpu_keeps_no_square_of_the_places() -> None:

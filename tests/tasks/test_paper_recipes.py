@@ -54,7 +54,7 @@ def test_the_three_of_a_family_differ_in_path_and_coupling_alone(family: str) ->
 
 @cache
 def subject(command: str, flow: str = "") -> Subject:
-    return subject_of(PlanConfig(command=command, settings={"flow": flow} if flow else {}))
+    return subject_of(PlanConfig(command=command, given={"flow": flow} if flow else {}))
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
@@ -121,7 +121,9 @@ def test_the_cost_in_a_recipe_is_what_the_plan_says(family: str) -> None:
     check(stated(name)["pretrain"], bothways.plan(name, device=stated(name)["pretrain"]["device"]).facts)
     if family.endswith("{}-s"):  # the walk of the larger ones is counted by the same code, and takes long
         flow = {"flow": name}
-        check(stated(name)["finetune"], bothways.plan("finetune", flow, device=stated(name)["finetune"]["device"]).facts)
+        check(
+            stated(name)["finetune"], bothways.plan("finetune", flow, device=stated(name)["finetune"]["device"]).facts
+        )
 
 
 @pytest.mark.parametrize("name", ["paper/sit-xl2-cifar10", "paper/sit-xl2-tiny"])
@@ -170,7 +172,12 @@ def test_a_recipe_is_laid_on_its_base(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("base", "says"),
-    [('"nowhere"', "no recipe 'nowhere'"), ("3", "base = 3"), ('"das"', "no recipe 'das'"), ("SELF", "give the name of")],
+    [
+        ('"nowhere"', "no recipe 'nowhere'"),
+        ("3", "base = 3"),
+        ('"das"', "no recipe 'das'"),
+        ("SELF", "give the name of"),
+    ],
 )
 def test_a_base_that_cannot_be_is_one_line(tmp_path: Path, base: str, says: str) -> None:
     file = tmp_path / "own.toml"

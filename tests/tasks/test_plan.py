@@ -15,6 +15,7 @@ import bothways
 from bothways import UserError
 from bothways.numerics.discrete_adjoint import KEEP
 from bothways.numerics.footprint import Tally, tally
+from bothways.runs.files import plain
 from bothways.tasks.plan import probe
 from bothways.tasks.plan.config import PlanConfig
 from bothways.tasks.plan.devices import BY_NAME, device_of
@@ -29,9 +30,9 @@ task = "pretrain"
 [network]
 builder = "unet"
 width = 16
-multiples = [1, 2]
+multiples = [1]
 blocks = 1
-attention = [2]
+attention = [1]
 [fit]
 steps = 20
 batch = 16
@@ -52,7 +53,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def subject(command: str, **settings: Any) -> Subject:
-    return subject_of(PlanConfig(command=command, settings=settings))
+    return subject_of(PlanConfig(command=command, given=settings))
 
 
 def taken(planned: Subject, gradient: str = "direct") -> Tally:
@@ -73,7 +74,6 @@ def taken(planned: Subject, gradient: str = "direct") -> Tally:
         {"gradient": "exact", "steps": 8},
         {"gradient": "direct", "steps": 8},
         {"gradient": "exact", "steps": 7, "solver": "midpoint", "beta": 0.0},
-        {"gradient": "exact", "steps": 4},
         {"kind": "activations"},
         {"frozen": True, "steps": 8},
     ],
@@ -108,11 +108,24 @@ def test_operations_and_states_by_their_closed_forms(recipe: str) -> None:
     assert found.cost.states == (steps - KEEP) * batch * 8 * 8 * 4
     assert found.direct.states == 0
     longer = counted(subject("finetune", flow=recipe, validation=40, batch=batch, steps=steps + 10))
-    assert longer.cost.operations - found.cost.operations == 10 * 4 * found.forward * batch
+    # a step: forward, again, and backward twice that, but for what reads the time alone
+    assert 3.95 < (longer.cost.operations - found.cost.operations) / (10 * found.forward * batch) <= 4
     assert longer.cost.total - found.cost.total == 10 * batch * 8 * 8 * 4
     assert longer.direct is not None
     assert longer.direct.total > 1.5 * found.direct.total
-    assert counted(subject("finetune", flow=recipe, validation=40, steps=KEEP)).direct is None
+    assert subject("finetune", flow=recipe, validation=40, steps=KEEP).recomputed == 0
+
+
+def test_weights_that_lie_channels_last_take_what_was_planned(tmp_path: Path) -> None:
+    """Those of a flow that is loaded do, and normalisation on a CPU makes copies of what they give."""
+    file = tmp_path / "run.toml"
+    file.write_text(TINY.replace("attention = [1]", "attention = []"))
+    made = bothways.pretrain(recipe=str(file), data="digits", steps=1, workers=0, out=tmp_path / "run")
+    assert made.folder.path == tmp_path / "run"
+    planned = subject("finetune", flow=str(tmp_path / "run"), data="digits", batch=24, steps=2, gradient="direct")
+    cost, found = counted(planned).cost, taken(planned)
+    assert cost.activations == found.saved
+    assert abs((cost.activations + cost.rest) / found.peak - 1) < 0.1
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd", "muon"])
@@ -132,10 +145,12 @@ def test_several_devices_share_a_batch(recipe: str) -> None:
     planned = subject("pretrain", recipe=recipe)
     one, four = (counted(planned, devices=devices).cost for devices in (1, 4))
     assert one.operations == 4 * four.operations
-    assert one.activations == 4 * four.activations
+    assert one.activations == pytest.approx(4 * four.activations, rel=1e-2)
     gradients = counted(planned).trained * 4
     assert four.rest >= 2 * gradients  # and the buckets in which they are sent
-    single, double = (bothways.plan("pretrain", {"recipe": recipe}, device=name, price=2.5) for name in ("h100", "h100:2"))
+    single, double = (
+        bothways.plan("pretrain", {"recipe": recipe}, device=name, price=2.5) for name in ("h100", "h100:2")
+    )
     assert single.hours == pytest.approx(2 * double.hours)
     assert single.facts["money"]["total"] == pytest.approx(double.facts["money"]["total"])
     seconds = single.facts["operations"]["all"] / (67e12 * 0.17)
@@ -150,7 +165,8 @@ def test_the_files_of_a_run_are_of_the_planned_size(recipe: str, tmp_path: Path)
     disk = bothways.plan("pretrain", made).facts["disk"]
     bothways.pretrain(**made, out=tmp_path / "run")
     sizes = {file.name: file.stat().st_size for file in (tmp_path / "run").iterdir()}
-    assert sizes["checkpoint.pt"] == pytest.approx(disk["checkpoint"], rel=0.05)  # torch adds a name for each tensor
+    tensors = 5 * sum(1 for _ in subject("pretrain", recipe=recipe).network().parameters())
+    assert 0 < sizes["checkpoint.pt"] - disk["checkpoint"] < 1000 * tensors  # torch adds a name and a header for each
     assert sizes["flow.safetensors"] == pytest.approx(disk["weights"], rel=0.05)
     copies = [file.stat().st_size for file in (tmp_path / "run").glob("step-*/flow.safetensors")]
     assert len(copies) == 2
@@ -189,7 +205,7 @@ def test_the_command_its_file_and_python_say_the_same(
     assert all(words in table for words in ("memory in all", "images/s", "money", "2 an hour of a device", "a guess"))
     assert max(map(len, table.splitlines())) <= 80
     given = {"recipe": recipe, "batch": 8, "bf16": True, "fit.clip": 0}
-    assert bothways.plan("pretrain", given, device="a100:4", price=2).facts == facts
+    assert plain(bothways.plan("pretrain", given, device="a100:4", price=2).facts) == facts
     assert (facts["settings"]["fit"]["clip"], facts["settings"]["fit"]["bf16"], facts["batch"]) == (0, True, 8)
     assert run("plan", recipe, "--batch", "8", "--json") == 0  # the recipe alone; an earlier plan is replaced
     alone = json.loads(capsys.readouterr().out)
@@ -220,7 +236,7 @@ def test_what_does_not_fit_says_what_does() -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["generate"], "type pretrain, or a recipe of one"),
+        (["generate"], "or a recipe of one"),
         (["das"], "or a recipe of one"),
         (["pretrain"], "type --data"),
         (["finetune", "--data", "digits"], "the recipe that trains one"),
@@ -252,7 +268,13 @@ def test_an_unknown_flag_is_that_of_the_command(recipe: str, capsys: Any) -> Non
 
 def test_devices_are_of_the_list_or_of_this_machine() -> None:
     device, number = device_of("h100:8")
-    assert (device, number, device.memory, device.peak(True), device.peak(False)) == (BY_NAME["h100"], 8, 80e9, 989e12, 67e12)
+    assert (device, number, device.memory, device.peak(True), device.peak(False)) == (
+        BY_NAME["h100"],
+        8,
+        80e9,
+        989e12,
+        67e12,
+    )
     here, number = device_of("cpu")
     assert (here.here, here.gpu, number, here.peak(True)) == (True, False, 1, None)
     assert all(one.source and one.bf16 > one.fp32 > 0 for one in BY_NAME.values())

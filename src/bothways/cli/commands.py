@@ -199,7 +199,7 @@ def _parsed(task: str, config: type[Config], typed: dict[str, Any]) -> ParsedCom
     words = typed.pop("words", None) or []
     values = {".".join(name.split("__")): _value(value) for name, value in typed.items()} | changes
     if config.takes_command:
-        values["settings"] = _settings_of(values["command"], words)
+        values["given"] = _settings_of(values["command"], words)
     if config.file and run.get("out") is None:
         run["out"] = Path(config.file)
     return ParsedCommand(task, values, **run)

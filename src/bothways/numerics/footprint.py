@@ -190,7 +190,8 @@ def tally(work: Callable[[], Any], held: Iterable[Tensor] = ()) -> Tally:
 class Precision(TorchFunctionMode):
     """What a device makes of a forward pass, on the device "meta": autocast to bfloat16, and a GPU's fused attention.
 
-    bf16: whether the pass is within autocast. gpu: whether the device is one.
+    On a CPU, a convolution whose weights lie channels last gives what lies so too. bf16: whether the pass is within
+    autocast. gpu: whether the device is one.
     """
 
     def __init__(self, *, bf16: bool, gpu: bool) -> None:
@@ -214,7 +215,10 @@ class Precision(TorchFunctionMode):
             args, kwargs = _alike((args, kwargs))
         if self.gpu and name == "scaled_dot_product_attention" and len(args) == 3 and kwargs.get("attn_mask") is None:
             return torch.ops.aten._scaled_dot_product_flash_attention(*args)[0]
-        return func(*args, **kwargs)
+        found = func(*args, **kwargs)
+        if name == "conv2d" and not self.gpu and len(args) > 1 and not args[1].is_contiguous():
+            return found.contiguous(memory_format=torch.channels_last)
+        return found
 
     def _narrowed(self, tensor: Tensor) -> Tensor:
         if tensor.dtype != torch.float32:

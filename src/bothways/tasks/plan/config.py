@@ -30,12 +30,12 @@ class PlanConfig(Config):
     reports: ClassVar[bool] = False
     file: ClassVar[str] = "runs/plan.json"
     takes_command: ClassVar[bool] = True
-    positional: ClassVar[tuple[str, ...]] = ("command", "settings")
+    positional: ClassVar[tuple[str, ...]] = ("command", "given")
 
     command: str = setting(
         ..., "pretrain or finetune, with its own arguments and flags; or a recipe of one.", argument=True
     )
-    settings: dict[str, Any] = setting({}, "what that command is given, by name")
+    given: dict[str, Any] = setting({}, "what that command is given, by name")
     device: str = setting(
         "cpu",
         "device: cpu, cuda or mps of this machine; or a100, a100-80, h100, h200, l4, l40s, a10, rtx4090, mi300x, and "

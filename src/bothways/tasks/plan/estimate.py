@@ -48,10 +48,15 @@ class Cost:
 
 @dataclass(frozen=True)
 class Counted:
-    """What one network of a training is. forward: operations of one network call for one picture."""
+    """What one network of a training is, on each device.
+
+    forward: operations of one network call for one picture. gradients: bytes, with those of what sends them. direct: the
+    cost by backpropagation through all steps, where it is another. checkpoint, saved_weights: bytes of files.
+    """
 
     parameters: int
     trained: int
+    gradients: float
     forward: float
     cost: Cost
     direct: Cost | None
@@ -92,7 +97,7 @@ def counted(subject: Subject, *, devices: int = 1, gpu: bool = False) -> Counted
     own = cost(steps, steps - subject.recomputed, tallies)
     kept_bytes = weights + optimizer + average
     return Counted(
-        sum(p.numel() for p in network.parameters()), sum(p.numel() for p in trained), forward, own,
+        sum(p.numel() for p in network.parameters()), sum(p.numel() for p in trained), gradients + buckets, forward, own,
         cost(steps, steps, tallies) if subject.recomputed else None, kept_bytes,
         weights / (2 if getattr(fit, "half", False) else 1),
     )  # fmt: skip

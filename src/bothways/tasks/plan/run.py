@@ -59,7 +59,7 @@ class PlanWork(Work):
         """Write the file."""
         if self.path is not None:
             write_file(self.path, (json.dumps(plain(self.facts), indent=1) + "\n").encode())
-        return self.facts
+        return dict(self.facts)  # to which the run's own cost is added
 
     def result(self, measures: dict[str, Any]) -> Plan:
         return Plan(self.facts)
@@ -135,7 +135,7 @@ def facts_of(work: PlanWork, found: Counted, speed: Speed | None) -> dict[str, A
         else None,
         "disk": disk,
         "expect": {key: value for key, value in subject.expect.items() if key not in ("cost", "task")},
-        "advice": advice(work, cost, direct, disk["total"]),
+        "advice": advice(work, found, disk["total"]),
     }
 
 
@@ -155,9 +155,9 @@ def fits(cost: Cost, device: Device) -> bool:
     return cost.total <= ROOM * device.memory
 
 
-def advice(work: PlanWork, cost: Cost, direct: Cost | None, disk: float) -> list[str]:
+def advice(work: PlanWork, found: Counted, disk: float) -> list[str]:
     """What to change where the training does not fit, a line each."""
-    lines = [] if fits(cost, work.device) else [_smaller(work, cost)]
+    lines = [] if fits(found.cost, work.device) else [_smaller(work, found)]
     if (free := budget.free_disk(".")) < disk and work.device.here:
         lines.append(
             f"the files would take {amount(disk)}, and {amount(free)} are free here; type a larger --keep-every"
@@ -165,11 +165,11 @@ def advice(work: PlanWork, cost: Cost, direct: Cost | None, disk: float) -> list
     return lines
 
 
-def _smaller(work: PlanWork, cost: Cost) -> str:
+def _smaller(work: PlanWork, found: Counted) -> str:
     """The line for a step that does not fit: a batch that does, more devices, or neither."""
-    fit, room = work.subject.config.fit, ROOM * work.device.memory
+    fit, room, cost = work.subject.config.fit, ROOM * work.device.memory, found.cost
     each = fit.batch // work.count
-    grows = cost.activations + cost.states  # of the rest, what grows with the batch is a small part
+    grows = cost.activations + cost.states + max(0.0, cost.rest - found.gradients)
     fixed = cost.total - grows
 
     def total(pictures: int) -> float:

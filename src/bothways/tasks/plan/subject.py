@@ -131,7 +131,7 @@ class Subject:
 
 def subject_of(plan: PlanConfig) -> Subject:
     """The training that a plan names. Raises UserError for what cannot be planned, in one line."""
-    task, given = plan.command, dict(plan.settings)
+    task, given = plan.command, dict(plan.given)
     if task not in PLANNED:
         named = str(expectation(task).get("task"))
         if named not in PLANNED:
@@ -153,7 +153,9 @@ def _pretraining(given: dict[str, Any]) -> Subject:
     path = path_of(config.path)
 
     def velocity(device: str) -> nn.Module:
-        return Flow(_built(options, device), spec, path=path).to(device)
+        flow = Flow(_built(options, device), spec, path=path).to(device)
+        last = options.get("patch", 1) > 1 and device != "cuda"  # as pretrain lays it out on a CPU
+        return flow.to(memory_format=torch.channels_last) if last else flow  # type: ignore[call-overload]
 
     count = pictures.count - config.holdout.validation
     config = config.model_copy(update={"fit": _fitted(config.fit, count, config.fit.batch), "net": name})
