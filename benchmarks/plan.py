@@ -1,7 +1,7 @@
 """What `bothways plan` says of a training, beside what the training takes; and the costs in the recipes of papers.
 
     python benchmarks/plan.py              # a few tiny trainings of digits -> benchmarks/results/plan.jsonl
-    python benchmarks/plan.py --recipes    # writes [expect.cost] of every recipe in recipes/paper
+    python benchmarks/plan.py --recipes [NAME ...]    # writes [expect.cost] of the recipes in recipes/paper
 
 Memory: the most that torch's allocator has given out in one step, by its own profiler, with weights, average and
 optimiser. Time: seconds of the processor in one thread, of the steps after the first, against a probe after them; the
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -22,6 +23,7 @@ from typing import Any
 RESULTS = Path(__file__).parent / "results" / "plan.jsonl"
 STEPS = 6  # of each training, the first of which is not timed
 ON = "a100-80:4"  # the device of the costs in the recipes
+SAYS = "# What bothways plan says"
 SMALL = {"data": "digits", "workers": 1}
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "pretrain unet-tiny, 8 px": ("pretrain", {**SMALL, "batch": 128}),
@@ -115,29 +117,24 @@ def case(name: str) -> None:
 
 
 def costs_of(name: str) -> dict[str, dict[str, Any]]:
-    """[expect.cost] of a recipe: {"pretrain": of itself, "finetune": by the recipe that it names}, {} where neither is."""
+    """[expect.cost] of a recipe: of itself, and of the fine-tuning that it names; {} where no network is known."""
     from bothways.models.catalogue import BUILDERS
-    from bothways.tasks.plan.config import PlanConfig
-    from bothways.tasks.plan.run import prepare
     from bothways.tasks.recipes import expectation
-    from bothways.tasks.work import Where, perform
 
     expect = expectation(name)
     if expect["task"] == "pretrain":
-        ways = {"pretrain": (name, {}), "finetune": ("finetune", {"flow": name})}
-    elif expect.get("network", {}).get("builder") in BUILDERS:
-        ways = {"finetune": (name, {})}
-    else:
-        return {}
-    found = {}
-    for way, (command, settings) in ways.items():
-        plan = perform(prepare(PlanConfig(command=command, given=settings, device=ON), Where()))
-        found[way] = cost_of(plan.facts)
-    return found
+        return {"pretrain": cost_of(name, {}), "finetune": cost_of("finetune", {"flow": name})}
+    known = expect.get("network", {}).get("builder") in BUILDERS
+    return {"finetune": cost_of(name, {})} if known else {}
 
 
-def cost_of(facts: dict[str, Any]) -> dict[str, Any]:
+def cost_of(command: str, given: dict[str, Any]) -> dict[str, Any]:
     """What a recipe states of a plan: operations and memory in four digits, hours in three."""
+    from bothways.tasks.plan.config import PlanConfig
+    from bothways.tasks.plan.run import prepare
+    from bothways.tasks.work import Where, perform
+
+    facts = perform(prepare(PlanConfig(command=command, given=given, device=ON), Where())).facts
     return {
         "device": facts["device"]["text"],
         "parameters": facts["network"]["parameters"],
@@ -147,28 +144,31 @@ def cost_of(facts: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def write_costs() -> None:
-    """Write [expect.cost] at the end of every recipe of a paper, in place of an earlier one."""
+def write_costs(only: list[str]) -> None:
+    """Write [expect.cost] at the end of the recipes of papers, or of some, in place of an earlier one.
+
+    Path and coupling cost nothing, so that one of a family is counted for the three.
+    """
     import tomli_w
 
     from bothways.tasks.recipes import PAPER, recipe_file, recipes
 
-    for name in [*recipes("pretrain", PAPER), *recipes("finetune", PAPER)]:
-        file, costs = recipe_file(name), costs_of(name)
-        above = file.read_text().partition("\n# What bothways plan says")[0].rstrip()
+    counted: dict[str, dict[str, Any]] = {}
+    for name in only or [*recipes("pretrain", PAPER), *recipes("finetune", PAPER)]:
+        family = re.sub("-(gvp|icfm|otcfm)", "", name)
+        costs = counted[family] = counted[family] if family in counted else costs_of(name)
+        file = recipe_file(name)
+        text = file.read_text().partition(f"\n{SAYS}")[0].rstrip() + "\n"
         if costs:
-            text = tomli_w.dumps({"expect": {"cost": costs}})
-            above += (
-                "\n\n# What bothways plan says, in bytes, and hours by its guess of the speed (benchmarks/plan.py)\n"
-                + text
-            )
-        file.write_text(above.rstrip() + "\n")
-        print(name, costs)
+            text += f"\n{SAYS}, in bytes; hours by its guess of the speed (benchmarks/plan.py --recipes)\n"
+            text += tomli_w.dumps({"expect": {"cost": costs}})
+        file.write_text(text)
+        print(name, costs, flush=True)
 
 
 if __name__ == "__main__":
     if "--recipes" in sys.argv:
-        write_costs()
+        write_costs(sys.argv[sys.argv.index("--recipes") + 1 :])
     elif "--case" in sys.argv:
         case(sys.argv[sys.argv.index("--case") + 1])
     else:

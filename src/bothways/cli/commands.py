@@ -214,6 +214,8 @@ def _settings_of(command: str, words: list[str]) -> dict[str, Any]:
     for parameter in made.params:
         parameter.required = False
     parsed = _parsed(task, config_of(task), dict(made.make_context(task, repeat_flags(made, words)).params))
+    if parsed.dry_run:
+        raise UserError(f"nothing of {task} is run; leave --dry-run out")
     return {name: value for name, value in parsed.values.items() if value is not None}
 
 

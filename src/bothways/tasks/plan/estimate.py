@@ -50,8 +50,8 @@ class Cost:
 class Counted:
     """What one network of a training is, on each device.
 
-    forward: operations of one network call for one picture. gradients: bytes, with those of what sends them. direct: the
-    cost by backpropagation through all steps, where it is another. checkpoint, saved_weights: bytes of files.
+    forward: operations of one network call for one picture. gradients: bytes, with those of what sends them.
+    direct: by backpropagation through all steps, where that is another. checkpoint, saved_weights: bytes of files.
     """
 
     parameters: int
@@ -96,8 +96,9 @@ def counted(subject: Subject, *, devices: int = 1, gpu: bool = False) -> Counted
     )
     own = cost(steps, steps - subject.recomputed, tallies)
     kept_bytes = weights + optimizer + average
+    parameters = sum(p.numel() for p in network.parameters())
     return Counted(
-        sum(p.numel() for p in network.parameters()), sum(p.numel() for p in trained), gradients + buckets, forward, own,
+        parameters, sum(p.numel() for p in trained), gradients + buckets, forward, own,
         cost(steps, steps, tallies) if subject.recomputed else None, kept_bytes,
         weights / (2 if getattr(fit, "half", False) else 1),
     )  # fmt: skip
