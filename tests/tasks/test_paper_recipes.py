@@ -81,11 +81,14 @@ def test_every_network_makes_two_steps(family: str) -> None:
 def test_the_smallest_makes_two_steps_with_numbers() -> None:
     planned = subject("paper/cifar10-icfm-s")
     state = FitState(planned.network("cpu"), planned.config.fit)
-    before = [p.detach().clone() for p in state.network.parameters()]
-    frames = fit(state, planned.loss, lambda step: planned.example(1, "cpu"), planned.config.fit)
+    before = [p.detach().clone() for p in state.network.parameters()][-2:]  # of the last layer, the first to move
+    source = torch.Generator().manual_seed(0)
+    batch = tuple(torch.rand(part.shape, generator=source) for part in planned.example(1, "cpu"))
+    assert batch[0].shape == (1, 3, 32, 32)
+    frames = fit(state, planned.loss, lambda step: batch, planned.config.fit)
     losses = [next(frames).stats["loss"] for _ in range(2)]
     assert losses[1] != losses[0]
-    assert any(bool((a != b).any()) for a, b in zip(before, state.network.parameters(), strict=True))
+    assert any(bool((a != b).any()) for a, b in zip(before, list(state.network.parameters())[-2:], strict=True))
 
 
 def test_a_flow_and_its_classifier_are_trained_by_these_recipes(tmp_path: Path) -> None:

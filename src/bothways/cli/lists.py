@@ -117,7 +117,8 @@ def list_recipes(
 
     tasks = {config_of(task).recipe_task: task for task in reversed(registry.names("task"))}
     if name is not None:
-        task = next((task for task in tasks if task and name in recipes(task) | recipes(task, PAPER)), "generate")
+        other = "pretrain" if name.startswith(f"{PAPER}/") else "generate"
+        task = next((task for task in tasks if task and name in recipes(task) | recipes(task, PAPER)), other)
         read_recipe(name, task)  # raises UserError with the nearest name if unknown
         for line in recipe_file(name).read_text(encoding="utf-8").rstrip().splitlines():
             say(line)
