@@ -216,7 +216,7 @@ class Precision(TorchFunctionMode):
         if self.gpu and name == "scaled_dot_product_attention" and len(args) == 3 and kwargs.get("attn_mask") is None:
             return torch.ops.aten._scaled_dot_product_flash_attention(*args)[0]
         found = func(*args, **kwargs)
-        if name == "conv2d" and not self.gpu and len(args) > 1 and not args[1].is_contiguous():
+        if name == "conv2d" and not self.gpu and len(args) > 1 and _lies_channels_last(args[1]):
             return found.contiguous(memory_format=torch.channels_last)
         return found
 
@@ -228,6 +228,11 @@ class Precision(TorchFunctionMode):
         if id(tensor) not in self._weights:
             self._weights[id(tensor)] = tensor.bfloat16()
         return self._weights[id(tensor)]
+
+
+def _lies_channels_last(weight: Tensor) -> bool:
+    """Whether the channels of a pixel are adjacent, as torch tells it, also where a weight has one channel."""
+    return weight.stride(1) == 1 and weight.stride(3) >= weight.shape[1]
 
 
 def _widened(tensor: Tensor) -> Tensor:
