@@ -19,7 +19,7 @@ from bothways.models.loader import load_flow
 from bothways.models.velocity import Flow
 from bothways.numerics.discrete_adjoint import KEEP
 from bothways.numerics.solvers import solver_of
-from bothways.registry import nearest
+from bothways.registry import is_address, nearest
 from bothways.representation.activations import middle_layer
 from bothways.representation.classifier import FlowClassifier, classifier_loss, freeze_unused
 from bothways.representation.encode import Walk
@@ -30,7 +30,8 @@ from bothways.representation.paths import path_of
 from bothways.tasks.finetune.config import FinetuneConfig
 from bothways.tasks.plan.config import PlanConfig
 from bothways.tasks.pretrain.config import PretrainConfig
-from bothways.tasks.pretrain.plan import NETS, fitting_net
+from bothways.tasks.pretrain.networks import NETS, built
+from bothways.tasks.pretrain.plan import fitting_net
 from bothways.tasks.recipes import configure, expectation
 from bothways.types import ModelSpec, Path, UserError
 
@@ -144,15 +145,20 @@ def _pretraining(given: dict[str, Any]) -> Subject:
     config = configure(PretrainConfig, **{"data": "", **given})
     expect = expectation(config.recipe)
     pictures = _pictures(config, expect, config.size)
-    spec = ModelSpec(pictures.shape[1:], 0.5, 0.5, classes=0, time_scale=1000.0, path="linear")  # type: ignore[arg-type]
+    spec = ModelSpec(pictures.shape[1:], 0.5, 0.5, classes=0, path="linear")  # type: ignore[arg-type]
     spec = replace(spec, channel_order="grey" if pictures.shape[0] == 1 else "RGB")
     name = config.net or (None if config.network else fitting_net(min(pictures.shape[1:])))
-    if name is not None and name not in NETS:
-        raise UserError(f"net={name!r} is not known; type one of {', '.join(NETS)}")
-    options = {"builder": "unet", "channels": pictures.shape[0], **(NETS[name] if name else config.network)}
+    own = name is not None and is_address(name)
+    if name is not None and not own and name not in NETS:
+        raise UserError(f"net={name!r} is not known; type one of {', '.join(NETS)}, or PATH.py:FUNCTION")
     path = path_of(config.path)
+    if own:
+        network, _, spec = built(config, spec)
+    options = {"builder": "unet", "channels": pictures.shape[0], **(config.network if own or not name else NETS[name])}
 
     def velocity(device: str) -> nn.Module:
+        if own:
+            return Flow(copy.deepcopy(network), spec, path=path).to(device)
         flow = Flow(_built(options, device), spec, path=path).to(device)
         last = options.get("patch", 1) > 1 and device != "cuda"  # as pretrain lays it out on a CPU
         return flow.to(memory_format=torch.channels_last) if last else flow  # type: ignore[call-overload]
@@ -180,7 +186,7 @@ def _finetuning(given: dict[str, Any]) -> Subject:
     else:
         loaded = load_flow(flow)
         velocity, path, found = (lambda device: copy.deepcopy(loaded).to(device)), loaded.path, expect
-        found = {**found, "size": loaded.spec.size, "channels": loaded.shape[0]}
+        found = {**found, "size": loaded.shape[1:], "channels": loaded.shape[0]}
     pictures = _pictures(config, {**expect, **found}, None)
     count = config.holdout.labels or pictures.count - config.holdout.validation
     batch, features = min(config.fit.batch, max(1, count)), config.features
