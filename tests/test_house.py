@@ -77,6 +77,7 @@ ALLOWED: dict[str, set[str]] = {
     "generate": {"spectrum", "statistics"},  # files that these write are read
     "latents": {"features"},  # files of rows, and the splits of data
     "photos": {"generate"},  # a drawing with a recipe of its own
+    "plan": {"finetune", "pretrain"},  # their settings
     "sample": {"generate"},  # the section of pictures
     "scorecard": {"generate", "statistics"},
     "train": {"statistics"},  # kept beside the weights
@@ -383,7 +384,7 @@ def test_a_task_is_everywhere(pages) -> None:
     assert tasks_that_are_missing(registry.names("task"), without) == ["walk: not in the docs"]
 
 
-WRITES_NO_RUN = {"demo", "predict", "spectrum", "statistics"}  # demo: a run a part
+WRITES_NO_RUN = {"demo", "plan", "predict", "spectrum", "statistics"}  # demo: a run a part
 
 
 def work_of(task: str) -> type[Work]:

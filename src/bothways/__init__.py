@@ -31,6 +31,7 @@ Representation
     finetune        trains a classifier head on walked pictures or a flow's activations, with the flow -> Finetuned
     sweep           runs a task for every combination of the values of some settings, with means over seeds
     load_classifier a run of finetune -> a torch module of pictures -> logits, and a model
+    plan            what a pretraining or fine-tuning will cost on a device: operations, memory, hours, disk -> Plan
     pretrain        trains a flow between noise and pictures by flow matching -> Pretrained
     features        extracts features of pictures with a flow, and fits probes on them -> FeatureTables
     latents         encodes pictures once by the autoencoder of a flow, as data of finetune and features
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
     from bothways.tasks.features.result import FeatureTables
     from bothways.tasks.finetune.result import Finetuned
     from bothways.tasks.pictures import Result
+    from bothways.tasks.plan.result import Plan
     from bothways.tasks.pretrain.result import Pretrained
     from bothways.tasks.recipes import recipes
     from bothways.tasks.scorecard.result import Scorecard
@@ -81,6 +83,7 @@ _SHELF = {
     "encode": "models.encoding",
     "FeatureTables": "tasks.features.result",
     "Finetuned": "tasks.finetune.result",
+    "Plan": "tasks.plan.result",
     "Pretrained": "tasks.pretrain.result",
     "Result": "tasks.pictures",
     "Scorecard": "tasks.scorecard.result",
@@ -101,6 +104,7 @@ __all__ = [
     "Finetuned",
     "Frame",
     "ModelSpec",
+    "Plan",
     "Pretrained",
     "Result",
     "RunError",
@@ -134,6 +138,7 @@ __all__ = [
     "load_model",
     "objectives",
     "open_images",
+    "plan",
     "predict",
     "pretrain",
     "recipes",

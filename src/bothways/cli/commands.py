@@ -16,10 +16,11 @@ from typer.main import get_command_from_info
 from typer.models import CommandInfo
 
 from bothways import registry
+from bothways.cli.arguments import repeat_flags
 from bothways.cli.flags import flags_of, parameters_of
 from bothways.cli.wording import help_of
 from bothways.configs import Config, leaves, option_of
-from bothways.tasks.recipes import parsed_changes
+from bothways.tasks.recipes import expectation, parsed_changes
 from bothways.types import UserError
 
 HELP_FLAGS = {"help_option_names": ["-h", "--help"]}
@@ -128,8 +129,9 @@ def command_of(task: str) -> Any:
     command.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in parameters}
     (text, more), short = help_of(config), registry.entries("task")[task].help
+    flags = {**HELP_FLAGS, "ignore_unknown_options": config.takes_command}
     info = CommandInfo(
-        task, cls=TaskCommand, callback=command, help=text, epilog=more, short_help=short, context_settings=HELP_FLAGS
+        task, cls=TaskCommand, callback=command, help=text, epilog=more, short_help=short, context_settings=flags
     )
     made: Any = get_command_from_info(info, pretty_exceptions_short=False, rich_markup_mode="rich")
     made.unless = _unless(config)
@@ -154,6 +156,9 @@ def _run_options(task: str, config: type[Config]) -> list[Parameter]:
         option = typer.Option(flag, help=text, show_default=False, metavar=metavar, rich_help_panel=panel)
         found.append((name, kind, option, default))
 
+    if config.takes_command:
+        words = typer.Argument(help="Its arguments and flags.", show_default=False, metavar="...")
+        found.append(("words", list[str] | None, words, None))
     if config.recipe_task or any(len(place) > 1 for place, _ in leaves(config)):
         add("set_", list[str] | None, None, "--set", "Any setting by its dotted name (see --dry-run).", "NAME=VALUE")
     if config.headlines:
@@ -191,10 +196,27 @@ def _parsed(task: str, config: type[Config], typed: dict[str, Any]) -> ParsedCom
     run["sweep"] = tuple(typed.pop("sweep", None) or ())
     typed.pop("allow_code", None)  # cli/code.py reads it among all that is typed
     changes = parsed_changes(config, typed.pop("set_", None) or [])
+    words = typed.pop("words", None) or []
     values = {".".join(name.split("__")): _value(value) for name, value in typed.items()} | changes
+    if config.takes_command:
+        values["given"] = _settings_of(values["command"], words)
     if config.file and run.get("out") is None:
         run["out"] = Path(config.file)
     return ParsedCommand(task, values, **run)
+
+
+def _settings_of(command: str, words: list[str]) -> dict[str, Any]:
+    """What the words after a command set, by dotted name; none of its arguments is required. command: or a recipe."""
+    task = command if command in registry.names("task") else expectation(command).get("task")
+    if task not in registry.names("task"):
+        return {}
+    made = command_of(task)
+    for parameter in made.params:
+        parameter.required = False
+    parsed = _parsed(task, config_of(task), dict(made.make_context(task, repeat_flags(made, words)).params))
+    if parsed.dry_run:
+        raise UserError(f"nothing of {task} is run; leave --dry-run out")
+    return {name: value for name, value in parsed.values.items() if value is not None}
 
 
 def _value(value: Any) -> Any:

@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 from bothways import registry
 from bothways.cli.wording import choices_of, default_of, escaped, recipe_values, setting_help
 from bothways.configs import Config, Shortcut, bare, kind_of, leaves, option_of
-from bothways.tasks.recipes import recipes
+from bothways.tasks.recipes import PAPER, recipes
 
 Place = tuple[str, ...]
 MORE = "Other settings"
@@ -104,7 +104,7 @@ def _completion(config: type[Config], place: Place, field: FieldInfo) -> Callabl
         if kind:
             known = {name: entry.help for name, entry in registry.entries(kind).items()}
         else:
-            known = dict.fromkeys(choices, "") or recipes(config.recipe_task)
+            known = dict.fromkeys(choices, "") or recipes(config.recipe_task) | recipes(config.recipe_task, PAPER)
         return [(name, text) for name, text in known.items() if name.startswith(incomplete)]
 
     return offered

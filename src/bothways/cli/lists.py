@@ -101,23 +101,31 @@ def list_layers(
         say(f"no layer of {model} has {text!r} in its name or kind" if text else "no layer gives what can be drawn")
 
 
-@app.command("recipes", help="List the recipes for drawing and training, or print one of them.")
+RECIPES_HELP = """
+List the recipes for drawing and training, or print one of them.
+
+Those of paper/ have the settings, the numbers and the cost of a published table (see bothways plan).
+"""
+
+
+@app.command("recipes", help=RECIPES_HELP)
 def list_recipes(
     name: Annotated[str | None, typer.Argument(help="The recipe to print.", show_default=False)] = None,
 ) -> None:
     from bothways.cli.commands import config_of
-    from bothways.tasks.recipes import read_recipe, recipe_folder, recipes
+    from bothways.tasks.recipes import PAPER, read_recipe, recipe_file, recipes
 
     tasks = {config_of(task).recipe_task: task for task in reversed(registry.names("task"))}
     if name is not None:
-        task = next((task for task in tasks if task and name in recipes(task)), "generate")
+        other = "pretrain" if name.startswith(f"{PAPER}/") else "generate"
+        task = next((task for task in tasks if task and name in recipes(task) | recipes(task, PAPER)), other)
         read_recipe(name, task)  # raises UserError with the nearest name if unknown
-        for line in (recipe_folder() / f"{name}.toml").read_text(encoding="utf-8").rstrip().splitlines():
+        for line in recipe_file(name).read_text(encoding="utf-8").rstrip().splitlines():
             say(line)
         return
     for task in (task for task in tasks if task):
         table = Table("name", "description", title=f"bothways {task}", title_justify="left")
-        for recipe, text in recipes(task).items():
+        for recipe, text in (recipes(task) | recipes(task, PAPER)).items():
             table.add_row(recipe, text)
         console.print(table)
 

@@ -80,8 +80,9 @@ def uncompiled(module: nn.Module) -> Any:
 
 
 def is_finite(values: Tensor) -> bool:
-    """Whether all values are; taken for so inside of ``torch.func``, where no value can be looked at."""
-    return torch._C._functorch.is_functorch_wrapped_tensor(values) or bool(torch.isfinite(values).all())
+    """Whether all values are; taken for so inside of ``torch.func`` and on "meta", where no value can be looked at."""
+    unseen = values.is_meta or torch._C._functorch.is_functorch_wrapped_tensor(values)
+    return unseen or bool(torch.isfinite(values).all())
 
 
 def check_finite(values: Tensor, what: str, remedy: str = "in half precision, type --dtype float32") -> None:

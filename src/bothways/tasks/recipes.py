@@ -1,4 +1,8 @@
-"""Recipes: TOML files with the tables of a task's Config."""
+"""Recipes: TOML files with the tables of a task's Config.
+
+``base = "NAME"`` at the top of a recipe lays its tables on those of another. ``[expect]`` says what the recipe is for
+and what comes of it: it sets nothing, is not taken over from a base, and ``bothways plan`` reads it.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +11,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bothways.configs import Config, Settings, holds_list, leaves, nested, option_of, part_of, place_of, validated
+from bothways.configs import (
+    Config,
+    Settings,
+    holds_list,
+    leaves,
+    merged,
+    nested,
+    option_of,
+    part_of,
+    place_of,
+    validated,
+)
 from bothways.reading import is_there, read_toml
 from bothways.registry import nearest
+from bothways.training.config import drop_alternative
 from bothways.types import UserError
+
+PAPER = "paper"  # the folder of the recipes of published tables
 
 
 def recipe_folder() -> Path:
@@ -19,29 +37,62 @@ def recipe_folder() -> Path:
     return packaged if packaged.is_dir() else Path(__file__).parents[3] / "recipes"
 
 
-def recipes(task: str = "generate") -> dict[str, str]:
-    """The recipes of a task, {name: description}; the description is the first comment line."""
+def recipes(task: str = "generate", folder: str = "") -> dict[str, str]:
+    """The recipes of a task, {name: description}; the description is the first comment line.
+
+    folder: "paper" for those of published tables, whose names are paper/NAME.
+    """
     found = {}
-    for path in sorted(recipe_folder().glob("*.toml")):
+    for path in sorted((recipe_folder() / folder).glob("*.toml")):
         text = path.read_text(encoding="utf-8")
         if tomllib.loads(text).get("task") == task:
-            found[path.stem] = text.splitlines()[0].lstrip("# ")
+            found[f"{folder}/{path.stem}" if folder else path.stem] = text.splitlines()[0].lstrip("# ")
     return found
 
 
-def read_recipe(name: str, task: str = "generate") -> dict[str, Any]:
-    """The tables of a recipe, by its name or the path of a TOML file. Raises UserError if there is no such recipe."""
-    path = Path(name) if name.endswith(".toml") else recipe_folder() / f"{name}.toml"
-    there = is_there(path)
-    try:
-        tables = read_toml(path) if there else {}
-    except UserError as error:  # not TOML, not UTF-8, or not readable
-        raise UserError(f"recipe {str(path)!r} cannot be read as TOML: {error}") from error
-    if not there or (path.parent == recipe_folder() and tables.get("task") != task):
-        raise UserError(f"no recipe {name!r}; {nearest(name, recipes(task))}, or the path of a .toml file")
+def recipe_file(name: str) -> Path:
+    """The file of a recipe, by its name or the path of a TOML file, whether it is there or not."""
+    return Path(name) if name.endswith(".toml") else recipe_folder() / f"{name}.toml"
+
+
+def read_recipe(name: str, task: str = "generate", above: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The tables of a recipe, laid on those of its base, by its name or the path of a TOML file.
+
+    above: the recipes whose base it is. Raises UserError if there is no such recipe.
+    """
+    tables, path = _tables(name), recipe_file(name)
+    if tables is None or (recipe_folder() in path.parents and tables.get("task") != task):
+        known = recipes(task) | recipes(task, PAPER)
+        raise UserError(f"no recipe {name!r}; {nearest(name, known)}, or the path of a .toml file")
     if tables.pop("task", None) != task:
         raise UserError(f'recipe {str(path)!r} is not for this command; its first lines need task = "{task}"')
-    return tables
+    tables.pop("expect", None)
+    base = tables.pop("base", None)
+    if base is None:
+        return tables
+    if not isinstance(base, str) or base in (*above, name):
+        raise UserError(f"recipe {str(path)!r} has base = {base!r}; give the name of another recipe")
+    below = read_recipe(base, task, (*above, name))
+    for table, one, other in (("fit", "steps", "epochs"), ("", "net", "network")):
+        below = drop_alternative(below, tables, table, one, other)
+    return merged(below, tables)
+
+
+def expectation(name: str) -> dict[str, Any]:
+    """The table [expect] of a recipe, with its "task"; {} where there is no recipe of this name."""
+    tables = _tables(name)
+    return {} if tables is None else {**tables.get("expect", {}), "task": tables.get("task")}
+
+
+def _tables(name: str) -> dict[str, Any] | None:
+    """What the file of a recipe holds; None where there is none."""
+    path = recipe_file(name)
+    if not is_there(path):
+        return None
+    try:
+        return read_toml(path)
+    except UserError as error:  # not TOML, not UTF-8, or not readable
+        raise UserError(f"recipe {str(path)!r} cannot be read as TOML: {error}") from error
 
 
 def configure(config: type[Settings], **given: Any) -> Settings:

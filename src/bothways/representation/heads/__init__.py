@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from bothways import registry
+from bothways.numerics.modules import is_finite
 from bothways.types import UserError
 
 HeadFactory = Callable[..., nn.Module]
@@ -38,7 +39,7 @@ def built_head(factory: HeadFactory, features: Tensor, classes: int) -> nn.Modul
             f"head {name!r} gives {what} of features {tuple(features.shape)}; return a module that maps (B,D) to "
             f"(B,{classes})"
         )
-    if not logits.is_floating_point() or not bool(torch.isfinite(logits).all()):
+    if not logits.is_floating_point() or not is_finite(logits):
         raise UserError(f"head {name!r} gives {logits.dtype} that are not finite floats; mend what builds it")
     return head.train()
 

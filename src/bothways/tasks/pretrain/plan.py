@@ -167,6 +167,10 @@ def _settled(config: PretrainConfig, pictures: int, side: int, processes: Proces
             f"{config.holdout.validation} are held out; type a smaller --batch or --validation"
         )
     processes.share(lambda step: (), config.fit.batch)
-    fitting = "points" if side == 1 else "unet-tiny" if side <= SMALL_PICTURES else "unet-small"
-    net = config.net if config.net or config.network else fitting
+    net = config.net if config.net or config.network else fitting_net(side)
     return config.model_copy(update={"fit": config.fit.resolved(pictures), "net": net})
+
+
+def fitting_net(side: int) -> str:
+    """The name of the network for pictures of this side, where none is given."""
+    return "points" if side == 1 else "unet-tiny" if side <= SMALL_PICTURES else "unet-small"
