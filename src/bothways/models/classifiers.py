@@ -30,6 +30,7 @@ from bothways.representation.classifier import FlowClassifier
 from bothways.representation.encode import Walk
 from bothways.representation.features import Features
 from bothways.representation.heads import last_linear
+from bothways.representation.tuning import kept_size
 from bothways.types import UserError
 
 CLASSIFIER_WEIGHTS = "classifier.safetensors"
@@ -125,7 +126,7 @@ def classifier_card(
         "head": head,
         "classes": classes,
         "frozen": classifier.frozen,
-        "parameters": sum(p.numel() for p in classifier.parameters()),
+        "parameters": kept_size(classifier),
         **extra,
     }
 

@@ -121,7 +121,7 @@ def layer_rates(classifier: FlowClassifier, decay: float, shape: Sequence[int]) 
     The blocks are the parts of the flow's network in the order of a forward pass; parts that it does not use count with
     the first. Source: Clark et al. 2020, arXiv 2003.10555 (layer-wise learning rates).
     """
-    order = _passed(classifier.flow, shape)
+    order = passed(classifier.flow, shape)
     power = {f"flow.{name}": len(order) - place for place, name in enumerate(order)}
 
     def factor(name: str) -> float:
@@ -134,22 +134,22 @@ def layer_rates(classifier: FlowClassifier, decay: float, shape: Sequence[int]) 
 
 
 @torch.no_grad()
-def _passed(flow: nn.Module, shape: Sequence[int]) -> list[str]:
+def passed(flow: nn.Module, shape: Sequence[int]) -> list[str]:
     """Names of a network's blocks in the order of a forward pass."""
     order: dict[str, None] = {}
     like = next(flow.parameters())
     with ExitStack() as hooks:
-        for name, block in _blocks(flow):
+        for name, block in blocks_of(flow):
             hooks.callback(block.register_forward_pre_hook(lambda _m, _i, name=name: order.setdefault(name)).remove)
         flow(like.new_zeros(1, *shape), like.new_full((1,), 0.5))
     return list(order)
 
 
-def _blocks(module: nn.Module, prefix: str = "") -> list[tuple[str, nn.Module]]:
+def blocks_of(module: nn.Module, prefix: str = "") -> list[tuple[str, nn.Module]]:
     """A network's children, with ModuleLists flattened and single-child wrappers unwrapped."""
     children = [(prefix + name, child) for name, child in module.named_children()]
     if len(children) == 1 and not list(module.parameters(recurse=False)):
-        return _blocks(children[0][1], f"{children[0][0]}.") or children
+        return blocks_of(children[0][1], f"{children[0][0]}.") or children
     return [block for name, child in children for block in _unlisted(name, child)]
 
 

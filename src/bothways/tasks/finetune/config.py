@@ -10,6 +10,7 @@ from pydantic import model_validator
 from bothways.configs import Config, Live, Shortcut, chosen, merged, setting
 from bothways.data.config import READ
 from bothways.registry import register
+from bothways.representation.config import tune_of
 from bothways.training.config import FitConfig, FlowHoldoutConfig, FlowRunConfig, TrainingConfig
 from bothways.types import UserError
 
@@ -99,6 +100,10 @@ class FinetuneFitConfig(FitConfig):
     strict_batch: bool = setting(
         False, "raise an error if the batch exceeds the data instead of shrinking it", live=True, exclude=True
     )
+    checkpoint_activations: bool = setting(
+        False, "compute the activations of each block of the flow again in the backward pass: less memory, more time"
+    )
+    compile: bool = setting(False, "compile the flow's network by torch.compile")
     half: bool = setting(False, "store the weights in half precision", flags=("--half/--no-half",))
 
 
@@ -124,6 +129,7 @@ class FinetuneConfig(TrainingConfig):
     bothways finetune runs/flow --data path/to/pictures --kind activations --labels 500 --batch 50
     bothways finetune runs/flow --data path/to/pictures --fresh --out runs/control
     bothways finetune runs/flow --data path/to/pictures --head my.py:deep
+    bothways finetune runs/flow --data path/to/pictures --tune lora:8 --accumulate 4
     """
 
     recipe_task: ClassVar[str] = "finetune"
@@ -137,7 +143,15 @@ class FinetuneConfig(TrainingConfig):
     flow: Live = setting(..., "A run of bothways pretrain, or the address of a flow.", argument=True, metavar="FLOW")
     data: Live = setting(..., "Labelled pictures (see bothways pretrain)")
     recipe: str = setting(own_recipe, "recipe: prg-small, prg-activations, prg-paper, or a .toml file", common=True)
-    frozen: bool = setting(False, "train only the head", flags=("--frozen/--no-frozen",), common=True)
+    tune: str = setting(
+        "all",
+        "what is trained: all; head; last:N, the head and the last N blocks of the flow; bias, the head and the biases; "
+        "lora:RANK, the head and LoRA adapters of linear layers and convolutions, which are merged when weights are kept",
+        common=True,
+    )
+    frozen: bool = setting(
+        False, "short form of --tune head", flags=("--frozen/--no-frozen",), common=True, exclude=True
+    )
     fresh: bool = setting(
         False, "start from random weights (control without pretraining)", flags=("--fresh/--no-fresh",), common=True
     )
@@ -162,7 +176,8 @@ class FinetuneConfig(TrainingConfig):
         before, now = (table.get("features", {}).get("kind", "walked") for table in (recipe, whole))
         if (before == "activations") != (now == "activations") and "depth" not in given:
             whole["features"] = {**features, "depth": None}  # it is the depth of a walk
-        if (whole.get("frozen") or now == "pixels") and "beta" not in changes.get("loss", {}):
+        whole |= tuned(whole, changes)
+        if (whole["frozen"] or now == "pixels") and "beta" not in changes.get("loss", {}):
             whole["loss"] = {**whole.get("loss", {}), "beta": None}
         return whole
 
@@ -173,6 +188,7 @@ class FinetuneConfig(TrainingConfig):
 
     @model_validator(mode="after")
     def _agrees(self) -> FinetuneConfig:
+        tune_of(self.tune)
         if self.holds_flow and self.loss.beta:
             raise UserError(
                 f"beta={self.loss.beta:g} trains the flow, which "
@@ -184,3 +200,14 @@ class FinetuneConfig(TrainingConfig):
                 f"layer={self.features.layer!r} is not read by kind {self.features.kind!r}; type --kind activations"
             )
         return self
+
+
+def tuned(whole: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings tune and frozen that agree: what was changed counts. Raises UserError for two that contradict."""
+    tune, frozen = whole.get("tune", "all"), "head" if changes.get("frozen") else None
+    if "frozen" in changes and "tune" in changes and (tune == "head") != bool(frozen):
+        raise UserError(f"tune={tune!r} and frozen={changes['frozen']} contradict each other; give one")
+    if "tune" not in changes:
+        held = frozen or ("head" if whole.get("frozen") else tune)
+        tune = held if changes.get("frozen", True) or held != "head" else "all"
+    return {"tune": tune, "frozen": tune == "head"}

@@ -30,10 +30,12 @@ from bothways.numerics.draws import generator
 from bothways.registry import name_of
 from bothways.representation.activations import middle_layer
 from bothways.representation.classifier import FlowClassifier, classifier_loss, freeze_unused, layer_rates
+from bothways.representation.config import tune_of
 from bothways.representation.couplings import coupling_of
 from bothways.representation.encode import Walk
 from bothways.representation.features import Features
 from bothways.representation.heads import head_of
+from bothways.representation.tuning import checkpoint_activations, kept_size, tune
 from bothways.runs.provenance import flow_facts
 from bothways.tasks.finetune.config import FeaturesConfig, FinetuneConfig, LabelledHoldoutConfig
 from bothways.training.along import check_along
@@ -93,6 +95,11 @@ class Finetuning:
         """The number of trained parameters."""
         return sum(p.numel() for p in self.classifier.parameters() if p.requires_grad)
 
+    @property
+    def parameters(self) -> int:
+        """The number of parameters of the classifier, as it is kept."""
+        return kept_size(self.classifier)
+
     def settings(self) -> dict[str, Any]:
         """The settings that determine the training, by name."""
         return self.config.model_dump(exclude={"flow", "data", "run"})
@@ -118,7 +125,7 @@ class Finetuning:
         read = f", reading {layer}" if layer else ""
         return (
             f"{self.trained:,} parameters would be trained on {len(self.train)} pictures, {fit.steps} steps of "
-            f"{fit.batch}{read}"
+            f"{fit.batch}{read}; they are {self.trained / self.parameters:.1%} of {self.parameters:,}"
         )
 
 
@@ -193,6 +200,7 @@ def _settled(
     flow_batch = None if config.loss.flow_batch is None else min(config.loss.flow_batch, batch)
     for size in (batch, flow_batch or batch):
         processes.share(lambda step: (), size)
+        config.fit.check_parts(size // processes.count, "--batch" if size == batch else "--flow-batch")
     features = config.features.model_copy(update={"layer": _layer(config.features, flow)})
     beta = 0.0 if config.holds_flow else 1.0 if config.loss.beta is None else config.loss.beta
     coupling = config.loss.coupling or coupling_of_card(flow.name) or "independent"
@@ -200,7 +208,15 @@ def _settled(
     fit = config.fit.resolved(pictures, batch)
     flip = survive_mirroring(classes) if config.augmentation.flip is None else config.augmentation.flip
     augmentation = config.augmentation.model_copy(update={"flip": flip})
-    found = {"frozen": config.holds_flow, "features": features, "loss": loss, "fit": fit, "augmentation": augmentation}
+    tune = "head" if config.holds_flow else config.tune
+    found = {
+        "tune": tune,
+        "frozen": config.holds_flow,
+        "features": features,
+        "loss": loss,
+        "fit": fit,
+        "augmentation": augmentation,
+    }
     return config.model_copy(update=found)
 
 
@@ -225,10 +241,14 @@ def _built(config: FinetuneConfig, before: Flow, classes: tuple[str, ...] | int)
     )
     with torch.random.fork_rng():  # initial weights from the seed, without changing the caller's random state
         torch.random.manual_seed(config.seed)
-        return FlowClassifier(
+        made = FlowClassifier(
             copy.deepcopy(before), before.path, before.shape, count_of(classes), how, frozen=config.frozen,
             head=head_of(read.head),
         )  # fmt: skip
+        tune(made, tune_of(config.tune), before.shape)
+    if config.fit.checkpoint_activations:
+        checkpoint_activations(made)
+    return made
 
 
 def _checked_augmentation(planned: Finetuning) -> None:

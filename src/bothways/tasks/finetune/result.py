@@ -18,7 +18,7 @@ from bothways.types import Frame
 class ClassifierMeasures(Config):
     """measures["classifier"]: scores on held-out pictures, and the flow-matching loss after and before.
 
-    low, high: the ends of the 95 % interval of the accuracy.
+    low, high: the ends of the 95 % interval of the accuracy. trained: the parameters that were trained, of so many.
     """
 
     model_config = ConfigDict(strict=True)
@@ -41,6 +41,8 @@ class ClassifierMeasures(Config):
     frozen: bool
     pretrained: bool
     trained: int
+    tune: str = "all"
+    parameters: int | None = None
 
 
 class FinetuneMeasures(Measures):

@@ -29,6 +29,7 @@ from bothways.numerics.intervals import wilson_interval
 from bothways.progress import counted
 from bothways.registry import names
 from bothways.representation.classifier import FlowClassifier
+from bothways.representation.tuning import compile_flow, merged
 from bothways.runs import RunFolder
 from bothways.runs.citations import flow_citations
 from bothways.runs.experiment import Experiment
@@ -87,6 +88,8 @@ class FinetuneWork(TrainingWork):
         yield f"accuracy {reached} on {facts['n']} held-out pictures"
         now, before = facts["flow_matching"], facts["flow_matching_before"]
         yield f"flow-matching loss on them {now:.4g}, before fine-tuning {before:.4g}"
+        share = facts["trained"] / facts["parameters"]
+        yield f"{facts['trained']:,} of {facts['parameters']:,} parameters were trained ({share:.1%})"
         if out is not None:
             yield f"the classifier is {out / CLASSIFIER_CARD}"
 
@@ -97,6 +100,8 @@ def prepare(config: FinetuneConfig, where: Where) -> FinetuneWork:
     config = planned.config
     _check_memory(planned)
     state = FitState(planned.classifier, config.fit, planned.factor)
+    if config.fit.compile:
+        compile_flow(planned.classifier)
     training = Training(
         state, config.fit, config.run, planned.loss, planned.batch(), config.seed,
         partial(write_weights, state, config.fit.half),
@@ -124,7 +129,7 @@ def _check_memory(planned: Finetuning) -> None:
 
 def write_weights(state: FitState, half: bool, folder: RunFolder) -> None:
     """Write the current EMA weights to classifier.safetensors."""
-    replace_file(folder.path / CLASSIFIER_WEIGHTS, save(weights_of(state.result, half=half)))
+    replace_file(folder.path / CLASSIFIER_WEIGHTS, save(weights_of(merged(state.result), half=half)))
 
 
 def _along(planned: Finetuning, state: FitState) -> dict[str, Any]:
@@ -172,4 +177,6 @@ def classifier_facts(planned: Finetuning, model: Adapter) -> dict[str, Any]:
         "frozen": config.frozen,
         "pretrained": not config.fresh,
         "trained": planned.trained,
+        "tune": config.tune,
+        "parameters": planned.parameters,
     }
