@@ -98,7 +98,7 @@ def _adapted(flow: nn.Module) -> Iterator[str]:
 
 @torch.no_grad()
 def merged(network: nn.Module) -> nn.Module:
-    """A copy with the adapters added to the weights, W + B A, and of the plain form; without any, the network itself."""
+    """A copy of the plain form, with adapters added to the weights, W + B A; without adapters the network itself."""
     if not _is_adapted(network):
         return network
     plain = copy.deepcopy(network)

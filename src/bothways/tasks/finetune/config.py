@@ -145,8 +145,8 @@ class FinetuneConfig(TrainingConfig):
     recipe: str = setting(own_recipe, "recipe: prg-small, prg-activations, prg-paper, or a .toml file", common=True)
     tune: str = setting(
         "all",
-        "what is trained: all; head; last:N, the head and the last N blocks of the flow; bias, the head and the biases; "
-        "lora:RANK, the head and LoRA adapters of linear layers and convolutions, which are merged when weights are kept",
+        "what is trained: all; head; with the head last:N, the last N blocks of the flow; bias, its biases; lora:RANK, "
+        "LoRA adapters of its linear layers and convolutions, which are merged when weights are kept",
         common=True,
     )
     frozen: bool = setting(
