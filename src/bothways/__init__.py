@@ -28,6 +28,7 @@ Classification
 
 Representation
     finetune        trains a classifier head on walked pictures or a flow's activations, with the flow -> Finetuned
+    export          writes a classifier or feature extractor that loads without bothways -> ExportedFiles
     load_classifier a run of finetune -> a model
     pretrain        trains a flow between noise and pictures by flow matching -> Pretrained
     features        extracts features of pictures with a flow, and fits probes on them -> FeatureTables
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from bothways.models.loader import load_classifier, load_flow, load_model
     from bothways.numerics.spectra import Spectrum
     from bothways.synthesis.dsf.score import dsf, dsf_score
+    from bothways.tasks.export.result import ExportedFiles
     from bothways.tasks.features.result import FeatureTables
     from bothways.tasks.finetune.result import Finetuned
     from bothways.tasks.pictures import Result
@@ -74,6 +76,7 @@ _SHELF = {
     "load_classifier": "models.loader",
     "decode": "models.encoding",
     "encode": "models.encoding",
+    "ExportedFiles": "tasks.export.result",
     "FeatureTables": "tasks.features.result",
     "Finetuned": "tasks.finetune.result",
     "Pretrained": "tasks.pretrain.result",
@@ -91,6 +94,7 @@ _SHELF = {
 }
 
 __all__ = [
+    "ExportedFiles",
     "FeatureTables",
     "Finetuned",
     "Frame",
@@ -114,6 +118,7 @@ __all__ = [
     "encode",
     "evaluate",
     "explain",
+    "export",
     "features",
     "finetune",
     "generate",
