@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from bothways import UserError
 from bothways.models.velocity import Flow
 from bothways.numerics.draws import generator
-from bothways.representation import tuning
 from bothways.representation.classifier import FlowClassifier, classifier_loss
-from bothways.representation.config import Tune, tune_of
 from bothways.representation.encode import Walk
 from bothways.representation.features import Features
 from bothways.representation.paths.linear import linear
+from bothways.representation.tuning import Tune, tune_of
+from bothways.representation.tuning import parts as tuning
 from bothways.types import ModelSpec
 from small_flow import small_unet
 from zoo import stand_in_for_torchvision

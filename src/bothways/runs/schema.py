@@ -127,6 +127,13 @@ class AlongLine(Checked):
     given_noise: dict[str, float | None] | None = None
 
 
+class HeldLine(Checked):
+    """A line of held.jsonl."""
+
+    step: Count
+    loss: float
+
+
 class State(Checked):
     """state/state.json: the number of the checkpoint, the file of its tensors, and facts that its task knows."""
 

@@ -52,6 +52,7 @@ class Training:
     keep_every: steps between kept copies of the file ``card`` and of the weights, whose name has the same stem.
     write_weights: writes the present weights to the run folder, at every checkpoint. measure_along: entries of a line
     of along.jsonl, before the first step and at scheduled checkpoints, not at an interrupt; None for none.
+    enough: step of a scheduled checkpoint -> whether training ends there, as the first process finds; None for never.
     """
 
     state: FitState
@@ -65,6 +66,7 @@ class Training:
     processes: Processes = Processes()  # noqa: RUF009 - frozen
     experiment: Experiment = field(default_factory=Experiment)
     saved: int | None = None  # the step of the last checkpoint
+    enough: Callable[[int], bool] | None = None
     card: str = ""
     keep_every: int = 0
 
@@ -186,6 +188,10 @@ class Training:
         frames = fit(self.state, self.loss, source, self.fit, seed=self.seed, processes=self.processes)
         with closing(frames), closing(source), self._board() as board:
             seconds, last = 0.0, time.monotonic()
+            if self.state.step % self.run.save_every == 0 and self._ends(
+                self.state.step
+            ):  # it had ended, and is resumed
+                return
             while True:
                 with deferred_interrupts() as interrupts:
                     frame = next(frames, None)
@@ -206,6 +212,15 @@ class Training:
                 except GeneratorExit:  # the caller closed the generator, between two steps
                     self.save()
                     raise
+                if frame.step % self.run.save_every == 0 and self._ends(frame.step):
+                    return
+
+    def _ends(self, step: int) -> bool:
+        """Whether training ends at the checkpoint of this step, in all processes alike."""
+        if self.enough is None:
+            return False
+        found = torch.tensor(float(self.processes.first and self.enough(step)), device=self.processes.device)
+        return bool(self.processes.mean(found) > 0)
 
     def _keep(self, frame: Frame) -> None:
         if self.processes.first:

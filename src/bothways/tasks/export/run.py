@@ -36,6 +36,7 @@ from bothways.representation.activations import layer_module, middle_layer
 from bothways.representation.classifier import FlowClassifier
 from bothways.representation.encode import Walk, image_time
 from bothways.representation.features import Features, features
+from bothways.representation.targets import NUMBERS
 from bothways.runs.experiment import Experiment
 from bothways.runs.files import json_line
 from bothways.tasks.export.config import ExportConfig
@@ -161,9 +162,13 @@ def prepare(config: ExportConfig, where: Where) -> ExportWork:
     with torch.no_grad():
         entering = features(flow, flow.path, flow.code(torch.zeros(1, 3, *facts["size"])), how, noise)
     facts |= {"width": entering.shape[1], "output": output, "head": None, "outputs": entering.shape[1], "classes": None}
+    facts |= {"target": None, "shift": None, "scale": None}
     if head is not None:
         assert classifier is not None
         facts |= {"head": _head_name(config.run), "outputs": spec.count, "classes": spec.classes}
+        facts["target"] = classifier.target
+        if classifier.target == NUMBERS:
+            facts |= {"shift": classifier.shift.tolist(), "scale": classifier.scale.tolist()}
     network = copy.deepcopy(flow.network).eval().requires_grad_(False)
     start = None if solver.start is only_x else solver.start
     model = Exported(network, copy.deepcopy(head), facts, solver, start, noise).eval().requires_grad_(False)
@@ -171,8 +176,8 @@ def prepare(config: ExportConfig, where: Where) -> ExportWork:
         _check_code(model, how, facts)
 
     def ours(images: Tensor) -> Tensor:
-        seen = features(flow, flow.path, flow.code(images), how, noise)
-        return seen if head is None else head(seen)
+        x = flow.code(images)
+        return features(flow, flow.path, x, how, noise) if head is None or classifier is None else classifier(x)
 
     walks = solver if how.walks else None
     return ExportWork(config.model_copy(update={"output": output}), model, ours, out, _title(config.run), walks)

@@ -108,7 +108,8 @@ def without_decorators(text: str) -> str:
 
 def gives(facts: Mapping[str, Any]) -> str:
     """What the module returns, in words."""
-    return f"(B,{facts['outputs']}) logits" if facts["head"] else f"(B,{facts['width']}) features"
+    what = "features" if facts["head"] is None else "numbers" if facts["scale"] else "logits"
+    return f"(B,{facts['outputs']}) {what}"
 
 
 def readme_text(facts: Mapping[str, Any], title: str) -> str:

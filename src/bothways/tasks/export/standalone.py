@@ -19,7 +19,7 @@ class Enough(Exception):  # noqa: N818 - not an error: it ends a pass after the 
 
 
 class Exported(nn.Module):
-    """Pictures (B,3,H,W) in [0,1] of the size in ``facts`` -> logits (B,K), or features (B,D) without a head.
+    """Pictures (B,3,H,W) in [0,1], of the size in ``facts`` -> logits or numbers (B,K), without a head features (B,D).
 
     network: the velocity, called as (x, time). facts: what config.json holds. step: (velocity, state, t, h) -> the
     state at t + h. start: (velocity, x, t) -> the first state, for a solver that keeps more than x. noise: (1,C,H,W),
@@ -32,10 +32,15 @@ class Exported(nn.Module):
         for name in ("mean", "std"):
             self.register_buffer(name, torch.tensor(facts[name]).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("noise", noise)
+        for name in ("shift", "scale"):  # of predicted numbers
+            self.register_buffer(name, facts[name] and torch.tensor(facts[name]), persistent=False)
 
     def forward(self, image):
         features = self.features(image)
-        return features if self.head is None else self.head(features)
+        if self.head is None:
+            return features
+        outputs = self.head(features)
+        return outputs if self.facts["scale"] is None else self.shift + self.scale * outputs
 
     def features(self, image):
         """Features (B,D), the input of the head."""

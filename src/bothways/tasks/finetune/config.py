@@ -10,7 +10,7 @@ from pydantic import model_validator
 from bothways.configs import Config, Live, Shortcut, chosen, merged, setting
 from bothways.data.config import READ
 from bothways.registry import register
-from bothways.representation.config import tune_of
+from bothways.representation.tuning import tune_of
 from bothways.training.config import FitConfig, FlowHoldoutConfig, FlowRunConfig, TrainingConfig
 from bothways.types import UserError
 
@@ -64,6 +64,9 @@ class FeaturesConfig(Config):
 class ClassifierLossConfig(Config):
     """The loss: cross-entropy plus the weighted flow-matching loss."""
 
+    class_weights: str | None = setting(
+        None, "weights of the classes in the loss: balanced, or a CSV with columns class,weight; scaled to mean 1"
+    )
     label_smoothing: float = setting(0.0, "label smoothing: share of the target spread over all classes", ge=0, lt=1)
     beta: float | None = setting(
         None, "weight of the flow-matching loss; if unset, 1, or 0 for a frozen flow", ge=0, common=True
@@ -88,6 +91,8 @@ class StrongAugmentationConfig(Config):
     strength: float = setting(0.0, "magnitude of RandAugment, 0 to 10; 0 for none")
     operations: int = setting(2, "number of RandAugment operations per picture")
     erase: float = setting(0.0, "probability of random erasing (a rectangle of noise)")
+    mixup: float = setting(0.0, "mixup: a of Beta(a, a) for the share of each of two pictures; 0 for none", ge=0)
+    cutmix: float = setting(0.0, "cutmix: a of Beta(a, a) for the area kept of each picture; 0 for none", ge=0)
 
 
 class FinetuneFitConfig(FitConfig):
@@ -104,6 +109,10 @@ class FinetuneFitConfig(FitConfig):
         False, "compute the activations of each block of the flow again in the backward pass: less memory, more time"
     )
     compile: bool = setting(False, "compile the flow's network by torch.compile")
+    patience: int = setting(
+        0, "checkpoints (--save-every steps) without a lower loss on held-out pictures, after which training ends and "
+        "the best weights are kept; 0 for none", ge=0,
+    )  # fmt: skip
     half: bool = setting(False, "store the weights in half precision", flags=("--half/--no-half",))
 
 
@@ -129,6 +138,7 @@ class FinetuneConfig(TrainingConfig):
     bothways finetune runs/flow --data path/to/pictures --kind activations --labels 500 --batch 50
     bothways finetune runs/flow --data path/to/pictures --fresh --out runs/control
     bothways finetune runs/flow --data path/to/pictures --head my.py:deep
+    bothways finetune runs/flow --data faces/ --labels-csv ages.csv --target regression
     bothways finetune runs/flow --data path/to/pictures --tune lora:8 --accumulate 4
     """
 
@@ -142,6 +152,13 @@ class FinetuneConfig(TrainingConfig):
 
     flow: Live = setting(..., "A run of bothways pretrain, or the address of a flow.", argument=True, metavar="FLOW")
     data: Live = setting(..., "Labelled pictures (see bothways pretrain)")
+    target: Literal["class", "multi-label", "regression"] = setting(
+        "class", "what is predicted: class, multi-label (several a picture) or regression (numbers)", common=True
+    )
+    labels_csv: str | None = setting(
+        None, "CSV of labels with a header, such as file,label; for multi-label names with ; between them, or a column "
+        "of 0 and 1 for each; for regression a column for each number", common=True, flags=("--labels-csv",),
+    )  # fmt: skip
     recipe: str = setting(own_recipe, "recipe: prg-small, prg-activations, prg-paper, or a .toml file", common=True)
     tune: str = setting(
         "all",
@@ -189,6 +206,8 @@ class FinetuneConfig(TrainingConfig):
     @model_validator(mode="after")
     def _agrees(self) -> FinetuneConfig:
         tune_of(self.tune)
+        if self.target != "class" and self.loss.class_weights is not None:
+            raise UserError(f"class_weights is for --target class, and the target is {self.target}; leave it out")
         if self.holds_flow and self.loss.beta:
             raise UserError(
                 f"beta={self.loss.beta:g} trains the flow, which "

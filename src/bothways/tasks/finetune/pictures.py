@@ -1,0 +1,97 @@
+"""The pictures of a fine-tuning: those held out and those to train on, with the labels of their target."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from bothways.data.readers.fit import size_of
+from bothways.data.sources import ImageSet, load_images
+from bothways.data.splits import holdout, stratified
+from bothways.data.targets.labels import LabelTable, labelled, numbers_of_classes, read_labels
+from bothways.models.classifiers import count_of
+from bothways.numerics.draws import generator
+from bothways.representation.targets import CLASS, NUMBERS, SEVERAL
+from bothways.tasks.finetune.config import FinetuneConfig
+from bothways.types import ModelSpec, UserError
+
+
+class Divided(NamedTuple):
+    """The held-out pictures, those to train on, and the names of classes, labels or numbers, or how many there are."""
+
+    held: ImageSet
+    train: ImageSet
+    classes: tuple[str, ...] | int
+
+
+def pictures_of(config: FinetuneConfig, spec: ModelSpec) -> Divided:
+    """Read the pictures of a flow's size, and divide them; those held out are those of ``pretrain`` on the same data.
+
+    Raises UserError for pictures without labels, or too few pictures.
+    """
+    table = None if config.labels_csv is None else read_labels(config.labels_csv, config.target)
+    if table is None and config.target == SEVERAL:
+        raise UserError("--target multi-label needs --labels-csv FILE with columns such as file,label")
+    data = str(config.data)
+    everything = load_images(config.data, split=config.split or "train", size=size_of(spec))
+    if table is None and config.target == NUMBERS:
+        everything = numbers_of_classes(everything, data)
+    if table is None and config.target == CLASS and (len(everything) == 0 or int(everything.labels.min()) < 0):
+        raise UserError(f"data {data!r} has no labels; type a folder with one folder per class, or --labels-csv FILE")
+    classes = table.names if table else everything.classes or int(everything.labels.max()) + 1
+    if config.target == CLASS and count_of(classes) < 2:
+        raise UserError(f"data {data!r} has only one class; type data of two or more classes")
+    least = count_of(classes) if config.target == CLASS else 2
+    left = len(everything) - config.holdout.validation
+    if left < least:
+        raise UserError(
+            f"validation={config.holdout.validation} leaves {max(0, left)} of {len(everything)} pictures to train on; "
+            "type a smaller --validation"
+        )
+    held, train = (_with(part, table) for part in _held(everything, config))
+    return Divided(held, _few(train, config, count_of(classes)), classes)
+
+
+def _held(everything: ImageSet, config: FinetuneConfig) -> tuple[ImageSet, ImageSet]:
+    """Held out by the classes of the pictures, where they have them, whatever the target."""
+    if everything.labels.ndim == 1:
+        return holdout(everything, config.holdout.validation, config.seed)
+    order = torch.arange(len(everything))
+    unlabelled = ImageSet(everything.images, torch.full_like(order, -1), (), places=order)
+    held, train = holdout(unlabelled, config.holdout.validation, config.seed)
+    assert held.places is not None
+    assert train.places is not None
+    return everything.subset(held.places), everything.subset(train.places)
+
+
+def _with(part: ImageSet, table: LabelTable | None) -> ImageSet:
+    return part if table is None else labelled(part, table)
+
+
+def _few(train: ImageSet, config: FinetuneConfig, classes: int) -> ImageSet:
+    """So many of the training pictures as have labels, balanced over classes."""
+    count, source = config.holdout.labels, generator(config.seed, 0, "labels")
+    if count is None:
+        return train
+    least = classes if config.target == CLASS else 2
+    if not least <= count <= len(train):
+        what = f"{classes} classes and {len(train)} pictures" if config.target == CLASS else f"{len(train)} pictures"
+        raise UserError(f"labels={count}: there are {what} to choose from; type --labels {least} to {len(train)}")
+    if config.target == CLASS:
+        return train.subset(stratified(train.labels, count, source))
+    return train.subset(torch.randperm(len(train), generator=source)[:count])
+
+
+def shift_and_scale(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each number (N,K) over pictures; 1 where all are the same."""
+    scale = values.std(0, correction=0)
+    return values.mean(0), torch.where(scale > 0, scale, torch.ones_like(scale))
+
+
+def labels_like(config: FinetuneConfig, count: int, classes: Any) -> Tensor:
+    """Labels of so many pictures, all zero, to try a step with."""
+    if config.target == CLASS:
+        return torch.zeros(count, dtype=torch.int64)
+    return torch.zeros(count, count_of(classes))
