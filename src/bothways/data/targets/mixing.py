@@ -35,7 +35,8 @@ def mixed(
     source = generator(seed, step, "mix")
     cuts = bool(cutmix) and (not mixup or float(torch.rand((), generator=source)) < EITHER)
     order = torch.randperm(len(images), generator=source)
-    share = float(np.random.default_rng(source.initial_seed()).beta(*[cutmix if cuts else mixup] * 2))
+    concentration = cutmix if cuts else mixup
+    share = np.random.default_rng(source.initial_seed()).beta(concentration, concentration)
     if not cuts:
         return torch.lerp(images[order], images, share), torch.lerp(hot[order], hot, share)
     height, width = images.shape[-2:]

@@ -22,7 +22,7 @@ from torch.utils.checkpoint import checkpoint
 
 from bothways.numerics.discrete_adjoint import leaves_of
 from bothways.representation.classifier import FlowClassifier, blocks_of, passed
-from bothways.representation.tuning import Tune
+from bothways.representation.tuning.config import Tune
 from bothways.types import UserError
 
 ADAPTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)

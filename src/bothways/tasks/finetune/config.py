@@ -10,7 +10,7 @@ from pydantic import model_validator
 from bothways.configs import Config, Live, Shortcut, chosen, merged, setting
 from bothways.data.config import READ
 from bothways.registry import register
-from bothways.representation.tuning import tune_of
+from bothways.representation.tuning.config import tune_of
 from bothways.training.config import FitConfig, FlowHoldoutConfig, FlowRunConfig, TrainingConfig
 from bothways.types import UserError
 

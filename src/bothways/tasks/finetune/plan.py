@@ -34,7 +34,7 @@ from bothways.representation.encode import Walk
 from bothways.representation.features import Features
 from bothways.representation.heads import head_of
 from bothways.representation.targets import NUMBERS
-from bothways.representation.tuning import tune_of
+from bothways.representation.tuning.config import tune_of
 from bothways.representation.tuning.parts import checkpoint_activations, kept_size, tune
 from bothways.runs.provenance import flow_facts
 from bothways.tasks.finetune.config import FeaturesConfig, FinetuneConfig
