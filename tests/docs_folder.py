@@ -106,11 +106,31 @@ build = lambda: (*words(), lambda prompts: torch.ones(len(prompts), 2))
 """
 
 
+NET_FILE = """
+import torch
+from torch import nn
+
+
+class Velocity(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.only = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x, t):
+        return self.only(x) * t[:, None, None, None]
+
+
+def build(channels):
+    return Velocity(channels)
+"""
+
+
 def write_folder(folder: Path) -> Path:
     """FOLDER with pictures, models and weights; runs are added by ``write_runs``. Returns the folder."""
     for name in ("my.py", "other.py", "examples/squeezenet.py", "examples/mobilenet_v2.py"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(MODEL_FILE)
+    (folder / "net.py").write_text(NET_FILE)
     for name in ("tiniest", "robust", "mlcommons", "resnet"):
         (folder / f"examples/{name}_cifar10.py").write_text(f"{MODEL_FILE}{CIFAR_FILE}")
     (folder / "examples/fashion_clip.py").write_text(f"{MODEL_FILE}{TEXT_FILE}")

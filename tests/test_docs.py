@@ -50,6 +50,7 @@ FEWER = {  # what no flag makes less of, and a test of the task's own looks at i
 STAND_INS = {  # what a line says -> what is said in its place: these pictures are few and small
     r"--weights my\.safetensors": "--weights weights.safetensors",
     r"--resume": "",
+    r"--sweep (\S+?)=([^\s,]+)\S*": r"--sweep \1=\2",  # one run
     r"--size \d+": "--size 16",
     r"--labels \d+": "--labels 20",
     r"--probes 4": "--probes 4 --divergence hutchinson",  # of a thousand pictures the exact trace is not taken
@@ -239,5 +240,9 @@ def test_blocks_of_python_run(page: str, folder: Path, monkeypatch: pytest.Monke
     for task in registry.names("task"):
         function = getattr(bothways, task)
         monkeypatch.setattr(bothways, task, quickly(function, registry.find("task", task).factory))
+    whole = bothways.sweep
+    tiny = {"train_steps": 1, "batch": 8, "validation": 16, "workers": 0}
+    first = lambda over: {name: values[:1] for name, values in over.items()}  # noqa: E731
+    monkeypatch.setattr(bothways, "sweep", lambda *given, over: whole(*given, over=first(over), **tiny))
     for number, block in enumerate(BLOCKS[page]):
         exec(compile(block, f"{page}, block {number}", "exec"), known)

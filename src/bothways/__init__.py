@@ -6,6 +6,7 @@ Models and data
     load_flow       an address or a live module -> a flow: a velocity field from noise to pictures
     layers          the layers of a model: name, kind, shape, parameters
     load_images     the name of a data set, a parquet file or a folder -> labelled pictures
+    open_images     the same, decoded as they are needed where they are many
 
 Synthesis
     generate        class-conditional or unconditional pictures from an unmodified discriminative model -> Result
@@ -29,7 +30,8 @@ Classification
 Representation
     finetune        trains a classifier head on walked pictures or a flow's activations, with the flow -> Finetuned
     export          writes a classifier or feature extractor that loads without bothways -> ExportedFiles
-    load_classifier a run of finetune -> a model
+    sweep           runs a task for every combination of the values of some settings, with means over seeds
+    load_classifier a run of finetune -> a torch module of pictures -> logits, and a model
     pretrain        trains a flow between noise and pictures by flow matching -> Pretrained
     features        extracts features of pictures with a flow, and fits probes on them -> FeatureTables
     encode, decode  integrate the flow from pictures to noise and back; exact gradients in constant memory
@@ -42,16 +44,16 @@ Errors
     UserError       an invalid argument or input, in one line
     RunError        a failure during a run
 
-Names are imported on first use, so that ``import bothways`` does not load torch.
+Names are imported on first use, so that ``import bothways`` loads nothing else.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from bothways.registry import entries
 from bothways.version import __version__
 
 if TYPE_CHECKING:
+    from bothways.data.rows.stored import open_images
     from bothways.data.sources import load_images
     from bothways.models.encoding import decode, encode
     from bothways.models.layers_of import layers
@@ -66,12 +68,14 @@ if TYPE_CHECKING:
     from bothways.tasks.recipes import recipes
     from bothways.tasks.scorecard.result import Scorecard
     from bothways.tasks.statistics.result import Statistics
+    from bothways.tasks.sweep.run import sweep
     from bothways.types import Frame, ModelSpec, RunError, UserError
 
 _SHELF = {
     "layers": "models.layers_of",
     "load_flow": "models.loader",
     "load_images": "data.sources",
+    "open_images": "data.rows.stored",
     "load_model": "models.loader",
     "load_classifier": "models.loader",
     "decode": "models.encoding",
@@ -86,6 +90,7 @@ _SHELF = {
     "Spectrum": "numerics.spectra",
     "Statistics": "tasks.statistics.result",
     "dsf": "synthesis.dsf.score",
+    "sweep": "tasks.sweep.run",
     "dsf_score": "synthesis.dsf.score",
     "Frame": "types",
     "ModelSpec": "types",
@@ -131,6 +136,7 @@ __all__ = [
     "load_images",
     "load_model",
     "objectives",
+    "open_images",
     "predict",
     "pretrain",
     "recipes",
@@ -139,6 +145,7 @@ __all__ = [
     "spectrum",
     "statistics",
     "style",
+    "sweep",
     "train",
     "walk",
 ]
@@ -150,7 +157,7 @@ _MODULES = {"objectives": "bothways.synthesis.objectives", "registry": "bothways
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return import_module(_MODULES[name])
-    if name in entries("task"):  # made from the task's Config
+    if name in import_module("bothways.registry").entries("task"):  # made from the task's Config
         globals()[name] = import_module("bothways.tasks.shelf").function_of(name)
         return globals()[name]
     if name not in _SHELF:

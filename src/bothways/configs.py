@@ -54,6 +54,7 @@ class Config(BaseModel):
     once: ClassVar[tuple[str, ...]] = ()  # settings that a resume does not take over
     file: ClassVar[str] = ""  # default name of the file that a command writes instead of a run folder
     processes: ClassVar[bool] = False  # whether torchrun may start several
+    headlines: ClassVar[Mapping[str, tuple[str, ...]]] = {}  # {title: (place of a measure, its ends)} of a sweep
 
     @classmethod
     def default_recipe(cls, given: Mapping[str, Any]) -> str:

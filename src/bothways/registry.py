@@ -177,9 +177,9 @@ def is_address(given: str) -> bool:
 
 
 def address_parts(address: str) -> tuple[str, str]:
-    """Split ``PATH.py:NAME`` into PATH.py and NAME."""
-    place, _, name = address.rpartition(":")
-    return place, name
+    """Split ``PATH.py:NAME`` into PATH.py and NAME, which may have a suffix behind a colon."""
+    place, mark, name = address.rpartition(".py:")
+    return (f"{place}.py", name) if mark else (address.rpartition(":")[0], address.rpartition(":")[2])
 
 
 ADVICE = "bothways studio --allow {address}"

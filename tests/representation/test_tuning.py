@@ -16,8 +16,8 @@ from bothways.representation.classifier import FlowClassifier, classifier_loss
 from bothways.representation.encode import Walk
 from bothways.representation.features import Features
 from bothways.representation.paths.linear import linear
-from bothways.representation.tuning.config import Tune, tune_of
 from bothways.representation.tuning import parts as tuning
+from bothways.representation.tuning.config import Tune, tune_of
 from bothways.types import ModelSpec
 from small_flow import small_unet
 from zoo import stand_in_for_torchvision

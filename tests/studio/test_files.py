@@ -76,6 +76,16 @@ def test_what_was_allowed_and_names_that_are_no_files_pass(roots: Path, value: A
     refuse_files({"weights": value, "model": value, "data": value}, "the form")
 
 
+@pytest.mark.parametrize(
+    "name", ["{}/mine:fog@3", "stream:{}/mine", "stream@9:{}/mine/s-{{0..3}}.tar", "{}/mine:coarse"]
+)
+def test_what_stands_around_a_folder_of_data_hides_none_and_refuses_none(roots: Path, name: str) -> None:
+    refuse_files({"data": name.format(roots)}, "the form")
+    for other in (name.replace("mine", "theirs").format(roots), name.replace("{}/mine", "photos").format()):
+        with pytest.raises(UserError, match=REFUSED):
+            refuse_files({"data": other}, "the form")
+
+
 def test_without_a_server_any_file_may_be_named() -> None:
     assert not places._ROOTS
     refuse_files({"data": "/etc"}, "the form")

@@ -15,10 +15,11 @@ from PIL import Image
 from torch import Tensor
 
 from bothways import UserError, curves, evaluate, finetune, load_classifier, load_images
-from bothways.models.classifiers import features_config, reading
+from bothways.models.classifiers import features_config, flow_in, reading, walked_by
 from bothways.numerics.draws import generator
 from bothways.numerics.intervals import wilson_interval
 from bothways.numerics.solvers import fixed_names
+from bothways.report import render
 from bothways.representation.encode import Walk
 from bothways.representation.features import Features, features
 from bothways.runs import RunFolder
@@ -190,6 +191,68 @@ def test_long_walks_are_asked_about_fewer_pictures(place: Path, monkeypatch: pyt
     agrees(found["steps"][-1], by_hand(place / "walked", data.images.float() / 255, 11, DEPTH), data.labels)
     agrees(found["steps"][1], by_hand(place / "walked", images, 10, DEPTH), labels)
     assert curves(place / "walked", place / "colours", limit=3, **options)["steps"][-1]["n"] == 3
+
+
+# ---- another solver --------------------------------------------------------------------------------------------------
+
+
+def test_another_solver_walks_every_point_but_the_trained_one(place: Path) -> None:
+    options: dict[str, Any] = {"steps": [2, 4], "depth_offsets": [0.1]}
+    found, own = (curves(place / "walked", place / "colours", **options, **s) for s in ({"solver": "heun"}, {}))
+    assert found["trained"] == own["trained"]
+    assert (found["solver"], found["trained_solver"], own.get("trained_solver")) == ("heun", "euler", None)
+    assert [(row["steps"], row["calls"]) for row in found["steps"]] == [(2, 4), (OWN, 6), (4, 8)]
+    images, labels = pictures(place)
+    classifier = load_classifier(place / "walked").module.classifier
+    for row, depth in [*((row, DEPTH) for row in found["steps"]), (found["depth"][1], DEPTH * 1.1)]:
+        x, h = 2 * images - 1, depth / row["steps"]
+        with torch.no_grad():
+            for k in range(row["steps"]):
+                first = classifier.flow(x, torch.full((len(x),), 1 - k * h))
+                second = classifier.flow(x - h * first, torch.full((len(x),), 1 - (k + 1) * h))
+                x = x - h * (first + second) / 2
+            agrees(row, classifier.head(x.flatten(1)), labels)
+
+
+def test_an_adaptive_solver_has_its_calls_counted(place: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torchdiffeq")
+    run_folder, data = place / "walked", place / "colours"
+    adaptive: dict[str, Any] = {"solver": "dopri5", "tolerance": 1e-3, "batch": 20}
+    found = curves(run_folder, data, depth_offsets=[-0.5], out=tmp_path / "c", **adaptive)
+    assert found["steps"] == []
+    assert [row["steps"] for row in found["depth"]] == [None, None]
+    model, (images, labels) = walked_by(load_classifier(run_folder), "dopri5", 1e-3), pictures(place)
+    calls: list[int] = []
+    flow_in(model).register_forward_pre_hook(lambda *_: calls.append(1))
+    counted = 0
+    logits = []
+    for part in images.split(20):
+        calls.clear()
+        with torch.no_grad():
+            logits.append(model.outputs(part))
+        counted += len(calls) * len(part)
+    agrees(found["depth"][1], torch.cat(logits), labels)
+    assert found["depth"][1]["calls"] == round(counted / 30, 1) > 6
+    assert found["trained"]["calls"] == OWN
+    measured = evaluate(run_folder, data, out=tmp_path / "e", **adaptive)
+    assert measured["walk"] == {"solver": "dopri5", "steps": None, "calls": found["depth"][1]["calls"]}
+    assert measured["clean"]["top1"]["value"] == found["depth"][1]["value"]
+    for name in ("c", "e"):
+        assert "dopri5" in render([RunFolder.open(tmp_path / name)])
+    exact = evaluate(run_folder, data, solver="rk4")
+    assert exact["walk"] == {"solver": "rk4", "steps": OWN, "calls": 4 * OWN}
+    assert "walk" not in evaluate(run_folder, data)
+
+
+def test_a_solver_for_what_does_not_walk_is_one_line(place: Path, tmp_path: Path, capsys: Any) -> None:
+    data = ["--data", place / "colours", "--out", tmp_path / "no"]
+    for task, model in (("curves", place / "activations"), ("evaluate", "bundled:cifar10-resnet")):
+        assert "does not walk; leave --solver out" in refused(capsys, task, model, *data, "--solver", "heun")
+    walked = ["curves", place / "walked", *data]
+    assert "leave --tolerance out" in refused(capsys, *walked, "--solver", "heun", "--tolerance", "1e-3")
+    assert "leave --steps out" in refused(capsys, *walked, "--solver", "dopri5", "--steps", "3")
+    assert "leave --offset-steps out" in refused(capsys, *walked, "--solver", "dopri5", "--offset-steps", "3")
+    assert not (tmp_path / "no").exists()
 
 
 # ---- stopped and resumed -------------------------------------------------------------------------------------------

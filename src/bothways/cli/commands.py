@@ -40,11 +40,15 @@ class ParsedCommand:
     resume: bool = False
     dry_run: bool = False
     as_json: bool = False
+    sweep: tuple[str, ...] = ()
 
 
 MEANT = {  # an option by the name that it has elsewhere -> the names that it may have here
     "lr": ("rate",),
     "learning-rate": ("rate",),
+    "lr-floor": ("rate-floor",),
+    "min-lr": ("rate-floor",),
+    "wandb": ("track",),
     "iterations": ("steps", "train-steps"),
     "iters": ("steps", "train-steps"),
     "num-steps": ("steps", "train-steps"),
@@ -146,12 +150,15 @@ def _run_options(task: str, config: type[Config]) -> list[Parameter]:
     found: list[tuple[str, Any, Any, Any]] = []
 
     def add(name: str, kind: Any, default: Any, flag: str, text: str, metavar: str | None = None) -> None:
-        panel = None if flag in ("--set", "--out") else "Run"
+        panel = None if flag in ("--set", "--out", "--sweep") else "Run"
         option = typer.Option(flag, help=text, show_default=False, metavar=metavar, rich_help_panel=panel)
         found.append((name, kind, option, default))
 
     if config.recipe_task or any(len(place) > 1 for place, _ in leaves(config)):
         add("set_", list[str] | None, None, "--set", "Any setting by its dotted name (see --dry-run).", "NAME=VALUE")
+    if config.headlines:
+        text = "Values of a setting, a run each; of several settings, every combination."
+        add("sweep", list[str] | None, None, "--sweep", text, "NAME=VALUE,VALUE")
     if config.has_folder():
         folder = config.folder or f"the next of runs/{task}-001, -002, ..."
         add("out", Path | None, None, "--out", f"Run folder. \\[default: {folder}]")
@@ -179,7 +186,10 @@ def _parsed(task: str, config: type[Config], typed: dict[str, Any]) -> ParsedCom
     """The parsed command line. Raises UserError if torchrun starts a task that does not support several processes."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not config.processes:
         raise UserError(f"bothways {task} runs in one process; type it without torchrun")
-    run = {key: typed.pop(key) for key in ("out", "overwrite", "resume", "dry_run", "as_json") if key in typed}
+    run: dict[str, Any] = {
+        key: typed.pop(key) for key in ("out", "overwrite", "resume", "dry_run", "as_json") if key in typed
+    }
+    run["sweep"] = tuple(typed.pop("sweep", None) or ())
     typed.pop("allow_code", None)  # cli/code.py reads it among all that is typed
     changes = parsed_changes(config, typed.pop("set_", None) or [])
     values = {".".join(name.split("__")): _value(value) for name, value in typed.items()} | changes

@@ -11,14 +11,13 @@ from difflib import get_close_matches
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 from bothways import registry
 from bothways.budget import no_memory_left
 from bothways.cli.arguments import repeat_flags
 from bothways.cli.code import typed_code_alone
-from bothways.cli.commands import command_of
 from bothways.cli.show import print_error
 from bothways.faults import users_code
 from bothways.reading import reason
@@ -27,14 +26,25 @@ from bothways.version import __version__
 
 
 class Commands(TyperGroup):
-    """The command group: the commands of the tasks, built from their Configs on demand, then the others."""
+    """The command group: the commands of the tasks, built from their Configs on demand, then the others.
+
+    The list of commands needs a line of each alone, which the registry has: no Config is imported for it.
+    """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self._made: dict[str, Any] = {}  # each is looked up twice: for its flags, and to be run
+        self._listed = False
 
     def list_commands(self, ctx: Any) -> list[str]:
         return [*registry.names("task"), *super().list_commands(ctx)]
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        self._listed = True
+        try:
+            super().format_help(ctx, formatter)
+        finally:
+            self._listed = False
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         try:
@@ -49,7 +59,11 @@ class Commands(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in registry.entries("task"):
             return super().get_command(ctx, cmd_name)
+        if self._listed:
+            return TyperCommand(cmd_name, short_help=registry.entries("task")[cmd_name].help)
         if cmd_name not in self._made:
+            from bothways.cli.commands import command_of
+
             self._made[cmd_name] = command_of(cmd_name)
         return self._made[cmd_name]
 

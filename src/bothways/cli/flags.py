@@ -123,7 +123,8 @@ def cli_type(field: FieldInfo) -> Any:
         return list[get_args(kind)[0] if get_args(kind)[0] in (int, float, str, Path) else str]  # type: ignore[misc]
     if origin is tuple:
         parts = get_args(kind)
-        return list[parts[0]] if parts[-1] is Ellipsis else kind  # type: ignore[valid-type]
+        several = parts[0] if parts[0] in (int, float, str, Path) else str  # such as a Literal
+        return list[several] if parts[-1] is Ellipsis else kind  # type: ignore[valid-type]
     if origin is dict or kind is dict:
         return None
     return kind if kind in (int, float, bool, str, Path) else str

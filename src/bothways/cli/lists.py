@@ -11,10 +11,8 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from bothways import registry
-from bothways.cli.commands import config_of
 from bothways.cli.entry import app
 from bothways.cli.show import console, printable, say
-from bothways.tasks.recipes import read_recipe, recipe_folder, recipes
 from bothways.types import UserError
 
 
@@ -107,6 +105,9 @@ def list_layers(
 def list_recipes(
     name: Annotated[str | None, typer.Argument(help="The recipe to print.", show_default=False)] = None,
 ) -> None:
+    from bothways.cli.commands import config_of
+    from bothways.tasks.recipes import read_recipe, recipe_folder, recipes
+
     tasks = {config_of(task).recipe_task: task for task in reversed(registry.names("task"))}
     if name is not None:
         task = next((task for task in tasks if task and name in recipes(task)), "generate")

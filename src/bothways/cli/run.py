@@ -15,8 +15,10 @@ import typer
 
 from bothways.cli.commands import ParsedCommand, config_of
 from bothways.cli.show import console, errors, print_grid, printable_json, progress_shown, say
+from bothways.configs import Config
 from bothways.progress import stage
 from bothways.runs.files import plain
+from bothways.tasks.sweep.config import parsed_axes
 from bothways.tasks.work import Grid, Where, Work, begin
 from bothways.types import UserError
 
@@ -36,7 +38,7 @@ def run_task(given: ParsedCommand) -> None:
     # what a user's code prints is no part of what another program reads
     with progress_shown(given.task, to, quiet=console.quiet), redirect_stdout(sys.stderr) if aside else nullcontext():
         with only_rank_zero_prints():
-            config, work = begin(given.task, given.values, where, default=kind.has_folder() and not given.dry_run)
+            config, work = _begun(given, where, default=kind.has_folder() and not given.dry_run)
         if not given.dry_run:
             if line := work.opening():
                 say(line, to)
@@ -51,6 +53,17 @@ def run_task(given: ParsedCommand) -> None:
         say(f"{work.plan()}; nothing is written")
     elif not console.quiet:
         print_result(work, result, page, given)
+
+
+def _begun(given: ParsedCommand, where: Where, *, default: bool) -> tuple[Config, Work]:
+    """The Config and the work of a command: a sweep where one is typed or goes on, else a run."""
+    if given.sweep or given.resume:
+        from bothways.tasks.sweep.run import begin_sweep, is_sweep
+
+        if given.sweep or is_sweep(given.out):
+            over = parsed_axes(config_of(given.task), given.sweep)
+            return begin_sweep(given.task, given.values, over, where, default=default)
+    return begin(given.task, given.values, where, default=default)
 
 
 def print_result(work: Work, result: Any, page: Path | None, given: ParsedCommand) -> None:

@@ -21,7 +21,7 @@ from PIL import Image
 from torch import Tensor
 
 from bothways.data.readers.decoding import SUFFIXES, decode_image
-from bothways.data.readers.entries import evenly_spaced
+from bothways.data.readers.entries import Entries, SplitEntries, as_png, bytes_of, evenly_spaced
 from bothways.data.readers.fit import Size, fitted
 from bothways.data.sources import ImageSet, find_images
 from bothways.reading import check_file, read_bytes
@@ -106,6 +106,29 @@ def clean_pictures(
     """Class names, count and a lazy stream of the images at an address of ``load_images``."""
     found = find_images(address, split=split, limit=limit)
     return found.classes, found.count, (Picture(place, *entry) for place, entry in enumerate(found.entries))
+
+
+def corrupted_entries(folder: Path, chosen: str, limit: int | None) -> SplitEntries:
+    """The pictures of one corruption at one severity. chosen: "KIND@SEVERITY".
+
+    Raises UserError for a corruption or a severity that the folder does not hold.
+    """
+    found = find_corrupted(folder)
+    kind, _, severity = chosen.partition("@")
+    if kind not in found.kinds:
+        raise UserError(f"data '{folder}:{chosen}': it holds no {kind!r}; type one of {', '.join(found.kinds)}")
+    if int(severity) not in SEVERITIES:
+        raise UserError(f"data '{folder}:{chosen}': type a severity from {SEVERITIES[0]} to {SEVERITIES[-1]}")
+
+    def entries() -> Entries:
+        for _, name, content, label in found.pictures(kind, int(severity), limit):
+            yield name, as_png(content) if isinstance(content, np.ndarray) else _bytes(content), label
+
+    return SplitEntries(found.classes, len(evenly_spaced(found.count, limit)), entries())
+
+
+def _bytes(content: bytes | Path) -> bytes:
+    return bytes_of(content) if isinstance(content, Path) else content
 
 
 def find_corrupted(address: str | Path) -> CorruptedSet:

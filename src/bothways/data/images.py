@@ -8,12 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bothways.data.rows.stored import StoredSet
 from bothways.data.sources import ImageSet
 from bothways.numerics.draws import generator
 from bothways.types import UserError
@@ -77,27 +78,27 @@ def survive_mirroring(classes: Sequence[str] | int) -> bool:
     return not names or not all(WRITTEN.fullmatch(name.strip()) for name in names)
 
 
-def batches(data: ImageSet, size: int, seed: int, augmentation: Augment) -> Callable[[int], Batch]:
+def batches(
+    data: ImageSet | StoredSet, size: int, seed: int, augmentation: Augment, rank: int = 0, count: int = 1
+) -> Callable[[int], Batch]:
     """Batch function step -> (images (B,3,H,W) in [0,1], labels (B,)); a last partial batch of an epoch is dropped.
 
+    rank, count: of this process among several: the rows [rank::count] of the same batch, without decoding the others.
     The function is picklable. Raises UserError if the data do not fill one batch.
     """
     if size > len(data):
         raise UserError(f"a batch of {size} is more than the {len(data)} pictures of the data; give a smaller batch")
 
-    return partial(_batch, data, size, seed, augmentation)
+    return partial(_batch, data, size, seed, augmentation, rank, count)
 
 
-@lru_cache(maxsize=2)
-def _order(count: int, seed: int, epoch: int) -> Tensor:
-    return torch.randperm(count, generator=generator(seed, epoch, "order"))
-
-
-def _batch(data: ImageSet, size: int, seed: int, augmentation: Augment, step: int) -> Batch:
+def _batch(
+    data: ImageSet | StoredSet, size: int, seed: int, augmentation: Augment, rank: int, count: int, step: int
+) -> Batch:
     epoch, place = divmod(step, len(data) // size)
-    chosen = _order(len(data), seed, epoch)[place * size : (place + 1) * size]
-    images = data.images[chosen].float() / 255
-    return augmentation(images, generator(seed, step, "augmentation")), data.labels[chosen]
+    chosen, labels = data.sample(data.order(seed, epoch), place * size, size, rank, count)
+    images = augmentation(chosen.float() / 255, generator(seed, step, "augmentation"))
+    return images[rank::count], labels[rank::count]
 
 
 def _chosen(images: Tensor, share: float, source: torch.Generator) -> Tensor:

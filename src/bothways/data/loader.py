@@ -12,11 +12,13 @@ import multiprocessing
 import signal
 import warnings
 from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch.utils.data import DataLoader
 
+from bothways.data.rows.skipping import noting, tell, tell_count
 from bothways.numerics.draws import generator
 from bothways.types import RunError, UserError
 
@@ -30,16 +32,39 @@ def prefetch(
 
     batch: step -> tensors; must be picklable: a function of a module, or ``functools.partial`` of one. workers:
         processes, of one thread each; 0 computes each batch in this process on demand.
+    A picture that could not be read (rows/skipping.py) is a warning; the number of them follows at the end.
     Raises RunError in one line if a batch fails or cannot be sent, or if a worker is killed.
     """
-    if workers == 0:
-        for step in range(first, last):
-            try:
-                found = batch(step)
-            except Exception as error:
-                raise RunError(_message(error, step)) from error
-            yield found
-        return
+    told: dict[str, str] = {}
+    source = _in_line(batch, first, last) if workers == 0 else _ahead(batch, first, last, workers, depth)
+    try:
+        with closing(source):
+            for made in source:
+                if isinstance(made, Passed):
+                    tell(made.skipped, told)
+                    made = made.found
+                yield made
+    finally:
+        tell_count(told)
+
+
+class Passed(NamedTuple):
+    """A batch beside which pictures could not be read, {name: why}."""
+
+    found: Any
+    skipped: dict[str, str]
+
+
+def _in_line(batch: Callable[[int], Any], first: int, last: int) -> Generator[Any, None, None]:
+    for step in range(first, last):
+        try:
+            found = _noted(batch, step)
+        except Exception as error:
+            raise RunError(_message(error, step)) from error
+        yield found
+
+
+def _ahead(batch: Callable[[int], Any], first: int, last: int, workers: int, depth: int) -> Generator[Any, None, None]:
     loader: DataLoader[Any] = DataLoader(
         range(first, last),  # type: ignore[arg-type]
         batch_size=None,
@@ -87,9 +112,15 @@ def _begun(loader: DataLoader[Any]) -> Iterator[Any]:
 
 def _made(batch: Callable[[int], Any], step: int) -> Any:
     try:
-        return batch(step)
+        return _noted(batch, step)
     except Exception as error:  # returned as one line, since the loader would send the whole traceback
         return _message(error, step)
+
+
+def _noted(batch: Callable[[int], Any], step: int) -> Any:
+    with noting() as skipped:
+        found = batch(step)
+    return Passed(found, skipped) if skipped else found
 
 
 def _message(error: Exception, step: int) -> str:

@@ -23,24 +23,13 @@ from bothways.data.readers.builtin import DIGITS, DIGITS_SHAPE, SWISS_ROLL, from
 from bothways.data.readers.decoding import decode_image
 from bothways.data.readers.entries import Entries, SplitEntries, as_png, counted, evenly_spaced
 from bothways.data.readers.fit import Size, height_width
-from bothways.data.readers.folders import from_folder
-from bothways.data.readers.hub import SCHEME, from_hub
+from bothways.data.readers.hub import HUB_NAMES, SCHEME, from_hub, from_hub_stream
 from bothways.data.readers.live import is_live, tensor_of
-from bothways.data.readers.parquet import find_shards, from_parquet, shards_of
+from bothways.data.readers.places import STREAM, pictures_at, place_of
+from bothways.data.rows.order import shuffled
 from bothways.progress import stage
-from bothways.reading import is_folder, is_there
 from bothways.types import UserError
 
-HUB_NAMES = {  # what people call a data set -> where the hub has it
-    "cifar10": "hub:uoft-cs/cifar10",
-    "cifar-10": "hub:uoft-cs/cifar10",
-    "cifar100": "hub:uoft-cs/cifar100",
-    "mnist": "hub:ylecun/mnist",
-    "fashion-mnist": "hub:zalando-datasets/fashion_mnist",
-    "svhn": "hub:ufldl-stanford/svhn",
-    "tiny-imagenet": "hub:zh-plus/tiny-imagenet",
-    "imagenet": "hub:ILSVRC/imagenet-1k",
-}
 NAMED = (DIGITS, SWISS_ROLL)  # take precedence over a folder of the same name
 
 
@@ -89,6 +78,28 @@ class ImageSet:
         check_room(len(self), self.images.shape[-2:], "in memory", limited=True, bytes_each=4)
         return self.images.float().div_(255)
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width)."""
+        return self.images.shape[-2], self.images.shape[-1]
+
+    def loaded(self) -> ImageSet:
+        """Itself; of pictures that are decoded as they are needed (rows/stored.py), those that can be read."""
+        return self
+
+    def order(self, seed: int, epoch: int) -> Tensor:
+        """Indices (N,) in the order of an epoch."""
+        return shuffled(len(self), seed, epoch)
+
+    def sample(self, order: Tensor, begin: int, size: int, rank: int = 0, count: int = 1) -> tuple[Tensor, Tensor]:
+        """Pictures (size,3,H,W) uint8 and labels (size,) of a part of an order."""
+        chosen = order[begin : begin + size]
+        return self.images[chosen], self.labels[chosen]
+
+    def parts(self, size: int = 1024) -> Iterator[Tensor]:
+        """All pictures, (n,3,H,W) uint8 at a time."""
+        return iter(self.images.split(size))
+
     def subset(self, indices: Tensor) -> ImageSet:
         places = None if self.places is None else self.places[indices]
         names = tuple(self.names[place] for place in torch.arange(len(self))[indices].tolist()) if self.names else ()
@@ -126,7 +137,7 @@ def load_images(
     address: ``digits``; ``swiss-roll``; ``hub:OWNER/NAME``; ``FILE.parquet``; a folder that holds ``SPLIT.parquet`` or
         the shards of a split in the hub's layout; or a folder with one sub-folder of image files a class (or just
         image files, or such a folder a split); from Python also pictures, or (pictures, labels), as ``as_set`` takes
-        them.
+        them. More of them stand in docs/data.md.
     size: pixels, an int or (height, width): the shorter side is resized to it, then a centre crop; or a model's own
         way, from ``size_of``. Required if the images differ in size.
     limit: read only so many, evenly spaced, so that a folder sorted by class is not cut to its first classes.
@@ -136,7 +147,7 @@ def load_images(
     found = find_images(address, split=split, limit=limit)
     count = found.count if first is None else min(first, found.count)
     found = replace(found, count=count, entries=islice(found.entries, first))
-    return _read(found, size, str(address), limited=limit is not None)
+    return read_all(found, size, str(address), limited=limit is not None)
 
 
 def as_set(given: Any) -> ImageSet:
@@ -178,25 +189,22 @@ def find_images(address: str | Path | Any, *, split: str = "train", limit: int |
         return address.find(split, limit)
     if is_live(address):
         return _from_set(as_set(address), limit)
+    stream = STREAM.fullmatch(str(address))
+    address = stream["address"] if stream else address
     if str(address) == DIGITS:
         return from_digits(split, limit)
     if str(address) == SWISS_ROLL:
         return from_swiss_roll(split, limit)
     if str(address).startswith(SCHEME):
-        return from_hub(str(address), split, limit)
-    path = Path(address).expanduser()
-    if not (is_folder(path) or is_there(path)):
+        return (from_hub_stream if stream else from_hub)(str(address), split, limit)
+    place = place_of(address)
+    if place is None:
         named = HUB_NAMES.get(str(address).casefold(), "hub:OWNER/NAME such as hub:uoft-cs/cifar10")
         raise UserError(
-            f"data {str(address)!r} does not exist; type the path of a parquet file or of an image folder, "
+            f"data {str(address)!r} does not exist; type the path of a parquet or tar file or of an image folder, "
             f"{named}, digits, or swiss-roll"
         )
-    if path.is_file():
-        return from_parquet([path], limit)
-    shards = find_shards(path, split)
-    if not shards:
-        return from_folder(path, split, limit)
-    return from_parquet(shards, limit, [file for files in shards_of(path).values() for file in files])
+    return pictures_at(place, split, limit)
 
 
 def first_size(address: str | Path, split: str) -> tuple[int, int]:
@@ -244,7 +252,8 @@ def check_room(
     budget.check_memory(f"the {count:,} pictures of {size[0]}x{size[1]} pixels of data {address!r}", count * each, cure)
 
 
-def _read(found: SplitEntries, size: Size | None, address: str, *, limited: bool) -> ImageSet:
+def read_all(found: SplitEntries, size: Size | None, address: str, *, limited: bool) -> ImageSet:
+    """What was found, in memory. limited: whether the caller chose the number. Raises UserError as ``load_images``."""
     resized = size is None or isinstance(size, int)
     if size is not None:
         check_room(found.count, height_width(size), address, limited=limited, resized=resized)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from bothways.data.readers.folders import split_folder
-from bothways.data.readers.parquet import find_shards, named_splits, shards_of
+from bothways.data.readers.places import STREAM, Place, is_split_at, place_of
+from bothways.data.readers.tables import ANNOTATIONS
+from bothways.data.rows.stored import StoredSet
 from bothways.data.sources import NAMED, ImageSet
 from bothways.numerics.draws import generator
-from bothways.reading import is_folder, is_there
+from bothways.reading import is_there
 from bothways.types import UserError
 
 NOT_TRAINED_ON = ("test", "val", "valid", "validation", "dev")  # the first that exists is used for evaluation
@@ -30,14 +32,14 @@ def is_split(address: str | Path | ImageSet, split: str) -> bool:
     """
     if isinstance(address, ImageSet):
         return False
-    path = Path(address).expanduser()
-    if str(address) in NAMED or not (is_folder(path) or is_there(path)):
-        return True
-    if not path.is_dir():
-        return False
-    if find_shards(path, split) is not None:
-        return named_splits(shards_of(path))
-    return split_folder(path, split) != path
+    place = _place(address)
+    return True if place is None else is_split_at(place, split)
+
+
+def _place(address: str | Path) -> Place | None:
+    """The place on the disk; None for a data set by name, which has splits."""
+    stream = STREAM.fullmatch(str(address))
+    return None if str(address) in NAMED else place_of(stream["address"] if stream else address)
 
 
 def training_split(address: str | Path | ImageSet) -> str:
@@ -56,21 +58,26 @@ def evaluation_split(data: str | Path | ImageSet) -> str:
     """
     if isinstance(data, ImageSet):
         return "train"
-    path = Path(data).expanduser()
-    if str(data) in NAMED or not (is_folder(path) or is_there(path)):
+    place = _place(data)
+    if place is None:
         return "test"
-    return next((split for split in NOT_TRAINED_ON if _has(path, split)), "train")
+    if is_there(place.path / "val" / ANNOTATIONS):  # Tiny-ImageNet's test pictures have no labels
+        return "val"
+    return next((split for split in NOT_TRAINED_ON if _has(data, split)), "train")
 
 
-def _has(path: Path, split: str) -> bool:
+def _has(address: str | Path, split: str) -> bool:
     try:
-        return is_split(path, split)
+        return is_split(address, split)
     except UserError:
         return False
 
 
-def holdout(data: ImageSet, count: int, seed: int) -> tuple[ImageSet, ImageSet]:
-    """(pictures held out of a training, the rest): ``count`` drawn at random, the same for every task of one seed.
+Pictures = TypeVar("Pictures", ImageSet, StoredSet, ImageSet | StoredSet)
+
+
+def holdout(data: Pictures, count: int, seed: int) -> tuple[ImageSet, Pictures]:
+    """(pictures held out of a training, in memory, the rest): ``count`` at random, the same for all tasks of one seed.
 
     Of a class no more are held out than half of it, or than ``count`` is of all if that is more, and at least one
     stays, as long as the other classes have enough for that. Large classes give what the draw gives.
@@ -84,7 +91,7 @@ def holdout(data: ImageSet, count: int, seed: int) -> tuple[ImageSet, ImageSet]:
     late[data.labels[order] < 0] = 0  # of no class
     chosen = torch.zeros(len(data), dtype=torch.bool)
     chosen[torch.argsort(late, stable=True)[:count]] = True
-    return data.subset(order[chosen]), data.subset(order[~chosen])
+    return data.subset(order[chosen]).loaded(), data.subset(order[~chosen])
 
 
 def _turns(classes: Tensor, sizes: Tensor) -> Tensor:

@@ -14,13 +14,14 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import Any
 
+from bothways.data.rows.stored import StoredSet
 from bothways.data.sources import ImageSet, find_images
 from bothways.types import UserError
 
 LOOKED_AT = 3  # pictures by which a data set is known
 
 
-def training_record(data: Any, split: str, train: ImageSet, held: ImageSet) -> dict[str, Any]:
+def training_record(data: Any, split: str, train: ImageSet | StoredSet, held: ImageSet) -> dict[str, Any]:
     """What a card keeps of a training on pictures of a split but those held out."""
     count, digest = _looked_at(data, split)
     places = [] if held.places is None else sorted(held.places.tolist())

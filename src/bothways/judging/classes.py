@@ -32,7 +32,7 @@ def load_with_classes(
     Raises UserError for a model without classes.
     """
     if isinstance(model, VisionModel):
-        found = model
+        found = getattr(model, "adapter", model)  # of a classifier as a torch module
     else:
         found = load_model(model, spec, weights=weights, device=device, dtype=dtype)
     if not found.spec.count:

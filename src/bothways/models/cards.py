@@ -44,9 +44,10 @@ class Facts(Checked):
 
 
 class Network(Checked):
-    """ "network": one of ours by name, with its options beside."""
+    """ "network": one of ours by name, with its options beside. build: the address of one of a user's own file."""
 
     name: str
+    build: str | None = None
     __pydantic_extra__: dict[str, int | float | bool | list[int | float] | None]
 
 

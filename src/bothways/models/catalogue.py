@@ -19,6 +19,7 @@ from bothways import budget, registry
 from bothways.models.cards import BUNDLED, CLASSIFIER_CARD, Card, bundled_classifiers, read_card
 from bothways.models.libraries.hub import Loaded
 from bothways.models.nets.attention import AttentionNet
+from bothways.models.nets.own import own_network
 from bothways.models.nets.plain import PlainNet
 from bothways.models.nets.points import PointNet
 from bothways.models.nets.resnet import ResNet
@@ -34,6 +35,7 @@ PROSE = ("classes", "data", "name")  # entries of a card that are words
 COUNTED = ("blocks", "depths", "depth")  # options that count layers
 LAYERS_AT_MOST, WIDEST = 1000, 2**20
 MADE_BY = "recipe"  # the settings of its training, which it does not need any more
+OWN = "own"  # the network of a user's own file, by its address
 BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "resnet": ResNet,
     "plain": PlainNet,
@@ -92,6 +94,8 @@ def build_network(name: str, **options: Any) -> nn.Module:
 
     Raises UserError for an unknown name, for numbers beyond those of any network, and for more memory than is free.
     """
+    if name == OWN:
+        return own_network(**options)
     if name not in BUILDERS:
         raise UserError(f"no network {name!r}; {nearest(name, BUILDERS)}")
     check_options(name, options)

@@ -2,7 +2,8 @@
 
     normal form    case-insensitive, underscores are spaces: "Great_White_Shark" = "great white shark"
     match          the whole name; else a comma-separated synonym that no other class has, such as "tinca tinca" of
-                   "tench, Tinca tinca"; the query is matched as a whole, then up to its first comma
+                   "tench, Tinca tinca"; the query is matched as a whole, by the WordNet number at its end, without
+                   that, then up to its first comma
     number         "7" as user input, if no class has that name; "0-3" and "all" are several
 
 Two classes may share a name, as two of ImageNet's "crane" do: ``matches`` gives both.
@@ -20,6 +21,7 @@ from bothways.types import UserError
 
 ALL = "all"  # every class
 RANGE = re.compile(r"(\d+)-(\d+)")
+WNID = re.compile(r"n\d{8}")  # of WordNet, which tells apart classes of one name
 
 
 def words_of(name: str) -> list[str]:
@@ -31,7 +33,8 @@ def matches(known: Sequence[str], name: str) -> tuple[int, ...]:
     """Indices in ``known`` of the classes that match a name: none, one, or all that share it."""
     whole, words = _index(tuple(known))
     parts = words_of(name)
-    for form in (", ".join(parts), parts[0]):
+    numbered = (parts[-1], ", ".join(parts[:-1])) if len(parts) > 1 and WNID.fullmatch(parts[-1]) else ()
+    for form in (", ".join(parts), *numbered, parts[0]):
         if form in whole:
             return whole[form]
         if form in words:

@@ -10,14 +10,15 @@ exact adjoint, which keeps no such graph, is for training.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, final
 
+import torch
 from torch import Tensor, nn
 
-from bothways.models.adapter import Adapter
+from bothways.models.adapter import DTYPES, Adapter
 from bothways.models.cards import BUNDLED, FLOW_CARD, Card, ClassifierCard, Trained, read_card
 from bothways.models.catalogue import find_classifier
 from bothways.models.libraries.diffusers_flows import Denoiser
@@ -32,7 +33,7 @@ from bothways.representation.features import Features
 from bothways.representation.heads import last_linear
 from bothways.representation.targets import CLASS, NUMBERS
 from bothways.representation.tuning.parts import kept_size
-from bothways.types import UserError
+from bothways.types import ModelSpec, UserError
 
 CLASSIFIER_WEIGHTS = "classifier.safetensors"
 
@@ -57,6 +58,49 @@ class PictureClassifier(nn.Module):
     def flow(self) -> Flow:
         assert isinstance(self.classifier.flow, Flow)
         return self.classifier.flow
+
+
+@final
+class Classifier(nn.Module):
+    """A classifier of ``finetune`` as a module: pictures (B,3,H,W) in [0,1] -> logits (B,K), in eval mode at first.
+
+        forward(image) = head(features(code(image)))
+
+    It moves, trains, is saved and wrapped as any module: to, train, state_dict, torch.compile, DataParallel. Its
+    attributes are also those of ``adapter``, the same classifier as a VisionModel, such as outputs, features, spec and
+    name; functions of this package take either.
+    """
+
+    spec: ModelSpec
+    name: str
+    device: str
+    outputs: Callable[[Tensor], Tensor]
+    features: Callable[..., Any]
+
+    def __init__(self, adapter: Adapter) -> None:
+        super().__init__()
+        self.module = adapter.module
+        self.adapter = adapter
+        self.eval()
+
+    def forward(self, image: Tensor) -> Tensor:
+        dtype = self.adapter.dtype
+        with torch.autocast(image.device.type, DTYPES[dtype], enabled=dtype != "float32"):
+            logits: Tensor = self.module(image)
+        return logits if logits.dtype == torch.float64 else logits.float()
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if "adapter" not in self.__dict__:  # while it is copied
+                raise
+            return getattr(self.adapter, name)
+
+    def _apply(self, *given: Any, **options: Any) -> Classifier:
+        super()._apply(*given, **options)
+        self.adapter.device = str(next(self.module.parameters()).device)
+        return self
 
 
 def feature_layer(classifier: FlowClassifier) -> str:
@@ -116,12 +160,30 @@ def reading(model: Adapter, how: Features) -> Adapter:
 
     how: of the same kind and layers, so that the number of features stays the same.
     """
+    model = getattr(model, "adapter", model)
     assert isinstance(model.module, PictureClassifier)
     classifier = copy.copy(model.module.classifier)
     classifier.how = how
     other = copy.copy(model)
     other.module = PictureClassifier(classifier).eval()
     return other
+
+
+def walked_by(model: Any, solver: Any = None, tolerance: float | None = None) -> Adapter:
+    """A copy of a flow-based classifier whose walk is by another solver, in the same steps unless it chooses its own.
+
+    solver: None for its own. tolerance: relative and absolute error of an adaptive one; None for the usual.
+    Raises UserError for a model that does not walk, and for a tolerance of a solver that has none.
+    """
+    how = features_config(model) if isinstance(getattr(model, "module", None), PictureClassifier) else None
+    if how is None or not (how.walks and how.depth > 0):
+        raise UserError(f"model {model.name!r} does not walk; leave --solver out")
+    walk = how.walk if solver is None else replace(how.walk, solver=solver)
+    if tolerance is not None:
+        if not walk.adaptive:
+            raise UserError(f"solver {walk.name!r} takes a number of steps; leave --tolerance out")
+        walk = replace(walk, rtol=tolerance, atol=tolerance)
+    return reading(model, replace(how, walk=walk))
 
 
 def classifier_card(

@@ -13,6 +13,7 @@ from bothways.models.adapter import SPEC_LINES, Adapter
 from bothways.models.addresses import LOAD_FLOW, read_classifier, read_flow, read_model
 from bothways.models.calls import check_held
 from bothways.models.catalogue import check_device, find_classifier
+from bothways.models.classifiers import Classifier
 from bothways.models.libraries.hub import Loaded, Text
 from bothways.models.velocity import Flow, check_flow
 from bothways.models.weights import load_weights
@@ -46,6 +47,8 @@ def load_model(
     dtype: "float32", "bf16" or "float16" (autocast).
     Raises UserError if the address, the spec or the weights do not fit.
     """
+    if isinstance(model, Classifier) and spec is None and weights is None and text is None:
+        return model.adapter
     spec = spec_of(spec)
     if text is not None and not callable(text):
         raise UserError(f"text is a {type(text).__name__}; give a function of a list of prompts -> (P,D)")
@@ -75,16 +78,29 @@ def load_classifier(
     solver: Any = None,
     device: str = "cpu",
     dtype: str = "float32",
-) -> Adapter:
-    """Load the classifier of a run of ``finetune`` as a VisionModel.
+) -> Classifier:
+    """Load the classifier of a run of ``finetune`` as a torch module in eval mode, which is a VisionModel too.
 
-        outputs(image) = head(features(code(image))),   image (B,3,H,W) in [0,1] -> (B,K)
+        classifier(image) = head(features(code(image))),   image (B,3,H,W) in [0,1] -> logits (B,K)
 
     run: the folder, the classifier.json in it, or "bundled:cifar10-prg". dtype: "float32", "bf16" or "float16", by
     autocast. head, path, solver: those of the run, if they were Python objects and not names or addresses.
     Its flow is ``.module.flow``. ``load_model`` accepts the same addresses.
     Raises UserError if it does not exist, or if a part of it is missing or does not fit.
     """
+    return Classifier(adapted_classifier(run, head=head, path=path, solver=solver, device=device, dtype=dtype))
+
+
+def adapted_classifier(
+    run: str | Path,
+    *,
+    head: Any = None,
+    path: Any = None,
+    solver: Any = None,
+    device: str = "cpu",
+    dtype: str = "float32",
+) -> Adapter:
+    """``load_classifier`` as a VisionModel alone."""
     if find_classifier(run) is None:
         raise UserError(f"classifier {str(run)!r} does not exist; type the folder that bothways finetune wrote")
     if head is None and path is None and solver is None:

@@ -120,18 +120,18 @@ def check_flow(flow: Flow) -> Flow:
         fact = "classes" if flow.spec.count else "feature_layer"
         raise UserError(f"flow {flow.name!r}: its spec states {fact}, which a flow has no use for; leave it out")
     several = 2 if flow.spec.width != 2 else 3  # a time for each that is taken for one a column does not fit
-    error = _error_of(flow, several)
+    error = error_of(flow, several)
     if error is None:
         return flow
     given = flow.spec
     flow.spec = replace(given, time_first=not given.time_first)
-    if _error_of(flow, several) is None:
+    if error_of(flow, several) is None:
         return flow
-    alone = _error_of(flow, 1) is None
+    alone = error_of(flow, 1) is None
     flow.spec = given
     if isinstance(error, RunError):
         raise error
-    if alone or _error_of(flow, 1) is None:
+    if alone or error_of(flow, 1) is None:
         raise UserError(
             f"flow {flow.name!r} gives the velocity of one picture and not of {several}, each with a time of its own "
             f"({reason(error)}); give a module of (x (B,C,H,W), time (B,)), such as time[:, None, None, None] * x"
@@ -145,7 +145,7 @@ def check_flow(flow: Flow) -> Flow:
     ) from error
 
 
-def _error_of(flow: Flow, pictures: int) -> Exception | None:
+def error_of(flow: Flow, pictures: int) -> Exception | None:
     """What a flow raises for so many pictures."""
     x = torch.zeros(pictures, *flow.shape, device=flow.mean.device)
     try:

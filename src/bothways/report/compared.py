@@ -74,27 +74,27 @@ def _placed(points: Sequence[Facts], choice: str) -> list[dict[str, Any]]:
 
 def shares_over(title: str, rows: Sequence[Facts], choice: str) -> Chart:
     """Accuracies over a setting, with their intervals. rows: {"at", "value", "low", "high"}, proportions."""
-    shown, axis, even = _spread([{**row, **_percent(row)} for row in rows])
-    layout, word = axes_layout(f"{_word(choice)}{even}", "accuracy, %"), _word(choice)
+    shown, axis, even = spread([{**row, **_percent(row)} for row in rows])
+    layout, word = axes_layout(f"{word_of(choice)}{even}", "accuracy, %"), word_of(choice)
     layout["xaxis"] |= axis
     band = interval_band(shown, "place")
     hover = f"{word} %{{text}}<br>%{{y:.1f}} %<extra></extra>"
     curve = _curve(shown, "value", hover)
     worst, best = (pick(shown, key=lambda row: row["value"]) for pick in (min, max))
-    ends = [f"{row['value']:.1f} % at {_plain(row['at'])}" for row in (worst, best)]
+    ends = [f"{row['value']:.1f} % at {plain(row['at'])}" for row in (worst, best)]
     words = f"From {ends[0]} to {ends[1]}{SHADE if band else ''}."
     return Chart(title, {"data": [*band, curve], "layout": layout}, words)
 
 
 def losses_over(title: str, rows: Sequence[Facts], choice: str) -> Chart:
     """Losses of the flow over a setting; a line for the shared loss before. rows: {"at", "loss", "before"}."""
-    shown, axis, even = _spread(rows)
-    layout, word = axes_layout(f"{_word(choice)}{even}", "loss"), _word(choice)
+    shown, axis, even = spread(rows)
+    layout, word = axes_layout(f"{word_of(choice)}{even}", "loss"), word_of(choice)
     layout["xaxis"] |= axis
     layout["yaxis"]["rangemode"] = "tozero"
     curve = _curve(shown, "loss", f"{word} %{{text}}<br>%{{y:.4g}}<extra></extra>")
     least, most = (pick(shown, key=lambda row: row["loss"]) for pick in (min, max))
-    ends = [f"{significant(row['loss'])} at {_plain(row['at'])}" for row in (least, most)]
+    ends = [f"{significant(row['loss'])} at {plain(row['at'])}" for row in (least, most)]
     words, before = f"From {ends[0]} to {ends[1]}", [row["before"] for row in complete_rows(rows, "before")]
     if len(before) == len(rows) and len(set(before)) == 1:
         layout["shapes"] = [line_across(before[0])]
@@ -133,7 +133,7 @@ def share_bars(title: str, rows: Sequence[Facts], note: str = "error bars are 95
     return Chart(title, {"data": [bars, ends] if sure else [bars], "layout": layout}, words)
 
 
-def _spread(rows: Sequence[Facts]) -> tuple[list[dict[str, Any]], dict[str, Any], str]:
+def spread(rows: Sequence[Facts]) -> tuple[list[dict[str, Any]], dict[str, Any], str]:
     """The sorted rows with their positions on the axis, the axis, and a note for its title.
 
     The axis is linear; logarithmic for values far apart; evenly spaced if one of these is 0.
@@ -145,25 +145,25 @@ def _spread(rows: Sequence[Facts]) -> tuple[list[dict[str, Any]], dict[str, Any]
     places = range(len(values)) if wide and even else values
     axis: dict[str, Any] = {"type": "log" if wide and not even else "linear"}
     if len(values) <= TICKED or (wide and even):
-        axis |= {"tickvals": list(places), "ticktext": [_plain(value) for value in values]}
+        axis |= {"tickvals": list(places), "ticktext": [plain(value) for value in values]}
     shown = [{**row, "place": place} for row, place in zip(rows, places, strict=True)]
     return shown, axis, " (evenly spaced)" if wide and even else ""
 
 
 def _curve(shown: Sequence[Facts], key: str, hover: str) -> dict[str, Any]:
     x, y = [row["place"] for row in shown], [row[key] for row in shown]
-    return curve_trace(x, y, hover, text=[_plain(row["at"]) for row in shown])
+    return curve_trace(x, y, hover, text=[plain(row["at"]) for row in shown])
 
 
 def _percent(row: Facts) -> dict[str, Any]:
     return {key: 100 * row[key] for key in ("value", "low", "high") if is_number(row.get(key))}
 
 
-def _plain(value: float) -> str:
+def plain(value: float) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
 
 
-def _word(choice: str) -> str:
+def word_of(choice: str) -> str:
     return NAMED.get(choice) or NAMED.get(_last(choice), _last(choice).replace("_", " "))
 
 

@@ -1,7 +1,7 @@
 """Shared report functions of trainings: their description, and the measures at checkpoints in RUN/along.jsonl.
 
     {"step", "n", "flow_matching", "information": [{"depth", "nats_per_dim", "low", "high", ...}],
-     "given_noise": {"nats_per_dim", "low", "high", "n"}}
+     "given_noise": {"nats_per_dim", "low", "high", "n"}, "accuracy" or "probe": {"value", "low", "high", "n"}}
 
 A line for the initial weights and for every checkpoint, on n held-out pictures; written by training/along.py.
 """
@@ -20,6 +20,14 @@ from bothways.runs import ALONG, RunFolder
 from bothways.runs.files import read_lines
 from bothways.runs.schema import AlongLine
 
+ACCURACIES = {  # entry of a line -> title of its chart, and what it is
+    "accuracy": ("Accuracy on held-out pictures during the training", "Of the averaged weights."),
+    "probe": (
+        "Linear probe during the training",
+        "Fitted on features of every other held-out picture, and tested on the rest.",
+    ),
+}
+
 
 def sentence_of(run: Run) -> str:
     """Describe a training: "otcfm trained unet-tiny for 4,000 steps"."""
@@ -36,12 +44,30 @@ def progress_of(run: Run) -> list[Chart]:
 def along(folder: RunFolder) -> list[Chart]:
     """Charts of both indicators and of the held-out loss over the steps; [] without along.jsonl."""
     lines = read_lines(folder.path / ALONG, AlongLine)
-    found = [_information(lines), _given_noise(lines)] if lines else []
+    found = [*(_accuracy(lines, key) for key in ACCURACIES), _information(lines), _given_noise(lines)] if lines else []
     losses = [
         {"step": line["step"], "stats": {"loss on held-out pictures": line["flow_matching"]}}
         for line in complete_rows(lines, "step", "flow_matching")
     ]
     return [chart for chart in found if chart is not None] + objectives(losses)
+
+
+def _accuracy(lines: Sequence[Mapping[str, Any]], key: str) -> Chart | None:
+    """An accuracy over the steps, in percent, with its interval."""
+    flattened = [{"step": line.get("step"), **(line.get(key) or {})} for line in lines]
+    rows = [
+        {**row, **{name: 100 * row[name] for name in ("value", "low", "high") if row.get(name) is not None}}
+        for row in complete_rows(flattened, "step", "value")
+    ]
+    if not rows:
+        return None
+    title, what = ACCURACIES[key]
+    x, y = [row["step"] for row in rows], [row["value"] for row in rows]
+    data = [*interval_band(rows, "step"), curve_trace(x, y, "step %{x}<br>%{y:.1f} %<extra></extra>")]
+    words = (
+        f"From {y[0]:.1f} % at step {x[0]:,} to {y[-1]:.1f} % at step {x[-1]:,}; the shade is the 95 % interval. {what}"
+    )
+    return Chart(title, {"data": data, "layout": axes_layout("step", "accuracy, %")}, words)
 
 
 def _information(lines: Sequence[Mapping[str, Any]]) -> Chart | None:

@@ -25,6 +25,7 @@ from bothways.representation.torchdiffeq_walks import by_torchdiffeq, needs_grad
 from bothways.representation.walk import Walk
 from bothways.types import Flow, UserError, VectorField
 
+_STARTS: dict[str, float] = {}  # of the paths by name, so that a compiled classifier does not search the registry
 PART = 64  # pictures that are walked at once where no gradient is needed
 
 
@@ -156,8 +157,13 @@ def image_time(v: VectorField | Flow) -> float:
     At that time the clean image is used as x_t.
     """
     stated = getattr(getattr(v, "spec", None), "path", None)
+    if stated in _STARTS:
+        return _STARTS[stated]
     known = stated is not None and (registry.is_address(stated) or stated in registry.names("path"))
-    return 1.0 - (least_depth(path_of(stated)) if known else 0.0)
+    start = 1.0 - (least_depth(path_of(stated)) if known else 0.0)
+    if stated is not None and known and not registry.is_address(stated):  # a file of the user's may change
+        _STARTS[stated] = start
+    return start
 
 
 def _within(v: VectorField, start: float, end: float) -> tuple[float, float]:

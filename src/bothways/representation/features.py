@@ -60,9 +60,16 @@ class Features:
         return self.kind in ("activations", "both")
 
     @property
-    def calls(self) -> int:
-        """Network calls per picture; a pass for activations counts as one, although it stops early."""
-        walked = solver_of(self.walk.solver).calls_of(self.walk.steps) if self.walks and self.depth > 0 else 0
+    def calls(self) -> int | None:
+        """Network calls per picture; a pass for activations counts as one, although it stops early.
+
+        None where the solver chooses its own steps, so that only a walk tells.
+        """
+        walked = 0
+        if self.walks and self.depth > 0:
+            if self.walk.adaptive:
+                return None
+            walked = solver_of(self.walk.solver).calls_of(self.walk.steps)
         return walked + self.reads_activations
 
     def check(self, flow: nn.Module) -> None:

@@ -125,6 +125,8 @@ class AlongLine(Checked):
     flow_matching: float | None = None
     information: list[dict[str, float | None]] = Field([])
     given_noise: dict[str, float | None] | None = None
+    accuracy: dict[str, float | None] | None = None
+    probe: dict[str, float | None] | None = None
 
 
 class HeldLine(Checked):

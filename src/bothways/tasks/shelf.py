@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from inspect import Parameter, Signature, cleandoc
 from typing import Any
 
@@ -14,7 +14,11 @@ from bothways.data.loader import check_guarded
 from bothways.data.readers.live import is_live
 from bothways.data.sources import as_set
 from bothways.tasks.work import Where, Work, begin, perform
-from bothways.types import Frame
+from bothways.training.config import TrainingConfig
+from bothways.types import Frame, UserError
+
+Callback = Callable[[int, Mapping[str, Any], Any], None]
+"""(step, numbers by name, network), after every step of a training."""
 
 
 def work_of(
@@ -42,8 +46,23 @@ def function_of(task: str) -> Callable[..., Any]:
     """The public function of a task: prepares a run as ``work_of`` and runs it to the end."""
     config: type[Config] = registry.find("task", task).factory
 
-    def call(*given: Any, on_frame: Callable[[Frame], None] | None = None, **settings: Any) -> Any:
-        return perform(work_of(task, *given, **settings), on_frame)
+    def call(
+        *given: Any,
+        on_frame: Callable[[Frame], None] | None = None,
+        callbacks: Sequence[Callback] = (),
+        **settings: Any,
+    ) -> Any:
+        if callbacks and not issubclass(config, TrainingConfig):
+            raise UserError(f"{task} trains nothing, so that it has no callbacks; give on_frame=")
+        work = work_of(task, *given, **settings)
+
+        def each(frame: Frame) -> None:
+            if on_frame is not None:
+                on_frame(frame)
+            for callback in callbacks:
+                callback(frame.step, frame.stats, work.training.state.result)  # type: ignore[attr-defined]
+
+        return perform(work, each)
 
     call.__name__ = call.__qualname__ = task
     call.__module__ = "bothways"
@@ -57,6 +76,11 @@ def documentation(config: type[Config]) -> str:
     text = cleandoc(config.__doc__ or "").partition("\nExamples\n")[0]
     lines = [f"    {'.'.join(place)}: {field.description} {_default(field)}" for place, field in leaves(config)]
     run = "    out, overwrite, resume: of the run folder. on_frame: called with the Frame of every step."
+    if issubclass(config, TrainingConfig):
+        run += (
+            "\n    callbacks: functions, each called after every step with its number, its numbers by name, and the "
+            "network\n    that is kept: the average of the weights where there is one."
+        )
     return f"{text.strip()}\n\nSettings\n" + "\n".join([*lines, run]) + "\n"
 
 
@@ -70,7 +94,8 @@ def _signature(config: type[Config]) -> Signature:
         for name in config.order()
         for field in [config.model_fields[name]]
     ]
-    run = [("out", None), ("overwrite", False), ("resume", False), ("on_frame", None)]
+    run: list[tuple[str, Any]] = [("out", None), ("overwrite", False), ("resume", False), ("on_frame", None)]
+    run += [("callbacks", ())] if issubclass(config, TrainingConfig) else []
     rest = [Parameter(name, Parameter.KEYWORD_ONLY, default=default) for name, default in run]
     return Signature([*own, *rest, Parameter("settings", Parameter.VAR_KEYWORD)])
 

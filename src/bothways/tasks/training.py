@@ -10,9 +10,12 @@ from torch import Tensor, nn
 
 from bothways.models.catalogue import PROSE
 from bothways.registry import absolute_address, with_addresses
+from bothways.runs import ALONG
 from bothways.runs.experiment import Experiment
-from bothways.runs.files import write_json
+from bothways.runs.files import read_lines, write_json
+from bothways.runs.schema import AlongLine
 from bothways.tasks.work import Where, Work
+from bothways.training.best import BEST, best_step
 from bothways.training.checkpoint import Training
 from bothways.types import Frame
 
@@ -53,6 +56,15 @@ class TrainingWork(Work):
         done = self.trained()
         self.training.processes.end()
         return done
+
+    @final
+    def best_line(self, what: str) -> Iterator[str]:
+        """A line on the best step that was kept, if any. what: by which it was chosen."""
+        found = best_step(read_lines(self.training.folder.path / ALONG, AlongLine), self.training.best_by)
+        if self.training.best_by and found is not None:
+            step, value = found
+            kept = self.training.folder.path / BEST
+            yield f"the {what} on held-out pictures is {value:.4g}, of step {step}; its weights are in {kept}"
 
     @abstractmethod
     def trained(self) -> Any:

@@ -14,7 +14,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any, final
+from typing import Any, TypeVar, final
 
 from pydantic import BaseModel
 
@@ -32,6 +32,8 @@ from bothways.runs.numbered import RUNS, behind_latest, link_latest, newest_fold
 from bothways.tasks.recipes import configure
 from bothways.tasks.resume import remember, resumed
 from bothways.types import Frame, UserError
+
+Begun = TypeVar("Begun")
 
 
 @dataclass(frozen=True)
@@ -254,9 +256,14 @@ def begin(task: str, given: Mapping[str, Any], where: Where, *, default: bool) -
         return config, prepare(config, where, tables)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError(f"several processes write one folder; type bothways {task} --out FOLDER")
-    folder = next_folder(RUNS, task)
+    return in_next_folder(task, where, lambda where: (config, prepare(config, where, tables)))
+
+
+def in_next_folder(name: str, where: Where, begun: Callable[[Where], Begun]) -> Begun:
+    """What begins in runs/NAME-NNN of the next number; no folder is left where it does not begin."""
+    folder = next_folder(RUNS, name)
     try:
-        return config, prepare(config, replace(where, out=folder), tables)
+        return begun(replace(where, out=folder))
     except BaseException:
         with suppress(OSError):  # not empty: the run had begun
             folder.rmdir()

@@ -2,11 +2,13 @@
 
     RUN/along.jsonl     {"step", "n", "flow_matching",
                          "information": [an entry per depth, as in diagnose],
-                         "given_noise": {"nats_per_dim", "low", "high", "n"}}
+                         "given_noise": {"nats_per_dim", "low", "high", "n"},
+                         "accuracy" or "probe": {"value", "low", "high", "n"}}
 
-One line for the initial weights and one per scheduled checkpoint, of the EMA flow, on fixed pictures and noise.
-"information" is the I-MMSE bound, which falls as the flow learns; "given_noise" is PRG's E log p(x_0 | x_1), which
-rises (see representation/information.py). "n" pictures have the loss: the larger number of the two.
+One line for the initial weights and one per scheduled checkpoint, of the EMA flow, on fixed pictures and noise;
+accuracies (training/accuracy.py) at steps of their own. "information" is the I-MMSE bound, which falls as the flow
+learns; "given_noise" is PRG's E log p(x_0 | x_1), which rises (see representation/information.py). "n" pictures have
+the loss: the larger number of the two, or all.
 """
 
 from __future__ import annotations
@@ -51,26 +53,37 @@ VALIDATION_SEED = 1_000_003  # the noise and times of held-out pictures: the sam
 
 @dataclass(frozen=True)
 class Along:
-    """A run's along.jsonl. measure: evaluates the present flow. A resume repeats the lines after its checkpoint."""
+    """A run's along.jsonl. A resume repeats the lines after its checkpoint.
+
+    measure: (step, whether a checkpoint is planned) -> the entries of a line, of the present weights; {} for no line.
+    """
 
     run: Path
-    measure: Callable[[], dict[str, Any]]
+    measure: Callable[[int, bool], dict[str, Any]]
 
     @property
     def file(self) -> Path:
         return self.run / ALONG
 
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        """The lines so far."""
+        return read_lines(self.file, AlongLine)
+
     def begin(self, step: int) -> None:
         """Drop lines after the checkpoint of ``step``, and a partial one; measure initial weights if none is left."""
-        kept = [line for line in read_lines(self.file, AlongLine) if line["step"] <= step]
+        kept = [line for line in self.lines if line["step"] <= step]
         replace_file(self.file, b"".join(json_line(line) for line in kept))
         if not kept:
             self.add(step)
 
-    def add(self, step: int) -> None:
-        """Measure and append a line."""
+    def add(self, step: int, planned: bool = True) -> dict[str, Any]:
+        """Measure and append a line, if there is anything to measure at this step, and return it."""
         with stage("measuring along"):
-            append_lines(self.file, [{"step": step, **self.measure()}])
+            found = self.measure(step, planned)
+            if found:
+                append_lines(self.file, [{"step": step, **found}])
+        return found
 
 
 def check_along(holdout: FlowHoldoutConfig, held: int) -> None:
@@ -106,14 +119,22 @@ def _part(data: ImageSet, size: int, part: int) -> Batch:
 
 @torch.no_grad()
 def held_out_measures(
-    flow: Flow, held: ImageSet, holdout: FlowHoldoutConfig, losses: Callable[[Flow, ImageSet], Tensor]
+    flow: Flow,
+    held: ImageSet,
+    holdout: FlowHoldoutConfig,
+    losses: Callable[[Flow, ImageSet], Tensor],
+    *,
+    whole: bool = False,
 ) -> dict[str, Any]:
-    """Entries of a line of along.jsonl beside the step, on the first held-out pictures.
+    """Entries of a line of along.jsonl beside the step, on the first held-out pictures; with ``whole`` the loss of all.
 
     losses: (flow, pictures) -> L_FM of each. A picture's noise and probes depend on its index, not on the run's seed.
     """
     few = held.subset(torch.arange(max(holdout.information, holdout.given_noise)))
-    line: dict[str, Any] = {"n": len(few), "flow_matching": losses(flow, few).mean().item()}
+    measured = held if whole else few
+    line: dict[str, Any] = {"n": len(measured), "flow_matching": losses(flow, measured).mean().item()}
+    if not len(few):
+        return line
     x = flow.code(few.floats().to(flow.mean.device))
     seeds = [picture_seed(VALIDATION_SEED, index) for index in range(len(x))]
     if count := holdout.information:

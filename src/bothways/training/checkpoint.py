@@ -30,15 +30,15 @@ from bothways.reading import is_there
 from bothways.runs import RunFolder
 from bothways.runs.experiment import Experiment
 from bothways.runs.files import json_line, replace_file
-from bothways.runs.inventory import note
 from bothways.training.along import Along
+from bothways.training.best import ACCURACY, BEST, LOSS, best_step
 from bothways.training.config import FitConfig, RunConfig
 from bothways.training.fit import FitState, Loss, fit, rates
 from bothways.training.processes import Batches, Processes
+from bothways.training.trackers import Log, check_trackers, tracked
 from bothways.types import Frame, RunError, UserError
 
 CHECKPOINT = "checkpoint.pt"
-TENSORBOARD = "tensorboard"
 SPEED = "images/s"  # shown during the run, but not in frames.jsonl: it differs between runs
 SMOOTHED = 0.9  # exponential smoothing of the seconds per step
 
@@ -51,7 +51,8 @@ class Training:
     batch: step -> the tensors of the whole batch, whatever the number of processes. seed: of dropout.
     keep_every: steps between kept copies of the file ``card`` and of the weights, whose name has the same stem.
     write_weights: writes the present weights to the run folder, at every checkpoint. measure_along: entries of a line
-    of along.jsonl, before the first step and at scheduled checkpoints, not at an interrupt; None for none.
+    of along.jsonl, before the first step and at scheduled checkpoints, not at an interrupt; None for none. probe:
+    further entries, every ``probe_every`` steps and at the ends. best_by: the entry whose best step is kept.
     enough: step of a scheduled checkpoint -> whether training ends there, as the first process finds; None for never.
     """
 
@@ -69,6 +70,9 @@ class Training:
     enough: Callable[[int], bool] | None = None
     card: str = ""
     keep_every: int = 0
+    probe: Callable[[], dict[str, Any]] | None = None
+    probe_every: int = 1
+    best_by: str = ""
 
     def begin(
         self,
@@ -84,8 +88,7 @@ class Training:
 
         tables: the content of recipe.toml. Raises UserError for invalid input, before anything is written.
         """
-        if self.run.tensorboard:
-            tensorboard_writer()
+        check_trackers(self.run.trackers)
         device = self.processes.device
 
         def begin() -> None:
@@ -165,6 +168,8 @@ class Training:
         try:
             if self.along is not None:
                 self.along.begin(self.state.step)
+                if self._is_best(self.state.step):  # a kill may have come between its checkpoint and its copy
+                    self._copy(BEST)
             with closing(self._steps()) as steps:
                 yield from steps
         except Exception as error:
@@ -178,9 +183,22 @@ class Training:
     @property
     def along(self) -> Along | None:
         """The log of measurements, which the first process writes; None without any."""
-        if self.measure_along is None or not self.processes.first:
+        if (self.measure_along is None and self.probe is None) or not self.processes.first:
             return None
-        return Along(self.folder.path, self.measure_along)
+        return Along(self.folder.path, self._measured)
+
+    def _measured(self, step: int, planned: bool) -> dict[str, Any]:
+        """The entries of a line of along.jsonl. planned: whether a checkpoint is planned at this step."""
+        found = self.measure_along() if planned and self.measure_along is not None else {}
+        if self.probe is not None and (step % self.probe_every == 0 or step == self.fit.total):
+            found |= self.probe()
+        return found
+
+    def _is_best(self, step: int) -> bool:
+        """Whether the weights of this step are the best so far on the held-out pictures."""
+        if not self.best_by or self.along is None:
+            return False
+        return (best_step(self.along.lines, self.best_by) or (0,))[0] == step > 0
 
     def _steps(self) -> Generator[Frame, None, None]:
         share = self.processes.share(self.batch, self.fit.batch)
@@ -188,15 +206,10 @@ class Training:
         frames = fit(self.state, self.loss, source, self.fit, seed=self.seed, processes=self.processes)
         with closing(frames), closing(source), self._board() as board:
             seconds, last = 0.0, time.monotonic()
-            if self.state.step % self.run.save_every == 0 and self._ends(
-                self.state.step
-            ):  # it had ended, and is resumed
-                return
-            while True:
+            while not self._ends():
                 with deferred_interrupts() as interrupts:
                     frame = next(frames, None)
-                    if frame is not None:
-                        self._keep(frame)
+                    told = {} if frame is None else self._keep(frame)
                 if interrupts:
                     self.save()
                     raise KeyboardInterrupt
@@ -205,40 +218,54 @@ class Training:
                 now = time.monotonic()
                 seconds = SMOOTHED * seconds + (1 - SMOOTHED) * (now - last) if seconds else now - last
                 last = now
-                shown = replace(frame, stats={**frame.stats, SPEED: self.fit.batch / seconds})
+                shown = replace(frame, stats={**frame.stats, **told, SPEED: self.fit.batch / seconds})
                 board(shown)
                 try:
                     yield shown
                 except GeneratorExit:  # the caller closed the generator, between two steps
                     self.save()
                     raise
-                if frame.step % self.run.save_every == 0 and self._ends(frame.step):
-                    return
 
-    def _ends(self, step: int) -> bool:
-        """Whether training ends at the checkpoint of this step, in all processes alike."""
-        if self.enough is None:
+    def _ends(self) -> bool:
+        """Whether training ends at a checkpoint that was planned, also where a run that ended there is resumed."""
+        if self.enough is None or self.state.step % self.run.save_every:
             return False
-        found = torch.tensor(float(self.processes.first and self.enough(step)), device=self.processes.device)
-        return bool(self.processes.mean(found) > 0)
+        return self.processes.any(self.processes.first and self.enough(self.state.step))
 
-    def _keep(self, frame: Frame) -> None:
+    def _keep(self, frame: Frame) -> dict[str, float]:
+        """Write what a step left, and return what was measured on held-out pictures, to be shown."""
         if self.processes.first:
             self.folder.append_frame(frame, 0)
         kept = self.keep_every > 0 and frame.step % self.keep_every == 0
-        if kept or frame.step % self.run.save_every == 0 or frame.step == self.fit.total:
-            if self.along is not None:  # before the checkpoint, as the weights are
-                self.along.add(frame.step)
+        planned = kept or frame.step % self.run.save_every == 0 or frame.step == self.fit.total
+        # before the checkpoint, as the weights are
+        line = {} if self.along is None else self.along.add(frame.step, planned)
+        best = bool(line) and self._is_best(frame.step)
+        if planned or best:
             self.save()
-        if kept and self.processes.first:
-            self._copy(frame.step)
+        if self.processes.first:
+            for name in [f"step-{frame.step}"] * kept + [BEST] * best:
+                self._copy(name)
+        return {f"held-out {name}": line[name]["value"] for name in (ACCURACY, "probe") if name in line} | (
+            {"held-out loss": line[LOSS]} if LOSS in line else {}
+        )
 
-    def _copy(self, step: int) -> None:
-        """Keep a copy of the card and of the weights that were just saved."""
-        folder = self.folder.path / f"step-{step}"
+    def _copy(self, name: str) -> None:
+        """Keep a copy of the card and of the weights that were just saved, in a folder of this name."""
+        folder = self.folder.path / name
         folder.mkdir(exist_ok=True)
         for name in (self.card, Path(self.card).with_suffix(".safetensors").name):
             replace_file(folder / name, (self.folder.path / name).read_bytes())
+
+    @contextmanager
+    def _board(self) -> Iterator[Log]:
+        """A function that hands the numbers of a frame to the trackers; the first process alone does."""
+        if not (self.run.trackers and self.processes.first):
+            yield lambda frame: None
+            return
+        settings = self.folder.settings.get("settings", {})
+        with tracked(self.run.trackers, self.folder.path, self.state.step, settings) as log:
+            yield log
 
     def _message(self, error: Exception) -> str:
         text = str(error).splitlines()[0].strip() if str(error) else type(error).__name__
@@ -247,29 +274,6 @@ class Training:
         if self.saved is None:
             return f"{text}; there is no checkpoint yet"
         return f"{text}; the checkpoint of step {self.saved} is kept in {self.folder.path / CHECKPOINT}"
-
-    @contextmanager
-    def _board(self) -> Iterator[Callable[[Frame], object]]:
-        """A function that writes a frame to TensorBoard; a no-op if that is disabled."""
-        if not (self.run.tensorboard and self.processes.first):
-            yield lambda frame: None
-            return
-        writer = tensorboard_writer()(str(self.folder.path / TENSORBOARD), purge_step=self.state.step + 1)
-        try:
-            yield lambda frame: [writer.add_scalar(name, value, frame.step) for name, value in frame.stats.items()]
-        finally:
-            writer.close()
-            for file in (self.folder.path / TENSORBOARD).glob("events.*"):
-                note(file)
-
-
-def tensorboard_writer() -> Any:
-    """TensorBoard's SummaryWriter class. Raises UserError if it is not installed."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise UserError('--tensorboard needs TensorBoard; type pip install "bothways[tensorboard]"') from error
-    return SummaryWriter
 
 
 @contextmanager

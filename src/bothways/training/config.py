@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BeforeValidator
 
 from bothways.configs import Config, chosen, merged, setting
 from bothways.types import UserError
+
+
+def _split(given: Any) -> Any:
+    """ "a,b" or ["a,b", "c"] as ["a", "b", "c"]."""
+    words = [given] if isinstance(given, str) else given
+    listed = isinstance(words, list | tuple) and all(isinstance(word, str) for word in words)
+    return [part for word in words for part in word.split(",")] if listed else given
 
 
 class FitConfig(Config):
@@ -75,8 +84,21 @@ class RunConfig(Config):
 
     device: str = setting("cpu", "device: cpu, cuda, mps")
     workers: int = setting(1, "processes that prefetch batches", ge=0)
+    in_memory: float = setting(
+        2.0, "GB of decoded pictures that are held in memory; of more, each is decoded as it is needed", ge=0
+    )
     save_every: int = setting(500, "steps between checkpoints", ge=1)
-    tensorboard: bool = setting(False, "also write TensorBoard logs to RUN/tensorboard")
+    tensorboard: bool = setting(False, "also write TensorBoard logs to RUN/tensorboard, as --track tensorboard")
+    track: Annotated[tuple[Literal["tensorboard", "wandb"], ...], BeforeValidator(_split)] = setting(
+        (),
+        "also write the numbers of every step for tensorboard, wandb (Weights & Biases, offline unless WANDB_MODE says "
+        "otherwise), or tensorboard,wandb",
+    )
+
+    @property
+    def trackers(self) -> tuple[str, ...]:
+        """The trackers, each once."""
+        return tuple(dict.fromkeys((*self.track, *(["tensorboard"] if self.tensorboard else []))))
 
 
 class FlowRunConfig(RunConfig):
@@ -84,6 +106,11 @@ class FlowRunConfig(RunConfig):
 
     keep_every: int = setting(
         0, "steps between copies of the weights that are kept, in RUN/step-N, each an address; 0 for none", ge=0
+    )
+    keep_best: bool = setting(
+        False,
+        "keep a copy of the weights that are best on the held-out pictures, in RUN/best, an address: of a flow by its "
+        "loss at every checkpoint, of a classifier by its accuracy",
     )
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from PIL import Image
@@ -18,14 +19,42 @@ Entries = Iterator[Entry]
 SPLITS = {"train", "training", "val", "valid", "validation", "dev", "test"}  # the usual names
 
 
+class Rows(Protocol):
+    """Pictures that can be read in any order, by several processes. It can be sent to another process.
+
+    labels: (N,) int64, -1 for unknown. begins: the rows with which a shard begins, ascending from 0. near: the rows on
+    either side of the present one that may be read again soon, for a reader that holds some.
+    """
+
+    @property
+    def labels(self) -> np.ndarray: ...
+
+    @property
+    def begins(self) -> tuple[int, ...]: ...
+
+    def read(self, rows: Sequence[int], near: int = 0) -> Iterator[tuple[str, bytes]]:
+        """(name, encoded bytes) of each row, in the order in which they are given; no bytes where it is damaged."""
+
+
 @dataclass(frozen=True)
 class SplitEntries:
-    """The images of a split. classes: names; count: of images; levels: number of values that a channel can take."""
+    """The images of a split. classes: names; count: of images; levels: number of values that a channel can take.
+
+    rows: (stream) -> the same pictures in any order, or None for a small source. stream: whether they are read nearly
+    in their order, so that nothing needs to be unpacked.
+    """
 
     classes: tuple[str, ...]
     count: int
     entries: Entries
     levels: int = 256
+    rows: Callable[[bool], Rows] | None = None
+
+
+def entries_of(rows: Rows, chosen: Sequence[int]) -> Entries:
+    """Chosen rows one by one."""
+    labels = rows.labels
+    return ((name, data, int(labels[row])) for row, (name, data) in zip(chosen, rows.read(chosen), strict=True))
 
 
 def bytes_of(file: Path) -> bytes:

@@ -3,7 +3,8 @@
     FOLDER/CLASS/..png      FOLDER/..png and FOLDER/NAME.csv      FOLDER/..png        each also below FOLDER/SPLIT
 
 Classes go by name over all splits, so that a label means the same in each. A split whose pictures all lie in one folder
-that is no class of the others, as the test pictures of Tiny-ImageNet do, has no labels.
+that is no class of the others, as the test pictures of Tiny-ImageNet do, has no labels. Tiny-ImageNet and ImageNet
+are read as they ship: classes that are WordNet numbers have their words for names (``tables.named_classes``).
 """
 
 from __future__ import annotations
@@ -16,9 +17,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+
 from bothways.data.readers.decoding import SUFFIXES
-from bothways.data.readers.entries import SPLITS, Entries, SplitEntries, bytes_of, evenly_spaced, in_order
-from bothways.data.readers.tables import Table, table_of
+from bothways.data.readers.entries import SPLITS, SplitEntries, entries_of, evenly_spaced, in_order
+from bothways.data.readers.tables import Table, named_classes, table_of
+from bothways.data.rows.held import FileRows
 from bothways.reading import as_text
 from bothways.types import UserError
 
@@ -49,18 +53,16 @@ def from_folder(path: Path, split: str, limit: int | None) -> SplitEntries:
     number = {name: place for place, name in enumerate(classes)}
     pictures = [(file, -1 if unlabelled or name is None else number[name]) for file, name in own.pictures()]
     chosen = [pictures[place] for place in evenly_spaced(len(pictures), limit)]
-
-    def entries() -> Entries:
-        for file, label in chosen:
-            yield as_text(file.relative_to(own.folder)), bytes_of(file), label
-
+    files = tuple(str(file.relative_to(own.folder)) for file, _ in chosen)
+    rows = FileRows(own.folder, files, np.array([label for _, label in chosen], np.int64))
     for line in own.passed_over():
-        warnings.warn(f"data {str(path)!r}: {line}", stacklevel=4)
+        warnings.warn(f"data {str(path)!r}: {line}", stacklevel=5)
     without = sum(label < 0 for _, label in pictures)
     if classes and without:
         which = f"the pictures of split {split!r}" if without == len(pictures) else f"{without} of {len(pictures)}"
-        warnings.warn(f"data {str(path)!r}: {which} have no label", stacklevel=4)
-    return SplitEntries(classes, len(chosen), entries())
+        warnings.warn(f"data {str(path)!r}: {which} have no label", stacklevel=5)
+    named = named_classes(classes, path, path.parent)
+    return SplitEntries(named, len(chosen), entries_of(rows, range(len(chosen))), rows=lambda stream: rows)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
@@ -18,7 +18,10 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
-from bothways.data.readers.entries import SPLITS, Entries, SplitEntries, counted, evenly_spaced, in_order
+import numpy as np
+
+from bothways.data.readers.entries import SPLITS, Entries, Rows, SplitEntries, counted, evenly_spaced, in_order
+from bothways.data.rows.arrow import GroupRows, RowFile, label_column, unpacked
 from bothways.reading import check_file
 from bothways.types import UserError
 
@@ -92,7 +95,10 @@ def from_parquet(files: Sequence[Path], limit: int | None, others: Sequence[Path
     """
     opened = [_opened(path) for path in files]
     counts = [_count(path, file) for path, file in zip(files, opened, strict=True)]
-    columns = [_columns(path, file.schema_arrow) for path, file in zip(files, opened, strict=True)]
+    columns = [columns_of(path, file.schema_arrow) for path, file in zip(files, opened, strict=True)]
+    groups = [
+        tuple(file.metadata.row_group(k).num_rows for k in range(file.metadata.num_row_groups)) for file in opened
+    ]
     if len({(found.image, found.label) for found in columns}) > 1:
         raise UserError(f"data {str(files[0])!r} and its shards differ in their columns; give files of one data set")
     classes, numbers = _classes(files, columns[0], others)
@@ -104,7 +110,24 @@ def from_parquet(files: Sequence[Path], limit: int | None, others: Sequence[Path
             rows = _rows(path, columns[0], [place - begin for place in chosen if begin <= place < end])
             yield from ((name, data, numbers.get(label, -1)) for name, data, label in rows)
 
-    return SplitEntries(classes, len(chosen), entries())
+    shards = [RowFile(str(path), group) for path, group in zip(files, groups, strict=True)]
+    return SplitEntries(
+        classes, len(chosen), entries(), rows=None if limit is not None else rows_of(shards, columns[0], numbers)
+    )
+
+
+def rows_of(shards: Sequence[RowFile], columns: Columns, numbers: Mapping[int, int]) -> Callable[[bool], Rows]:
+    """(stream) -> the rows of files: a group at a time, or unpacked. numbers: of the labels as they are there."""
+
+    def rows(stream: bool) -> Rows:
+        given = np.concatenate([label_column(shard, columns.label) for shard in shards])
+        values, places = np.unique(given, return_inverse=True)
+        labels = np.array([numbers.get(int(value), -1) for value in values], np.int64)[places]
+        if stream:
+            return GroupRows(tuple(shards), columns.image, labels)
+        return unpacked(shards, columns.image, labels)
+
+    return rows
 
 
 def _classes(files: Sequence[Path], columns: Columns, others: Sequence[Path]) -> tuple[tuple[str, ...], dict[int, int]]:
@@ -147,7 +170,7 @@ def _labels_in(path: Path, column: str) -> set[int]:
 def _names_in(path: Path) -> tuple[str, ...]:
     """The names of classes in a file of another split; none where it cannot be read."""
     try:
-        return _columns(path, _opened(path).schema_arrow).classes
+        return columns_of(path, _opened(path).schema_arrow).classes
     except UserError:
         return ()
 
@@ -183,7 +206,7 @@ def _count(path: Path, file: Any) -> int:
     return count
 
 
-def _features(path: Path, schema: Any) -> Mapping[str, Any]:
+def _features(path: Path | str, schema: Any) -> Mapping[str, Any]:
     """The features that the hub writes into the schema; none of another file. Raises UserError for damaged ones."""
     try:
         facts = json.loads((schema.metadata or {}).get(FEATURES, b"{}"))
@@ -196,7 +219,8 @@ def _features(path: Path, schema: Any) -> Mapping[str, Any]:
         ) from error
 
 
-def _columns(path: Path, schema: Any) -> Columns:
+def columns_of(path: Path | str, schema: Any) -> Columns:
+    """The columns of a file by its schema. Raises UserError where it has none of pictures, or odd labels."""
     import pyarrow
 
     features = _features(path, schema)
@@ -224,7 +248,7 @@ def _columns(path: Path, schema: Any) -> Columns:
     return Columns(image, label, tuple(names))
 
 
-def _check_pictures(path: Path, column: str, schema: Any) -> None:
+def _check_pictures(path: Path | str, column: str, schema: Any) -> None:
     """Raise UserError for a column that cannot hold encoded pictures, and for two of one name."""
     import pyarrow
 

@@ -4,24 +4,31 @@
     0001.png,cat           a/0001,3           0001,pug         0002.png,dog        (without a header)
 
 A file goes by its path from the table, its path without the suffix, its name, or its name without the suffix.
+``val_annotations.txt`` of Tiny-ImageNet is such a table too, with tabs; ``words.txt`` and the like name WordNet
+numbers.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path, PurePath
 
 from bothways.data.readers.decoding import SUFFIXES
 from bothways.reading import read_text
-from bothways.types import UserError
+from bothways.types import UserError, imagenet_names
 
 TABLE_AT_MOST = 256 * 2**20  # bytes of a CSV
 FILES = ("file_name", "filename", "file", "filepath", "path", "image", "image_path", "image_id", "img", "id", "name")
 LABELS = ("label", "labels", "class", "class_name", "classname", "class_id", "category", "target")
+ANNOTATIONS = "val_annotations.txt"
+WNID = re.compile(r"n\d{8}")
+WORDS = {"words.txt": "\t", "synset_words.txt": " ", "LOC_synset_mapping.txt": " "}  # a number, this, its words
 
 
 @dataclass(frozen=True)
@@ -34,6 +41,8 @@ class Table:
 
 def table_of(folder: Path) -> Table | None:
     """The first table in a folder that names pictures in it, else the first beside the folder that does; or None."""
+    if (folder / ANNOTATIONS).is_file():
+        return Table(folder / ANNOTATIONS, _annotated(folder / ANNOTATIONS, folder))
     pictures: list[PurePath] = []
     for file in [*sorted(folder.glob("*.csv")), *sorted(folder.parent.glob("*.csv"))]:
         pictures = pictures or [p.relative_to(folder) for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES]
@@ -84,3 +93,58 @@ def _columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[int,
             if 2 * len(distinct) > len(rows):
                 return None
     return None if name is None or label is None else (name, label)
+
+
+# ---- WordNet numbers -----------------------------------------------------------------------------------------------
+
+
+def _annotated(file: Path, folder: Path) -> dict[PurePath, str]:
+    """The table of Tiny-ImageNet's validation pictures. Raises UserError, with the line, for what is no such table."""
+    named = {p.name: p.relative_to(folder) for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES}
+    found: dict[PurePath, str] = {}
+    for number, line in enumerate(read_text(file, TABLE_AT_MOST).splitlines(), start=1):
+        cells = line.split("\t")
+        if len(cells) < 2 or not WNID.fullmatch(cells[1]):
+            raise UserError(f"{file} line {number}: {line[:60]!r} is not NAME, a tab, a number such as n01443537")
+        if cells[0] not in named:
+            raise UserError(f"{file} line {number}: picture {cells[0][:60]!r} is not below {folder}; restore it")
+        if found.setdefault(named[cells[0]], cells[1]) != cells[1]:
+            raise UserError(f"{file} line {number}: picture {cells[0]!r} has two classes; restore the file")
+    return found
+
+
+def named_classes(classes: tuple[str, ...], *folders: Path) -> tuple[str, ...]:
+    """The names of classes that are WordNet numbers: "tench, Tinca tinca, n01440764"; any others as they are.
+
+    folders: where a file of words may lie, which goes before the words of ImageNet-1k. All 1,000 classes of that have
+    its own names. A number that nothing names stands for itself.
+    """
+    if not classes or not all(map(WNID.fullmatch, classes)):
+        return classes
+    if classes == tuple(_of_imagenet()):
+        return imagenet_names()
+    words = _of_imagenet() | _words(classes, folders)
+    return tuple(f"{words[wnid]}, {wnid}" if wnid in words else wnid for wnid in classes)
+
+
+@cache
+def _of_imagenet() -> dict[str, str]:
+    numbers = Path(__file__).with_name("wnids.txt").read_text("utf-8").split()
+    return dict(zip(numbers, imagenet_names(), strict=True))
+
+
+def _words(classes: Iterable[str], folders: Iterable[Path]) -> dict[str, str]:
+    """{number: words} of the first file that is there. Raises UserError for a line without words."""
+    wanted = set(classes)
+    file, mark = next(
+        ((folder / name, mark) for folder in folders for name, mark in WORDS.items() if (folder / name).is_file()),
+        (None, ""),
+    )
+    found: dict[str, str] = {}
+    for number, line in enumerate(read_text(file, TABLE_AT_MOST).splitlines() if file else (), start=1):
+        wnid, _, words = line.partition(mark)
+        if wnid.strip() in wanted:
+            if not words.strip():
+                raise UserError(f"{file} line {number}: {line[:60]!r} has no words behind the number")
+            found[wnid.strip()] = words.strip()
+    return found

@@ -106,13 +106,20 @@ def checked_state(step: Step, found: Any, state: State) -> State:
     return given
 
 
+_FOUND: dict[str, Solver | Adaptive] = {}  # by name, so that a compiled walk does not search the registry
+
+
 def any_solver(name: Any) -> Solver | Adaptive:
     """Solver from a name, PATH.py:NAME or an object, adaptive ones included. Raises UserError for anything else."""
+    if isinstance(name, str) and name in _FOUND:
+        return _FOUND[name]
     found = registry.find("solver", name).factory
     if not isinstance(found, Solver | Adaptive):
         raise UserError(
             f"solver {registry.name_of(name)!r} is not a Solver; decorate it with @fixed_grid(calls=1, order=1)"
         )
+    if isinstance(name, str) and not registry.is_address(name):  # a file of the user's may change
+        _FOUND[name] = found
     return found
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from bothways.data.readers.places import file_named
 from bothways.data.sources import NAMED
 from bothways.registry import is_address
 from bothways.tasks.resume import WORDS
@@ -53,7 +54,8 @@ def _files(value: Any, setting: str = "") -> Iterator[tuple[str, str]]:
             yield from _files(part, setting)
     elif isinstance(value, str | Path) and not is_address(str(value)) and not str(value).startswith(BUNDLED):
         last = setting.rpartition(".")[2]
-        named = (str(value), *str(value).split(":")[1:])  # what stands behind timm: and the like may be a folder
+        whole = file_named(str(value)) if last == "data" else str(value)
+        named = (whole, *str(value).split(":")[1:])  # what stands behind timm: and the like may be a folder
         yield from ((last, name) for name in named if name and _is_file(last, name))
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator
 
-from bothways.configs import Config, Live, setting
+from bothways.configs import Config, Live, chosen, setting
 from bothways.data.config import MEASURED
 from bothways.registry import register
 
@@ -28,6 +28,7 @@ class CurvesConfig(Config):
     bothways curves runs/classifier --data path/to/pictures --steps 5 10 20 50 --limit 1000
     bothways curves runs/classifier --data digits --depth-offsets -0.4 -0.2 0.2 0.4 --out runs/depths
     bothways curves runs/classifier --data digits --moved walk --offset-steps 1000 --limit 60
+    bothways curves runs/classifier --data digits --solver heun
     """
 
     run: Live = setting(..., "A run of bothways finetune.", argument=True, metavar="RUN")
@@ -44,6 +45,12 @@ class CurvesConfig(Config):
     offset_steps: int | None = setting(
         None, "steps of the walk at every changed depth; if unset, those of the training", ge=1
     )
+    solver: chosen("solver") | None = setting(  # type: ignore[valid-type]
+        None,
+        "another ODE solver for the walk of every point but the trained setting; if unset, that of the training",
+        common=True,
+    )
+    tolerance: float | None = setting(None, "relative and absolute error of an adaptive solver; if unset, 1e-5", gt=0)
     limit: int | None = setting(None, "maximum number of pictures, evenly spaced; if unset, all", ge=1, common=True)
     limit_long: int = setting(200, "maximum number of pictures for walks of more than 100 steps", ge=1)
     batch: int = setting(100, "pictures per batch", ge=1)

@@ -18,7 +18,7 @@ class Point(Share):
     depth: Measured = None
     activation_depth: Measured = None
     offset: Measured = None
-    calls: Count
+    calls: float
     trained: bool
     n: Count
     nll: float
@@ -27,14 +27,16 @@ class Point(Share):
 class Curves(Brief, Facts):
     """The curves of a classifier.
 
-    kind: features that the head reads. solver: of the walk, null without a walk. steps: points over the number of
-    steps, empty without a walk. depth: points over min(1, depth (1 + offset)). skipped: {unreadable picture: reason}.
+    kind: features that the head reads. solver: of the walk of the points, null without a walk. trained_solver: that of
+    the trained point, if another was chosen. steps: points over the number of steps, empty without a walk and for a
+    solver that chooses its own. depth: points over min(1, depth (1 + offset)). skipped: {unreadable picture: reason}.
     """
 
     model: str
     data: Source
     kind: str
     solver: str | None
+    trained_solver: str | None = None
     trained: Point
     steps: list[Point]
     depth: list[Point]

@@ -17,8 +17,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, final
 
-from bothways.models.classifiers import features_config, reading
-from bothways.models.loader import load_classifier
+from bothways.models.classifiers import features_config, flow_in, reading, walked_by
+from bothways.models.loader import adapted_classifier
 from bothways.representation.features import Features
 from bothways.runs.provenance import fingerprint
 from bothways.tasks.curves.config import CurvesConfig
@@ -40,7 +40,8 @@ class CurvesWork(ConditionsWork):
     def measures(self) -> dict[str, Any]:
         def scored(row: dict[str, Any]) -> dict[str, Any]:
             score = self.scores[row["condition"]]
-            return {**row, "n": score["n"], "nll": score["nll"], **score["top1"]}
+            counted = {"calls": score["calls"]} if row["calls"] is None else {}
+            return {**row, **counted, "n": score["n"], "nll": score["nll"], **score["top1"]}
 
         facts = self.facts
         rows = {name: [scored(row) for row in facts[name]] for name in ("steps", "depth")}
@@ -55,7 +56,12 @@ class CurvesWork(ConditionsWork):
 
     def summary(self, result: dict[str, Any], out: Path | None) -> Iterator[str | Grid]:
         if not result["steps"]:
-            yield "this classifier does not walk, so there is no curve over steps"
+            why = (
+                "this classifier does not walk"
+                if result["solver"] is None
+                else f"{result['solver']} takes its own steps"
+            )
+            yield f"{why}, so there is no curve over steps"
         rows = [_cells(f"{row['steps']:,} steps", row) for row in result["steps"]]
         rows += [_cells(f"depth {100 * row['offset']:+.4g} %", row) for row in result["depth"]]
         columns = ("point", "accuracy (95 %)", "NLL", "n", "network calls")
@@ -70,39 +76,46 @@ def _cells(point: str, row: Mapping[str, Any]) -> tuple[str, ...]:
 
 def prepare(config: CurvesConfig, where: Where) -> CurvesWork:
     """Prepare a run of ``curves``. Raises UserError for invalid input, before the first batch."""
-    model = load_classifier(config.run, device=config.device, dtype=config.dtype)
+    model = adapted_classifier(config.run, device=config.device, dtype=config.dtype)
     own, run = features_config(model), str(config.run)
     measured = to_measure(model.name, config.data, config.split)
-    over_steps = _by_steps(own, config.steps, "steps" in config.model_fields_set, run)
-    over_depth = _by_depth(_walking(own, config.offset_steps, run), own, config, run)
+    how = own
+    if config.solver is not None or config.tolerance is not None:
+        how = features_config(walked_by(model, config.solver, config.tolerance))
+    over_steps = _by_steps(how, own, config.steps, "steps" in config.model_fields_set, run)
+    over_depth = _by_depth(_walking(how, config.offset_steps, run), own, config, run)
 
     @cache
     def pictures(limit: int | None) -> tuple[Condition, str]:
         return clean_condition(model, measured.data, measured.split, limit)
 
     def condition(name: str, how: Features) -> Condition:
-        long = how.walks and how.walk.steps > MANY_STEPS
+        long = how.walks and not how.walk.adaptive and how.walk.steps > MANY_STEPS
         fewer = min(config.limit_long, config.limit or config.limit_long)
         found, _ = pictures(fewer if long else config.limit)
         return replace(found, kind=name, model=reading(model, how))
 
-    ways = {name: how for name, how, _ in (*over_depth, *over_steps)}  # the longest walks come last
-    conditions = [condition(name, how) for name, how in ways.items()]
+    ways = {name: way for name, way, _ in (*over_depth, *over_steps)}  # the longest walks come last
+    ways.setdefault(CLEAN, own)
+    conditions = [condition(name, way) for name, way in ways.items()]
     facts = {
         "model": model.name,
         "data": {"address": str(config.data), "split": measured.name, "matched": pictures(config.limit)[1]},
         "kind": own.kind,
-        "solver": own.walk.name if own.walks else None,
+        "solver": how.walk.name if own.walks else None,
         "trained": _row(CLEAN, own, own),
-        "steps": [_row(name, how, own) for name, how, _ in over_steps],
-        "depth": [{**_row(name, how, own), "offset": offset} for name, how, offset in over_depth],
+        "steps": [_row(name, way, own) for name, way, _ in over_steps],
+        "depth": [{**_row(name, way, own), "offset": offset} for name, way, offset in over_depth],
     }
     settings = config.model_dump(exclude={"run"}) | {
-        "steps": [how.walk.steps for _, how, _ in over_steps],
+        "steps": [way.walk.steps for _, way, _ in over_steps],
         "depth_offsets": [offset for _, _, offset in over_depth],
         "weights": fingerprint(model.module),
     }
-    return CurvesWork(model, conditions, facts, config.batch, begun("curves", model, settings, where))
+    if config.solver is not None:
+        facts["trained_solver"] = own.walk.name
+    flow = flow_in(model) if any(way.calls is None for way in ways.values()) else None
+    return CurvesWork(model, conditions, facts, config.batch, begun("curves", model, settings, where), flow=flow)
 
 
 # ---- the points ----------------------------------------------------------------------------------------------------
@@ -110,17 +123,24 @@ def prepare(config: CurvesConfig, where: Where) -> CurvesWork:
 Way = tuple[str, Features, float]  # (name of the condition, features, position on the curve)
 
 
-def _by_steps(own: Features, steps: tuple[int, ...], given: bool, run: str) -> list[Way]:
-    """A way for each number of steps, including the trained one. given: whether the user set the steps."""
+def _by_steps(how: Features, own: Features, steps: tuple[int, ...], given: bool, run: str) -> list[Way]:
+    """A way for each number of steps, including the trained one. given: whether the user set the steps.
+
+    how: the setting at the trained depth; own: as trained.
+    """
     if not (own.walks and own.depth > 0):
         if not given:
             return []
         walk = f"reads {own.kind}" if not own.walks else "is at depth 0"
         raise UserError(f"classifier {run!r} {walk} and does not walk; leave --steps out")
+    if how.walk.adaptive:
+        if given:
+            raise UserError(f"solver {how.walk.name!r} takes its own steps; leave --steps out")
+        return []
     every = sorted({own.walk.steps, *steps})
     if every[0] < 1:
         raise UserError(f"--steps {every[0]}: a walk takes 1 step or more")
-    return [_way(f"steps {n}", replace(own, walk=replace(own.walk, steps=n)), own, n) for n in every]
+    return [_way(f"steps {n}", replace(how, walk=replace(how.walk, steps=n)), own, n) for n in every]
 
 
 def _walking(own: Features, steps: int | None, run: str) -> Features:
@@ -129,6 +149,8 @@ def _walking(own: Features, steps: int | None, run: str) -> Features:
         return own
     if not (own.walks and own.depth > 0):
         raise UserError(f"classifier {run!r} does not walk; leave --offset-steps out")
+    if own.walk.adaptive:
+        raise UserError(f"solver {own.walk.name!r} takes its own steps; leave --offset-steps out")
     return replace(own, walk=replace(own.walk, steps=steps))
 
 
@@ -165,5 +187,5 @@ def _depths(how: Features) -> list[str]:
 
 def _row(name: str, how: Features, own: Features) -> dict[str, Any]:
     depths = {depth: getattr(how, depth) for depth in _depths(how)}
-    steps = how.walk.steps if how.walks else None
+    steps = how.walk.steps if how.walks and not how.walk.adaptive else None
     return {"condition": name, "steps": steps, **depths, "calls": how.calls, "trained": how == own}

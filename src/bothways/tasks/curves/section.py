@@ -129,6 +129,8 @@ def _over_steps(facts: Facts) -> Part | None:
     title, axis = "Accuracy over the steps of the walk", "steps of the walk"
     chart = _chart(title, axis, found, "steps", "%{x:,} steps", "{:,}".format, log=True)
     note = f"The walk goes to the depth it was trained at, by {facts.get('solver') or 'its solver'} in other steps."
+    if own := facts.get("trained_solver"):
+        note += f" It was trained with {own}, whose accuracy is in the first table."
     return Part("Other numbers of steps", note, [chart], _points("Accuracy by steps", rows, PLACES))
 
 

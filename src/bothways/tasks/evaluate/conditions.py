@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from bothways.data.corrupted import SEVERITIES, Batch, Picture, batched, clean_pictures, find_corrupted
 from bothways.data.corruptions import MORE, corrupt
@@ -25,6 +25,7 @@ from bothways.numerics.draws import Draws, picture_seed
 from bothways.runs.citations import flow_citations
 from bothways.runs.experiment import Experiment
 from bothways.runs.provenance import model_facts
+from bothways.tasks.evaluate.calls import counting
 from bothways.tasks.measures import DoneParts
 from bothways.tasks.work import Where, Work
 from bothways.types import Frame, UserError, VisionModel
@@ -61,7 +62,7 @@ class ConditionsWork(Work):
 
     facts: further entries of measures.json. batch: pictures per batch. scores: {finished condition:
     ``accuracy.scores``}. hits: {condition: (pictures,) 1 correct, 0 wrong, -1 not evaluated}. skipped: {unreadable
-    picture: reason}.
+    picture: reason}. flow: that whose calls are counted, as "calls" of the scores; None for no count.
     """
 
     model: VisionModel
@@ -73,6 +74,7 @@ class ConditionsWork(Work):
     hits: dict[str, Tensor] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     preprocess: str = "model"
+    flow: nn.Module | None = None
     doing = "evaluating"
     done_word = "evaluated"
 
@@ -105,13 +107,18 @@ class ConditionsWork(Work):
         """Yield a frame per batch and save finished conditions. Raises UserError if no picture can be read."""
         total, step = max(1, self.steps), self.done
         for condition in self.left:
-            tally = Tally(condition.count)
-            for frame in evaluate(condition.model or self.model, self._read(condition), tally):
-                step += 1
-                yield Frame(step, min(1.0, step / total), None, frame.stats)
+            tally, seen = Tally(condition.count), 0
+            with counting(self.flow) as calls:
+                for frame in evaluate(condition.model or self.model, self._read(condition), tally):
+                    if calls is not None:
+                        calls.add(tally.n - seen)
+                    step, seen = step + 1, tally.n
+                    yield Frame(step, min(1.0, step / total), None, frame.stats)
             if not tally.n:
                 raise UserError(f"{condition.name}: none of {condition.count} pictures can be read; check the data")
             self.scores[condition.name] = scores(tally, self.model.spec, condition.kind == CLEAN)
+            if calls is not None:
+                self.scores[condition.name]["calls"] = round(calls.per_picture, 1)
             self.hits[condition.name] = tally.hits
             if self.experiment.folder is not None:
                 self.experiment.folder.save_state(self.hits, {"done": self.scores, "skipped": self.skipped})

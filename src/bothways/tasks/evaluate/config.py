@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
-from bothways.configs import Config, Live, setting
+from bothways.configs import Config, Live, chosen, setting
 from bothways.data.config import MEASURED
 from bothways.registry import register
 
@@ -21,7 +22,13 @@ class EvaluateConfig(Config):
     bothways evaluate bundled:cifar10-resnet --data path/to/cifar10
     bothways evaluate bundled:cifar10-resnet --data path/to/cifar10 --corruptions offline --limit 1000
     bothways evaluate runs/finetuned --data path/to/cifar10 --corruptions path/to/CIFAR-10-C --out runs/corrupted
+    bothways evaluate runs/walked --data digits --solver dopri5 --tolerance 1e-3
     """
+
+    headlines: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "Accuracy": ("evaluation.clean.top1.value", "low", "high"),
+        "Accuracy, corrupted": ("evaluation.corruptions.mean.value", "low", "high"),
+    }
 
     model: Live = setting(..., "The model's address, or a run of bothways finetune.", argument=True)
     data: Live = setting(..., "labelled pictures (see bothways pretrain)")
@@ -31,6 +38,10 @@ class EvaluateConfig(Config):
         common=True,
     )
     limit: int | None = setting(None, "pictures at most, evenly spaced; else all", ge=1, common=True)
+    solver: chosen("solver") | None = setting(  # type: ignore[valid-type]
+        None, "another ODE solver for the walk of a flow classifier; if unset, that of its training"
+    )
+    tolerance: float | None = setting(None, "relative and absolute error of an adaptive solver; if unset, 1e-5", gt=0)
     seed: int = setting(0, "of the noise of offline", ge=0)
     batch: int = setting(100, "pictures at a time", ge=1)
     weights: Live = setting(None, "a safetensors file for the model")

@@ -62,6 +62,17 @@ class Scores(Facts):
     confusion: list[Annotated[tuple[str, str, Count], Field(strict=False)]]
 
 
+class WalkOf(Facts):
+    """The walk of a flow classifier by another solver than its own. steps: null for an adaptive one.
+
+    calls: of the network for a clean picture, as they were counted.
+    """
+
+    solver: str
+    steps: Count | None
+    calls: float
+
+
 class Corruptions(Facts):
     """A row per corruption and severity, and their means. checked: how the files were compared with the originals.
 
@@ -92,6 +103,7 @@ class Evaluation(Brief, Facts):
     model: str
     data: Source
     clean: Scores
+    walk: WalkOf | None = None
     corruptions: Corruptions | None = None
     skipped: Skipped
 

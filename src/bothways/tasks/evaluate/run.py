@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any, final
 
 import torch
+from torch import nn
 
 from bothways.data.corrupted import EXTRA, SEVERITIES
 from bothways.judging.accuracy import accuracy_of_pictures
 from bothways.judging.classes import load_with_classes
+from bothways.models.classifiers import features_config, flow_in, walked_by
 from bothways.runs.citations import cited
 from bothways.tasks.evaluate.conditions import (
     CLEAN,
@@ -27,6 +29,7 @@ from bothways.tasks.evaluate.result import EvaluationMeasures
 from bothways.tasks.held_out import to_measure
 from bothways.tasks.memory import check_outputs
 from bothways.tasks.work import Grid, Where
+from bothways.types import VisionModel
 
 OFFLINE = "offline"
 OFFLINE_NAME = "made on the fly, NOT CIFAR-10-C"
@@ -45,6 +48,8 @@ class EvaluateWork(ConditionsWork):
 
     def measures(self) -> dict[str, Any]:
         found = {**self.facts, "clean": self.scores[CLEAN], "skipped": self.skipped}
+        if walk := self.facts.get("walk"):
+            found["walk"] = {**walk, "calls": self.scores[CLEAN]["calls"]}
         corrupted = len(self.conditions) > 1
         if corrupted:
             found["corruptions"] = {**self.facts["corruptions"], **self._corrupted()}
@@ -88,6 +93,8 @@ class EvaluateWork(ConditionsWork):
         yield accuracy_grid(result)
         trust = f"calibration error {clean['ece']:.3f} (at most {clean['mce']:.3f})"
         yield f"{trust}, NLL {clean['nll']:.3f}, on clean pictures"
+        if walk := result.get("walk"):
+            yield f"walked by {walk['solver']} in {walk['calls']:g} network calls a picture"
         yield from (f"skipped {name}: {why}" for name, why in list(skipped.items())[:NAMED])
         if skipped:
             yield f"{len(skipped)} pictures skipped"
@@ -113,17 +120,27 @@ def percent_of(share: Mapping[str, Any]) -> str:
     return f"{share['value']:.1%} ({share['low']:.1%}-{share['high']:.1%})"
 
 
+def _with_walk(config: EvaluateConfig, model: VisionModel) -> tuple[VisionModel, dict[str, Any], nn.Module | None]:
+    """The model with the walk that the settings choose, the facts of it, and the flow that walks; None for its own."""
+    if config.solver is None and config.tolerance is None:
+        return model, {}, None
+    made = walked_by(model, config.solver, config.tolerance)
+    walk = features_config(made).walk
+    return made, {"walk": {"solver": walk.name, "steps": None if walk.adaptive else walk.steps}}, flow_in(made)
+
+
 def prepare(config: EvaluateConfig, where: Where) -> EvaluateWork:
     """Prepare a run of ``evaluate``. Raises UserError for invalid input, before the first batch."""
     model = load_with_classes(
         config.model, config.spec, weights=config.weights, device=config.device, dtype=config.dtype
     )
+    model, walk, flow = _with_walk(config, model)
     measured = to_measure(model.name, config.data, config.split)
     clean, matched = clean_condition(model, measured.data, measured.split, config.limit)
     check_outputs(model, config.batch, clean.count)
     conditions = [clean]
     data = {"address": str(config.data), "split": measured.name, "pictures": clean.count, "matched": matched}
-    facts: dict[str, Any] = {"model": model.name, "data": data}
+    facts: dict[str, Any] = {"model": model.name, "data": data, **walk}
     if config.corruptions is not None:
         offline, _, kinds = str(config.corruptions).partition(":")
         if offline == OFFLINE:
@@ -134,4 +151,4 @@ def prepare(config: EvaluateConfig, where: Where) -> EvaluateWork:
         conditions += more
         facts["corruptions"] = {**told, "address": str(config.corruptions)}
     experiment = begun("evaluate", model, config.model_dump(exclude={"model", "spec"}), where)
-    return EvaluateWork(model, conditions, facts, config.batch, experiment, preprocess=config.preprocess)
+    return EvaluateWork(model, conditions, facts, config.batch, experiment, preprocess=config.preprocess, flow=flow)

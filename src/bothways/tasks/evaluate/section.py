@@ -86,10 +86,20 @@ def numbers_table(facts: Facts) -> Table:
     note = (
         "Calibration error: the difference of confidence and accuracy, as the mean over bins of confidence (ECE) and "
         "in the worst bin (MCE). NLL: the mean of -log p of the true class, in nats. Lower is better for all three. "
+        + _walk(facts)
         + _left_out(facts)
     )
     columns = ["", "Accuracy", "95 % interval", "Pictures", "NLL", "Calibration error", "at most"]
     return Table("The classifier in numbers", columns, rows, note.strip())
+
+
+def _walk(facts: Facts) -> str:
+    """The walk by another solver than the classifier's own, and its network calls."""
+    walk = facts.get("walk") or {}
+    if not walk:
+        return ""
+    steps = f" in {walk['steps']:,} steps" if walk.get("steps") else ", which takes its own steps"
+    return f"Walked by {walk.get('solver')}{steps}: {walk.get('calls', 0):g} network calls for a clean picture. "
 
 
 def _left_out(facts: Facts) -> str:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from bothways.models.adapter import Adapter
 from bothways.models.catalogue import find_classifier
-from bothways.models.classifiers import PictureClassifier, card_of_flow, origin_of
+from bothways.models.classifiers import Classifier, PictureClassifier, card_of_flow, origin_of
 from bothways.models.loader import load_flow, load_model
 from bothways.models.nets.unet import SIZES, UNet
 from bothways.models.velocity import Flow
@@ -204,6 +204,7 @@ def _title(run: Any) -> str:
 
 def _loaded(run: Any) -> tuple[FlowClassifier | None, Flow, Any]:
     """(classifier or None, flow, ModelSpec) of a run or of what was loaded of it."""
+    run = run.adapter if isinstance(run, Classifier) else run
     if not isinstance(run, Adapter | nn.Module) and find_classifier(str(run)) is not None:
         run = load_model(run)
     if not isinstance(run, Adapter):

@@ -116,6 +116,14 @@ class FinetuneFitConfig(FitConfig):
     half: bool = setting(False, "store the weights in half precision", flags=("--half/--no-half",))
 
 
+class FinetuneRunConfig(FlowRunConfig):
+    """The run, and how often the accuracy on the held-out pictures is measured during it."""
+
+    accuracy_every: int = setting(
+        0, "steps between measurements of the accuracy on the held-out pictures; 0 for none before the end", ge=0
+    )
+
+
 class LabelledHoldoutConfig(FlowHoldoutConfig):
     """The held-out pictures, and the number of labelled training pictures."""
 
@@ -145,6 +153,10 @@ class FinetuneConfig(TrainingConfig):
     recipe_task: ClassVar[str] = "finetune"
     own_recipe: ClassVar[str] = "prg-small"
     processes: ClassVar[bool] = True
+    headlines: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "Accuracy on held-out pictures": ("classifier.accuracy", "low", "high"),
+        "Flow-matching loss on them": ("classifier.flow_matching",),
+    }
     shortcuts: ClassVar[Mapping[str, Shortcut]] = {
         "steps": Shortcut("features.steps", int, "solver steps of the walk"),
         "train_steps": Shortcut("fit.steps", int, "training steps"),
@@ -178,7 +190,7 @@ class FinetuneConfig(TrainingConfig):
     holdout: LabelledHoldoutConfig = LabelledHoldoutConfig()
     augmentation: StrongAugmentationConfig = StrongAugmentationConfig()
     fit: FinetuneFitConfig = FinetuneFitConfig()
-    run: FlowRunConfig = FlowRunConfig()
+    run: FinetuneRunConfig = FinetuneRunConfig()
     split: str | None = setting(None, READ, common=True)
 
     @classmethod
@@ -206,6 +218,8 @@ class FinetuneConfig(TrainingConfig):
     @model_validator(mode="after")
     def _agrees(self) -> FinetuneConfig:
         tune_of(self.tune)
+        if self.target != "class" and (self.run.accuracy_every or self.run.keep_best):
+            raise UserError(f"accuracy_every and keep_best are for --target class, and the target is {self.target}")
         if self.target != "class" and self.loss.class_weights is not None:
             raise UserError(f"class_weights is for --target class, and the target is {self.target}; leave it out")
         if self.holds_flow and self.loss.beta:

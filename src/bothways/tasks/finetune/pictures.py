@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from bothways.data.readers.fit import size_of
+from bothways.data.rows.stored import StoredSet, open_images
 from bothways.data.sources import ImageSet, load_images
 from bothways.data.splits import holdout, stratified
-from bothways.data.targets.labels import LabelTable, labelled, numbers_of_classes, read_labels
+from bothways.data.targets.labels import labelled, numbers_of_classes, read_labels
 from bothways.models.classifiers import count_of
 from bothways.numerics.draws import generator
 from bothways.representation.targets import CLASS, NUMBERS, SEVERAL
@@ -22,7 +23,7 @@ class Divided(NamedTuple):
     """The held-out pictures, those to train on, and the names of classes, labels or numbers, or how many there are."""
 
     held: ImageSet
-    train: ImageSet
+    train: ImageSet | StoredSet
     classes: tuple[str, ...] | int
 
 
@@ -35,9 +36,7 @@ def pictures_of(config: FinetuneConfig, spec: ModelSpec) -> Divided:
     if table is None and config.target == SEVERAL:
         raise UserError("--target multi-label needs --labels-csv FILE with columns such as file,label")
     data = str(config.data)
-    everything = load_images(config.data, split=config.split or "train", size=size_of(spec))
-    if table is None and config.target == NUMBERS:
-        everything = numbers_of_classes(everything, data)
+    everything = _read(config, spec)
     if table is None and config.target == CLASS and (len(everything) == 0 or int(everything.labels.min()) < 0):
         raise UserError(f"data {data!r} has no labels; type a folder with one folder per class, or --labels-csv FILE")
     classes = table.names if table else everything.classes or int(everything.labels.max()) + 1
@@ -50,14 +49,29 @@ def pictures_of(config: FinetuneConfig, spec: ModelSpec) -> Divided:
             f"validation={config.holdout.validation} leaves {max(0, left)} of {len(everything)} pictures to train on; "
             "type a smaller --validation"
         )
-    held, train = (_with(part, table) for part in _held(everything, config))
+    held, train = _held(everything, config)
+    if table is not None:
+        assert isinstance(train, ImageSet)
+        held, train = labelled(held, table), labelled(train, table)
     return Divided(held, _few(train, config, count_of(classes)), classes)
 
 
-def _held(everything: ImageSet, config: FinetuneConfig) -> tuple[ImageSet, ImageSet]:
+def _read(config: FinetuneConfig, spec: ModelSpec) -> ImageSet | StoredSet:
+    """All pictures, with labels that a table replaces; classes alone are read where they are stored."""
+    where: dict[str, Any] = {"split": config.split or "train", "size": size_of(spec)}
+    if config.target == CLASS and config.labels_csv is None:
+        return open_images(config.data, in_memory=config.run.in_memory, **where)
+    found = load_images(config.data, **where)
+    if config.target == NUMBERS and config.labels_csv is None:
+        return numbers_of_classes(found, str(config.data))
+    return found
+
+
+def _held(everything: ImageSet | StoredSet, config: FinetuneConfig) -> tuple[ImageSet, ImageSet | StoredSet]:
     """Held out by the classes of the pictures, where they have them, whatever the target."""
     if everything.labels.ndim == 1:
         return holdout(everything, config.holdout.validation, config.seed)
+    assert isinstance(everything, ImageSet)
     order = torch.arange(len(everything))
     unlabelled = ImageSet(everything.images, torch.full_like(order, -1), (), places=order)
     held, train = holdout(unlabelled, config.holdout.validation, config.seed)
@@ -66,11 +80,7 @@ def _held(everything: ImageSet, config: FinetuneConfig) -> tuple[ImageSet, Image
     return everything.subset(held.places), everything.subset(train.places)
 
 
-def _with(part: ImageSet, table: LabelTable | None) -> ImageSet:
-    return part if table is None else labelled(part, table)
-
-
-def _few(train: ImageSet, config: FinetuneConfig, classes: int) -> ImageSet:
+def _few(train: ImageSet | StoredSet, config: FinetuneConfig, classes: int) -> ImageSet | StoredSet:
     """So many of the training pictures as have labels, balanced over classes."""
     count, source = config.holdout.labels, generator(config.seed, 0, "labels")
     if count is None:

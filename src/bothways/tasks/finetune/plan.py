@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from bothways.data.augmentations import StrongAugmentation
 from bothways.data.images import Augmentation, Batch, batches, check_crop, survive_mirroring
+from bothways.data.rows.stored import StoredSet
 from bothways.data.sources import ImageSet
 from bothways.data.targets.labels import class_weights
 from bothways.data.targets.mixing import mixed
@@ -57,7 +58,7 @@ class Finetuning:
     """
 
     config: FinetuneConfig
-    train: ImageSet
+    train: ImageSet | StoredSet
     held: ImageSet
     classes: tuple[str, ...] | int
     before: Flow

@@ -22,7 +22,7 @@ from safetensors.torch import save
 from bothways.models.adapter import Adapter
 from bothways.models.cards import CLASSIFIER_CARD
 from bothways.models.classifiers import CLASSIFIER_WEIGHTS
-from bothways.models.loader import load_classifier
+from bothways.models.loader import adapted_classifier
 from bothways.models.velocity import Flow
 from bothways.progress import stage
 from bothways.reading import is_there
@@ -43,7 +43,9 @@ from bothways.tasks.finetune.scores import classifier_facts, held_loss, losses
 from bothways.tasks.memory import check_training, transports
 from bothways.tasks.training import TrainingWork, begin_with_card, weights_of
 from bothways.tasks.work import Grid, Where
+from bothways.training.accuracy import held_out_accuracy
 from bothways.training.along import held_out_measures, measures_along
+from bothways.training.best import ACCURACY
 from bothways.training.checkpoint import Training
 from bothways.training.fit import FitState
 
@@ -78,7 +80,7 @@ class FinetuneWork(TrainingWork):
     def _kept(self) -> Adapter:
         """Load the classifier of the run folder."""
         planned = self.planned
-        return load_classifier(
+        return adapted_classifier(
             self.training.folder.path, head=planned.config.features.head, path=planned.before.path,
             solver=planned.config.features.solver, device=planned.processes.device,
         )  # fmt: skip
@@ -98,6 +100,7 @@ class FinetuneWork(TrainingWork):
         yield f"{facts['trained']:,} of {facts['parameters']:,} parameters were trained ({share:.1%})"
         if out is not None:
             yield f"the classifier is {out / CLASSIFIER_CARD}"
+            yield from self.best_line("highest accuracy")
 
 
 def prepare(config: FinetuneConfig, where: Where) -> FinetuneWork:
@@ -108,10 +111,13 @@ def prepare(config: FinetuneConfig, where: Where) -> FinetuneWork:
     state = FitState(planned.classifier, config.fit, planned.factor)
     if config.fit.compile:
         compile_flow(planned.classifier)
+    every = config.run.accuracy_every or (config.run.save_every if config.run.keep_best else 0)
     training = Training(
         state, config.fit, config.run, planned.loss, planned.batch(), config.seed,
         partial(write_weights, state, config.fit.half),
-        partial(_along, planned, state) if measures_along(config.holdout) else None, planned.processes,
+        partial(_along, planned, state) if measures_along(config.holdout) else None,
+        planned.processes, probe=partial(_accuracy, planned, state) if every else None, probe_every=max(1, every),
+        best_by=ACCURACY if config.run.keep_best else "",
     )  # fmt: skip
     experiment = begin_with_card("finetune", training, planned, CLASSIFIER_CARD, where)
     early = Early(planned, training)
@@ -188,3 +194,11 @@ def _along(planned: Finetuning, state: FitState) -> dict[str, Any]:
     assert isinstance(classifier, FlowClassifier)
     assert isinstance(classifier.flow, Flow)
     return held_out_measures(classifier.flow, planned.held, planned.config.holdout, partial(losses, planned))
+
+
+def _accuracy(planned: Finetuning, state: FitState) -> dict[str, Any]:
+    """The accuracy of the current EMA classifier on the held-out pictures."""
+    classifier, device = state.result.eval(), planned.processes.device
+    assert isinstance(classifier, FlowClassifier)
+    code = planned.before.code
+    return held_out_accuracy(lambda images: classifier(code(images.to(device))), planned.held)

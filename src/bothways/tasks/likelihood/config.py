@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 from bothways.configs import Config, Live, chosen, setting
 from bothways.data.config import MEASURED
@@ -22,6 +23,10 @@ class LikelihoodConfig(Config):
     bothways likelihood bundled:cifar10-flow --data path/to/cifar10 --limit 1000 --probes 4
     bothways likelihood runs/digits --data digits --solver dopri5
     """
+
+    headlines: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "Bits per dimension": ("flow.likelihood.bits_per_dim", "low", "high")
+    }
 
     flow: Live = setting(..., "A run of bothways pretrain, or the address of a flow.", argument=True)
     data: Live = setting(..., "pictures: digits, a parquet file, a folder, hub:OWNER/NAME")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from bothways.configs import Live, chosen, setting
@@ -17,6 +18,17 @@ from bothways.training.config import (
 )
 
 
+class PretrainRunConfig(FlowRunConfig):
+    """The run, and how often a probe is fitted during it."""
+
+    probe_every: int = setting(
+        0,
+        "steps between linear probes on features of labelled held-out pictures, half of which fit it and half test it; "
+        "0 for none",
+        ge=0,
+    )
+
+
 @register("task", "pretrain", help="Train a flow between noise and pictures by flow matching.")
 class PretrainConfig(TrainingConfig):
     """Train a flow between noise and pictures by flow matching: a network regresses the velocity of the paths.
@@ -25,8 +37,8 @@ class PretrainConfig(TrainingConfig):
 
     The run folder holds flow.json and flow.safetensors, samples, the loss of every step, and report.html.
 
-    Data are digits or swiss-roll (no download), a folder of image files, a parquet file or a folder of them, or
-    hub:OWNER/NAME.
+    Data are digits or swiss-roll (no download), a folder of image files, a parquet or tar file or a folder of them,
+    hub:OWNER/NAME, or a stream of shards, stream:ADDRESS.
 
     A run that was stopped or killed gives the same weights with --resume.
 
@@ -41,6 +53,7 @@ class PretrainConfig(TrainingConfig):
     recipe_task: ClassVar[str] = "pretrain"
     own_recipe: ClassVar[str] = "otcfm"
     processes: ClassVar[bool] = True
+    headlines: ClassVar[Mapping[str, tuple[str, ...]]] = {"Loss on held-out pictures": ("flow.validation_loss",)}
 
     data: Live = setting(..., "training pictures: digits, swiss-roll, a path, hub:NAME")
     recipe: str = setting(
@@ -52,17 +65,24 @@ class PretrainConfig(TrainingConfig):
     )
     net: str | None = setting(
         None,
-        "U-Net: unet-tiny, unet-small, or a size of the papers: unet-s, unet-m, unet-64, unet-torchcfm; if unset, "
+        "U-Net: unet-tiny, unet-small, or a size of the papers: unet-s, unet-m, unet-64, unet-torchcfm; or "
+        "PATH.py:FUNCTION of your own, v(x, t) or v(t, x), with :xt or :tx behind it where both would do; if unset, "
         "unet-tiny up to 16 pixels, else unet-small",
         common=True,
     )
     network: dict[str, Any] = setting({}, "options of a custom U-Net, instead of net")
+    init: Live = setting(
+        None,
+        "flow whose weights are the initial ones, where names and shapes are alike: a run of bothways pretrain or "
+        "finetune, or an address",
+        common=True,
+    )
     size: int | None = setting(None, "side length in pixels; if unset, that of the pictures", ge=1, common=True)
     seed: int = setting(0, "random seed of the initial weights, data order, noise and times", ge=0, common=True)
     holdout: FlowHoldoutConfig = FlowHoldoutConfig()
     augmentation: FlowAugmentationConfig = FlowAugmentationConfig()
     fit: FitConfig = FitConfig()
-    run: FlowRunConfig = FlowRunConfig()
+    run: PretrainRunConfig = PretrainRunConfig()
     split: str | None = setting(None, READ, common=True)
 
     @classmethod

@@ -15,37 +15,46 @@ import torch
 from torch import Tensor, nn
 
 from bothways.data.augmentations import with_strong
-from bothways.data.images import Augment, Batch, check_crop
-from bothways.data.sources import ImageSet, load_images
+from bothways.data.images import Augment, Batch
+from bothways.data.rows.stored import StoredSet, open_images
+from bothways.data.sources import ImageSet
 from bothways.data.splits import holdout
 from bothways.data.trained import training_record
-from bothways.models.catalogue import build_network, check_device
-from bothways.models.nets.unet import SIZES
+from bothways.models.catalogue import check_device
+from bothways.models.classifiers import card_of_flow, trained_on
+from bothways.models.loader import load_flow
 from bothways.models.velocity import Flow
 from bothways.registry import name_of
 from bothways.representation.couplings import coupling_of
 from bothways.representation.flow_matching import flow_matching
 from bothways.representation.paths import path_of
 from bothways.tasks.pretrain.config import PretrainConfig
+from bothways.tasks.pretrain.networks import built
+from bothways.tasks.pretrain.warm import warm_start
+from bothways.training.accuracy import check_probe
 from bothways.training.along import check_along
 from bothways.training.pairs import pairs
 from bothways.training.processes import Batches, Processes, join_processes
 from bothways.types import ModelSpec, UserError
 
-NETS: dict[str, dict[str, Any]] = {**SIZES, "points": {"builder": "points"}}
 SMALL_PICTURES = 16  # side in pixels up to which the default network is unet-tiny
 
 
 @dataclass(frozen=True)
 class Pretraining:
-    """A validated pretraining. train, held: pictures. flow: with initial weights. network: options that build it."""
+    """A validated pretraining. train, held: pictures. flow: with initial weights. network: options that build it.
+
+    initial: a line on weights of another flow, "" for none. earlier: the records of that flow's trainings.
+    """
 
     config: PretrainConfig
-    train: ImageSet
+    train: ImageSet | StoredSet
     held: ImageSet
     flow: Flow
     network: dict[str, Any]
     processes: Processes
+    initial: str = ""
+    earlier: tuple[dict[str, Any], ...] = ()
 
     @property
     def augmentation(self) -> Augment:
@@ -68,7 +77,8 @@ class Pretraining:
 
     def settings(self) -> dict[str, Any]:
         """The settings that determine the training, by name."""
-        return self.config.model_dump(exclude={"data", "run"})
+        unset = {"init"} if self.config.init is None else set()
+        return self.config.model_dump(exclude={"data", "run"} | unset)
 
     def tables(self) -> dict[str, Any]:
         """The tables of recipe.toml."""
@@ -83,50 +93,70 @@ class Pretraining:
 
     def card(self) -> dict[str, Any]:
         """The content of flow.json, from which the flow is rebuilt."""
+        own = training_record(self.config.data, self.config.split or "train", self.train, self.held)
         return {
             "name": self.flow.name,
             "network": self.network,
             "spec": dataclasses.asdict(self.flow.spec),
             "parameters": self.parameters,
             "data": f"{self.config.data}: {len(self.train)} pictures for training, {len(self.held)} held out",
-            "trained_on": [training_record(self.config.data, self.config.split or "train", self.train, self.held)],
+            "trained_on": [own, *(record for record in self.earlier if record != own)],
+            **({"initial": self.initial} if self.initial else {}),
             "recipe": self.settings(),
         }
 
     def line(self) -> str:
         """A summary for a dry run."""
         net, fit = self.config.net or "a network of the recipe", self.config.fit
+        net += ", called v(t, x)," if self.flow.spec.time_first else ""
         return (
             f"{self.parameters:,} parameters of {net} would be trained on {len(self.train)} pictures, "
             f"{fit.steps} steps of {fit.batch}"
         )
 
 
-def plan_of(config: PretrainConfig) -> Pretraining:
-    """Plan a run of ``pretrain``. Raises UserError for invalid input, before a run folder is written."""
+def plan_of(config: PretrainConfig, begun: Path | None = None) -> Pretraining:
+    """Plan a run of ``pretrain``. begun: the folder of one with a checkpoint, which holds its weights.
+
+    Raises UserError for invalid input, before a run folder is written.
+    """
     check_device(config.run.device)
     processes = join_processes(config.run.device)
-    everything = load_images(config.data, split=config.split or "train", size=config.size)
-    size = tuple(everything.images.shape[-2:])
+    everything = open_images(
+        config.data, split=config.split or "train", size=config.size, in_memory=config.run.in_memory
+    )
+    size = everything.shape
     config = _settled(config, len(everything) - config.holdout.validation, min(size), processes)
     held, train = holdout(everything, config.holdout.validation, config.seed)
     check_along(config.holdout, len(held))
+    if config.run.probe_every:
+        check_probe(held, str(config.data))
     spec = ModelSpec(
-        size=size[0] if size[0] == size[1] else size,  # type: ignore[arg-type]
+        size=size[0] if size[0] == size[1] else size,
         mean=(0.5, 0.5, 0.5),
         std=(0.5, 0.5, 0.5),
         classes=0,
         channel_order="grey" if everything.channels == 1 else "RGB",
         source=f"trained by bothways pretrain {config.recipe} on {config.data}",
-        time_scale=1000.0,
         path=name_of(config.path),
         levels=everything.levels,
     )
-    network, options = _built(config, everything.channels, size)
+    network, options, spec = built(config, spec)
+    initial, earlier = _initial(config, network, begun)
     flow = Flow(network, spec, Path(config.recipe).stem, path=path_of(config.path)).to(processes.device)
     if processes.device == "cpu" and getattr(network, "patch", 1) > 1:
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Pretraining(config, train, held, flow, options, processes)
+    return Pretraining(config, train, held, flow, options, processes, initial, tuple(earlier))
+
+
+def _initial(config: PretrainConfig, network: nn.Module, begun: Path | None) -> tuple[str, list[dict[str, Any]]]:
+    """Load the weights of another flow, if any -> the line on them, and the records of its trainings."""
+    if config.init is None:
+        return "", []
+    if begun is not None:
+        return str((card_of_flow(str(begun)) or {}).get("initial", "")), trained_on(str(begun))
+    flow = load_flow(config.init)
+    return warm_start(network, flow), trained_on(flow.name)
 
 
 def _settled(config: PretrainConfig, pictures: int, side: int, processes: Processes) -> PretrainConfig:
@@ -140,45 +170,3 @@ def _settled(config: PretrainConfig, pictures: int, side: int, processes: Proces
     fitting = "points" if side == 1 else "unet-tiny" if side <= SMALL_PICTURES else "unet-small"
     net = config.net if config.net or config.network else fitting
     return config.model_copy(update={"fit": config.fit.resolved(pictures), "net": net})
-
-
-def _built(config: PretrainConfig, channels: int, size: tuple[int, ...]) -> tuple[nn.Module, dict[str, Any]]:
-    """The network with initial weights from the seed, and the options that build it."""
-    if config.net is not None and config.net not in NETS:
-        raise UserError(f"net={config.net!r} is not known; type one of {', '.join(NETS)}")
-    options = dict(NETS[config.net] if config.net else config.network)
-    builder = options.pop("builder", "unet")
-    if builder not in ("unet", "points"):
-        raise UserError(f'[network] builder = {builder!r} is not known; type builder = "unet"')
-    try:
-        with torch.random.fork_rng():  # initial weights from the seed, without changing the caller's random state
-            torch.random.manual_seed(config.seed)
-            network = build_network(builder, channels=channels, **options)
-        check_crop(config.augmentation.crop, *size)
-    except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
-        raise UserError(f"recipe {config.recipe!r} cannot train: {str(error).splitlines()[0]}") from error
-    factor = int(network.factor)  # type: ignore[arg-type]
-    if builder == "points" and size != (1, 1):
-        raise UserError(f"net 'points' takes pictures of one pixel, not {size[0]}x{size[1]}; type --net unet-tiny")
-    if size[0] % factor or size[1] % factor:
-        near = max(factor, min(size) // factor * factor)
-        raise UserError(
-            f"pictures of {size[0]}x{size[1]} pixels do not go into network {config.net or 'of the recipe'}, whose "
-            f"sides are multiples of {factor}; type --size {near}"
-        )
-    _check_options(config, builder, channels, size, options)
-    return network, {"name": builder, "channels": channels, **options}
-
-
-def _check_options(
-    config: PretrainConfig, builder: str, channels: int, size: tuple[int, ...], options: dict[str, Any]
-) -> None:
-    """Raise UserError if the parts of the network do not fit together, checked by shapes without computation."""
-    try:
-        with torch.device("meta"), torch.no_grad():
-            build_network(builder, channels=channels, **options)(torch.zeros(1, channels, *size), torch.zeros(1))
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise UserError(
-            f"recipe {config.recipe!r} cannot train: its network of {options} gives no velocity "
-            f"({str(error).splitlines()[0]}); type --net unet-tiny, or an even width that its heads divide"
-        ) from error

@@ -38,8 +38,10 @@ from bothways.tasks.pretrain.plan import Pretraining, plan_of
 from bothways.tasks.pretrain.result import Pretrained, PretrainMeasures
 from bothways.tasks.training import TrainingWork, begin_with_card, weights_of
 from bothways.tasks.work import Grid, Where
+from bothways.training.accuracy import probe_accuracy
 from bothways.training.along import held_out_measures, losses_of, measures_along
-from bothways.training.checkpoint import Training
+from bothways.training.best import LOSS
+from bothways.training.checkpoint import CHECKPOINT, Training
 from bothways.training.fit import FitState
 
 CARD, WEIGHTS = "flow.json", "flow.safetensors"
@@ -93,17 +95,22 @@ class PretrainWork(TrainingWork):
     def plan(self) -> str:
         return self.planned.line()
 
+    def opening(self) -> str:
+        return "" if self.done else self.planned.initial
+
     def summary(self, result: Pretrained, out: Path | None) -> Iterator[str | Grid]:
         facts = result.measures["flow"]
         loss, error = facts["validation_loss"], facts["validation_error"]
         yield f"loss {loss:.4g} +- {error:.2g} on {facts['validation_pictures']} held-out pictures"
         if out is not None:
             yield f"the flow is {out / CARD}, samples are in {out / 'images'}"
+            yield from self.best_line("lowest loss")
 
 
 def prepare(config: PretrainConfig, where: Where) -> PretrainWork:
     """Prepare a run of ``pretrain``. Raises UserError for invalid input, before the first step."""
-    planned = plan_of(config)
+    began = where.resume and where.out is not None and (Path(where.out) / CHECKPOINT).is_file()
+    planned = plan_of(config, Path(str(where.out)) if began else None)
     config = planned.config
     _check_memory(planned)
     state = FitState(planned.flow, config.fit)
@@ -112,8 +119,10 @@ def prepare(config: PretrainConfig, where: Where) -> PretrainWork:
         drawn(0)  # one of a user that is no permutation is refused now
     training = Training(
         state, config.fit, config.run, planned.loss, drawn, config.seed,
-        partial(write_weights, state), partial(_along, planned, state) if measures_along(config.holdout) else None,
-        planned.processes,
+        partial(write_weights, state),
+        partial(_along, planned, state) if measures_along(config.holdout) or config.run.keep_best else None,
+        planned.processes, probe=partial(_probe, planned, state) if config.run.probe_every else None,
+        probe_every=max(1, config.run.probe_every), best_by=LOSS if config.run.keep_best else "",
     )  # fmt: skip
     return PretrainWork(planned, training, begin_with_card("pretrain", training, planned, CARD, where))
 
@@ -142,7 +151,15 @@ def _along(planned: Pretraining, state: FitState) -> dict[str, Any]:
     """The measures of the current EMA flow on the first held-out pictures."""
     flow = state.result.eval()
     assert isinstance(flow, Flow)
-    return held_out_measures(flow, planned.held, planned.config.holdout, partial(held_losses, planned))
+    config, losses = planned.config, partial(held_losses, planned)
+    return held_out_measures(flow, planned.held, config.holdout, losses, whole=config.run.keep_best)
+
+
+def _probe(planned: Pretraining, state: FitState) -> dict[str, Any]:
+    """The accuracy of a linear probe on features of the current EMA flow."""
+    flow = state.result.eval()
+    assert isinstance(flow, Flow)
+    return probe_accuracy(flow, planned.held)
 
 
 @torch.no_grad()

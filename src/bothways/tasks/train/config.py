@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from bothways.configs import Config, Live, setting
@@ -34,6 +35,9 @@ class TrainConfig(TrainingConfig):
     """
 
     recipe_task: ClassVar[str] = "train"
+    headlines: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "Accuracy on test pictures": ("network.accuracy", "low", "high")
+    }
 
     recipe: str = setting(..., "Recipe: a name (see bothways recipes) or a .toml file", argument=True)
     data: Live = setting(..., "folder with train.parquet and test.parquet")

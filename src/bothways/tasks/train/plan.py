@@ -13,9 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bothways.data.images import Augmentation, batches, check_crop
-from bothways.data.sources import ImageSet, load_images
+from bothways.data.rows.stored import StoredSet, open_images
+from bothways.data.sources import ImageSet
 from bothways.data.splits import holdout
 from bothways.models.catalogue import BUILDERS, build_network
+from bothways.progress import counted
 from bothways.tasks.train.config import InputConfig, TrainConfig
 from bothways.training.fit import Loss
 from bothways.training.processes import Batches
@@ -32,7 +34,7 @@ class ClassifierTraining:
     """
 
     config: TrainConfig
-    train: ImageSet
+    train: ImageSet | StoredSet
     held: ImageSet
     network: nn.Module
     batch: Batches
@@ -44,8 +46,7 @@ class ClassifierTraining:
     @property
     def size(self) -> tuple[int, int]:
         """(height, width) of the pictures."""
-        height, width = self.train.images.shape[-2:]
-        return height, width
+        return self.train.shape
 
     @property
     def spec(self) -> ModelSpec:
@@ -78,7 +79,7 @@ def plan_of(config: TrainConfig) -> ClassifierTraining:
     held, train = _divided(config)
     options = {**_sized(config.network, train), **config.network}
     config = config.model_copy(
-        update={"fit": config.fit.resolved(len(train)), "spec": resolved(config.spec, train.images), "network": options}
+        update={"fit": config.fit.resolved(len(train)), "spec": resolved(config.spec, train), "network": options}
     )
     try:
         network = built_network(config, len(train.classes))
@@ -92,12 +93,12 @@ def plan_of(config: TrainConfig) -> ClassifierTraining:
     return ClassifierTraining(config, train, held, network, batch)
 
 
-def _divided(config: TrainConfig) -> tuple[ImageSet, ImageSet]:
+def _divided(config: TrainConfig) -> tuple[ImageSet, ImageSet | StoredSet]:
     """Split the training file into held-out and training pictures."""
     data = str(config.data)
     if not all((Path(data) / f"{split}.parquet").is_file() for split in ("train", "test")):
         raise UserError(f"data {data!r} does not hold train.parquet and test.parquet; type the folder that holds both")
-    everything = load_images(data, split="train")
+    everything = open_images(data, split="train", in_memory=config.run.in_memory)
     if not everything.classes:
         raise UserError(f"data {data!r}: training takes pictures of named classes (Hugging Face metadata)")
     check_classes(everything.classes, data)
@@ -116,20 +117,22 @@ def check_classes(classes: Sequence[str], data: str) -> None:
         raise UserError(f"data {data!r} has one class and there is nothing to tell apart; type data of two or more")
 
 
-def _sized(options: Mapping[str, Any], data: ImageSet) -> dict[str, Any]:
+def _sized(options: Mapping[str, Any], data: ImageSet | StoredSet) -> dict[str, Any]:
     """The option {"size": side} for a network that is built for a fixed size; {} for others."""
     build = BUILDERS.get(options.get("builder", ""))
     fixed = None if build is None else signature(build).parameters.get("size")
-    side = data.images.shape[-1]
+    side = data.shape[1]
     return {} if fixed is None or fixed.default == side else {"size": side}
 
 
-def resolved(spec: InputConfig, images: Tensor) -> InputConfig:
-    """The normalisation, with unset mean and std from pictures (N,3,H,W) uint8."""
+def resolved(spec: InputConfig, data: ImageSet | StoredSet) -> InputConfig:
+    """The normalisation, with unset mean and std from all pictures."""
     if spec.mean is not None and spec.std is not None:
         return spec
     values = torch.arange(256, dtype=torch.float64) / 255
-    counts = torch.stack([images[:, channel].flatten().bincount(minlength=256) for channel in range(3)]).double()
+    counts = torch.zeros(3, 256, dtype=torch.float64)
+    for images in counted(data.parts(), "mean and standard deviation", -(-len(data) // 1024)):
+        counts += torch.stack([images[:, channel].flatten().bincount(minlength=256) for channel in range(3)])
     shares = counts / counts.sum(1, keepdim=True)
     mean = shares @ values
     std = (shares * (values - mean[:, None]).square()).sum(1).sqrt().clamp_min(1 / 255)  # std of constant pictures is 0
@@ -138,9 +141,9 @@ def resolved(spec: InputConfig, images: Tensor) -> InputConfig:
 
 
 @torch.no_grad()
-def _check_pictures(network: nn.Module, config: TrainConfig, train: ImageSet) -> None:
+def _check_pictures(network: nn.Module, config: TrainConfig, train: ImageSet | StoredSet) -> None:
     """Raise ValueError or RuntimeError if the network or augmentation does not support the size of the pictures."""
-    height, width = train.images.shape[-2:]
+    height, width = train.shape
     check_crop(config.augmentation.crop, height, width)
     network.eval()(torch.zeros(1, 3, height, width))
 

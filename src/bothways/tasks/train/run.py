@@ -19,7 +19,8 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from bothways.data.sources import ImageSet, load_images
+from bothways.data.rows.stored import StoredSet, open_images
+from bothways.data.sources import ImageSet
 from bothways.data.trained import training_record
 from bothways.judging.verdicts import penultimate
 from bothways.models.adapter import Adapter
@@ -66,7 +67,8 @@ class TrainWork(TrainingWork):
         planned, result, out = self.planned, self.training.state.result, self.training.folder.path
         half = weights_of(result, half=True)  # so that the saved weights are the measured ones
         result.load_state_dict(half)
-        model, test = self.model, load_images(planned.config.data, split="test")
+        test = open_images(planned.config.data, split="test", in_memory=planned.config.run.in_memory)
+        model = self.model
         counted = accuracy(model, test), accuracy(model, planned.held)
         facts = card_of(planned, *counted)
         replace_file(out / f"{planned.name}.safetensors", save(half))
@@ -74,7 +76,7 @@ class TrainWork(TrainingWork):
         replace_file(out / f"{planned.name}.json", (json.dumps(facts, indent=2) + "\n").encode())
         low, high = wilson_interval(*counted[0])
         right, held = (hits / count for hits, count in counted)
-        found = {"accuracy": right, "low": low, "high": high, "n": len(test), "validation_accuracy": held}
+        found = {"accuracy": right, "low": low, "high": high, "n": counted[0][1], "validation_accuracy": held}
         return {"network": {**found, "parameters": planned.parameters}, "citations": []}
 
     def trained(self) -> Trained:
@@ -105,7 +107,7 @@ def prepare(config: TrainConfig, where: Where) -> TrainWork:
     planned = plan_of(config)
     config = planned.config
     state, loss = FitState(planned.network, config.fit), classification(config.spec, config.loss.label_smoothing)
-    height, width = planned.train.images.shape[-2:]
+    height, width = planned.train.shape
 
     def example(count: int) -> tuple[Tensor, ...]:
         return torch.zeros(count, 3, height, width), torch.zeros(count, dtype=torch.int64)
@@ -117,21 +119,22 @@ def prepare(config: TrainConfig, where: Where) -> TrainWork:
 
 
 @torch.no_grad()
-def accuracy(model: Adapter, data: ImageSet) -> tuple[int, int]:
-    """(correct predictions, pictures)."""
-    right = 0
+def accuracy(model: Adapter, data: ImageSet | StoredSet) -> tuple[int, int]:
+    """(correct predictions, pictures that can be read)."""
+    right = read = 0
     for start in counted(range(0, len(data), 500), "accuracy"):
-        part = data.subset(torch.arange(start, min(start + 500, len(data))))
+        part = data.subset(torch.arange(start, min(start + 500, len(data)))).loaded()
+        read += len(part)
         right += int((model.outputs(part.floats()).argmax(1) == part.labels).sum())
-    return right, len(data)
+    return right, read
 
 
-def statistics_of(model: Adapter, train: ImageSet, test: ImageSet) -> dict[str, Tensor]:
+def statistics_of(model: Adapter, train: ImageSet | StoredSet, test: ImageSet | StoredSet) -> dict[str, Tensor]:
     """Features and labels of test pictures, and image-prior statistics on training pictures (see tasks/statistics)."""
-    shown = test.subset(torch.arange(min(REFERENCE_PICTURES, len(test))))
+    shown = test.subset(torch.arange(min(REFERENCE_PICTURES, len(test)))).loaded()
     features, _ = penultimate(model, shown.floats())
     assert features is not None
-    real = train.images[:PICTURES]
+    real = train.subset(torch.arange(min(PICTURES, len(train)))).loaded().images
     kept = as_tensors(space_of(model, real, KEPT_RANK))
     return {**quantised("features", features), "labels": shown.labels.half(), **kept}
 

@@ -23,7 +23,7 @@ from bothways.data.splits import training_split
 from bothways.models.adapter import Adapter
 from bothways.models.catalogue import find_classifier
 from bothways.models.classifiers import flow_in
-from bothways.models.loader import load_classifier, load_flow
+from bothways.models.loader import adapted_classifier, load_flow
 from bothways.models.velocity import Flow
 from bothways.representation.encode import PART, Walk, image_time, trajectory
 from bothways.representation.features import pooled
@@ -164,7 +164,7 @@ def prepare(config: WalkConfig, where: Where) -> Walking:
     config.photo: what ``pictures_of`` takes; of several the first.
     """
     how = Walk(config.steps, config.solver, gradient="direct")
-    reader = load_classifier(config.flow, device=config.device) if _is_classifier(config.flow) else None
+    reader = adapted_classifier(config.flow, device=config.device) if _is_classifier(config.flow) else None
     flow = load_flow(config.flow, device=config.device) if reader is None else flow_in(reader)
     size = size_of(flow.spec)
     photo = fitted_pictures(pictures_of(config.photo, "photo", size)[:1].cpu(), size)
