@@ -14,7 +14,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 
 import torch
 from torch import Tensor
@@ -142,7 +142,8 @@ def labelled(data: ImageSet, table: LabelTable) -> ImageSet:
     if not data.names:
         raise UserError(f"{table.file}: the pictures have no file names; give a folder or a parquet file as the data")
     pictures = [PurePosixPath(name) for name in data.names]
-    place, known = {picture: number for number, picture in enumerate(pictures)}, named_pictures(pictures)
+    place: dict[PurePath, int] = {picture: number for number, picture in enumerate(pictures)}
+    known = named_pictures(pictures)
     found = {place[known[file]]: row for file, (row, _) in table.rows.items() if file in known}
     if not found:
         first, (_, number) = next(iter(table.rows.items()))

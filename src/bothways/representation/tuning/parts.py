@@ -135,7 +135,7 @@ def checkpoint_activations(classifier: FlowClassifier) -> None:
     read = classifier.how.layers if classifier.how.reads_activations else ()
     for name, block in blocks_of(classifier.flow):
         if not any(layer.startswith(f"{name}.") for layer in read):
-            block.forward = partial(checkpoint, block.forward, use_reentrant=False)  # type: ignore[method-assign]
+            block.forward = partial(checkpoint, block.forward, use_reentrant=False)
 
 
 def compile_flow(classifier: FlowClassifier, backend: str = "inductor") -> None:

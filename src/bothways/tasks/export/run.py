@@ -116,7 +116,7 @@ class ExportWork(Work):
         with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
             warnings.simplefilter("ignore")  # of the converter's own parts
             made: Any = torch.onnx.export(
-                _traced(self.model, images), input_names=["images"], output_names=[self.config.output], dynamo=True,
+                _traced(self.model, images), input_names=["images"], output_names=[self.model.facts["output"]], dynamo=True,
                 verbose=False,
             )  # fmt: skip
             made.save(Path(folder) / "model.onnx", external_data=False)
@@ -219,7 +219,7 @@ def _features(config: ExportConfig, flow: Flow) -> Features:
     """The features of a flow without a head."""
     read = config.kind == "activations"
     layers = (config.layer or middle_layer(flow),) if read else ()
-    depth = {} if config.depth is None else {"activation_depth" if read else "depth": config.depth}
+    depth: dict[str, Any] = {} if config.depth is None else {"activation_depth" if read else "depth": config.depth}
     made = Features(config.kind, walk=Walk(config.steps, config.solver), layers=layers, **depth)
     made.check(flow)
     return made
