@@ -11,10 +11,10 @@ TEST_PROCESSES ?= 3
 PIP_FLAGS := --quiet --no-input --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format docs clean
+.PHONY: help setup demo test check format docs wheel wheel-check sbom clean
 
 help:  ## list these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: $(STAMP)  ## make .venv and install bothways with its development tools
 
@@ -36,6 +36,17 @@ format: $(STAMP)  ## set up if needed, then mend what ruff can mend
 
 docs: $(STAMP)  ## build the site of the docs into site/, every link checked
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+
+wheel: $(STAMP)  ## build the wheel into dist/, twice, and compare the two
+	$(BIN)/python release/wheel.py dist
+
+# Of all extras this downloads some twenty gigabytes: make wheel-check EXTRAS="none timm" tries these alone.
+wheel-check: wheel  ## install the wheel in clean environments: no extras, each alone, all
+	$(BIN)/python release/check.py $$(ls -t dist/*.whl | head -1) $(if $(EXTRAS),--extras $(EXTRAS))
+
+sbom: $(STAMP)  ## write dist/sbom.json, a CycloneDX list of what is installed in .venv
+	@mkdir -p dist
+	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --of JSON -o dist/sbom.json $(BIN)/python
 
 clean:  ## remove .venv, caches and builds; runs/ stays
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache build dist site

@@ -104,6 +104,26 @@ NAMES = ("sandal", "watches")
 words = build
 build = lambda: (*words(), lambda prompts: torch.ones(len(prompts), 2))
 """
+FLOW_FILE = """
+import torch
+from torch import nn
+
+import bothways
+
+
+class Flow(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.network = nn.Module()
+        self.network.b4 = nn.Conv2d(1, 1, 3, padding=1)
+
+    def forward(self, x, time):
+        return self.network.b4(x) * time[:, None, None, None]
+
+
+def build():
+    return Flow(), bothways.ModelSpec(8, 0.5, 0.5, 0, channel_order="grey", path="linear")
+"""
 
 
 NET_FILE = """
@@ -134,6 +154,7 @@ def write_folder(folder: Path) -> Path:
     for name in ("tiniest", "robust", "mlcommons", "resnet"):
         (folder / f"examples/{name}_cifar10.py").write_text(f"{MODEL_FILE}{CIFAR_FILE}")
     (folder / "examples/fashion_clip.py").write_text(f"{MODEL_FILE}{TEXT_FILE}")
+    (folder / "examples/fashion_flow.py").write_text(FLOW_FILE)
     for name in ("photo.png", "photo.jpg", "painting.jpg", "cat.png", "wolf.png", "flowers.png"):
         (folder / name).write_bytes(to_png(_pictures(1, 32)[0]))
     (folder / "digit.png").write_bytes(to_png(_pictures(1, 8)[0]))

@@ -22,7 +22,7 @@ from command import run
 TOY = f"{Path(__file__).resolve().parent / 'toy_model.py'}:build"
 QUICK = ["--recipe", "das", "--steps", "2", "--n", "1"]
 COMMANDS = ["generate", "demo", "models", "recipes", "train", "report", "cite", "scorecard", "statistics", "spectrum"]
-COMMANDS += ["features", "pretrain", "sample", "likelihood", "diagnose", "edit", "inpaint"]
+COMMANDS += ["features", "latents", "pretrain", "sample", "likelihood", "diagnose", "edit", "inpaint"]
 COMMANDS += ["style", "invert", "accentuate", "walk", "finetune", "evaluate", "curves", "predict", "explain", "studio"]
 COMMANDS += ["registry"]
 OTHER = TOY.replace(":build", ":other")

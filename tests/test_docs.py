@@ -63,11 +63,15 @@ RESUMED = {  # a line that resumes a run of tests/docs_folder.py -> with how muc
     "bothways sample --resume --n 200": "bothways sample --resume --out runs/drawn-two --n 2",
 }
 ELSEWHERE = re.compile(
-    r"\b(timm|hf|clip|open_clip|diffusers|torchcfm|hub):|dinov2|CIFAR-10-C"  # from the network
+    r"\b(timm|hf|clip|open_clip|diffusers|torchcfm|sit|dit|hub):|dinov2|CIFAR-10-C"  # from the network
     r"|torchrun|cuda"  # on another machine
     r"|\b[A-Z]{2,}(?![\w-])|[A-Z]_[A-Z]|\.\.\."  # a word for something of the reader's
 )
-NOT_RUN = {"studio": "it serves until it is stopped", "demo": "tests/tasks/test_demo.py runs it"}
+NOT_RUN = {
+    "studio": "it serves until it is stopped",
+    "serve": "it serves until it is stopped",
+    "demo": "tests/tasks/test_demo.py runs it",
+}
 
 
 # ---- reading the pages ---------------------------------------------------------------------------------------------

@@ -35,7 +35,19 @@ FULLEST_FOLDER = 12  # files of Python, __init__ aside; a folder of entries of t
 # From the ground of the house to its doors: a room may import those before it, but for those that it does not know.
 ROOMS = ["brief", "types", "version", "faults", "budget", "opening", "reading", "registry", "progress", "configs"]
 ROOMS += ["numerics", "synthesis"]
-ROOMS += ["representation", "data", "models", "runs", "training", "judging", "report", "tasks", "studio", "cli"]
+ROOMS += [
+    "representation",
+    "data",
+    "models",
+    "runs",
+    "training",
+    "judging",
+    "report",
+    "tasks",
+    "studio",
+    "serve",
+    "cli",
+]
 ROOMS += ["__main__"]
 KNOWS_NOT: dict[str, set[str]] = {
     "representation": {"synthesis"},
@@ -60,13 +72,16 @@ ALLOWED: dict[str, set[str]] = {
     "curves": {"evaluate"},  # an evaluation whose conditions have their own models
     "demo": {"diagnose", "generate"},  # a page of several tasks
     "explain": {"generate"},  # portraits are drawn
+    "features": {"latents"},  # which latents are a flow's own
+    "finetune": {"latents"},  # the same
     "generate": {"spectrum", "statistics"},  # files that these write are read
+    "latents": {"features"},  # files of rows, and the splits of data
     "photos": {"generate"},  # a drawing with a recipe of its own
     "sample": {"generate"},  # the section of pictures
     "scorecard": {"generate", "statistics"},
     "train": {"statistics"},  # kept beside the weights
 }
-BY_HAND = {"layers", "models", "recipes", "registry", "report", "cite", "studio"}  # commands that are no task
+BY_HAND = {"layers", "models", "recipes", "registry", "report", "cite", "serve", "studio"}  # commands that are no task
 SHELF = "__init__.py"
 
 ROOMS_WITHOUT_A_SUBJECT = re.compile(r"_*(utils?|misc|helpers?|commons?)")

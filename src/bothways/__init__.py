@@ -34,6 +34,7 @@ Representation
     load_classifier a run of finetune -> a torch module of pictures -> logits, and a model
     pretrain        trains a flow between noise and pictures by flow matching -> Pretrained
     features        extracts features of pictures with a flow, and fits probes on them -> FeatureTables
+    latents         encodes pictures once by the autoencoder of a flow, as data of finetune and features
     encode, decode  integrate the flow from pictures to noise and back; exact gradients in constant memory
     sample          samples pictures from a flow -> Result
     likelihood      bits per dimension of pictures under a flow
@@ -129,6 +130,7 @@ __all__ = [
     "generate",
     "inpaint",
     "invert",
+    "latents",
     "layers",
     "likelihood",
     "load_classifier",

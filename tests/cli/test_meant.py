@@ -22,6 +22,7 @@ from command import refused, run
     [
         (("pretrain", "--data", "digits", "--lr", "1"), "--rate"),
         (("pretrain", "--data", "digits", "--batch_size", "1"), "--batch"),
+        (("pretrain", "--data", "digits", "--lr-floor", "0"), "--rate-floor"),
         (("generate", "x", "--iters", "1"), "--steps"),
         (("generate", "x", "--output", "y"), "--out"),
         (("finetune", "x", "--data", "digits", "--iterations", "1"), "--train-steps"),

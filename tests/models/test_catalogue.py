@@ -247,7 +247,7 @@ def test_every_builder_gives_its_classes() -> None:
         "plain": {"channels": (8, 8), "depths": (1, 1)},
         "attention": {"size": 8, "width": 8, "depth": 1, "heads": 2, "stem": 4},
     }
-    assert {*small, "unet", "points"} == set(BUILDERS)  # those two give a velocity
+    assert {*small, "unet", "points", "sit"} == set(BUILDERS)  # those three give a velocity
     for name, options in small.items():
         assert build_network(name, classes=3, **options).eval()(torch.rand(2, 3, 8, 8)).shape == (2, 3)
 

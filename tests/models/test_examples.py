@@ -222,3 +222,26 @@ def test_a_prompt_is_drawn_by_the_fashion_clip_from_the_command_line(shared: Pat
 def test_networks_of_photographs_judge_each_other_by_the_names_of_classes(name: str, shared: Path) -> None:
     """A judge without names says nothing of a class that has one."""
     assert example(name).spec.classes == imagenet_names()
+
+
+def test_the_flow_of_clothes_predicts_the_noise_of_pictures_like_those_it_makes(shared: Path) -> None:
+    """Its own pictures, as its source shows them, with noise on its path: how much of the noise it finds."""
+    flow = bothways.load_flow(f"{EXAMPLES / 'fashion_flow.py'}:build")
+    network: nn.Module = flow.network.network  # type: ignore[assignment]
+    assert sum(p.numel() for p in network.parameters()) == 606_852
+    with Image.open(shared / "weights/niuwengang_ddpm_fashion/samples.png") as sheet:
+        grey = torch.from_numpy(np.array(sheet.convert("L"))).float() / 255
+    x = 2 * grey.view(8, 56, 8, 56).permute(0, 2, 1, 3).reshape(64, 1, 56, 56)[:12, :, ::2, ::2] - 1
+    noise = Draws(range(12)).normal(x.shape[1:])
+    for depth, most in ((0.9, 0.01), (0.5, 0.03)):
+        t = torch.full((12,), 1 - depth)
+        a, s, da, ds = (weight.view(-1, 1, 1, 1) for weight in flow.path(t))
+        with torch.no_grad():
+            found = network(a * x + s * noise, 999 * (1 - t))
+            v = flow(a * x + s * noise, t)
+        assert float((found - noise).square().mean()) < most
+        clean = ((a * x + s * noise - s * found) / a).clamp(-1, 1)
+        assert float((v - da * clean - ds * (a * x + s * noise - a * clean) / s).abs().max()) < 1e-4
+    table: Tensor = network.time_embed.weight  # type: ignore[assignment, union-attr]
+    angles = torch.arange(1000.0)[:, None] * torch.atan2(table[1, ::2], table[1, 1::2])
+    assert float((torch.stack([angles.sin(), angles.cos()], 2).flatten(1) - table).abs().max()) < 1e-4

@@ -265,7 +265,7 @@ def test_grey_half_weights_bf16_and_a_checkpoint_of_two_channels(saved: Callable
     ("file", "changes", "said"),
     [
         ("unet/config.json", {"_class_name": "UNet2DConditionModel"}, "is a UNet2DConditionModel"),
-        ("unet/config.json", {"num_class_embeds": 10}, "is class-conditional"),
+        ("unet/config.json", {"class_embed_type": "identity"}, "takes an embedding of a class from outside"),
         ("unet/config.json", {"time_embedding_type": "fourier"}, "has a fourier time embedding"),
         ("unet/config.json", {"sample_size": None}, "has no sample_size"),
         ("scheduler/scheduler_config.json", {"prediction_type": "flow"}, "predicts 'flow'"),

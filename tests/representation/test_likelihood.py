@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -120,6 +121,46 @@ def test_the_exact_trace_is_that_of_the_jacobian_of_a_unet() -> None:
         assert (found[picture] - jacobian.reshape(16, 16).trace()).abs() < 1e-10
     assert not velocity.requires_grad
     assert not found.requires_grad
+
+
+class AtOnce(torch.autograd.Function):
+    """The identity with a backward pass that looks at the layout, as some kernels do; vmap refuses that."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+        return gradient if gradient.is_contiguous(memory_format=torch.channels_last) else gradient.clone()
+
+
+class Looking(nn.Module):
+    """A network with such a layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix = nn.Conv2d(4, 4, 1)
+
+    def forward(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(AtOnce.apply(self.mix(x))) * t[:, None, None, None]
+
+
+def test_layers_that_pull_one_direction_at_a_time_give_the_same_trace() -> None:
+    network = drifted(Looking()).double()
+    x = torch.randn(2, 4, 2, 2, generator=generator(1), dtype=torch.float64)
+    basis = torch.eye(16, dtype=torch.float64).view(16, 1, 4, 2, 2).expand(-1, 2, 4, 2, 2)
+    t = torch.tensor([0.3, 0.6]).double()
+    y = x.clone().requires_grad_()
+    v = network(y, t)
+    with pytest.raises(RuntimeError, match="vmap"):
+        torch.autograd.grad(v, y, basis, is_grads_batched=True)
+    for _ in range(2):  # tried together once, then not again
+        _, found = with_divergence(network, x, t, basis)
+        for picture in range(2):
+            moment = t[picture : picture + 1]
+            jacobian = torch.autograd.functional.jacobian(lambda y, at=moment: network(y, at), x[picture : picture + 1])
+            assert (found[picture] - jacobian.reshape(16, 16).trace()).abs() < 1e-10
 
 
 def test_a_field_without_slope_has_no_divergence() -> None:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
 from bothways import registry
 from bothways.runs import RunFolder
 from bothways.studio import child, jobs
-from bothways.studio.child import Child, EndedError, answer
+from bothways.studio.child import IMPORTED_AHEAD, Child, EndedError, answer, make_ready
 from bothways.studio.jobs import KEPT, WAITING_AT_MOST, Job, Jobs
 from bothways.studio.models import about
 from bothways.studio.requests import Request, draw_request
@@ -125,22 +129,29 @@ def test_what_fell_is_not_left_running(one: Jobs, tmp_path: Path) -> None:
     """Killed in the middle, a run says in its folder that it failed."""
     job = one.submit(held := Held(tmp_path / "signs"))
     assert wait(lambda: held.begun, 120)
-    pid = next(pid for pid in child_processes() if "spawn_main" in command(pid))
+    (pid,) = jobs_processes()
     child.os.kill(pid, child.signal.SIGKILL)
     assert ended(job).state == "failed"
     status = RunFolder.open(job.folder).status
     assert (status["state"], "exit code -9" in status["message"]) == ("failed", True)
 
 
-def child_processes() -> list[int]:
-    tasks = Path("/proc/self/task")
+def processes_of(pid: int | str) -> list[int]:
+    tasks = Path(f"/proc/{pid}/task")
     if not tasks.is_dir():
         pytest.skip("/proc is not here")
     return [int(pid) for task in tasks.iterdir() for pid in (task / "children").read_text().split()]
 
 
-def command(pid: int) -> str:
-    return Path(f"/proc/{pid}/cmdline").read_text()
+def origin() -> int:
+    """The process that those of the jobs are forked from."""
+    make_ready()
+    (found,) = (pid for pid in processes_of("self") if "forkserver" in Path(f"/proc/{pid}/cmdline").read_text())
+    return found
+
+
+def jobs_processes() -> list[int]:
+    return processes_of(origin())
 
 
 def test_nothing_is_left_when_the_server_ends(one: Jobs, tmp_path: Path) -> None:
@@ -148,7 +159,7 @@ def test_nothing_is_left_when_the_server_ends(one: Jobs, tmp_path: Path) -> None
     assert wait(lambda: held.begun, 120)
     one.close()
     assert (job.state, held.closed) == ("stopped", True)
-    assert not [pid for pid in child_processes() if "spawn_main" in command(pid)]
+    assert wait(lambda: not jobs_processes())
 
 
 def test_a_process_runs_only_what_its_server_may() -> None:
@@ -160,6 +171,65 @@ def test_a_process_runs_only_what_its_server_may() -> None:
             about(TOY)
     finally:
         registry.allow_only(None)
+
+
+# ---- what a process begins with -------------------------------------------------------------------------------------
+
+
+def begun_with(mark: str) -> dict[str, object]:
+    """Of the process that this runs in. mark: what it leaves behind, where another might find it."""
+    facts = {
+        "parent": os.getppid(), "session": os.getsid(0), "threads": len(list(Path("/proc/self/task").iterdir())),
+        "siblings": len(list(Path(f"/proc/{os.getppid()}/task").iterdir())), "marks": getattr(registry, "marks", ""),
+        "drawn": float(np.random.rand()), "blocked": signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()),
+        "files": [str(file.readlink()) for file in Path("/proc/self/fd").glob("*") if file.is_symlink()],
+    }  # fmt: skip
+    registry.marks = mark  # type: ignore[attr-defined]
+    product = torch.rand(200, 200) @ torch.rand(200, 200)  # which waits for ever where a library was forked at work
+    return {**facts, "finite": bool(np.isfinite(np.ones((200, 200)) @ product.numpy()).all())}
+
+
+def test_processes_share_what_is_imported_and_nothing_else() -> None:
+    first, second = answer(begun_with, "a mark"), answer(begun_with, "a mark")
+    assert first["parent"] == second["parent"] == origin()
+    maps = Path(f"/proc/{origin()}/maps").read_text()
+    assert "libtorch" in maps  # imported before the fork
+    for one in (first, second):
+        assert (one["threads"], one["siblings"], one["marks"]) == (2, 1, "")  # its own, and one that listens
+        assert (one["blocked"], one["finite"]) == (False, True)
+        assert one["session"] not in (os.getsid(0), one["parent"])
+    assert first["drawn"] != second["drawn"]
+    assert len(second["files"]) == len(first["files"])  # no process holds what is another's
+
+
+def test_what_is_imported_ahead_can_be() -> None:
+    for module in IMPORTED_AHEAD:  # the process that forks takes one that is missing for none
+        assert importlib.util.find_spec(module)
+
+
+def test_an_interrupt_of_the_terminal_leaves_it_and_when_it_is_killed_another_is_started() -> None:
+    first = origin()
+    assert answer(os.getppid) == first
+    os.kill(first, signal.SIGINT)  # a terminal sends it to every process of its group
+    assert answer(os.getppid) == first
+    os.kill(first, signal.SIGKILL)
+    assert wait(lambda: "Z" in Path(f"/proc/{first}/stat").read_text().rpartition(")")[2])
+    second = origin()
+    os.kill(second, signal.SIGINT)  # while it imports
+    assert answer(os.getppid) == second != first
+
+
+def test_where_no_process_starts_a_job_says_so(one: Jobs, monkeypatch, tmp_path: Path) -> None:
+    def full() -> None:
+        raise OSError("no process is left")
+
+    monkeypatch.setattr(child, "make_ready", full)
+    with pytest.raises(UserError, match="no process can be started: no process is left"):
+        answer(os.getppid)
+    job = ended(one.submit(Held(tmp_path / "signs")))
+    assert (job.state, job.message) == ("failed", "no process can be started: no process is left")
+    monkeypatch.undo()
+    assert answer(os.getppid) == origin()
 
 
 def test_a_process_that_is_no_more_says_so() -> None:
@@ -175,7 +245,7 @@ def test_a_process_that_is_no_more_says_so() -> None:
 def test_the_queue_has_an_end_and_what_ended_is_let_go(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(jobs, "Child", lambda: pytest.fail("nothing is to begin"))
     found = Jobs.__new__(Jobs)
-    found.__dict__.update(runs=tmp_path, all=[], _waiting=jobs.Queue(), _adding=jobs.threading.Lock())
+    found.__dict__.update(runs=tmp_path, kept=KEPT, all=[], _waiting=jobs.Queue(), _adding=jobs.threading.Lock())
     photo = torch.rand(3, 4, 4)
     request = Request("photo", "edit", {"photo": photo})
     for _ in range(WAITING_AT_MOST):

@@ -19,7 +19,7 @@ from bothways.studio.difference import difference
 from bothways.studio.guard import allowed
 from bothways.studio.jobs import Job
 from bothways.studio.requests import draw_request
-from bothways.studio.server import bound, serve
+from bothways.studio.server import HOST, bound, serve
 from bothways.studio.shelf import Shelf, form_of
 from bothways.studio.tabs.labels import in_words_of_the_page
 from bothways.tasks.shelf import work_of
@@ -198,12 +198,12 @@ def test_only_the_page_itself_may_ask(host: str, origin: str | None, may: bool) 
 
 
 def test_a_port_that_is_taken_is_refused_in_a_line() -> None:
-    with bound(0) as door:
+    with bound(HOST, 0) as door:
         host, port = door.getsockname()
         assert host == "127.0.0.1"
         door.listen()
         with pytest.raises(UserError, match=r"type another, such as --port 7861") as refusal:
-            bound(port)
+            bound(HOST, port)
         assert "\n" not in str(refusal.value)
         assert isinstance(door, socket.socket)
 

@@ -137,6 +137,20 @@ def test_a_stopped_sweep_goes_on_to_the_same_numbers(place: Path, whole: Path, t
     assert {**facts(out)} == {**facts(whole)}
 
 
+def test_a_sweep_that_goes_on_may_have_more_values_and_no_fewer(place: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    bothways.sweep("finetune", **asked(place), over={"seed": [0, 1]}, out=out)
+    before = (out / "seed-0" / "frames.jsonl").stat().st_mtime_ns
+    with pytest.raises(UserError, match=r"settings.over.seed was \[0, 1\] when this run began and is \[1\] now"):
+        bothways.sweep("finetune", over={"seed": [1]}, out=out, resume=True)
+    found = bothways.sweep("finetune", over={"seed": [0, 1, 2]}, out=out, resume=True)
+    assert [row["folder"] for row in found["runs"]] == ["seed-0", "seed-1", "seed-2"]
+    assert (out / "seed-0" / "frames.jsonl").stat().st_mtime_ns == before
+    assert bothways.sweep("finetune", out=out, resume=True) == found
+    with pytest.raises(UserError, match="is not the folder of a sweep"):
+        bothways.sweep("finetune", over={"seed": [0]}, out=out / "seed-0", resume=True)
+
+
 def test_overwriting_makes_every_run_again(place: Path, tmp_path: Path) -> None:
     out, one = tmp_path / "out", {"seed": [0]}
     bothways.sweep("finetune", **asked(place), over=one, out=out)

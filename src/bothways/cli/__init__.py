@@ -3,7 +3,7 @@
 from bothways.cli import (  # imported for their side effect: each registers its commands on app
     lists,
     make,
-    studio,
+    servers,
 )
 from bothways.cli.entry import app, main
 
@@ -12,5 +12,5 @@ __all__ = [
     "lists",
     "main",
     "make",
-    "studio",
+    "servers",
 ]

@@ -101,10 +101,10 @@ class CorruptedSet:
 
 
 def clean_pictures(
-    address: str | Path | ImageSet, split: str, limit: int | None
+    address: str | Path | ImageSet, split: str, limit: int | None, latents: bool = False
 ) -> tuple[tuple[str, ...], int, Iterator[Picture]]:
-    """Class names, count and a lazy stream of the images at an address of ``load_images``."""
-    found = find_images(address, split=split, limit=limit)
+    """Class names, count and a lazy stream of the images at an address of ``load_images``. latents: as there."""
+    found = find_images(address, split=split, limit=limit, latents=latents)
     return found.classes, found.count, (Picture(place, *entry) for place, entry in enumerate(found.entries))
 
 

@@ -83,8 +83,8 @@ def batches(
 ) -> Callable[[int], Batch]:
     """Batch function step -> (images (B,3,H,W) in [0,1], labels (B,)); a last partial batch of an epoch is dropped.
 
-    rank, count: of this process among several: the rows [rank::count] of the same batch, without decoding the others.
-    The function is picklable. Raises UserError if the data do not fill one batch.
+    Latents (B,C,h,w) come as they are. rank, count: of this process among several: the rows [rank::count] of the same
+    batch, without decoding the others. The function is picklable. Raises UserError if the data do not fill one batch.
     """
     if size > len(data):
         raise UserError(f"a batch of {size} is more than the {len(data)} pictures of the data; give a smaller batch")
@@ -96,8 +96,9 @@ def _batch(
     data: ImageSet | StoredSet, size: int, seed: int, augmentation: Augment, rank: int, count: int, step: int
 ) -> Batch:
     epoch, place = divmod(step, len(data) // size)
-    chosen, labels = data.sample(data.order(seed, epoch), place * size, size, rank, count)
-    images = augmentation(chosen.float() / 255, generator(seed, step, "augmentation"))
+    images, labels = data.sample(data.order(seed, epoch), place * size, size, rank, count)
+    if not images.is_floating_point():  # latents are taken as they are
+        images = augmentation(images.float() / 255, generator(seed, step, "augmentation"))
     return images[rank::count], labels[rank::count]
 
 

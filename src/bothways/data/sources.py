@@ -6,7 +6,6 @@ An unreadable image is reported and skipped; it never stops a run.
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,16 +13,16 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from bothways import budget
 from bothways.data.readers.builtin import DIGITS, DIGITS_SHAPE, SWISS_ROLL, from_digits, from_swiss_roll
-from bothways.data.readers.decoding import decode_image
+from bothways.data.readers.decoding import decoded
 from bothways.data.readers.entries import Entries, SplitEntries, as_png, counted, evenly_spaced
 from bothways.data.readers.fit import Size, height_width
 from bothways.data.readers.hub import HUB_NAMES, SCHEME, from_hub, from_hub_stream
+from bothways.data.readers.latents import LatentFacts, check_latents, read_latents
 from bothways.data.readers.live import is_live, tensor_of
 from bothways.data.readers.places import STREAM, pictures_at, place_of
 from bothways.data.rows.order import shuffled
@@ -37,6 +36,7 @@ NAMED = (DIGITS, SWISS_ROLL)  # take precedence over a folder of the same name
 class ImageSet:
     """An image set in memory: images (N,3,H,W) uint8, labels (N,) int64 (-1: unknown), classes, unreadable files.
 
+    Of latents (readers/latents.py) the images are (N,C,h,w) float32.
     levels: number of values that a channel of the data can take, for dequantisation.
     places: (N,), the number of each among the pictures that were there to read. names: (N,), their files or rows.
     """
@@ -73,8 +73,14 @@ class ImageSet:
         own = [classes[k] if 0 <= k < len(classes) else "" for k in self.labels.tolist()]
         return tuple(map("".join, zip(self.names, own, strict=True))) if self.names else ()
 
+    @property
+    def are_latents(self) -> bool:
+        return self.images.is_floating_point()
+
     def floats(self) -> Tensor:
-        """The pictures (N,3,H,W) float in [0,1]. Raises UserError where they do not fit into memory."""
+        """The pictures (N,3,H,W) float in [0,1], or latents. Raises UserError where they do not fit into memory."""
+        if self.are_latents:
+            return self.images
         check_room(len(self), self.images.shape[-2:], "in memory", limited=True, bytes_each=4)
         return self.images.float().div_(255)
 
@@ -118,7 +124,7 @@ class Chosen:
 
     def find(self, split: str, limit: int | None) -> SplitEntries:
         """Those of a split, at most ``limit``, evenly spaced."""
-        found = find_images(self.address, split=split)
+        found = find_images(self.address, split=split, latents=True)
         wanted = {self.places[place] for place in evenly_spaced(len(self.places), limit)}
         entries = (entry for place, entry in enumerate(found.entries) if place in wanted)
         return replace(found, count=len(wanted), entries=entries)
@@ -131,6 +137,7 @@ def load_images(
     size: Size | None = None,
     limit: int | None = None,
     first: int | None = None,
+    latents: LatentFacts | None = None,
 ) -> ImageSet:
     """Load the images at an address into memory.
 
@@ -141,12 +148,16 @@ def load_images(
     size: pixels, an int or (height, width): the shorter side is resized to it, then a centre crop; or a model's own
         way, from ``size_of``. Required if the images differ in size.
     limit: read only so many, evenly spaced, so that a folder sorted by class is not cut to its first classes.
-    first: read only the first so many.
+    first: read only the first so many. latents: which latents the caller takes in place of pictures.
     Raises UserError if no image can be read.
     """
-    found = find_images(address, split=split, limit=limit)
+    found = find_images(address, split=split, limit=limit, latents=True)
     count = found.count if first is None else min(first, found.count)
     found = replace(found, count=count, entries=islice(found.entries, first))
+    if found.latents is not None:
+        check_latents(found.latents, latents, str(address))
+        held, labels, names = read_latents(found.entries, found.count, found.latents.shape, str(address))
+        return ImageSet(held, labels, found.classes, places=torch.arange(len(held)), names=names)
     return read_all(found, size, str(address), limited=limit is not None)
 
 
@@ -183,8 +194,12 @@ def _from_set(given: ImageSet, limit: int | None) -> SplitEntries:
     return SplitEntries(given.classes, len(chosen), entries(), given.levels)
 
 
-def find_images(address: str | Path | Any, *, split: str = "train", limit: int | None = None) -> SplitEntries:
-    """What ``load_images`` reads, one by one: the class names, how many pictures, and (name, bytes, label) of each."""
+def find_images(
+    address: str | Path | Any, *, split: str = "train", limit: int | None = None, latents: bool = False
+) -> SplitEntries:
+    """What ``load_images`` reads, one by one: the class names, how many pictures, and (name, bytes, label) of each.
+
+    latents: whether they may be latents of an autoencoder."""
     if isinstance(address, Chosen):
         return address.find(split, limit)
     if is_live(address):
@@ -204,34 +219,15 @@ def find_images(address: str | Path | Any, *, split: str = "train", limit: int |
             f"data {str(address)!r} does not exist; type the path of a parquet or tar file or of an image folder, "
             f"{named}, digits, or swiss-roll"
         )
-    return pictures_at(place, split, limit)
+    found = pictures_at(place, split, limit)
+    check_latents(None if latents else found.latents, None, str(address))
+    return found
 
 
 def first_size(address: str | Path, split: str) -> tuple[int, int]:
     """Size (height, width) of the first readable image. Raises UserError if there is none."""
     image, _ = next(decoded(find_images(address, split=split).entries, None, str(address), []))
     return image.shape[0], image.shape[1]
-
-
-def decoded(entries: Entries, size: Size | None, address: str, skipped: list[str]) -> Iterator[tuple[np.ndarray, int]]:
-    """((H,W,3) uint8, label) of each picture that can be read; the others are named in ``skipped``, with a warning.
-
-    Raises UserError if no image can be read.
-    """
-    count = 0
-    for name, data, label in entries:
-        try:
-            image = decode_image(data, size)
-        except ValueError as error:
-            skipped.append(f"{name}: {error}")
-            continue
-        count += 1
-        yield image, label
-    if not count:
-        first = f", the first: {skipped[0]}" if skipped else ""
-        raise UserError(f"data {address!r} has no readable picture ({len(skipped)} unreadable){first}")
-    if skipped:
-        warnings.warn(f"{len(skipped)} unreadable pictures skipped, the first: {skipped[0]}", stacklevel=4)
 
 
 def check_room(

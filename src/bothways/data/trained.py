@@ -45,7 +45,7 @@ def is_same(record: Mapping[str, Any], data: Any, split: str) -> bool:
 def _looked_at(data: Any, split: str) -> tuple[int, str]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what is odd about the data is told where it is read
-        found = find_images(data, split=split)
+        found = find_images(data, split=split, latents=True)
     digest = hashlib.sha256()
     for name, content, _ in islice(found.entries, LOOKED_AT):
         digest.update(name.encode())

@@ -4,7 +4,7 @@ bundled:NAME           a small trained network that comes with the package
 PATH/NAME.json         the card that ``bothways train`` or ``pretrain`` wrote, its weights beside it
 FOLDER                 a run of ``bothways pretrain``, a flow; or of ``finetune``, a classifier with a flow in it
 PATH.py:FUNCTION       a user's own file, whose function returns (nn.Module, ModelSpec), or these and what encodes text
-timm:, hf:, clip:, open_clip:, imagenet:, diffusers:, torchcfm:   models of other libraries (models/libraries)
+timm:, hf:, clip:, open_clip:, imagenet:, diffusers:, torchcfm:, sit:, dit:   models of others (models/libraries)
 """
 
 from __future__ import annotations
@@ -22,12 +22,22 @@ from bothways.faults import told
 from bothways.models.adapter import SPEC_LINES
 from bothways.models.cards import FLOW_CARD, ClassifierCard, bundled_flows, bundled_names, card_file
 from bothways.models.catalogue import build_network, find_classifier, from_card, read_facts, spec_from
-from bothways.models.classifiers import PictureClassifier, card_choice, count_of, feature_layer, features_of
+from bothways.models.classifiers import (
+    AUTOENCODER,
+    PictureClassifier,
+    card_choice,
+    count_of,
+    feature_layer,
+    features_of,
+)
 from bothways.models.libraries.diffusers_flows import from_diffusers, rebuilt
 from bothways.models.libraries.hub import Loaded
 from bothways.models.libraries.imagenet_models import from_imagenet
 from bothways.models.libraries.known import LIBRARIES
+from bothways.models.libraries.latents import Latents
+from bothways.models.libraries.latents import built as latents_of
 from bothways.models.libraries.open_clip_models import from_open_clip
+from bothways.models.libraries.sit_flows import from_dit, from_sit
 from bothways.models.libraries.timm_models import from_timm
 from bothways.models.libraries.torchcfm_flows import from_torchcfm
 from bothways.models.libraries.transformers_models import from_clip, from_transformers
@@ -109,8 +119,9 @@ def read_classifier(address: str, head: Any = None, path: Any = None, solver: An
         read, classes = facts["features"], facts["classes"]
         walked = {**read["walk"], "solver": card_choice(address, "solver", read["walk"]["solver"], solver)}
         how = features_of({**read, "walk": walked}, gradient="direct")
-        flow, own = flow_of(facts["flow"], path=path), head_of(card_choice(address, "head", facts["head"], head))
+        flow = flow_of(facts["flow"], path=path, latents=_autoencoder(facts["flow"], file))
         target = facts.get("target", CLASS)
+        own = head_of(card_choice(address, "head", facts["head"], head))
         classifier = FlowClassifier(flow, flow.path, flow.shape, count_of(classes), how, head=own, target=target)
     load_weights(classifier, file.with_suffix(".safetensors"))
     # mean 0 and std 1: PictureClassifier applies the flow's own preprocessing
@@ -127,20 +138,31 @@ def _in_finetuned(address: str, spec: ModelSpec | None, fresh: bool) -> Loaded:
     with used(path, named=True):
         facts = spec_from(origin["spec"])
         if "address" in origin:
-            network, _, _, walked = read_flow(origin["address"], None, False)
+            found = read_flow(origin["address"], None, False)
         elif "diffusers" in origin:
-            network, _, _, walked = rebuilt(origin["diffusers"])
+            found = rebuilt(origin["diffusers"])
         else:
-            network, walked = build_network(**origin["network"]), None
+            found = Loaded(build_network(**origin["network"]), facts)
     if not fresh:
-        load_weights(network, path.with_suffix(".safetensors"), part="flow.network.")
-    return _laid_out(Loaded(network, facts, path=walked))
+        load_weights(found.module, path.with_suffix(".safetensors"), part="flow.network.")
+    return _laid_out(found._replace(spec=facts, latents=_autoencoder(origin, path)))
 
 
-def flow_of(origin: Mapping[str, Any], seed: int | None = None, path: Any = None) -> Flow:
+def _autoencoder(origin: Mapping[str, Any], card: Path) -> Latents | None:
+    """The autoencoder of a flow on latents in a run of ``finetune``, by its card's file."""
+    if origin.get("autoencoder") is None:
+        return None
+    latents = latents_of(origin["autoencoder"])
+    load_weights(latents.vae, card.with_name(AUTOENCODER))
+    return latents
+
+
+def flow_of(
+    origin: Mapping[str, Any], seed: int | None = None, path: Any = None, latents: Latents | None = None
+) -> Flow:
     """Rebuild a flow from its origin, with initial weights of a seed or with weights to be loaded by the caller.
 
-    origin: from ``classifiers.origin_of``. path: overrides the one named in the spec.
+    origin: from ``classifiers.origin_of``. path: overrides the one named in the spec. latents: its autoencoder.
     Raises UserError for a seed with a network that is not one of the package's.
     """
     spec = spec_from(dict(origin["spec"]))
@@ -150,14 +172,15 @@ def flow_of(origin: Mapping[str, Any], seed: int | None = None, path: Any = None
             torch.random.manual_seed(seed or 0)
             network = build_network(options.pop("name"), **options)
         module, name = _laid_out(Loaded(network, spec)).module, type(network).__name__
-        return check_flow(Flow(module, spec, name, path=path).eval())
+        return check_flow(Flow(module, spec, name, path=path, latents=latents).eval())
     if seed is not None:
         raise UserError(
             f"flow {origin.get('address', spec.source)!r} is of another library and cannot be initialised anew; "
             "leave --fresh out"
         )
     found = rebuilt(origin["diffusers"]) if "diffusers" in origin else read_flow(origin["address"], None, False)
-    return check_flow(Flow(found.module, spec, origin.get("address", spec.source), path=path or found.path).eval())
+    name, path = origin.get("address", spec.source), path or found.path
+    return check_flow(Flow(found.module, spec, name, path=path, latents=latents).eval())
 
 
 def _complete(scheme: str, read: Callable[[str], Loaded]) -> Reader:
@@ -196,6 +219,8 @@ SCHEMES: dict[str, Scheme] = {  # by the prefix before the colon, or one of thes
     "imagenet": Scheme(from_imagenet),
     "diffusers": Scheme(flow=_complete("diffusers", from_diffusers)),
     "torchcfm": Scheme(flow=_complete("torchcfm", from_torchcfm)),
+    "sit": Scheme(flow=_complete("sit", from_sit)),
+    "dit": Scheme(flow=_complete("dit", from_dit)),
     FUNCTION: Scheme(_of_function, _of_function),
     CARD: Scheme(_card, _card),
     PRETRAINED: Scheme(flow=_pretrained),
@@ -254,6 +279,6 @@ def read_flow(address: str, spec: ModelSpec | None, fresh: bool) -> Loaded:
     known = [f"bundled:{name}" for name in bundled_flows()]
     near = f"{nearest(address, known)}, " if known else "type "
     raise UserError(
-        f"flow {address!r} is not known; {near}a folder of bothways pretrain, diffusers:FOLDER, "
-        "torchcfm:FILE.pt, or PATH.py:FUNCTION for your own"
+        f"flow {address!r} is not known; {near}a folder of bothways pretrain, diffusers:FOLDER, torchcfm:FILE.pt, "
+        "sit:FILE, or PATH.py:FUNCTION for your own"
     )

@@ -84,6 +84,7 @@ class Origin(Checked):
     network: Network | None = None
     diffusers: dict[str, Any] | None = None
     address: str | None = None
+    autoencoder: dict[str, Any] | None = None
     spec: Facts
 
 

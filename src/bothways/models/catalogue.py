@@ -23,6 +23,7 @@ from bothways.models.nets.own import own_network
 from bothways.models.nets.plain import PlainNet
 from bothways.models.nets.points import PointNet
 from bothways.models.nets.resnet import ResNet
+from bothways.models.nets.sit import SiT
 from bothways.models.nets.unet import UNet
 from bothways.models.weights import load_weights, read_tensors
 from bothways.reading import is_there, used
@@ -42,6 +43,7 @@ BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "attention": AttentionNet,
     "unet": UNet,
     "points": PointNet,
+    "sit": SiT,
 }
 
 

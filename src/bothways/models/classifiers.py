@@ -2,6 +2,7 @@
 
 RUN/classifier.json           how to build it: the flow's network or address, the features, the classes
 RUN/classifier.safetensors    all its weights: flow and head
+RUN/autoencoder.safetensors   of a flow on latents: those of the autoencoder, which is never trained
 
 A loaded classifier walks with a graph through all steps, which reading its layers and second derivatives need; the
 exact adjoint, which keeps no such graph, is for training.
@@ -21,8 +22,10 @@ from torch import Tensor, nn
 from bothways.models.adapter import DTYPES, Adapter
 from bothways.models.cards import BUNDLED, FLOW_CARD, Card, ClassifierCard, Trained, read_card
 from bothways.models.catalogue import find_classifier
-from bothways.models.libraries.diffusers_flows import Denoiser
+from bothways.models.libraries.latents import facts_of
+from bothways.models.libraries.predictions import Predicting
 from bothways.models.libraries.torchcfm_flows import SIZE as TORCHCFM_SIZE
+from bothways.models.nets.sit import SiT
 from bothways.models.nets.unet import SIZES
 from bothways.models.velocity import Flow
 from bothways.reading import is_there
@@ -36,6 +39,7 @@ from bothways.representation.tuning.parts import kept_size
 from bothways.types import ModelSpec, UserError
 
 CLASSIFIER_WEIGHTS = "classifier.safetensors"
+AUTOENCODER = "autoencoder.safetensors"
 
 
 @final
@@ -224,19 +228,23 @@ ORIGINS = ("network", "diffusers", "address")  # options of a network of ours, t
 
 
 def origin_of(flow: Flow) -> dict[str, Any]:
-    """How to rebuild a flow's network, by one of ``ORIGINS``, and "spec".
+    """How to rebuild a flow's network, by one of ``ORIGINS``, and "spec"; of one on latents also "autoencoder".
 
     Raises UserError for a live module, which cannot be rebuilt from disk.
     """
-    spec = asdict(flow.spec)
+    spec: dict[str, Any] = {"spec": asdict(flow.spec)}
+    if flow.latents is not None:
+        spec = {**spec, "autoencoder": facts_of(flow.latents)}
     if (card := card_of_flow(flow.name)) is not None:
-        return {**{key: card[key] for key in ORIGINS if key in card}, "spec": spec}
+        return {**{key: card[key] for key in ORIGINS if key in card}, **spec}
     if flow.name.startswith("torchcfm:"):
-        return {"network": {"name": "unet", **SIZES[TORCHCFM_SIZE]}, "spec": spec}
-    if isinstance(flow.network, Denoiser):
-        return {"diffusers": flow.network.configs, "spec": spec}
+        return {"network": {"name": "unet", **SIZES[TORCHCFM_SIZE]}, **spec}
+    if flow.name.startswith("sit:") and isinstance(flow.network, SiT):
+        return {"network": {"name": "sit", **flow.network.options}, **spec}
+    if isinstance(flow.network, Predicting):
+        return {"diffusers": flow.network.configs, **spec}
     if ":" in flow.name:
-        return {"address": flow.name, "spec": spec}
+        return {"address": flow.name, **spec}
     raise UserError(
         f"flow {flow.name!r} is a live module, which load_classifier could not rebuild; give its address, such as "
         "the folder that bothways pretrain wrote or PATH.py:FUNCTION"

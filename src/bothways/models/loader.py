@@ -15,6 +15,7 @@ from bothways.models.calls import check_held
 from bothways.models.catalogue import check_device, find_classifier
 from bothways.models.classifiers import Classifier
 from bothways.models.libraries.hub import Loaded, Text
+from bothways.models.libraries.latents import Latents
 from bothways.models.velocity import Flow, check_flow
 from bothways.models.weights import load_weights
 from bothways.progress import stage
@@ -125,8 +126,8 @@ def load_flow(
         dx/dt = v(x, t),   x ~ N(0, 1) at t = 0,   x = code(picture) at t = 1
 
     flow: a run of ``pretrain`` or ``finetune``, "bundled:NAME", "PATH.py:FUNCTION", "diffusers:REPO_OR_FOLDER",
-        "torchcfm:FILE.pt", or an ``nn.Module`` of (x (B,C,H,W), time (B,)) with ``spec``; a Flow is returned as it is,
-        on its device. spec: overrides the flow's own; it names the path.
+        "torchcfm:FILE.pt", "sit:FILE", "dit:FILE", or an ``nn.Module`` of (x (B,C,H,W), time (B,)) with ``spec``; a
+        Flow is returned as it is, on its device. spec: overrides the flow's own; it names the path.
     weights: a safetensors file that is loaded into the network. path: that of the run, if it was a Python function.
     dtype: "float32", "bf16" or "float16" (autocast).
     Raises UserError if the address, the spec or the weights do not fit, and for a classifier.
@@ -154,6 +155,9 @@ def load_flow(
     if weights is not None:
         load_weights(found.module, weights, say=True)
     check_held(found.module, f"flow {name!r}")
-    loaded = Flow(found.module, facts, name, dtype=dtype, path=path or found.path).to(device)
+    latents = found.latents if isinstance(found.latents, Latents) else None
+    if latents is not None:
+        check_held(latents, f"the autoencoder of flow {name!r}")
+    loaded = Flow(found.module, facts, name, dtype=dtype, path=path or found.path, latents=latents).to(device)
     loaded.training = False  # of the flow alone: a live network keeps the mode that its owner gave it
     return check_flow(loaded)

@@ -1,12 +1,15 @@
 """Adapter of a flow or diffusion network and its ModelSpec to a velocity field from noise to images.
 
 v(x, t) = network(x, time_scale * t),   code(image) = (image - mean) / std,   t = 0 noise, t = 1 image
+
+A flow on latents encodes what code would give by its autoencoder, and decodes what it walked.
 """
 
 from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +17,7 @@ from torch import Tensor, nn
 from bothways.budget import no_memory_left
 from bothways.models.adapter import DTYPES
 from bothways.models.calls import reason, remedy
+from bothways.models.libraries.latents import Latents
 from bothways.numerics.modules import evaluating, own_dtype
 from bothways.registry import is_address
 from bothways.representation.paths import path_of
@@ -29,6 +33,8 @@ class Flow(nn.Module):
     spec: mean and std turn a picture into the network's units; ``time_scale`` multiplies t; ``path`` names the path.
     dtype: "float32", or "bf16" / "float16" for autocast; the velocity comes in the precision of x.
     path: the path itself, for one that no name stands for.
+    latents: of a flow on latents, the autoencoder (libraries/latents.py). It moves with the flow, and is no part of its
+        parameters, its state or its modules: it is never trained.
     Raises UserError for an unknown dtype, and when called for a network that returns anything else; RunError where no
     memory is left.
     """
@@ -44,8 +50,10 @@ class Flow(nn.Module):
         *,
         dtype: str = "float32",
         path: Path | None = None,
+        latents: Latents | None = None,
     ) -> None:
         super().__init__()
+        self._latents = (latents,)  # in a tuple, where torch does not find it
         if dtype not in DTYPES:
             raise UserError(f"dtype {dtype!r} is not known; type one of {', '.join(DTYPES)}")
         self.network, self.spec, self.name, self.dtype, self._path = network, spec, name, dtype, path
@@ -68,8 +76,21 @@ class Flow(nn.Module):
         return self._path
 
     @property
+    def latents(self) -> Latents | None:
+        """The autoencoder of a flow on latents."""
+        return self._latents[0]
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Flow:
+        """Moves and casts the autoencoder too."""
+        if self.latents is not None:
+            self.latents._apply(fn, recurse)
+        return super()._apply(fn, recurse)
+
+    @property
     def shape(self) -> tuple[int, int, int]:
         """Shape (C, H, W) of one x."""
+        if (latents := self.latents) is not None:
+            return latents.channels, self.spec.height // latents.factor, self.spec.width // latents.factor
         return (1 if self.spec.channel_order == "grey" else 3), self.spec.height, self.spec.width
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
@@ -99,11 +120,18 @@ class Flow(nn.Module):
         return found.to(x.dtype)
 
     def code(self, image: Tensor) -> Tensor:
+        """(B,3,H,W) in [0,1] -> the flow's units. Of a flow on latents, what has their shape is one already."""
+        if self.latents is not None and image.shape[1:] == self.shape:
+            return image
         x = image if self.spec.channel_order != "BGR" else image.flip(1)
         x = (x - self.mean.to(image.dtype)) / self.std.to(image.dtype)
+        if self.latents is not None:
+            return self.latents.code(x)
         return x.mean(1, keepdim=True) if self.spec.channel_order == "grey" else x
 
     def picture(self, x: Tensor) -> Tensor:
+        """The inverse of ``code``, not clamped; of latents, as near as the autoencoder comes."""
+        x = x if self.latents is None else self.latents.picture(x)
         image = x.expand(-1, 3, -1, -1) * self.std.to(x.dtype) + self.mean.to(x.dtype)
         return image.flip(1) if self.spec.channel_order == "BGR" else image
 

@@ -18,14 +18,15 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakSet
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bothways import registry
 from bothways.numerics.draws import Draws
 from bothways.numerics.intervals import Estimate, mean_interval
-from bothways.numerics.modules import untouched
+from bothways.numerics.modules import module_of, untouched
 from bothways.numerics.solvers import Adaptive, Solver, any_solver, finite, grid, solver_of, solver_states
 from bothways.representation.encode import image_time
 from bothways.types import Flow, ModelSpec, RunError, UserError, VectorField
@@ -95,7 +96,8 @@ class Likelihood:
     """Likelihood of N pictures: bits per dimension (N,), log_p (N,) of codes in nats (mean over u), float64.
 
     log_det: (N,), log |det d noise / d code| in nats, the mean over u; see ``information.conditional_log_likelihood``.
-    dims: number of values of a picture in the flow's units. calls: of the network per picture and draw.
+    dims: number of values of a picture in the flow's units. calls: of the network per picture and draw. latent: whether
+    the bits are of latents.
     """
 
     bits: Tensor
@@ -105,6 +107,7 @@ class Likelihood:
     draws: int
     how: Integration
     log_det: Tensor
+    latent: bool = False
 
     @property
     def mean(self) -> Estimate:
@@ -119,7 +122,8 @@ class Likelihood:
         walk = {"solver": self.how.name, "steps": None if self.how.adaptive else self.how.steps}
         given = dict(zip(("nats_per_dim", "low", "high"), mean_interval(self.log_det / self.dims), strict=True))
         counts = {"dims": self.dims, "calls": self.calls, "draws": self.draws, "n": len(self.bits)}
-        return {**mean, "given_noise": given, **walk, "divergence": kind, **counts, "bits": self.bits.tolist()}
+        of = {"latent": True} if self.latent else {}
+        return {**mean, "given_noise": given, **walk, "divergence": kind, **counts, **of, "bits": self.bits.tolist()}
 
 
 def log_density(
@@ -171,11 +175,26 @@ def with_divergence(v: VectorField, x: Tensor, t: Tensor, directions: Tensor) ->
     trace = x.new_zeros(len(x))
     if velocity.requires_grad:  # else v does not depend on x and the trace is 0
         for some in directions.split(max(1, ROWS_AT_ONCE // len(x))):
-            (pulled,) = torch.autograd.grad(
-                velocity, x, some.to(velocity.dtype), retain_graph=True, is_grads_batched=True, materialize_grads=True
-            )
-            trace = trace + (pulled * some).flatten(2).sum((0, 2))
+            trace = trace + (_pulled(v, velocity, x, some.to(velocity.dtype)) * some).flatten(2).sum((0, 2))
     return velocity.detach().to(x.dtype), trace
+
+
+_ONE_BY_ONE: WeakSet[nn.Module] = WeakSet()  # networks of which a layer has no backward pass for several directions
+
+
+def _pulled(v: VectorField, velocity: Tensor, x: Tensor, directions: Tensor) -> Tensor:
+    """J^T d (K,B,...) of directions (K,B,...), together, or one after the other where a layer cannot (torch's vmap)."""
+    options: dict[str, Any] = {"retain_graph": True, "materialize_grads": True}
+    module = module_of(v)
+    if module not in _ONE_BY_ONE:
+        try:
+            return torch.autograd.grad(velocity, x, directions, is_grads_batched=True, **options)[0]
+        except RuntimeError as error:
+            if "vmap" not in str(error):
+                raise
+            if module is not None:
+                _ONE_BY_ONE.add(module)
+    return torch.stack([torch.autograd.grad(velocity, x, one, **options)[0] for one in directions])
 
 
 def _directions(x: Tensor, draws: Draws, how: Integration, purpose: str) -> Callable[[int], Tensor]:
@@ -230,7 +249,9 @@ def bits_per_dim(
 
     seeds: one per picture, 0..N-1 if absent; a picture's u and probes are a function of its seed alone. draws: of u,
     over which log p is averaged; more of them reduce the variance, not the mean. D counts the flow's channels: a grey
-    flow's single channel is dequantised as one value. For the variance-preserving path, see ``image_time``.
+    flow's single channel is dequantised as one value. Of a flow on latents the bits are those of the density of the
+    latent alone, -log2 p / D, which bounds nothing of the picture and may be negative. For the variance-preserving
+    path, see ``image_time``.
     Raises UserError for other shapes, or a number of seeds that differs from that of the pictures.
     """
     seeds = list(range(len(images)) if seeds is None else seeds)
@@ -239,12 +260,13 @@ def bits_per_dim(
             f"bits_per_dim: images {tuple(images.shape)}, {len(seeds)} seeds, draws={draws}; "
             "give (N, 3, H, W) with N at least 1, one seed per picture, and 1 draw or more"
         )
+    latent = getattr(flow, "latents", None) is not None
     log_p, log_det, calls, dims = [], [], 0, 0
     for first in range(0, len(images), batch):
         part, own = images[first : first + batch], seeds[first : first + batch]
         found, change = torch.zeros(2, len(part), dtype=torch.float64)
         for draw in range(draws):
-            x = flow.code(dequantised(part, own, flow.spec, draw))
+            x = flow.code(part if latent else dequantised(part, own, flow.spec, draw))
             density = log_density(flow, x, own, how, purpose=f"probe {draw}")
             found += density.log_p.cpu() / draws
             change += density.log_det.cpu() / draws
@@ -252,9 +274,11 @@ def bits_per_dim(
         log_p.append(found)
         log_det.append(change)
     nats = torch.cat(log_p)
-    scale = log_scale(flow.spec, images.shape[-2] * images.shape[-1])
-    bits = -(nats + scale) / (dims * math.log(2)) + math.log2(flow.spec.levels)
-    return Likelihood(bits, nats, dims, calls, draws, how, torch.cat(log_det))
+    bits = -nats / (dims * math.log(2))
+    if not latent:
+        scale = log_scale(flow.spec, images.shape[-2] * images.shape[-1])
+        bits = -(nats + scale) / (dims * math.log(2)) + math.log2(flow.spec.levels)
+    return Likelihood(bits, nats, dims, calls, draws, how, torch.cat(log_det), latent)
 
 
 def dequantised(images: Tensor, seeds: Sequence[int], spec: ModelSpec, draw: int = 0) -> Tensor:

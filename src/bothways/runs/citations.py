@@ -14,6 +14,13 @@ def _entry(key: str, author: str, title: str, year: int, venue: str) -> str:
 
 
 PAPERS = {
+    "latents": _entry(
+        "rombach2022high",
+        'Rombach, Robin and Blattmann, Andreas and Lorenz, Dominik and Esser, Patrick and Ommer, Bj{\\"o}rn',
+        "High-Resolution Image Synthesis with Latent Diffusion Models",
+        2022,
+        "CVPR, arXiv:2112.10752",
+    ),
     "das": _entry(
         "fort2025direct",
         "Fort, Stanislav and Whitaker, Jonathan",

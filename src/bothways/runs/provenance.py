@@ -48,6 +48,7 @@ def flow_facts(flow: Flow) -> dict[str, Any]:
     """The facts of a flow in recipe.toml, with the fingerprint of its weights."""
     spec = flow.spec
     assert isinstance(flow, nn.Module)
+    latents: Any = getattr(flow, "latents", None)
     return {
         "address": flow.name,
         "size": [spec.height, spec.width],
@@ -59,6 +60,7 @@ def flow_facts(flow: Flow) -> dict[str, Any]:
         **({"time_first": True} if spec.time_first else {}),
         **_reading(spec),
         "levels": spec.levels,
+        **({} if latents is None else {"latent": latents.channels, "autoencoder": fingerprint(latents)}),
         "weights": fingerprint(flow),
         "parameters": sum(parameter.numel() for parameter in flow.parameters()),
         "source": spec.source,

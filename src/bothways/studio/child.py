@@ -1,7 +1,7 @@
 """Work in a process of its own, so that nothing that a model does stops the server: it is told to end, then made to.
 
-The process runs only those Python files that its parent may run. It is started before there is work for it, since most
-of the time to start goes into imports.
+The process runs only those Python files that its parent may run. On Linux it is forked from one that has imported what
+all need and has done nothing else, since most of the time to start goes into imports; elsewhere it starts from nothing.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from __future__ import annotations
 import atexit
 import os
 import signal
+import sys
 import threading
 import time
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from importlib import import_module
-from multiprocessing import get_context
+from multiprocessing import get_context, resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -31,22 +32,55 @@ GRACE = 15.0  # and from there to being killed: a state and a page are written m
 BETWEEN_FRAMES = 0.1  # seconds
 BETWEEN_STAGES = 0.5  # seconds
 ANSWER_WITHIN = 120.0  # seconds that a form waits for a model to be read
-IMPORTED_AHEAD = ("bothways.tasks.generate.run", "bothways.tasks.photos.run", "bothways.studio.requests")
+IMPORTED_AHEAD: tuple[str, ...] = (
+    "bothways.tasks.generate.run",
+    "bothways.tasks.photos.run",
+    "bothways.tasks.walk.run",
+)
+IMPORTED_AHEAD += ("bothways.studio.models", "bothways.report")
+IMPORTED_AHEAD += ("torch._dynamo",)  # torch imports it at the first gradient by torch.func, for most of a second
+FORKS = sys.platform == "linux"  # elsewhere libraries that are loaded do not bear a fork
 
 
 class EndedError(Exception):
     """The process is no more, and has said nothing. The text says how it ended."""
 
 
+def make_ready() -> None:
+    """Start the process that the others are forked from, and do not wait for what it imports.
+
+    It has one thread, and an interrupt from the terminal does not end it. It ends with this process.
+    """
+    if not FORKS:
+        return
+    from multiprocessing import forkserver  # which is not there on every system
+
+    get_context("forkserver").set_forkserver_preload(list(IMPORTED_AHEAD))
+    resource_tracker.ensure_running()  # first: it lets interrupts through when it has started
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # as the process that is started has it
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class Child:
-    """The process, seen from the server. It does one piece of work, and ends."""
+    """The process, seen from the server. It does one piece of work, and ends. Raises EndedError where none starts."""
 
     def __init__(self) -> None:
-        context = get_context("spawn")
+        context = get_context("forkserver" if FORKS else "spawn")
         self._line, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, registry.allowed_addresses()), name="bothways run")
-        self._process.start()
-        theirs.close()
+        self._process = context.Process(  # type: ignore[attr-defined]
+            target=_serve, args=(theirs, registry.allowed_addresses()), name="bothways run"
+        )
+        try:
+            make_ready()
+            self._process.start()
+        except (OSError, EOFError) as error:
+            self._line.close()
+            raise EndedError(f"no process can be started: {error}") from error
+        finally:
+            theirs.close()
         self._told: float | None = None  # when it was told to end
         self._interrupted = False
         atexit.register(self.end)
@@ -128,6 +162,10 @@ def _serve(connection: Connection, allowed: frozenset[str] | None) -> None:
     if hasattr(os, "setsid"):
         os.setsid()  # an interrupt from the terminal is the server's, which tells its own
     signal.signal(signal.SIGTERM, _interrupt)
+    if FORKS:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        # Forks would all draw the same: of the generators of a process only this one is not seeded anew at a fork.
+        np.random.set_state(np.random.RandomState().get_state())
     registry.allow_only(allowed)
     try:
         for module in IMPORTED_AHEAD:
@@ -152,16 +190,18 @@ def _serve(connection: Connection, allowed: frozenset[str] | None) -> None:
 
 def answer(function: Callable[..., Any], *args: Any, seconds: float = ANSWER_WITHIN) -> Any:
     """``function(*args)`` in a process of its own. Raises UserError where that does, or where it takes too long."""
-    child, until = Child(), time.monotonic() + seconds
-    child.begin(_alone, function, args)
+    child, until = None, time.monotonic() + seconds
     try:
+        child = Child()
+        child.begin(_alone, function, args)
         while (found := child.message(0.2)) is None:
             if time.monotonic() > until:
                 raise UserError(f"no answer in {seconds:.0f} seconds, so it was ended; try a smaller model")
     except EndedError as error:
         raise UserError(str(error)) from error
     finally:
-        child.end()
+        if child is not None:
+            child.end()
     if found[0] != "answer":
         raise UserError(found[1])
     return found[1]

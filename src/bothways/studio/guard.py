@@ -6,6 +6,7 @@ that it names was uploaded to this server. This is plain ASGI, so that it stands
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import secrets
@@ -34,6 +35,7 @@ FILE = re.compile(r"/gradio_api/file[=/](.*)", re.DOTALL)
 BODY_AT_MOST = 8_000_000  # bytes of a form; its largest part is a painted mask of 512 x 512 pixels
 UPLOAD_AT_MOST = 1_000_000 * MB_AT_MOST  # bytes of weights; a photo has a limit of its own
 MULTIPART = 100_000  # bytes around an uploaded file
+BODY_WITHIN = 60.0  # seconds for a body to come
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; object-src 'none'; base-uri 'self'; "
@@ -116,7 +118,11 @@ class Guard:
             if not self.key.is_held(headers.get("cookie", "")):
                 raise _RefusedError(403, "open the address that bothways studio printed, with its token")
             self._check_address(scope["path"])
-            body = await _body(scope["path"], headers, receive)
+            try:
+                async with asyncio.timeout(BODY_WITHIN):
+                    body = await _body(scope["path"], headers, receive)
+            except TimeoutError:
+                raise _RefusedError(408, f"the body took more than {BODY_WITHIN:.0f} seconds") from None
             if body and scope["path"] != UPLOAD:
                 body = self._checked_form(body)
                 scope = {**scope, "headers": _with_length(scope["headers"], len(body))}

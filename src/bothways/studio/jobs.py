@@ -21,7 +21,7 @@ from torch import Tensor
 
 from bothways.runs.experiment import Experiment
 from bothways.runs.numbered import next_name
-from bothways.studio.child import Child, EndedError, follow
+from bothways.studio.child import Child, EndedError, follow, make_ready
 from bothways.types import Frame, RunError, UserError
 
 ACTIVE = ("waiting", "preparing", "running", "judging")
@@ -30,6 +30,10 @@ WAITING_AT_MOST = 20  # jobs that have not ended
 KEPT = 5  # jobs of each kind that have ended, with their photos and pictures; the run folders stay
 BETWEEN_LOOKS = 0.1  # seconds
 KEPT_SO_FAR = "what was drawn so far is kept"
+
+
+class FullError(UserError):
+    """Too many jobs wait already."""
 
 
 class Work(Protocol):
@@ -95,11 +99,12 @@ class Job:
             self.state, self.message = "stopped", "it had not started"
         self.stopping.set()
 
-    def run(self, child: Child, minutes: float) -> None:
+    def run(self, minutes: float) -> None:
         """Have it done; whatever happens, the state and the message say so, and the folder is left whole."""
-        self.state, began = "preparing", time.monotonic()
-        child.begin(follow, self.request, self.folder)
+        self.state, began, child = "preparing", time.monotonic(), None
         try:
+            child = Child()
+            child.begin(follow, self.request, self.folder)
             while self.active:
                 if time.monotonic() - began > 60 * minutes and not self.stopping.is_set():
                     self.message = f"{minutes:g} minutes are the most; {KEPT_SO_FAR}"
@@ -110,6 +115,9 @@ class Job:
                     self._hear(*heard)
         except EndedError as error:
             self._lost(str(error))
+        finally:
+            if child is not None:
+                child.end()
 
     def _hear(self, what: str, *told: Any) -> None:
         if what == "begun":
@@ -147,28 +155,29 @@ class Job:
 class Jobs:
     """The jobs of one server, the oldest first, and the thread that has them done. runs: where their folders go.
 
-    minutes: the most that one may take. ready: whether a process is started before there is a job for it.
+    minutes: the most that one may take. kept: jobs of each kind that have ended and are remembered.
+    ready: whether what its processes import is imported before there is a job.
     """
 
-    def __init__(self, runs: Path, minutes: float = math.inf, *, ready: bool = False) -> None:
-        self.runs, self.minutes = runs, minutes
+    def __init__(self, runs: Path, minutes: float = math.inf, *, ready: bool = False, kept: int = KEPT) -> None:
+        self.runs, self.minutes, self.kept = runs, minutes, kept
         self.all: list[Job] = []
         self._waiting: Queue[Job | None] = Queue()
         self._adding = threading.Lock()
-        self._ready, self._closing = ready, threading.Event()
-        self._spare: Child | None = Child() if ready else None
+        if ready:
+            make_ready()
         self._thread = threading.Thread(target=self._work, name="bothways studio", daemon=True)
         self._thread.start()
 
     def submit(self, request: Request) -> Job:
-        """Queue a request under the next free name of its kind, as ``generate-007``. Raises UserError when full."""
+        """Queue a request under the next free name of its kind, as ``generate-007``. Raises FullError."""
         with self._adding:
             if sum(job.active for job in self.all) >= WAITING_AT_MOST:
-                raise UserError(f"{WAITING_AT_MOST} runs wait already, which are the most; stop one, or wait for one")
+                raise FullError(f"{WAITING_AT_MOST} runs wait already, which are the most; stop one, or wait for one")
             name = next_name(self.runs, request.kind, [job.name for job in self.all])
             job = Job(name, self.runs / name, request)
             ended = [other.name for other in self.all if not other.active and other.request.kind == request.kind]
-            self.all = [*(other for other in self.all if other.name not in ended[:-KEPT]), job]
+            self.all = [*(other for other in self.all if other.name not in ended[: -self.kept]), job]
         self._waiting.put(job)
         return job
 
@@ -186,21 +195,12 @@ class Jobs:
 
     def close(self) -> None:
         """Stop all jobs and wait until the worker has finished, so that every run folder is consistent."""
-        self._closing.set()
         for job in self.all:
             job.stop()
         self._waiting.put(None)
         self._thread.join()
-        if self._spare is not None:
-            self._spare.end()
 
     def _work(self) -> None:
         while (job := self._waiting.get()) is not None:
-            if job.stopping.is_set():  # before it began
-                continue
-            child, self._spare = self._spare or Child(), None
-            try:
-                job.run(child, self.minutes)
-            finally:
-                child.end()
-            self._spare = Child() if self._ready and not self._closing.is_set() else None
+            if not job.stopping.is_set():
+                job.run(self.minutes)

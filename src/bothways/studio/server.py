@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import math
 import os
-import socket
 import tempfile
 import threading
 import webbrowser
@@ -21,9 +20,11 @@ from bothways.studio.files.places import open_only
 from bothways.studio.guard import NAMES, UPLOAD_AT_MOST, Guard, Key
 from bothways.studio.jobs import Jobs
 from bothways.studio.shelf import Shelf
+from bothways.studio.wire.listening import bound, run
 from bothways.types import UserError
 
 HOST = NAMES[0]
+GRACE = 3.0  # seconds for open requests when it ends
 REPORT_POLICY = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline' 'unsafe-eval'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -115,18 +116,6 @@ def permit(allow: Sequence[str], runs: Path, uploads: Path) -> None:
     open_only([runs, uploads, _weights_folder(uploads), *(given for given in allow if given not in code)])
 
 
-def bound(port: int) -> socket.socket:
-    """A socket bound to 127.0.0.1. port: 0 for any free one. Raises UserError if the port is taken."""
-    taken = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        taken.bind((HOST, port))
-    except (OSError, OverflowError) as error:
-        taken.close()
-        raise UserError(f"port {port} cannot be used on {HOST} ({error}); type another, such as --port 7861") from error
-    return taken
-
-
 def serve(
     runs: Path, port: int, *, opened: bool, on_start: Callable[[str], None], allow: Sequence[str] = (),
     minutes: float = math.inf,
@@ -137,13 +126,11 @@ def serve(
     """
     permit(allow, runs, Path())
     _gradio()
-    import uvicorn
-
     # an interrupt is how it ends
     with (
         suppress(KeyboardInterrupt),
         tempfile.TemporaryDirectory(prefix="bothways-studio-") as kept,
-        bound(port) as door,
+        bound(HOST, port) as door,
     ):
         (uploads := Path(kept) / "uploads").mkdir()  # they go with the server
         permit(allow, runs, uploads)
@@ -154,7 +141,7 @@ def serve(
         on_start(address)
         if opened:
             threading.Timer(1.0, webbrowser.open, [_way_in(Path(kept), address)]).start()
-        uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=3)).run(sockets=[door])
+        run(app, door, GRACE)
 
 
 def _way_in(folder: Path, address: str) -> str:

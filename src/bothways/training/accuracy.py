@@ -29,9 +29,10 @@ DEPTH = 0.1  # of the activations
 
 @torch.no_grad()
 def held_out_accuracy(logits: Callable[[Tensor], Tensor], held: ImageSet) -> dict[str, Any]:
-    """{"accuracy": ...} of a classifier. logits: pictures (B,3,H,W) in [0,1] -> (B,K)."""
+    """{"accuracy": ...} of a classifier. logits: pictures (B,3,H,W) in [0,1], or latents, -> (B,K)."""
     parts = counted(held.images.split(AT_ONCE), "accuracy")
-    predicted = torch.cat([logits(part.float() / 255).argmax(1).cpu() for part in parts])
+    inputs = (part if part.is_floating_point() else part.float() / 255 for part in parts)
+    predicted = torch.cat([logits(part).argmax(1).cpu() for part in inputs])
     return {"accuracy": _share(predicted, held.labels)}
 
 

@@ -35,7 +35,8 @@ def pairs(
 ) -> Callable[[int], Pairs]:
     """Batch function step -> (x (B,C,H,W), noise (B,C,H,W), t (B,)), already paired.
 
-    batch: step -> pictures in [0,1] with labels. code: pictures -> the flow's units. levels: values of a channel.
+    batch: step -> pictures in [0,1] with labels. code: pictures -> the flow's units. levels: values of a channel; 0
+        for none, as of a flow on latents.
     grey: whether the three channels of every picture are equal. The result is picklable if its parts are.
     """
 
@@ -53,7 +54,8 @@ def _pairs(
 ) -> Pairs:
     images, _ = batch(step)
     source = generator(seed, step, "pairs")
-    x = code(dequantised(images[:, :1] if grey else images, source, levels).expand_as(images))
+    noisy = dequantised(images[:, :1] if grey else images, source, levels).expand_as(images) if levels else images
+    x = code(noisy)
     noise = torch.randn(x.shape, generator=source)
     t = (torch.arange(len(x)) + torch.rand(len(x), generator=source)) / len(x)
     return x, noise[permutation(coupling, x, noise)], t

@@ -7,11 +7,16 @@ orientation (EXIF)     applied, as every viewer does
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+
 import numpy as np
 from PIL import Image, ImageOps
 
+from bothways.data.readers.entries import Entries
 from bothways.data.readers.fit import Size, bytes_beside, fitted
 from bothways.opening import check_size, opened
+from bothways.types import UserError
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff"}  # of several frames the first is read
 ROWS = 256  # of a picture of more than 8 bits a channel that are made 8 bits at a time
@@ -27,6 +32,27 @@ def decode_image(data: bytes, size: Size | None = None) -> np.ndarray:
         check_size(found, more=bytes_beside(found.size, size))
         picture = as_rgb(found)
         return np.asarray(picture) if size is None else fitted(picture, size)
+
+
+def decoded(entries: Entries, size: Size | None, address: str, skipped: list[str]) -> Iterator[tuple[np.ndarray, int]]:
+    """((H,W,3) uint8, label) of each picture that can be read; the others are named in ``skipped``, with a warning.
+
+    Raises UserError if no image can be read.
+    """
+    count = 0
+    for name, data, label in entries:
+        try:
+            image = decode_image(data, size)
+        except ValueError as error:
+            skipped.append(f"{name}: {error}")
+            continue
+        count += 1
+        yield image, label
+    if not count:
+        first = f", the first: {skipped[0]}" if skipped else ""
+        raise UserError(f"data {address!r} has no readable picture ({len(skipped)} unreadable){first}")
+    if skipped:
+        warnings.warn(f"{len(skipped)} unreadable pictures skipped, the first: {skipped[0]}", stacklevel=4)
 
 
 def as_rgb(picture: Image.Image) -> Image.Image:

@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
+from bothways.data.readers.latents import LatentFacts
 from bothways.reading import read_bytes
 from bothways.types import UserError
 
@@ -42,6 +43,7 @@ class SplitEntries:
 
     rows: (stream) -> the same pictures in any order, or None for a small source. stream: whether they are read nearly
     in their order, so that nothing needs to be unpacked.
+    latents: what they are where the entries are no pictures but latents of an autoencoder (readers/latents.py).
     """
 
     classes: tuple[str, ...]
@@ -49,6 +51,7 @@ class SplitEntries:
     entries: Entries
     levels: int = 256
     rows: Callable[[bool], Rows] | None = None
+    latents: LatentFacts | None = None
 
 
 def entries_of(rows: Rows, chosen: Sequence[int]) -> Entries:

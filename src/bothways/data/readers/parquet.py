@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from bothways.data.readers import latents
 from bothways.data.readers.entries import SPLITS, Entries, Rows, SplitEntries, counted, evenly_spaced, in_order
 from bothways.data.rows.arrow import GroupRows, RowFile, label_column, unpacked
 from bothways.reading import check_file
@@ -33,11 +34,12 @@ FEATURES = b"huggingface"  # the entry of the schema's metadata
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of the image and label columns of a file, and the class names."""
+    """Names of the image and label columns of a file, and the class names. latents: what they are, of no pictures."""
 
     image: str
     label: str | None
     classes: tuple[str, ...]
+    latents: latents.LatentFacts | None = None
 
 
 def find_shards(folder: Path, split: str) -> list[Path] | None:
@@ -96,10 +98,9 @@ def from_parquet(files: Sequence[Path], limit: int | None, others: Sequence[Path
     opened = [_opened(path) for path in files]
     counts = [_count(path, file) for path, file in zip(files, opened, strict=True)]
     columns = [columns_of(path, file.schema_arrow) for path, file in zip(files, opened, strict=True)]
-    groups = [
-        tuple(file.metadata.row_group(k).num_rows for k in range(file.metadata.num_row_groups)) for file in opened
-    ]
-    if len({(found.image, found.label) for found in columns}) > 1:
+    metas = [file.metadata for file in opened]
+    groups = [tuple(meta.row_group(k).num_rows for k in range(meta.num_row_groups)) for meta in metas]
+    if len({(found.image, found.label, found.latents) for found in columns}) > 1:
         raise UserError(f"data {str(files[0])!r} and its shards differ in their columns; give files of one data set")
     classes, numbers = _classes(files, columns[0], others)
     chosen = evenly_spaced(sum(counts), limit)
@@ -111,9 +112,9 @@ def from_parquet(files: Sequence[Path], limit: int | None, others: Sequence[Path
             yield from ((name, data, numbers.get(label, -1)) for name, data, label in rows)
 
     shards = [RowFile(str(path), group) for path, group in zip(files, groups, strict=True)]
-    return SplitEntries(
-        classes, len(chosen), entries(), rows=None if limit is not None else rows_of(shards, columns[0], numbers)
-    )
+    whole = limit is None and columns[0].latents is None  # latents are read into memory
+    rows = rows_of(shards, columns[0], numbers) if whole else None
+    return SplitEntries(classes, len(chosen), entries(), rows=rows, latents=columns[0].latents)
 
 
 def rows_of(shards: Sequence[RowFile], columns: Columns, numbers: Mapping[int, int]) -> Callable[[bool], Rows]:
@@ -223,6 +224,8 @@ def columns_of(path: Path | str, schema: Any) -> Columns:
     """The columns of a file by its schema. Raises UserError where it has none of pictures, or odd labels."""
     import pyarrow
 
+    if (latent := latents.stated(schema, str(path))) is not None:
+        return Columns(latents.COLUMN, latents.LABEL if latents.LABEL in schema.names else None, latent[1], latent[0])
     features = _features(path, schema)
     kinds = {name: feature.get("_type") for name, feature in features.items() if name in schema.names}
     if "Image" in kinds.values():
@@ -281,7 +284,7 @@ def _rows(path: Path, columns: Columns, rows: Sequence[int]) -> Entries:
         while rest and rest[-1] < begin + len(batch):
             row = rest.pop()
             with _reading(path, f"is damaged at row {row}"):
-                image = images[row - begin].as_py()
+                image = latents.content_of(images[row - begin]) if columns.latents else images[row - begin].as_py()
                 label = None if labels is None else labels[row - begin].as_py()
             # the hub stores a struct with the bytes, other writers the bytes themselves
             data = image.get("bytes") if isinstance(image, dict) else image

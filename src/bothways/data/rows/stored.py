@@ -22,11 +22,12 @@ from torch import Tensor
 from bothways.data.readers.decoding import decode_image
 from bothways.data.readers.entries import Entries, Entry, Rows, SplitEntries, entries_of
 from bothways.data.readers.fit import Size, height_width
+from bothways.data.readers.latents import LatentFacts
 from bothways.data.readers.places import STREAM
 from bothways.data.rows.held import FileRows, PixelRows
 from bothways.data.rows.order import shuffled, streamed
 from bothways.data.rows.skipping import note, noting
-from bothways.data.sources import ImageSet, find_images, read_all
+from bothways.data.sources import ImageSet, find_images, load_images, read_all
 from bothways.types import UserError
 
 IN_MEMORY = 2.0  # GB of decoded pictures up to which a source is held in memory
@@ -61,6 +62,11 @@ class StoredSet:
 
     def __getstate__(self) -> dict[str, Any]:  # what another process is sent
         return {**self.__dict__, "_orders": {}}
+
+    @property
+    def are_latents(self) -> bool:
+        """Latents are held in memory."""
+        return False
 
     @cached_property
     def labels(self) -> Tensor:
@@ -161,16 +167,23 @@ def _planes(images: np.ndarray) -> Tensor:
 
 
 def open_images(
-    address: str | Path | Any, *, split: str = "train", size: Size | None = None, in_memory: float = IN_MEMORY
+    address: str | Path | Any,
+    *,
+    split: str = "train",
+    size: Size | None = None,
+    in_memory: float = IN_MEMORY,
+    latents: LatentFacts | None = None,
 ) -> ImageSet | StoredSet:
     """The pictures at an address, held in memory where they are few, else decoded as they are needed.
 
     address, split, size: as for ``load_images``; ``stream:ADDRESS`` is read nearly in the order of its shards.
-    in_memory: GB of decoded pictures up to which they are held.
+    in_memory: GB of decoded pictures up to which they are held. latents: as for ``load_images``; they are always held.
     Raises UserError as ``load_images`` does, and for a stream of what has no shards.
     """
     stream = STREAM.fullmatch(str(address)) if isinstance(address, str) else None
-    found = find_images(address, split=split)
+    found = find_images(address, split=split, latents=True)
+    if found.latents is not None:
+        return load_images(address, split=split, latents=latents)
     if found.rows is None and stream is None:
         return read_all(found, size, str(address), limited=False)
     found, shape = _peeked(found, size, str(address))

@@ -1,18 +1,14 @@
-"""``diffusers:REPO_OR_FOLDER``: a UNet2DModel and its scheduler as the probability-flow velocity of its noise schedule.
+"""``diffusers:REPO_OR_FOLDER``: a network of diffusers and its scheduler as the velocity of its probability flow.
 
-    x = a X + s e,   v = a' X + s' e,   t = 1 - k / (K - 1)  for level k of K
+    FOLDER/unet or transformer, scheduler, vae      a pipeline; or the network and its scheduler in FOLDER itself
+    FOLDER/bothways.json, prompt.safetensors        what no file of diffusers states (diffusers_networks.py)
 
-    epsilon        the network gives e           X = (x - s e) / a
-    v_prediction   it gives u = a e - s X        X = a x - s u,   e = s x + a u
-    sample         it gives X                    e = (x - a X) / s
-
-Between levels the network is evaluated at fractional k. Ho et al. 2020, arXiv 2006.11239; Salimans & Ho 2022,
-arXiv 2202.00512, app. D; Song et al. 2020, arXiv 2010.02502 (DDIM), whose deterministic sampler integrates this field.
+t = 1 - k / (K - 1) for level k of K; t = 1 - sigma of a flow-matching scheduler; t evenly along the sigmas of EDM. The
+formulas are in predictions.py. With a ``vae`` the flow is on latents.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path as FilePath
@@ -20,153 +16,188 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from bothways.models.libraries.hub import Loaded, folder, library, reading
+from bothways.models.libraries import diffusers_networks as networks
+from bothways.models.libraries.hub import Loaded, folder, library, reading, silenced
+from bothways.models.libraries.latents import KIND, Latents, from_folder
+from bothways.models.libraries.predictions import PREDICTIONS, Denoiser, FlowMatched, Preconditioned, Predicting
 from bothways.reading import is_there, read_table
+from bothways.representation.paths.karras import Karras
 from bothways.representation.paths.scheduled import scheduled
 from bothways.types import ModelSpec, Path, UserError
 
 CONFIG, WEIGHTS, SCHEDULER = "config.json", "diffusion_pytorch_model.safetensors", "scheduler_config.json"
 INDEX = "model_index.json"  # of a pipeline: the list of its parts
-PIPELINE = (INDEX, f"unet/{CONFIG}", f"unet/{WEIGHTS}", f"scheduler/{SCHEDULER}")
-PREDICTIONS = ("epsilon", "v_prediction", "sample")
-PATH_NAME = "scheduled"  # in the spec: the path is a table of levels and not an entry of the registry
-
-
-class Denoiser(nn.Module):
-    """Velocity (x, t) -> v of a network that predicts epsilon, v or the sample, on the path of its schedule."""
-
-    configs: Mapping[str, Any]  # {"network", "scheduler"}: from which ``rebuilt`` makes it without weights
-
-    def __init__(self, network: nn.Module, path: Path, levels: int, prediction: str) -> None:
-        super().__init__()
-        self.network, self.path, self.levels, self.prediction = network, path, levels, prediction
-
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        found = self.network(x, (1 - t) * (self.levels - 1)).sample
-        a, s, da, ds = (weight.view(-1, 1, 1, 1) for weight in self.path(t))
-        if self.prediction == "epsilon":
-            return da * (x - s * found) / a + ds * found
-        if self.prediction == "v_prediction":
-            return da * (a * x - s * found) + ds * (s * x + a * found)
-        return da * found + ds * (x - a * found) / s
+PARTS = ("unet", "transformer")  # folders that hold the network of a pipeline
+SHARDS = ("diffusion_pytorch_model*.safetensors", "*.safetensors.index.json")
+FETCHED = (CONFIG, WEIGHTS, SCHEDULER, INDEX, f"scheduler/{SCHEDULER}", networks.STATED, networks.PROMPT)
+MATCHED = ("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler")
+EDM = ("EDMEulerScheduler", "EDMDPMSolverMultistepScheduler")
+LINEAR, LEVELLED, KARRAS = "linear", "scheduled", "karras"  # the latter two are in no registry: a table, and numbers
 
 
 def from_diffusers(name: str) -> Loaded:
-    """Load a diffusion model's velocity, ModelSpec and path.
+    """Load a diffusion or flow-matching model's velocity, ModelSpec and path, and its autoencoder.
 
     Raises UserError if a file is missing, or if the network or the schedule is of another kind.
     """
-    diffusers = library("diffusers")
+    flow, diffusers = f"flow 'diffusers:{name}'", library("diffusers")
     place = folder(name) or _fetched(name)
-    piped = (place / "unet").is_dir()
-    unet, scheduler = (place / "unet", place / "scheduler") if piped else (place, place)
-    with _read(unet, CONFIG):
-        config = diffusers.UNet2DModel.load_config(str(unet), local_files_only=True)
-    _check_network(name, config, read_table(place / INDEX) if is_there(place / INDEX) else {})
-    kind, scheduled_by = _scheduler(diffusers, scheduler)
-    products, prediction = _schedule(name, kind, scheduled_by)
-    with _read(unet, WEIGHTS):
-        network, report = diffusers.UNet2DModel.from_pretrained(
-            str(unet), use_safetensors=True, low_cpu_mem_usage=False, local_files_only=True, output_loading_info=True
+    part = next((place / part for part in PARTS if (place / part).is_dir()), place)
+    with _read(part, CONFIG):
+        config = dict(diffusers.UNet2DModel.load_config(str(part), local_files_only=True))
+    kind = networks.kind_of(config, flow)
+    latents = _autoencoder(place, flow)
+    _check_network(flow, kind, config, latents)
+    stated = networks.stated_in(place)
+    condition = networks.condition_of(kind, config, place, stated, flow)
+    schedule = _stated_schedule(stated) or _schedule(diffusers, place / "scheduler" if part != place else place)
+    with _read(part, WEIGHTS):
+        network, report = getattr(diffusers, kind).from_pretrained(
+            str(part), use_safetensors=True, low_cpu_mem_usage=False, local_files_only=True, output_loading_info=True
         )
     if report["missing_keys"]:
-        raise UserError(f"flow 'diffusers:{name}': {WEIGHTS} holds no {report['missing_keys'][0]}; give the whole file")
-    path = scheduled(products)
-    found = Denoiser(network.float(), path, len(products), prediction)
-    found.configs = {"network": dict(config), "scheduler": dict(scheduled_by.config)}
-    return Loaded(found, _facts(name, config), path=path)
+        raise UserError(f"{flow}: {WEIGHTS} holds no {report['missing_keys'][0]}; give the whole file")
+    made, path, named = _velocity(diffusers, networks.at_condition(network.float(), config, condition), schedule, flow)
+    made.configs = {"network": config, "scheduler": schedule}
+    if condition != networks.Condition():
+        made.configs = {**made.configs, "condition": condition.facts()}
+    return Loaded(made, _facts(f"diffusers:{name}", kind, config, named, latents), path=path, latents=latents)
 
 
 def rebuilt(configs: Mapping[str, Any]) -> Loaded:
-    """The velocity of the ``configs`` of a Denoiser, whose weights are to be loaded by the caller."""
-    diffusers = library("diffusers")
-    network, kind = configs["network"], str(configs["scheduler"].get("_class_name"))
+    """The velocity of the ``configs`` of a ``Predicting``, whose weights are to be loaded by the caller."""
+    diffusers, config = library("diffusers"), dict(configs["network"])
     with reading("diffusers", "the card", "its configs"):
-        made = diffusers.UNet2DModel.from_config(dict(network))
-        scheduler = getattr(diffusers, kind, None) and getattr(diffusers, kind).from_config(dict(configs["scheduler"]))
-    products, prediction = _schedule("the card", kind, scheduler)
-    path = scheduled(products)
-    found = Denoiser(made.float(), path, len(products), prediction)
-    found.configs = configs
-    return Loaded(found, _facts("the card", dict(network)), path=path)
+        network = networks.built(diffusers, config).float()
+        condition = networks.condition_in(configs.get("condition") or {})
+        network = networks.at_condition(network, config, condition)
+        made, path, named = _velocity(diffusers, network, dict(configs["scheduler"]), "the card")
+    made.configs = configs
+    return Loaded(made, _facts("the card", str(config.get("_class_name")), config, named, None), path=path)
 
 
 @contextmanager
 def _read(place: FilePath, file: str) -> Iterator[None]:
     """``reading`` with the library's own error log silenced, since the UserError repeats it."""
-    log = logging.getLogger("diffusers")
-    level = log.level
-    log.setLevel(logging.CRITICAL)
-    try:
-        with reading("diffusers", str(place), file):
-            yield
-    finally:
-        log.setLevel(level)
+    with silenced("diffusers"), reading("diffusers", str(place), file):
+        yield
 
 
 def _fetched(name: str) -> FilePath:
     """Download the needed files of a repository -> its folder in the hub's cache."""
     from huggingface_hub import snapshot_download
 
-    patterns = [CONFIG, WEIGHTS, SCHEDULER, *PIPELINE]
+    parts = [f"{part}/{file}" for part in (*PARTS, "vae") for file in (CONFIG, *SHARDS)]
     with reading("diffusers", name, CONFIG):
-        return FilePath(snapshot_download(name, allow_patterns=patterns))
+        return FilePath(snapshot_download(name, allow_patterns=[*FETCHED, *parts]))
 
 
-def _check_network(name: str, config: dict[str, Any], parts: dict[str, Any]) -> None:
-    def refuse(what: str) -> None:
+def _autoencoder(place: FilePath, flow: str) -> Latents | None:
+    """The autoencoder of a pipeline; None where it has none. Raises UserError for another kind."""
+    parts = read_table(place / INDEX) if is_there(place / INDEX) else {}
+    if parts.get("vqvae"):
+        raise UserError(f"{flow} draws the codes of an autoencoder {parts['vqvae'][-1]}; {KIND} as its vae is read")
+    if (place / "vae").is_dir():
+        return from_folder(place / "vae", flow)
+    if parts.get("vae"):
         raise UserError(
-            f"flow 'diffusers:{name}' {what}; type a UNet2DModel of pixels without classes, or PATH.py:FUNCTION"
+            f"{flow} draws latents of an autoencoder, and there is no {place / 'vae'}; give the whole folder"
         )
+    return None
 
-    if config.get("_class_name") != "UNet2DModel":
-        refuse(f"is a {config.get('_class_name')}")
-    if parts.keys() & {"vae", "vqvae"}:
-        refuse("draws the codes of an autoencoder, not pixels")
-    if config["in_channels"] not in (1, 3) or config["out_channels"] != config["in_channels"]:
-        refuse(f"has {config['in_channels']} channels in and {config['out_channels']} out, not 1 or 3 of each")
-    if config.get("class_embed_type") or config.get("num_class_embeds"):
-        refuse("is class-conditional")
+
+def _check_network(flow: str, kind: str, config: Mapping[str, Any], latents: Latents | None) -> None:
+    def refuse(what: str) -> None:
+        raise UserError(f"{flow} {what}; type another, or PATH.py:FUNCTION")
+
+    entering = int(config["in_channels"])
+    leaving = int(config.get("out_channels") or entering)
+    expected = (1, 3) if latents is None else (latents.channels,)
+    allowed = (entering,) if kind != "DiTTransformer2DModel" else (entering, 2 * entering)  # it may learn variances
+    if entering not in expected or leaving not in allowed:
+        wanted = "1 or 3" if latents is None else f"the {latents.channels} of its autoencoder"
+        refuse(f"has {entering} channels in and {leaving} out, not {wanted} of each")
     if config.get("time_embedding_type", "positional") != "positional":
         refuse(f"has a {config['time_embedding_type']} time embedding; only positional is defined between levels")
     if not config.get("sample_size"):
         refuse(f"has no sample_size in {CONFIG}")
 
 
-def _scheduler(diffusers: Any, place: FilePath) -> tuple[str, Any]:
-    """(class name, the library's scheduler in a folder); None for a class that the library does not have."""
+# ---- schedules -------------------------------------------------------------------------------------------------------
+
+
+def _stated_schedule(stated: Mapping[str, Any]) -> dict[str, Any]:
+    """The schedule of EDM whose numbers ``bothways.json`` states; {} where it does not."""
+    if stated["sigma_data"] is None:
+        return {}
+    told = {key: stated[key] for key in ("sigma_data", "sigma_min", "sigma_max", "rho")}
+    return {"_class_name": EDM[0], "prediction_type": "epsilon", **told}
+
+
+def _schedule(diffusers: Any, place: FilePath) -> dict[str, Any]:
+    """The config of the scheduler in a folder, with the library's defaults."""
     with _read(place, SCHEDULER):
-        kind = diffusers.DDPMScheduler.load_config(str(place), local_files_only=True).get("_class_name", "none")
-        scheduler = getattr(diffusers, kind, None)
-        return kind, scheduler and scheduler.from_pretrained(str(place), local_files_only=True)
+        config = dict(diffusers.DDPMScheduler.load_config(str(place), local_files_only=True))
+        kind = getattr(diffusers, str(config.get("_class_name")), None)
+        found = kind and kind.from_pretrained(str(place), local_files_only=True)
+        return config if found is None else {**dict(found.config), "_class_name": config["_class_name"]}
 
 
-def _schedule(name: str, kind: str, found: Any) -> tuple[Tensor, str]:
+def _velocity(
+    diffusers: Any, network: nn.Module, schedule: Mapping[str, Any], flow: str
+) -> tuple[Predicting, Path | None, str]:
+    """(velocity, its path if that has no name, what the path is called) of a network and its schedule."""
+    kind = str(schedule.get("_class_name"))
+    if kind in MATCHED:
+        if schedule.get("invert_sigmas"):
+            raise UserError(f"{flow}: its scheduler inverts the sigmas, which no network here is called with")
+        return FlowMatched(network, int(schedule["num_train_timesteps"])), None, LINEAR
+    if kind in EDM:
+        path = _karras(schedule, flow)
+        sign = -1.0 if schedule.get("prediction_type") == "v_prediction" else 1.0
+        return Preconditioned(network, path, float(schedule["sigma_data"]), sign), path, KARRAS
+    made = getattr(diffusers, kind, None)
+    products, prediction = _levels(flow, kind, made and made.from_config(dict(schedule)))
+    levelled = scheduled(products)
+    return Denoiser(network, levelled, len(products), prediction), levelled, LEVELLED
+
+
+def _karras(schedule: Mapping[str, Any], flow: str) -> Karras:
+    low, high, data, rho = (
+        float(schedule.get(name, default))
+        for name, default in (("sigma_min", 0.002), ("sigma_max", 80.0), ("sigma_data", 0.5), ("rho", 7.0))
+    )
+    if not (0 < low < high and data > 0 and rho > 0) or schedule.get("prediction_type") not in PREDICTIONS[:2]:
+        raise UserError(
+            f"{flow}: its schedule has sigma_min={low:g}, sigma_max={high:g}, sigma_data={data:g}, rho={rho:g} and "
+            f"predicts {schedule.get('prediction_type')!r}; give 0 < sigma_min < sigma_max, and epsilon or v_prediction"
+        )
+    return Karras(low, high, rho)
+
+
+def _levels(flow: str, kind: str, found: Any) -> tuple[Tensor, str]:
     """(prod(1 - beta_i) of every level (K,) float64, prediction type) of the library's scheduler."""
     products, prediction = getattr(found, "alphas_cumprod", None), found and found.config.get("prediction_type")
     if products is None or prediction not in PREDICTIONS:
         what = f"has no levels of noise ({kind})" if products is None else f"predicts {prediction!r}"
         raise UserError(
-            f"flow 'diffusers:{name}': its scheduler {what}; give one with alphas_cumprod, such as DDPMScheduler, "
-            f"that predicts {', '.join(PREDICTIONS)}"
+            f"{flow}: its scheduler {what}; give one with alphas_cumprod, such as DDPMScheduler, that predicts "
+            f"{', '.join(PREDICTIONS)}, or one of {', '.join((MATCHED[0], EDM[0]))}"
         )
     if len(products) < 2 or not bool((products > 0).all()):
         raise UserError(
-            f"flow 'diffusers:{name}': a level of its schedule is pure noise, where the velocity is undefined; "
-            "set rescale_betas_zero_snr to false"
+            f"{flow}: a level of its schedule is pure noise, where the velocity is undefined; set "
+            "rescale_betas_zero_snr to false"
         )
     return products.double(), prediction
 
 
-def _facts(name: str, config: dict[str, Any]) -> ModelSpec:
-    size, half = config["sample_size"], (0.5, 0.5, 0.5)
+def _facts(source: str, kind: str, config: Mapping[str, Any], path: str, latents: Latents | None) -> ModelSpec:
+    given, half = config.get("sample_size", config.get("size")), (0.5, 0.5, 0.5)
+    high, wide = (given, given) if isinstance(given, int) else given
+    factor = 1 if latents is None else latents.factor
+    size = factor * high if high == wide else (factor * high, factor * wide)
+    grey = latents is None and config.get("in_channels") == 1
     return ModelSpec(
-        size=size if isinstance(size, int) else tuple(size),
-        mean=half,
-        std=half,
-        classes=0,
-        channel_order="grey" if config["in_channels"] == 1 else "RGB",
-        path=PATH_NAME,
-        time_scale=1.0,
-        source=f"diffusers:{name}",
+        size, half, half, 0, channel_order="grey" if grey else "RGB", path=path, time_scale=1.0, source=source
     )

@@ -28,12 +28,16 @@ Text = Callable[[list[str]], Tensor]
 
 
 class Loaded(NamedTuple):
-    """A loaded module and its ModelSpec. text: its prompt encoder; path: of a flow, if it has no registry name."""
+    """A loaded module and its ModelSpec. text: its prompt encoder; path: of a flow, if it has no registry name.
+
+    latents: of a flow on the latents of an autoencoder, that autoencoder (libraries/latents.py).
+    """
 
     module: nn.Module
     spec: ModelSpec
     text: Text | None = None
     path: WalkedPath | None = None
+    latents: nn.Module | None = None
 
 
 def library(scheme: str) -> Any:
@@ -67,6 +71,18 @@ def reading(scheme: str, name: str, file: str) -> Iterator[None]:
         raise UserError(_line(scheme, name, file, error)) from error
     finally:
         logging.getLogger().removeHandler(silent)
+
+
+@contextmanager
+def silenced(logger: str) -> Iterator[None]:
+    """A context without a library's own log, where the UserError repeats what it says."""
+    log = logging.getLogger(logger)
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 def folder(name: str) -> Path | None:

@@ -44,7 +44,9 @@ FLOW_LIBRARIES = {
         "diffusers",
         "diffusers",
         "diffusers:google/ddpm-cifar10-32",
-        "a UNet2DModel and its scheduler, of the hub or in a folder",
+        "a UNet2DModel, a DiT or an SD3 transformer with its scheduler and autoencoder, of the hub or in a folder",
         "flow",
-    )
+    ),
+    "sit": Library("diffusers", "diffusers", "sit:FILE_OR_FOLDER", "a checkpoint of SiT, with its autoencoder", "flow"),
+    "dit": Library("diffusers", "diffusers", "dit:FILE_OR_FOLDER", "a checkpoint of DiT, with its autoencoder", "flow"),
 }

@@ -116,8 +116,8 @@ class ExportWork(Work):
         with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
             warnings.simplefilter("ignore")  # of the converter's own parts
             made: Any = torch.onnx.export(
-                _traced(self.model, images), input_names=["images"], output_names=[self.model.facts["output"]], dynamo=True,
-                verbose=False,
+                _traced(self.model, images), input_names=["images"], output_names=[self.model.facts["output"]],
+                dynamo=True, verbose=False,
             )  # fmt: skip
             made.save(Path(folder) / "model.onnx", external_data=False)
             content = (Path(folder) / "model.onnx").read_bytes()
@@ -152,6 +152,8 @@ def prepare(config: ExportConfig, where: Where) -> ExportWork:
         if find_spec(package) is None:
             raise UserError(f'--to {config.to} needs {package}; type pip install "bothways[onnx]"')
     classifier, flow, spec = _loaded(config.run)
+    if flow.latents is not None:
+        raise UserError(f"run {flow.name!r} is on latents of an autoencoder, which is not exported; type another run")
     how = _features(config, flow) if classifier is None else classifier.how
     output = config.output or ("features" if classifier is None else "logits")
     if classifier is None and output == "logits":

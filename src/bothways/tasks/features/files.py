@@ -19,29 +19,33 @@ import torch
 from torch import Tensor
 
 from bothways.data.reader import Decoded
+from bothways.data.readers.latents import KEY
 from bothways.reading import check_file, is_there, reason, table_of, used
 from bothways.runs.files import replacing
 from bothways.runs.inventory import PARTIAL
 from bothways.types import UserError
 
-KEY = b"bothways"
 NUMBERS = {"float32": torch.float32, "float16": torch.float16}
 Made = tuple[Decoded, Mapping[str, Tensor]]  # a batch without its images, and its columns
 
 
 @dataclass(frozen=True)
 class FeatureFile:
-    """The feature file of a split. sizes: {column: D}. facts: its metadata. numbers: a key of ``NUMBERS``."""
+    """The feature file of a split. sizes: {column: D}. facts: its metadata. numbers: a key of ``NUMBERS``.
+
+    prefix: of its name, before that of the split.
+    """
 
     folder: Path
     split: str
     sizes: Mapping[str, int]
     facts: Mapping[str, Any]
     numbers: str = "float32"
+    prefix: str = "features-"
 
     @property
     def path(self) -> Path:
-        return self.folder / f"features-{self.split}.parquet"
+        return self.folder / f"{self.prefix}{self.split}.parquet"
 
     @property
     def done(self) -> bool:

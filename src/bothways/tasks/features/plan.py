@@ -10,10 +10,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from bothways.data.corrupted import clean_pictures
 from bothways.data.reader import Reader
 from bothways.data.readers.fit import size_of
-from bothways.data.sources import first_size
+from bothways.data.readers.latents import check_latents
+from bothways.data.sources import find_images, first_size
 from bothways.data.splits import evaluation_split, is_split
 from bothways.models.velocity import Flow
 from bothways.numerics.draws import Draws
@@ -23,6 +23,7 @@ from bothways.representation.classifier import NOISE_SEED
 from bothways.representation.encode import Walk, image_time
 from bothways.representation.readings import Readings, plan, read
 from bothways.tasks.held_out import tell_of_training
+from bothways.tasks.latents.facts import latent_facts
 from bothways.types import UserError
 
 PROBES = ("linear", "knn")
@@ -60,11 +61,13 @@ class Extractor:
     sizes: dict[str, int]
 
     def __call__(self, images: Tensor) -> dict[str, Tensor]:
-        """Extract features of pictures (B,3,H,W) uint8: {column: (B,D)} on the CPU."""
+        """Extract features of pictures (B,3,H,W) uint8, or of latents (B,C,h,w): {column: (B,D)} on the CPU."""
         if not len(images):  # every picture of the batch is unreadable
             return {name: torch.empty(0, size) for name, size in self.sizes.items()}
-        image = images.to(self.flow.mean.device).float() / 255
-        found = read(self.flow, self.flow.path, self.flow.code(image), self.readings, self.noise)
+        image = images.to(self.flow.mean.device)
+        with torch.no_grad():
+            x = self.flow.code(image if image.is_floating_point() else image.float() / 255)
+        found = read(self.flow, self.flow.path, x, self.readings, self.noise)
         return {name: values.float().cpu() for name, values in found.items()}
 
 
@@ -85,7 +88,8 @@ def extractor_of(
     readings = plan(kinds, depths, start=image_time(flow), walk=walk, layers=layers, noised=noised, control=control)
     drawn = Draws([NOISE_SEED]).normal(flow.shape, purpose="activations").to(flow.mean.device) if noised else None
     trial = Extractor(flow, readings, drawn, {})
-    sizes = {name: values.shape[1] for name, values in trial(torch.full((1, 3, *flow.shape[1:]), 128).byte()).items()}
+    picture = torch.full((1, 3, flow.spec.height, flow.spec.width), 128).byte()
+    sizes = {name: values.shape[1] for name, values in trial(picture).items()}
     return Extractor(flow, readings, drawn, sizes)
 
 
@@ -110,17 +114,28 @@ def splits_of(
     found = []
     for name in names:
         limit = limits[1] if limits[1] is not None and len(names) > 1 and name == names[-1] else limits[0]
-        classes, count, _ = clean_pictures(data, name, limit)
+        classes, count, latents = _looked_at(flow, data, name, limit)
         if not count:
             raise UserError(f"data {str(data)!r} holds no picture of {name!r}; type a parquet file or a folder of them")
-        found.append(Split(name, count, classes, Reader(data, name, limit, size, batch)))
+        found.append(Split(name, count, classes, Reader(data, name, limit, size, batch, latents)))
         tell_of_training(flow.name, data, name)
-    own = first_size(data, names[0])
-    if own != flow.shape[1:]:
-        high, wide = flow.shape[1:]
+    if found[0].reader.latents is not None:
+        return found
+    own, (high, wide) = first_size(data, names[0]), (flow.spec.height, flow.spec.width)
+    if own != (high, wide):
         told = f"pictures of {own[0]}x{own[1]} pixels are resized and cut to the flow's {high}x{wide}"
         warnings.warn(told, stacklevel=2)
     return found
+
+
+def _looked_at(
+    flow: Flow, data: str | Path, split: str, limit: int | None
+) -> tuple[tuple[str, ...], int, tuple[int, int, int] | None]:
+    """(classes, number, shape if they are latents) of a split. Raises UserError for latents of another autoencoder."""
+    found = find_images(data, split=split, limit=limit, latents=True)
+    if found.latents is not None:
+        check_latents(found.latents, latent_facts(flow), str(data))
+    return found.classes, found.count, None if found.latents is None else found.latents.shape
 
 
 def probes_of(probes: Sequence[str]) -> tuple[str, ...]:

@@ -90,7 +90,7 @@ def file_facts(
 
 def _check_memory(extractor: Extractor, splits: Sequence[Split], config: FeaturesConfig, probed: bool) -> None:
     """Raise UserError where a batch does not fit, the rows of a part, or those of a column that is probed."""
-    (_, high, wide), device = extractor.flow.shape, str(extractor.flow.mean.device)
+    (high, wide), device = (extractor.flow.spec.height, extractor.flow.spec.width), str(extractor.flow.mean.device)
     widths, most = extractor.sizes.values(), max(split.count for split in splits)
 
     def work(count: int) -> None:

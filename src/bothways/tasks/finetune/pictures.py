@@ -13,10 +13,12 @@ from bothways.data.sources import ImageSet, load_images
 from bothways.data.splits import holdout, stratified
 from bothways.data.targets.labels import labelled, numbers_of_classes, read_labels
 from bothways.models.classifiers import count_of
+from bothways.models.velocity import Flow
 from bothways.numerics.draws import generator
 from bothways.representation.targets import CLASS, NUMBERS, SEVERAL
 from bothways.tasks.finetune.config import FinetuneConfig
-from bothways.types import ModelSpec, UserError
+from bothways.tasks.latents.facts import latent_facts
+from bothways.types import UserError
 
 
 class Divided(NamedTuple):
@@ -27,7 +29,7 @@ class Divided(NamedTuple):
     classes: tuple[str, ...] | int
 
 
-def pictures_of(config: FinetuneConfig, spec: ModelSpec) -> Divided:
+def pictures_of(config: FinetuneConfig, flow: Flow) -> Divided:
     """Read the pictures of a flow's size, and divide them; those held out are those of ``pretrain`` on the same data.
 
     Raises UserError for pictures without labels, or too few pictures.
@@ -36,7 +38,7 @@ def pictures_of(config: FinetuneConfig, spec: ModelSpec) -> Divided:
     if table is None and config.target == SEVERAL:
         raise UserError("--target multi-label needs --labels-csv FILE with columns such as file,label")
     data = str(config.data)
-    everything = _read(config, spec)
+    everything = _read(config, flow)
     if table is None and config.target == CLASS and (len(everything) == 0 or int(everything.labels.min()) < 0):
         raise UserError(f"data {data!r} has no labels; type a folder with one folder per class, or --labels-csv FILE")
     classes = table.names if table else everything.classes or int(everything.labels.max()) + 1
@@ -56,11 +58,11 @@ def pictures_of(config: FinetuneConfig, spec: ModelSpec) -> Divided:
     return Divided(held, _few(train, config, count_of(classes)), classes)
 
 
-def _read(config: FinetuneConfig, spec: ModelSpec) -> ImageSet | StoredSet:
+def _read(config: FinetuneConfig, flow: Flow) -> ImageSet | StoredSet:
     """All pictures, with labels that a table replaces; classes alone are read where they are stored."""
-    where: dict[str, Any] = {"split": config.split or "train", "size": size_of(spec)}
+    where: dict[str, Any] = {"split": config.split or "train", "size": size_of(flow.spec)}
     if config.target == CLASS and config.labels_csv is None:
-        return open_images(config.data, in_memory=config.run.in_memory, **where)
+        return open_images(config.data, in_memory=config.run.in_memory, latents=latent_facts(flow), **where)
     found = load_images(config.data, **where)
     if config.target == NUMBERS and config.labels_csv is None:
         return numbers_of_classes(found, str(config.data))

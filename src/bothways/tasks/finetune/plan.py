@@ -7,6 +7,7 @@ pictures without augmentation, so that the flow keeps modelling the pictures the
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -47,6 +48,7 @@ from bothways.training.processes import Batches, Processes, join_processes
 from bothways.types import UserError
 
 PLAIN = Augmentation(crop=0, flip=False)
+OF_LATENTS = {"crop": 0.0, "flip": False, "strength": 0.0, "erase": 0.0}
 
 
 @dataclass(frozen=True)
@@ -84,12 +86,22 @@ class Finetuning:
 
     def pairs(self, batch: Callable[[int], Batch], seed: int) -> Batches:
         """step -> (x, noise, t)."""
-        return pairs(batch, self._code, coupling_of(self.config.loss.coupling), seed, self.before.spec.levels)
+        levels = self.before.spec.levels if self.before.latents is None else 0
+        return pairs(batch, self._code, coupling_of(self.config.loss.coupling), seed, levels)
 
     @property
     def _code(self) -> Callable[[Tensor], Tensor]:
-        """The input encoding of the flow without its network, so that it can be sent to a process."""
-        return Flow(nn.Identity(), self.before.spec).code
+        """The input encoding of the flow without its network, so that it can be sent to a process.
+
+        An autoencoder encodes on the device of the flow, in this process; latents are encoded already.
+        """
+        if self.train.are_latents:
+            return _as_it_is
+        return Flow(nn.Identity(), self.before.spec).code if self.before.latents is None else self._encoded
+
+    @torch.no_grad()
+    def _encoded(self, images: Tensor) -> Tensor:
+        return self.before.code(images.to(self.before.mean.device)).cpu()
 
     def loss(self, network: nn.Module, batch: tuple[Tensor, ...]) -> tuple[Tensor, dict[str, Tensor]]:
         loss, target = self.config.loss, self.config.target
@@ -144,6 +156,10 @@ class Finetuning:
         )
 
 
+def _as_it_is(x: Tensor) -> Tensor:
+    return x
+
+
 def _batch(
     drawn: Callable[[int], Batch],
     paired: Batches | None,
@@ -163,12 +179,13 @@ def plan_of(config: FinetuneConfig) -> Finetuning:
     processes = join_processes(config.run.device)
     given = load_flow(config.flow)
     origin = origin_of(given)
-    before = flow_of(origin, config.seed, given.path) if config.fresh else copy.deepcopy(given)
+    before = flow_of(origin, config.seed, given.path, given.latents) if config.fresh else copy.deepcopy(given)
     before.eval().requires_grad_(False).to(processes.device).name = given.name
-    spec = before.spec
-    held, train, classes = pictures_of(config, spec)
+    held, train, classes = pictures_of(config, before)
     check_along(config.holdout, len(held))
     config = _settled(config, before, len(train), processes, classes)
+    if train.are_latents:
+        config = config.model_copy(update={"augmentation": _unaugmented(config)})
     classifier = _built(config, before, classes)
     if config.target == NUMBERS:
         classifier.shift, classifier.scale = shift_and_scale(train.labels)
@@ -199,16 +216,20 @@ def _settled(
     fit = config.fit.resolved(pictures, batch)
     flip = survive_mirroring(classes) if config.augmentation.flip is None else config.augmentation.flip
     augmentation = config.augmentation.model_copy(update={"flip": flip})
-    tune = "head" if config.holds_flow else config.tune
-    found = {
-        "tune": tune,
-        "frozen": config.holds_flow,
-        "features": features,
-        "loss": loss,
-        "fit": fit,
-        "augmentation": augmentation,
-    }
+    found: dict[str, Any] = {"features": features, "loss": loss, "fit": fit, "augmentation": augmentation}
+    if config.holds_flow:
+        found |= {"tune": "head", "frozen": True}
+    if flow.latents is not None:
+        found["run"] = config.run.model_copy(update={"workers": 0})  # the autoencoder is on the device of this process
     return config.model_copy(update=found)
+
+
+def _unaugmented(config: FinetuneConfig) -> Any:
+    """The augmentation of latents, which is none. Warns where there was one."""
+    found = config.augmentation.model_copy(update=OF_LATENTS)
+    if found != config.augmentation:
+        warnings.warn("latents are taken as they are: crop, flip and the rest are of pictures", stacklevel=3)
+    return found
 
 
 def _layer(config: FeaturesConfig, flow: Flow) -> str | None:
@@ -244,9 +265,9 @@ def _built(config: FinetuneConfig, before: Flow, classes: tuple[str, ...] | int)
 
 def _checked_augmentation(planned: Finetuning) -> None:
     """Make the first batch, so that an invalid augmentation raises an error before training."""
-    _, height, width = planned.before.shape
+    spec = planned.before.spec
     try:
-        check_crop(planned.config.augmentation.crop, height, width)
+        check_crop(planned.config.augmentation.crop, spec.height, spec.width)
         planned.batch()(0)
     except UserError:
         raise

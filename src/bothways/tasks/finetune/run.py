@@ -4,6 +4,7 @@ classifier.json          the card, from which it is rebuilt; written before the 
 classifier.safetensors   the EMA weights of flow and head, at every checkpoint
 measures.json            "classifier": scores on held-out pictures, and the flow-matching loss after and before
 held.jsonl               with --patience: the loss on held-out pictures at every checkpoint; best.safetensors its best
+autoencoder.safetensors  of a flow on latents
 along.jsonl              optional: what is measured on held-out pictures at every checkpoint
 """
 
@@ -21,7 +22,7 @@ from safetensors.torch import save
 
 from bothways.models.adapter import Adapter
 from bothways.models.cards import CLASSIFIER_CARD
-from bothways.models.classifiers import CLASSIFIER_WEIGHTS
+from bothways.models.classifiers import AUTOENCODER, CLASSIFIER_WEIGHTS
 from bothways.models.loader import adapted_classifier
 from bothways.models.velocity import Flow
 from bothways.progress import stage
@@ -123,6 +124,8 @@ def prepare(config: FinetuneConfig, where: Where) -> FinetuneWork:
     early = Early(planned, training)
     if config.fit.patience:
         training.enough = early
+    if (folder := experiment.folder) is not None and planned.processes.first and planned.before.latents:
+        replace_file(folder.path / AUTOENCODER, save(weights_of(planned.before.latents.vae)))
     return FinetuneWork(planned, training, experiment, early)
 
 

@@ -14,6 +14,7 @@ from bothways.models.adapter import Adapter
 from bothways.models.classifiers import flow_in
 from bothways.models.velocity import Flow
 from bothways.numerics.intervals import wilson_interval
+from bothways.numerics.modules import evaluating
 from bothways.numerics.scores import RANKING, REGRESSION, scored
 from bothways.progress import counted
 from bothways.representation.targets import CLASS, NUMBERS
@@ -36,21 +37,24 @@ def held_loss(planned: Finetuning, classifier: nn.Module) -> float:
     for images, labels in zip(
         *(part.split(AT_ONCE) for part in (planned.held.images, planned.held.labels)), strict=True
     ):
-        x = planned.before.code((images.float() / 255).to(device))
+        x = images.to(device) if images.is_floating_point() else planned.before.code((images.float() / 255).to(device))
         total += len(x) * float(planned.plain_loss(classifier, (x, labels.to(device))))
     return total / len(planned.held)
+
+
+def _outputs(model: Adapter, part: Tensor) -> Tensor:
+    """Outputs of pictures (B,3,H,W) uint8, or of latents (B,C,h,w), which are at the classifier's own entrance."""
+    if not part.is_floating_point():
+        return model.outputs((part.float() / 255).to(model.device))
+    with evaluating(model.module):
+        return model.module.classifier(part.to(model.device))  # type: ignore[operator]
 
 
 @torch.no_grad()
 def classifier_facts(planned: Finetuning, model: Adapter) -> dict[str, Any]:
     """The scores with intervals, the flow-matching loss after and before, and what was read and trained."""
     config, held = planned.config, planned.held
-    outputs = torch.cat(
-        [
-            model.outputs((part.float() / 255).to(model.device)).cpu()
-            for part in counted(held.images.split(AT_ONCE), "accuracy")
-        ]
-    )
+    outputs = torch.cat([_outputs(model, part).cpu() for part in counted(held.images.split(AT_ONCE), "accuracy")])
     now, before = (losses(planned, flow, held) for flow in (flow_in(model), planned.before))
     change, read = now - before, config.features
     return {

@@ -44,6 +44,7 @@ class Likelihood(Brief, BaseModel):
     draws: int
     n: int
     bits: list[float] = Field(repr=False)
+    latent: bool = False  # the bits are of a latent's density, which may be negative, and of no picture
     given_noise: GivenNoise | None = None  # not in the runs of earlier versions
     measures: dict[str, Any] = Field(default_factory=dict, repr=False)
 

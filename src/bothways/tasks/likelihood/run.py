@@ -85,7 +85,8 @@ class LikelihoodWork(PartedWork):
     def measures(self) -> dict[str, Any]:
         rows = [self.kept[part.name] for part in self.parts]
         bits, log_p, log_det = (torch.tensor([v for row in rows for v in row[key]]).double() for key in EACH)
-        whole = Densities(bits, log_p, rows[0]["dims"], rows[0]["calls"], self.config.draws, self.how, log_det)
+        counts, latent = (rows[0]["dims"], rows[0]["calls"], self.config.draws), self.flow.latents is not None
+        whole = Densities(bits, log_p, *counts, self.how, log_det, latent)
         cited = flow_citations("likelihood", path=self.flow.spec.path)
         return {"flow": {"likelihood": whole.as_facts()}, "citations": cited}
 
@@ -118,7 +119,8 @@ class LikelihoodWork(PartedWork):
     def summary(self, result: Likelihood, out: Path | None) -> Iterator[str | Grid]:
         interval = f" ({result.low:.3f} to {result.high:.3f})" if result.n > 1 else ""
         cost = f"{result.n} pictures, {result.calls} network calls each"
-        yield f"{result.bits_per_dim:.3f} bits/dim{interval} over {cost}; divergence: {result.divergence}"
+        of = " of the latent's density, not of the picture," if result.latent else ""
+        yield f"{result.bits_per_dim:.3f} bits/dim{interval}{of} over {cost}; divergence: {result.divergence}"
         if (given := result.given_noise) is None:
             return
         interval = f" ({given.low:.3f} to {given.high:.3f})" if result.n > 1 else ""

@@ -47,8 +47,14 @@ def numbers_table(facts: Facts) -> Table:
     """The table of the mean over pictures."""
     how = walk_cell(facts, f"divergence: {facts['divergence']}" if facts.get("divergence") else "")
     value = [number(facts.get("bits_per_dim")), between(facts.get("low"), facts.get("high"))]
-    rows = [[name("Bits per dimension"), *value, count(facts.get("n")), how]]
+    latent = bool(facts.get("latent"))
+    rows = [[name("Bits per dimension" + " of the latent" * latent), *value, count(facts.get("n")), how]]
     note = "Bits per dimension: an upper bound on the code length per value of a lossless code; lower is better."
+    if latent:
+        note = (
+            "Bits per dimension of the latent: -log2 of its density under the flow, over its numbers; it may be "
+            "negative, is no code length of the picture, and is comparable for the same autoencoder alone."
+        )
     if given := facts.get("given_noise"):
         value = [number(given.get("nats_per_dim")), between(given.get("low"), given.get("high"))]
         rows.append([name("log p(picture | its noise)"), *value, count(facts.get("n")), how])

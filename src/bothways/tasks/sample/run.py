@@ -127,7 +127,7 @@ def prepare(config: SampleConfig, where: Where) -> Sampling:
     """Prepare a run of ``sample``. Raises UserError for invalid input, before the first step."""
     flow = load_flow(config.flow, device=config.device, dtype=config.dtype)
     solver = solver_of(config.solver)
-    high, wide = flow.shape[1:]
+    high, wide = flow.spec.height, flow.spec.width
     check_count(config.n, 1, (high, wide), where.out, resizable=False)
     times = grid(0.0, image_time(flow), config.steps)
     asked = judges_of_size(flow.spec) if config.judges is None and flow.name.startswith("bundled:") else config.judges
@@ -160,5 +160,5 @@ def _check_memory(config: SampleConfig, flow: Flow, solver: Solver) -> None:
         for x, *_ in solver_states(flow, solver.start(flow, noise, 0.0), times, solver):
             flow.picture(x).clamp(0, 1)
 
-    high, wide = flow.shape[1:]
+    high, wide = flow.spec.height, flow.spec.width
     check_batch("batches", work, min(config.batch, config.n), high * wide, device=str(flow.mean.device))

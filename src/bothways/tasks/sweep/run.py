@@ -169,13 +169,22 @@ def prepare(config: SweepConfig, where: Where) -> SweepWork:
     kind: type[Config] = registry.find("task", config.task).factory
     points = points_of(kind, config.given, config.over)
     over = {name: [point.settings[name] for point in points] for name in points[0].settings}
-    settings = {
+    settings: dict[str, Any] = {
         "task": config.task,
         "over": {name: [value for k, value in enumerate(v) if value not in v[:k]] for name, v in over.items()},
         "given": plain_tables(nested(kind, config.given)),
     }
-    experiment = Experiment.begin(SWEEP, {"settings": settings}, **where.as_options())
+    grown = replace(where, prolongs=_grown(where, settings["over"]))
+    experiment = Experiment.begin(SWEEP, {"settings": settings}, **grown.as_options())
     return SweepWork(config.model_copy(update={"over": settings["over"]}), points, where, experiment)
+
+
+def _grown(where: Where, over: Mapping[str, Sequence[Any]]) -> tuple[str, ...]:
+    """The settings of a sweep that goes on which have all their former values, and may have more."""
+    if not where.resume or where.out is None:
+        return ()
+    before = RunFolder.open(where.out).settings.get("settings", {}).get("over", {})
+    return tuple(f"over.{name}" for name, values in over.items() if all(v in values for v in before.get(name, ())))
 
 
 def begin_sweep(

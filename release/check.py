@@ -1,0 +1,63 @@
+"""Install the wheel in clean environments and try the command: without extras, with each alone, and with all.
+
+    python release/check.py WHEEL [--extras none timm ... all]
+
+Packages are downloaded, about a gigabyte for each environment; each is removed before the next is made.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import tomllib
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+TRIES = (
+    ("-m", "pip", "check"),
+    ("-c", "import bothways; print(bothways.__version__)"),
+    ("-m", "bothways", "--version"),
+    ("-m", "bothways", "models"),
+    ("-m", "bothways", "generate", "bundled:cifar10-resnet", "--class", "frog", "--steps", "1", "--n", "1"),
+)
+
+
+def extras() -> list[str]:
+    """Those of pyproject.toml, but for what is for developers."""
+    table = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    return [name for name in table["project"]["optional-dependencies"] if name != "dev"]
+
+
+def tried(wheel: Path, extra: str) -> str:
+    """What fails of a clean environment with an extra; "" for nothing. extra: a name, none or all."""
+    chosen = {"none": "", "all": f"[{','.join(extras())}]"}.get(extra, f"[{extra}]")
+    with tempfile.TemporaryDirectory() as kept:
+        venv.create(f"{kept}/venv", with_pip=True)
+        python = f"{kept}/venv/bin/python"
+        install = ("-m", "pip", "install", "-q", "--no-input", "-c", str(ROOT / "constraints.txt"), f"{wheel}{chosen}")
+        for arguments in (install, *TRIES):
+            found = subprocess.run([python, *arguments], cwd=kept, capture_output=True, text=True, check=False)
+            if found.returncode != 0:
+                told = (found.stderr + found.stdout).strip().splitlines() or ["no word"]
+                return f"{' '.join(arguments[:4])}: {told[-1]}"
+    return ""
+
+
+def main() -> None:
+    given = argparse.ArgumentParser()
+    given.add_argument("wheel", type=Path)
+    given.add_argument("--extras", nargs="*", default=["none", *extras(), "all"])
+    told = given.parse_args()
+    failed = 0
+    for extra in told.extras:
+        fault = tried(told.wheel.resolve(), extra)
+        failed += bool(fault)
+        print(f"{extra}: {fault or 'installed, and it draws'}", flush=True)
+    sys.exit(bool(failed))
+
+
+if __name__ == "__main__":
+    main()
