@@ -384,7 +384,7 @@ def test_a_task_is_everywhere(pages) -> None:
     assert tasks_that_are_missing(registry.names("task"), without) == ["walk: not in the docs"]
 
 
-WRITES_NO_RUN = {"demo", "plan", "predict", "spectrum", "statistics"}  # demo: a run a part
+WRITES_NO_RUN = {"demo", "export", "plan", "predict", "spectrum", "statistics"}  # demo: a run a part
 
 
 def work_of(task: str) -> type[Work]:

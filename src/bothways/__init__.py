@@ -29,6 +29,7 @@ Classification
 
 Representation
     finetune        trains a classifier head on walked pictures or a flow's activations, with the flow -> Finetuned
+    export          writes a classifier or feature extractor that loads without bothways -> ExportedFiles
     sweep           runs a task for every combination of the values of some settings, with means over seeds
     load_classifier a run of finetune -> a torch module of pictures -> logits, and a model
     plan            what a pretraining or fine-tuning will cost on a device: operations, memory, hours, disk -> Plan
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from bothways.models.loader import load_classifier, load_flow, load_model
     from bothways.numerics.spectra import Spectrum
     from bothways.synthesis.dsf.score import dsf, dsf_score
+    from bothways.tasks.export.result import ExportedFiles
     from bothways.tasks.features.result import FeatureTables
     from bothways.tasks.finetune.result import Finetuned
     from bothways.tasks.pictures import Result
@@ -81,6 +83,7 @@ _SHELF = {
     "load_classifier": "models.loader",
     "decode": "models.encoding",
     "encode": "models.encoding",
+    "ExportedFiles": "tasks.export.result",
     "FeatureTables": "tasks.features.result",
     "Finetuned": "tasks.finetune.result",
     "Plan": "tasks.plan.result",
@@ -100,6 +103,7 @@ _SHELF = {
 }
 
 __all__ = [
+    "ExportedFiles",
     "FeatureTables",
     "Finetuned",
     "Frame",
@@ -124,6 +128,7 @@ __all__ = [
     "encode",
     "evaluate",
     "explain",
+    "export",
     "features",
     "finetune",
     "generate",

@@ -31,6 +31,7 @@ from bothways.training.fit import rates
 from bothways.types import VisionModel
 from command import refused, run
 from small_flow import small_unet, write_small_flow
+from zoo import stand_in_for_torchvision
 
 RECIPE = """# Fine-tunes next to nothing
 task = "finetune"
@@ -267,6 +268,75 @@ def test_every_choice_trains_and_comes_back(place: Path, tmp_path: Path, choice:
     assert facts["pictures"] == choice.get("labels", 36)
     again = load_classifier(tmp_path / "out").outputs(pictures())
     assert torch.equal(again, done.model.outputs(pictures()))
+
+
+@pytest.mark.parametrize("text", ["bias", "last:2", "lora:2"])
+def test_a_part_is_trained_and_kept_in_the_plain_form(place: Path, tmp_path: Path, text: str) -> None:
+    """What is loaded computes as the trained average; what was not to move has its bits, but for merged adapters."""
+    if text.startswith("lora"):
+        stand_in_for_torchvision()
+        pytest.importorskip("peft")
+    work = begun(place, tmp_path / "out", tune=text, train_steps=2, average=0.5, rate=0.05, layer_decay=0.7)
+    list(work.run())
+    done = work.finish()
+    facts, images = done.measures["classifier"], pictures()
+    with torch.no_grad():
+        wanted = work.training.state.result.eval()(2 * images - 1)
+    loaded = load_classifier(tmp_path / "out")
+    assert (loaded.outputs(images) - wanted).abs().max() < 1e-5
+    assert facts["tune"] == text
+    assert facts["trained"] == sum(p.numel() for p in work.planned.classifier.parameters() if p.requires_grad)
+    assert facts["parameters"] == sum(p.numel() for p in loaded.module.classifier.parameters())
+    assert 0 < facts["trained"] < facts["parameters"]
+    assert json.loads((tmp_path / "out" / "classifier.json").read_text())["parameters"] == facts["parameters"]
+    before, after = load_flow(place / "flow").state_dict(), load_flow(tmp_path / "out").state_dict()
+    changed = {key for key, value in after.items() if not torch.equal(value, before[key])}
+    assert changed
+    if text == "bias":
+        assert all(key.endswith(".bias") for key in changed)
+    elif text == "last:2":
+        assert all(key.startswith(("network.up.3.", "network.head.")) for key in changed)
+    else:
+        assert all(key.endswith(".weight") and before[key].ndim > 1 for key in changed)
+    assert list(work.summary(done, None))[2] == (
+        f"{facts['trained']:,} of {facts['parameters']:,} parameters were trained "
+        f"({facts['trained'] / facts['parameters']:.1%})"
+    )
+    assert torch.equal(quick(place, tmp_path / "again", tune=text, train_steps=2, average=0.5, rate=0.05,
+                             layer_decay=0.7).model.outputs(images), loaded.outputs(images))  # fmt: skip
+
+
+def test_a_run_with_adapters_goes_on_to_the_same_bits(place: Path, tmp_path: Path) -> None:
+    stand_in_for_torchvision()
+    pytest.importorskip("peft")
+    chosen: dict[str, Any] = {"tune": "lora:2", "accumulate": 2, "checkpoint_activations": True}
+    quick(place, tmp_path / "whole", **chosen)
+    work = begun(place, tmp_path / "parts", save_every=4, **chosen)
+    frames = work.run()
+    for _ in range(3):
+        next(frames)
+    frames.close()
+    list((again := begun(place, tmp_path / "parts", save_every=4, resume=True, **chosen)).run())
+    again.finish()
+    same(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_frozen_is_the_short_form_of_the_head_alone(place: Path) -> None:
+    assert settings(frozen=True).model_dump() == settings(tune="head").model_dump()
+    assert (settings(frozen=True).tune, settings(tune="head").frozen) == ("head", True)
+    assert "frozen" not in settings(frozen=True).model_dump()
+    assert settings(tune="last:2").loss.beta == 1.0
+    with pytest.raises(UserError, match="contradict each other"):
+        settings(frozen=True, tune="bias")
+
+
+def test_less_memory_and_parts_of_a_batch_are_the_same_training(place: Path, tmp_path: Path) -> None:
+    chosen: dict[str, Any] = {"train_steps": 2, "flow_batch": 4, "average": 0.0, **NO_AUGMENTATION}
+    whole = quick(place, tmp_path / "whole", **chosen).model.outputs(pictures())
+    less = quick(place, tmp_path / "less", checkpoint_activations=True, **chosen).model.outputs(pictures())
+    parts = quick(place, tmp_path / "parts", accumulate=4, **chosen).model.outputs(pictures())
+    assert (less - whole).abs().max() < 1e-5
+    assert (parts - whole).abs().max() < 1e-3  # AdamW divides by gradients as small as rounding
 
 
 def test_the_control_begins_with_other_weights_of_the_same_network(place: Path) -> None:
@@ -509,6 +579,11 @@ def test_beta_and_depth_are_what_fits_where_they_are_left_out(place: Path) -> No
         (["--frozen", "--beta", "1"], "leave --beta out"),
         (["--kind", "pixels", "--beta", "1"], "'pixels' does not use"),
         (["--beta", "-1"], "beta=-1"),
+        (["--tune", "lor"], "type one of all, head, last:N, bias, lora:RANK"),
+        (["--tune", "last:99"], "type --tune last:"),
+        (["--tune", "bias", "--frozen"], "contradict each other"),
+        (["--accumulate", "3"], "accumulate=3 does not divide --batch 8; type --batch 6"),
+        (["--accumulate", "4", "--flow-batch", "2"], "type --flow-batch 4"),
         (["--labels", "2"], "type --labels 3 to 36"),
         (["--labels", "37"], "type --labels 3 to 36"),
         (["--batch", "40"], "type --batch 36"),

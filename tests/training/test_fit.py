@@ -17,7 +17,7 @@ from bothways.models.nets.attention import AttentionNet
 from bothways.models.nets.resnet import ResNet
 from bothways.numerics.draws import generator
 from bothways.training.config import FitConfig
-from bothways.training.fit import FitState, build_optimizers, fit, rates
+from bothways.training.fit import FitState, build_optimizers, fit, parts, rates
 from bothways.types import RunError, UserError
 
 Batch = tuple[Tensor, ...]
@@ -319,3 +319,39 @@ def test_the_network_is_in_training_mode_at_every_step_whatever_the_caller_does(
         assert not torch.equal(state.network[2].running_mean, before)
         before = state.network[2].running_mean.clone()
         state.network.eval()
+
+
+# ---- a batch in parts ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [2, 3, 6])
+def test_a_batch_in_parts_makes_the_step_of_the_whole(count: int) -> None:
+    """In float64 to rounding: weights, loss and statistics; tensors of a batch may have rows of their own number."""
+
+    def made(parts: int) -> tuple[nn.Module, list[Any]]:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            net = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 1)).double()
+        source = torch.Generator().manual_seed(1)
+        some, more = (torch.randn(rows, 3, generator=source, dtype=torch.float64) for rows in (6, 12))
+
+        def loss(network: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, dict[str, Tensor]]:
+            one, other = (network(rows).square().mean() for rows in given)
+            return one + 0.3 * other, {"other": other}
+
+        config = FitConfig(steps=3, batch=6, rate=1e-2, clip=0.1, accumulate=parts)
+        return net, list(fit(FitState(net, config), loss, lambda step: (some, more), config))
+
+    (whole, once), (split, several) = made(1), made(count)
+    pairs = zip(whole.parameters(), split.parameters(), strict=True)
+    assert max((a - b).abs().max().item() for a, b in pairs) < 1e-9
+    for a, b in zip(once, several, strict=True):
+        assert a.stats.keys() == b.stats.keys()
+        assert all(abs(a.stats[key] - b.stats[key]) < 1e-6 for key in a.stats)
+
+
+def test_a_batch_that_does_not_fall_into_parts_is_refused() -> None:
+    with pytest.raises(UserError, match="accumulate=4 does not divide --batch 6; type --batch 4"):
+        FitConfig(steps=1, batch=6, accumulate=4).resolved(10)
+    with pytest.raises(UserError, match="does not divide 6 rows of a batch"):
+        parts((torch.zeros(4), torch.zeros(6)), 4)

@@ -171,7 +171,8 @@ def _run_options(task: str, config: type[Config]) -> list[Parameter]:
             add(key, bool, False, flag, text)
         add("dry_run", bool, False, "--dry-run", "Validate the command, print all settings, and exit.")
     if config.file:
-        text = f"Output file ({Path(config.file).suffix}). \\[default: {config.file}]"
+        kind = Path(config.file).suffix
+        text = f"Output {f'file ({kind})' if kind else 'folder'}. \\[default: {config.file}]"
         add("out", Path | None, None, "--out", text)
         add("overwrite", bool, False, "--overwrite", "Replace an existing file.")
     add("as_json", bool, False, "--json", "Print the measures as JSON and nothing else.")

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 from bothways.data.readers.entries import numbers_of
 from bothways.models.class_names import matches, same
+from bothways.models.classifiers import target_of
 from bothways.models.loader import load_model
+from bothways.representation.targets import CLASS
 from bothways.types import ModelSpec, UserError, VisionModel
 
 
@@ -22,9 +24,11 @@ def load_with_classes(
     weights: str | Path | None = None,
     device: str = "cpu",
     dtype: str = "float32",
+    any_target: bool = False,
 ) -> VisionModel:
     """Load a classifier: an address of ``load_model``, a run of ``finetune``, a module with ``spec``, or a VisionModel.
 
+    any_target: whether one that predicts several labels or numbers will do.
     Raises UserError for a model without classes.
     """
     if isinstance(model, VisionModel):
@@ -33,7 +37,11 @@ def load_with_classes(
         found = load_model(model, spec, weights=weights, device=device, dtype=dtype)
     if not found.spec.count:
         raise UserError(f"model {found.name!r} has no classes; type a classifier, such as bundled:cifar10-resnet")
-    if found.spec.count == 1:
+    if (target := target_of(found)) != CLASS and not any_target:
+        raise UserError(
+            f"model {found.name!r} was trained with --target {target}; type bothways predict, or a classifier"
+        )
+    if found.spec.count == 1 and target == CLASS:
         raise UserError(f"model {found.name!r} has one class, and there is nothing to tell apart; state two or more")
     return found
 

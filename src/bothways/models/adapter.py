@@ -287,14 +287,13 @@ class Adapter:
         result = self._all(seen, layers)["outputs"]
         self._width = result.shape[1]
         self._measurable = [layer for layer in candidates if layer in seen and len(seen[layer]) == 1]
-        if self.spec.count == 1 or (self.spec.count != 2 and self.spec.count and result.shape[1] == 1):
+        numbers = getattr(self.module, "numbers", False)  # of a run of finetune, which may be one
+        if not numbers and (self.spec.count == 1 or (self.spec.count > 2 and result.shape[1] == 1)):
             raise UserError(
                 f"model {self.name!r}: {self.spec.count} classes of {result.shape[1]} outputs; one output tells two "
                 "classes apart, class 1 from class 0: state ModelSpec(classes=2) or their two names, or classes=0"
             )
         self._single = self.spec.count == 2 and result.shape[1] == 1
         if self.spec.count and result.shape[1] != self.spec.count and not self._single:
-            raise UserError(
-                f"model {self.name!r} has {result.shape[1]} outputs and its spec {self.spec.count} classes; "
-                f"correct ModelSpec.classes"
-            )
+            given = f"model {self.name!r} has {result.shape[1]} outputs and its spec {self.spec.count} classes"
+            raise UserError(f"{given}; correct ModelSpec.classes")

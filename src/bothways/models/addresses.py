@@ -49,6 +49,7 @@ from bothways.reading import is_there, used
 from bothways.registry import address_parts, is_address, load_attribute, nearest
 from bothways.representation.classifier import FlowClassifier
 from bothways.representation.heads import head_of
+from bothways.representation.targets import CLASS
 from bothways.types import ModelSpec, UserError, spec_of
 
 LOAD_FLOW = "type load_flow for it, or a model that bothways models lists"
@@ -120,8 +121,9 @@ def read_classifier(address: str, head: Any = None, path: Any = None, solver: An
         walked = {**read["walk"], "solver": card_choice(address, "solver", read["walk"]["solver"], solver)}
         how = features_of({**read, "walk": walked}, gradient="direct")
         flow = flow_of(facts["flow"], path=path, latents=_autoencoder(facts["flow"], file))
+        target = facts.get("target", CLASS)
         own = head_of(card_choice(address, "head", facts["head"], head))
-        classifier = FlowClassifier(flow, flow.path, flow.shape, count_of(classes), how, head=own)
+        classifier = FlowClassifier(flow, flow.path, flow.shape, count_of(classes), how, head=own, target=target)
     load_weights(classifier, file.with_suffix(".safetensors"))
     # mean 0 and std 1: PictureClassifier applies the flow's own preprocessing
     seen: dict[str, Any] = {"size": flow.spec.size, "mean": (0.0,) * 3, "std": (1.0,) * 3, "classes": classes}

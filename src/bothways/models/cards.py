@@ -6,7 +6,7 @@ Free of torch, since lists and help pages read them.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
@@ -110,6 +110,7 @@ class ClassifierCard(Trained):
     features: ReadFacts
     head: str
     classes: int | list[str]
+    target: Literal["class", "multi-label", "regression"] = "class"
 
 
 def read_card(file: Path, schema: type[BaseModel]) -> dict[str, Any]:

@@ -34,6 +34,8 @@ from bothways.representation.classifier import FlowClassifier
 from bothways.representation.encode import Walk
 from bothways.representation.features import Features
 from bothways.representation.heads import last_linear
+from bothways.representation.targets import CLASS, NUMBERS
+from bothways.representation.tuning.parts import kept_size
 from bothways.types import ModelSpec, UserError
 
 CLASSIFIER_WEIGHTS = "classifier.safetensors"
@@ -50,6 +52,11 @@ class PictureClassifier(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         return self.classifier(self.flow.code(image))
+
+    @property
+    def numbers(self) -> bool:
+        """Whether the outputs are numbers, and no logits."""
+        return self.classifier.target == NUMBERS
 
     @property
     def flow(self) -> Flow:
@@ -140,6 +147,12 @@ def flow_in(model: Adapter) -> Flow:
     return model.module.flow
 
 
+def target_of(model: Any) -> str:
+    """What a model predicts: a class, unless it is a run of finetune that was trained for something else."""
+    module = getattr(model, "module", None)
+    return module.classifier.target if isinstance(module, PictureClassifier) else CLASS
+
+
 def features_config(model: Adapter) -> Features:
     """The feature settings of a loaded flow-based classifier."""
     assert isinstance(model.module, PictureClassifier)
@@ -190,8 +203,9 @@ def classifier_card(
         "features": {**asdict(classifier.how), "walk": {"steps": walk.steps, "solver": walk.name}},
         "head": head,
         "classes": classes,
+        **({} if classifier.target == CLASS else {"target": classifier.target}),
         "frozen": classifier.frozen,
-        "parameters": sum(p.numel() for p in classifier.parameters()),
+        "parameters": kept_size(classifier),
         **extra,
     }
 

@@ -15,7 +15,6 @@ from contextlib import ExitStack
 from typing import Any, final
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bothways.numerics.discrete_adjoint import leaves_of
@@ -24,6 +23,7 @@ from bothways.representation.features import Features, features
 from bothways.representation.flow_matching import flow_matching
 from bothways.representation.heads import HeadFactory, built_head
 from bothways.representation.heads.prg import PRGHead
+from bothways.representation.targets import CLASS, NUMBERS, SEVERAL, class_loss, numbers_loss, several_loss
 from bothways.types import Path
 
 NOISE_SEED = 0  # of the fixed noise of noised activations
@@ -39,10 +39,13 @@ class FlowClassifier(nn.Module):
     With pairs it returns (logits, L_FM (B,)), in one forward pass as DistributedDataParallel requires.
     flow: a velocity network, called as (x, t), registered as a submodule. path: of its training. shape: (C,H,W) of a
     picture. head: factory (D, classes) -> module. frozen: only the head is trained; the flow is in eval mode.
+    target: class, multi-label, or regression, whose outputs are shift + scale head(f).
     Raises UserError for a layer missing in the flow, and for a head that gives no logits of the features.
     """
 
     noise: Tensor | None
+    shift: Tensor
+    scale: Tensor
 
     def __init__(
         self,
@@ -54,6 +57,7 @@ class FlowClassifier(nn.Module):
         *,
         frozen: bool = False,
         head: HeadFactory = PRGHead,
+        target: str = CLASS,
     ) -> None:
         super().__init__()
         how.check(flow)
@@ -65,6 +69,10 @@ class FlowClassifier(nn.Module):
         with torch.no_grad():
             entering = self.features(like.new_zeros(1, *shape))
         self.head = built_head(head, entering, classes)
+        self.target = target
+        if target == NUMBERS:
+            self.register_buffer("shift", torch.zeros(classes))
+            self.register_buffer("scale", torch.ones(classes))
 
     def features(self, x: Tensor) -> Tensor:
         """Features (B,D) at the input of the head."""
@@ -72,6 +80,8 @@ class FlowClassifier(nn.Module):
 
     def forward(self, x: Tensor, pairs: Pairs | None = None) -> Any:
         logits = self.head(self.features(x))
+        if self.target == NUMBERS:
+            logits = self.shift + self.scale * logits
         return logits if pairs is None else (logits, flow_matching(self.flow, self.path, *pairs))
 
     def train(self, mode: bool = True) -> FlowClassifier:
@@ -82,24 +92,38 @@ class FlowClassifier(nn.Module):
 
 
 def classifier_loss(
-    classifier: nn.Module, batch: Sequence[Tensor], beta: float, smoothing: float = 0.0
+    classifier: nn.Module,
+    batch: Sequence[Tensor],
+    beta: float,
+    smoothing: float = 0.0,
+    weights: Tensor | None = None,
+    target: str = CLASS,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """PRG's loss, cross-entropy + beta L_FM, and its parts, as means over the batch (eq. 3).
+    """PRG's loss, that of the target + beta L_FM, and its parts, as means over the batch (eq. 3).
 
-        L = -sum_k q_k log softmax(logits)_k + beta mean_i 1/2 ||v(x_t, t) - (a' x + s' z)||^2
+        L = -sum_k q_k log softmax(logits)_k + beta mean_i 1/2 ||v(x_t, t) - (a' x + s' z)||^2     for a class
 
-    classifier: a ``FlowClassifier``, or a wrapper of one. batch: pictures in the flow's units (B,C,H,W), labels (B,),
-    and with beta > 0 the pairs x, noise, t. smoothing: label smoothing, q = 1 - smoothing at the label and the rest
-    uniform over all classes (Szegedy et al. 2016, arXiv 1512.00567). Source: PRG, arXiv 2412.01787, eq. 3.
+    classifier: a ``FlowClassifier``, or a wrapper of one. batch: pictures in the flow's units (B,C,H,W), labels (B,) or
+    (B,K), and with beta > 0 the pairs x, noise, t. smoothing: label smoothing, q = 1 - smoothing at the label and the
+    rest uniform over all classes (Szegedy et al. 2016, arXiv 1512.00567). weights: of the classes, (K,). target: see
+    representation/targets.py. Source: PRG, arXiv 2412.01787, eq. 3.
     """
     x, labels, *pairs = batch
     logits, losses = classifier(x, tuple(pairs)) if beta else (classifier(x), None)
     logits = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
-    loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
-    stats = {"cross_entropy": loss, "accuracy": (logits.argmax(1) == labels).float().mean()}
+    if target == NUMBERS:
+        loss, stats = numbers_loss(logits, labels, dict(classifier.named_buffers())[_scale_of(classifier)])
+    elif target == SEVERAL:
+        loss, stats = several_loss(logits, labels, smoothing)
+    else:
+        loss, stats = class_loss(logits, labels, smoothing, weights)
     if losses is None:
         return loss, stats
     return loss + beta * losses.mean(), {**stats, "flow_matching": losses.mean()}
+
+
+def _scale_of(classifier: nn.Module) -> str:
+    return "scale" if isinstance(classifier, FlowClassifier) else "module.scale"  # of a wrapper
 
 
 def freeze_unused(classifier: FlowClassifier, shape: Sequence[int]) -> int:
@@ -121,7 +145,7 @@ def layer_rates(classifier: FlowClassifier, decay: float, shape: Sequence[int]) 
     The blocks are the parts of the flow's network in the order of a forward pass; parts that it does not use count with
     the first. Source: Clark et al. 2020, arXiv 2003.10555 (layer-wise learning rates).
     """
-    order = _passed(classifier.flow, shape)
+    order = passed(classifier.flow, shape)
     power = {f"flow.{name}": len(order) - place for place, name in enumerate(order)}
 
     def factor(name: str) -> float:
@@ -134,22 +158,22 @@ def layer_rates(classifier: FlowClassifier, decay: float, shape: Sequence[int]) 
 
 
 @torch.no_grad()
-def _passed(flow: nn.Module, shape: Sequence[int]) -> list[str]:
+def passed(flow: nn.Module, shape: Sequence[int]) -> list[str]:
     """Names of a network's blocks in the order of a forward pass."""
     order: dict[str, None] = {}
     like = next(flow.parameters())
     with ExitStack() as hooks:
-        for name, block in _blocks(flow):
+        for name, block in blocks_of(flow):
             hooks.callback(block.register_forward_pre_hook(lambda _m, _i, name=name: order.setdefault(name)).remove)
         flow(like.new_zeros(1, *shape), like.new_full((1,), 0.5))
     return list(order)
 
 
-def _blocks(module: nn.Module, prefix: str = "") -> list[tuple[str, nn.Module]]:
+def blocks_of(module: nn.Module, prefix: str = "") -> list[tuple[str, nn.Module]]:
     """A network's children, with ModuleLists flattened and single-child wrappers unwrapped."""
     children = [(prefix + name, child) for name, child in module.named_children()]
     if len(children) == 1 and not list(module.parameters(recurse=False)):
-        return _blocks(children[0][1], f"{children[0][0]}.") or children
+        return blocks_of(children[0][1], f"{children[0][0]}.") or children
     return [block for name, child in children for block in _unlisted(name, child)]
 
 

@@ -129,6 +129,13 @@ class AlongLine(Checked):
     probe: dict[str, float | None] | None = None
 
 
+class HeldLine(Checked):
+    """A line of held.jsonl."""
+
+    step: Count
+    loss: float
+
+
 class State(Checked):
     """state/state.json: the number of the checkpoint, the file of its tensors, and facts that its task knows."""
 

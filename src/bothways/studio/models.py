@@ -89,7 +89,7 @@ def _predict(model: str, weights: str | None, pixels: np.ndarray) -> list[tuple[
     (found,) = perform(work)
     if found.error:
         raise UserError(found.error)
-    return [(one.name, one.probability) for one in found.answers]
+    return [(one.name, one.value if one.probability is None else one.probability) for one in found.answers]
 
 
 def _chosen(model: str | None) -> str:

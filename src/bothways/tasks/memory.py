@@ -82,7 +82,8 @@ def check_training(
 ) -> None:
     """``check_batch`` of a step of a training, on a copy of the network.
 
-    example: pictures -> a batch of so many, of any numbers. transport: whether noise is paired by all distances.
+    example: pictures -> a batch of so many, of any numbers; a step is that of a part, if gradients are accumulated.
+    transport: whether noise is paired by all distances.
     """
     shape = example(1)[0].shape
     values, parameters = shape[1:].numel(), sum(p.numel() for p in network.parameters())
@@ -96,10 +97,10 @@ def check_training(
         value.backward()
 
     def more(pictures: int) -> float:
-        held = 3.0 * FLOAT * values * pictures * (1 + AHEAD * workers)
+        held = 3.0 * FLOAT * values * pictures * fit.accumulate * (1 + AHEAD * workers)
         return FLOAT * UPDATES * parameters + held + (PLAN * float(pictures) ** 2 if transport else 0.0)
 
-    check_batch("steps", work, fit.batch, shape[-2] * shape[-1], device=device, more=more)
+    check_batch("steps", work, fit.batch // fit.accumulate, shape[-2] * shape[-1], device=device, more=more)
 
 
 def transports(coupling: Any) -> bool:

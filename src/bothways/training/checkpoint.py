@@ -53,6 +53,7 @@ class Training:
     write_weights: writes the present weights to the run folder, at every checkpoint. measure_along: entries of a line
     of along.jsonl, before the first step and at scheduled checkpoints, not at an interrupt; None for none. probe:
     further entries, every ``probe_every`` steps and at the ends. best_by: the entry whose best step is kept.
+    enough: step of a scheduled checkpoint -> whether training ends there, as the first process finds; None for never.
     """
 
     state: FitState
@@ -66,6 +67,7 @@ class Training:
     processes: Processes = Processes()  # noqa: RUF009 - frozen
     experiment: Experiment = field(default_factory=Experiment)
     saved: int | None = None  # the step of the last checkpoint
+    enough: Callable[[int], bool] | None = None
     card: str = ""
     keep_every: int = 0
     probe: Callable[[], dict[str, Any]] | None = None
@@ -204,7 +206,7 @@ class Training:
         frames = fit(self.state, self.loss, source, self.fit, seed=self.seed, processes=self.processes)
         with closing(frames), closing(source), self._board() as board:
             seconds, last = 0.0, time.monotonic()
-            while True:
+            while not self._ends():
                 with deferred_interrupts() as interrupts:
                     frame = next(frames, None)
                     told = {} if frame is None else self._keep(frame)
@@ -223,6 +225,12 @@ class Training:
                 except GeneratorExit:  # the caller closed the generator, between two steps
                     self.save()
                     raise
+
+    def _ends(self) -> bool:
+        """Whether training ends at a checkpoint that was planned, also where a run that ended there is resumed."""
+        if self.enough is None or self.state.step % self.run.save_every:
+            return False
+        return self.processes.any(self.processes.first and self.enough(self.state.step))
 
     def _keep(self, frame: Frame) -> dict[str, float]:
         """Write what a step left, and return what was measured on held-out pictures, to be shown."""

@@ -50,6 +50,9 @@ class FitConfig(Config):
     )
     clip: float = setting(1.0, "gradient clipping: largest norm; 0 for none", ge=0)
     bf16: bool = setting(False, "bfloat16 autocast", flags=("--bf16/--no-bf16",))
+    accumulate: int = setting(
+        1, "equal parts of a batch that are computed one after another: the same step in less memory", ge=1
+    )
 
     def resolved(self, pictures: int, batch: int | None = None) -> FitConfig:
         """A copy with the number of steps, from epochs over ``pictures`` if needed, and with ``batch`` if given.
@@ -59,8 +62,15 @@ class FitConfig(Config):
         batch = batch or self.batch
         if self.steps is None and self.epochs is None:
             raise UserError("the recipe has neither steps nor epochs; type --epochs 20, or [fit] and steps = 5000")
+        self.check_parts(batch)
         steps = self.steps or (self.epochs or 0) * (pictures // batch)
         return self.model_copy(update={"steps": steps, "epochs": None, "batch": batch})
+
+    def check_parts(self, batch: int, option: str = "--batch") -> None:
+        """Raise UserError for a batch that does not fall into equal parts."""
+        if batch % self.accumulate:
+            near = max(1, batch // self.accumulate) * self.accumulate
+            raise UserError(f"accumulate={self.accumulate} does not divide {option} {batch}; type {option} {near}")
 
     @property
     def total(self) -> int:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from fractions import Fraction
 from functools import partial
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -161,15 +163,20 @@ def _descend(
     batch = tuple(part.to(device, non_blocking=True) for part in batch)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):  # dropout is a function of (seed, step)
         torch.random.manual_seed(generator(seed, state.step, f"dropout {processes.rank}").initial_seed())
-        with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
-            value, stats = loss(network, batch)
-        means = processes.mean(torch.stack([part.detach().float() for part in (value, *stats.values())])).tolist()
-        lower = f"lower the rate ({config.rate})"
-        if not math.isfinite(means[0]):
-            said = f"the loss is {means[0]} at step {state.step + 1}"
-            raise RunError(f"{said}; {_of_batch(batch) or _named(state.network, config.rate) or lower}")
         state.network.zero_grad(set_to_none=True)
-        value.backward()
+        means: list[float] = []
+        lower = f"lower the rate ({config.rate})"
+        for place, part in enumerate(parts(batch, config.accumulate), start=1):
+            # gradients are averaged over processes with the last part alone
+            with nullcontext() if place == config.accumulate else getattr(network, "no_sync", nullcontext)():
+                with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
+                    value, stats = loss(network, part)
+                found = torch.stack([one.detach().float() for one in (value, *stats.values())]) / config.accumulate
+                means = [sum(both) for both in zip_longest(means, processes.mean(found).tolist(), fillvalue=0.0)]
+                if not math.isfinite(means[0]):
+                    said = f"the loss is {means[0]} at step {state.step + 1}"
+                    raise RunError(f"{said}; {_of_batch(batch) or _named(state.network, config.rate) or lower}")
+                (value / config.accumulate).backward()
     gradients = {name: p.grad for name, p in state.network.named_parameters() if p.grad is not None}
     if name := not_finite(gradients):
         raise RunError(f"the gradient of {name} is not finite at step {state.step + 1}; {lower}")
@@ -185,6 +192,13 @@ def _descend(
     if name := not_finite(_tensors(state.network)):
         raise RunError(f"{name} is not finite after step {state.step + 1}; {lower}")
     return dict(zip(("loss", *stats), means, strict=True))
+
+
+def parts(batch: tuple[Tensor, ...], count: int) -> list[tuple[Tensor, ...]]:
+    """A batch in equal parts, each tensor by its own number of rows. Raises UserError for rows that do not divide."""
+    if odd := [len(rows) for rows in batch if len(rows) % count]:
+        raise UserError(f"accumulate={count} does not divide {odd[0]} rows of a batch; type a --batch that it divides")
+    return list(zip(*(rows.chunk(count) for rows in batch), strict=True))
 
 
 @torch.no_grad()

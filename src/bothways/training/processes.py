@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from bothways.types import UserError
@@ -41,6 +42,12 @@ class Processes:
     def wrapped(self, network: nn.Module) -> nn.Module:
         """Wrap the network so that its backward pass averages gradients over processes."""
         return network if self.accelerator is None else self.accelerator.prepare_model(network)
+
+    def any(self, found: bool) -> bool:
+        """Whether it is so in one of the processes."""
+        return (
+            found if self.accelerator is None else bool(self.mean(torch.tensor(float(found), device=self.device)) > 0)
+        )
 
     def mean(self, values: Tensor) -> Tensor:
         """Mean of ``values`` over processes."""

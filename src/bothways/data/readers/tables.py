@@ -54,7 +54,7 @@ def table_of(folder: Path) -> Table | None:
 
 def _labels(file: Path, pictures: Sequence[PurePath]) -> dict[PurePath, str]:
     """Empty for a table of something else."""
-    named = _named(pictures)
+    named = named_pictures(pictures)
     try:
         opened = io.StringIO(read_text(file, TABLE_AT_MOST).removeprefix("\ufeff"), newline="")
         rows = [[cell.strip() for cell in row] for row in csv.reader(opened) if any(row)]
@@ -71,7 +71,7 @@ def _labels(file: Path, pictures: Sequence[PurePath]) -> dict[PurePath, str]:
     return {named[row[name]]: row[label] for row in whole if row[name] in named}
 
 
-def _named(pictures: Sequence[PurePath]) -> dict[str, PurePath]:
+def named_pictures(pictures: Sequence[PurePath]) -> dict[str, PurePath]:
     """{what names a picture: it}: its path, with and without the suffix; its name, where no other picture has that."""
     short = [(name, picture) for picture in pictures for name in {picture.name, picture.stem}]
     count = Counter(name for name, _ in short)

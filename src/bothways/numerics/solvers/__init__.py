@@ -12,7 +12,6 @@ from functools import wraps
 from itertools import pairwise
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from bothways import budget, registry
@@ -28,7 +27,7 @@ Start = Callable[[VectorField, Tensor, float], State]  # (v, x, t) -> the state 
 
 def at_time(x: Tensor, t: float) -> Tensor:
     """t repeated over the batch, (B,), with the dtype of x."""
-    return torch.full((len(x),), t, dtype=x.dtype, device=x.device)
+    return x.new_full((x.shape[0],), t)  # its length is not looked up, so that a traced walk takes any batch
 
 
 def only_x(v: VectorField, x: Tensor, t: float) -> State:

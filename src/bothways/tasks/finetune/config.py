@@ -10,6 +10,7 @@ from pydantic import model_validator
 from bothways.configs import Config, Live, Shortcut, chosen, merged, setting
 from bothways.data.config import READ
 from bothways.registry import register
+from bothways.representation.tuning.config import tune_of
 from bothways.training.config import FitConfig, FlowHoldoutConfig, FlowRunConfig, TrainingConfig
 from bothways.types import UserError
 
@@ -63,6 +64,9 @@ class FeaturesConfig(Config):
 class ClassifierLossConfig(Config):
     """The loss: cross-entropy plus the weighted flow-matching loss."""
 
+    class_weights: str | None = setting(
+        None, "weights of the classes in the loss: balanced, or a CSV with columns class,weight; scaled to mean 1"
+    )
     label_smoothing: float = setting(0.0, "label smoothing: share of the target spread over all classes", ge=0, lt=1)
     beta: float | None = setting(
         None, "weight of the flow-matching loss; if unset, 1, or 0 for a frozen flow", ge=0, common=True
@@ -87,6 +91,8 @@ class StrongAugmentationConfig(Config):
     strength: float = setting(0.0, "magnitude of RandAugment, 0 to 10; 0 for none")
     operations: int = setting(2, "number of RandAugment operations per picture")
     erase: float = setting(0.0, "probability of random erasing (a rectangle of noise)")
+    mixup: float = setting(0.0, "mixup: a of Beta(a, a) for the share of each of two pictures; 0 for none", ge=0)
+    cutmix: float = setting(0.0, "cutmix: a of Beta(a, a) for the area kept of each picture; 0 for none", ge=0)
 
 
 class FinetuneFitConfig(FitConfig):
@@ -99,6 +105,14 @@ class FinetuneFitConfig(FitConfig):
     strict_batch: bool = setting(
         False, "raise an error if the batch exceeds the data instead of shrinking it", live=True, exclude=True
     )
+    checkpoint_activations: bool = setting(
+        False, "compute the activations of each block of the flow again in the backward pass: less memory, more time"
+    )
+    compile: bool = setting(False, "compile the flow's network by torch.compile")
+    patience: int = setting(
+        0, "checkpoints (--save-every steps) without a lower loss on held-out pictures, after which training ends and "
+        "the best weights are kept; 0 for none", ge=0,
+    )  # fmt: skip
     half: bool = setting(False, "store the weights in half precision", flags=("--half/--no-half",))
 
 
@@ -132,6 +146,8 @@ class FinetuneConfig(TrainingConfig):
     bothways finetune runs/flow --data path/to/pictures --kind activations --labels 500 --batch 50
     bothways finetune runs/flow --data path/to/pictures --fresh --out runs/control
     bothways finetune runs/flow --data path/to/pictures --head my.py:deep
+    bothways finetune runs/flow --data faces/ --labels-csv ages.csv --target regression
+    bothways finetune runs/flow --data path/to/pictures --tune lora:8 --accumulate 4
     """
 
     recipe_task: ClassVar[str] = "finetune"
@@ -148,8 +164,23 @@ class FinetuneConfig(TrainingConfig):
 
     flow: Live = setting(..., "A run of bothways pretrain, or the address of a flow.", argument=True, metavar="FLOW")
     data: Live = setting(..., "Labelled pictures (see bothways pretrain)")
+    target: Literal["class", "multi-label", "regression"] = setting(
+        "class", "what is predicted: class, multi-label (several a picture) or regression (numbers)", common=True
+    )
+    labels_csv: str | None = setting(
+        None, "CSV of labels with a header, such as file,label; for multi-label names with ; between them, or a column "
+        "of 0 and 1 for each; for regression a column for each number", common=True, flags=("--labels-csv",),
+    )  # fmt: skip
     recipe: str = setting(own_recipe, "recipe: prg-small, prg-activations, prg-paper, or a .toml file", common=True)
-    frozen: bool = setting(False, "train only the head", flags=("--frozen/--no-frozen",), common=True)
+    tune: str = setting(
+        "all",
+        "what is trained: all; head; with the head last:N, the last N blocks of the flow; bias, its biases; lora:RANK, "
+        "LoRA adapters of its linear layers and convolutions, which are merged when weights are kept",
+        common=True,
+    )
+    frozen: bool = setting(
+        False, "short form of --tune head", flags=("--frozen/--no-frozen",), common=True, exclude=True
+    )
     fresh: bool = setting(
         False, "start from random weights (control without pretraining)", flags=("--fresh/--no-fresh",), common=True
     )
@@ -174,7 +205,8 @@ class FinetuneConfig(TrainingConfig):
         before, now = (table.get("features", {}).get("kind", "walked") for table in (recipe, whole))
         if (before == "activations") != (now == "activations") and "depth" not in given:
             whole["features"] = {**features, "depth": None}  # it is the depth of a walk
-        if (whole.get("frozen") or now == "pixels") and "beta" not in changes.get("loss", {}):
+        whole |= tuned(whole, changes)
+        if (whole["frozen"] or now == "pixels") and "beta" not in changes.get("loss", {}):
             whole["loss"] = {**whole.get("loss", {}), "beta": None}
         return whole
 
@@ -185,6 +217,11 @@ class FinetuneConfig(TrainingConfig):
 
     @model_validator(mode="after")
     def _agrees(self) -> FinetuneConfig:
+        tune_of(self.tune)
+        if self.target != "class" and (self.run.accuracy_every or self.run.keep_best):
+            raise UserError(f"accuracy_every and keep_best are for --target class, and the target is {self.target}")
+        if self.target != "class" and self.loss.class_weights is not None:
+            raise UserError(f"class_weights is for --target class, and the target is {self.target}; leave it out")
         if self.holds_flow and self.loss.beta:
             raise UserError(
                 f"beta={self.loss.beta:g} trains the flow, which "
@@ -196,3 +233,14 @@ class FinetuneConfig(TrainingConfig):
                 f"layer={self.features.layer!r} is not read by kind {self.features.kind!r}; type --kind activations"
             )
         return self
+
+
+def tuned(whole: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings tune and frozen that agree: what was changed counts. Raises UserError for two that contradict."""
+    tune, frozen = whole.get("tune", "all"), "head" if changes.get("frozen") else None
+    if "frozen" in changes and "tune" in changes and (tune == "head") != bool(frozen):
+        raise UserError(f"tune={tune!r} and frozen={changes['frozen']} contradict each other; give one")
+    if "tune" not in changes:
+        held = frozen or ("head" if whole.get("frozen") else tune)
+        tune = held if changes.get("frozen", True) or held != "head" else "all"
+    return {"tune": tune, "frozen": tune == "head"}

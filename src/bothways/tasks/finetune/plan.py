@@ -10,7 +10,7 @@ import copy
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -18,17 +18,16 @@ from torch import Tensor, nn
 
 from bothways.data.augmentations import StrongAugmentation
 from bothways.data.images import Augmentation, Batch, batches, check_crop, survive_mirroring
-from bothways.data.readers.fit import size_of
-from bothways.data.rows.stored import StoredSet, open_images
+from bothways.data.rows.stored import StoredSet
 from bothways.data.sources import ImageSet
-from bothways.data.splits import Pictures, holdout, stratified
+from bothways.data.targets.labels import class_weights
+from bothways.data.targets.mixing import mixed
 from bothways.data.trained import training_record
 from bothways.models.addresses import flow_of
 from bothways.models.catalogue import check_device
 from bothways.models.classifiers import classifier_card, count_of, coupling_of_card, origin_of, trained_on
 from bothways.models.loader import load_flow
 from bothways.models.velocity import Flow
-from bothways.numerics.draws import generator
 from bothways.registry import name_of
 from bothways.representation.activations import middle_layer
 from bothways.representation.classifier import FlowClassifier, classifier_loss, freeze_unused, layer_rates
@@ -36,9 +35,12 @@ from bothways.representation.couplings import coupling_of
 from bothways.representation.encode import Walk
 from bothways.representation.features import Features
 from bothways.representation.heads import head_of
+from bothways.representation.targets import NUMBERS
+from bothways.representation.tuning.config import tune_of
+from bothways.representation.tuning.parts import checkpoint_activations, kept_size, tune
 from bothways.runs.provenance import flow_facts
-from bothways.tasks.finetune.config import FeaturesConfig, FinetuneConfig, LabelledHoldoutConfig
-from bothways.tasks.latents.facts import latent_facts
+from bothways.tasks.finetune.config import FeaturesConfig, FinetuneConfig
+from bothways.tasks.finetune.pictures import pictures_of, shift_and_scale
 from bothways.training.along import check_along
 from bothways.training.fit import Factor
 from bothways.training.pairs import pairs
@@ -75,10 +77,12 @@ class Finetuning:
     def batch(self) -> Batches:
         """step -> (pictures as inputs of the flow, labels), plus (x, noise, t) with a flow-matching loss."""
         config, size = self.config, self.config.fit.batch
-        augmentation = StrongAugmentation(**config.augmentation.model_dump())
+        augmentation = StrongAugmentation(**config.augmentation.model_dump(exclude={"mixup", "cutmix"}))
         drawn = batches(self.train, size, config.seed, augmentation)
         plain = batches(self.train, config.loss.flow_batch or size, config.seed, PLAIN)
-        return partial(_batch, drawn, self.pairs(plain, config.seed) if config.loss.beta else None, self._code)
+        paired = self.pairs(plain, config.seed) if config.loss.beta else None
+        mix = config.augmentation.mixup, config.augmentation.cutmix
+        return partial(_batch, drawn, paired, self._code, (config.seed, *mix, count_of(self.classes)))
 
     def pairs(self, batch: Callable[[int], Batch], seed: int) -> Batches:
         """step -> (x, noise, t)."""
@@ -100,12 +104,28 @@ class Finetuning:
         return self.before.code(images.to(self.before.mean.device)).cpu()
 
     def loss(self, network: nn.Module, batch: tuple[Tensor, ...]) -> tuple[Tensor, dict[str, Tensor]]:
-        return classifier_loss(network, batch, self.config.loss.beta or 0.0, self.config.loss.label_smoothing)
+        loss, target = self.config.loss, self.config.target
+        return classifier_loss(network, batch, loss.beta or 0.0, loss.label_smoothing, self.weights, target)
+
+    def plain_loss(self, network: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
+        """The loss of the target alone, without smoothing and weights."""
+        return classifier_loss(network, batch, 0.0, target=self.config.target)[0]
+
+    @cached_property
+    def weights(self) -> Tensor | None:
+        """The weights of the classes in the loss."""
+        given = self.config.loss.class_weights
+        return None if given is None else class_weights(given, self.classes, self.train.labels)
 
     @property
     def trained(self) -> int:
         """The number of trained parameters."""
         return sum(p.numel() for p in self.classifier.parameters() if p.requires_grad)
+
+    @property
+    def parameters(self) -> int:
+        """The number of parameters of the classifier, as it is kept."""
+        return kept_size(self.classifier)
 
     def settings(self) -> dict[str, Any]:
         """The settings that determine the training, by name."""
@@ -132,7 +152,7 @@ class Finetuning:
         read = f", reading {layer}" if layer else ""
         return (
             f"{self.trained:,} parameters would be trained on {len(self.train)} pictures, {fit.steps} steps of "
-            f"{fit.batch}{read}"
+            f"{fit.batch}{read}; they are {self.trained / self.parameters:.1%} of {self.parameters:,}"
         )
 
 
@@ -141,9 +161,15 @@ def _as_it_is(x: Tensor) -> Tensor:
 
 
 def _batch(
-    drawn: Callable[[int], Batch], paired: Batches | None, code: Callable[[Tensor], Tensor], step: int
+    drawn: Callable[[int], Batch],
+    paired: Batches | None,
+    code: Callable[[Tensor], Tensor],
+    mix: tuple[int, float, float, int],
+    step: int,
 ) -> tuple[Tensor, ...]:
-    images, labels = drawn(step)
+    """mix: the seed, mixup, cutmix and the number of classes."""
+    seed, mixup, cutmix, classes = mix
+    images, labels = mixed(*drawn(step), seed, step, mixup, cutmix, classes)
     return code(images), labels, *(paired(step) if paired is not None else ())
 
 
@@ -155,55 +181,21 @@ def plan_of(config: FinetuneConfig) -> Finetuning:
     origin = origin_of(given)
     before = flow_of(origin, config.seed, given.path, given.latents) if config.fresh else copy.deepcopy(given)
     before.eval().requires_grad_(False).to(processes.device).name = given.name
-    spec = before.spec
-    everything = open_images(
-        config.data, split=config.split or "train", size=size_of(spec), in_memory=config.run.in_memory,
-        latents=latent_facts(before),
-    )  # fmt: skip
-    held, train = divided(everything, config.holdout, config.seed, str(config.data))
+    held, train, classes = pictures_of(config, before)
     check_along(config.holdout, len(held))
-    classes = classes_of(everything)
     config = _settled(config, before, len(train), processes, classes)
     if train.are_latents:
         config = config.model_copy(update={"augmentation": _unaugmented(config)})
-    classifier = _built(config, before, classes).to(processes.device)
+    classifier = _built(config, before, classes)
+    if config.target == NUMBERS:
+        classifier.shift, classifier.scale = shift_and_scale(train.labels)
+    classifier.to(processes.device)
     planned = Finetuning(config, train, held, classes, before, classifier, origin, processes)
     if not config.loss.beta:
         freeze_unused(classifier, before.shape)
     _checked_augmentation(planned)
+    _ = planned.weights  # what is wrong with them is said now
     return planned
-
-
-def divided(everything: Pictures, chosen: LabelledHoldoutConfig, seed: int, data: str) -> tuple[ImageSet, Pictures]:
-    """Split into held-out and training pictures; the held-out ones are those of ``pretrain`` on the same data.
-
-    Raises UserError for pictures without classes, or too few pictures.
-    """
-    if len(everything.labels) == 0 or int(everything.labels.min()) < 0:
-        raise UserError(f"data {data!r} has no labels; type a folder with one folder per class")
-    classes = count_of(classes_of(everything))
-    if classes < 2:
-        raise UserError(f"data {data!r} has only one class; type data of two or more classes")
-    left = len(everything) - chosen.validation
-    if left < classes:
-        raise UserError(
-            f"validation={chosen.validation} leaves {max(0, left)} of {len(everything)} pictures to train on; "
-            "type a smaller --validation"
-        )
-    held, train = holdout(everything, chosen.validation, seed)
-    if chosen.labels is None:
-        return held, train
-    if not classes <= chosen.labels <= len(train):
-        raise UserError(
-            f"labels={chosen.labels}: there are {classes} classes and {len(train)} pictures to choose from; "
-            f"type --labels {classes} to {len(train)}"
-        )
-    return held, train.subset(stratified(train.labels, chosen.labels, generator(seed, 0, "labels")))
-
-
-def classes_of(data: ImageSet | StoredSet) -> tuple[str, ...] | int:
-    """The names of the classes, or their number if they have no names."""
-    return data.classes or int(data.labels.max()) + 1
 
 
 def _settled(
@@ -216,6 +208,7 @@ def _settled(
     flow_batch = None if config.loss.flow_batch is None else min(config.loss.flow_batch, batch)
     for size in (batch, flow_batch or batch):
         processes.share(lambda step: (), size)
+        config.fit.check_parts(size // processes.count, "--batch" if size == batch else "--flow-batch")
     features = config.features.model_copy(update={"layer": _layer(config.features, flow)})
     beta = 0.0 if config.holds_flow else 1.0 if config.loss.beta is None else config.loss.beta
     coupling = config.loss.coupling or coupling_of_card(flow.name) or "independent"
@@ -223,7 +216,9 @@ def _settled(
     fit = config.fit.resolved(pictures, batch)
     flip = survive_mirroring(classes) if config.augmentation.flip is None else config.augmentation.flip
     augmentation = config.augmentation.model_copy(update={"flip": flip})
-    found = {"frozen": config.holds_flow, "features": features, "loss": loss, "fit": fit, "augmentation": augmentation}
+    found: dict[str, Any] = {"features": features, "loss": loss, "fit": fit, "augmentation": augmentation}
+    if config.holds_flow:
+        found |= {"tune": "head", "frozen": True}
     if flow.latents is not None:
         found["run"] = config.run.model_copy(update={"workers": 0})  # the autoencoder is on the device of this process
     return config.model_copy(update=found)
@@ -258,10 +253,14 @@ def _built(config: FinetuneConfig, before: Flow, classes: tuple[str, ...] | int)
     )
     with torch.random.fork_rng():  # initial weights from the seed, without changing the caller's random state
         torch.random.manual_seed(config.seed)
-        return FlowClassifier(
+        made = FlowClassifier(
             copy.deepcopy(before), before.path, before.shape, count_of(classes), how, frozen=config.frozen,
-            head=head_of(read.head),
+            head=head_of(read.head), target=config.target,
         )  # fmt: skip
+        tune(made, tune_of(config.tune), before.shape)
+    if config.fit.checkpoint_activations:
+        checkpoint_activations(made)
+    return made
 
 
 def _checked_augmentation(planned: Finetuning) -> None:

@@ -5,29 +5,34 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 from bothways.brief import Brief
 from bothways.configs import Config
 from bothways.models.adapter import Adapter
 from bothways.runs import RunFolder
-from bothways.tasks.measures import Measures
+from bothways.tasks.measures import Measures, Row
 from bothways.types import Frame
+
+NAMES = {"mse": "mean squared error", "r2": "R2", "mae": "mean absolute error", "map": "mAP", "auroc": "AUROC"}
 
 
 class ClassifierMeasures(Config):
     """measures["classifier"]: scores on held-out pictures, and the flow-matching loss after and before.
 
-    low, high: the ends of the 95 % interval of the accuracy.
+    low, high: the ends of the 95 % interval of the accuracy, which only a target of classes has. scores: of the others.
+    trained: the parameters that were trained, of so many.
     """
 
     model_config = ConfigDict(strict=True)
 
-    accuracy: float
-    low: float
-    high: float
+    accuracy: float | None = None
+    low: float | None = None
+    high: float | None = None
+    cross_entropy: float | None = None
+    target: str = "class"
+    scores: list[Row] = Field(default_factory=list)
     n: int
-    cross_entropy: float
     flow_matching: float
     flow_matching_before: float
     flow_matching_change_error: float | None
@@ -41,6 +46,8 @@ class ClassifierMeasures(Config):
     frozen: bool
     pretrained: bool
     trained: int
+    tune: str = "all"
+    parameters: int | None = None
 
 
 class FinetuneMeasures(Measures):

@@ -3,6 +3,7 @@
 classifier.json          the card, from which it is rebuilt; written before the first step
 classifier.safetensors   the EMA weights of flow and head, at every checkpoint
 measures.json            "classifier": scores on held-out pictures, and the flow-matching loss after and before
+held.jsonl               with --patience: the loss on held-out pictures at every checkpoint; best.safetensors its best
 autoencoder.safetensors  of a flow on latents
 along.jsonl              optional: what is measured on held-out pictures at every checkpoint
 """
@@ -10,44 +11,47 @@ along.jsonl              optional: what is measured on held-out pictures at ever
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, final
 
 import torch
-import torch.nn.functional as F
 from safetensors.torch import save
 
-from bothways.data.sources import ImageSet
 from bothways.models.adapter import Adapter
 from bothways.models.cards import CLASSIFIER_CARD
-from bothways.models.classifiers import AUTOENCODER, CLASSIFIER_WEIGHTS, flow_in
+from bothways.models.classifiers import AUTOENCODER, CLASSIFIER_WEIGHTS
 from bothways.models.loader import adapted_classifier
 from bothways.models.velocity import Flow
-from bothways.numerics.intervals import wilson_interval
-from bothways.numerics.modules import evaluating
-from bothways.progress import counted
+from bothways.progress import stage
+from bothways.reading import is_there
 from bothways.registry import names
 from bothways.representation.classifier import FlowClassifier
+from bothways.representation.targets import CLASS
+from bothways.representation.tuning.parts import compile_flow, merged
 from bothways.runs import RunFolder
 from bothways.runs.citations import flow_citations
 from bothways.runs.experiment import Experiment
-from bothways.runs.files import replace_file
+from bothways.runs.files import json_line, read_lines, replace_file
+from bothways.runs.schema import HeldLine
 from bothways.tasks.finetune.config import FinetuneConfig
+from bothways.tasks.finetune.pictures import labels_like
 from bothways.tasks.finetune.plan import Finetuning, plan_of
-from bothways.tasks.finetune.result import Finetuned, FinetuneMeasures
+from bothways.tasks.finetune.result import NAMES, Finetuned, FinetuneMeasures
+from bothways.tasks.finetune.scores import classifier_facts, held_loss, losses
 from bothways.tasks.memory import check_training, transports
 from bothways.tasks.training import TrainingWork, begin_with_card, weights_of
 from bothways.tasks.work import Grid, Where
 from bothways.training.accuracy import held_out_accuracy
-from bothways.training.along import held_out_measures, losses_of, measures_along
+from bothways.training.along import held_out_measures, measures_along
 from bothways.training.best import ACCURACY
 from bothways.training.checkpoint import Training
 from bothways.training.fit import FitState
 
-AT_ONCE = 100  # pictures per batch of the evaluation
+HELD = "held.jsonl"  # {"step", "loss"}: on held-out pictures at every checkpoint, where training may end early
+BEST = "best.safetensors"  # the weights of its lowest loss so far
 
 
 @final
@@ -58,12 +62,15 @@ class FinetuneWork(TrainingWork):
     planned: Finetuning
     training: Training
     experiment: Experiment
+    early: Early
     schema = FinetuneMeasures
 
     def measured(self) -> dict[str, Any]:
         """Evaluate the saved classifier of the run folder."""
         planned, config = self.planned, self.planned.config
         write_weights(self.training.state, config.fit.half, self.training.folder)
+        if config.fit.patience:
+            self.early.take_best()
         facts = classifier_facts(planned, self._kept())
         read = ["activations"] if config.features.reads_activations else []
         named, before = planned.before.spec.path, planned.before.path
@@ -87,10 +94,11 @@ class FinetuneWork(TrainingWork):
 
     def summary(self, result: Finetuned, out: Path | None) -> Iterator[str | Grid]:
         facts = result.measures["classifier"]
-        reached = f"{facts['accuracy']:.1%} ({facts['low']:.1%} to {facts['high']:.1%})"
-        yield f"accuracy {reached} on {facts['n']} held-out pictures"
+        yield from score_lines(facts)
         now, before = facts["flow_matching"], facts["flow_matching_before"]
         yield f"flow-matching loss on them {now:.4g}, before fine-tuning {before:.4g}"
+        share = facts["trained"] / facts["parameters"]
+        yield f"{facts['trained']:,} of {facts['parameters']:,} parameters were trained ({share:.1%})"
         if out is not None:
             yield f"the classifier is {out / CLASSIFIER_CARD}"
             yield from self.best_line("highest accuracy")
@@ -102,6 +110,8 @@ def prepare(config: FinetuneConfig, where: Where) -> FinetuneWork:
     config = planned.config
     _check_memory(planned)
     state = FitState(planned.classifier, config.fit, planned.factor)
+    if config.fit.compile:
+        compile_flow(planned.classifier)
     every = config.run.accuracy_every or (config.run.save_every if config.run.keep_best else 0)
     training = Training(
         state, config.fit, config.run, planned.loss, planned.batch(), config.seed,
@@ -110,10 +120,53 @@ def prepare(config: FinetuneConfig, where: Where) -> FinetuneWork:
         planned.processes, probe=partial(_accuracy, planned, state) if every else None, probe_every=max(1, every),
         best_by=ACCURACY if config.run.keep_best else "",
     )  # fmt: skip
-    work = FinetuneWork(planned, training, begin_with_card("finetune", training, planned, CLASSIFIER_CARD, where))
-    if (folder := work.experiment.folder) is not None and planned.processes.first and planned.before.latents:
+    experiment = begin_with_card("finetune", training, planned, CLASSIFIER_CARD, where)
+    early = Early(planned, training)
+    if config.fit.patience:
+        training.enough = early
+    if (folder := experiment.folder) is not None and planned.processes.first and planned.before.latents:
         replace_file(folder.path / AUTOENCODER, save(weights_of(planned.before.latents.vae)))
-    return work
+    return FinetuneWork(planned, training, experiment, early)
+
+
+@dataclass
+class Early:
+    """Whether training ends: the loss on held-out pictures has not fallen for so many checkpoints."""
+
+    planned: Finetuning
+    training: Training
+
+    def __call__(self, step: int) -> bool:
+        """Measure the present weights, unless this step is measured, and keep the best; in the first process."""
+        folder = self.training.folder.path
+        lines = [line for line in read_lines(folder / HELD, HeldLine) if line["step"] <= step]
+        if step and step not in [line["step"] for line in lines]:
+            with stage("loss on held-out pictures"):
+                loss = held_loss(self.planned, self.training.state.result.eval())
+            if loss < min((line["loss"] for line in lines), default=math.inf):
+                replace_file(folder / BEST, (folder / CLASSIFIER_WEIGHTS).read_bytes())
+            lines.append({"step": step, "loss": loss})
+        replace_file(folder / HELD, b"".join(map(json_line, lines)))
+        found = [line["loss"] for line in lines]
+        return bool(found) and len(found) - 1 - found.index(min(found)) >= self.planned.config.fit.patience
+
+    def take_best(self) -> None:
+        """Let the weights of the lowest loss be those of the run."""
+        folder = self.training.folder.path
+        if is_there(folder / BEST):
+            replace_file(folder / CLASSIFIER_WEIGHTS, (folder / BEST).read_bytes())
+
+
+def score_lines(facts: Mapping[str, Any]) -> Iterator[str]:
+    """The scores in words."""
+    if facts["target"] == CLASS:
+        reached = f"{facts['accuracy']:.1%} ({facts['low']:.1%} to {facts['high']:.1%})"
+        yield f"accuracy {reached} on {facts['n']} held-out pictures"
+        return
+    for row in facts["scores"]:
+        if row["output"] == "mean":
+            value, low, high = ("-" if row[key] is None else f"{row[key]:.4g}" for key in ("value", "low", "high"))
+            yield f"{NAMES[row['score']]} {value} ({low} to {high}) on {facts['n']} held-out pictures"
 
 
 def _check_memory(planned: Finetuning) -> None:
@@ -122,7 +175,7 @@ def _check_memory(planned: Finetuning) -> None:
     share = (config.loss.flow_batch or config.fit.batch) / config.fit.batch
 
     def example(count: int) -> tuple[torch.Tensor, ...]:
-        labelled = torch.zeros(count, *shape), torch.zeros(count, dtype=torch.int64)
+        labelled = torch.zeros(count, *shape), labels_like(config, count, planned.classes)
         few = max(1, round(share * count))
         paired = torch.zeros(few, *shape), torch.zeros(few, *shape), torch.full((few,), 0.5)
         return labelled + paired if config.loss.beta else labelled
@@ -135,7 +188,7 @@ def _check_memory(planned: Finetuning) -> None:
 
 def write_weights(state: FitState, half: bool, folder: RunFolder) -> None:
     """Write the current EMA weights to classifier.safetensors."""
-    replace_file(folder.path / CLASSIFIER_WEIGHTS, save(weights_of(state.result, half=half)))
+    replace_file(folder.path / CLASSIFIER_WEIGHTS, save(weights_of(merged(state.result), half=half)))
 
 
 def _along(planned: Finetuning, state: FitState) -> dict[str, Any]:
@@ -143,7 +196,7 @@ def _along(planned: Finetuning, state: FitState) -> dict[str, Any]:
     classifier = state.result.eval()
     assert isinstance(classifier, FlowClassifier)
     assert isinstance(classifier.flow, Flow)
-    return held_out_measures(classifier.flow, planned.held, planned.config.holdout, partial(_losses, planned))
+    return held_out_measures(classifier.flow, planned.held, planned.config.holdout, partial(losses, planned))
 
 
 def _accuracy(planned: Finetuning, state: FitState) -> dict[str, Any]:
@@ -152,46 +205,3 @@ def _accuracy(planned: Finetuning, state: FitState) -> dict[str, Any]:
     assert isinstance(classifier, FlowClassifier)
     code = planned.before.code
     return held_out_accuracy(lambda images: classifier(code(images.to(device))), planned.held)
-
-
-def _losses(planned: Finetuning, flow: Flow, held: ImageSet) -> torch.Tensor:
-    return losses_of(flow, held, planned.pairs, AT_ONCE)
-
-
-def _logits(model: Adapter, part: torch.Tensor) -> torch.Tensor:
-    """Logits of pictures (B,3,H,W) uint8, or of latents (B,C,h,w), which are at the classifier's own entrance."""
-    if not part.is_floating_point():
-        return model.outputs((part.float() / 255).to(model.device))
-    with evaluating(model.module):
-        return model.module.classifier(part.to(model.device))  # type: ignore[operator]
-
-
-@torch.no_grad()
-def classifier_facts(planned: Finetuning, model: Adapter) -> dict[str, Any]:
-    """measures["classifier"]: accuracy with interval, cross-entropy, and flow-matching loss after and before."""
-    config, held = planned.config, planned.held
-    logits = torch.cat([_logits(model, part).cpu() for part in counted(held.images.split(AT_ONCE), "accuracy")])
-    right = int((logits.argmax(1) == held.labels).sum())
-    low, high = wilson_interval(right, len(held))
-    now, before = (_losses(planned, flow, held) for flow in (flow_in(model), planned.before))
-    change, read = now - before, config.features
-    return {
-        "accuracy": right / len(held),
-        "low": low,
-        "high": high,
-        "n": len(held),
-        "cross_entropy": F.cross_entropy(logits, held.labels).item(),
-        "flow_matching": now.mean().item(),
-        "flow_matching_before": before.mean().item(),
-        "flow_matching_change_error": (change.std() / math.sqrt(len(change))).item() if len(change) > 1 else None,
-        "classes": model.spec.count,
-        "pictures": len(planned.train),
-        "kind": read.kind,
-        "depth": read.walk_depth if read.kind in ("walked", "both") else None,
-        "activation_depth": read.read_depth if read.reads_activations else None,
-        "layer": read.layer,
-        "beta": config.loss.beta,
-        "frozen": config.frozen,
-        "pretrained": not config.fresh,
-        "trained": planned.trained,
-    }

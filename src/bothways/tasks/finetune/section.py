@@ -19,7 +19,7 @@ from bothways.report.sections import Run
 from bothways.report.tables import Cell, Table, cost_of, count, name, number, time
 from bothways.report.training import progress_of, sentence_of
 from bothways.runs.files import dotted
-from bothways.tasks.finetune.result import FinetuneMeasures
+from bothways.tasks.finetune.result import NAMES, FinetuneMeasures
 
 __all__ = [
     "charts_of",
@@ -80,13 +80,23 @@ def numbers_table(facts: Facts) -> Table:
     """The table of the scores of a classifier."""
     ends, pictures = between(facts.get("low"), facts.get("high")), count(facts.get("n"))
     none = name("")
-    rows = [
+    own = [
         [name("Accuracy"), number(facts.get("accuracy")), ends, pictures],
         [name("Cross-entropy"), number(facts.get("cross_entropy")), none, pictures],
+    ]
+    rows = [
+        *([score_row(row, pictures) for row in facts["scores"]] if facts.get("scores") else own),
         [name("Flow-matching loss"), number(facts.get("flow_matching")), none, pictures],
         [name("The same, before"), number(facts.get("flow_matching_before")), none, pictures],
     ]
     return Table("The classifier in numbers", ["", "Value", "95 % interval", "Pictures"], rows, NOTE)
+
+
+def score_row(row: Facts, pictures: Cell) -> list[Cell]:
+    """A row of a score of several labels or of numbers."""
+    what, output = NAMES.get(str(row.get("score")), str(row.get("score"))), str(row.get("output"))
+    named = what if output == "mean" else f"{what}, {output}"
+    return [name(named), number(row.get("value")), between(row.get("low"), row.get("high")), pictures]
 
 
 def comparison_table(runs: Sequence[tuple[str, Facts, Facts]]) -> Table:

@@ -17,7 +17,9 @@ from bothways.data.readers.fit import size_of
 from bothways.data.readers.folders import is_picture, other_files
 from bothways.data.readers.live import is_live, tensor_of
 from bothways.judging.classes import load_with_classes
+from bothways.models.classifiers import target_of
 from bothways.numerics.modules import check_finite
+from bothways.representation.targets import NUMBERS, SEVERAL
 from bothways.runs.experiment import Experiment
 from bothways.tasks.memory import check_outputs
 from bothways.tasks.predict.config import PredictConfig
@@ -96,7 +98,12 @@ def prepare(config: PredictConfig, where: Where) -> PredictWork:
     """Prepare a run of ``predict``. Raises UserError for invalid input, before the first picture."""
     images = contents_of(config.images)
     model = load_with_classes(
-        config.model, config.spec, weights=config.weights, device=config.device, dtype=config.dtype
+        config.model,
+        config.spec,
+        weights=config.weights,
+        device=config.device,
+        dtype=config.dtype,
+        any_target=True,
     )
     check_outputs(model, config.batch, len(images))
     return PredictWork(model, images, config.top, config.batch, config.preprocess)
@@ -104,7 +111,7 @@ def prepare(config: PredictConfig, where: Where) -> PredictWork:
 
 def predict(model: Any, images: Tensor, top: int) -> list[Prediction]:
     """The classes of a few pictures (B,3,H,W) in [0,1], for another task. model: an address, or what it loads."""
-    return _of_tensor(load_with_classes(model), images, top, 0)
+    return _of_tensor(load_with_classes(model, any_target=True), images, top, 0)
 
 
 def contents_of(images: Sequence[Any]) -> Tensor | list[Content]:
@@ -144,7 +151,12 @@ def _answers(model: VisionModel, images: Tensor, top: int) -> list[tuple[Answer,
     with torch.no_grad():
         outputs = model.outputs(images.to(getattr(model, "device", "cpu")))
     check_finite(outputs, f"model {model.name!r} gives outputs")
-    shares, numbers = outputs.cpu().double().softmax(1).topk(min(top, outputs.shape[1]), 1)
+    values, target = outputs.cpu().double(), target_of(model)
+    if target == NUMBERS:
+        names = [model.spec.class_name(k) for k in range(values.shape[1])]
+        return [tuple(Answer(name, k, None, row[k]) for k, name in enumerate(names)) for row in values.tolist()]
+    values = values.sigmoid() if target == SEVERAL else values.softmax(1)
+    shares, numbers = values.topk(min(top, values.shape[1]), 1)
     return [
         tuple(Answer(model.spec.class_name(k), k, share) for k, share in zip(row, found, strict=True))
         for row, found in zip(numbers.tolist(), shares.tolist(), strict=True)

@@ -1,0 +1,1 @@
+"""What a picture is labelled with: the reader of tables, weights of classes, and mixing in a batch."""

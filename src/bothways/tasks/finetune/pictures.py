@@ -1,0 +1,109 @@
+"""The pictures of a fine-tuning: those held out and those to train on, with the labels of their target."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from bothways.data.readers.fit import size_of
+from bothways.data.rows.stored import StoredSet, open_images
+from bothways.data.sources import ImageSet, load_images
+from bothways.data.splits import holdout, stratified
+from bothways.data.targets.labels import labelled, numbers_of_classes, read_labels
+from bothways.models.classifiers import count_of
+from bothways.models.velocity import Flow
+from bothways.numerics.draws import generator
+from bothways.representation.targets import CLASS, NUMBERS, SEVERAL
+from bothways.tasks.finetune.config import FinetuneConfig
+from bothways.tasks.latents.facts import latent_facts
+from bothways.types import UserError
+
+
+class Divided(NamedTuple):
+    """The held-out pictures, those to train on, and the names of classes, labels or numbers, or how many there are."""
+
+    held: ImageSet
+    train: ImageSet | StoredSet
+    classes: tuple[str, ...] | int
+
+
+def pictures_of(config: FinetuneConfig, flow: Flow) -> Divided:
+    """Read the pictures of a flow's size, and divide them; those held out are those of ``pretrain`` on the same data.
+
+    Raises UserError for pictures without labels, or too few pictures.
+    """
+    table = None if config.labels_csv is None else read_labels(config.labels_csv, config.target)
+    if table is None and config.target == SEVERAL:
+        raise UserError("--target multi-label needs --labels-csv FILE with columns such as file,label")
+    data = str(config.data)
+    everything = _read(config, flow)
+    if table is None and config.target == CLASS and (len(everything) == 0 or int(everything.labels.min()) < 0):
+        raise UserError(f"data {data!r} has no labels; type a folder with one folder per class, or --labels-csv FILE")
+    classes = table.names if table else everything.classes or int(everything.labels.max()) + 1
+    if config.target == CLASS and count_of(classes) < 2:
+        raise UserError(f"data {data!r} has only one class; type data of two or more classes")
+    least = count_of(classes) if config.target == CLASS else 2
+    left = len(everything) - config.holdout.validation
+    if left < least:
+        raise UserError(
+            f"validation={config.holdout.validation} leaves {max(0, left)} of {len(everything)} pictures to train on; "
+            "type a smaller --validation"
+        )
+    held, train = _held(everything, config)
+    if table is not None:
+        assert isinstance(train, ImageSet)
+        held, train = labelled(held, table), labelled(train, table)
+    return Divided(held, _few(train, config, count_of(classes)), classes)
+
+
+def _read(config: FinetuneConfig, flow: Flow) -> ImageSet | StoredSet:
+    """All pictures, with labels that a table replaces; classes alone are read where they are stored."""
+    where: dict[str, Any] = {"split": config.split or "train", "size": size_of(flow.spec)}
+    if config.target == CLASS and config.labels_csv is None:
+        return open_images(config.data, in_memory=config.run.in_memory, latents=latent_facts(flow), **where)
+    found = load_images(config.data, **where)
+    if config.target == NUMBERS and config.labels_csv is None:
+        return numbers_of_classes(found, str(config.data))
+    return found
+
+
+def _held(everything: ImageSet | StoredSet, config: FinetuneConfig) -> tuple[ImageSet, ImageSet | StoredSet]:
+    """Held out by the classes of the pictures, where they have them, whatever the target."""
+    if everything.labels.ndim == 1:
+        return holdout(everything, config.holdout.validation, config.seed)
+    assert isinstance(everything, ImageSet)
+    order = torch.arange(len(everything))
+    unlabelled = ImageSet(everything.images, torch.full_like(order, -1), (), places=order)
+    held, train = holdout(unlabelled, config.holdout.validation, config.seed)
+    assert held.places is not None
+    assert train.places is not None
+    return everything.subset(held.places), everything.subset(train.places)
+
+
+def _few(train: ImageSet | StoredSet, config: FinetuneConfig, classes: int) -> ImageSet | StoredSet:
+    """So many of the training pictures as have labels, balanced over classes."""
+    count, source = config.holdout.labels, generator(config.seed, 0, "labels")
+    if count is None:
+        return train
+    least = classes if config.target == CLASS else 2
+    if not least <= count <= len(train):
+        what = f"{classes} classes and {len(train)} pictures" if config.target == CLASS else f"{len(train)} pictures"
+        raise UserError(f"labels={count}: there are {what} to choose from; type --labels {least} to {len(train)}")
+    if config.target == CLASS:
+        return train.subset(stratified(train.labels, count, source))
+    return train.subset(torch.randperm(len(train), generator=source)[:count])
+
+
+def shift_and_scale(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each number (N,K) over pictures; 1 where all are the same."""
+    scale = values.std(0, correction=0)
+    return values.mean(0), torch.where(scale > 0, scale, torch.ones_like(scale))
+
+
+def labels_like(config: FinetuneConfig, count: int, classes: Any) -> Tensor:
+    """Labels of so many pictures, all zero, to try a step with."""
+    if config.target == CLASS:
+        return torch.zeros(count, dtype=torch.int64)
+    return torch.zeros(count, count_of(classes))
