@@ -18,7 +18,7 @@ import bothways
 from bothways import UserError, finetune, load_classifier, load_images
 from bothways.numerics import scores
 from bothways.numerics.draws import generator
-from bothways.representation.targets import class_loss, numbers_loss, several_loss
+from bothways.representation.tuning.targets import class_loss, numbers_loss, several_loss
 from bothways.runs import RunFolder
 from bothways.tasks.finetune.config import FinetuneConfig
 from bothways.tasks.finetune.plan import Finetuning, plan_of

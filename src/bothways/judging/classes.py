@@ -13,7 +13,7 @@ from bothways.data.readers.entries import numbers_of
 from bothways.models.class_names import matches, same
 from bothways.models.classifiers import target_of
 from bothways.models.loader import load_model
-from bothways.representation.targets import CLASS
+from bothways.representation.tuning.targets import CLASS
 from bothways.types import ModelSpec, UserError, VisionModel
 
 

@@ -49,7 +49,7 @@ from bothways.reading import is_there, used
 from bothways.registry import address_parts, is_address, load_attribute, nearest
 from bothways.representation.classifier import FlowClassifier
 from bothways.representation.heads import head_of
-from bothways.representation.targets import CLASS
+from bothways.representation.tuning.targets import CLASS
 from bothways.types import ModelSpec, UserError, spec_of
 
 LOAD_FLOW = "type load_flow for it, or a model that bothways models lists"

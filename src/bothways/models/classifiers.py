@@ -34,8 +34,8 @@ from bothways.representation.classifier import FlowClassifier
 from bothways.representation.encode import Walk
 from bothways.representation.features import Features
 from bothways.representation.heads import last_linear
-from bothways.representation.targets import CLASS, NUMBERS
 from bothways.representation.tuning.parts import kept_size
+from bothways.representation.tuning.targets import CLASS, NUMBERS
 from bothways.types import ModelSpec, UserError
 
 CLASSIFIER_WEIGHTS = "classifier.safetensors"

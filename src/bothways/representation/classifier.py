@@ -23,7 +23,7 @@ from bothways.representation.features import Features, features
 from bothways.representation.flow_matching import flow_matching
 from bothways.representation.heads import HeadFactory, built_head
 from bothways.representation.heads.prg import PRGHead
-from bothways.representation.targets import CLASS, NUMBERS, SEVERAL, class_loss, numbers_loss, several_loss
+from bothways.representation.tuning.targets import CLASS, NUMBERS, SEVERAL, class_loss, numbers_loss, several_loss
 from bothways.types import Path
 
 NOISE_SEED = 0  # of the fixed noise of noised activations

@@ -36,7 +36,7 @@ from bothways.representation.activations import layer_module, middle_layer
 from bothways.representation.classifier import FlowClassifier
 from bothways.representation.encode import Walk, image_time
 from bothways.representation.features import Features, features
-from bothways.representation.targets import NUMBERS
+from bothways.representation.tuning.targets import NUMBERS
 from bothways.runs.experiment import Experiment
 from bothways.runs.files import json_line
 from bothways.tasks.export.config import ExportConfig

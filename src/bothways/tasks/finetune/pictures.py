@@ -15,7 +15,7 @@ from bothways.data.targets.labels import labelled, numbers_of_classes, read_labe
 from bothways.models.classifiers import count_of
 from bothways.models.velocity import Flow
 from bothways.numerics.draws import generator
-from bothways.representation.targets import CLASS, NUMBERS, SEVERAL
+from bothways.representation.tuning.targets import CLASS, NUMBERS, SEVERAL
 from bothways.tasks.finetune.config import FinetuneConfig
 from bothways.tasks.latents.facts import latent_facts
 from bothways.types import UserError

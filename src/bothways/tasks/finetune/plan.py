@@ -35,9 +35,9 @@ from bothways.representation.couplings import coupling_of
 from bothways.representation.encode import Walk
 from bothways.representation.features import Features
 from bothways.representation.heads import head_of
-from bothways.representation.targets import NUMBERS
 from bothways.representation.tuning.config import tune_of
 from bothways.representation.tuning.parts import checkpoint_activations, kept_size, tune
+from bothways.representation.tuning.targets import NUMBERS
 from bothways.runs.provenance import flow_facts
 from bothways.tasks.finetune.config import FeaturesConfig, FinetuneConfig
 from bothways.tasks.finetune.pictures import pictures_of, shift_and_scale

@@ -29,8 +29,8 @@ from bothways.progress import stage
 from bothways.reading import is_there
 from bothways.registry import names
 from bothways.representation.classifier import FlowClassifier
-from bothways.representation.targets import CLASS
 from bothways.representation.tuning.parts import compile_flow, merged
+from bothways.representation.tuning.targets import CLASS
 from bothways.runs import RunFolder
 from bothways.runs.citations import flow_citations
 from bothways.runs.experiment import Experiment

@@ -17,7 +17,7 @@ from bothways.numerics.intervals import wilson_interval
 from bothways.numerics.modules import evaluating
 from bothways.numerics.scores import RANKING, REGRESSION, scored
 from bothways.progress import counted
-from bothways.representation.targets import CLASS, NUMBERS
+from bothways.representation.tuning.targets import CLASS, NUMBERS
 from bothways.tasks.finetune.plan import Finetuning
 from bothways.training.along import losses_of
 

@@ -19,7 +19,7 @@ from bothways.data.readers.live import is_live, tensor_of
 from bothways.judging.classes import load_with_classes
 from bothways.models.classifiers import target_of
 from bothways.numerics.modules import check_finite
-from bothways.representation.targets import NUMBERS, SEVERAL
+from bothways.representation.tuning.targets import NUMBERS, SEVERAL
 from bothways.runs.experiment import Experiment
 from bothways.tasks.memory import check_outputs
 from bothways.tasks.predict.config import PredictConfig
