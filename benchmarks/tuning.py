@@ -43,6 +43,7 @@ ARMS: dict[str, dict[str, Any]] = {
 }
 EQUAL = {"train_steps": 64, "batch": 25, "beta": 0.0, "average": 0.9, "bf16": True, "validation": 50, "labels": 500}
 COLUMNS = ("arm", "seed", "accuracy", "low", "high", "pictures", "trained", "parameters", "calls", "seconds")
+FEW = 3  # seeds from which on their mean has an interval
 LABELLED, TESTED, AT_ONCE = 1500, 1000, 100  # pictures to choose the labels from, to test on, and in a batch of it
 
 
@@ -82,18 +83,21 @@ def measured(how: dict[str, Any], seed: int, train: ImageSet, test: ImageSet, ou
 
 
 def table() -> str:
-    """The rows as a table of Markdown, the means of the seeds with Student's interval."""
+    """The rows as a table of Markdown: means of three seeds with Student's interval; of fewer each, with Wilson's."""
     head = ["| arm | seeds | accuracy (95 %) | trained | share | calls a picture | seconds |"]
     lines = [*head, "|" + "---|" * 7]
     for arm in ARMS:
         own = [row for row in rows() if row["arm"] == arm]
         if not own:
             continue
-        mean, low, high = mean_interval([float(row["accuracy"]) for row in own])
+        each = [f"{float(row['accuracy']):.3f} ({row['low']} to {row['high']})" for row in own]
+        if len(own) >= FEW:
+            mean, low, high = mean_interval([float(row["accuracy"]) for row in own])
+            each = [f"{mean:.3f} ({low:.3f} to {high:.3f})"]
         trained, parameters = int(own[0]["trained"]), int(own[0]["parameters"])
         seconds = sum(float(row["seconds"]) for row in own) / len(own)
         lines.append(
-            f"| {arm} | {len(own)} | {mean:.3f} ({low:.3f} to {high:.3f}) | {trained:,} | {trained / parameters:.1%} "
+            f"| {arm} | {len(own)} | {', '.join(each)} | {trained:,} | {trained / parameters:.1%} "
             f"| {own[0]['calls']} | {seconds:.0f} |"
         )
     return "\n".join(lines)

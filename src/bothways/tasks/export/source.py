@@ -78,6 +78,7 @@ Pictures are resized by their shorter side and cut to {height}x{width} ({interpo
 def module_text(facts: Mapping[str, Any], title: str, folder: str, solver: Any) -> str:
     """The text of model.py. solver: of one step, of the package, for a walk; None without."""
     height, width = facts["size"]
+    title, folder = (text.replace("\\", "/").replace(chr(34), chr(39)) for text in (title, folder))  # in a docstring
     top = TOP.format(title=title, folder=folder, height=height, width=width, gives=gives(facts), version=__version__)
     parts = [top, body_of(unet), body_of(prg) if facts["head"] == "prg" else "", body_of(standalone)]
     if solver is not None:
