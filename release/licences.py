@@ -2,7 +2,7 @@
 
     python release/licences.py
 
-Read from what is installed here, so run it where all extras are.
+Read from what is installed here, so run it where all extras are; it says which are missing.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterable, Iterator
-from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
+MISSING = "not installed where this page was written, nor what it needs"
 PAGE = ROOT / "docs" / "licences.md"
 HEAD = """# Licences
 
@@ -39,11 +40,11 @@ def stated() -> Iterator[tuple[Requirement, str]]:
 
 
 def needed(name: str, extras: Iterable[str]) -> Iterator[Requirement]:
-    """What an installed package needs here, with these extras of its own. Raises SystemExit where it is missing."""
+    """What a package needs here, with these extras of its own; nothing of one that is not installed."""
     try:
         texts = distribution(name).requires or ()
     except PackageNotFoundError:
-        raise SystemExit(f"licences: {name} is not installed; run this where all extras are") from None
+        return
     for one in map(Requirement, texts):
         if one.marker is None or any(one.marker.evaluate({"extra": extra}) for extra in ("", *extras)):
             yield one
@@ -62,9 +63,12 @@ def packages() -> dict[str, set[str]]:
     return found
 
 
-def licence(package: Distribution) -> str:
+def licence(name: str) -> str:
     """What a package states: its expression, else its classifiers, else the first line of its licence."""
-    facts = package.metadata
+    try:
+        facts = distribution(name).metadata
+    except PackageNotFoundError:
+        return MISSING
     if facts.get("License-Expression"):
         return facts["License-Expression"]
     classed = [line.split(" :: ")[-1] for line in facts.get_all("Classifier") or () if line.startswith("License ::")]
@@ -78,9 +82,12 @@ def page() -> str:
     rows = []
     for name, extras in sorted(packages().items()):
         by = "bothways" if "" in extras else ", ".join(sorted(extras))
-        rows.append(f"| {name} | {by} | {licence(distribution(name)).replace('|', '/')} |")
+        rows.append(f"| {name} | {by} | {licence(name).replace('|', '/')} |")
     return HEAD + "\n".join(rows) + "\n"
 
 
 if __name__ == "__main__":
     PAGE.write_text(page(), encoding="utf-8")
+    for name in packages():
+        if licence(name) == MISSING:
+            print(f"{name}: {MISSING}")
