@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from multiprocessing import forkserver
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -146,7 +147,8 @@ def processes_of(pid: int | str) -> list[int]:
 def origin() -> int:
     """The process that those of the jobs are forked from."""
     make_ready()
-    (found,) = (pid for pid in processes_of("self") if "forkserver" in Path(f"/proc/{pid}/cmdline").read_text())
+    found = forkserver._forkserver._forkserver_pid
+    assert found in processes_of("self")
     return found
 
 
