@@ -58,8 +58,8 @@ KINDS = {
 AFTER_KILLS = """
 A cell is trials, and after a comma how many were broken; a dash was not tried. "Points" are the writes and steps of
 an uninterrupted run at the tiny settings of `tests/killed.py`. Of two processes that are told to write one folder,
-the second is refused by a lock, which a dead process does not hold. A checkpoint is written every second or every
-`--save-every` steps; a kill loses what came after it.
+the second is refused by a lock, which a dead process does not hold. A
+kill loses what came after the last checkpoint, which the run then makes again.
 
 ## Numbers that are not finite
 
@@ -112,7 +112,7 @@ CHANGES = {
 }
 PROMISE = """
 **What is promised.** On one machine, with one version of torch and one number of threads: the same settings and seed
-give the same bits, whatever the number of loading workers, and however often a run is stopped, killed and resumed. A
+give the same bits, whatever the number of loading workers, and wherever a run was killed and resumed. A
 picture's draws are a function of its own seed, so that another batch size changes nothing but the rounding of the
 network's kernels. Other threads, several processes, another machine or another torch add in another order: the same
 to rounding, which a training or a long drawing then amplifies. bfloat16 is another number format, of three decimal
@@ -150,7 +150,11 @@ def _inputs(rows: Mapping[str, Row]) -> str:
         for name, told in INPUTS.items()
         if name in rows
     ]
-    return table(["what", "files", "a result", "one line", "broken"], lines)
+    mended = {name: row["mended"] for name, row in rows.items() if row.get("mended")}
+    told = [
+        f"\n{count} of the {name} broke, were mended, and then read again alone.\n" for name, count in mended.items()
+    ]
+    return "".join([table(["what", "files", "a result", "one line", "broken"], lines), *told])
 
 
 def _matrix(rows: Sequence[Row]) -> str:

@@ -21,6 +21,7 @@ from PIL import Image
 from pydantic import BaseModel
 from torch import Tensor
 
+from bothways.budget import no_memory_left
 from bothways.opening import opened
 from bothways.reading import (
     FACTS_AT_MOST,
@@ -233,5 +234,11 @@ def from_png(content: bytes, mode: str = "RGB") -> Tensor:
             pixels = picture.convert(mode)
     except ValueError as error:
         raise UserError(f"from_png: {len(content)} bytes that are not a picture ({error})") from error
-    values = torch.frombuffer(bytearray(pixels.tobytes()), dtype=torch.uint8)
-    return values.reshape(pixels.height, pixels.width, len(mode)).permute(2, 0, 1).contiguous().float() / 255
+    try:
+        values = torch.frombuffer(bytearray(pixels.tobytes()), dtype=torch.uint8)
+        whole = values.reshape(pixels.height, pixels.width, len(mode)).permute(2, 0, 1).contiguous().float()
+    except (MemoryError, RuntimeError) as error:
+        if not no_memory_left(error):
+            raise
+        raise UserError(f"from_png: no memory is left for a picture of {pixels.width}x{pixels.height}") from error
+    return whole.div_(255)
