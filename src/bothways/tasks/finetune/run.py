@@ -46,6 +46,7 @@ from bothways.training.along import held_out_measures, losses_of, measures_along
 from bothways.training.best import ACCURACY
 from bothways.training.checkpoint import Training
 from bothways.training.fit import FitState
+from bothways.training.sharded import sharding
 
 AT_ONCE = 100  # pictures per batch of the evaluation
 
@@ -100,8 +101,9 @@ def prepare(config: FinetuneConfig, where: Where) -> FinetuneWork:
     """Prepare a run of ``finetune``. Raises UserError for invalid input, before the first step."""
     planned = plan_of(config)
     config = planned.config
+    among = sharding(config.run.fsdp, config.fit.optimizer, planned.processes)
     _check_memory(planned)
-    state = FitState(planned.classifier, config.fit, planned.factor)
+    state = FitState(planned.classifier, config.fit, planned.factor, among)
     every = config.run.accuracy_every or (config.run.save_every if config.run.keep_best else 0)
     training = Training(
         state, config.fit, config.run, planned.loss, planned.batch(), config.seed,

@@ -15,16 +15,18 @@ from bothways.judging.verdicts import Reference
 from bothways.models.adapter import Adapter
 from bothways.numerics.draws import picture_seed
 from bothways.numerics.pyramid import resize
+from bothways.processes.group import Processes
 from bothways.registry import Entry
 from bothways.runs import RunFolder
 from bothways.runs.experiment import Experiment
+from bothways.runs.shares import drop_frames_of, name_of, states_of
 from bothways.synthesis.ascent import Ascent, ascend
 from bothways.synthesis.objectives.base import NO_CLASS
 from bothways.synthesis.parameterizations.maco import transparency
 from bothways.synthesis.rise import Rise, rises, told_of_rises, warn_of_no_rise
 from bothways.tasks.film import Film
 from bothways.tasks.generate.config import DrawingConfig
-from bothways.tasks.generate.memory import fitting, tell_of_fewer
+from bothways.tasks.generate.memory import batch_of, batches_of, coupled, fitting, tell_of_fewer
 from bothways.tasks.generate.problem import Problem, Setup
 from bothways.tasks.generate.request import Request
 from bothways.tasks.generate.result import measured
@@ -35,16 +37,14 @@ from bothways.tasks.pictures import SECONDS_BETWEEN_SAVES, PictureMeasures, Resu
 from bothways.tasks.work import Grid, Where, Work
 from bothways.types import Frame, RunError, UserError
 
-PIXELS_AT_ONCE = 1_000_000  # copies x height x width x pictures of a batch, which fits in 1 to 2 GB
-PICTURES_AT_ONCE = 50
-
 
 @final
 @dataclass
 class Drawing(Work):
     """A run of a task that draws.
 
-    first: the pictures of the first batch and their problem, which ``prepare`` has built. jury, references: who judges,
+    first: the pictures of the first batch and their problem, which ``prepare`` has built. into: where the present batch
+    is written, the run folder or a share of it. jury, references: who judges,
     and the real pictures that each compares with. own_measures: a user's, of the pictures alone. at_once: as many
     pictures of a batch as fit into memory. advice: of the task, what to change where its judges missed the target.
     film: the pictures at some steps, where a GIF or a video is made of them.
@@ -59,6 +59,7 @@ class Drawing(Work):
     references: dict[str, Reference] = field(default_factory=dict)
     own_measures: list[Entry] = field(default_factory=list)
     first: tuple[list[int], Problem] | None = None
+    into: RunFolder | None = None
     at_once: int | None = None
     advice: Callable[[Result], Iterator[str]] | None = None
     film: Film | None = None
@@ -89,85 +90,86 @@ class Drawing(Work):
         return 0 if folder is None else len(folder.frames)
 
     @property
+    def own_steps(self) -> int:
+        folder, own = self.experiment.folder, dict(self.experiment.processes.own(self._left()))
+        made = 0 if folder is None else sum(frame["batch"] in own for frame in folder.frames)
+        return self.config.ascent.steps * len(own) - made
+
+    @property
     def coupled(self) -> bool:
         """Whether the pictures of a group share a statistic."""
-        return any(part.coupled for _, part in self.setup.objective.parts)
+        return coupled(self.setup)
 
     @property
     def batch(self) -> int:
         """Pictures of a batch, as the settings have it."""
-        roles, config = self.setup.roles, self.config
-        if self.coupled:
-            return config.group
-        high, wide = self.setup.place.canvas
-        models = {id(model): model.spec for model in (*roles.condition, *roles.score)}.values()
-        pixels = sum(
-            max(high * wide, spec.height * spec.width) for spec in models
-        )  # the passes of all are held at once
-        return config.batch or max(1, min(PICTURES_AT_ONCE, PIXELS_AT_ONCE // (config.views.copies * pixels)))
+        return batch_of(self.setup)
 
-    def fit_into_memory(self) -> None:
+    def fit_into_memory(self, processes: Processes) -> None:
         """Draw fewer pictures at once where a batch would not fit. Raises UserError where not one fits."""
         wanted = max(map(len, self.batches()), default=1)
-        self.at_once = fitting(self.setup, self.request, wanted, self.coupled)
+        self.at_once = processes.least(fitting(self.setup, self.request, wanted, self.coupled))
         tell_of_fewer(self.config.batch, wanted, self.at_once)
+        processes.tell_of_idle(len(self.batches()), "type a smaller --batch")
 
     def batches(self) -> list[list[int]]:
         """The picture numbers of each batch. A group of coupled pictures is never split."""
-        config, coupled = self.config, self.coupled
-        only = None if config.only is None else [int(number) for number in config.only]
-        size = self.batch if coupled else min(self.batch, self.at_once or self.batch)
-        everything = list(range(len(self.request)))
-        if only is not None and not coupled:
-            everything = sorted(only)
-        parts = [everything[i : i + size] for i in range(0, len(everything), size)]
-        return [part for part in parts if only is None or set(part) & set(only)]
+        size = self.batch if self.coupled else min(self.batch, self.at_once or self.batch)
+        return batches_of(len(self.request), size, self.config.only, self.coupled)
 
-    def check_first(self) -> None:
-        """Build the problem of the first batch and check that the models support it. Raises UserError."""
+    def check_first(self, processes: Processes) -> None:
+        """Build the problem of this process's first batch and check that the models support it. Raises UserError."""
         if parts := self.batches():
-            self.first = parts[0], self._problem(parts[0])
+            part = parts[processes.rank % len(parts)]
+            self.first = part, self._problem(part)
             self.setup.check(self.request, self.first[1])
 
     def begin(self, where: Where) -> None:
         """Begin writing to a run folder. Raises UserError if it cannot be used."""
         if where.prolongs and len(self.request) > self.config.n:
             raise UserError("--n can grow in a run of one target alone, where pictures keep their numbers; leave it")
-        options = {**where.as_options(), "device": self.model.device, "of": len(self.request)}
         prepared = self.experiment.stages
-        self.experiment = Experiment.begin(self.task, self.tables, **options)
+        self.experiment = where.begin(self.task, self.tables, device=self.model.device, of=len(self.request))
         self.experiment.prepared(prepared)
         if kinds := self.config.share.moving:
             targets = {i: self.request.name(i, self.model) for part in self.batches() for i in part}
             self.film = Film.of(targets, self.config.ascent.steps, kinds, self.experiment.folder)
         if (folder := self.experiment.folder) is not None:
             self.take_up(folder)
-            if where.prolongs:
+            if where.prolongs and not self.experiment.silent:
                 self._drop_frames_to_make_again(folder)
             if self.config.photo is not None or self.config.style is not None:
                 keep_scene(self.request.scene, folder.path)
 
     def take_up(self, folder: RunFolder) -> None:
-        """Load the pictures of the batches that an earlier process finished."""
+        """Load the pictures of the batches that another process finished."""
         done = {r["index"]: r for r in folder.pictures if not r.get("unfinished")}
-        for index in (index for part in self.batches() if set(part) <= set(done) for index in part):
+        finished = {index for part in self.batches() if set(part) <= set(done) for index in part}
+        for index in sorted(finished - set(self.images)):
             self.images[index], self.records[index] = folder.read_picture(done[index]), done[index]
             if (alpha := folder.read_alpha(done[index])) is not None:
                 self.alphas[index] = alpha
 
     def _drop_frames_to_make_again(self, folder: RunFolder) -> None:
-        """Of a prolonged run: those of the first batch that is drawn anew, since it has more pictures now."""
-        left = [(k, part) for k, part in enumerate(self.batches()) if not set(part) <= set(self.images)]
-        state = folder.load_state(DoneSteps)
-        if left and (state is None or state[1]["pictures"] != left[0][1]):
-            folder.drop_frames_after(left[0][0], 0)
+        """Of a prolonged run: those of batches that are drawn anew, since they have more pictures now."""
+        for number, part in self._left():
+            if part not in [facts["pictures"] for _, facts in states_of(folder, DoneSteps, name_of(number))]:
+                drop_frames_of(folder, number, 0)
+
+    def _left(self) -> list[tuple[int, list[int]]]:
+        """The unfinished batches, each with its number."""
+        return [(k, part) for k, part in enumerate(self.batches()) if not set(part) <= set(self.images)]
 
     def frames(self) -> Iterator[Frame]:
-        """Yield a frame after every step of every unfinished batch."""
-        for number, pictures in enumerate(self.batches()):
-            if not set(pictures) <= set(self.images):
-                yield from self._batch(number, pictures)
-        if (folder := self.experiment.folder) is not None:  # including those of earlier processes
+        """Yield a frame after every step of every unfinished batch of this process."""
+        for number, pictures in self.experiment.processes.own(self._left()):
+            self.into = self.experiment.share(name_of(number))
+            yield from self._batch(number, pictures)
+
+    def gather(self) -> None:
+        """Take up the pictures and frames of all processes."""
+        if (folder := self.experiment.folder) is not None:
+            self.take_up(folder)
             self.kept = [Frame(f["step"], f["t"], None, f["stats"], f["batch"]) for f in folder.frames]
 
     def _rises(self) -> list[Rise]:
@@ -215,7 +217,7 @@ class Drawing(Work):
     def _batch(self, number: int, pictures: list[int]) -> Iterator[Frame]:
         ready, self.first = self.first, None
         problem = ready[1] if ready is not None and ready[0] == pictures else self._problem(pictures)
-        ascent, folder = problem.ascent, self.experiment.folder
+        ascent, folder = problem.ascent, self.into
         self._go_on(number, pictures, ascent)
         good, saved = (ascent.tensors(), ascent.step), time.monotonic()
         if self.film is not None and not ascent.step:
@@ -266,8 +268,8 @@ class Drawing(Work):
                     raise
         if unfinished:
             records = [{**record, "unfinished": True, "step": ascent.step} for record in records]
-        if self.experiment.folder is not None:
-            records = self.experiment.folder.save_pictures(images, records, alphas)
+        if self.into is not None:
+            records = self.into.save_pictures(images, records, alphas)
         if not unfinished:
             self.images.update(zip(pictures, images, strict=True))
             self.alphas.update(zip(pictures, alphas if alphas is not None else (), strict=alphas is not None))
@@ -283,16 +285,14 @@ class Drawing(Work):
         }
 
     def _save_state(self, number: int, pictures: list[int], ascent: Ascent) -> None:
-        if self.experiment.folder is not None:
+        if self.into is not None:
             facts = {"batch": number, "pictures": pictures, "step": ascent.step}
-            self.experiment.folder.save_state(ascent.tensors(), facts)
+            self.into.save_state(ascent.tensors(), facts)
 
     def _go_on(self, number: int, pictures: list[int], ascent: Ascent) -> None:
-        """Take up the state of a killed run, and drop the frames that will be made again."""
-        folder = self.experiment.folder
-        if folder is None:
-            return
-        state = folder.load_state(DoneSteps)
-        if state is not None and state[1]["pictures"] == pictures:
-            ascent.load(state[0], state[1]["step"])
-        folder.drop_frames_after(number, ascent.step)
+        """Take up the furthest state of a killed run, and drop the frames that will be made again."""
+        if self.into is not None and self.experiment.folder is not None:
+            for tensors, facts in states_of(self.experiment.folder, DoneSteps, name_of(number)):
+                if facts["pictures"] == pictures and facts["step"] > ascent.step:
+                    ascent.load(tensors, facts["step"])
+            drop_frames_of(self.into, number, ascent.step)
