@@ -33,21 +33,10 @@ LONGEST_FUNCTION = 60  # lines, from def to the last, docstring included
 FULLEST_FOLDER = 12  # files of Python, __init__ aside; a folder of entries of the registry may grow
 
 # From the ground of the house to its doors: a room may import those before it, but for those that it does not know.
-ROOMS = ["brief", "types", "version", "faults", "budget", "opening", "reading", "registry", "progress", "configs"]
-ROOMS += ["numerics", "synthesis"]
-ROOMS += [
-    "representation",
-    "data",
-    "models",
-    "runs",
-    "training",
-    "judging",
-    "report",
-    "tasks",
-    "studio",
-    "serve",
-    "cli",
-]
+ROOMS = ["brief", "types", "version", "processes", "faults", "budget", "opening", "reading", "registry", "progress"]
+ROOMS += ["configs", "numerics", "synthesis"]
+ROOMS += ["representation", "data", "models", "runs", "training", "judging", "report", "tasks", "studio", "serve"]
+ROOMS += ["cli"]
 ROOMS += ["__main__"]
 KNOWS_NOT: dict[str, set[str]] = {
     "representation": {"synthesis"},

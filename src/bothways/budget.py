@@ -2,7 +2,8 @@
 
 Free memory of "cpu" is the least of what the kernel counts as available, of the limits of the control groups above this
 process (v1 and v2; pages of files, which the kernel drops again, count as free), and of the limit of its address space
-(ulimit -v). Swap does not count: a run that needs it stands still.
+(ulimit -v). Swap does not count: a run that needs it stands still. Several processes of one run on this machine share
+it equally.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
+from bothways.processes.launched import count_here
 from bothways.types import UserError
 
 Settings = TypeVar("Settings")
@@ -37,7 +39,8 @@ def free_memory(device: str = "cpu") -> float:
             return float(torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory())
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return float(torch.cuda.mem_get_info(device)[0] + cached)
-    return max(0.0, min([_of_the_machine(), *_of_groups(), _of_the_address_space()]))
+    together = min([_of_the_machine(), *_of_groups()]) / count_here()
+    return max(0.0, min(together, _of_the_address_space()))
 
 
 def free_disk(place: str | Path) -> float:

@@ -55,11 +55,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def by_two(place: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """The command in two processes that torchrun starts on this machine; they speak by gloo over the loopback."""
-    pytest.importorskip("accelerate")
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     command = [
         "-m",
-        "bothways.cli",
+        "bothways",
         "pretrain",
         str(place / "tiny.toml"),
         "--data",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from bothways.training.processes import Processes, join_processes
+from bothways.processes.group import Processes, join_processes
 from bothways.types import UserError
 
 
@@ -31,7 +33,24 @@ def test_one_process_takes_all_and_changes_nothing() -> None:
     assert alone.share(batch, 12) is batch
     assert alone.wrapped(network) is network
     assert torch.equal(alone.mean(torch.ones(2)), torch.ones(2))
-    alone.end()
+    assert alone.least(3) == 3
+    assert alone.any(True)
+    assert alone.own([1, 2, 3]) == [1, 2, 3]
+    alone.wait()
+
+
+def test_the_parts_of_the_work_are_each_of_one_process() -> None:
+    owned = [Processes(rank=rank, count=3).own(list(range(7))) for rank in range(3)]
+    assert owned == [[0, 3, 6], [1, 4], [2, 5]]
+
+
+def test_fewer_parts_than_processes_are_told_of_by_the_first() -> None:
+    with pytest.warns(UserWarning, match="1 part for 2 processes: the others have nothing to do; type less"):
+        Processes(rank=0, count=2).tell_of_idle(1, "type less")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Processes(rank=1, count=2).tell_of_idle(1, "type less")
+        Processes(rank=0, count=2).tell_of_idle(2, "type less")
 
 
 def test_a_batch_that_cannot_be_shared_names_one_that_can() -> None:
@@ -47,8 +66,9 @@ def test_what_the_first_may_not_do_is_said_by_it() -> None:
         Processes().on_first(refused)
 
 
-def test_without_accelerate_the_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_that_cannot_meet_say_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setitem(__import__("sys").modules, "accelerate", None)
-    with pytest.raises(UserError, match=r'pip install "bothways\[distributed\]"'):
+    for name in ("MASTER_ADDR", "MASTER_PORT", "RANK"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(UserError, match=r"2 processes .* start them by torchrun"):
         join_processes("cpu")

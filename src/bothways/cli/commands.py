@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -20,6 +19,7 @@ from bothways.cli.arguments import repeat_flags
 from bothways.cli.flags import flags_of, parameters_of
 from bothways.cli.wording import help_of
 from bothways.configs import Config, leaves, option_of
+from bothways.processes.launched import world_size
 from bothways.tasks.recipes import expectation, parsed_changes
 from bothways.types import UserError
 
@@ -189,7 +189,7 @@ def _run_options(task: str, config: type[Config]) -> list[Parameter]:
 
 def _parsed(task: str, config: type[Config], typed: dict[str, Any]) -> ParsedCommand:
     """The parsed command line. Raises UserError if torchrun starts a task that does not support several processes."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not config.processes:
+    if world_size() > 1 and not config.processes:
         raise UserError(f"bothways {task} runs in one process; type it without torchrun")
     run: dict[str, Any] = {
         key: typed.pop(key) for key in ("out", "overwrite", "resume", "dry_run", "as_json") if key in typed

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -16,29 +15,34 @@ import typer
 from bothways.cli.commands import ParsedCommand, config_of
 from bothways.cli.show import console, errors, print_grid, printable_json, progress_shown, say
 from bothways.configs import Config
+from bothways.processes.launched import own_rank
 from bothways.progress import stage
 from bothways.runs.files import plain
+from bothways.tasks.resume import begin
 from bothways.tasks.sweep.config import parsed_axes
-from bothways.tasks.work import Grid, Where, Work, begin
-from bothways.types import UserError
+from bothways.tasks.work import Grid, Where, Work
+from bothways.types import RunError, UserError
 
 SECONDS_TO_PRINT = 3.0
 
 
 def run_task(given: ParsedCommand) -> None:
     """Validate the Config, run the task and print its results."""
-    with only_rank_zero_prints():
-        kind = config_of(given.task)
-        if not given.resume:
-            kind.check_typed(given.values)
+    with only_one_prints():
+        _run(given)
+
+
+def _run(given: ParsedCommand) -> None:
+    kind = config_of(given.task)
+    if not given.resume:
+        kind.check_typed(given.values)
     where = Where(None if given.dry_run else given.out, given.overwrite, given.resume)
     # stdout is for other programs where it is no log of a run, so progress then goes to stderr
     aside = given.as_json or given.dry_run or (given.out is None and not kind.has_folder())
     to = errors if aside else console
     # what a user's code prints is no part of what another program reads
     with progress_shown(given.task, to, quiet=console.quiet), redirect_stdout(sys.stderr) if aside else nullcontext():
-        with only_rank_zero_prints():
-            config, work = _begun(given, where, default=kind.has_folder() and not given.dry_run)
+        config, work = _begun(given, where, default=kind.has_folder() and not given.dry_run)
         if not given.dry_run:
             if line := work.opening():
                 say(line, to)
@@ -87,13 +91,15 @@ def show(lines: Iterator[str | Grid], page: Path | None) -> None:
 
 
 @contextmanager
-def only_rank_zero_prints() -> Iterator[None]:
-    """Under torchrun, print output and errors from rank 0 alone, since every process raises the same UserError."""
-    console.quiet = errors.quiet = os.environ.get("RANK", "0") != "0"
+def only_one_prints() -> Iterator[None]:
+    """Of several processes only the first prints, since every one raises the same error; or who speaks for it."""
+    console.quiet = errors.quiet = own_rank() != 0
     try:
         yield
     except UserError:
         if errors.quiet:
             time.sleep(SECONDS_TO_PRINT)  # torchrun kills rank 0 as soon as another process exits
         raise
-    errors.quiet = False
+    except RunError as error:
+        errors.quiet = errors.quiet and not getattr(error, "speaks", False)  # of a LostError
+        raise

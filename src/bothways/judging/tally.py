@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Generator, Iterable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,6 +21,17 @@ from bothways.types import Frame, VisionModel
 
 TOP = 5
 UNSEEN = -1
+
+
+class Counts(NamedTuple):
+    """What a batch adds to a tally: labels, answers and places (B,), and the sums of its pictures (see ``Tally``)."""
+
+    labels: Tensor
+    answers: Tensor
+    places: Tensor
+    top: int
+    nll: float
+    sums: Tensor
 
 
 class Tally:
@@ -45,15 +57,25 @@ class Tally:
 
     def add(self, outputs: Tensor, labels: Tensor, places: Tensor) -> None:
         """Add one batch: outputs (B,K) logits, labels (B,), places (B,) the indices of its pictures."""
-        log_p = outputs.detach().cpu().double().log_softmax(1)
-        confidence, answers = log_p.max(1)
-        hit = answers == labels
-        self.confusion.update(zip(labels.tolist(), answers.tolist(), strict=True))
-        largest = log_p.topk(min(TOP, log_p.shape[1]), 1).indices
-        self.top += int((largest == labels[:, None]).any(1).sum())
-        self.nll -= float(log_p.gather(1, labels[:, None]).sum())
-        self.sums += calibration_sums(confidence.exp(), hit)
-        self.hits[places] = hit.to(torch.int8)
+        self.include(counts_of(outputs, labels, places))
+
+    def include(self, counts: Counts) -> None:
+        """Add what was counted of a batch; in the order of the batches, the totals are the same to the bit."""
+        self.confusion.update(zip(counts.labels.tolist(), counts.answers.tolist(), strict=True))
+        self.top += counts.top
+        self.nll += counts.nll
+        self.sums += counts.sums
+        self.hits[counts.places] = (counts.answers == counts.labels).to(torch.int8)
+
+
+def counts_of(outputs: Tensor, labels: Tensor, places: Tensor) -> Counts:
+    """What one batch adds: outputs (B,K) logits, labels (B,), places (B,) the indices of its pictures."""
+    log_p = outputs.detach().cpu().double().log_softmax(1)
+    confidence, answers = log_p.max(1)
+    largest = log_p.topk(min(TOP, log_p.shape[1]), 1).indices
+    top = int((largest == labels[:, None]).any(1).sum())
+    nll = -float(log_p.gather(1, labels[:, None]).sum())
+    return Counts(labels, answers, places, top, nll, calibration_sums(confidence.exp(), answers == labels))
 
 
 def evaluate(
@@ -64,11 +86,20 @@ def evaluate(
     batches: images (B,3,H,W) in [0,1], labels (B,) as indices of the model's outputs, places (B,) in the tally.
     Raises RunError if an output is not finite.
     """
-    device, at_once = getattr(model, "device", "cpu"), AtOnce("pictures")
+    at_once = AtOnce("pictures")
     for step, (images, labels, places) in enumerate(batches, start=1):
-        with torch.no_grad():
-            outputs = torch.cat(at_once.over(images, lambda some: model.outputs(some.to(device))))
-        check_finite(outputs, f"model {model.name!r} gives outputs")
-        tally.add(outputs, labels, places)
+        tally.include(counted(model, images, labels, places, at_once))
         share = tally.n / max(1, len(tally.hits))
         yield Frame(step, share, None, {"accuracy": tally.right / tally.n, "nll": tally.nll / tally.n})
+
+
+def counted(model: VisionModel, images: Tensor, labels: Tensor, places: Tensor, at_once: AtOnce) -> Counts:
+    """What a batch adds to the tally of a model. Raises RunError if an output is not finite.
+
+    at_once: how many pictures the model is given at once, which falls where no memory is left.
+    """
+    device = getattr(model, "device", "cpu")
+    with torch.no_grad():
+        outputs = torch.cat(at_once.over(images, lambda some: model.outputs(some.to(device))))
+    check_finite(outputs, f"model {model.name!r} gives outputs")
+    return counts_of(outputs, labels, places)

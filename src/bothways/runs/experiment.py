@@ -15,9 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
 
+from bothways.processes.group import Processes
+from bothways.processes.watch import LostError
 from bothways.progress import Ledger, Stage, every, listening, unfinished
 from bothways.runs.folder import RunFolder
 from bothways.runs.provenance import peak_memory, versions
+from bothways.runs.shares import absorb, remove_shares, share_of
 from bothways.types import RunError, UserError
 
 SECONDS_BETWEEN_WRITES = 1.0  # of the status, while the run goes on
@@ -32,7 +35,7 @@ class Experiment:
 
     folder: None if nothing is written. silent: the process leaves writing to another one. facts: further entries of the
     status, such as {"of": pictures}, which may change during the run. stages: {stage: seconds} of finished phases,
-    including those of earlier processes.
+    including those of earlier processes. processes: those that make the run together.
     """
 
     folder: RunFolder | None = None
@@ -42,6 +45,7 @@ class Experiment:
     stages: dict[str, float] = field(default_factory=dict)
     phase: Ledger | None = None  # the current phase
     run: Stage | None = None  # the steps of the run
+    processes: Processes = Processes()  # noqa: RUF009 - frozen
 
     @classmethod
     def begin(
@@ -54,17 +58,27 @@ class Experiment:
         resume: bool = False,
         prolongs: Sequence[str] = (),
         device: str = "cpu",
+        processes: Processes | None = None,
         **facts: Any,
     ) -> Experiment:
-        """Begin or resume a run in the folder ``out``; None writes nothing.
+        """Begin or resume a run in the folder ``out``; None writes nothing. Of several processes the first does.
 
         tables: the content of recipe.toml. Raises UserError as ``RunFolder.create`` does.
         """
         if out is None:
             return cls(None, device, facts=facts)
         told = {"task": task, **tables, "versions": versions()}
-        folder = RunFolder.create(out, told, overwrite=overwrite, resume=resume, prolongs=prolongs)
-        return cls(folder, device, facts=facts, stages=_stages_of(folder))
+        made: list[RunFolder] = []
+
+        def create() -> None:
+            made.append(RunFolder.create(out, told, overwrite=overwrite, resume=resume, prolongs=prolongs))
+            absorb(made[0])
+
+        processes = processes or Processes()
+        processes.on_first(create)
+        folder = made[0] if made else RunFolder.open(out)
+        options: dict[str, Any] = {"silent": not processes.first, "processes": processes}
+        return cls(folder, device, facts=facts, stages=_stages_of(folder), **options)
 
     @staticmethod
     def lost(path: Path, how: str, *, stopped: bool, seconds: float) -> None:
@@ -85,6 +99,15 @@ class Experiment:
     def prepared(self, stages: Mapping[str, float]) -> None:
         """Add the seconds, by stage, of the preparation of the run, which comes before its folder."""
         self.stages = _added(self.stages, stages)
+
+    def share(self, name: str) -> RunFolder | None:
+        """Where this process writes a part of the work: the run folder, or of several processes a share of it."""
+        return self.folder if self.folder is None or self.processes.count == 1 else share_of(self.folder, name)
+
+    def merge(self) -> None:
+        """Bring the shares of all processes into the run folder, in the first process."""
+        if self.folder is not None and not self.silent:
+            absorb(self.folder)
 
     @property
     def cost(self) -> dict[str, Any]:
@@ -113,7 +136,7 @@ class Experiment:
         self.phase = ledger = Ledger()
         state, message = "running", ""
         try:
-            with listening(ledger), unfinished(of), self._told():
+            with self._with_others(), listening(ledger), unfinished(of), self._told():
                 yield
         except Exception as error:
             state, message = "failed", failed.format(error=error)
@@ -124,6 +147,20 @@ class Experiment:
         finally:
             self.stages, self.phase = _added(self.stages, ledger.seconds), None
             self._write(state, message)
+
+    @contextmanager
+    def _with_others(self) -> Iterator[None]:
+        """The context in which the other processes hear of the end of this one, and this one of theirs."""
+        if self.processes.watch is not None:
+            self.processes.watch.at_the_end = lambda said: self._write("failed", said)
+        try:
+            with self.processes.told():
+                yield
+        except LostError as error:
+            if self.silent and error.speaks and self.folder is not None:  # the first is lost, which else writes
+                with suppress(RunError, UserError):
+                    Experiment.lost(self.folder.path, str(error), stopped=False, seconds=0.0)
+            raise
 
     @contextmanager
     def _told(self) -> Iterator[None]:
@@ -145,6 +182,8 @@ class Experiment:
         if self.folder is not None and not self.silent and measures is not None:
             self.folder.write_measures(measures)
         self._write("complete", "")
+        if self.folder is not None and not self.silent:
+            remove_shares(self.folder)
 
     def _write(self, state: str, message: str) -> None:
         if self.folder is not None and not self.silent:

@@ -1,6 +1,7 @@
 """Which files of a folder are a run's own, and which process writes it.
 
     files.txt   the name of every file that the run wrote, one a line, noted before the file is there
+    files-2.txt the same of the process of rank 2, where several write one run
     .lock       locked by the process that writes; the system unlocks it when that process ends, however it ends
 
 So --overwrite removes what the run wrote and nothing else, and two processes cannot mix their files.
@@ -14,10 +15,13 @@ from pathlib import Path, PurePosixPath
 
 from filelock import FileLock, Timeout
 
+from bothways.processes.launched import own_rank
 from bothways.reading import is_folder, read_text
 from bothways.types import UserError
 
 FILES, LOCK = "files.txt", ".lock"
+OTHERS = "files-*.txt"  # the lists of the other processes of a run
+SHARES = "shares"  # the folder of what several processes made and the first has not merged yet
 RECIPE = "recipe.toml"  # what makes a folder a run folder
 PARTIAL = ".partial"  # suffix of a temporary file; leftovers of a killed process are ignored
 DEEPEST = 2  # folders between a run folder and a file of it
@@ -67,9 +71,11 @@ def begin(folder: Path) -> None:
 
 def note(file: Path) -> None:
     """Note that the run in whose folder the file lies writes it; a file elsewhere is not noted."""
+    own = f"files-{own_rank()}.txt" if own_rank() else FILES  # no two processes append to one file
     for folder in list(file.parents)[:DEEPEST]:
         if _is_plain(folder / FILES):
-            with (folder / FILES).open("a", encoding="utf-8") as names:
+            check_own(folder / own)
+            with (folder / own).open("a", encoding="utf-8") as names:
                 names.write(f"{file.relative_to(folder).as_posix()}\n")
             return
 
@@ -80,7 +86,8 @@ def noted(folder: Path) -> list[Path]:
     A link is left out, and what only a link leads to: it belongs to somebody else.
     """
     try:
-        names = dict.fromkeys(read_text(folder / FILES).splitlines())
+        lists = [folder / FILES, *sorted(filter(_is_plain, folder.glob(OTHERS)))]
+        names = dict.fromkeys(name for list_ in lists for name in read_text(list_).splitlines())
     except (OSError, UserError):
         return []
     return [folder / name for name in names if _is_own(folder, PurePosixPath(name))]
@@ -107,16 +114,22 @@ def _is_own(folder: Path, name: PurePosixPath) -> bool:
 def remove(folder: Path) -> None:
     """Remove every noted file, the recipe at the end, then the list, and the folders that are now empty.
 
-    A kill on the way leaves a folder that can be overwritten again.
+    So are the shares of several processes, at first. A kill on the way leaves a folder that can be overwritten again.
     """
+    for share in sorted((folder / SHARES).glob("*")) if is_folder(folder / SHARES) else ():
+        if _is_plain(share / FILES) and not share.is_symlink() and not share.parent.is_symlink():
+            remove(share)
+            with contextlib.suppress(OSError):
+                share.rmdir()
     files = noted(folder)
     for file in sorted(files, key=lambda file: file == folder / RECIPE):
         file.unlink(missing_ok=True)
-    for place in {file.parent for file in files} - {folder} | {folder / "images", folder / "state"}:
+    for place in {file.parent for file in files} - {folder} | {folder / name for name in ("images", "state", SHARES)}:
         with contextlib.suppress(OSError):  # not empty: it holds something of the user's
             if not place.is_symlink():
                 place.rmdir()
-    (folder / FILES).unlink(missing_ok=True)
+    for names in (*filter(_is_plain, folder.glob(OTHERS)), folder / FILES):
+        names.unlink(missing_ok=True)
 
 
 def lock(folder: Path) -> FileLock:

@@ -16,7 +16,8 @@ from bothways.studio.child import answer
 from bothways.studio.requests import refuse_foreign
 from bothways.tasks.predict.config import PredictConfig
 from bothways.tasks.recipes import configure
-from bothways.tasks.work import Where, perform, prepare
+from bothways.tasks.resume import prepare
+from bothways.tasks.work import Where, perform
 from bothways.types import UserError
 
 MODEL = "bundled:cifar10-resnet"  # the default of the forms

@@ -23,8 +23,8 @@ from bothways.tasks.generate.drawing import Drawing
 from bothways.tasks.photos.config import PhotoConfig
 from bothways.tasks.photos.run import check as check_photo
 from bothways.tasks.recipes import configure, parsed_changes
-from bothways.tasks.resume import WORDS
-from bothways.tasks.work import Where, Work, prepare
+from bothways.tasks.resume import WORDS, prepare
+from bothways.tasks.work import Where, Work
 from bothways.types import UserError
 
 MODELS = ("model", "flow")  # settings that are the address of one

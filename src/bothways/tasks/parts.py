@@ -1,4 +1,7 @@
-"""Runs of named parts, each saved when it is finished, so that a resumed run skips it."""
+"""Runs of named parts, each saved when it is finished, so that a resumed run skips it.
+
+Of several processes each makes every n-th part that is left, and keeps it in a share of the run.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from typing import Any, NamedTuple, final
 
 from bothways.progress import stage
 from bothways.runs.experiment import Experiment
+from bothways.runs.shares import name_of, states_of
 from bothways.tasks.measures import DoneParts
 from bothways.tasks.work import Work
 from bothways.types import Frame
@@ -52,11 +56,28 @@ class PartedWork(Work):
     def done(self) -> int:
         return self.steps - len(self.left)
 
+    @property
+    @final
+    def own_steps(self) -> int:
+        return len(self.experiment.processes.own(self.left))
+
+    @final
+    def gather(self) -> None:
+        """Take up the parts of all processes, and keep them in the run folder."""
+        if not self.left:
+            return
+        known = kept_parts(self.experiment) | self.kept
+        self.kept = {part.name: known[part.name] for part in self.parts}
+        if self.experiment.folder is not None and not self.experiment.silent:
+            self.experiment.folder.save_state({}, {"done": self.kept})
+
     @final
     def frames(self) -> Iterator[Frame]:
-        """Yield a frame after every part, with its scalar results."""
-        steps, folder = self.steps, self.experiment.folder
-        for name, measure in self.left:
+        """Yield a frame after every part of this process, with its scalar results."""
+        steps, processes = self.steps, self.experiment.processes
+        own = processes.own(self.left)
+        folder = self.experiment.share(name_of(processes.rank)) if own else None
+        for name, measure in own:
             with stage(name.rstrip("0123456789. ")):  # the parts of several numbers are one stage
                 self.kept[name] = dict(measure())
             if folder is not None:
@@ -66,9 +87,11 @@ class PartedWork(Work):
 
 
 def kept_parts(experiment: Experiment) -> dict[str, Any]:
-    """The finished parts saved in the run folder; {} for a new run."""
-    saved = None if experiment.folder is None else experiment.folder.load_state(DoneParts)
-    return {} if saved is None else saved[1]["done"]
+    """The finished parts saved in the run folder and its shares; {} for a new run."""
+    found: dict[str, Any] = {}
+    for _, facts in () if experiment.folder is None else states_of(experiment.folder, DoneParts):
+        found |= facts["done"]
+    return found
 
 
 def merged(kept: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Where a run goes, and what it was given when it is resumed.
+"""How a run begins: where it goes, by which processes, and what it was given when it is resumed.
 
     given.json     what the caller set when the run began, without recipe and defaults; names of Python objects apart
 
@@ -8,20 +8,32 @@ as the steps of a training, may be greater.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from bothways import registry
 from bothways.configs import Config, merged, nested
+from bothways.faults import users_code
+from bothways.processes.group import join_processes
+from bothways.processes.launched import world_size
+from bothways.progress import Ledger, listening, stage
 from bothways.reading import used
 from bothways.runs.files import dotted, plain, read_json, write_json
 from bothways.runs.folder import RunFolder
 from bothways.runs.inventory import check_place
+from bothways.runs.numbered import RUNS, behind_latest, link_latest, newest_folder, next_folder
 from bothways.runs.recipe import differences, require_equal
 from bothways.runs.schema import Given
 from bothways.tasks.recipes import configure
+from bothways.tasks.work import Where, Work
 from bothways.types import UserError
+
+Begun = TypeVar("Begun")
 
 GIVEN = "given.json"
 WORDS = ("prompts", "classes")  # settings that are words for a model, whatever stands in them
@@ -38,6 +50,79 @@ class Resumed(NamedTuple):
     prolongs: tuple[str, ...] = ()
 
 
+def begin(task: str, given: Mapping[str, Any], where: Where, *, default: bool) -> tuple[Config, Work]:
+    """The Config and the work of a task from what a caller sets by name; with ``resume``, from what its run was given.
+
+    default: whether a run without ``out`` gets the task's default folder, which is runs/TASK-NNN of the next number; a
+    resume takes up the greatest.
+    """
+    kind: type[Config] = registry.find("task", task).factory
+    given = {name: behind_latest(value) for name, value in given.items()}
+    if where.overwrite and where.resume:
+        raise UserError("--overwrite and --resume contradict each other; type one of them")
+    numbered = default and where.out is None and not kind.folder
+    if numbered and where.overwrite:
+        raise UserError("--overwrite replaces the run of a folder; type --out FOLDER, or leave it out for a new one")
+    if default and kind.folder:
+        where = replace(where, out=where.out or kind.folder)
+    if numbered and where.resume:
+        if (newest := newest_folder(RUNS, task)) is None:
+            raise UserError(f"no run of bothways {task} is in {RUNS}; type --out FOLDER, or leave --resume out")
+        where = replace(where, out=newest)
+    if numbered and not where.resume and world_size() > 1:
+        raise UserError(f"several processes write one folder; type bothways {task} --out FOLDER")
+    if kind.processes and where.out is not None:
+        where = replace(where, processes=join_processes())
+    with where.processes.told():
+        return _begun(kind, task, given, where, numbered=numbered and not where.resume)
+
+
+def _begun(
+    kind: type[Config], task: str, given: Mapping[str, Any], where: Where, *, numbered: bool
+) -> tuple[Config, Work]:
+    if where.resume and where.out is not None and not kind.folder:
+        where.processes.on_first(partial(check_place, Path(where.out), resume=True))
+        config, saved, prolongs = resumed(kind, task, given, Path(where.out))
+        return config, prepare(config, replace(where, prolongs=prolongs), saved)
+    config, tables = configure(kind, **given), nested(kind, given)
+    if not numbered:
+        return config, prepare(config, where, tables)
+    return in_next_folder(task, where, lambda where: (config, prepare(config, where, tables)))
+
+
+def in_next_folder(name: str, where: Where, begun: Callable[[Where], Begun]) -> Begun:
+    """What begins in runs/NAME-NNN of the next number; no folder is left where it does not begin."""
+    folder = next_folder(RUNS, name)
+    try:
+        return begun(replace(where, out=folder))
+    except BaseException:
+        with suppress(OSError):  # not empty: the run had begun
+            folder.rmdir()
+        raise
+
+
+def prepare(config: Config, where: Where, given: Mapping[str, Any] | None = None) -> Work:
+    """The work of a Config, by its task's own ``prepare``. A place that cannot be used is refused before that.
+
+    given: the tables of what the caller set, which the run folder keeps for a resume.
+    """
+    place = None if where.out is None else Path(where.out)
+    folder = None if config.file or config.folder else place
+    if folder is not None:  # looked at by the first process alone, since it tries the lock
+        where.processes.on_first(partial(check_place, folder, overwrite=where.overwrite, resume=where.resume))
+    module = import_module(f"{type(config).__module__.rpartition('.')[0]}.run")
+    ledger = Ledger()
+    with listening(ledger), stage("preparing"), users_code():
+        work: Work = module.prepare(config, where)
+    work.experiment.prepared(ledger.seconds)
+    work.choices = tuple(config.choices())
+    work.place = place
+    if folder is not None and not work.experiment.silent:
+        remember(folder, type(config), given or {})
+        link_latest(folder)
+    return work
+
+
 def remember(folder: Path, config: type[Config], given: Mapping[str, Any]) -> None:
     """Write what the caller set, as tables, for a resume; of a Python object, such as a module, its setting's name."""
     given = {name: value for name, value in given.items() if name not in config.once}
@@ -52,7 +137,6 @@ def resumed(config: type[Config], task: str, given: Mapping[str, Any], folder: P
     given: what the caller sets now, by name. Raises UserError where there is no run, where it is one of another task,
     where a Python object is missing, and where a recorded setting differs that cannot be prolonged.
     """
-    check_place(folder, resume=True)
     made_by = RunFolder.open(folder).settings["task"]
     if made_by != task:
         raise UserError(f"{folder}: a run of bothways {made_by}, not of {task}; type bothways {made_by} --resume")

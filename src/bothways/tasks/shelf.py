@@ -13,7 +13,8 @@ from bothways.configs import Config, leaves
 from bothways.data.loader import check_guarded
 from bothways.data.readers.live import is_live
 from bothways.data.sources import as_set
-from bothways.tasks.work import Where, Work, begin, perform
+from bothways.tasks.resume import begin
+from bothways.tasks.work import Where, Work, perform
 from bothways.training.config import TrainingConfig
 from bothways.types import Frame, UserError
 

@@ -21,7 +21,7 @@ from bothways.types import Frame
 
 
 class TrainingWork(Work):
-    """A run of a training task. Rank 0 measures and writes; every process returns the result."""
+    """A run of a training task. The first process measures and writes; every process returns the result."""
 
     training: Training
     doing = "training"
@@ -43,19 +43,15 @@ class TrainingWork(Work):
 
     @final
     def measures(self) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        self.training.processes.on_first(lambda: found.update(self.measured()))
-        return found
+        return self.measured()
 
     @abstractmethod
     def measured(self) -> dict[str, Any]:
-        """The content of measures.json without the cost; called on rank 0 only."""
+        """The content of measures.json without the cost; called in the first process only."""
 
     @final
     def result(self, measures: dict[str, Any]) -> Any:
-        done = self.trained()
-        self.training.processes.end()
-        return done
+        return self.trained()
 
     @final
     def best_line(self, what: str) -> Iterator[str]:

@@ -7,46 +7,44 @@ result = work.finish()
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
-from dataclasses import dataclass, replace
-from importlib import import_module
+from contextlib import closing, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, final
+from typing import Any, final
 
 from pydantic import BaseModel
 
-from bothways import registry
-from bothways.configs import Config, nested, recorded
+from bothways.configs import recorded
 from bothways.faults import users_code
-from bothways.progress import Ledger, listening, stage
+from bothways.processes.group import Processes
+from bothways.progress import stage
 from bothways.reading import check, is_folder
 from bothways.runs.citations import registry_citations
 from bothways.runs.experiment import Experiment
 from bothways.runs.files import check_output, plain, reason, replace_file
 from bothways.runs.folder import MEASURES
-from bothways.runs.inventory import RECIPE, check_place
-from bothways.runs.numbered import RUNS, behind_latest, link_latest, newest_folder, next_folder
-from bothways.tasks.recipes import configure
-from bothways.tasks.resume import remember, resumed
+from bothways.runs.inventory import RECIPE
 from bothways.types import Frame, RunError, UserError
-
-Begun = TypeVar("Begun")
 
 
 @dataclass(frozen=True)
 class Where:
     """The output of a run. out: folder, or None to write nothing. overwrite, resume: replace or continue a run.
 
-    prolongs: settings that may differ from those of the run that is resumed.
+    prolongs: settings that may differ from those of the run that is resumed. processes: those that make it together.
     """
 
     out: str | Path | None = None
     overwrite: bool = False
     resume: bool = False
     prolongs: tuple[str, ...] = ()
+    processes: Processes = Processes()  # noqa: RUF009 - frozen
+
+    def begin(self, task: str, tables: Mapping[str, Any], **facts: Any) -> Experiment:
+        """Begin the run of a task that several processes may share. facts: as of ``Experiment.begin``."""
+        return Experiment.begin(task, tables, **self.as_options(), processes=self.processes, **facts)
 
     def as_options(self) -> dict[str, Any]:
         """The keywords of ``Experiment.begin``."""
@@ -112,9 +110,17 @@ class Work(ABC):
         """The number of frames finished by an earlier process."""
         return 0
 
+    @property
+    def own_steps(self) -> int:
+        """The number of frames that this process makes."""
+        return self.steps - self.done
+
     @abstractmethod
     def frames(self) -> Iterator[Frame]:
-        """Do the remaining steps and yield a frame after each."""
+        """Do the remaining steps of this process's share and yield a frame after each."""
+
+    def gather(self) -> None:  # noqa: B027 - most have nothing to gather
+        """Take up from the run folder what other processes have made of it, after all frames."""
 
     @abstractmethod
     def measures(self) -> dict[str, Any]:
@@ -158,8 +164,8 @@ class Work(ABC):
     @final
     def run(self) -> Generator[Frame, None, None]:
         """Yield a frame after every step; the run folder stays consistent however the run ends."""
-        experiment = self.experiment
-        making = experiment.making(self.doing, self.steps, self.done)
+        experiment, done = self.experiment, self.done
+        making = experiment.making(self.doing, done + self.own_steps, done)
         with making as now, users_code(), closing(_generator(self.frames())) as frames:
             for frame in frames:
                 now.advance(values=frame.stats)
@@ -167,19 +173,37 @@ class Work(ABC):
 
     @final
     def finish(self) -> Any:
-        """Compute and save the measures, and return the result."""
-        with self.experiment.measuring(self.done_word), users_code():
-            found = self.measures()
-            if self.choices and "citations" in found:
-                papers = registry_citations(self.choices)
-                found["citations"] = list(dict.fromkeys([*found["citations"], *papers]))
-            found["cost"] = self.cost()
-            if self.schema is not None and not self.experiment.silent:
-                folder = self.experiment.folder
-                where = "measures" if folder is None else str(folder.path / MEASURES)
-                check(plain(found), self.schema, where, "nothing of it is written")
-        self.experiment.complete(found)
+        """Compute and save the measures, and return the result. Of several processes the first measures for all."""
+        experiment, found = self.experiment, dict[str, Any]()
+
+        def measure() -> None:
+            experiment.merge()
+            self.gather()
+            found.update(self._found())
+
+        with experiment.measuring(self.done_word), users_code():
+            with stage("waiting for the other processes") if experiment.processes.count > 1 else nullcontext():
+                experiment.processes.wait()
+            experiment.processes.on_first(measure)
+        if experiment.run is not None and not experiment.silent:
+            experiment.run.done = experiment.run.total = self.steps  # those of the others too
+        experiment.complete(found)
+        experiment.processes.wait()
+        if not experiment.processes.first and experiment.folder is not None:
+            self.gather()
+            found = experiment.folder.measures
         return self.result(found)
+
+    def _found(self) -> dict[str, Any]:
+        found, folder = self.measures(), self.experiment.folder
+        if self.choices and "citations" in found:
+            papers = registry_citations(self.choices)
+            found["citations"] = list(dict.fromkeys([*found["citations"], *papers]))
+        found["cost"] = self.cost()
+        if self.schema is not None:
+            where = "measures" if folder is None else str(folder.path / MEASURES)
+            check(plain(found), self.schema, where, "nothing of it is written")
+        return found
 
 
 def _generator(frames: Iterator[Frame]) -> Generator[Frame, None, None]:
@@ -207,69 +231,6 @@ def perform(work: Work, on_frame: Callable[[Frame], None] | None = None) -> Any:
             if on_frame is not None:
                 on_frame(frame)
     return work.finish()
-
-
-def prepare(config: Config, where: Where, given: Mapping[str, Any] | None = None) -> Work:
-    """The work of a Config, by its task's own ``prepare``. A place that cannot be used is refused before that.
-
-    given: the tables of what the caller set, which the run folder keeps for a resume.
-    """
-    place = None if where.out is None else Path(where.out)
-    folder = None if config.file or config.folder else place
-    if folder is not None:
-        check_place(folder, overwrite=where.overwrite, resume=where.resume)
-    module = import_module(f"{type(config).__module__.rpartition('.')[0]}.run")
-    ledger = Ledger()
-    with listening(ledger), stage("preparing"), users_code():
-        work: Work = module.prepare(config, where)
-    work.experiment.prepared(ledger.seconds)
-    work.choices = tuple(config.choices())
-    work.place = place
-    if folder is not None and not work.experiment.silent:
-        remember(folder, type(config), given or {})
-        link_latest(folder)
-    return work
-
-
-def begin(task: str, given: Mapping[str, Any], where: Where, *, default: bool) -> tuple[Config, Work]:
-    """The Config and the work of a task from what a caller sets by name; with ``resume``, from what its run was given.
-
-    default: whether a run without ``out`` gets the task's default folder, which is runs/TASK-NNN of the next number; a
-    resume takes up the greatest.
-    """
-    kind: type[Config] = registry.find("task", task).factory
-    given = {name: behind_latest(value) for name, value in given.items()}
-    if where.overwrite and where.resume:
-        raise UserError("--overwrite and --resume contradict each other; type one of them")
-    numbered = default and where.out is None and not kind.folder
-    if numbered and where.overwrite:
-        raise UserError("--overwrite replaces the run of a folder; type --out FOLDER, or leave it out for a new one")
-    if default and kind.folder:
-        where = replace(where, out=where.out or kind.folder)
-    if numbered and where.resume:
-        if (newest := newest_folder(RUNS, task)) is None:
-            raise UserError(f"no run of bothways {task} is in {RUNS}; type --out FOLDER, or leave --resume out")
-        where = replace(where, out=newest)
-    if where.resume and where.out is not None and not kind.folder:
-        config, saved, prolongs = resumed(kind, task, given, Path(where.out))
-        return config, prepare(config, replace(where, prolongs=prolongs), saved)
-    config, tables = configure(kind, **given), nested(kind, given)
-    if not numbered:
-        return config, prepare(config, where, tables)
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UserError(f"several processes write one folder; type bothways {task} --out FOLDER")
-    return in_next_folder(task, where, lambda where: (config, prepare(config, where, tables)))
-
-
-def in_next_folder(name: str, where: Where, begun: Callable[[Where], Begun]) -> Begun:
-    """What begins in runs/NAME-NNN of the next number; no folder is left where it does not begin."""
-    folder = next_folder(RUNS, name)
-    try:
-        return begun(replace(where, out=folder))
-    except BaseException:
-        with suppress(OSError):  # not empty: the run had begun
-            folder.rmdir()
-        raise
 
 
 def file_tables(given: Mapping[str, Any]) -> dict[str, Any]:

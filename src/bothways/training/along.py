@@ -28,6 +28,7 @@ from bothways.data.sources import ImageSet
 from bothways.models.velocity import Flow
 from bothways.numerics.draws import picture_seed
 from bothways.numerics.intervals import mean_interval
+from bothways.processes.group import Batches
 from bothways.progress import counted, stage
 from bothways.representation.flow_matching import flow_matching
 from bothways.representation.information import (
@@ -40,7 +41,6 @@ from bothways.runs import ALONG
 from bothways.runs.files import append_lines, json_line, read_lines, replace_file
 from bothways.runs.schema import AlongLine
 from bothways.training.config import FlowHoldoutConfig
-from bothways.training.processes import Batches
 from bothways.types import UserError
 
 DEPTHS = (0.1, 0.25, 0.5, 0.75, 0.9)

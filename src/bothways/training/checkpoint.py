@@ -13,8 +13,6 @@ bit for bit.
 from __future__ import annotations
 
 import io
-import signal
-import threading
 import time
 import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -26,6 +24,7 @@ from typing import Any, final
 import torch
 
 from bothways.data.loader import prefetch
+from bothways.processes.group import Batches, Processes
 from bothways.reading import is_there
 from bothways.runs import RunFolder
 from bothways.runs.experiment import Experiment
@@ -34,7 +33,7 @@ from bothways.training.along import Along
 from bothways.training.best import ACCURACY, BEST, LOSS, best_step
 from bothways.training.config import FitConfig, RunConfig
 from bothways.training.fit import FitState, Loss, fit, rates
-from bothways.training.processes import Batches, Processes
+from bothways.training.interrupts import deferred_interrupts
 from bothways.training.trackers import Log, check_trackers, tracked
 from bothways.types import Frame, RunError, UserError
 
@@ -89,18 +88,11 @@ class Training:
         tables: the content of recipe.toml. Raises UserError for invalid input, before anything is written.
         """
         check_trackers(self.run.trackers)
-        device = self.processes.device
-
-        def begin() -> None:
-            options: dict[str, Any] = {"overwrite": overwrite, "resume": resume, "prolongs": prolongs}
-            self.experiment = Experiment.begin(task, tables, out, device=device, **options)
-
         if prolongs and out is not None:
             self._check_longer(RunFolder(Path(out)))
-        self.processes.on_first(begin)
-        if not self.processes.first:
-            folder = None if out is None else RunFolder.open(out)
-            self.experiment = Experiment(folder, device, silent=True)
+        options: dict[str, Any] = {"overwrite": overwrite, "resume": resume, "prolongs": prolongs}
+        options |= {"device": self.processes.device, "processes": self.processes}
+        self.experiment = Experiment.begin(task, tables, out, **options)
         if resume and out is not None:
             self.resume()
             if prolongs and self.processes.first:
@@ -148,13 +140,18 @@ class Training:
         self.saved = self.state.step
 
     def save(self) -> None:
-        """Write the checkpoint, unless the last one is of the same step."""
-        if not self.processes.first or self.saved == self.state.step:
+        """Write the checkpoint, unless the last one is of the same step; all processes of a sharded one together."""
+        if self.saved == self.state.step or not (self.processes.first or self.state.copy):
+            return
+        self.state.gather()
+        state = self.state.state_dict()
+        if not self.processes.first:
+            self.saved = self.state.step
             return
         # weights first: a kill in between must not leave a last checkpoint beside older weights
         self.write_weights(self.folder)
         content = io.BytesIO()
-        torch.save(self.state.state_dict(), content)
+        torch.save(state, content)
         replace_file(self.folder.path / CHECKPOINT, content.getvalue())
         self.saved = self.state.step
 
@@ -205,12 +202,14 @@ class Training:
         source = prefetch(share, self.state.step, self.fit.total, self.run.workers)
         frames = fit(self.state, self.loss, source, self.fit, seed=self.seed, processes=self.processes)
         with closing(frames), closing(source), self._board() as board:
-            seconds, last = 0.0, time.monotonic()
+            seconds, last, late = 0.0, time.monotonic(), False
             while not self._ends():
                 with deferred_interrupts() as interrupts:
                     frame = next(frames, None)
                     told = {} if frame is None else self._keep(frame)
-                if interrupts:
+                    ends = self.processes.any(late or bool(interrupts))  # all processes stop after the same step
+                late = bool(interrupts) and not ends  # it came after they had agreed: they stop after the next one
+                if ends or (late and (frame is None or self.processes.count == 1)):
                     self.save()
                     raise KeyboardInterrupt
                 if frame is None:
@@ -223,7 +222,8 @@ class Training:
                 try:
                     yield shown
                 except GeneratorExit:  # the caller closed the generator, between two steps
-                    self.save()
+                    if self.state.copy is None:  # else the others would have to save too
+                        self.save()
                     raise
 
     def _ends(self) -> bool:
@@ -238,8 +238,12 @@ class Training:
             self.folder.append_frame(frame, 0)
         kept = self.keep_every > 0 and frame.step % self.keep_every == 0
         planned = kept or frame.step % self.run.save_every == 0 or frame.step == self.fit.total
-        # before the checkpoint, as the weights are
-        line = {} if self.along is None else self.along.add(frame.step, planned)
+        sharded = self.state.copy is not None
+        if sharded and planned:
+            self.state.gather()
+        # before the checkpoint, as the weights are; of a sharded training only where all processes gather the weights
+        measures = self.along is not None and (planned or not sharded)
+        line = self.along.add(frame.step, planned) if self.along is not None and measures else {}
         best = bool(line) and self._is_best(frame.step)
         if planned or best:
             self.save()
@@ -274,26 +278,3 @@ class Training:
         if self.saved is None:
             return f"{text}; there is no checkpoint yet"
         return f"{text}; the checkpoint of step {self.saved} is kept in {self.folder.path / CHECKPOINT}"
-
-
-@contextmanager
-def deferred_interrupts() -> Iterator[list[int]]:
-    """Defer Ctrl-C and SIGTERM: recorded in the list, so that the step completes; a second one is raised at once."""
-    noted: list[int] = []
-    former = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    heeded = [number for number, handler in former.items() if callable(handler)]
-
-    def note(number: int, stack: Any) -> None:
-        if noted:
-            raise KeyboardInterrupt
-        noted.append(number)
-
-    if threading.current_thread() is not threading.main_thread():
-        heeded = []  # only the main thread may set handlers
-    for number in heeded:
-        signal.signal(number, note)
-    try:
-        yield noted
-    finally:
-        for number in heeded:
-            signal.signal(number, former[number])

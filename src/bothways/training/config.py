@@ -94,6 +94,7 @@ class RunConfig(Config):
         "also write the numbers of every step for tensorboard, wandb (Weights & Biases, offline unless WANDB_MODE says "
         "otherwise), or tensorboard,wandb",
     )
+    fsdp: bool = setting(False, "of several processes (torchrun): each keeps a share of the weights, by FSDP")
 
     @property
     def trackers(self) -> tuple[str, ...]:

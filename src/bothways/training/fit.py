@@ -5,6 +5,7 @@ theta <- theta - rate(k) * direction(grad_theta loss(batch_k)),   average <- dec
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -19,8 +20,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from bothways.numerics.draws import generator
 from bothways.numerics.schedules import schedule_of
+from bothways.processes.group import Batches, Processes
 from bothways.training.config import FitConfig
-from bothways.training.processes import Batches, Processes
+from bothways.training.sharded import local, optimizer_like, shard, state_like, whole
 from bothways.types import Frame, RunError, UserError
 
 Loss = Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, dict[str, Tensor]]]
@@ -32,42 +34,63 @@ Factor = Callable[[str], float]
 class FitState:
     """Training state: network, EMA, optimisers and number of steps; all that a resume needs.
 
-    factor: of the learning rate, by parameter name; None for one rate.
+    factor: of the learning rate, by parameter name; None for one rate. among: the processes over which the weights are
+    sharded; None for a whole network in each. copy: of a sharded training, its result as of the last ``gather``.
     """
 
-    def __init__(self, network: nn.Module, config: FitConfig, factor: Factor | None = None) -> None:
+    def __init__(
+        self, network: nn.Module, config: FitConfig, factor: Factor | None = None, among: Processes | None = None
+    ) -> None:
         self.network = network
         self.step = 0
-        self.optimizers = build_optimizers(network, config, factor)
         average = partial(_averaged, config.average)
         self.average = AveragedModel(network, multi_avg_fn=average, use_buffers=True) if config.average else None
+        self.copy = None if among is None else copy.deepcopy(network)
+        for module in (network, None if self.average is None else self.average.module):
+            if among is not None and module is not None:
+                shard(module, among)
+        self.optimizers = build_optimizers(network, config, factor)
 
     @property
     def result(self) -> nn.Module:
         """The trained network: the EMA if there is one."""
+        return self.copy or self._trained
+
+    @property
+    def _trained(self) -> nn.Module:
         return self.network if self.average is None else self.average.module
 
+    def gather(self) -> None:
+        """Of a sharded training, bring ``result`` up to the present step, in all processes together."""
+        if self.copy is not None:
+            self.copy.load_state_dict(whole(self._trained.state_dict()))
+
     def state_dict(self) -> dict[str, Any]:
-        return {
+        """The state with whole tensors; all processes of a sharded training call it together."""
+        state = {
             "step": self.step,
             "network": self.network.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "average": None if self.average is None else self.average.state_dict(),
         }
+        return state if self.copy is None else whole(state)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up a state of any number of processes, sharded or not."""
         self.step = state["step"]
-        self.network.load_state_dict(state["network"])
+        self.network.load_state_dict(state_like(state["network"], self.network.state_dict()))
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
+            optimizer.load_state_dict(optimizer_like(saved, optimizer))
         if self.average is not None:
-            self.average.load_state_dict(state["average"])
+            self.average.load_state_dict(state_like(state["average"], self.average.state_dict()))
+        self.gather()
 
 
 def _averaged(decay: float, average: Any, present: Any, count: Tensor) -> None:
     """EMA update by torch, with the decay limited to (1 + n) / (10 + n) after n = ``count`` steps."""
     made = int(count)
-    get_ema_multi_avg_fn(min(decay, (1 + made) / (10 + made)))(average, present, count)
+    shares = [[local(tensor) for tensor in tensors] for tensors in (average, present)]
+    get_ema_multi_avg_fn(min(decay, (1 + made) / (10 + made)))(*shares, count)
 
 
 def build_optimizers(
@@ -134,7 +157,7 @@ def fit(
     Raises RunError if the loss or a gradient is not finite, before the step is made, or a weight or buffer after it.
     """
     processes = processes or Processes()
-    network = processes.wrapped(state.network)
+    network = processes.wrapped(state.network) if state.copy is None else state.network
     steps, rate_at = range(state.step, config.total), rates(config)
     for step, given in zip(steps, map(batch, steps) if callable(batch) else batch, strict=False):
         state.network.train()
@@ -161,9 +184,9 @@ def _descend(
     """One optimisation step -> the loss and the other statistics, as means over processes."""
     device = next(state.network.parameters()).device
     batch = tuple(part.to(device, non_blocking=True) for part in batch)
+    state.network.zero_grad(set_to_none=True)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):  # dropout is a function of (seed, step)
         torch.random.manual_seed(generator(seed, state.step, f"dropout {processes.rank}").initial_seed())
-        state.network.zero_grad(set_to_none=True)
         means: list[float] = []
         lower = f"lower the rate ({config.rate})"
         for place, part in enumerate(parts(batch, config.accumulate), start=1):
@@ -204,7 +227,8 @@ def parts(batch: tuple[Tensor, ...], count: int) -> list[tuple[Tensor, ...]]:
 @torch.no_grad()
 def not_finite(tensors: Mapping[str, Tensor]) -> str:
     """The name of the first tensor that holds NaN or an infinity; "" where none does."""
-    found = {name: value for name, value in tensors.items() if value.is_floating_point() and value.numel()}
+    shares = {name: local(value) for name, value in tensors.items()}
+    found = {name: value for name, value in shares.items() if value.is_floating_point() and value.numel()}
     if not found or bool(torch.isfinite(nn.utils.get_total_norm(list(found.values()), math.inf))):
         return ""
     return next((name for name, value in found.items() if not bool(torch.isfinite(value).all())), "")

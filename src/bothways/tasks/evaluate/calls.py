@@ -12,20 +12,16 @@ from torch import nn
 class Calls:
     """The calls of a flow's network. A call of a batch is one for each of its pictures.
 
-    per_picture: the mean over the pictures, whose batches may take different numbers of steps.
+    batch: those of the present one.
     """
 
     def __init__(self) -> None:
         self.batch = 0
-        self._sum, self._pictures = 0, 0
 
-    def add(self, pictures: int) -> None:
-        """The end of a batch."""
-        self._sum, self._pictures, self.batch = self._sum + self.batch * pictures, self._pictures + pictures, 0
-
-    @property
-    def per_picture(self) -> float:
-        return self._sum / max(1, self._pictures)
+    def of_batch(self) -> int:
+        """The calls of a batch that ends now."""
+        found, self.batch = self.batch, 0
+        return found
 
 
 @contextmanager

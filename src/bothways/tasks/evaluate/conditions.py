@@ -1,36 +1,43 @@
 """Evaluate a classifier under several conditions: clean pictures, or a corruption at a severity.
 
-Each finished condition is saved in the run folder; a resumed run continues with the next.
+Each finished condition is saved in the run folder; a resumed run continues with the next. A batch is made of so many
+pictures in a row, without the unreadable ones. Several processes share the batches, and what each counts of one is
+added up in the order of the batches: the numbers are those of one process.
 """
 
 from __future__ import annotations
 
+import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
+from bothways.budget import AtOnce
 from bothways.data.corrupted import SEVERITIES, Batch, Picture, batched, clean_pictures, find_corrupted
 from bothways.data.corruptions import MORE, corrupt
 from bothways.data.corruptions import SEVERITIES as LEVELS
 from bothways.data.readers.fit import size_of
 from bothways.judging.accuracy import scores
 from bothways.judging.classes import outputs_of_labels
-from bothways.judging.tally import Tally, evaluate
+from bothways.judging.tally import Tally, counted
 from bothways.models.classifiers import finetuned_facts
 from bothways.numerics.draws import Draws, picture_seed
 from bothways.runs.citations import flow_citations
 from bothways.runs.experiment import Experiment
 from bothways.runs.provenance import model_facts
 from bothways.tasks.evaluate.calls import counting
+from bothways.tasks.evaluate.shares import Made, load, save
 from bothways.tasks.measures import DoneParts
 from bothways.tasks.work import Where, Work
 from bothways.types import Frame, UserError, VisionModel
 
 CLEAN = "clean"
+SECONDS_BETWEEN_SAVES = 60.0
 
 
 @dataclass(frozen=True)
@@ -62,7 +69,8 @@ class ConditionsWork(Work):
 
     facts: further entries of measures.json. batch: pictures per batch. scores: {finished condition:
     ``accuracy.scores``}. hits: {condition: (pictures,) 1 correct, 0 wrong, -1 not evaluated}. skipped: {unreadable
-    picture: reason}. flow: that whose calls are counted, as "calls" of the scores; None for no count.
+    picture: reason}. made: {unfinished condition: {number of a batch: what was counted of it}}. flow: that whose calls
+    are counted, as "calls" of the scores; None for no count.
     """
 
     model: VisionModel
@@ -73,15 +81,14 @@ class ConditionsWork(Work):
     scores: dict[str, dict[str, Any]] = field(default_factory=dict)
     hits: dict[str, Tensor] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
+    made: dict[str, dict[int, Made]] = field(default_factory=dict)
     preprocess: str = "model"
     flow: nn.Module | None = None
     doing = "evaluating"
     done_word = "evaluated"
 
     def __post_init__(self) -> None:
-        state = None if self.experiment.folder is None else self.experiment.folder.load_state(DoneParts)
-        if state is not None:
-            self.hits, self.scores, self.skipped = state[0], state[1]["done"], state[1].get("skipped", {})
+        self._take_up()
 
     @abstractmethod
     def measures(self) -> dict[str, Any]: ...
@@ -93,39 +100,117 @@ class ConditionsWork(Work):
 
     @property
     def steps(self) -> int:
-        return self._batches_of(self.conditions)
+        return sum(map(self._batches_of, self.conditions))
 
     @property
     def done(self) -> int:
-        return self.steps - self._batches_of(self.left)
+        return self.steps - len(self._batches_left())
 
-    def _batches_of(self, conditions: list[Condition]) -> int:
-        """The number of batches of these conditions if every picture is readable."""
-        return sum(-(-condition.count // self.batch) for condition in conditions)
+    @property
+    def own_steps(self) -> int:
+        return len(self.experiment.processes.own(self._batches_left()))
+
+    def _batches_of(self, condition: Condition) -> int:
+        """The number of batches of a condition."""
+        return -(-condition.count // self.batch)
+
+    def _batches_left(self) -> list[tuple[str, int]]:
+        """(condition, number of the batch) of every batch that is not counted."""
+        return [
+            (condition.name, number)
+            for condition in self.left
+            for number in range(self._batches_of(condition))
+            if number not in self.made.get(condition.name, {})
+        ]
 
     def frames(self) -> Iterator[Frame]:
-        """Yield a frame per batch and save finished conditions. Raises UserError if no picture can be read."""
-        total, step = max(1, self.steps), self.done
-        for condition in self.left:
-            tally, seen = Tally(condition.count), 0
-            with counting(self.flow) as calls:
-                for frame in evaluate(condition.model or self.model, self._read(condition), tally):
-                    if calls is not None:
-                        calls.add(tally.n - seen)
-                    step, seen = step + 1, tally.n
-                    yield Frame(step, min(1.0, step / total), None, frame.stats)
-            if not tally.n:
-                raise UserError(f"{condition.name}: none of {condition.count} pictures can be read; check the data")
-            self.scores[condition.name] = scores(tally, self.model.spec, condition.kind == CLEAN)
-            if calls is not None:
-                self.scores[condition.name]["calls"] = round(calls.per_picture, 1)
-            self.hits[condition.name] = tally.hits
-            if self.experiment.folder is not None:
-                self.experiment.folder.save_state(self.hits, {"done": self.scores, "skipped": self.skipped})
+        """Yield a frame per batch of this process; save finished conditions, or the share of this process.
 
-    def _read(self, condition: Condition) -> Iterator[Batch]:
+        Raises UserError if no picture can be read.
+        """
+        total, step = max(1, self.steps), self.done
+        own = set(self.experiment.processes.own(self._batches_left()))
+        for place, condition in enumerate(self.conditions):
+            numbers = [number for name, number in sorted(own) if name == condition.name]
+            tally, pending, saved = Tally(condition.count), dict[int, Made](), time.monotonic()
+            for number, found in self._counted(condition, numbers):
+                step += 1
+                pending[number] = found
+                if found.counts is not None:
+                    tally.include(found.counts)
+                share, n = min(1.0, step / total), max(1, tally.n)
+                yield Frame(step, share, None, {"accuracy": tally.right / n, "nll": tally.nll / n})
+                if time.monotonic() - saved > SECONDS_BETWEEN_SAVES or number == numbers[-1]:
+                    self._keep(place, condition, pending)
+                    pending, saved = {}, time.monotonic()
+
+    def _counted(self, condition: Condition, numbers: Sequence[int]) -> Iterator[tuple[int, Made]]:
+        """What is counted of some batches of a condition, each with its number."""
+        pictures, wanted = condition.read(), set(numbers)
+        at_once = AtOnce("pictures")
+        with counting(self.flow) as calls:
+            for number in range(max(numbers, default=-1) + 1):
+                window, skipped = list(islice(pictures, self.batch)), dict[str, str]()
+                if number in wanted:
+                    found = None
+                    for batch in self._read(condition, window, skipped):
+                        found = counted(condition.model or self.model, *batch, at_once)
+                    yield number, Made(found, skipped, 0 if calls is None else calls.of_batch())
+
+    def _keep(self, place: int, condition: Condition, pending: Mapping[int, Made]) -> None:
+        """Keep counted batches: in memory until the condition is finished, of several processes in a share."""
+        if self.experiment.processes.count == 1:
+            self.made.setdefault(condition.name, {}).update(pending)
+            if self._finish(condition):
+                self._save()
+        elif (share := self.experiment.share(f"{place:04d}-{min(pending):06d}")) is not None:
+            save(share, condition.name, pending)
+
+    def gather(self) -> None:
+        """Take up what all processes have counted, and keep the conditions that it finishes."""
+        if self.left:
+            self._take_up()
+            self._save()
+
+    def _take_up(self) -> None:
+        """Read what is finished or counted in the run folder and its shares."""
+        if (folder := self.experiment.folder) is None:
+            return
+        if (state := folder.load_state(DoneParts)) is not None:
+            self.hits, self.scores = state[0] | self.hits, state[1]["done"] | self.scores
+            self.skipped = state[1].get("skipped", {}) | self.skipped
+        self.made = load(folder)
+        for condition in self.left:
+            self._finish(condition)
+
+    def _save(self) -> None:
+        if self.experiment.folder is not None and not self.experiment.silent:
+            self.experiment.folder.save_state(self.hits, {"done": self.scores, "skipped": self.skipped})
+
+    def _finish(self, condition: Condition) -> bool:
+        """Score a condition if all its batches are counted; whether they are."""
+        made = self.made.get(condition.name, {})
+        if len(made) < self._batches_of(condition):
+            return False
+        tally, calls = Tally(condition.count), 0
+        for _, batch in sorted(made.items(), key=lambda item: item[0]):
+            self.skipped |= batch.skipped
+            if batch.counts is not None:
+                tally.include(batch.counts)
+                calls += batch.calls * len(batch.counts.labels)
+        if not tally.n:
+            raise UserError(f"{condition.name}: none of {condition.count} pictures can be read; check the data")
+        self.scores[condition.name] = scores(tally, self.model.spec, condition.kind == CLEAN)
+        if self.flow is not None:
+            self.scores[condition.name]["calls"] = round(calls / tally.n, 1)
+        self.hits[condition.name] = tally.hits
+        del self.made[condition.name]
+        return True
+
+    def _read(self, condition: Condition, window: list[Picture], skipped: dict[str, str]) -> Iterator[Batch]:
+        """The readable pictures of a window as a batch, with the model's labels; none if all are unreadable."""
         spec = self.model.spec
-        for batch in batched(condition.read(), size_of(spec, self.preprocess), self.batch, self.skipped):
+        for batch in batched(iter(window), size_of(spec, self.preprocess), self.batch, skipped):
             low, high = int(batch.labels.min()), int(batch.labels.max())
             if low < 0:
                 raise UserError(f"data {condition.source!r} has pictures without a label; give each a class")
@@ -139,9 +224,9 @@ class ConditionsWork(Work):
 
 
 def begun(task: str, model: VisionModel, settings: Mapping[str, Any], where: Where) -> Experiment:
-    """Begin the run of an evaluation."""
+    """Begin the run of an evaluation, which several processes may share."""
     tables = {"settings": settings, "model": {**model_facts(model), **finetuned_facts(model.name)}}
-    return Experiment.begin(task, tables, **where.as_options(), device=str(getattr(model, "device", "cpu")))
+    return where.begin(task, tables, device=str(getattr(model, "device", "cpu")))
 
 
 def flow_papers(model: VisionModel) -> list[str]:

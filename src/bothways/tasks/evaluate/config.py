@@ -29,6 +29,7 @@ class EvaluateConfig(Config):
         "Accuracy": ("evaluation.clean.top1.value", "low", "high"),
         "Accuracy, corrupted": ("evaluation.corruptions.mean.value", "low", "high"),
     }
+    processes: ClassVar[bool] = True
 
     model: Live = setting(..., "The model's address, or a run of bothways finetune.", argument=True)
     data: Live = setting(..., "labelled pictures (see bothways pretrain)")

@@ -151,4 +151,6 @@ def prepare(config: EvaluateConfig, where: Where) -> EvaluateWork:
         conditions += more
         facts["corruptions"] = {**told, "address": str(config.corruptions)}
     experiment = begun("evaluate", model, config.model_dump(exclude={"model", "spec"}), where)
-    return EvaluateWork(model, conditions, facts, config.batch, experiment, preprocess=config.preprocess, flow=flow)
+    work = EvaluateWork(model, conditions, facts, config.batch, experiment, preprocess=config.preprocess, flow=flow)
+    where.processes.tell_of_idle(work.steps, "type a smaller --batch")
+    return work

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator
 
@@ -35,6 +35,8 @@ class FeaturesConfig(Config):
     bothways features bundled:cifar10-flow --data path/to/cifar10 --kind activations --depth .1 .3 .5 --limit 2000
     bothways features runs/finetuned --data photos/ --kind walked activations --depth .5 --probe none --store float16
     """
+
+    processes: ClassVar[bool] = True
 
     flow: Live = setting(
         ..., "A run of bothways pretrain or finetune, or the address of a flow.", argument=True, metavar="RUN"

@@ -1,7 +1,8 @@
 """A run of ``features``: write the feature files part by part, then fit the probes column by column.
 
-Batches are read and decoded ahead by worker processes; one part is held in memory. A resumed run continues after the
-last whole part, and on a CPU its files are bit for bit those of an uninterrupted run.
+Batches are read and decoded ahead by worker processes; one part is held in memory. A resumed run makes the parts that
+are missing, and on a CPU its files are bit for bit those of an uninterrupted run. Several processes share the parts;
+the first joins them and fits the probes.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, final
 
@@ -18,9 +20,11 @@ from torch import Tensor
 
 from bothways import budget
 from bothways.data.loader import prefetch
+from bothways.data.reader import Decoded, Reader
 from bothways.judging.accuracy import share
 from bothways.numerics.intervals import wilson_interval
 from bothways.numerics.probes import linear, nearest
+from bothways.progress import stage
 from bothways.representation.readings import Column
 from bothways.runs.citations import flow_citations
 from bothways.runs.experiment import Experiment
@@ -63,47 +67,73 @@ class Extraction(Work):
     @property
     def steps(self) -> int:
         """The number of batches, plus the probes of each column."""
-        asked = len(self.columns) * len(self.probes) if len(self.splits) > 1 else 0
-        return sum(split.steps for split in self.splits) + asked
+        return sum(split.steps for split in self.splits) + self._probe_steps
+
+    @property
+    def _probe_steps(self) -> int:
+        return len(self.columns) * len(self.probes) if len(self.splits) > 1 else 0
 
     @property
     def done(self) -> int:
         """The number of finished steps."""
-        return sum(self._first(split) for split in self.splits) + len(self.rows)
+        left = sum(len(split.steps_of(part)) for split, part in self._left())
+        return sum(split.steps for split in self.splits) - left + len(self.rows)
 
-    def _first(self, split: Split) -> int:
-        file = self.files[split.name]
-        return split.steps if file.done else min(split.steps, len(file.parts) * split.steps_a_part)
+    @property
+    def own_steps(self) -> int:
+        processes = self.experiment.processes
+        batches = sum(len(split.steps_of(part)) for split, part in processes.own(self._left()))
+        return batches + (self._probe_steps - len(self.rows) if processes.first else 0)
+
+    def _left(self) -> list[tuple[Split, int]]:
+        """The missing parts, as (split, number)."""
+        return [(split, part) for split in self.splits for part in self.files[split.name].missing(split.parts)]
 
     def frames(self) -> Iterator[Frame]:
-        """Yield a frame after every batch and probe; whole parts and probes are saved."""
-        total, step = self.steps, self.done
-        for part in (self._extract(split) for split in self.splits):
-            with closing(part) as batches:
+        """Yield a frame after every batch and probe of this process; whole parts and probes are saved."""
+        total, step, processes = self.steps, self.done, self.experiment.processes
+        own = processes.own(self._left())
+        for split in self.splits:
+            with closing(self._extract(split, [part for of, part in own if of is split])) as batches:
                 for stats in batches:
                     step += 1
                     yield Frame(step, step / total, None, stats)
-        for stats in self._ask() if not self.unprobed else ():
+            if processes.count == 1:
+                self._join(split)
+        if processes.count > 1:
+            with stage("waiting for the other processes"):
+                processes.wait()
+            for split in self.splits if processes.first else ():
+                self._join(split)
+        for stats in self._ask() if processes.first and not self.unprobed else ():
             step += 1
             yield Frame(step, step / total, None, stats)
 
-    def _extract(self, split: Split) -> Generator[dict[str, float], None, None]:
-        file, first = self.files[split.name], self._first(split)
+    def _join(self, split: Split) -> None:
+        """Join the parts of a split, or remove those that were left of a joined file."""
+        file = self.files[split.name]
         if file.done:
             file.clear()
+        else:
+            file.join(split.parts)
+
+    def _extract(self, split: Split, parts: list[int]) -> Generator[dict[str, float], None, None]:
+        """Write some parts of a split, with a yield after every batch."""
+        steps = [step for part in parts for step in split.steps_of(part)]
+        if not steps:
             return
         made: list[Made] = []
-        with closing(prefetch(split.reader, first, split.steps, self.config.workers)) as batches:
-            for step, decoded in enumerate(batches, start=first + 1):
+        read = partial(_read, split.reader, steps, steps[0])
+        with closing(prefetch(read, steps[0], steps[0] + len(steps), self.config.workers)) as batches:
+            for step, decoded in zip(steps, batches, strict=True):
                 began = time.perf_counter()
                 found = _joined(self.at_once.over(decoded.images, self.extractor))
                 _check_finite(self.extractor.flow.name, found)
                 made.append((decoded._replace(images=decoded.images[:0]), found))
-                if step % split.steps_a_part == 0 or step == split.steps:
-                    file.write_part((step - 1) // split.steps_a_part, made)
+                if (step + 1) % split.steps_a_part == 0 or step + 1 == split.steps:
+                    self.files[split.name].write_part(step // split.steps_a_part, made)
                     made = []
                 yield {"pictures/s": len(decoded.places) / (time.perf_counter() - began)}
-        file.join()
 
     # ---- the probes ------------------------------------------------------------------------------------------------
 
@@ -202,6 +232,11 @@ class Extraction(Work):
 def _joined(parts: Sequence[Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
     """The columns of several parts of a batch."""
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+def _read(reader: Reader, steps: list[int], first: int, step: int) -> Decoded:
+    """The batch at a place of the list ``steps``, counted from ``first``."""
+    return reader(steps[step - first])
 
 
 def _check_finite(flow: str, found: Mapping[str, Tensor]) -> None:

@@ -54,13 +54,9 @@ class FeatureFile:
     def part(self, number: int) -> Path:
         return self.folder / "parts" / f"{self.split}-{number:05d}.parquet"
 
-    @property
-    def parts(self) -> list[Path]:
-        """The existing parts up to the first missing one."""
-        found: list[Path] = []
-        while is_there(self.part(len(found))):
-            found.append(self.part(len(found)))
-        return found
+    def missing(self, count: int) -> list[int]:
+        """The numbers of the missing parts, of ``count``."""
+        return [] if self.done else [number for number in range(count) if not is_there(self.part(number))]
 
     def write_part(self, number: int, batches: Sequence[Made]) -> None:
         """Write a part: some batches as a row group."""
@@ -82,11 +78,11 @@ class FeatureFile:
         with replacing(self.part(number)) as file, _writer(file, schema) as writer:
             writer.write_table(pyarrow.Table.from_arrays(columns, schema=schema))
 
-    def join(self) -> None:
-        """Join all parts to one file and remove them. Raises UserError if there is no row."""
+    def join(self, count: int) -> None:
+        """Join the ``count`` parts to one file and remove them. Raises UserError if there is no row."""
         import pyarrow.parquet as pq
 
-        parts = self.parts
+        parts = [self.part(number) for number in range(count)]
         skipped: dict[str, str] = {}
         for part in parts:
             skipped |= facts_in(part)["skipped"]

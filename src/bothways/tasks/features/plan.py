@@ -47,6 +47,15 @@ class Split:
     def steps_a_part(self) -> int:
         return max(1, ROWS // self.reader.batch)
 
+    @property
+    def parts(self) -> int:
+        return -(-self.steps // self.steps_a_part)
+
+    def steps_of(self, part: int) -> range:
+        """The steps of a part."""
+        first = part * self.steps_a_part
+        return range(first, min(self.steps, first + self.steps_a_part))
+
 
 @dataclass(frozen=True)
 class Extractor:

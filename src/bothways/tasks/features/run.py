@@ -11,7 +11,7 @@ Source: Xue et al. 2024, arXiv 2412.01787; Xiang et al. 2023, arXiv 2303.09769.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from shutil import rmtree
 from tempfile import mkdtemp
@@ -25,7 +25,6 @@ from bothways.configs import recorded
 from bothways.models.loader import load_flow
 from bothways.representation.encode import Walk
 from bothways.representation.readings import Readings
-from bothways.runs.experiment import Experiment
 from bothways.runs.provenance import flow_facts, versions
 from bothways.tasks.features.config import FeaturesConfig
 from bothways.tasks.features.extraction import Extraction
@@ -58,8 +57,9 @@ def prepare(config: FeaturesConfig, where: Where) -> Extraction:
     settings |= {"layers": extractor.readings.layers, "splits": [split.name for split in splits], "probes": probes}
     tables = {"settings": settings, "model": flow_facts(flow)}
     place = mkdtemp(prefix="bothways-") if where.out is None else None
-    options = where.as_options() | ({} if place is None else {"out": Path(place) / "run"})
-    experiment = Experiment.begin("features", tables, device=str(flow.mean.device), **options)
+    where = where if place is None else replace(where, out=Path(place) / "run")
+    experiment = where.begin("features", tables, device=str(flow.mean.device))
+    where.processes.tell_of_idle(sum(split.parts for split in splits), f"a part has {ROWS} pictures")
     folder = experiment.folder
     assert folder is not None
     facts = file_facts(config, extractor.readings, splits[0].classes, tables["model"])

@@ -28,6 +28,7 @@ from bothways.models.catalogue import check_device
 from bothways.models.classifiers import classifier_card, count_of, coupling_of_card, origin_of, trained_on
 from bothways.models.loader import load_flow
 from bothways.models.velocity import Flow
+from bothways.processes.group import Batches, Processes, join_processes
 from bothways.registry import name_of
 from bothways.representation.activations import middle_layer
 from bothways.representation.classifier import FlowClassifier, classifier_loss, freeze_unused, layer_rates
@@ -44,7 +45,6 @@ from bothways.tasks.finetune.pictures import pictures_of, shift_and_scale
 from bothways.training.along import check_along
 from bothways.training.fit import Factor
 from bothways.training.pairs import pairs
-from bothways.training.processes import Batches, Processes, join_processes
 from bothways.types import UserError
 
 PLAIN = Augmentation(crop=0, flip=False)

@@ -49,6 +49,7 @@ from bothways.training.along import held_out_measures, measures_along
 from bothways.training.best import ACCURACY
 from bothways.training.checkpoint import Training
 from bothways.training.fit import FitState
+from bothways.training.sharded import sharding
 
 HELD = "held.jsonl"  # {"step", "loss"}: on held-out pictures at every checkpoint, where training may end early
 BEST = "best.safetensors"  # the weights of its lowest loss so far
@@ -108,8 +109,9 @@ def prepare(config: FinetuneConfig, where: Where) -> FinetuneWork:
     """Prepare a run of ``finetune``. Raises UserError for invalid input, before the first step."""
     planned = plan_of(config)
     config = planned.config
+    among = sharding(config.run.fsdp, config.fit.optimizer, planned.processes)
     _check_memory(planned)
-    state = FitState(planned.classifier, config.fit, planned.factor)
+    state = FitState(planned.classifier, config.fit, planned.factor, among)
     if config.fit.compile:
         compile_flow(planned.classifier)
     every = config.run.accuracy_every or (config.run.save_every if config.run.keep_best else 0)

@@ -192,6 +192,8 @@ class GenerateConfig(DrawingConfig):
     bothways generate my.py:build --weights my.safetensors --class 0 --data photos/ --judge other.py:build
     """
 
+    processes: ClassVar[bool] = True
+
     model: Live = setting(None, "Address of the model (see bothways models).", argument=True, unless=("condition",))
     unconditional: bool | None = setting(None, "draw without a target", flags=("--unconditional",), common=True)
 

@@ -14,26 +14,26 @@ from torch import Tensor
 from bothways.judging.verdicts import Reference
 from bothways.models.adapter import Adapter
 from bothways.numerics.draws import picture_seed
-from bothways.numerics.pyramid import resize
+from bothways.processes.group import Processes
 from bothways.registry import Entry
 from bothways.runs import RunFolder
 from bothways.runs.experiment import Experiment
+from bothways.runs.shares import drop_frames_of, name_of, states_of
 from bothways.synthesis.ascent import Ascent, ascend
-from bothways.synthesis.objectives.base import NO_CLASS
 from bothways.synthesis.parameterizations.maco import transparency
 from bothways.synthesis.rise import Rise, rises, told_of_rises, warn_of_no_rise
 from bothways.tasks.film import Film
 from bothways.tasks.generate.config import DrawingConfig
-from bothways.tasks.generate.memory import fitting, halved, outputs_of, tell_of_fewer, usual_batch
+from bothways.tasks.generate.memory import batch_of, batches_of, coupled, fitting, halved, tell_of_fewer
 from bothways.tasks.generate.problem import Problem, Setup
 from bothways.tasks.generate.request import Request
-from bothways.tasks.generate.result import measured, record_of
+from bothways.tasks.generate.result import measured, records_of
 from bothways.tasks.generate.scene import keep_scene
 from bothways.tasks.measures import DoneSteps
 from bothways.tasks.moving import write_moving
 from bothways.tasks.pictures import SECONDS_BETWEEN_SAVES, PictureMeasures, Result, told_of_pictures
 from bothways.tasks.work import Grid, Where, Work
-from bothways.types import Frame, RunError, UserError
+from bothways.types import Frame, UserError
 
 
 @final
@@ -41,7 +41,8 @@ from bothways.types import Frame, RunError, UserError
 class Drawing(Work):
     """A run of a task that draws.
 
-    first: the pictures of the first batch and their problem, which ``prepare`` has built. jury, references: who judges,
+    first: the pictures of the first batch and their problem, which ``prepare`` has built. into: where the present batch
+    is written, the run folder or a share of it. jury, references: who judges,
     and the real pictures that each compares with. own_measures: a user's, of the pictures alone. at_once: as many
     pictures of a batch as fit into memory. advice: of the task, what to change where its judges missed the target.
     film: the pictures at some steps, where a GIF or a video is made of them.
@@ -56,6 +57,7 @@ class Drawing(Work):
     references: dict[str, Reference] = field(default_factory=dict)
     own_measures: list[Entry] = field(default_factory=list)
     first: tuple[list[int], Problem] | None = None
+    into: RunFolder | None = None
     at_once: int | None = None
     advice: Callable[[Result], Iterator[str]] | None = None
     film: Film | None = None
@@ -86,62 +88,67 @@ class Drawing(Work):
         return 0 if folder is None else len(folder.frames)
 
     @property
+    def own_steps(self) -> int:
+        folder, own = self.experiment.folder, dict(self.experiment.processes.own(self._left()))
+        made = 0 if folder is None else sum(frame["batch"] in own for frame in folder.frames)
+        return self.config.ascent.steps * len(own) - made
+
+    @property
     def coupled(self) -> bool:
         """Whether the pictures of a group share a statistic."""
-        return any(part.coupled for _, part in self.setup.objective.parts)
+        return coupled(self.setup)
 
     @property
     def batch(self) -> int:
         """Pictures of a batch, as the settings have it."""
-        return self.config.group if self.coupled else usual_batch(self.setup)
+        return batch_of(self.setup)
 
-    def fit_into_memory(self) -> None:
+    def fit_into_memory(self, processes: Processes) -> None:
         """Draw fewer pictures at once where a batch would not fit. Raises UserError where not one fits."""
         wanted = max(map(len, self.batches()), default=1)
-        self.at_once = fitting(self.setup, self.request, wanted, self.coupled)
+        self.at_once = processes.least(fitting(self.setup, self.request, wanted, self.coupled))
         tell_of_fewer(self.config.batch, wanted, self.at_once)
+        processes.tell_of_idle(len(self.batches()), "type a smaller --batch")
 
     def batches(self) -> list[list[int]]:
         """The picture numbers of each batch. A group of coupled pictures is never split."""
-        config, coupled = self.config, self.coupled
-        only = None if config.only is None else [int(number) for number in config.only]
-        size = self.batch if coupled else min(self.batch, self.at_once or self.batch)
-        everything = list(range(len(self.request))) if only is None or coupled else sorted(only)
-        parts = [everything[i : i + size] for i in range(0, len(everything), size)]
-        return [part for part in parts if only is None or set(part) & set(only)]
+        size = self.batch if self.coupled else min(self.batch, self.at_once or self.batch)
+        return batches_of(len(self.request), size, self.config.only, self.coupled)
 
-    def check_first(self) -> None:
-        """Build the problem of the first batch and check that the models support it. Raises UserError."""
+    def check_first(self, processes: Processes) -> None:
+        """Build the problem of this process's first batch and check that the models support it. Raises UserError."""
         while (parts := self.batches()) and self.first is None:
+            part = parts[processes.rank % len(parts)]
             try:
-                problem = self._problem(parts[0])
+                problem = self._problem(part)
                 self.setup.check(self.request, problem)
             except (MemoryError, RuntimeError) as error:
-                self.at_once = halved(len(parts[0]), self.coupled, error)
+                self.at_once = halved(len(part), self.coupled or processes.count > 1, error)
             else:
-                self.first = parts[0], problem
+                self.first = part, problem
 
     def begin(self, where: Where) -> None:
         """Begin writing to a run folder. Raises UserError if it cannot be used."""
         if where.prolongs and len(self.request) > self.config.n:
             raise UserError("--n can grow in a run of one target alone, where pictures keep their numbers; leave it")
-        options = {**where.as_options(), "device": self.model.device, "of": len(self.request)}
         prepared = self.experiment.stages
-        self.experiment = Experiment.begin(self.task, self.tables, **options)
+        self.experiment = where.begin(self.task, self.tables, device=self.model.device, of=len(self.request))
         self.experiment.prepared(prepared)
         if kinds := self.config.share.moving:
             targets = {i: self.request.name(i, self.model) for part in self.batches() for i in part}
             self.film = Film.of(targets, self.config.ascent.steps, kinds, self.experiment.folder)
         if (folder := self.experiment.folder) is not None:
             self.take_up(folder)
-            self._drop_frames_to_make_again(folder)
+            if not self.experiment.silent:
+                self._drop_frames_to_make_again(folder)
             if self.config.photo is not None or self.config.style is not None:
                 keep_scene(self.request.scene, folder.path)
 
     def take_up(self, folder: RunFolder) -> None:
-        """Load the pictures of the batches that an earlier process finished."""
+        """Load the pictures of the batches that another process finished."""
         done = {r["index"]: r for r in folder.pictures if not r.get("unfinished")}
-        for index in (index for part in self.batches() if set(part) <= set(done) for index in part):
+        finished = {index for part in self.batches() if set(part) <= set(done) for index in part}
+        for index in sorted(finished - set(self.images)):
             self.images[index], self.records[index] = folder.read_picture(done[index]), done[index]
             if (alpha := folder.read_alpha(done[index])) is not None:
                 self.alphas[index] = alpha
@@ -151,20 +158,27 @@ class Drawing(Work):
         return [(k, part) for k, part in enumerate(self.batches()) if not set(part) <= set(self.images)]
 
     def _drop_frames_to_make_again(self, folder: RunFolder) -> None:
-        """Those of the first unfinished batch after its checkpoint."""
-        if left := self._left():
-            (number, pictures), state = left[0], folder.load_state(DoneSteps)
-            known = state is not None and state[1]["pictures"] == pictures
-            folder.drop_frames_after(number, state[1]["step"] if state is not None and known else 0)
+        """Those of unfinished batches after their furthest checkpoint; all, where a batch has other pictures now."""
+        for number, part in self._left():
+            known = [facts for _, facts in states_of(folder, DoneSteps, name_of(number)) if facts["pictures"] == part]
+            drop_frames_of(folder, number, max((facts["step"] for facts in known), default=0))
 
     def frames(self) -> Iterator[Frame]:
-        """Yield a frame after every step of every unfinished batch."""
-        while left := self._left():
+        """Yield a frame after every step of every unfinished batch of this process."""
+        own = self.experiment.processes.own(self._left())
+        while own:
+            number, pictures = own.pop(0)
+            self.into = self.experiment.share(name_of(number))
             try:
-                yield from self._batch(*left[0])
+                yield from self._batch(number, pictures)
             except (MemoryError, RuntimeError) as error:
-                self._halve(*left[0], error)
-        if (folder := self.experiment.folder) is not None:  # including those of earlier processes
+                self._halve(number, pictures, error)
+                own = self._left()
+
+    def gather(self) -> None:
+        """Take up the pictures and frames of all processes."""
+        if (folder := self.experiment.folder) is not None:
+            self.take_up(folder)
             self.kept = [Frame(f["step"], f["t"], None, f["stats"], f["batch"]) for f in folder.frames]
 
     def _rises(self) -> list[Rise]:
@@ -204,8 +218,11 @@ class Drawing(Work):
             yield from self.advice(result)
 
     def _halve(self, number: int, pictures: list[int], error: Exception) -> None:
-        """Draw half as many at once from here on, that batch again. Raises the error where that is no cure."""
-        self.at_once = halved(len(pictures), self.coupled, error)
+        """Draw half as many at once from here on, that batch again. Raises the error where that is no cure.
+
+        Nor is it one of several processes, whose batches would no longer be the same.
+        """
+        self.at_once = halved(len(pictures), self.coupled or self.experiment.processes.count > 1, error)
         self.kept = [frame for frame in self.kept if frame.batch < number]
         if self.experiment.folder is not None:
             self.experiment.folder.drop_frames_after(number, 0)
@@ -221,7 +238,7 @@ class Drawing(Work):
     def _batch(self, number: int, pictures: list[int]) -> Iterator[Frame]:
         ready, self.first = self.first, None
         problem = ready[1] if ready is not None and ready[0] == pictures else self._problem(pictures)
-        ascent, folder = problem.ascent, self.experiment.folder
+        ascent, folder = problem.ascent, self.into
         self._go_on(number, pictures, ascent)
         good, saved = (ascent.tensors(), ascent.step), time.monotonic()
         if self.film is not None and not ascent.step:
@@ -259,37 +276,23 @@ class Drawing(Work):
     def _keep(self, pictures: list[int], ascent: Ascent, *, unfinished: bool = False) -> None:
         images = self._inside(ascent.parameterization.image())
         alphas = None if ascent.alpha is None else self._inside(transparency(ascent.alpha))
-        records = [record_of(self.request, index, self.model, self.config.seed) for index in pictures]
-        if self.request.labels[pictures[0]] != NO_CLASS:
-            spec, shown = self.model.spec, images.to(self.model.device)
-            shown = resize(shown, (spec.height, spec.width)) if self.setup.at_own_size else shown
-            try:
-                logits = outputs_of(self.model, shown)
-                for record, own in zip(records, logits.softmax(1), strict=True):
-                    record["own_probability"] = own[record["label"]].item()
-            except RunError:
-                if not unfinished:  # else what ended the drawing is the error that is told
-                    raise
-        if unfinished:
-            records = [{**record, "unfinished": True, "step": ascent.step} for record in records]
-        if self.experiment.folder is not None:
-            records = self.experiment.folder.save_pictures(images, records, alphas)
+        records = records_of(self.setup, self.request, pictures, images, ascent.step if unfinished else None)
+        if self.into is not None:
+            records = self.into.save_pictures(images, records, alphas)
         if not unfinished:
             self.images.update(zip(pictures, images, strict=True))
             self.alphas.update(zip(pictures, alphas if alphas is not None else (), strict=alphas is not None))
             self.records.update(zip(pictures, records, strict=True))
 
     def _save_state(self, number: int, pictures: list[int], ascent: Ascent) -> None:
-        if self.experiment.folder is not None:
+        if self.into is not None:
             facts = {"batch": number, "pictures": pictures, "step": ascent.step}
-            self.experiment.folder.save_state(ascent.tensors(), facts)
+            self.into.save_state(ascent.tensors(), facts)
 
     def _go_on(self, number: int, pictures: list[int], ascent: Ascent) -> None:
-        """Take up the state of a killed run, and drop the frames that will be made again."""
-        folder = self.experiment.folder
-        if folder is None:
-            return
-        state = folder.load_state(DoneSteps)
-        if state is not None and state[1]["pictures"] == pictures:
-            ascent.load(state[0], state[1]["step"])
-        folder.drop_frames_after(number, ascent.step)
+        """Take up the furthest state of a killed run, and drop the frames that will be made again."""
+        if self.into is not None and self.experiment.folder is not None:
+            for tensors, facts in states_of(self.experiment.folder, DoneSteps, name_of(number)):
+                if facts["pictures"] == pictures and facts["step"] > ascent.step:
+                    ascent.load(tensors, facts["step"])
+            drop_frames_of(self.into, number, ascent.step)

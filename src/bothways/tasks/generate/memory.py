@@ -1,4 +1,4 @@
-"""Whether a drawing fits: what it takes is measured on one small picture and compared with what is free.
+"""The batches of a drawing, and whether they fit: a small picture is measured and compared with what is free.
 
     bytes = shared + pictures at once * (canvas and one view + further views) + pictures * (the finished one)
 
@@ -8,7 +8,7 @@ Measured is a whole step of the ascent, so that it holds for any model, objectiv
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -32,6 +32,33 @@ KEPT = 24  # bytes a pixel of a canvas: the last good state
 LARGER = 4  # times the pixels that the model is made for: up to there a step is measured at its own size
 
 
+def coupled(setup: Setup) -> bool:
+    """Whether the pictures of a group share a statistic."""
+    return any(part.coupled for _, part in setup.objective.parts)
+
+
+def batch_of(setup: Setup) -> int:
+    """Pictures of a batch, as the settings have it."""
+    roles, config = setup.roles, setup.config
+    if coupled(setup):
+        return config.group
+    high, wide = setup.place.canvas
+    models = {id(model): model.spec for model in (*roles.condition, *roles.score)}.values()
+    pixels = sum(max(high * wide, spec.height * spec.width) for spec in models)  # the passes of all are held at once
+    return config.batch or max(1, min(PICTURES_AT_ONCE, PIXELS_AT_ONCE // (config.views.copies * pixels)))
+
+
+def batches_of(pictures: int, size: int, only: Sequence[str | int] | None, in_groups: bool) -> list[list[int]]:
+    """The picture numbers of each batch of at most ``size``, of those in ``only``.
+
+    in_groups: a batch is drawn whole where any picture of it is.
+    """
+    chosen = set(range(pictures)) if only is None else {int(number) for number in only}
+    numbers = list(range(pictures)) if in_groups else sorted(chosen)
+    parts = [numbers[i : i + size] for i in range(0, len(numbers), size)]
+    return [part for part in parts if set(part) & chosen]
+
+
 @dataclass(frozen=True)
 class Cost:
     """Bytes of a drawing. shared: once; canvas: of a picture with one view; view: of each further view of it."""
@@ -45,15 +72,6 @@ class Cost:
         size = round(area * grown)
         views = self.view.of(pictures, size) * (copies - 1)
         return self.shared * grown + self.canvas.of(pictures, size) + KEPT * pictures * size + views
-
-
-def usual_batch(setup: Setup) -> int:
-    """Pictures of a batch that is not coupled, as the settings have it."""
-    roles, config = setup.roles, setup.config
-    high, wide = setup.place.canvas
-    models = {id(model): model.spec for model in (*roles.condition, *roles.score)}.values()
-    pixels = sum(max(high * wide, spec.height * spec.width) for spec in models)  # the passes of all are held at once
-    return config.batch or max(1, min(PICTURES_AT_ONCE, PIXELS_AT_ONCE // (config.views.copies * pixels)))
 
 
 def fitting(setup: Setup, request: Request, wanted: int, coupled: bool) -> int:
@@ -100,9 +118,12 @@ def outputs_of(model: Adapter, images: Tensor) -> Tensor:
     return torch.cat(budget.AtOnce("pictures", 16).over(images, lambda some: model.outputs(some).cpu()))
 
 
-def halved(pictures: int, coupled: bool, error: Exception) -> int:
-    """Half of so many pictures, where no memory is left for them. Raises the error where that is no cure."""
-    if coupled:
+def halved(pictures: int, fixed: bool, error: Exception) -> int:
+    """Half of so many pictures, where no memory is left for them. Raises the error where that is no cure.
+
+    fixed: the batch cannot be made smaller.
+    """
+    if fixed:
         raise error
     at_once = budget.AtOnce("pictures", pictures)
     at_once.fewer(pictures, error)

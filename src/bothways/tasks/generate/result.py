@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from bothways.judging.measures import image_measures
 from bothways.judging.origins import origins
 from bothways.judging.verdicts import Reference, judge
 from bothways.models.adapter import Adapter
 from bothways.numerics.draws import Draws, picture_seed
+from bothways.numerics.pyramid import resize
 from bothways.registry import Entry
 from bothways.runs.citations import cited, reference_of
 from bothways.synthesis.ascent import ascend
@@ -19,15 +21,37 @@ from bothways.synthesis.fields import WhiteNoise
 from bothways.synthesis.objectives.base import NO_CLASS
 from bothways.tasks.generate.canvas import geometry, new_ascent
 from bothways.tasks.generate.config import DrawingConfig
+from bothways.tasks.generate.memory import outputs_of
 from bothways.tasks.generate.problem import Setup, density_of
 from bothways.tasks.generate.request import Request
 from bothways.tasks.pictures import Result
+from bothways.types import RunError
 
 NULL_PIXELS = 2 * 224 * 224  # pixels of the null: enough for a slope, and cheap
 
 
-def record_of(request: Request, index: int, model: Adapter, seed: int) -> dict[str, Any]:
-    """What pictures.jsonl says of a picture. seed: of the run."""
+def records_of(
+    setup: Setup, request: Request, pictures: Sequence[int], images: Tensor, unfinished: int | None
+) -> list[dict[str, Any]]:
+    """What pictures.jsonl says of pictures (B,3,H,W). unfinished: the step of those that are still drawn, else None.
+
+    Raises RunError if an output of the model for finished ones is not finite.
+    """
+    model = setup.roles.main
+    records = [_record(request, index, model, setup.config.seed) for index in pictures]
+    if request.labels[pictures[0]] != NO_CLASS:
+        shown = images.to(model.device)
+        shown = resize(shown, (model.spec.height, model.spec.width)) if setup.at_own_size else shown
+        try:
+            for record, own in zip(records, outputs_of(model, shown).softmax(1), strict=True):
+                record["own_probability"] = own[record["label"]].item()
+        except RunError:
+            if unfinished is None:  # else what ended the drawing is the error that is told
+                raise
+    return records if unfinished is None else [{**one, "unfinished": True, "step": unfinished} for one in records]
+
+
+def _record(request: Request, index: int, model: Adapter, seed: int) -> dict[str, Any]:
     label = request.labels[index]
     return {
         "index": index,

@@ -53,8 +53,8 @@ def prepare_drawing(task: str, config: DrawingConfig, where: Where) -> Drawing:
     tables = drawing_tables(config, setup, request)
     experiment = Experiment(device=setup.roles.main.device)
     drawing = Drawing(setup, request, experiment, task, tables, jury, references, own_measures)
-    drawing.fit_into_memory()
-    drawing.check_first()
+    drawing.fit_into_memory(where.processes)
+    drawing.check_first(where.processes)
     drawing.begin(where)
     return drawing
 

@@ -61,8 +61,8 @@ class LatentsWork(Work):
         return sum(self._first(split) for split in self.splits)
 
     def _first(self, split: Split) -> int:
-        file = self.files[split.name]
-        return split.steps if file.done else min(split.steps, len(file.parts) * split.steps_a_part)
+        missing = self.files[split.name].missing(split.parts)
+        return missing[0] * split.steps_a_part if missing else split.steps
 
     def frames(self) -> Iterator[Frame]:
         """Yield a frame after every batch; whole parts are saved."""
@@ -96,7 +96,7 @@ class LatentsWork(Work):
                     file.write_part((step - 1) // split.steps_a_part, made)
                     made = []
                 yield pictures
-        file.join()
+        file.join(split.parts)
 
     def measures(self) -> dict[str, Any]:
         """{"latents": ...}; schema in tasks/latents/result.py."""

@@ -27,6 +27,7 @@ class LikelihoodConfig(Config):
     headlines: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "Bits per dimension": ("flow.likelihood.bits_per_dim", "low", "high")
     }
+    processes: ClassVar[bool] = True
 
     flow: Live = setting(..., "A run of bothways pretrain, or the address of a flow.", argument=True)
     data: Live = setting(..., "pictures: digits, a parquet file, a folder, hub:OWNER/NAME")

@@ -137,7 +137,8 @@ def prepare(config: LikelihoodConfig, where: Where) -> LikelihoodWork:
     _check_memory(flow, how, min(config.batch, len(images)))
     tables = {"settings": config.model_dump(exclude={"flow"}), "model": flow_facts(flow)}
     device = str(flow.mean.device)
-    experiment = Experiment.begin("likelihood", tables, **where.as_options(), device=device)
+    experiment = where.begin("likelihood", tables, device=device)
+    where.processes.tell_of_idle(-(-len(images) // config.batch), "type a smaller --batch")
     return LikelihoodWork(config, flow, images, how, experiment, kept_parts(experiment))
 
 

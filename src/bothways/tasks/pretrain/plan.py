@@ -24,6 +24,7 @@ from bothways.models.catalogue import check_device
 from bothways.models.classifiers import card_of_flow, trained_on
 from bothways.models.loader import load_flow
 from bothways.models.velocity import Flow
+from bothways.processes.group import Batches, Processes, join_processes
 from bothways.registry import name_of
 from bothways.representation.couplings import coupling_of
 from bothways.representation.flow_matching import flow_matching
@@ -34,7 +35,6 @@ from bothways.tasks.pretrain.warm import warm_start
 from bothways.training.accuracy import check_probe
 from bothways.training.along import check_along
 from bothways.training.pairs import pairs
-from bothways.training.processes import Batches, Processes, join_processes
 from bothways.types import ModelSpec, UserError
 
 SMALL_PICTURES = 16  # side in pixels up to which the default network is unet-tiny

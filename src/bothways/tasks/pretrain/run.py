@@ -43,6 +43,7 @@ from bothways.training.along import held_out_measures, losses_of, measures_along
 from bothways.training.best import LOSS
 from bothways.training.checkpoint import CHECKPOINT, Training
 from bothways.training.fit import FitState
+from bothways.training.sharded import sharding
 
 CARD, WEIGHTS = "flow.json", "flow.safetensors"
 SAMPLES, SAMPLE_STEPS = 16, 50
@@ -112,8 +113,9 @@ def prepare(config: PretrainConfig, where: Where) -> PretrainWork:
     began = where.resume and where.out is not None and (Path(where.out) / CHECKPOINT).is_file()
     planned = plan_of(config, Path(str(where.out)) if began else None)
     config = planned.config
+    among = sharding(config.run.fsdp, config.fit.optimizer, planned.processes)
     _check_memory(planned)
-    state = FitState(planned.flow, config.fit)
+    state = FitState(planned.flow, config.fit, among=among)
     drawn = planned.pairs(batches(planned.train, config.fit.batch, config.seed, planned.augmentation), config.seed)
     if config.coupling not in names("coupling"):
         drawn(0)  # one of a user that is no permutation is refused now

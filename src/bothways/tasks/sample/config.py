@@ -19,6 +19,7 @@ class SampleConfig(Config):
     """
 
     prolongs: ClassVar[tuple[str, ...]] = ("n",)
+    processes: ClassVar[bool] = True
 
     flow: Live = setting(..., "A run of bothways pretrain, or the address of a flow.", argument=True)
     n: int = setting(64, "number of pictures", ge=1, flags=("--n", "-n"), common=True)

@@ -26,9 +26,11 @@ from bothways.numerics.draws import Draws, picture_seed
 from bothways.numerics.solvers import Solver, finite, grid, solver_of, solver_states
 from bothways.registry import Entry
 from bothways.representation.encode import image_time
+from bothways.runs import RunFolder
 from bothways.runs.citations import flow_citations
 from bothways.runs.experiment import Experiment
 from bothways.runs.provenance import flow_facts
+from bothways.runs.shares import name_of
 from bothways.tasks.memory import check_batch
 from bothways.tasks.pictures import SECONDS_BETWEEN_SAVES, PictureMeasures, Result, check_count, told_of_pictures
 from bothways.tasks.sample.config import SampleConfig
@@ -63,19 +65,24 @@ class Sampling(Work):
     def done(self) -> int:
         return self.steps - (len(self.times) - 1) * len(self._left())
 
+    @property
+    def own_steps(self) -> int:
+        return (len(self.times) - 1) * len(self.experiment.processes.own(self._left()))
+
     def _parts(self) -> list[list[int]]:
         """The picture numbers of each batch."""
         n, size = self.config.n, self.config.batch
         return [list(range(first, min(first + size, n))) for first in range(0, n, size)]
 
-    def _left(self) -> list[list[int]]:
-        """The unfinished batches."""
-        return [part for part in self._parts() if not self.images.keys() >= set(part)]
+    def _left(self) -> list[tuple[int, list[int]]]:
+        """The unfinished batches, each with its number."""
+        return [(k, part) for k, part in enumerate(self._parts()) if not self.images.keys() >= set(part)]
 
     @torch.no_grad()
     def frames(self) -> Iterator[Frame]:
-        """Yield a frame after every step of every batch; finished batches are saved."""
-        for number, part in enumerate(self._left()):
+        """Yield a frame after every step of every batch of this process; finished batches are saved."""
+        for number, part in self.experiment.processes.own(self._left()):
+            folder = self.experiment.share(name_of(number))
             seeds, saved = [picture_seed(self.config.seed, index) for index in part], time.monotonic()
             noise = Draws(seeds).normal(self.flow.shape).to(self.flow.mean.device)
             steps = solver_states(
@@ -85,20 +92,22 @@ class Sampling(Work):
                 shown = self.flow.picture(x).clamp(0, 1)
                 yield Frame(step, self.times[step], shown, {"rms": float(x.square().mean().sqrt())}, number)
                 if time.monotonic() - saved > SECONDS_BETWEEN_SAVES:
-                    self._save(part, seeds, shown.cpu(), {"unfinished": True, "step": step})
+                    _save(folder, part, seeds, shown.cpu(), {"unfinished": True, "step": step})
                     saved = time.monotonic()
             whole = ((255 * shown).round() / 255).cpu()
             self.images |= dict(zip(part, whole, strict=True))
-            self._save(part, seeds, whole, {})
+            _save(folder, part, seeds, whole, {})
+
+    def gather(self) -> None:
+        """Load the finished pictures of the run folder."""
+        if (folder := self.experiment.folder) is not None:
+            for record in folder.pictures:
+                if not record.get("unfinished") and int(record["index"]) not in self.images:
+                    self.images[int(record["index"])] = folder.read_picture(record)
 
     def _velocity(self, x: Tensor, t: Tensor) -> Tensor:
         """That of the flow, of as many pictures at once as fit into memory."""
         return torch.cat(self.at_once.parts(len(x), lambda part: self.flow(x[part], t[part])))
-
-    def _save(self, part: list[int], seeds: list[int], shown: Tensor, facts: dict[str, Any]) -> None:
-        if self.experiment.folder is not None:
-            records = [{"index": index, "seed": seed, **facts} for index, seed in zip(part, seeds, strict=True)]
-            self.experiment.folder.save_pictures(shown, records)
 
     def _pictures(self) -> Tensor:
         return torch.stack([self.images[index] for index in range(self.config.n)])
@@ -151,12 +160,17 @@ def prepare(config: SampleConfig, where: Where) -> Sampling:
         "judges": [*(model.name for model in jury), *(entry.name for entry in own_measures)]
     }
     tables = {"settings": settings, "model": flow_facts(flow)}
-    experiment = Experiment.begin("sample", tables, **where.as_options(), device=config.device, of=config.n)
+    experiment = where.begin("sample", tables, device=config.device, of=config.n)
     sampling = Sampling(config, flow, solver, times, jury, references, own_measures, experiment)
-    if (folder := experiment.folder) is not None:
-        finished = (record for record in folder.pictures if not record.get("unfinished"))
-        sampling.images = {int(record["index"]): folder.read_picture(record) for record in finished}
+    sampling.gather()
+    where.processes.tell_of_idle(-(-config.n // config.batch), "type a smaller --batch")
     return sampling
+
+
+def _save(folder: RunFolder | None, part: list[int], seeds: list[int], shown: Tensor, facts: dict[str, Any]) -> None:
+    if folder is not None:
+        records = [{"index": index, "seed": seed, **facts} for index, seed in zip(part, seeds, strict=True)]
+        folder.save_pictures(shown, records)
 
 
 def _check_memory(config: SampleConfig, flow: Flow, solver: Solver) -> None:

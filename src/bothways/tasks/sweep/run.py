@@ -29,6 +29,7 @@ from bothways.runs.files import read_json
 from bothways.runs.inventory import RECIPE, check_place
 from bothways.runs.numbered import RUNS, behind_latest, newest_folder
 from bothways.runs.schema import Given
+from bothways.tasks import resume as starts
 from bothways.tasks import work as works
 from bothways.tasks.resume import GIVEN, WORDS
 from bothways.tasks.sweep.config import SWEEP, Point, SweepConfig, plain_tables, points_of
@@ -86,7 +87,7 @@ class SweepWork(Work):
         self.failed.pop(point.name, None)
         self.made.add(point.name)
         try:
-            _, work = works.begin(self.config.task, point.given, place, default=False)
+            _, work = starts.begin(self.config.task, point.given, place, default=False)
             works.perform(work)
             work.page(out)
         except Exception as error:  # of any class: an error in one run says nothing of the others
@@ -217,11 +218,11 @@ def begin_sweep(
     saved = {"task": task, "over": made.over, "given": tables}
 
     def begun(where: Where) -> tuple[SweepConfig, SweepWork]:
-        work = works.prepare(made, where, saved)
+        work = starts.prepare(made, where, saved)
         assert isinstance(work, SweepWork)
         return work.config, work
 
-    return works.in_next_folder(name, where, begun) if numbered and not where.resume else begun(where)
+    return starts.in_next_folder(name, where, begun) if numbered and not where.resume else begun(where)
 
 
 def is_sweep(folder: Path | None) -> bool:

@@ -17,10 +17,10 @@ from bothways.data.rows.stored import StoredSet, open_images
 from bothways.data.sources import ImageSet
 from bothways.data.splits import holdout
 from bothways.models.catalogue import BUILDERS, build_network
+from bothways.processes.group import Batches
 from bothways.progress import counted
 from bothways.tasks.train.config import InputConfig, TrainConfig
 from bothways.training.fit import Loss
-from bothways.training.processes import Batches
 from bothways.types import ModelSpec, UserError
 
 EXAMPLE = "recipes/cifar10-resnet.toml"

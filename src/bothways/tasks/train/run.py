@@ -26,6 +26,7 @@ from bothways.judging.verdicts import penultimate
 from bothways.models.adapter import Adapter
 from bothways.models.cards import Card, read_card
 from bothways.numerics.intervals import wilson_interval
+from bothways.processes.group import join_processes
 from bothways.progress import counted
 from bothways.runs.experiment import Experiment
 from bothways.runs.files import replace_file
@@ -39,8 +40,8 @@ from bothways.tasks.training import TrainingWork, weights_of
 from bothways.tasks.work import Grid, Where
 from bothways.training.checkpoint import Training
 from bothways.training.fit import FitState
-from bothways.training.processes import join_processes
-from bothways.types import UserError
+from bothways.training.sharded import sharding
+from bothways.training.synced import synced
 
 REFERENCE_PICTURES = 500  # of the test file, kept as feature vectors
 KEPT_RANK = 40  # directions of the statistics that are kept: the bundled files stay small
@@ -62,11 +63,14 @@ class TrainWork(TrainingWork):
         """The classifier with the current EMA weights."""
         return Adapter(self.training.state.result, self.planned.spec, name=self.planned.name)
 
+    def gather(self) -> None:
+        """Round the weights as they are saved, so that the saved ones are the measured ones."""
+        self.training.state.result.load_state_dict(weights_of(self.training.state.result, half=True))
+
     def measured(self) -> dict[str, Any]:
         """Write weights, card and statistics. The test file is read only here, once."""
         planned, result, out = self.planned, self.training.state.result, self.training.folder.path
-        half = weights_of(result, half=True)  # so that the saved weights are the measured ones
-        result.load_state_dict(half)
+        half = weights_of(result, half=True)
         test = open_images(planned.config.data, split="test", in_memory=planned.config.run.in_memory)
         model = self.model
         counted = accuracy(model, test), accuracy(model, planned.held)
@@ -100,20 +104,21 @@ class TrainWork(TrainingWork):
 
 def prepare(config: TrainConfig, where: Where) -> TrainWork:
     """Prepare a run of ``train``. Raises UserError for invalid input, before the first step."""
-    if join_processes("cpu").count > 1:
-        raise UserError(
-            "bothways train is for one process: its networks normalise over a batch; type it without torchrun"
-        )
+    processes = join_processes()
     planned = plan_of(config)
     config = planned.config
-    state, loss = FitState(planned.network, config.fit), classification(config.spec, config.loss.label_smoothing)
+    among = sharding(config.run.fsdp, config.fit.optimizer, processes)
+    processes.share(planned.batch, config.fit.batch)  # refused now, if it cannot be divided
+    loss = classification(config.spec, config.loss.label_smoothing)
     height, width = planned.train.shape
 
     def example(count: int) -> tuple[Tensor, ...]:
         return torch.zeros(count, 3, height, width), torch.zeros(count, dtype=torch.int64)
 
     check_training(planned.network, loss, example, config.fit, device=config.run.device, workers=config.run.workers)
-    training = Training(state, config.fit, config.run, loss, planned.batch, config.seed)
+    network = synced(planned.network, processes)
+    state = FitState(network, config.fit, among=among)
+    training = Training(state, config.fit, config.run, loss, planned.batch, config.seed, processes=processes)
     experiment = training.begin("train", planned.tables(), **where.as_options())
     return TrainWork(planned, training, experiment)
 
