@@ -169,6 +169,11 @@ def write_folder(folder: Path) -> Path:
             (folder / place / name).mkdir(parents=True)
             for k, picture in enumerate(_pictures(count, side)):
                 (folder / place / name / f"{k}.png").write_bytes(to_png(picture))
+    (folder / "faces").mkdir()
+    ages = [f"{k}.png,{20 + k}" for k, _ in enumerate(_pictures(30, 8))]
+    for k, picture in enumerate(_pictures(30, 8)):
+        (folder / "faces" / f"{k}.png").write_bytes(to_png(picture))
+    (folder / "ages.csv").write_text("\n".join(["file,age", *ages]) + "\n")
     for split, count in (("train", 100), ("test", 100)):
         place = folder / "path/to/cifar10" / f"{split}.parquet"
         place.parent.mkdir(parents=True, exist_ok=True)

@@ -65,6 +65,7 @@ RESUMED = {  # a line that resumes a run of tests/docs_folder.py -> with how muc
 ELSEWHERE = re.compile(
     r"\b(timm|hf|clip|open_clip|diffusers|torchcfm|sit|dit|hub):|dinov2|CIFAR-10-C"  # from the network
     r"|torchrun|cuda"  # on another machine
+    r"|--tune lora"  # peft imports torchvision, which may not fit the torch of the tests
     r"|\b[A-Z]{2,}(?![\w-])|[A-Z]_[A-Z]|\.\.\."  # a word for something of the reader's
 )
 NOT_RUN = {

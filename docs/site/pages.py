@@ -113,6 +113,7 @@ def inside(markdown: str, page: str) -> str:
     for source, made_page in back.items():
         markdown = re.sub(rf"\]\((?:\.\./)?{re.escape(source)}", f"]({up}{made_page}", markdown)
     markdown = markdown.replace("](docs/notebooks/)", f"]({up}notebooks/draw-from-my-model.md)")
+    markdown = re.sub(r"\[([^\]]+)\]\(\.\./benchmarks/[^)]*\)", r"\1", markdown)  # not of the site
     markdown = re.sub(r"\]\((?:\.\./)?examples/(\w+)\.py", rf"]({up}examples/\1.md", markdown)
     return re.sub(r"\]\(docs/", f"]({up}", markdown) if page in FRONT else markdown
 

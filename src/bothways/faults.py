@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from traceback import walk_tb
 from types import FrameType
+from typing import Any
 
 from bothways.types import RunError, UserError
 
@@ -58,3 +60,13 @@ def users_code() -> Iterator[None]:
         if (found := _last_of(error)) is None:
             raise
         raise UserError(f"{found[0].f_code.co_filename} fails: {told(error)}; mend it there") from error
+
+
+class Uncompiled(SourceFileLoader):
+    """The loader of a user's file, which compiles it anew.
+
+    Python keeps compiled files by their second and size, which a file that is edited may not change.
+    """
+
+    def get_code(self, fullname: str) -> Any:
+        return self.source_to_code(self.get_data(self.path), self.path)

@@ -23,7 +23,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bothways.faults import MODULES, told
+from bothways.faults import MODULES, Uncompiled, told
 from bothways.reading import SETTINGS_AT_MOST, check_file, is_there
 from bothways.types import RunError, UserError
 
@@ -273,13 +273,13 @@ def _load_file(path: Path, what: str) -> Any:
     key = str(path.resolve()), path.stat().st_mtime_ns
     if key in _LOADED:
         return _LOADED[key]
-    described = importlib.util.spec_from_file_location(f"{MODULES}{path.stem}", path)
+    loader = Uncompiled(f"{MODULES}{path.stem}", str(path))
+    described = importlib.util.spec_from_file_location(loader.name, path, loader=loader)
     assert described is not None
-    assert described.loader is not None
     module = importlib.util.module_from_spec(described)
     sys.modules[described.name] = module  # dataclasses and pickling of the user's classes look it up
     try:
-        described.loader.exec_module(module)
+        loader.exec_module(module)
     except UserError:
         raise
     except (Exception, SystemExit) as error:

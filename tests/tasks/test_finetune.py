@@ -612,7 +612,7 @@ def test_what_cannot_be_is_one_line_and_nothing_is_written(
         ("crop = 1", "crops = 1", "crops"),
         ("crop = 1", "crop = 4", "less than the side of 4 pixels"),
         ("strength = 2", "strength = 12", "strength of 0 to 10"),
-        ("[features]\n", "[[features]]\n", "features=["),
+        ("[features]\n", "[[features]]\n", "features is no table; write [features]"),
         ("depth = 0.3", "dept = 0.3", "depth"),
         ("steps = 6", "", "type --epochs"),
         ('task = "finetune"', 'task = "pretrain"', 'task = "finetune"'),

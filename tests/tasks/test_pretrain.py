@@ -318,8 +318,9 @@ def test_a_run_killed_at_once_goes_on_to_the_same_flow(place: Path, whole: Path,
         "from bothways.training.checkpoint import Training\n"
         "keep = Training._keep\n"
         "def slowly(self, frame):\n"
-        "    keep(self, frame)\n"
+        "    told = keep(self, frame)\n"
         "    time.sleep(60 if frame.step == 6 else 0)\n"
+        "    return told\n"
         "Training._keep = slowly\n"
         "from bothways.cli import main\n"
         "main(sys.argv[1:])\n"
@@ -652,7 +653,7 @@ def test_what_cannot_be_is_one_line_and_nothing_is_written(
         ("crop = 1", "crops = 1", "crops"),
         ("crop = 1", "crop = 8", "less than the side of 8 pixels"),
         ("crop = 1", "crop = 'far'", "augmentation.crop='far'"),
-        ("[holdout]\nvalidation = 7", "[[holdout]]\nvalidation = 7", "holdout=["),
+        ("[holdout]\nvalidation = 7", "[[holdout]]\nvalidation = 7", "holdout is no table; write [holdout]"),
         ("rate = 2e-3", "speed = 2e-3", "no setting 'fit.speed'"),
         ("steps = 10", "", "type --epochs"),
         ('task = "pretrain"', 'task = "train"', 'task = "pretrain"'),

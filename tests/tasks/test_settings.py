@@ -200,7 +200,7 @@ def test_a_toml_file_is_a_recipe(tmp_path: Path) -> None:
         (b'task = "generate"\n[ascent]\nstep = 7', "steps"),
         (b'task = "generate"\n[fit]\nsteps = 7', "'fit'"),
         (b'task = "generate"\n[ascent]\nsteps = "many"', "steps='many'"),
-        (b'task = "generate"\nascent = 3', "ascent=3"),
+        (b'task = "generate"\nascent = 3', "ascent is no table; write [ascent]"),
         (b'task = "generate"\n[terms]\nclass = 3', "terms.class=3"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,19 @@ def lost_at(place: str, out: str, task: str, rank: int, frame: int, **options: A
     TASKS[task](place, out, on_frame=watched, **options)
 
 
+def late(place: str, out: str) -> None:
+    """An evaluation that the second process comes to when the first could have counted something already."""
+    work = bothways.tasks.evaluate.conditions  # type: ignore[attr-defined]
+    work.SECONDS_BETWEEN_SAVES, take_up = 0.0, work.ConditionsWork._take_up
+
+    def slowly(self: Any) -> None:
+        time.sleep(1.5 * (os.environ["RANK"] == "1"))
+        take_up(self)
+
+    work.ConditionsWork._take_up = slowly
+    TASKS["evaluate"](place, out)
+
+
 def again(place: str, out: str, task: str) -> None:
     TASKS[task](place, out, resume=True)
 
@@ -137,6 +151,12 @@ def test_two_processes_write_what_one_writes(call: Call, place: Path, alone: dic
         assert folder.status["state"] == "complete"
         assert not (folder.path / "shares").exists()
         assert folder.status["step"] == folder.status["steps"]
+
+
+def test_who_comes_late_does_its_share(call: Call, place: Path, alone: dict[str, Any], tmp_path: Path) -> None:
+    ends = call(2, "tasks/test_spread.py", "late", place=str(place), out=str(tmp_path / "evaluate"))
+    assert [end.code for end in ends] == [0, 0], ends
+    assert written(tmp_path / "evaluate") == alone["evaluate"]
 
 
 @pytest.mark.parametrize(("task", "frame"), [("generate", 2), ("sample", 1), ("evaluate", 4), ("features", 3)])

@@ -60,6 +60,15 @@ class Processes:
         """This process's share of a list: every count-th item."""
         return items[self.rank :: self.count]
 
+    def divided(self, items: list[Any]) -> list[Any]:
+        """This process's share of what is left to do, once every process has taken its own.
+
+        Only then may one of them write: another that came later would find less left, and some of it be nobody's.
+        """
+        found = self.own(items)
+        self.wait()
+        return found
+
     def tell_of_idle(self, parts: int, cure: str) -> None:
         """Warn where the work has fewer parts than there are processes, in the first. cure: what to type."""
         if self.first and 0 < parts < self.count:

@@ -112,7 +112,7 @@ def _is_own(folder: Path, name: PurePosixPath) -> bool:
 
 
 def remove(folder: Path) -> None:
-    """Remove every noted file, the recipe at the end, then the list, and the folders that are now empty.
+    """Remove every noted file and the folders that are now empty, the recipe at the end, then the list.
 
     So are the shares of several processes, at first. A kill on the way leaves a folder that can be overwritten again.
     """
@@ -122,14 +122,16 @@ def remove(folder: Path) -> None:
             with contextlib.suppress(OSError):
                 share.rmdir()
     files = noted(folder)
-    for file in sorted(files, key=lambda file: file == folder / RECIPE):
-        file.unlink(missing_ok=True)
+    for file in files:
+        if file != folder / RECIPE:
+            file.unlink(missing_ok=True)
     for place in {file.parent for file in files} - {folder} | {folder / name for name in ("images", "state", SHARES)}:
         with contextlib.suppress(OSError):  # not empty: it holds something of the user's
             if not place.is_symlink():
                 place.rmdir()
-    for names in (*filter(_is_plain, folder.glob(OTHERS)), folder / FILES):
-        names.unlink(missing_ok=True)
+    recipe = [folder / RECIPE] if folder / RECIPE in files else []
+    for last in (*filter(_is_plain, folder.glob(OTHERS)), *recipe, folder / FILES):
+        last.unlink(missing_ok=True)
 
 
 def lock(folder: Path) -> FileLock:

@@ -10,6 +10,7 @@ import atexit
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 import warnings
@@ -40,10 +41,16 @@ IMPORTED_AHEAD: tuple[str, ...] = (
 IMPORTED_AHEAD += ("bothways.studio.models", "bothways.report")
 IMPORTED_AHEAD += ("torch._dynamo",)  # torch imports it at the first gradient by torch.func, for most of a second
 FORKS = sys.platform == "linux"  # elsewhere libraries that are loaded do not bear a fork
+ROOM = 75  # bytes of the name of the temporary folder, below which the fork server's socket still has a name
 
 
 class EndedError(Exception):
     """The process is no more, and has said nothing. The text says how it ended."""
+
+
+def forks() -> bool:
+    """Whether a process is forked from one that has imported everything; else it is spawned, which takes longer."""
+    return FORKS and len(os.fsencode(tempfile.gettempdir())) <= ROOM
 
 
 def make_ready() -> None:
@@ -51,7 +58,7 @@ def make_ready() -> None:
 
     It has one thread, and an interrupt from the terminal does not end it. It ends with this process.
     """
-    if not FORKS:
+    if not forks():
         return
     from multiprocessing import forkserver  # which is not there on every system
 
@@ -68,7 +75,7 @@ class Child:
     """The process, seen from the server. It does one piece of work, and ends. Raises EndedError where none starts."""
 
     def __init__(self) -> None:
-        context = get_context("forkserver" if FORKS else "spawn")
+        context = get_context("forkserver" if forks() else "spawn")
         self._line, theirs = context.Pipe()
         self._process = context.Process(  # type: ignore[attr-defined]
             target=_serve, args=(theirs, registry.allowed_addresses()), name="bothways run"

@@ -75,7 +75,7 @@ class PartedWork(Work):
     def frames(self) -> Iterator[Frame]:
         """Yield a frame after every part of this process, with its scalar results."""
         steps, processes = self.steps, self.experiment.processes
-        own = processes.own(self.left)
+        own = processes.divided(self.left)
         folder = self.experiment.share(name_of(processes.rank)) if own else None
         for name, measure in own:
             with stage(name.rstrip("0123456789. ")):  # the parts of several numbers are one stage

@@ -129,7 +129,7 @@ class ConditionsWork(Work):
         Raises UserError if no picture can be read.
         """
         total, step = max(1, self.steps), self.done
-        own = set(self.experiment.processes.own(self._batches_left()))
+        own = set(self.experiment.processes.divided(self._batches_left()))
         for place, condition in enumerate(self.conditions):
             numbers = [number for name, number in sorted(own) if name == condition.name]
             tally, pending, saved = Tally(condition.count), dict[int, Made](), time.monotonic()

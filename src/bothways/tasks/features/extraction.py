@@ -92,7 +92,7 @@ class Extraction(Work):
     def frames(self) -> Iterator[Frame]:
         """Yield a frame after every batch and probe of this process; whole parts and probes are saved."""
         total, step, processes = self.steps, self.done, self.experiment.processes
-        own = processes.own(self._left())
+        own = processes.divided(self._left())
         for split in self.splits:
             with closing(self._extract(split, [part for of, part in own if of is split])) as batches:
                 for stats in batches:

@@ -164,14 +164,14 @@ class FinetuneConfig(TrainingConfig):
 
     flow: Live = setting(..., "A run of bothways pretrain, or the address of a flow.", argument=True, metavar="FLOW")
     data: Live = setting(..., "Labelled pictures (see bothways pretrain)")
-    target: Literal["class", "multi-label", "regression"] = setting(
-        "class", "what is predicted: class, multi-label (several a picture) or regression (numbers)", common=True
-    )
+    recipe: str = setting(own_recipe, "recipe: prg-small, prg-activations, prg-paper, or a .toml file", common=True)
     labels_csv: str | None = setting(
         None, "CSV of labels with a header, such as file,label; for multi-label names with ; between them, or a column "
         "of 0 and 1 for each; for regression a column for each number", common=True, flags=("--labels-csv",),
     )  # fmt: skip
-    recipe: str = setting(own_recipe, "recipe: prg-small, prg-activations, prg-paper, or a .toml file", common=True)
+    target: Literal["class", "multi-label", "regression"] = setting(
+        "class", "what is predicted: class, multi-label (several a picture) or regression (numbers)", common=True
+    )
     tune: str = setting(
         "all",
         "what is trained: all; head; with the head last:N, the last N blocks of the flow; bias, its biases; lora:RANK, "

@@ -165,7 +165,7 @@ class Drawing(Work):
 
     def frames(self) -> Iterator[Frame]:
         """Yield a frame after every step of every unfinished batch of this process."""
-        own = self.experiment.processes.own(self._left())
+        own = self.experiment.processes.divided(self._left())
         while own:
             number, pictures = own.pop(0)
             self.into = self.experiment.share(name_of(number))

@@ -81,7 +81,7 @@ class Sampling(Work):
     @torch.no_grad()
     def frames(self) -> Iterator[Frame]:
         """Yield a frame after every step of every batch of this process; finished batches are saved."""
-        for number, part in self.experiment.processes.own(self._left()):
+        for number, part in self.experiment.processes.divided(self._left()):
             folder = self.experiment.share(name_of(number))
             seeds, saved = [picture_seed(self.config.seed, index) for index in part], time.monotonic()
             noise = Draws(seeds).normal(self.flow.shape).to(self.flow.mean.device)
