@@ -25,6 +25,7 @@ from bothways.data.trained import training_record
 from bothways.judging.verdicts import penultimate
 from bothways.models.adapter import Adapter
 from bothways.models.cards import Card, read_card
+from bothways.models.catalogue import check_device
 from bothways.numerics.intervals import wilson_interval
 from bothways.processes.group import join_processes
 from bothways.progress import counted
@@ -64,8 +65,10 @@ class TrainWork(TrainingWork):
         return Adapter(self.training.state.result, self.planned.spec, name=self.planned.name)
 
     def gather(self) -> None:
-        """Round the weights as they are saved, so that the saved ones are the measured ones."""
-        self.training.state.result.load_state_dict(weights_of(self.training.state.result, half=True))
+        """Round the weights as they are saved, so that the saved ones are the measured ones, and measure on the CPU."""
+        result = self.training.state.result
+        result.load_state_dict(weights_of(result, half=True))
+        result.cpu()
 
     def measured(self) -> dict[str, Any]:
         """Write weights, card and statistics. The test file is read only here, once."""
@@ -104,7 +107,8 @@ class TrainWork(TrainingWork):
 
 def prepare(config: TrainConfig, where: Where) -> TrainWork:
     """Prepare a run of ``train``. Raises UserError for invalid input, before the first step."""
-    processes = join_processes()
+    check_device(config.run.device)
+    processes = join_processes(config.run.device)
     planned = plan_of(config)
     config = planned.config
     among = sharding(config.run.fsdp, config.fit.optimizer, processes)
@@ -116,7 +120,7 @@ def prepare(config: TrainConfig, where: Where) -> TrainWork:
         return torch.zeros(count, 3, height, width), torch.zeros(count, dtype=torch.int64)
 
     check_training(planned.network, loss, example, config.fit, device=config.run.device, workers=config.run.workers)
-    network = synced(planned.network, processes)
+    network = synced(planned.network.to(processes.device), processes)
     state = FitState(network, config.fit, among=among)
     training = Training(state, config.fit, config.run, loss, planned.batch, config.seed, processes=processes)
     experiment = training.begin("train", planned.tables(), **where.as_options())
