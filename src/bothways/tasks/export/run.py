@@ -137,7 +137,7 @@ class ExportWork(Work):
 
     def summary(self, result: ExportedFiles, out: Path | None) -> Iterator[str]:
         yield f"{', '.join(result.files)} in {result.folder}"
-        yield f"{result.apart:.1g} from the run on {TRIED} random pictures"
+        yield f"the largest difference from the run is {result.apart:.1g}, on {TRIED} random pictures"
         if result.onnxruntime is not None:
             yield f"by onnxruntime {result.onnxruntime:.1g} from it"
 
