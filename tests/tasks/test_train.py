@@ -263,6 +263,6 @@ def refused(says: str, *arguments, **keywords) -> None:
 
 
 def test_a_device_that_is_not_there_is_refused_before_anything_is_written(place: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="device 'cuda:99' is not available .*; type --device cpu"):
+    with pytest.raises(UserError, match=r"device 'cuda:99' is not available .*; type --device cpu"):
         train(str(place / "tiny.toml"), str(place / "data"), device="cuda:99", out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
