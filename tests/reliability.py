@@ -75,7 +75,8 @@ in ...`). Pictures, weights and facts that are not finite are refused when they 
 an allocation fails, say so in a note, and go on; a drawing begins the batch again that failed. Identical means: the
 same pictures, draws and order, so the same bits wherever the kernels of the network add alike for fewer pictures, and
 otherwise the same to the rounding of the number format (the column "other batch" below). Pictures that share a
-statistic (`--group`) and a training are not divided: they end with a line that says what fits. An adaptive solver
+statistic (`--group`), a drawing by several processes and a training are not divided: they end with a line that says
+what fits. An adaptive solver
 (`--solver dopri5`) chooses its steps for a batch as a whole, so that there the tolerance bounds the difference.
 
 ## Damaged files and hostile names
