@@ -120,6 +120,7 @@ def penultimate(model: VisionModel, images: Tensor, batch: int = 64) -> tuple[Te
     with torch.no_grad(), evaluating(model), stage("features of pictures", -(-len(images) // batch)) as now:
 
         def seen_of(chunk: Tensor) -> dict[str, Tensor]:
+            chunk = chunk.to(getattr(model, "device", chunk.device))
             if chunk.shape[-2:] != (spec.height, spec.width):
                 chunk = resize(chunk, (spec.height, spec.width))
             found = model.features(chunk, ["outputs"] if layer is None else [layer, "outputs"])
