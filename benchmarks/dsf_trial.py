@@ -177,17 +177,23 @@ def keep(key: dict[str, Any], compute: Callable[[], dict[str, Any]], options: An
         on_gpu, began, clock = "device" in key, time.perf_counter(), time.process_time()
         try:
             line = key | compute()
-        except bothways.UserError as error:
-            line = key | {"absent": str(error)}
-        except (bothways.RunError, torch.OutOfMemoryError) as error:  # of the machine, not of the row
+        except (bothways.UserError, bothways.RunError, torch.OutOfMemoryError) as error:
+            if isinstance(error, bothways.UserError) and "memory" not in str(error):
+                return written(key | {"absent": str(error)}, options.results)
+            # of the machine, not of the row
             print(json.dumps(key | {"failed": str(error).splitlines()[0]}), flush=True)
             torch.cuda.empty_cache()
             return
         seconds = time.perf_counter() - began if on_gpu else time.process_time() - clock
         line["gpu_seconds" if on_gpu else "cpu_seconds"] = round(seconds, 1)
-        options.results.parent.mkdir(parents=True, exist_ok=True)
-        with options.results.open("a") as file:
-            file.write(json.dumps(line) + "\n")
+        return written(line, options.results)
+    print(json.dumps(line), flush=True)
+
+
+def written(line: dict[str, Any], results: Path) -> None:
+    results.parent.mkdir(parents=True, exist_ok=True)
+    with results.open("a") as file:
+        file.write(json.dumps(line) + "\n")
     print(json.dumps(line), flush=True)
 
 
@@ -376,7 +382,7 @@ def save(images: Tensor, path: Path) -> None:
 
 
 def picture_path(options: Any, name: str) -> Path:
-    words = "".join(c if c.isalnum() else "-" for c in f"{Path(options.model).name} {name}")
+    words = "".join(c if c.isalnum() else "-" for c in f"{Path(options.model).name} {options.size or ''} {name}")
     return options.out / f"{words}-{options.seed}-{options.steps}.{'jpg' if options.jpeg else 'png'}"
 
 
@@ -422,6 +428,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--minutes", type=float, default=None, help="after which nothing more is computed")
     parser.add_argument("--claims", type=Path, default=None, help="folder by which several processes share the rows")
+    parser.add_argument("--memory", type=float, default=None, help="GiB of the GPU at most")
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
     options.began = time.monotonic()
@@ -436,6 +443,9 @@ def run(options: Any) -> None:
     torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark = False, True  # sums of a GPU in float32
     if options.part == "sheet":
         return sheet(options)
+    if options.memory is not None:
+        whole = torch.cuda.get_device_properties(options.device).total_memory
+        torch.cuda.set_per_process_memory_fraction(options.memory * 2**30 / whole)
     model = bothways.load_model(options.model, weights=options.weights, dtype=options.dtype, device=options.device)
     options.n = options.n or (10 if options.part == "draw" else 60)
     if options.part == "draw":

@@ -17,6 +17,7 @@ from bothways.models.adapter import Adapter
 from bothways.models.loader import load_model
 from bothways.numerics.draws import Draws
 from bothways.synthesis.das import toward
+from bothways.synthesis.dsf.engines import full_precision
 from bothways.synthesis.dsf.score import dsf, dsf_score
 from bothways.synthesis.dsf.second_order import REVERSE_OVER_FORWARD, REVERSE_OVER_REVERSE, ReplacedFunctions
 from bothways.synthesis.objectives.variation import total_variation
@@ -204,6 +205,16 @@ def test_fused_attention_is_switched_off_for_the_exact_engines_only() -> None:
         for chunk in (None, 1):
             assert off(dsf_score(model, image, engine="difference", chunk=chunk)[0], exact) < 1e-2
     assert backends() == before
+
+
+def test_convolutions_of_a_gpu_are_in_float32_and_the_switch_is_left_as_it_was() -> None:
+    kept = torch.backends.cudnn.allow_tf32
+    for was in (True, False):
+        torch.backends.cudnn.allow_tf32 = was
+        with full_precision(torch.device("cuda")):
+            assert not torch.backends.cudnn.allow_tf32
+        assert torch.backends.cudnn.allow_tf32 is was
+    torch.backends.cudnn.allow_tf32 = kept
 
 
 def test_the_difference_runs_in_half_precision() -> None:
