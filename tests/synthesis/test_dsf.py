@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
+from typing import Any
 
 import pytest
 import torch
@@ -215,6 +216,26 @@ def test_convolutions_of_a_gpu_are_in_float32_and_the_switch_is_left_as_it_was()
             assert not torch.backends.cudnn.allow_tf32
         assert torch.backends.cudnn.allow_tf32 is was
     torch.backends.cudnn.allow_tf32 = kept
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"residual": "held", "augmentation": "crop+colour+flip", "copies": 2},
+        {"per": "batch", "batch_norm": "train"},
+        {"direction": "random"},
+        {"engine": "jvp", "residual": "random"},
+    ],
+)
+def test_the_score_of_a_gpu_is_that_of_the_cpu(options: dict[str, Any]) -> None:
+    image, found = pictures(3, 32, torch.float32), []
+    for device in ("cpu", "cuda"):
+        model = load_model("bundled:cifar10-resnet", device=device)
+        found.append(dsf_score(model, image.to(device), draws=Draws(range(3)), t=0.5, **options))
+    for cpu, gpu in zip(*found, strict=True):
+        assert off(gpu.cpu(), cpu) < 1e-3
 
 
 def test_the_difference_runs_in_half_precision() -> None:
