@@ -455,9 +455,10 @@ def run(options: Any) -> None:
         return steps(model, size, options)
     split = options.split or ("test" if Path(options.data, "test.parquet").is_file() else None)
     images = bothways.load_images(options.data, split=split, size=size, limit=options.n).images.float() / 255
-    images = images.to(model.device)
     seeds = [picture_seed(options.seed, i) for i in range(len(images))]
-    (directions if options.part == "direction" else distances)(model, images, seeds, options)
+    if options.part == "distance":  # corrupted on the CPU
+        return distances(model, images, seeds, options)
+    directions(model, images.to(model.device), seeds, options)
 
 
 if __name__ == "__main__":
