@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from bothways.models.adapter import Adapter
 from bothways.models.loader import load_model
 from bothways.numerics.draws import Draws
 from bothways.synthesis.das import toward
+from bothways.synthesis.dsf.engines import full_precision
 from bothways.synthesis.dsf.score import dsf, dsf_score
 from bothways.synthesis.dsf.second_order import REVERSE_OVER_FORWARD, REVERSE_OVER_REVERSE, ReplacedFunctions
 from bothways.synthesis.objectives.variation import total_variation
@@ -204,6 +206,36 @@ def test_fused_attention_is_switched_off_for_the_exact_engines_only() -> None:
         for chunk in (None, 1):
             assert off(dsf_score(model, image, engine="difference", chunk=chunk)[0], exact) < 1e-2
     assert backends() == before
+
+
+def test_convolutions_of_a_gpu_are_in_float32_and_the_switch_is_left_as_it_was() -> None:
+    kept = torch.backends.cudnn.allow_tf32
+    for was in (True, False):
+        torch.backends.cudnn.allow_tf32 = was
+        with full_precision(torch.device("cuda")):
+            assert not torch.backends.cudnn.allow_tf32
+        assert torch.backends.cudnn.allow_tf32 is was
+    torch.backends.cudnn.allow_tf32 = kept
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"residual": "held", "augmentation": "crop+colour+flip", "copies": 2},
+        {"per": "batch", "batch_norm": "train"},
+        {"direction": "random"},
+        {"engine": "jvp", "residual": "random"},
+    ],
+)
+def test_the_score_of_a_gpu_is_that_of_the_cpu(options: dict[str, Any]) -> None:
+    image, found = pictures(3, 32, torch.float32), []
+    for device in ("cpu", "cuda"):
+        model = load_model("bundled:cifar10-resnet", device=device)
+        found.append(dsf_score(model, image.to(device), draws=Draws(range(3)), t=0.5, **options))
+    for cpu, gpu in zip(*found, strict=True):
+        assert off(gpu.cpu(), cpu) < 1e-3
 
 
 def test_the_difference_runs_in_half_precision() -> None:

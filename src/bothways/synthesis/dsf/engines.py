@@ -143,6 +143,20 @@ def _unfused(_: bool) -> AbstractContextManager[None]:
     return sdpa_kernel(SDPBackend.MATH)
 
 
+@contextmanager
+def full_precision(device: torch.device) -> Iterator[None]:
+    """Convolutions of a GPU in float32, not TF32: of noise, a score by 10 bits may have another direction."""
+    if device.type != "cuda":
+        yield
+        return
+    kept = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = kept
+
+
 @dataclass(frozen=True)
 class Engine:
     """An engine: its function, the context for the model (argument: one picture alone), and pixels per CPU pass."""

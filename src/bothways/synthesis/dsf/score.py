@@ -50,7 +50,7 @@ from torch import Tensor
 
 from bothways.brief import brief
 from bothways.numerics.draws import Draws
-from bothways.synthesis.dsf.engines import ENGINES, Engine, difference, gradients, over
+from bothways.synthesis.dsf.engines import ENGINES, Engine, difference, full_precision, gradients, over
 from bothways.synthesis.dsf.substitutes import Substitutes
 from bothways.synthesis.dsf.surrogates import (
     Loss,
@@ -234,7 +234,7 @@ def dsf_score(
     loss = loss_of(model, surrogate, distance, parameters, last, gradient_clip)
     how = ENGINES[engine] if epsilon is None else replace(ENGINES[engine], way=partial(difference, epsilon=epsilon))
     reading = Reading(draws, t, augmentation, copies, live, target, residual, Substitutes(relu, batch_norm))
-    with torch.enable_grad(), _in_one_line(loss, images, engine):
+    with torch.enable_grad(), full_precision(images.device), _in_one_line(loss, images, engine):
         if per == "batch":
             score, norm = _scored(how, loss, images, reading, slice(None), each=False)
             norm = norm.detach().expand(len(images))
