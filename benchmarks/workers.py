@@ -1,0 +1,100 @@
+"""Jobs of a benchmark in several processes: rows are written as they come, and no job begins after the minutes given."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+import traceback
+from collections.abc import Callable, Hashable, Sequence
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+import torch
+
+Job = Hashable
+Next = Callable[[], Sequence[Job]]
+"""-> the jobs that can be done now, in their order; those that were given out already may be among them."""
+
+
+def spread(
+    ready: Next, work: Callable[[Any], Any], keep: Callable[[Any, Any], None], processes: int, minutes: float
+) -> list[str]:
+    """Do all jobs, each in one of so many processes, until none is ready or the time is over -> the failures, a line each.
+
+    ready: is asked again after every job, since one may be ready when another is done. work: job -> what it found; in a
+    process of its own, forked from this one, so that what is held here is held once. keep: writes it down, here.
+    A job under way when the time is over is stopped, and is ready again at the next call. processes: 0 for this one.
+    """
+    end, given, failures = time.monotonic() + 60 * minutes, set[Job](), list[str]()
+    if not processes:
+        while time.monotonic() < end and (left := [job for job in ready() if job not in given]):
+            given.add(left[0])
+            keep(left[0], work(left[0]))
+        return failures
+    context = multiprocessing.get_context("fork")
+    idle: list[Connection] = []
+    busy: dict[Connection, Job] = {}
+    children = []
+    for _ in range(processes):
+        ours, theirs = context.Pipe()
+        child = context.Process(target=_serve, args=(theirs, work), daemon=False)
+        child.start()
+        theirs.close()
+        children.append(child)
+        idle.append(ours)
+    try:
+        while True:
+            left = [job for job in ready() if job not in given]
+            while left and idle and time.monotonic() < end:
+                line = idle.pop()
+                busy[line] = left.pop(0)
+                given.add(busy[line])
+                line.send(busy[line])
+            if not busy:
+                return failures
+            for line in wait(list(busy), timeout=max(0.0, end - time.monotonic())) or _stopped(busy, failures):
+                _take(line, busy, idle, keep, failures)
+    finally:
+        for child in children:
+            child.terminate()
+        for child in children:
+            child.join()
+
+
+def _stopped(busy: dict[Connection, Job], failures: list[str]) -> list[Connection]:
+    failures += [f"{job}: the time was over" for job in busy.values()]
+    busy.clear()
+    return []
+
+
+def _take(
+    line: Any,
+    busy: dict[Connection, Job],
+    idle: list[Connection],
+    keep: Callable[[Any, Any], None],
+    failures: list[str],
+) -> None:
+    job = busy.pop(line)
+    try:
+        done, found = line.recv()
+    except EOFError:
+        failures.append(f"{job}: its process ended")
+        return
+    idle.append(line)
+    if done:
+        keep(job, found)
+    else:
+        failures.append(f"{job}: {found}")
+
+
+def _serve(line: Connection, work: Callable[[Any], Any]) -> None:
+    torch.set_num_threads(1)
+    while True:
+        try:
+            job = line.recv()
+        except EOFError:
+            return
+        try:
+            line.send((True, work(job)))
+        except Exception as error:  # whatever an arm raises: the others go on
+            line.send((False, f"{error!r} at {traceback.format_exc().splitlines()[-3].strip()}"))
