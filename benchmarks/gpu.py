@@ -3,14 +3,14 @@
     python benchmarks/gpu.py --device cuda --minutes 8            # a line a case -> benchmarks/results/gpu.jsonl
     python benchmarks/gpu.py --device cpu --small                 # the same on a network of 0.2 M, to try it
 
-Cases: pretraining of the 42.4 M and the 52.5 M network (unet-s, unet-m; 32 px, batches of 128 and 512, bfloat16), as it is
-and compiled; and an epoch of fine-tuning on 50,000 pictures through walks of 5, 10 and 20 steps, batches of 512 in
+Cases: pretraining of the 42.4 M and the 52.5 M network (unet-s, unet-m; 32 px, batches of 128 and 512, bfloat16), as it
+is and compiled; and an epoch of fine-tuning on 50,000 pictures through walks of 5, 10 and 20 steps, batches of 512 in
 bfloat16, without the flow's own loss as in the paper's code, by the exact gradient and by direct. A step is that of
 training/fit.py with optimiser, average and checks, on one batch that lies on the device: reading and augmenting, which
 workers do, is not in it. An epoch is extrapolated: steps are timed for some seconds, and scaled to 50,000 pictures.
 
-    seconds        of a step, the median; floor_seconds: its operations over --peak, 790e12 a second, measured on an H200
-                   for products of large matrices in bfloat16
+    seconds        of a step, the median; floor_seconds: its operations over --peak, 790e12 a second, measured on an
+                   H200 for products of large matrices in bfloat16
     memory_mb      the most that torch's allocator gave out; planned_mb: what bothways plan says
     planned_seconds  of its own probe
 The paper's epochs, on four A100: 49, 103 and 187 s for walks of 5, 10 and 20 steps of the 42.4 M network.
@@ -107,7 +107,8 @@ def measured(case: dict[str, Any], device: str, seconds: float, peak: float) -> 
     speed = None if case.get("compiled") else probed(subject, device).seconds(config.batch)
     steps = case.get("steps")
     return {
-        "batch": config.batch, "seconds": round(step, 4), "timed": len(times) - WARM, "first_seconds": round(times[0], 1),
+        "batch": config.batch, "seconds": round(step, 4), "timed": len(times) - WARM,
+        "first_seconds": round(times[0], 1),
         "images_per_second": round(config.batch / step, 1), "epoch_seconds": round(step * EPOCH / config.batch, 1),
         "paper_epoch_on_four_a100": PAPER.get(steps), "operations": cost.operations,
         "floor_seconds": round(cost.operations / peak, 4), "times_floor": round(step * peak / cost.operations, 2),

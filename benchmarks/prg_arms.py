@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ def sized(parameters: int, classes: int) -> PlainNet:
 
     def size(width: int) -> int:
         into = [3, *(w for w, deep in zip(widths(width), DEPTHS, strict=True) for w in [w] * deep)]
-        layers = sum(9 * a * b + 2 * b for a, b in zip(into, into[1:], strict=False))
+        layers = sum(9 * a * b + 2 * b for a, b in pairwise(into))
         return layers + (into[-1] + 1) * classes
 
     if parameters < size(4):
@@ -118,9 +119,13 @@ def operations_of_step(network: nn.Module, loss: Any, batch: Sequence[Tensor], w
     tried = copy.deepcopy(network).train()
     device = next(tried.parameters()).device
     given = tuple(part.to(device) for part in batch)
-    with torch.random.fork_rng([device] if device.type == "cuda" else []), uncompiled(tried):
-        with FlopCounterMode(display=False) as counter, torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            loss(tried, given)[0].backward()
+    with (
+        torch.random.fork_rng([device] if device.type == "cuda" else []),
+        uncompiled(tried),
+        FlopCounterMode(display=False) as counter,
+        torch.autocast(device.type, torch.bfloat16, enabled=bf16),
+    ):
+        loss(tried, given)[0].backward()
     return counter.get_total_flops() * whole / len(given[0])
 
 

@@ -9,17 +9,17 @@
     python benchmarks/prg_controls.py --plot runs/prg.html --pictures docs/pictures     the rows of both sets as charts
 
 Every arm of a number of labels sees the same labelled pictures in the same batches, equally often, with the same
-augmentation, optimiser and schedule, and is tested on the same test pictures; only what a row names differs. The rate of
-each arm is that of RATES whose accuracy on the 2,500 pictures held out is the highest, with the first seed alone;
+augmentation, optimiser and schedule, and is tested on the same test pictures; only what a row names differs. The rate
+of each arm is that of RATES whose accuracy on the 2,500 pictures held out is the highest, with the first seed alone;
 --rates-of takes the rates that another number of labels chose. The choices of PRG have the rate of the arm "prg". No
 setting was chosen on the test pictures.
 
-The plain networks have as many parameters as flow and head. One is trained for as many seconds as "prg", one for as many
-operations (matrix products and convolutions, counted in a step of each), and one for those of the flow's pretraining too;
-these two in batches of 512.
+The plain networks have as many parameters as flow and head. One is trained for as many seconds as "prg", one for as
+many operations (matrix products and convolutions, counted in a step of each), and one for those of the flow's
+pretraining too; these two in batches of 512.
 
-Seconds are of the steps alone: of one processor core, or on a GPU by the clock, where other processes share it. A row is
-written when its arm is done, and an arm that is there is not run again; a killed one goes on where it was.
+Seconds are of the steps alone: of one processor core, or on a GPU by the clock, where other processes share it. A row
+is written when its arm is done, and an arm that is there is not run again; a killed one goes on where it was.
 Rows: prg_controls.csv, prg_choices.csv and prg_moved.csv below --results. Moved are the arms "prg" and
 "prg + activations", with other steps, depths and solvers than those they were trained with.
 """
@@ -58,9 +58,20 @@ from bothways.tasks.work import perform
 from bothways.training.fit import FitState, fit
 from bothways.types import ModelSpec
 from prg_arms import (
-    ALL, CHOICES, CONTROLS, HELD, LONG, SETS, few_of, name_of, operations_of, operations_of_step, pretraining, settings,
+    ALL,
+    CHOICES,
+    CONTROLS,
+    HELD,
+    LONG,
+    SETS,
+    few_of,
+    name_of,
+    operations_of,
+    operations_of_step,
+    pretraining,
+    settings,
     sized,
-)  # fmt: skip
+)
 from prg_page import reached, write_page
 from workers import spread
 
@@ -114,7 +125,9 @@ def chosen_rate(rows: Rows, arm: str, labels: int, seed: int, rates: Sequence[fl
 def found(rows: Rows, arm: str, labels: int, seed: int, rate: float | None) -> Mapping[str, Any] | None:
     """The row of an arm at a rate, if it is done."""
     for row in rows:
-        if (row["arm"], int(row["labels"]), int(row["seed"])) == (arm, labels, seed) and float(row["rate"] or 0) == rate:
+        if (row["arm"], int(row["labels"]), int(row["seed"])) == (arm, labels, seed) and float(
+            row["rate"] or 0
+        ) == rate:
             return row
     return None
 
@@ -134,7 +147,9 @@ def remaining(
             rates = [rate] if rate is not None else [] if rate_of is not None or place else list(RATES)
             epochs = epochs_of(rows, arms[arm], labels, seed, seeds[0], rate_of, pretrained)
             if epochs is not None:
-                jobs += [Job(arm, labels, seed, one, epochs) for one in rates if not found(rows, arm, labels, seed, one)]
+                jobs += [
+                    Job(arm, labels, seed, one, epochs) for one in rates if not found(rows, arm, labels, seed, one)
+                ]
     return jobs
 
 
@@ -194,7 +209,14 @@ def measured(job: Job, how: Mapping[str, Any], asked: argparse.Namespace, pictur
         row["corrupted"] = round(corrupted_accuracy(model, pictures), 4)
     one = torch.full((1, 3, *pictures.test.shape), 0.5, device=model.device)
     row |= {"operations_a_picture": operations_of(lambda: model.outputs(one)), "calls": calls(model)}
-    return {**row, **facts, "rate": job.rate, "epochs": given["epochs"], "flow": asked.flow, "device": device_name(asked)}
+    return {
+        **row,
+        **facts,
+        "rate": job.rate,
+        "epochs": given["epochs"],
+        "flow": asked.flow,
+        "device": device_name(asked),
+    }
 
 
 def walked(
@@ -302,7 +324,7 @@ def calls(model: Adapter) -> int:
     return count
 
 
-# ---- other steps, depths and solvers than those of the training -------------------------------------------------------
+# ---- other steps, depths and solvers than those of the training ----------------------------------------------------
 
 
 class Move(NamedTuple):
@@ -525,7 +547,7 @@ def arguments(name: str, said: str | None) -> argparse.Namespace:
     parser.add_argument("--results", default=str(RESULTS), help="folder of the rows")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--processes", type=int, default=0, help="arms at once, each in a process; 0 for this one")
-    parser.add_argument("--minutes", type=float, default=1e6, help="no longer than this; an arm under way is stopped")
+    parser.add_argument("--minutes", type=float, default=1e4, help="no longer than this; an arm under way is stopped")
     parser.add_argument("--table", action="store_true", help="print the table of the rows there are")
     parser.add_argument("--plot", metavar="FILE.html", help="write the rows of both sets as a page of charts")
     parser.add_argument("--pictures", metavar="FOLDER", help="with --plot: its halves as controls.png and choices.png")

@@ -1,4 +1,4 @@
-"""Jobs of a benchmark in several processes: rows are written as they come, and no job begins after the minutes given."""
+"""Jobs of a benchmark in several processes: rows are written as they come, and none begins after the minutes given."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Next = Callable[[], Sequence[Job]]
 def spread(
     ready: Next, work: Callable[[Any], Any], keep: Callable[[Any, Any], None], processes: int, minutes: float
 ) -> list[str]:
-    """Do all jobs, each in one of so many processes, until none is ready or the time is over -> the failures, a line each.
+    """Do all jobs, each in one of so many processes, until none is ready or the time is over -> failures, a line each.
 
     ready: is asked again after every job, since one may be ready when another is done. work: job -> what it found; in a
     process of its own, forked from this one, so that what is held here is held once. keep: writes it down, here.
@@ -29,7 +29,11 @@ def spread(
     if not processes:
         while time.monotonic() < end and (left := [job for job in ready() if job not in given]):
             given.add(left[0])
-            keep(left[0], work(left[0]))
+            done, found = _tried(work, left[0])
+            if done:
+                keep(left[0], found)
+            else:
+                failures.append(f"{left[0]}: {found}")
         return failures
     context = multiprocessing.get_context("fork")
     idle: list[Connection] = []
@@ -94,7 +98,13 @@ def _serve(line: Connection, work: Callable[[Any], Any]) -> None:
             job = line.recv()
         except EOFError:
             return
-        try:
-            line.send((True, work(job)))
-        except Exception as error:  # whatever an arm raises: the others go on
-            line.send((False, f"{error!r} at {traceback.format_exc().splitlines()[-3].strip()}"))
+        line.send(_tried(work, job))
+
+
+def _tried(work: Callable[[Any], Any], job: Any) -> tuple[bool, Any]:
+    """Whether a job was done, and what it found or where it failed."""
+    try:
+        return True, work(job)
+    except Exception as error:  # whatever an arm raises: the others go on
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        return False, f"{error!r} at {place.filename}:{place.lineno}"

@@ -248,7 +248,7 @@ CASES = (*COMMANDS, *PYTHON)
 
 
 class Made:
-    """What the cases wrote below ``place``, each made when it is first asked for. device: of the commands that take it."""
+    """What the cases wrote below ``place``, each made when it is first asked for. device: of commands that take one."""
 
     def __init__(self, place: Path, device: str = "") -> None:
         self.place, self.device = place, device

@@ -66,9 +66,13 @@ def compare_numbers(one: Any, other: Any, place: str = "") -> Iterator[str]:
     elif isinstance(one, list) and isinstance(other, list):
         for number, pair in enumerate(zip(one, other, strict=False)):
             yield from compare_numbers(*pair, f"{place}[{number}]")
-    elif isinstance(one, float) and isinstance(other, float):
-        if not math.isclose(one, other, rel_tol=NUMBERS, abs_tol=NUMBERS) and math.isfinite(other):
-            yield f"{place}: {one} and {other}"
+    elif isinstance(one, float) and isinstance(other, float) and differ(one, other):
+        yield f"{place}: {one} and {other}"
+
+
+def differ(one: float, other: float) -> bool:
+    """Whether two numbers are not the same to rounding; of what is not finite nothing is said."""
+    return math.isfinite(other) and not math.isclose(one, other, rel_tol=NUMBERS, abs_tol=NUMBERS)
 
 
 def compare(gpu: Path, cpu: Path) -> list[str]:
