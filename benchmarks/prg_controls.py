@@ -56,7 +56,7 @@ from bothways.tasks.recipes import configure
 from bothways.tasks.shelf import work_of
 from bothways.tasks.work import perform
 from bothways.training.fit import FitState, fit
-from bothways.types import ModelSpec
+from bothways.types import ModelSpec, RunError
 from prg_arms import (
     ALL,
     CHOICES,
@@ -169,6 +169,8 @@ def epochs_of(
     if walked is None or plain is None:
         return None
     key = "seconds" if equal == "seconds" else "operations"
+    if not float(walked[key] or 0) or not float(plain[key] or 0):  # a run that was taken up when it was done
+        return None
     whole = float(walked[key]) + (pretrained if equal == "all operations" else 0.0)
     return max(1, round(whole / float(plain[key]) * int(plain["epochs"])))
 
@@ -229,13 +231,13 @@ def walked(
     whole, steps = planned.config.fit.batch, planned.config.fit.total
     batch = few_of(planned, planned.batch()(0))
     of_step = operations_of_step(planned.classifier, planned.loss, batch, whole, planned.config.fit.bf16)
-    clock, times = clock_of(asked.device), list[float]()
+    clock = clock_of(asked.device)
+    times = [clock()]
     made = perform(work, lambda frame: times.append(clock()))
     facts = made.measures["classifier"]
-    spent = (times[-1] - times[0]) * steps / max(1, len(times) - 1)
     return made.model.adapter if hasattr(made.model, "adapter") else made.model, {
-        "seconds": round(spent, 1), "parameters": facts["trained"], "held": round(facts["accuracy"], 4), "batch": whole,
-        "operations": of_step * steps, "size": planned.parameters,
+        "seconds": round(seconds_of(times, steps), 3), "parameters": facts["trained"], "size": planned.parameters,
+        "held": round(facts["accuracy"], 4), "batch": whole, "operations": of_step * steps,
         **{key: round(facts[key], 5) for key in ("flow_matching", "flow_matching_before")},
     }  # fmt: skip
 
@@ -263,15 +265,15 @@ def plain(
 
     few = tuple(part[:8] for part in draw(0))
     of_step = operations_of_step(network, loss, few, how.batch, how.bf16)
-    clock, times = clock_of(asked.device), list[float]()
+    clock = clock_of(asked.device)
+    times = [clock()]
     for _ in fit(state, loss, draw, how, seed=chosen.seed):
         times.append(clock())
     spec = ModelSpec(plan.train.shape[0], (0.5,) * 3, (0.5,) * 3, plan.train.classes)
     model = Adapter(state.result.eval(), spec, name="plain", device=asked.device)
-    spent = (times[-1] - times[0]) * how.total / max(1, len(times) - 1)
     size = sum(p.numel() for p in network.parameters())
     return model, {
-        "seconds": round(spent, 1), "parameters": size, "size": size,
+        "seconds": round(seconds_of(times, how.total), 3), "parameters": size, "size": size,
         "held": round(tested(model, plan.held)[0], 4), "batch": how.batch, "operations": of_step * how.total,
     }  # fmt: skip
 
@@ -279,6 +281,15 @@ def plain(
 def clock_of(device: str) -> Callable[[], float]:
     """Seconds of this process's processor; on a GPU those of the clock, which every step of a training waits for."""
     return time.process_time if device == "cpu" else time.perf_counter
+
+
+def seconds_of(times: Sequence[float], steps: int) -> float:
+    """Seconds of so many steps, from the moments before the first and after each of those that were made.
+
+    The first is left out where there are others: a GPU chooses its kernels in it.
+    """
+    first = 1 if len(times) > 2 else 0
+    return (times[-1] - times[first]) * steps / max(1, len(times) - 1 - first)
 
 
 def device_name(asked: argparse.Namespace) -> str:
@@ -433,7 +444,12 @@ def file_of(asked: argparse.Namespace, name: str) -> Path:
 
 
 def _measured(job: Job, asked: argparse.Namespace, pictures: Pictures) -> dict[str, Any]:
-    return measured(job, SETS[asked.set][job.arm], asked, pictures)
+    try:
+        return measured(job, SETS[asked.set][job.arm], asked, pictures)
+    except RunError as error:  # of a rate that is too high: the row says so, and another rate is chosen
+        if "finite" not in str(error):
+            raise
+        return {"held": 0.0, "flow": asked.flow, "device": device_name(asked)}
 
 
 def _moved(move: Move, asked: argparse.Namespace, test: ImageSet) -> dict[str, Any]:
