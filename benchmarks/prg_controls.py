@@ -29,10 +29,11 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -419,20 +420,24 @@ def main(name: str = "controls", said: str | None = __doc__) -> None:
         )
         write_page(Path(asked.plot), *both, CONTROLS | CHOICES, asked.pictures and Path(asked.pictures))
         return
+    end = time.monotonic() + 60 * asked.minutes
+    method = "fork" if asked.device == "cpu" and not asked.spawn else "spawn"
     pictures = pictures_of(asked)
+    given = pictures if method == "fork" else saved(pictures, Path(asked.out))
     controls = file_of(asked, "controls")
     for labels in asked.labels:
+        minutes = (end - time.monotonic()) / 60
         if asked.set == "moved":
             failures = spread(
                 lambda labels=labels: moves(rows(controls), rows(file), labels, asked.seeds),
-                partial(_moved, asked=asked, test=pictures.test), partial(keep, file, MOVED), asked.processes,
-                asked.minutes,
+                partial(_moved, asked=asked, pictures=given), partial(keep, file, MOVED), asked.processes, minutes,
+                method,
             )  # fmt: skip
         else:
             failures = spread(
                 partial(ready, asked, file, controls, labels, pretrained_of(asked)),
-                partial(_measured, asked=asked, pictures=pictures), partial(keep, file, COLUMNS), asked.processes,
-                asked.minutes,
+                partial(_measured, asked=asked, pictures=given), partial(keep, file, COLUMNS), asked.processes, minutes,
+                method,
             )  # fmt: skip
         print(json.dumps({"benchmark": "prg_controls", "set": asked.set, "labels": labels, "rows": len(rows(file)),
                           "left_out": failures}), flush=True)  # fmt: skip
@@ -443,7 +448,8 @@ def file_of(asked: argparse.Namespace, name: str) -> Path:
     return Path(asked.results) / ("tuning.csv" if name == "tuning" else f"prg_{name}.csv")
 
 
-def _measured(job: Job, asked: argparse.Namespace, pictures: Pictures) -> dict[str, Any]:
+def _measured(job: Job, asked: argparse.Namespace, pictures: Pictures | Path) -> dict[str, Any]:
+    pictures = loaded(pictures) if isinstance(pictures, Path) else pictures
     try:
         return measured(job, SETS[asked.set][job.arm], asked, pictures)
     except RunError as error:  # of a rate that is too high: the row says so, and another rate is chosen
@@ -452,8 +458,26 @@ def _measured(job: Job, asked: argparse.Namespace, pictures: Pictures) -> dict[s
         return {"held": 0.0, "flow": asked.flow, "device": device_name(asked)}
 
 
-def _moved(move: Move, asked: argparse.Namespace, test: ImageSet) -> dict[str, Any]:
-    return moved(move, asked, test)
+def _moved(move: Move, asked: argparse.Namespace, pictures: Pictures | Path) -> dict[str, Any]:
+    return moved(move, asked, (loaded(pictures) if isinstance(pictures, Path) else pictures).test)
+
+
+def saved(pictures: Pictures, folder: Path) -> Path:
+    """A file of all pictures, which other processes read."""
+    folder.mkdir(parents=True, exist_ok=True)
+    sets = {name: [each.images, each.labels, list(each.classes)] for name, each in pictures._asdict().items()
+            if isinstance(each, ImageSet)}  # fmt: skip
+    path = folder / f"pictures-{os.getpid()}.pt"
+    torch.save({**sets, "corrupted": [list(one) for one in pictures.corrupted]}, path)
+    return path
+
+
+@cache
+def loaded(path: Path) -> Pictures:
+    """The pictures of a file of ``saved``."""
+    found = torch.load(path, weights_only=True)
+    train, test = (ImageSet(x, y, tuple(names)) for x, y, names in (found["train"], found["test"]))
+    return Pictures(train, test, [(kind, severity, x, y) for kind, severity, x, y in found["corrupted"]])
 
 
 def keep(file: Path, columns: Sequence[str], job: Any, row: dict[str, Any]) -> None:
@@ -563,6 +587,7 @@ def arguments(name: str, said: str | None) -> argparse.Namespace:
     parser.add_argument("--results", default=str(RESULTS), help="folder of the rows")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--processes", type=int, default=0, help="arms at once, each in a process; 0 for this one")
+    parser.add_argument("--spawn", action="store_true", help="begin the processes anew, as for a GPU")
     parser.add_argument("--minutes", type=float, default=1e4, help="no longer than this; an arm under way is stopped")
     parser.add_argument("--table", action="store_true", help="print the table of the rows there are")
     parser.add_argument("--plot", metavar="FILE.html", help="write the rows of both sets as a page of charts")

@@ -17,13 +17,19 @@ Next = Callable[[], Sequence[Job]]
 
 
 def spread(
-    ready: Next, work: Callable[[Any], Any], keep: Callable[[Any, Any], None], processes: int, minutes: float
+    ready: Next,
+    work: Callable[[Any], Any],
+    keep: Callable[[Any, Any], None],
+    processes: int,
+    minutes: float,
+    method: str = "fork",
 ) -> list[str]:
     """Do all jobs, each in one of so many processes, until none is ready or the time is over -> failures, a line each.
 
     ready: is asked again after every job, since one may be ready when another is done. work: job -> what it found; in a
-    process of its own, forked from this one, so that what is held here is held once. keep: writes it down, here.
-    A job under way when the time is over is stopped, and is ready again at the next call. processes: 0 for this one.
+    process of its own. keep: writes it down, here. A job under way when the time is over is stopped, and is ready again
+    at the next call. processes: 0 for this one. method: "fork", where what is held here is held once, or "spawn", where
+    work must be picklable: a process that was forked cannot use a GPU that this one has looked at.
     """
     end, given, failures = time.monotonic() + 60 * minutes, set[Job](), list[str]()
     if not processes:
@@ -35,7 +41,7 @@ def spread(
             else:
                 failures.append(f"{left[0]}: {found}")
         return failures
-    context = multiprocessing.get_context("fork")
+    context: Any = multiprocessing.get_context(method)
     idle: list[Connection] = []
     busy: dict[Connection, Job] = {}
     children = []
