@@ -248,10 +248,10 @@ CASES = (*COMMANDS, *PYTHON)
 
 
 class Made:
-    """What the cases wrote below ``place``, each made when it is first asked for."""
+    """What the cases wrote below ``place``, each made when it is first asked for. device: of commands that take one."""
 
-    def __init__(self, place: Path) -> None:
-        self.place = place
+    def __init__(self, place: Path, device: str = "") -> None:
+        self.place, self.device = place, device
         self.tensors: dict[str, dict[str, Tensor]] = {}
         write_place(place)
 
@@ -279,6 +279,8 @@ class Made:
                 ZOO["clip"](Path(WORDS.removeprefix("clip:")))
         if words[0] != "predict":
             words += ["--out", f"made/{case}" + FILE_OF.get(words[0], "")]
+        if self.device and words[0] != "spectrum":
+            words += ["--device", self.device]
         said = io.StringIO()
         with chdir(self.place), redirect_stdout(said):
             code = run(*words)

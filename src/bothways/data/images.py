@@ -30,7 +30,8 @@ class Augmentation:
     """Standard augmentation: crop after reflection padding, flip, blur, noise and a grey square.
 
     crop: padding, as ``length`` reads it. flip: mirror half of the pictures. blur, noise: share of the pictures with a
-    3x3 mean, or with Gaussian noise of at most ``noise_level``. erase: side of a grey square, 0 for none.
+    3x3 mean, or with Gaussian noise of at most ``noise_level``. erase: side of a grey square, 0 for none. The draws are
+    made on the CPU, whatever the device of the pictures, so that they are the same on each.
     """
 
     crop: float = 4
@@ -51,7 +52,7 @@ class Augmentation:
             images = torch.where(_chosen(images, self.blur, source), blurred, images)
         if self.noise:
             level = self.noise_level * torch.rand(len(images), 1, 1, 1, generator=source)
-            noisy = (images + level * torch.randn(images.shape, generator=source)).clamp(0, 1)
+            noisy = (images + (level * torch.randn(images.shape, generator=source)).to(images.device)).clamp(0, 1)
             images = torch.where(_chosen(images, self.noise, source), noisy, images)
         if self.erase:
             images = _random_erase(images, self.erase, source)
@@ -103,17 +104,17 @@ def _batch(
 
 
 def _chosen(images: Tensor, share: float, source: torch.Generator) -> Tensor:
-    return torch.rand(len(images), 1, 1, 1, generator=source) < share
+    return (torch.rand(len(images), 1, 1, 1, generator=source) < share).to(images.device)
 
 
 def _random_crop(images: Tensor, pad: int, source: torch.Generator) -> Tensor:
     batch, _, height, width = images.shape
     padded = F.pad(images, (pad, pad, pad, pad), mode="reflect")
-    top, left = torch.randint(0, 2 * pad + 1, (2, batch, 1), generator=source)
-    rows = (top + torch.arange(height))[:, None, :, None]
-    columns = (left + torch.arange(width))[:, None, None, :]
-    picture = torch.arange(batch)[:, None, None, None]
-    channel = torch.arange(3)[None, :, None, None]
+    top, left = torch.randint(0, 2 * pad + 1, (2, batch, 1), generator=source).to(images.device)
+    rows = (top + torch.arange(height, device=images.device))[:, None, :, None]
+    columns = (left + torch.arange(width, device=images.device))[:, None, None, :]
+    picture = torch.arange(batch, device=images.device)[:, None, None, None]
+    channel = torch.arange(3, device=images.device)[None, :, None, None]
     return padded[picture, channel, rows, columns]
 
 
@@ -123,4 +124,4 @@ def _random_erase(images: Tensor, side: int, source: torch.Generator) -> Tensor:
     left = torch.randint(1 - side, width, (batch, 1, 1, 1), generator=source)
     rows, columns = torch.arange(height)[:, None], torch.arange(width)[None, :]
     inside = (rows >= top) & (rows < top + side) & (columns >= left) & (columns < left + side)
-    return torch.where(inside, torch.full_like(images, 0.5), images)
+    return torch.where(inside.to(images.device), torch.full_like(images, 0.5), images)

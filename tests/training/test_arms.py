@@ -1,0 +1,124 @@
+"""The arms of benchmarks/prg_controls.py: which are left, at which rate, of which size, and what they take."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from bothways.models.velocity import Flow
+from bothways.types import ModelSpec
+
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
+
+import prg_arms
+import prg_controls
+import workers
+
+HELD = {3e-4: 0.5, 1e-3: 0.7, 3e-3: 0.6}
+ARMS = ("prg", "plain cnn")
+
+
+def row(arm: str, seed: int, rate: float, **more: Any) -> dict[str, Any]:
+    facts = {"held": HELD[rate], "accuracy": 1 - HELD[rate], "operations": 1e15, "seconds": 20.0, "epochs": 6, **more}
+    return {"arm": arm, "labels": "5000", "seed": str(seed), "rate": str(rate), **facts}
+
+
+def left(rows: list[dict[str, Any]], *arms: str, **more: Any) -> list[prg_controls.Job]:
+    return prg_controls.remaining(rows, prg_arms.CONTROLS, arms, 5000, [0, 1], **more)
+
+
+def test_the_rate_is_that_of_the_held_out_pictures_and_not_of_the_test() -> None:
+    rows = [row("prg", 0, rate) for rate in HELD]
+    assert [job.rate for job in left([], "prg")] == list(HELD)  # no other seed before the rate is chosen
+    assert left(rows[:2], "prg") == [prg_controls.Job("prg", 5000, 0, 3e-3)]
+    assert left(rows, "prg") == [prg_controls.Job("prg", 5000, 1, 1e-3)]
+    assert left([*rows, row("prg", 1, 1e-3)], "prg") == []
+    assert [r["rate"] for r in prg_controls.chosen([*rows, row("prg", 1, 1e-3)])] == ["0.001", "0.001"]
+
+
+def test_a_rate_that_fails_is_not_chosen() -> None:
+    rows = [row("prg", 0, rate) for rate in (3e-4, 1e-3)]
+    rows.append({**row("prg", 0, 3e-3), "held": 0.0, "accuracy": ""})
+    assert left(rows, "prg") == [prg_controls.Job("prg", 5000, 1, 1e-3)]
+
+
+def test_rates_of_elsewhere_are_taken_and_none_is_tried() -> None:
+    assert left([], "prg", rate_of=lambda arm: 3e-3) == [prg_controls.Job("prg", 5000, seed, 3e-3) for seed in (0, 1)]
+    assert left([], "prg", rate_of=lambda arm: None) == []
+
+
+def test_a_plain_network_takes_what_prg_took() -> None:
+    arms = [f"plain cnn, {what}" for what in ("equal seconds", "equal operations", "operations of pretraining too")]
+    assert left([row("prg", 0, rate) for rate in HELD], *arms) == []  # before both are done
+    walked = [row("prg", 0, rate, operations=8e15, seconds=60.0) for rate in HELD]
+    rows = [*walked, *(row("plain cnn", 0, rate) for rate in HELD)]
+    found = {job.arm: job.epochs for job in left(rows, *arms, pretrained=40e15)}
+    assert found == dict(zip(arms, (3 * 6, 8 * 6, 48 * 6), strict=True))
+
+
+def test_sizes_are_equal() -> None:
+    def size(network: nn.Module) -> int:
+        return sum(p.numel() for p in network.parameters())
+
+    walked = size(prg_arms.PRGHead(prg_arms.POOLED, 10))
+    for width in (64, 80, 256, 768):
+        assert size(prg_arms.equal_head(width, 10)) == pytest.approx(walked, rel=2e-3)
+    for parameters in (300_000, 2_544_620, 7_000_000):
+        network = prg_arms.sized(parameters, 10)
+        assert size(network) == pytest.approx(parameters, rel=0.05)
+        assert network(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
+    with pytest.raises(ValueError, match="at least"):
+        prg_arms.sized(100, 10)
+
+
+def test_operations_are_those_of_the_closed_form() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.Flatten(), nn.Linear(4 * 64, 10))
+    conv, linear = 64 * 4 * 27, 256 * 10  # multiply-adds of a picture
+    batch = torch.zeros(2, 3, 8, 8), torch.zeros(2, dtype=torch.int64)
+
+    def loss(net: nn.Module, part: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, dict[str, Any]]:
+        return nn.functional.cross_entropy(net(part[0]), part[1]), {}
+
+    forward = 2 * (conv + linear)
+    assert prg_arms.operations_of(lambda: network(batch[0])) == 2 * forward
+    # backwards twice as many, but for the gradient in the pictures, which nobody needs
+    assert prg_arms.operations_of_step(network, loss, batch, 16, False) == 16 * (3 * forward - 2 * conv)
+    assert network[0].weight.grad is None
+
+
+def test_pretraining_is_three_passes_for_each_picture() -> None:
+    class Velocity(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Conv2d(3, 3, 1)
+
+        def forward(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+            return self.layer(x)
+
+    flow = Flow(Velocity(), ModelSpec(4, (0.5,) * 3, (0.5,) * 3, 0, path="linear"))
+    assert prg_arms.pretraining(flow, 100) == 3 * 100 * 2 * 16 * 9
+    with pytest.raises(ValueError, match="--pretrained"):
+        prg_arms.pretraining(flow)
+
+
+@pytest.mark.parametrize("processes", [0, 2])
+def test_jobs_that_fail_leave_the_others(processes: int) -> None:
+    done: list[tuple[int, int]] = []
+
+    def work(job: int) -> int:
+        if job == 2:
+            raise ValueError("not two")
+        return job**2
+
+    def ready() -> list[int]:
+        return [1, 2, 3] + [4] * bool(done)  # the last is ready when another is done
+
+    failures = workers.spread(ready, work, lambda job, found: done.append((job, found)), processes, minutes=1)
+    assert sorted(done) == [(1, 1), (3, 9), (4, 16)]
+    assert len(failures) == 1
+    assert "not two" in failures[0]
