@@ -8,9 +8,10 @@ EfficientNet-Lite0 draws; the judges gave no gradient: Lite1 and Lite2 of its fa
 others (examples/). The 40 classes, 12 + 25 k, were fixed before any was drawn, and no setting was chosen on them: 24 +
 50 k were used for that. ``photographs`` is a row of real ones, of those of the classes that there are.
 A picture is a line of results/imagenet.jsonl, so a stopped run goes on where it was; CPU seconds are of one process
-with one thread, loading left out. With ``--device cuda`` the classes and seeds of a row are drawn at once, with the same
-draws; a line then names the GPU and has its seconds, a share of the batch's. Rows are never of two devices. Rivals are
-listed in peers/drawing.py with the environment that starts them, and losses of papers without one in peers/losses.py.
+with one thread, loading left out. With ``--device cuda`` the classes and seeds of a row are drawn at once, with the
+same draws (Horama's crops are drawn on the GPU); a line then names the GPU and has its seconds, a share of the batch's.
+A row of the table is of one device. Rivals are listed in peers/drawing.py with the environment that starts them, and
+losses of papers without one in peers/losses.py.
 
 ``border``: the share of the evidence for the class in the outer tenth of the picture, whose area is .36 of all; the
 evidence is the sum over colours of |(x - mean) dz/dx|, of Lite2's logit z, blurred.
@@ -225,10 +226,9 @@ def sheet(folder, names, calls, side=112, gap=2):
     whole = Image.new("RGB", (len(classes) * (side + gap) - gap, len(names) * (side + gap) - gap), "white")
     for row, name in enumerate(names):
         for column, label in enumerate(classes):
-            drawn = Image.open(folder / f"{name}-{calls}-0-{label}.png").convert("RGB")
-            whole.paste(
-                drawn.resize((side, side), Image.Resampling.LANCZOS), (column * (side + gap), row * (side + gap))
-            )
+            if (file := folder / f"{name}-{calls}-0-{label}.png").is_file():  # a row may be of fewer classes
+                drawn = Image.open(file).convert("RGB").resize((side, side), Image.Resampling.LANCZOS)
+                whole.paste(drawn, (column * (side + gap), row * (side + gap)))
     return whole
 
 
@@ -244,7 +244,8 @@ def table(done) -> str:
         cells = [", ".join((share(rows, j, 1), share(rows, j, 5), f"{mean(rows, j):.2f}")) for j in JUDGES]
         spreads = [spread([row[key] for row in rows if key in row]) for key in ("border", "slope", "contrast")]
         seconds = statistics.median(row.get("gpu_seconds", row.get("cpu_seconds")) for row in rows)
-        cells = [*map(str, (*key[:2], len(rows))), *cells, share(rows, "lite2-blurred", 5), *spreads, key[2], f"{seconds:.2f}"]
+        cells = [*map(str, (*key[:2], len(rows))), *cells, share(rows, "lite2-blurred", 5), *spreads]
+        cells += [key[2], f"{seconds:.2f}"]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -37,7 +37,7 @@ def planned(task: str, model, *given, **settings):
 
 
 def drawn(work, pictures: Sequence[int], seeds: Sequence[int], labels: Sequence[int] | None = None) -> torch.Tensor:
-    """(B,3,H,W) of 8 bits in [0,1] on the model's device: pictures of a run by their numbers, with draws of these seeds.
+    """(B,3,H,W) of 8 bits in [0,1] on the model's device: pictures of a run by their numbers, with these seeds.
 
     labels: a class for each number of the run, in place of its own.
     """

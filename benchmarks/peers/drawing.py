@@ -57,7 +57,8 @@ def lucent_of(model, targets: Sequence[tuple[int, int]], calls: int) -> Tensor:
     found = {}
     for seed in dict.fromkeys(seed for _, seed in targets):
         labels = [label for label, own in targets if own == seed]
-        found |= {(label, seed): image for label, image in zip(labels, _lucent(model, labels, calls, seed), strict=True)}
+        images = _lucent(model, labels, calls, seed)
+        found |= {(label, seed): image for label, image in zip(labels, images, strict=True)}
     return torch.stack([found[target] for target in targets])
 
 

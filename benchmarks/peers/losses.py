@@ -105,7 +105,8 @@ def deep_inversion_of(model: Any, targets: Sequence[tuple[int, int]], calls: int
     """``deep_inversion`` of each (class, seed), (N,3,H,W): its batches of eight beside each other."""
     batches = list(dict.fromkeys((label % 125, seed) for label, seed in targets))
     firsts = list(dict.fromkeys(first for first, _ in batches))
-    work = many.planned("generate", model, [label for first in firsts for label in _together(first)], **_inversion(calls))
+    classes = [label for first in firsts for label in _together(first)]
+    work = many.planned("generate", model, classes, n=1, **_inversion(calls))
     every = [(firsts.index(first) * BATCH + k, picture_seed(seed, k)) for first, seed in batches for k in range(BATCH)]
     found = [many.drawn(work, *zip(*part, strict=True)) for part in many.parts(every, many.at_once(work))]
     places = [batches.index((label % 125, seed)) * BATCH + label // 125 for label, seed in targets]
