@@ -40,7 +40,7 @@ def sheets(first: int, draws: random.Random, seed: int, drawn: Path, out: Path) 
 
 def unlabelled(first: int, draws: random.Random, drawn: Path, out: Path) -> None:
     """Two sheets of twenty: of 20 pictures of the density and 20 of the control, from a number on, mixed."""
-    tiles = [("density", first + k) for k in range(20)] + [(CONTROL, k) for k in range(20)]
+    tiles = [("density", first + k) for k in range(20)] + [(CONTROL, first + k) for k in range(20)]
     draws.shuffle(tiles)
     for turn, part in enumerate((tiles[:20], tiles[20:])):
         numbered([drawn / f"{row}-{k:03}.png" for row, k in part], out / f"unlabelled-{first}-{turn}.png")
