@@ -224,7 +224,7 @@ def towards(options, photos, done) -> Iterator[dict]:
             return
         photo, wanted = photos.images[list(part)].float() / 255, [aims[number] for number in part]
         clock = many.Clock(options.device)
-        target = (list(dict.fromkeys(wanted)),) if task in ("edit", "accentuate") else ()
+        target = (wanted[:1],) if task in ("edit", "accentuate") else ()  # each has its own below
         work = many.planned(task, model, photo, *target, n=1)
         seeds = [picture_seed(number, 0) for number in part]
         drawn = many.drawn(work, range(len(part)), seeds, wanted if target else None)
