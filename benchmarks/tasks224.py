@@ -2,14 +2,15 @@
 
     python benchmarks/tasks224.py inpaint --data PHOTOGRAPHS [--n 100]
     python benchmarks/tasks224.py style --data PHOTOGRAPHS
-    python benchmarks/tasks224.py edit --data PHOTOGRAPHS        (and accentuate, invert: eight photographs)
+    python benchmarks/tasks224.py edit --data PHOTOGRAPHS --n 8        (and accentuate, invert)
     python benchmarks/tasks224.py tables
 
 PHOTOGRAPHS: 500 of ImageNet, one of every second class, with labels. Every fifth is kept for these measures: what a
 fill learns is of the others, and nothing was tuned on the photographs of a task's table (two of those with a hole
-served to tune `edit` and `accentuate`). The mean magnitudes and colours of the canvas `photographs`,
-and for `invert` the statistics kept with the network, are of all 500. Lite1 and Lite2, of the family, and SqueezeNet,
-of another, gave no gradient.
+served to tune `edit` and `accentuate`). With ``--device cuda`` edit, accentuate and invert draw many
+at once, each with the draws of its number, and a line names the GPU. The mean magnitudes and colours of the canvas
+`photographs`, and for `invert` the statistics kept with the network, are of all 500. Lite1 and Lite2, of the family,
+and SqueezeNet, of another, gave no gradient.
 `tables` prints what stands in docs/tasks.md and docs/inpainting.md.
 """
 
@@ -25,8 +26,9 @@ import torch
 import torch.nn.functional as F
 
 import bothways
+import many
 from bothways.models.loader import load_model
-from bothways.numerics.draws import Draws
+from bothways.numerics.draws import Draws, picture_seed
 from bothways.numerics.fill import Smoothness, harmonic_fill, tension_fill
 from bothways.numerics.intervals import mean_interval, wilson_interval
 from bothways.runs import to_png
@@ -50,6 +52,7 @@ JUDGES = {"lite2": "imagenet:efficientnet-lite2", "lite1": "imagenet:efficientne
 RESULTS = Path(__file__).parent / "results" / "tasks224.jsonl"
 PAIRS = ((0, 160), (80, 470), (120, 285), (270, 55), (385, 480), (215, 400))  # photo, style: numbers in the data
 TARGETS = (292, 88, 417, 340, 949, 985, 22, 555)  # what eight of the photographs are edited towards
+AT_ONCE = 50  # photographs on a GPU
 TASKS = ("inpaint", "style", "edit", "accentuate", "invert")
 
 
@@ -57,18 +60,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("task", choices=[*TASKS, "tables"])
     parser.add_argument("--data", type=Path, help="the 500 photographs")
-    parser.add_argument("--n", type=int, default=100, help="photographs with a hole, of those kept")
+    parser.add_argument("--n", type=int, default=100, help="photographs, of those kept")
     parser.add_argument("--out", type=Path, default=Path("runs/tasks224"), help="folder of the pictures")
     parser.add_argument("--results", type=Path, default=RESULTS, help="the file of lines")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin nothing after so many")
     options = parser.parse_args()
     if options.task == "tables":
         return tables(lines(options.results))
     options.out.mkdir(parents=True, exist_ok=True)
+    many.prepared(options.device)
     photos = bothways.load_images(options.data, size=(SIZE, SIZE))
-    done = {(line["task"], line["number"]) for line in lines(options.results)}
+    device = many.named(options.device)
+    done = {(line["task"], line["number"]) for line in lines(options.results) if line.get("device", "cpu") == device}
     for line in {"inpaint": inpaint, "style": styles}.get(options.task, towards)(options, photos, done):
         with options.results.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"task": options.task, **line}) + "\n")
+            where = {} if device == "cpu" else {"device": device}
+            file.write(json.dumps({"task": options.task, **where, **line}) + "\n")
         print(json.dumps(line), flush=True)
 
 
@@ -77,8 +85,8 @@ def lines(file: Path) -> list[dict]:
 
 
 @cache
-def judge(name: str):
-    return Resized(load_model(JUDGES.get(name, name)))
+def judge(name: str, device: str = "cpu"):
+    return Resized(load_model(JUDGES.get(name, name), device=device))
 
 
 def kept(photos, n: int) -> list[int]:
@@ -204,43 +212,56 @@ def fine(image) -> float:
 
 def towards(options, photos, done) -> Iterator[dict]:
     """A line a photo of edit, accentuate and invert: probability and rank of the class before and after."""
-    task, model = options.task, load_model(NETWORK)
-    for k, number in enumerate(kept(photos, len(TARGETS))):
-        if (task, number) in done:
-            continue
-        photo, label = photos.images[number][None].float() / 255, int(photos.labels[number])
-        wanted, began = TARGETS[k] if task == "edit" else label, time.process_time()
-        target = (wanted,) if task in ("edit", "accentuate") else ()
-        run = {"edit": bothways.edit, "accentuate": bothways.accentuate, "invert": bothways.invert}[task]
-        drawn = run(model, photo, *target, n=1, seed=number, **{"judging.verdicts": False}).images
-        (options.out / f"{task}-{number}.png").write_bytes(to_png(torch.cat([photo, drawn], 3)[0]))
-        error = float((drawn - photo).square().mean())
-        yield {
-            "number": number,
-            "class": wanted,
-            "seconds": round(time.process_time() - began, 1),
-            "psnr": round(-10 * np.log10(error), 2),
-            "before": ranks(photo, wanted),
-            "after": ranks(drawn, wanted),
-        }
+    task, ends = options.task, time.monotonic() + 60 * options.minutes
+    model = load_model(NETWORK, device=options.device)
+    numbers = kept(photos, options.n)
+    aims = {number: int(photos.labels[number]) for number in numbers}
+    if task == "edit":
+        aims = {number: TARGETS[k % len(TARGETS)] for k, number in enumerate(numbers)}
+    left = [number for number in numbers if (task, number) not in done]
+    for part in many.parts(left, AT_ONCE if options.device != "cpu" else 1):
+        if time.monotonic() > ends:
+            return
+        photo, wanted = photos.images[list(part)].float() / 255, [aims[number] for number in part]
+        clock = many.Clock(options.device)
+        target = (wanted[:1],) if task in ("edit", "accentuate") else ()  # each has its own below
+        work = many.planned(task, model, photo, *target, n=1)
+        seeds = [picture_seed(number, 0) for number in part]
+        drawn = many.drawn(work, range(len(part)), seeds, wanted if target else None)
+        seconds = clock.seconds() / len(part)
+        before, after = (ranks(images.to(options.device), wanted) for images in (photo, drawn))
+        for k, number in enumerate(part):
+            image = drawn[k].cpu()
+            (options.out / f"{task}-{number}.png").write_bytes(to_png(torch.cat([photo[k], image], 2)))
+            yield {
+                "number": number,
+                "class": wanted[k],
+                "seconds": round(seconds, 2),
+                "psnr": round(-10 * np.log10(float((image - photo[k]).square().mean())), 2),
+                "before": before[k],
+                "after": after[k],
+            }
 
 
 @torch.no_grad()
-def ranks(image, label: int) -> dict:
-    """{judge: [rank of the class, its probability]}"""
-    found = {}
+def ranks(images, labels: list[int]) -> list[dict]:
+    """{judge: [rank of the class, its probability]} of each picture."""
+    found: list[dict] = [{} for _ in labels]
     for name in (*JUDGES, SQUEEZENET):
-        chances = judge(name).outputs(image).softmax(1)[0]
-        found[name] = [1 + int((chances > chances[label]).sum()), round(float(chances[label]), 4)]
+        chances = judge(name, str(images.device)).outputs(images).softmax(1)
+        own = chances.gather(1, torch.tensor(labels, device=images.device)[:, None])
+        for record, rank, chance in zip(found, (chances > own).sum(1).tolist(), own[:, 0].tolist(), strict=True):
+            record[name] = [1 + rank, round(chance, 4)]
     return found
 
 
 def tables(found: list[dict]) -> None:
     """Print the tables of the docs."""
-    for task in TASKS:
-        own = [line for line in found if line["task"] == task]
+    for task, device in dict.fromkeys((task, line.get("device", "cpu")) for task in TASKS for line in found):
+        own = [line for line in found if line["task"] == task and line.get("device", "cpu") == device]
         if own:
-            print(f"\n{task}, {len(own)} pictures, {np.median([line['seconds'] for line in own]):.1f} CPU s (median)")
+            seconds = np.median([line["seconds"] for line in own])
+            print(f"\n{task}, {len(own)} pictures, {device}, {seconds:.1f} s (median)")
             {"inpaint": table_of_fills, "style": table_of_styles}.get(task, table_of_ranks)(own)
 
 

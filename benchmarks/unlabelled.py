@@ -3,9 +3,11 @@
     python benchmarks/unlabelled.py --data PHOTOGRAPHS [--n 20] [--rows density ...] [--out runs/unlabelled]
 
 Picture k of every row has seed k. ``density`` and ``gaussian`` differ in how the feature is drawn, ``control`` has
-statistics and smoothness in the same canvas and nothing drawn, ``one-photograph`` is drawn from the feature of one
-photograph. Judges give no gradient. Each picture is a line of ``benchmarks/results/unlabelled.jsonl``, and a run that
-is started again makes what is missing. PHOTOGRAPHS is that of the statistics kept with the model, with labels.
+statistics and smoothness in the same canvas and nothing drawn, ``statistics-tv`` is the recipe of that name, the same
+in the stack, and ``one-photograph`` is drawn from the feature of one photograph. With ``--device cuda`` many are drawn
+at once, each with its own draws; lines then name the GPU and have its seconds. Judges give no gradient.
+Each picture is a line of ``benchmarks/results/unlabelled.jsonl``, and a run that is started again makes
+what is missing. PHOTOGRAPHS is that of the statistics kept with the model, with labels.
 
     rank      of the class of the photograph: of the one drawn from (one-photograph), or of the larger share (density)
     kernel    distance in the first judge's features from the photographs, with its 95 % interval over the pictures
@@ -23,6 +25,7 @@ import torch
 from PIL import Image
 
 import bothways
+import many
 from bothways.data.readers.fit import size_of
 from bothways.judging.origins import origins
 from bothways.judging.verdicts import penultimate
@@ -43,8 +46,10 @@ ROWS = {
     "density": {"sampling.kind": "density"},
     "gaussian": {"sampling.kind": "gaussian"},
     "control": CONTROL,
+    "statistics-tv": {"recipe": "statistics-tv", "ascent.steps": 192},
     "one-photograph": {},
 }
+AT_ONCE = 60  # pictures on a GPU
 PHOTOGRAPHS = 250  # real ones that the kernel distance is measured against
 
 
@@ -56,29 +61,48 @@ def main() -> None:
     parser.add_argument("--rows", nargs="+", default=[*ROWS], choices=[*ROWS])
     parser.add_argument("--judges", nargs="*", default=JUDGES)
     parser.add_argument("--out", type=Path, default=Path("runs/unlabelled"), help="folder of the pictures")
+    parser.add_argument("--results", type=Path, default=LINES)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin nothing after so many")
     options = parser.parse_args()
+    ends = time.monotonic() + 60 * options.minutes
+    many.prepared(options.device)
     options.out.mkdir(parents=True, exist_ok=True)
-    model = bothways.load_model(options.model)
+    model = bothways.load_model(options.model, device=options.device)
     photographs = bothways.load_images(options.data, size=size_of(model.spec))
-    for k in range(options.n):
-        for row in options.rows:
-            file = options.out / f"{row}-{k:03}.png"
-            if not file.is_file():
-                draw(row, k, model, photographs, file)
+    every = [(row, k) for k in range(options.n) for row in options.rows]
+    left = [(row, k) for row, k in every if not (options.out / f"{row}-{k:03}.png").is_file()]
+    if options.device == "cpu":
+        batches = [[one] for one in left]
+    else:
+        by_row = [[(name, k) for name, k in left if name == row] for row in options.rows]
+        batches = [list(part) for own in by_row for part in many.parts(own, AT_ONCE)]
+    for batch in batches:
+        if time.monotonic() > ends:
+            break
+        draw(batch[0][0], [k for _, k in batch], model, photographs, options)
     judge(options, model, photographs)
     summary(options, photographs)
 
 
-def draw(row, k, model, photographs, file) -> None:
-    began = time.process_time()
+def draw(row, numbers, model, photographs, options) -> None:
+    """Draw pictures of a row, of these numbers, and keep each with its seconds."""
+    clock = many.Clock(model.device)
     if row == "one-photograph":
-        photo = photographs.images[source(row, k, model, photographs)][None].float() / 255
-        found = bothways.invert(model, photo, recipe="from-features", seed=k, judges=[])
+        photos = photographs.images[[source(row, k, model, photographs) for k in numbers]].float() / 255
+        work = many.planned("invert", model, photos, recipe="from-features")
+        places = range(len(numbers))
     else:
-        found = bothways.generate(model, n=1, recipe=RECIPE, seed=k, judges=[], **ROWS[row])
-    file.write_bytes(to_png(found.images[0]))
-    file.with_suffix(".seconds").write_text(f"{time.process_time() - began:.1f}")
-    print(file.stem, file.with_suffix(".seconds").read_text(), "s", flush=True)
+        settings = {"recipe": RECIPE} | ROWS[row]
+        work = many.planned("generate", model, n=1, **settings)
+        places = [0] * len(numbers)
+    images = many.drawn(work, places, [picture_seed(k, 0) for k in numbers])
+    seconds = clock.seconds() / len(numbers)
+    for k, image in zip(numbers, images.cpu(), strict=True):
+        file = options.out / f"{row}-{k:03}.png"
+        file.write_bytes(to_png(image))
+        file.with_suffix(".seconds").write_text(f"{seconds:.2f}")
+        print(file.stem, f"{seconds:.2f} s", flush=True)
 
 
 def source(row, k, model, photographs):
@@ -94,21 +118,24 @@ def source(row, k, model, photographs):
 
 def judge(options, model, photographs) -> None:
     """A line for each picture that has none yet."""
-    made = {(line["row"], line["picture"]) for line in lines()}
-    todo = [(row, k) for row in options.rows for k in range(options.n) if (row, k) not in made]
+    device = many.named(options.device)
+    made = {(line["row"], line["picture"], line.get("device", "cpu")) for line in lines(options)}
+    todo = [(row, k) for row in options.rows for k in drawn(options, row) if (row, k, device) not in made]
     if not todo:
         return
     images = torch.cat([read(options.out / f"{row}-{k:03}.png") for row, k in todo])
     said = {}
     for address in options.judges:
-        _, logits = penultimate(bothways.load_model(address), images)
+        _, logits = penultimate(bothways.load_model(address, device=options.device), images.to(options.device))
         said[address.rpartition("/")[2].removeprefix("imagenet:").partition(".")[0]] = logits.softmax(1)
     space = replace(read_space(stored_statistics(model, None)), pixels=small_copies(photographs.images))
+    space = space.to(model.device)
     near = origins(images, [picture_seed(k, 0) for _, k in todo], [model], space, None)
-    with LINES.open("a") as file:
+    with options.results.open("a") as file:
         for place, (row, k) in enumerate(todo):
             own = source(row, k, model, photographs)
-            line = {"row": row, "picture": k, "photograph": None if own is None else photographs.names[own]}
+            line = {"row": row, "picture": k} | ({} if device == "cpu" else {"device": device})
+            line |= {"photograph": None if own is None else photographs.names[own]}
             label = None if own is None else int(photographs.labels[own])
             line["class"] = None if label is None else photographs.classes[label]
             line["seconds"] = float((options.out / f"{row}-{k:03}.seconds").read_text())
@@ -124,8 +151,14 @@ def shortened(value):
     return round(value, 4) if isinstance(value, float) else value
 
 
-def lines():
-    return [json.loads(text) for text in LINES.read_text().splitlines()] if LINES.is_file() else []
+def lines(options):
+    file = options.results
+    return [json.loads(text) for text in file.read_text().splitlines()] if file.is_file() else []
+
+
+def drawn(options, row):
+    """The numbers of a row's pictures that are there."""
+    return [k for k in range(options.n) if (options.out / f"{row}-{k:03}.png").is_file()]
 
 
 def read(file):
@@ -137,16 +170,20 @@ def read(file):
 
 def summary(options, photographs) -> None:
     """Print a row each: kernel distance, highest probability, ranks, seconds; and write a sheet each."""
-    critic = bothways.load_model(options.judges[0])
+    critic, device = bothways.load_model(options.judges[0], device=options.device), many.named(options.device)
     some = torch.linspace(0, len(photographs) - 1, PHOTOGRAPHS).round().long()
-    real, _ = penultimate(critic, photographs.images[some].float() / 255)
+    real, _ = penultimate(critic, (photographs.images[some].float() / 255).to(options.device))
     for row in options.rows:
-        images = torch.cat([read(options.out / f"{row}-{k:03}.png") for k in range(options.n)])
-        features, _ = penultimate(critic, images)
+        if len(there := drawn(options, row)) < 5:  # fewer have no kernel distance
+            continue
+        images = torch.cat([read(options.out / f"{row}-{k:03}.png") for k in there])
+        features, _ = penultimate(critic, images.to(options.device))
         low, high = kernel_interval(features, real)
-        own = [line for line in lines() if line["row"] == row and line["picture"] < options.n]
+        own = [line for line in lines(options) if line["row"] == row and line["picture"] in there]
+        own = [line for line in own if line.get("device", "cpu") == device]
         names = [name for name in own[0] if isinstance(own[0][name], dict) and "p" in own[0][name]]
-        found = {"row": row, "n": len(own), "kernel": kernel_distance(features, real), "interval": [low, high]}
+        found = {"row": row, "n": len(own), "device": device}
+        found |= {"kernel": kernel_distance(features, real), "interval": [low, high]}
         found["p"] = {name: median(line[name]["p"] for line in own) for name in names}
         if own[0]["class"] is not None:
             ranks = {name: [line[name]["rank"] for line in own] for name in names}
@@ -157,6 +194,7 @@ def summary(options, photographs) -> None:
             found[key] = median(line["nearest"][key] for line in own)
         found["seconds"] = median(line["seconds"] for line in own)
         print(json.dumps(found), flush=True)
+        images = images[:60]
         result = bothways.Result(images, torch.full((len(images),), -1), [{"index": k} for k in range(len(images))])
         (options.out / f"{row}.png").write_bytes(to_png(result.grid(5)))
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import random
 import sys
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -48,16 +49,38 @@ def declare_torchvision() -> None:
 
 def lucent(model, label: int, calls: int, seed: int) -> Tensor:
     """lucent's ``render_vis`` of the class's logit: Fourier, decorrelated colours, its own transforms, Adam .05."""
+    return _lucent(model, [label], calls, seed)
+
+
+def lucent_of(model, targets: Sequence[tuple[int, int]], calls: int) -> Tensor:
+    """``lucent`` of each (class, seed), (N,3,H,W): the pictures of a seed at once, which have the same draws alone."""
+    found = {}
+    for seed in dict.fromkeys(seed for _, seed in targets):
+        labels = [label for label, own in targets if own == seed]
+        images = _lucent(model, labels, calls, seed)
+        found |= {(label, seed): image for label, image in zip(labels, images, strict=True)}
+    return torch.stack([found[target] for target in targets])
+
+
+def _lucent(model, labels: Sequence[int], calls: int, seed: int) -> Tensor:
     declare_torchvision()
     from lucent.optvis import objectives, param, render
 
-    torch.manual_seed(seed)
-    random.seed(seed)
-    np.random.seed(seed)
     side = model.spec.height
-    network = Normalised(model).eval()
+    network = Normalised(model).eval().to(model.device)  # lucent itself draws on the GPU wherever there is one
+
+    def start():
+        torch.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed)
+        (one,), _ = param.image(side)  # the start of one picture, for each
+        parameters, image = param.image(side, batch=len(labels))
+        parameters[0].data.copy_(one.data.expand_as(parameters[0]))
+        return parameters, image
+
+    wanted = [objectives.channel("module_head", label, batch=k) for k, label in enumerate(labels)]
     found = render.render_vis(
-        network, objectives.channel("module_head", label), lambda: param.image(side), thresholds=(calls,),
+        network, objectives.Objective.sum(wanted), start, thresholds=(calls,),
         preprocess=False, progress=False, show_image=False, fixed_image_size=side,
     )  # fmt: skip
     return torch.from_numpy(found[-1]).permute(0, 3, 1, 2)
@@ -71,8 +94,8 @@ def bilinear_crops(image: Tensor, boxes: Tensor, output_size: tuple[int, int]) -
     high, wide = image.shape[-2:]
     grids = []
     for _, left, top, right, bottom in boxes:
-        x = left + (right - left) * (torch.arange(output_size[1]) + 0.5) / output_size[1]
-        y = top + (bottom - top) * (torch.arange(output_size[0]) + 0.5) / output_size[0]
+        x = left + (right - left) * (torch.arange(output_size[1], device=image.device) + 0.5) / output_size[1]
+        y = top + (bottom - top) * (torch.arange(output_size[0], device=image.device) + 0.5) / output_size[0]
         x, y = (2 * x + 1) / wide - 1, (2 * y + 1) / high - 1
         grids.append(torch.stack([x.expand(len(y), -1), y[:, None].expand(-1, len(x))], -1))
     copies = image.expand(len(boxes), -1, -1, -1)
@@ -81,11 +104,11 @@ def bilinear_crops(image: Tensor, boxes: Tensor, output_size: tuple[int, int]) -
 
 def _horama(draw, model, label: int, calls: int, seed: int, **settings) -> Tensor:
     torch.manual_seed(seed)
-    network = Normalised(model).eval()
+    network = Normalised(model).eval().to(model.device)
     steps, side = max(1, calls // CROPS), model.spec.height
     image, _ = draw(
         lambda seen: network((seen - seen.min()) / (seen.max() - seen.min())).mean(0)[label],
-        total_steps=steps, model_input_size=side, device="cpu", **settings,
+        total_steps=steps, model_input_size=side, device=model.device, **settings,
     )  # fmt: skip
     image = image.detach()[None]
     image = (image - image.min()) / (image.max() - image.min())

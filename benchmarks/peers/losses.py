@@ -25,6 +25,7 @@ of an odd class there is none, and 50 of other classes are, which cannot tell th
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,9 @@ import torch
 from torch import Tensor
 
 import bothways
+import many
 from bothways import objectives
+from bothways.numerics.draws import picture_seed
 from bothways.synthesis.statistics import batch_statistics
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # the units of the published coefficients and rates
@@ -64,6 +67,8 @@ def smoothness(seen: Tensor, model: Any) -> Tensor:
     """-(1e-4 TV + 1e-5 ||x||) of a batch, (B,3,H,W) in [0,1] -> (B,); its sum is B times that of the mean loss."""
     mean, std = (seen.new_tensor(value).view(1, 3, 1, 1) for value in (MEAN, STD))
     x = (seen - mean) / std
+    if len(x) > BATCH:  # several batches at once
+        return torch.cat([smoothness(part, model) for part in seen.split(BATCH)])
     inner = x[..., :-1, :-1]
     pairs = [(x[..., 1:], x[..., :-1]), (x[..., 1:, :], x[..., :-1, :])]
     pairs += [(x[..., 1:, :-1], x[..., :-1, 1:]), (x[..., 1:, 1:], inner)]
@@ -81,20 +86,45 @@ def deep_inversion(model: Any, label: int, calls: int, seed: int) -> tuple[Tenso
 def _batch(model: Any, first: int, calls: int, seed: int) -> tuple[Tensor, float]:
     """(one picture of each of the classes first + 125 k, CPU seconds of all)."""
     began = time.process_time()
+    drawn = bothways.generate(model, _together(first), n=1, seed=seed, verdicts=False, **_inversion(calls))
+    return drawn.images, time.process_time() - began
+
+
+def _together(first: int) -> list[int]:
+    return [first + 125 * k for k in range(BATCH)]
+
+
+def _inversion(calls: int) -> dict[str, Any]:
     # a sum over pictures is climbed, and the loss of the paper is a mean: what is of the batch counts B times
     loss = objectives.ClassLogProbability() + 0.01 * BATCH * LayerStatistics() + smoothness
-    drawn = bothways.generate(
-        model, [first + 125 * k for k in range(BATCH)], n=1, recipe="pixels", objective=loss, group=BATCH, seed=seed,
-        verdicts=False, **FREE_PIXELS | {"ascent.steps": calls, "ascent.rate": 0.25 * UNIT, "views.flip.chance": 0.5},
-    )  # fmt: skip
-    return drawn.images, time.process_time() - began
+    own = {"recipe": "pixels", "objective": loss, "group": BATCH, "views.flip.chance": 0.5}
+    return FREE_PIXELS | own | {"ascent.steps": calls, "ascent.rate": 0.25 * UNIT}
+
+
+def deep_inversion_of(model: Any, targets: Sequence[tuple[int, int]], calls: int) -> Tensor:
+    """``deep_inversion`` of each (class, seed), (N,3,H,W): its batches of eight beside each other."""
+    batches = list(dict.fromkeys((label % 125, seed) for label, seed in targets))
+    firsts = list(dict.fromkeys(first for first, _ in batches))
+    classes = [label for first in firsts for label in _together(first)]
+    work = many.planned("generate", model, classes, n=1, **_inversion(calls))
+    every = [(firsts.index(first) * BATCH + k, picture_seed(seed, k)) for first, seed in batches for k in range(BATCH)]
+    found = [many.drawn(work, *zip(*part, strict=True)) for part in many.parts(every, many.at_once(work))]
+    places = [batches.index((label % 125, seed)) * BATCH + label // 125 for label, seed in targets]
+    return torch.cat(found)[places]
 
 
 def vital(model: Any, label: int, calls: int, seed: int) -> tuple[Tensor, float]:
     """(the picture (1,3,H,W) of a class, CPU seconds)."""
     began = time.process_time()
-    drawn = bothways.generate(
-        model, [label], n=1, recipe="pixels", objective=objectives.Matching(layers=STAGES, scaled=False), seed=seed,
-        data=PHOTOGRAPHS, verdicts=False, **FREE_PIXELS | {"ascent.steps": calls, "ascent.rate": 1.0 * UNIT},
-    )  # fmt: skip
+    drawn = bothways.generate(model, [label], n=1, seed=seed, verdicts=False, **_matched(calls))
     return drawn.images, time.process_time() - began
+
+
+def _matched(calls: int) -> dict[str, Any]:
+    own = {"recipe": "pixels", "objective": objectives.Matching(layers=STAGES, scaled=False), "data": PHOTOGRAPHS}
+    return FREE_PIXELS | own | {"ascent.steps": calls, "ascent.rate": 1.0 * UNIT}
+
+
+def vital_of(model: Any, targets: Sequence[tuple[int, int]], calls: int) -> Tensor:
+    """``vital`` of each (class, seed), (N,3,H,W)."""
+    return many.of_classes(model, targets, **_matched(calls))

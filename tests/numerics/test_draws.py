@@ -96,3 +96,16 @@ def test_length_and_seeds() -> None:
     draws = Draws(torch.tensor([3, 1]))
     assert len(draws) == 2
     assert draws.seeds == (3, 1)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("seeds", [[7], [7, 8, 9], [9, 7, 9, 9, 8]])
+def test_large_draws_in_threads_and_pictures_of_one_seed_are_those_drawn_alone(
+    seeds: list[int], threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    shape = (3, 200, 200)
+    together = Draws(seeds).normal(shape, 0.5, "view noise")
+    assert together.is_contiguous()
+    for drawn, seed in zip(together, seeds, strict=True):
+        assert torch.equal(drawn, torch.randn(*shape, generator=generator(seed, 0.5, "view noise")))

@@ -9,12 +9,14 @@ They are made on the CPU and moved, so that a GPU run sees the same ones.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor
 
 SEEDS_OF_A_RUN = 1_000_000
+THREADED_FROM = 100_000  # numbers of a picture: fewer are drawn before a thread has begun
 
 
 def picture_seed(run_seed: int, index: int) -> int:
@@ -40,19 +42,33 @@ class Draws:
     def __len__(self) -> int:
         return len(self.seeds)
 
-    def generators(self, t: float, purpose: str) -> Iterator[torch.Generator]:
-        return (generator(seed, t, purpose) for seed in self.seeds)
-
     def normal(self, shape: Sequence[int], t: float = 0.0, purpose: str = "noise") -> Tensor:
         """Samples of N(0, 1), (B, *shape) float32."""
-        return torch.stack([torch.randn(*shape, generator=g) for g in self.generators(t, purpose)])
+        return self._each(lambda g: torch.randn(*shape, generator=g), t, purpose)
 
     def uniform(self, shape: Sequence[int], t: float = 0.0, purpose: str = "uniform") -> Tensor:
         """Samples of U[0, 1), (B, *shape) float32."""
-        return torch.stack([torch.rand(*shape, generator=g) for g in self.generators(t, purpose)])
+        return self._each(lambda g: torch.rand(*shape, generator=g), t, purpose)
 
     def integers(self, low: int, high: int, shape: Sequence[int], t: float = 0.0, purpose: str = "integers") -> Tensor:
         """Uniform integers from low to high, both included, (B, *shape)."""
-        return torch.stack(
-            [torch.randint(low, high + 1, tuple(shape), generator=g) for g in self.generators(t, purpose)]
-        )
+        return self._each(lambda g: torch.randint(low, high + 1, tuple(shape), generator=g), t, purpose)
+
+    def _each(self, draw: Callable[[torch.Generator], Tensor], t: float, purpose: str) -> Tensor:
+        """Draw for every picture; once for pictures of one seed, and large draws in as many threads as torch may use.
+
+        torch fills a CPU tensor from a generator in one thread, which would keep a GPU waiting.
+        """
+        distinct = dict.fromkeys(self.seeds)
+        generators = [generator(seed, t, purpose) for seed in distinct]
+        found = [draw(g) for g in generators[:1]]
+        threads = min(len(generators) - 1, torch.get_num_threads())
+        if threads > 1 and found[0].numel() >= THREADED_FROM:
+            with ThreadPoolExecutor(threads) as pool:
+                found += pool.map(draw, generators[1:])
+        else:
+            found += map(draw, generators[1:])
+        if len(distinct) == len(self.seeds):
+            return torch.stack(found)
+        by_seed = dict(zip(distinct, found, strict=True))
+        return torch.stack([by_seed[seed] for seed in self.seeds])

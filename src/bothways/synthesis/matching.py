@@ -175,7 +175,7 @@ def matching(
                     f"model {model.name!r}: layer {layer!r} has {values.shape[1]} channels for this picture and "
                     f"{quantiles.shape[1]} for real ones, which are not matched; type another layer"
                 )
-            copies = index.repeat_interleave(len(values) // pictures)
+            copies = index.to(values.device).repeat_interleave(len(values) // pictures)
             far = distance(values, quantiles[copies], form)
             if scaled:
                 far = far / (quantiles.var(2, unbiased=False) + SMALL)[copies]
