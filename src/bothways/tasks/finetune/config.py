@@ -157,6 +157,7 @@ class FinetuneConfig(TrainingConfig):
         "Accuracy on held-out pictures": ("classifier.accuracy", "low", "high"),
         "Flow-matching loss on them": ("classifier.flow_matching",),
     }
+    shares: ClassVar[tuple[str, ...]] = ("Accuracy on held-out pictures",)
     shortcuts: ClassVar[Mapping[str, Shortcut]] = {
         "steps": Shortcut("features.steps", int, "solver steps of the walk"),
         "train_steps": Shortcut("fit.steps", int, "training steps"),
