@@ -19,7 +19,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from bothways.numerics.intervals import wilson_interval
+from bothways.numerics.intervals import seeds_told, wilson_interval
 
 RESULTS = Path(__file__).resolve().parent / "results" / "named.jsonl"
 TOOLS = ("photographs", "lucent", "horama-fourier")
@@ -61,7 +61,7 @@ def numbered(files: list[Path], out: Path) -> None:
 
 def table() -> str:
     lines = [json.loads(text) for text in RESULTS.read_text().splitlines()]
-    rows = ["| tool | pictures | named by the first guess | by either |", "|---|---|---|---|"]
+    rows = [f"*{seeds_told([1])}*", "", "| tool | pictures | named by the first guess | by either |", "|---|---|---|---|"]
     for tool in TOOLS:
         found = [line["named"] for line in lines if line["row"] == tool]
         counts = [sum(named == 1 for named in found), sum(named > 0 for named in found)]

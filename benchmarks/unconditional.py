@@ -49,7 +49,6 @@ ROWS = {
     "sampled_fourier": ("sampled", {"canvas.kind": "fourier"}),
     "sampled_cosine_schedule": ("sampled", {"schedule": "cosine"}),
     "statistics_tv_20_steps": ("statistics-tv", {"steps": 20}),
-    "dsf_paper": ("dsf-paper", {"steps": 20}),
     "dsf": ("dsf", {"steps": 20}),
     "sampled_dsf": ("sampled", {"terms.dsf.weight": 1.0, "steps": 20}),
     "sampled_20_steps": ("sampled", {"steps": 20}),
@@ -64,7 +63,7 @@ OF_FILE = {
     "photographs_density_layers": ("sampled-photographs", SEVERAL),
 }
 ENSEMBLE = "sampled_ensemble"
-CONTROLS = {"dsf": "statistics_tv_20_steps", "dsf_paper": "noise", "sampled_dsf": "sampled_20_steps"}
+CONTROLS = {"dsf": "statistics_tv_20_steps", "sampled_dsf": "sampled_20_steps"}
 CONTROL = "statistics_tv"  # of the other rows
 
 
