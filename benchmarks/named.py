@@ -61,7 +61,7 @@ def numbered(files: list[Path], out: Path) -> None:
 
 def table() -> str:
     lines = [json.loads(text) for text in RESULTS.read_text().splitlines()]
-    rows = [f"*{seeds_told([1])}*", "", "| tool | pictures | named by the first guess | by either |", "|---|---|---|---|"]
+    rows = ["| tool | pictures | named by the first guess | by either |", "|---|---|---|---|"]
     for tool in TOOLS:
         found = [line["named"] for line in lines if line["row"] == tool]
         counts = [sum(named == 1 for named in found), sum(named > 0 for named in found)]
@@ -69,7 +69,7 @@ def table() -> str:
             f"{count} ({low:.2f}–{high:.2f})" for count in counts for low, high in [wilson_interval(count, len(found))]
         ]
         rows.append(f"| {tool} | {len(found)} | {' | '.join(cells)} |")
-    return "\n".join(rows)
+    return "\n".join([f"*{seeds_told([1])}*", "", *rows])
 
 
 def main() -> None:
