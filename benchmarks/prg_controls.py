@@ -535,7 +535,7 @@ def write(file: Path, columns: Sequence[str], row: dict[str, Any]) -> None:
     """Add a row. Raises ValueError for a file of other columns."""
     file.parent.mkdir(parents=True, exist_ok=True)
     new = not file.exists()
-    if not new and file.open().readline().strip().split(",") != list(columns):
+    if not new and file.read_text().partition("\n")[0].strip().split(",") != list(columns):
         raise ValueError(f"{file} has other columns; give --results FOLDER, or move it away")
     with file.open("a", newline="") as lines:
         writer = csv.DictWriter(lines, columns, lineterminator="\n")

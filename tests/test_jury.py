@@ -113,7 +113,7 @@ def test_a_table_of_several_seeds_has_the_interval_of_shares_and_says_how_many(p
             for seed, value in enumerate((0.91, 0.98, 0.99))]  # fmt: skip
     assert page.reached(rows) == share_interval([0.91, 0.98, 0.99], 2000)._asdict()
     for row in rows:
-        controls.write(tmp_path / "rows.csv", {key: row.get(key, "") for key in controls.COLUMNS})
+        controls.write(tmp_path / "rows.csv", controls.COLUMNS, {key: row.get(key, "") for key in controls.COLUMNS})
     assert controls.table(tmp_path / "rows.csv").startswith("*3 seeds*\n")
     one = [{**rows[0], "low": "0.9", "high": "0.92"}]
     assert page.reached(one) == {"value": 0.91, "low": 0.9, "high": 0.92}
