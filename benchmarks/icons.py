@@ -4,8 +4,8 @@
 
 Each picture is judged as it is and after a 3x3 mean, which undoes what is carried by pixel noise; the intervals are
 Wilson's over all pictures of all seeds. Beside the Frechet distance, which is biased by the number of pictures, stand
-that of the start (noise) and of as many real pictures, and the kernel distance with Student's interval over seeds,
-in the same judge's features; of judges by other authors (jury.py) only with --data. No judge supplies a gradient.
+that of the start (noise) and of as many real pictures, and the kernel distance of the pictures of all seeds, with its
+interval by the bootstrap over drawn and real pictures, in the same judge's features; of judges by other authors (jury.py) only with --data. No judge supplies a gradient.
 """
 
 import argparse
@@ -15,8 +15,9 @@ from pathlib import Path
 import torch
 
 import bothways
-from bothways.judging.verdicts import judge, mean_blur
-from bothways.numerics.intervals import mean_interval, seeds_told, wilson_interval
+from bothways.judging.verdicts import judge, mean_blur, penultimate
+from bothways.numerics.distances import kernel_bootstrap
+from bothways.numerics.intervals import seeds_told, wilson_interval
 from bothways.runs import to_png
 from jury import jury, references_of
 
@@ -68,10 +69,11 @@ def main() -> None:
             for key, said in (("hit_rate", clear), ("hit_rate_blurred", blurred)):
                 found[key].setdefault(recipe, {})[name] = pooled(said[name])
             found["frechet"].setdefault(recipe, {})[name] = mean(v.frechet for v in clear[name])
-            found["kernel"].setdefault(recipe, {})[name] = over_seeds(v.kernel for v in clear[name])
             found["diversity"].setdefault(recipe, {})[name] = mean(v.diversity for v in clear[name])
         found["seconds_per_picture"][recipe] = mean(seconds)
-        show(recipe, clear, blurred)
+        far = apart(runs, judges, references)
+        found["kernel"][recipe] = far
+        show(recipe, clear, blurred, far)
     print(json.dumps(found))
 
 
@@ -99,18 +101,22 @@ def mean(values):
     return None if None in known else float(torch.tensor(known).mean())
 
 
-def over_seeds(values):
-    """[value, low, high]: the mean over seeds and Student's interval of them, which one seed has not."""
-    known = list(values)
-    return None if None in known else list(mean_interval(known))
+def apart(runs, judges, references):
+    """{judge: [kernel distance, low, high]} of the pictures of all seeds, of the judges with real pictures."""
+    images = torch.cat([run.images for run in runs])
+    return {
+        j.name: list(kernel_bootstrap(penultimate(j, images)[0], references[j.name].features))
+        for j in judges
+        if references[j.name] is not None
+    }
 
 
-def show(recipe, clear, blurred):
+def show(recipe, clear, blurred, far):
     for name, said in clear.items():
         a, b = pooled(said), pooled(blurred[name])
-        far, frechet = over_seeds(v.kernel for v in said), mean(v.frechet for v in said)
+        frechet = mean(v.frechet for v in said)
         told = "" if frechet is None else f"Frechet {frechet:.2f} (real {mean(v.frechet_real for v in said):.2f})  "
-        told += "" if far is None else "kernel {:.4f} ({:.4f} to {:.4f})  ".format(*far)
+        told += "kernel {:.4f} ({:.4f} to {:.4f})  ".format(*far[name]) if name in far else ""
         print(
             f"{recipe:10s} {name:28s} {a['rate']:.3f} ({a['low']:.3f} to {a['high']:.3f})  blurred {b['rate']:.3f} "
             f"({b['low']:.3f} to {b['high']:.3f})  {told}"

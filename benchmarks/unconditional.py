@@ -8,7 +8,7 @@ Every row is drawn by the same model, which no judge is; the judges are of two f
 ``statistics_tv_same_step`` is the same with the steps and weights of ``sampled``, ``statistics_tv_20_steps`` with the
 steps of the rows of the score function.
 Each Frechet distance stands with the interval of its seeds (mean +- t * sd / sqrt(seeds), 95 %), each kernel distance
-with that over the pictures of all seeds together. ``control`` of a row is the row of as many steps without what it
+with that of the pictures of all seeds together, by the bootstrap over drawn and real pictures. ``control`` of a row is the row of as many steps without what it
 adds (``CONTROLS``): the difference of the two kernel distances, by the bootstrap over all pictures, and the p of the
 paired t test over the seeds, adjusted by Holm for the number of rows. ``real`` is as many real pictures, other ones, in
 place of drawn ones; ``noise`` is the start. Rows of ``OF_FILE`` are drawn from features of single pictures, which stand
@@ -26,7 +26,7 @@ import torch
 
 import bothways
 from bothways.judging.verdicts import judge, penultimate
-from bothways.numerics.distances import kernel_difference
+from bothways.numerics.distances import kernel_bootstrap, kernel_difference
 from bothways.numerics.intervals import holm, mean_interval, paired_difference, seeds_told
 from bothways.runs import to_png
 from jury import jury, references_of
@@ -117,8 +117,8 @@ def row(runs, seeds, judges, references):
     for (images, _), seed in zip(runs, seeds, strict=True):
         for verdict in judge(images, None, judges, references, seed=seed):
             said[verdict.judge].append(verdict)
-    together = judge(torch.cat([images for images, _ in runs]), None, judges, references)
-    of_all = {verdict.judge: verdict for verdict in together}
+    together = torch.cat([images for images, _ in runs])
+    far = {j.name: kernel_bootstrap(penultimate(j, together)[0], references[j.name].features) for j in judges}
     measures = {"seconds": mean(seconds for _, seconds in runs) / len(runs[0][0])}
     for name, verdicts in said.items():
         near = mean_interval([v.frechet for v in verdicts]) if verdicts[0].frechet is not None else None
@@ -127,9 +127,9 @@ def row(runs, seeds, judges, references):
             "frechet_interval": [near.low, near.high] if near and len(verdicts) > 1 else None,  # one seed has none
             "frechet_real": near and mean(v.frechet_real for v in verdicts),
             "kernel_of_seeds": [v.kernel for v in verdicts],
-            "kernel": of_all[name].kernel,
-            "kernel_interval": of_all[name].kernel_interval,
-            "kernel_real": of_all[name].kernel_real,
+            "kernel": far[name].value,
+            "kernel_interval": list(far[name][1:]),
+            "kernel_real": mean(v.kernel_real for v in verdicts),
             "diversity": mean(v.diversity for v in verdicts),
             "diversity_real": mean(v.diversity_real for v in verdicts),
             "confidence": mean(v.mean_confidence for v in verdicts),
