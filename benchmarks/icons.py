@@ -5,7 +5,8 @@
 Each picture is judged as it is and after a 3x3 mean, which undoes what is carried by pixel noise; the intervals are
 Wilson's over all pictures of all seeds. Beside the Frechet distance, which is biased by the number of pictures, stand
 that of the start (noise) and of as many real pictures, and the kernel distance of the pictures of all seeds, with its
-interval by the bootstrap over drawn and real pictures, in the same judge's features; of judges by other authors (jury.py) only with --data. No judge supplies a gradient.
+interval by the bootstrap over drawn and real pictures, in the same judge's features; of judges by other authors
+(jury.py) only with --data. No judge supplies a gradient.
 """
 
 import argparse

@@ -8,11 +8,11 @@ Every row is drawn by the same model, which no judge is; the judges are of two f
 ``statistics_tv_same_step`` is the same with the steps and weights of ``sampled``, ``statistics_tv_20_steps`` with the
 steps of the rows of the score function.
 Each Frechet distance stands with the interval of its seeds (mean +- t * sd / sqrt(seeds), 95 %), each kernel distance
-with that of the pictures of all seeds together, by the bootstrap over drawn and real pictures. ``control`` of a row is the row of as many steps without what it
-adds (``CONTROLS``): the difference of the two kernel distances, by the bootstrap over all pictures, and the p of the
-paired t test over the seeds, adjusted by Holm for the number of rows. ``real`` is as many real pictures, other ones, in
-place of drawn ones; ``noise`` is the start. Rows of ``OF_FILE`` are drawn from features of single pictures, which stand
-in FILE:
+with that of the pictures of all seeds together, by the bootstrap over drawn and real pictures. ``control`` of a row is
+the row of as many steps without what it adds (``CONTROLS``): the difference of the two kernel distances, by the same
+bootstrap, and the p of the paired t test over the seeds, adjusted by Holm for the number of rows. ``real`` is as many
+real pictures, other ones, in place of drawn ones; ``noise`` is the start. Rows of ``OF_FILE`` are drawn from features
+of single pictures, which stand in FILE:
 
     bothways statistics bundled:cifar10-resnet --data PICTURES --features pool stages.1 stages.2.1 --out FILE
 """
