@@ -11,10 +11,10 @@ TEST_PROCESSES ?= 3
 PIP_FLAGS := --quiet --no-input --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test torture check format docs wheel wheel-check sbom clean
+.PHONY: help setup demo test torture check format docs docs-version wheel wheel-check sbom clean
 
 help:  ## list these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: $(STAMP)  ## make .venv and install bothways with its development tools
 
@@ -41,6 +41,9 @@ format: $(STAMP)  ## set up if needed, then mend what ruff can mend
 
 docs: $(STAMP)  ## build the site of the docs into site/, every link checked
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+
+docs-version: $(STAMP)  ## build the site of this version into dist/docs, beside those of other versions
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python release/docs.py dist/docs
 
 wheel: $(STAMP)  ## build the wheel into dist/, twice, and compare the two
 	$(BIN)/python release/wheel.py dist

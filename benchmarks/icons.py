@@ -1,11 +1,12 @@
 """Do other networks recognise what the bundled classifier draws?  100 pictures a recipe and seed, 10 a class.
 
-    python benchmarks/icons.py [--seeds 0 1 2] [--recipes icons pixels] [--model bundled:cifar10-resnet]
+    python benchmarks/icons.py [--seeds 0 1 2] [--recipes icons pixels] [--model bundled:cifar10-resnet] [--data FOLDER]
 
 Each picture is judged as it is and after a 3x3 mean, which undoes what is carried by pixel noise; the intervals are
 Wilson's over all pictures of all seeds. Beside the Frechet distance, which is biased by the number of pictures, stand
-that of the start (noise) and of as many real pictures, and the kernel distance with Student's interval over seeds,
-in the same judge's features. The judges never supply a gradient.
+that of the start (noise) and of as many real pictures, and the kernel distance of the pictures of all seeds, with its
+interval by the bootstrap over drawn and real pictures, in the same judge's features; of judges by other authors
+(jury.py) only with --data. No judge supplies a gradient.
 """
 
 import argparse
@@ -15,11 +16,11 @@ from pathlib import Path
 import torch
 
 import bothways
-from bothways.judging.judges import default_judges
-from bothways.judging.references import reference
-from bothways.judging.verdicts import judge, mean_blur
-from bothways.numerics.intervals import mean_interval, wilson_interval
+from bothways.judging.verdicts import judge, mean_blur, penultimate
+from bothways.numerics.distances import kernel_bootstrap
+from bothways.numerics.intervals import seeds_told, wilson_interval
 from bothways.runs import to_png
+from jury import jury, references_of
 
 
 def main() -> None:
@@ -29,13 +30,15 @@ def main() -> None:
     parser.add_argument("--recipes", nargs="+", default=["icons", "pixels"])
     parser.add_argument("--n", type=int, default=10, help="pictures of each class")
     parser.add_argument("--set", nargs="*", default=[], help="NAME=VALUE for every recipe")
+    parser.add_argument("--data", type=Path, help="real pictures with a test split, for judges that keep none")
     parser.add_argument("--out", type=Path, default=Path("runs/icons-benchmark"))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     changes = dict(pair.split("=") for pair in options.set)
     model = bothways.load_model(options.model)
-    jury = [bothways.load_model(address) for address in default_judges(model)]
-    references = {j.name: reference(j, None) for j in jury}
+    judges = list(jury(model).values())
+    references = references_of(judges, options.data)
+    print(f"{options.n * 10} pictures a seed, {seeds_told([len(options.seeds)])}")
     found = {
         "hit_rate": {},
         "hit_rate_blurred": {},
@@ -58,7 +61,7 @@ def main() -> None:
             (options.out / f"{recipe}-{seed}.png").write_bytes(to_png(run.grid()))
             runs.append(run)
             seconds.append(run.measures["cost"]["seconds_per_picture"])
-        clear, blurred = verdicts(runs, jury, references), verdicts(runs, jury, references, blur=True)
+        clear, blurred = verdicts(runs, judges, references), verdicts(runs, judges, references, blur=True)
         for name in clear:
             if recipe == "start":
                 found["frechet_start"][name] = mean(v.frechet for v in clear[name])
@@ -67,20 +70,21 @@ def main() -> None:
             for key, said in (("hit_rate", clear), ("hit_rate_blurred", blurred)):
                 found[key].setdefault(recipe, {})[name] = pooled(said[name])
             found["frechet"].setdefault(recipe, {})[name] = mean(v.frechet for v in clear[name])
-            found["kernel"].setdefault(recipe, {})[name] = over_seeds(v.kernel for v in clear[name])
             found["diversity"].setdefault(recipe, {})[name] = mean(v.diversity for v in clear[name])
         found["seconds_per_picture"][recipe] = mean(seconds)
-        show(recipe, clear, blurred)
+        far = apart(runs, judges, references)
+        found["kernel"][recipe] = far
+        show(recipe, clear, blurred, far)
     print(json.dumps(found))
 
 
-def verdicts(runs, jury, references, *, blur=False):
+def verdicts(runs, judges, references, *, blur=False):
     """{judge: one verdict a seed}."""
-    said = {j.name: [] for j in jury}
+    said = {j.name: [] for j in judges}
     for seed, run in enumerate(runs):
         names = [record["class"] for record in run.records]
         images = mean_blur(run.images) if blur else run.images
-        for verdict in judge(images, names, jury, references, seed=seed):
+        for verdict in judge(images, names, judges, references, seed=seed):
             said[verdict.judge].append(verdict)
     return said
 
@@ -93,23 +97,30 @@ def pooled(said):
 
 
 def mean(values):
-    return float(torch.tensor(list(values)).mean())
+    """None where a judge has no real pictures to compare with."""
+    known = list(values)
+    return None if None in known else float(torch.tensor(known).mean())
 
 
-def over_seeds(values):
-    """[value, low, high]: the mean over seeds and Student's interval of them, which one seed has not."""
-    found = mean_interval(torch.tensor(list(values), dtype=torch.float64))
-    return [found.value, found.low, found.high]
+def apart(runs, judges, references):
+    """{judge: [kernel distance, low, high]} of the pictures of all seeds, of the judges with real pictures."""
+    images = torch.cat([run.images for run in runs])
+    return {
+        j.name: list(kernel_bootstrap(penultimate(j, images)[0], references[j.name].features))
+        for j in judges
+        if references[j.name] is not None
+    }
 
 
-def show(recipe, clear, blurred):
+def show(recipe, clear, blurred, far):
     for name, said in clear.items():
         a, b = pooled(said), pooled(blurred[name])
-        kernel = "{:.4f} ({:.4f} to {:.4f})".format(*over_seeds(v.kernel for v in said))
+        frechet = mean(v.frechet for v in said)
+        told = "" if frechet is None else f"Frechet {frechet:.2f} (real {mean(v.frechet_real for v in said):.2f})  "
+        told += "kernel {:.4f} ({:.4f} to {:.4f})  ".format(*far[name]) if name in far else ""
         print(
             f"{recipe:10s} {name:28s} {a['rate']:.3f} ({a['low']:.3f} to {a['high']:.3f})  blurred {b['rate']:.3f} "
-            f"({b['low']:.3f} to {b['high']:.3f})  Frechet {mean(v.frechet for v in said):.2f} "
-            f"(real {mean(v.frechet_real for v in said):.2f})  kernel {kernel}  "
+            f"({b['low']:.3f} to {b['high']:.3f})  {told}"
             f"diversity {mean(v.diversity for v in said):.2f}",
             flush=True,
         )

@@ -33,7 +33,7 @@ import bothways
 import many
 from bothways.data.sources import load_images
 from bothways.judging.verdicts import mean_blur
-from bothways.numerics.intervals import wilson_interval
+from bothways.numerics.intervals import seeds_told, wilson_interval
 from bothways.numerics.measures import pixel_std, spectrum_slopes
 from bothways.runs import to_png
 from peers.drawing import PEERS, lucent_of
@@ -234,7 +234,11 @@ def sheet(folder, names, calls, side=112, gap=2):
 
 def table(done) -> str:
     """Rows by calls: share ranked first and among five with Wilson intervals, mean probability, spectrum, seconds."""
+    of = {(row["row"], row["calls"]): set() for row in done}
+    for row in done:
+        of[row["row"], row["calls"]].add(row["seed"])
     lines = [
+        *([f"*{seeds_told([len(seeds) for seeds in of.values()])}*", ""] if of else []),
         "| row | calls | pictures | " + " | ".join(f"{j}: first, in five, p" for j in JUDGES)
         + " | blurred, lite2 in five | border | slope | contrast | device | s (median) |",
         "|---|" + "---|" * (len(JUDGES) + 8),

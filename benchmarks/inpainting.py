@@ -3,8 +3,9 @@
     python benchmarks/inpainting.py --data FOLDER_WITH_TRAIN_AND_TEST_PARQUET [--n 200] [--only harmonic predicted ...]
 
 ``psnr`` is over the hole, its interval Student's over pictures; ``judge_accuracy`` the share of filled pictures that
-each bundled judge still calls by their label, Wilson's; only models that gave the row no gradient judge it.
-``*_gain`` is the difference to the harmonic fill in the same pictures, Student's (accuracy and loss: the judges' mean).
+each judge still calls by their label, Wilson's; only models that gave the row no gradient judge it. ``*_gain`` is the
+difference to the harmonic fill in the same pictures, Student's, with its p by Holm over all rows (accuracy and loss:
+the bundled judges' mean, and that of judges by other authors, jury.py, as ``others_*``).
 ``seconds`` is of the filling of one picture, not of what was measured of training pictures before. No row sees a label.
 ``dsf`` has its paper's boundary condition, and ``dsf_control`` the same steps without the score.
 """
@@ -25,7 +26,7 @@ from bothways.models.catalogue import kept_statistics
 from bothways.models.loader import load_model
 from bothways.numerics.draws import Draws
 from bothways.numerics.fill import Smoothness, harmonic_fill, tension_fill
-from bothways.numerics.intervals import mean_interval, wilson_interval
+from bothways.numerics.intervals import holm, mean_interval, paired_difference, wilson_interval
 from bothways.runs import to_png
 from bothways.synthesis.ascent import Ascent, ascend
 from bothways.synthesis.config import AscentConfig
@@ -45,6 +46,7 @@ from bothways.synthesis.views.flip import Flip
 from bothways.synthesis.views.noise import Noise
 from bothways.synthesis.views.shift import Shift
 from bothways.tasks.statistics.files import read_spread
+from jury import others
 
 SIZE, HOLE, BATCH = 32, 12, 50
 FAMILIES = ("resnet", "attention", "plain")
@@ -115,18 +117,21 @@ def main() -> None:
     world = World(options.data, options.learn, options.dtype)
     test = bothways.load_images(options.data, split="test", limit=options.n)
     photos, masks = test.images.float() / 255, holes(range(len(test)))
-    judges = {name: load_model(f"bundled:cifar10-{name}") for name in FAMILIES}
+    strangers = others()
+    judges = {name: load_model(f"bundled:cifar10-{name}") for name in FAMILIES} | strangers
     said = {name: answers(judge, photos, test.labels) for name, judge in judges.items()}
     found = {"untouched": {"judge_accuracy": {name: share(right) for name, (right, _) in said.items()}}}
     pictures, base = {}, None
     for name in dict.fromkeys(["harmonic", *options.only]):
         pictures[name], seconds = filled(ROWS[name], photos, masks, world)
-        verdicts = {j: answers(judges[j], pictures[name], test.labels) for j in ROWS[name].judges}
+        verdicts = {j: answers(judges[j], pictures[name], test.labels) for j in [*ROWS[name].judges, *strangers]}
         near = psnr(pictures[name], photos, masks)
         base = base or (near, verdicts)
         found[name] = measures(near, verdicts, base) | {"seconds": seconds}
         print(line(name, found[name]), flush=True)
         (options.out / "inpainting.json").write_text(json.dumps({"n": len(test), "rows": found}, indent=1))
+    adjust(found)
+    (options.out / "inpainting.json").write_text(json.dumps({"n": len(test), "rows": found}, indent=1))
     columns = [photos, photos * (1 - masks), *(pictures[name] for name in SHEET if name in pictures)]
     (options.out / "inpainting.png").write_bytes(to_png(sheet(columns)))
     print(json.dumps({"n": len(test), "rows": found}))
@@ -301,15 +306,33 @@ def interval(values):
 def measures(near, verdicts, base):
     """Each with its 95 % interval: [value, low, high]."""
     base_near, base_verdicts = base
-    right, loss = (torch.stack([verdicts[j][k] - base_verdicts[j][k] for j in verdicts]).mean(0) for k in (0, 1))
-    return {
+    found = {
         "psnr": interval(near),
-        "psnr_gain": interval(near - base_near),
+        "psnr_gain": gain(near, base_near),
         "judge_accuracy": {name: share(right) for name, (right, _) in verdicts.items()},
-        "judge_accuracy_gain": interval(right),
         "judge_loss": {name: interval(loss) for name, (_, loss) in verdicts.items()},
-        "judge_loss_gain": interval(loss),
     }
+    for whose, several in (("judge", [j for j in verdicts if j in FAMILIES]),
+                           ("others", [j for j in verdicts if j not in FAMILIES])):  # fmt: skip
+        for k, what in enumerate(("accuracy", "loss")) if several else ():
+            own, harmonic = (torch.stack([of[j][k] for j in several]).mean(0) for of in (verdicts, base_verdicts))
+            found[f"{whose}_{what}_gain"] = gain(own, harmonic)
+    return found
+
+
+def gain(values, base):
+    """[value, low, high, p] of the mean difference in the same pictures."""
+    return list(paired_difference(values, base))
+
+
+def adjust(found):
+    """Put the p of each gain, adjusted by Holm for the number of rows, in place of its own, and print it."""
+    for key in ("psnr_gain", "judge_accuracy_gain", "judge_loss_gain", "others_accuracy_gain", "others_loss_gain"):
+        rows = [name for name, row in found.items() if key in row and name != "harmonic"]
+        for name, p in zip(rows, holm([found[name][key][3] for name in rows]), strict=True):
+            found[name][key][3] = p
+        if rows:
+            print(f"{key}, p by Holm: " + ", ".join(f"{name} {found[name][key][3]:.3f}" for name in rows), flush=True)
 
 
 def line(name, found):
@@ -317,8 +340,9 @@ def line(name, found):
     judged = "  ".join(f"{judge} {v:.3f} ({low:.3f} to {high:.3f})" for judge, (v, low, high) in accuracy)
     gains = "  ".join(
         f"{key} {v:+.3f} ({low:+.3f} to {high:+.3f})"
-        for key in ("psnr_gain", "judge_accuracy_gain", "judge_loss_gain")
-        for v, low, high in [found[key]]
+        for key in ("psnr_gain", "judge_accuracy_gain", "judge_loss_gain", "others_accuracy_gain", "others_loss_gain")
+        if key in found
+        for v, low, high in [found[key][:3]]
     )
     return f"{name:28s} psnr {found['psnr'][0]:5.2f}  {judged}  {gains}  {found['seconds']:.3f} s"
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from bothways.numerics.intervals import wilson_interval
+from bothways.numerics.intervals import seeds_told, wilson_interval
 
 RESULTS = Path(__file__).resolve().parent / "results" / "named.jsonl"
 TOOLS = ("photographs", "lucent", "horama-fourier")
@@ -69,7 +69,7 @@ def table() -> str:
             f"{count} ({low:.2f}–{high:.2f})" for count in counts for low, high in [wilson_interval(count, len(found))]
         ]
         rows.append(f"| {tool} | {len(found)} | {' | '.join(cells)} |")
-    return "\n".join(rows)
+    return "\n".join([f"*{seeds_told([1])}*", "", *rows])
 
 
 def main() -> None:

@@ -50,7 +50,7 @@ from bothways.models.adapter import Adapter
 from bothways.models.classifiers import features_config, flow_in, reading
 from bothways.models.loader import adapted_classifier, load_flow
 from bothways.numerics.draws import Draws, picture_seed
-from bothways.numerics.intervals import wilson_interval
+from bothways.numerics.intervals import seeds_told, wilson_interval
 from bothways.tasks.finetune.config import FinetuneConfig
 from bothways.tasks.finetune.plan import Finetuning, plan_of
 from bothways.tasks.recipes import configure
@@ -535,7 +535,7 @@ def write(file: Path, columns: Sequence[str], row: dict[str, Any]) -> None:
     """Add a row. Raises ValueError for a file of other columns."""
     file.parent.mkdir(parents=True, exist_ok=True)
     new = not file.exists()
-    if not new and file.open().readline().strip().split(",") != list(columns):
+    if not new and file.read_text().partition("\n")[0].strip().split(",") != list(columns):
         raise ValueError(f"{file} has other columns; give --results FOLDER, or move it away")
     with file.open("a", newline="") as lines:
         writer = csv.DictWriter(lines, columns, lineterminator="\n")
@@ -551,6 +551,7 @@ def table(file: Path) -> str:
         by_arm.setdefault((row["arm"], int(row["labels"])), []).append(row)
     order = list(dict.fromkeys(arm for arm, _ in by_arm))
     lines = [
+        *([f"*{seeds_told([len(own) for own in by_arm.values()])}*", ""] if by_arm else []),
         "| labels | arm | seeds | accuracy (95 %) | corrupted | rate | epochs | seconds | 10^15 operations "
         "| calls a picture | trained |",
         "|---|---|---|---|---|---|---|---|---|---|---|",

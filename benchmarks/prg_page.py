@@ -14,11 +14,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from markupsafe import Markup
 from PIL import Image, ImageChops
 
-from bothways.numerics.intervals import mean_interval
+from bothways.numerics.intervals import seeds_told, share_interval
 from bothways.report.axes import axes_layout, whiskers
 from bothways.report.charts import ASIDE, Chart
 from bothways.report.compared import losses_over, share_bars, shares_over
@@ -49,13 +48,13 @@ APART = 0.035  # of a value on the axis, between two arms, so that whiskers do n
 
 
 def reached(rows: Rows, key: str = "accuracy") -> dict[str, float]:
-    """The accuracy: of one seed as its row has it, of several their mean and its t interval over seeds.
+    """The accuracy: of one seed as its row has it, of several their mean and its t interval over seeds, inside [0, 1].
 
     {"value", "low", "high"}; no ends for one seed of a number whose rows keep no interval; {} where none is kept.
     """
     values = [float(row[key]) for row in rows if row[key]]
     if len(values) > 1:
-        return mean_interval(torch.tensor(values, dtype=torch.float64))._asdict()
+        return share_interval(values, int(rows[0]["pictures"]))._asdict()
     ends = {end: float(rows[0][end]) for end in ("low", "high")} if values and key == "accuracy" else {}
     return {"value": values[0], **ends} if values else {}
 
@@ -116,7 +115,8 @@ def controls_half(rows: Rows, arms: Arms) -> tuple[str, str, list[Chart]]:
         seeds = "whiskers, where there are several seeds: the t interval over seeds"
         if len(shown) > 1:
             shown.sort(key=lambda row: -row["value"])
-            charts.append(share_bars(f"Corrupted test pictures, {labels:,} labels", shown, seeds))
+            many = seeds_told([len(own) for own in of.values()])
+            charts.append(share_bars(f"Corrupted test pictures, {labels:,} labels, {many}", shown, seeds))
     return "PRG beside its controls", note, charts
 
 

@@ -15,16 +15,14 @@ import torch
 
 import bothways
 from bothways.judging.verdicts import mean_blur
-from bothways.numerics.intervals import wilson_interval
+from bothways.numerics.intervals import seeds_told, wilson_interval
 from bothways.runs import to_png
+from jury import EXAMPLES, OTHERS
 
-EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 NETWORKS = {
-    "tiniest": f"{EXAMPLES / 'tiniest_cifar10.py'}:build",
+    **OTHERS,
     "robust": f"{EXAMPLES / 'robust_cifar10.py'}:build",
-    "mlcommons": f"{EXAMPLES / 'mlcommons_cifar10.py'}:build",
     "resnet20": f"{EXAMPLES / 'resnet_cifar10.py'}:resnet20",
-    "resnet56": f"{EXAMPLES / 'resnet_cifar10.py'}:resnet56",
     "attention": "bundled:cifar10-attention",
 }
 JURY = ("attention", "resnet56", "mlcommons", "tiniest", "robust")
@@ -39,6 +37,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/strangers"))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
+    print(f"ten pictures a seed, {seeds_told([len(options.seeds)])}")
     models = {name: bothways.load_model(address) for name, address in NETWORKS.items()}
     ways = [(recipe, {}) for recipe in options.recipes]
     ways += [("icons with statistics", {"recipe": "icons", "data": options.data})] if options.data else []

@@ -30,7 +30,7 @@ import many
 from bothways.models.loader import load_model
 from bothways.numerics.draws import Draws, picture_seed
 from bothways.numerics.fill import Smoothness, harmonic_fill, tension_fill
-from bothways.numerics.intervals import mean_interval, wilson_interval
+from bothways.numerics.intervals import mean_interval, seeds_told, wilson_interval
 from bothways.runs import to_png
 from bothways.synthesis.ascent import Ascent, ascend
 from bothways.synthesis.config import AscentConfig
@@ -261,7 +261,7 @@ def tables(found: list[dict]) -> None:
         own = [line for line in found if line["task"] == task and line.get("device", "cpu") == device]
         if own:
             seconds = np.median([line["seconds"] for line in own])
-            print(f"\n{task}, {len(own)} pictures, {device}, {seconds:.1f} s (median)")
+            print(f"\n{task}, {len(own)} pictures, {device}, {seeds_told([1])}, {seconds:.1f} s (median)")
             {"inpaint": table_of_fills, "style": table_of_styles}.get(task, table_of_ranks)(own)
 
 

@@ -1,6 +1,7 @@
 """Install the wheel in clean environments and try the command: without extras, with each alone, and with all.
 
     python release/check.py WHEEL [--extras none timm ... all]
+    python release/check.py --list                     what can stand there, as JSON
 
 Packages are downloaded, about a gigabyte for each environment; each is removed before the next is made.
 """
@@ -8,6 +9,7 @@ Packages are downloaded, about a gigabyte for each environment; each is removed 
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
 import tempfile
@@ -47,10 +49,19 @@ def tried(wheel: Path, extra: str) -> str:
 
 
 def main() -> None:
+    whole = ["none", *extras(), "all"]
     given = argparse.ArgumentParser()
-    given.add_argument("wheel", type=Path)
-    given.add_argument("--extras", nargs="*", default=["none", *extras(), "all"])
+    given.add_argument("wheel", type=Path, nargs="?")
+    given.add_argument("--extras", nargs="*", default=whole, choices=whole)
+    given.add_argument("--list", action="store_true", help="print what --extras can be, and end")
     told = given.parse_args()
+    if told.list:
+        print(json.dumps(whole))
+        return
+    if told.wheel is None or not told.wheel.is_file():
+        given.error(
+            f"{told.wheel or 'WHEEL'} is not there; type the path of a wheel, such as make wheel writes to dist/"
+        )
     failed = 0
     for extra in told.extras:
         fault = tried(told.wheel.resolve(), extra)

@@ -1,10 +1,12 @@
-"""What a release consists of: the files of the wheel, the same bytes twice, and the licence of every dependency."""
+"""What a release consists of: the wheel, the same twice, the licences, the docs of each version, what CI checks."""
 
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 import subprocess
+import sys
 import tomllib
 import zipfile
 from pathlib import Path
@@ -88,4 +90,87 @@ def test_what_is_cited_is_what_is_here() -> None:
     for file in re.findall(r"\]\(([\w/.-]+)\)", (ROOT / "SECURITY.md").read_text("utf-8")):
         assert (ROOT / file).is_file()
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
-    assert {"wheel", "wheel-check", "sbom"} <= set(targets)
+    assert {"wheel", "wheel-check", "sbom", "docs-version"} <= set(targets)
+
+
+# ---- what is checked on each change --------------------------------------------------------------------------------
+
+
+def test_what_is_run_on_a_change_is_there_and_tries_every_extra() -> None:
+    yaml = pytest.importorskip("yaml")
+    jobs = yaml.safe_load((ROOT / ".github/workflows/checks.yml").read_text("utf-8"))["jobs"]
+    typed = [step["run"] for job in jobs.values() for step in job["steps"] if "run" in step]
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    assert {found[1] for line in typed if (found := re.match(r"make ([a-z-]+)$", line))} == {"docs", "docs-version"}
+    assert {"docs", "docs-version"} <= set(targets)
+    for line in typed:
+        for file in re.findall(r"(?:python |^)((?:\.ci|release)/[\w./]+)", line):
+            assert (ROOT / file).is_file(), line
+    assert ".ci/run" in typed
+    assert "--strict" in (ROOT / "Makefile").read_text("utf-8").partition("\ndocs:")[2].partition("\n\n")[0]
+    assert jobs["extras"]["strategy"]["matrix"]["extra"] == "${{ fromJSON(needs.wheel.outputs.extras) }}"
+    listing = next(step for step in jobs["wheel"]["steps"] if step.get("id") == "extras")["run"]
+    command = re.search(r"\$\(python (.+?)\)", listing)
+    assert command
+    found = subprocess.run([sys.executable, *command[1].split()], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert json.loads(found.stdout) == ["none", *program("check").extras(), "all"]
+
+
+def test_a_wheel_that_is_not_there_is_one_line() -> None:
+    for typed, says in (
+        (["gone.whl"], "gone.whl is not there"),
+        ([], "WHEEL is not there"),
+        (["--extras", "x"], "'x'"),
+    ):
+        found = subprocess.run(
+            [sys.executable, "release/check.py", *typed], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        assert found.returncode == 2
+        assert says in found.stderr.splitlines()[-1]
+
+
+# ---- the docs of several versions ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_site(tmp_path: Path) -> Path:
+    """The settings of a site of one page, in the theme of the docs."""
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs/index.md").write_text("# Start\n\n[here](index.md)\n")
+    settings = tmp_path / "mkdocs.yml"
+    settings.write_text("site_name: small\ntheme: {name: material, font: false}\nuse_directory_urls: false\n")
+    return settings
+
+
+def test_the_docs_of_versions_stand_beside_each_other_with_a_menu(small_site: Path, tmp_path: Path) -> None:
+    pytest.importorskip("material", reason="mkdocs-material is not here")
+    docs, folder = program("docs"), tmp_path / "shown"
+    for version in ("0.9.0", "0.10.0", "0.11.0.dev0", "0.10.0"):
+        assert docs.built(folder, version, small_site) == folder / version
+    (folder / "pictures").mkdir()
+    (folder / "0.1").mkdir()  # without a page
+    docs.listed(folder)
+    there = json.loads((folder / "versions.json").read_text())
+    assert [one["version"] for one in there] == ["0.11.0.dev0", "0.10.0", "0.9.0"]  # by number, not by letter
+    assert 'url=0.10.0/index.html"' in (folder / "index.html").read_text()  # the newest that is released
+    told = re.search(
+        r'<script id="__config" type="application/json">(.+?)</script>', (folder / "0.9.0/index.html").read_text()
+    )
+    assert told
+    assert json.loads(told[1])["version"] == {"provider": "mike"}
+
+
+def test_a_link_of_the_docs_that_leads_nowhere_ends_the_build(small_site: Path, tmp_path: Path) -> None:
+    pytest.importorskip("material", reason="mkdocs-material is not here")
+    from mkdocs.exceptions import Abort
+
+    (tmp_path / "docs/index.md").write_text("# Start\n\n[there](gone.md)\n")
+    with pytest.raises(Abort):
+        program("docs").built(tmp_path / "shown", "0.1", small_site)
+
+
+def test_the_version_of_the_docs_is_that_of_the_package() -> None:
+    import bothways
+
+    assert program("docs").own_version() == bothways.__version__
+    assert "changelog.md" in (ROOT / "mkdocs.yml").read_text("utf-8")  # the notes of every version are on the site

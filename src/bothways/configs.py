@@ -55,6 +55,7 @@ class Config(BaseModel):
     file: ClassVar[str] = ""  # default name of the file that a command writes instead of a run folder
     processes: ClassVar[bool] = False  # whether torchrun may start several
     headlines: ClassVar[Mapping[str, tuple[str, ...]]] = {}  # {title: (place of a measure, its ends)} of a sweep
+    shares: ClassVar[tuple[str, ...]] = ()  # the titles of those in [0, 1]
     takes_command: ClassVar[bool] = False  # whether what is typed after its own words are those of another command
 
     @classmethod

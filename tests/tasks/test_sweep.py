@@ -11,13 +11,14 @@ import torch
 from PIL import Image
 
 import bothways
-from bothways import UserError, evaluate, finetune
+from bothways import UserError, evaluate, finetune, registry
 from bothways.numerics.draws import generator
-from bothways.numerics.intervals import mean_interval
+from bothways.numerics.intervals import mean_interval, share_interval
 from bothways.report import swept
 from bothways.runs import RunFolder
 from bothways.tasks.finetune.config import FinetuneConfig
 from bothways.tasks.sweep.config import parsed_axes, points_of
+from bothways.tasks.sweep.numbers import groups_of
 from bothways.tasks.sweep.run import begin_sweep
 from bothways.tasks.work import Where
 from command import refused, run
@@ -86,6 +87,26 @@ def test_a_group_is_the_mean_over_seeds_with_students_interval(whole: Path) -> N
         reach = 4.302652729911275 * torch.tensor(values, dtype=torch.float64).std().item() / 3**0.5  # t of 2 degrees
         assert abs((high - low) / 2 - reach) < 1e-9
         assert (group["n"], group["over"]) == (3, "3 seeds")
+
+
+def test_accuracies_over_seeds_stay_inside_0_and_1() -> None:
+    def row(seed: int, value: float, loss: float) -> dict[str, Any]:
+        numbers = {
+            "Accuracy": {"value": value, "low": 0.1, "high": 0.9},
+            "Loss": {"value": loss, "low": None, "high": None},
+        }
+        return {"state": "complete", "settings": {"seed": seed}, "numbers": numbers}
+
+    (group,) = groups_of([row(0, 0.91, 0.2), row(1, 0.98, 0.3), row(2, 0.99, 0.1)], ["Accuracy"])
+    found = group["numbers"]["Accuracy"]
+    assert (found["value"], found["low"], found["high"]) == share_interval([0.91, 0.98, 0.99])
+    assert found["high"] < 1 < mean_interval([0.91, 0.98, 0.99]).high
+    assert group["numbers"]["Loss"]["low"] == mean_interval([0.2, 0.3, 0.1]).low
+    (equal,) = groups_of([row(0, 1.0, 0.2), row(1, 1.0, 0.2)], ["Accuracy"])
+    assert equal["numbers"]["Accuracy"] == {"value": 1.0, "low": 0.1, "high": 0.9}  # that over pictures
+    for task in ("evaluate", "finetune", "train"):
+        kind = registry.find("task", task).factory
+        assert kind.shares == tuple(title for title in kind.headlines if title.startswith("Accuracy"))
 
 
 def test_one_run_keeps_its_own_interval(place: Path, tmp_path: Path) -> None:
@@ -244,5 +265,5 @@ BETAS = tuple(enumerate((0, 1, 100)))
 def test_the_page_of_a_sweep_shows_the_means_and_the_runs(whole: Path) -> None:
     page = (whole / "report.html").read_text()
     assert "6 runs of bothways finetune over loss.beta and seed" in page
-    assert "The sweep in numbers" in page
+    assert "The sweep in numbers: 3 seeds" in page
     assert "beta-10.0_seed-2" in page

@@ -17,8 +17,9 @@ from bothways.types import ModelSpec
 def accuracy_of_pictures(hits: Tensor) -> dict[str, Any]:
     """Mean accuracy over conditions with a 95 % interval over pictures, clustered by picture.
 
-    m_i = mean over the conditions in which picture i was evaluated,  mean m +- t s / sqrt(n);  if all m_i are equal
-    (s = 0), the Wilson interval with as many trials as pictures. hits: (pictures, conditions), 1, 0, or UNSEEN.
+    m_i = mean over the conditions in which picture i was evaluated,  mean m +- t s / sqrt(n), cut at 0 and 1;  if all
+    m_i are equal (s = 0), the Wilson interval with as many trials as pictures. hits: (pictures, conditions), 1, 0, or
+    UNSEEN.
     """
     seen = hits != UNSEEN
     kept = seen.any(1)

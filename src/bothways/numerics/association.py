@@ -19,11 +19,11 @@ from torch import Tensor
 
 from bothways.numerics.intervals import (
     RESAMPLES,
-    TAILS,
     UNDEFINED,
     Estimate,
     array_of,
     bootstrap_indices,
+    quantile_interval,
     wilson_interval,
 )
 from bothways.types import UserError
@@ -58,9 +58,9 @@ def spearman(a: Any, b: Any, *, seed: int = 0, resamples: int = RESAMPLES) -> Es
     chosen = bootstrap_indices(len(left), resamples, seed).numpy()
     blocks = np.array_split(chosen, -(-resamples * left.size // ENTRIES_AT_ONCE))
     found = [_rank_correlation(*(side[rows].reshape(len(rows), -1) for side in (left, right))) for rows in blocks]
-    low, high = np.nanquantile(np.concatenate(found), TAILS)
+    _, low, high = quantile_interval(value, np.concatenate(found))
     # a picture drawn twice ties with itself, which raises every resample of a few pictures if levels are tied too
-    return Estimate(value, min(value, float(low)), max(value, float(high)))
+    return Estimate(value, min(value, low), max(value, high))
 
 
 def auroc(positive: Any, negative: Any, *, paired: bool = False, seed: int = 0, resamples: int = RESAMPLES) -> Estimate:
@@ -88,5 +88,4 @@ def auroc(positive: Any, negative: Any, *, paired: bool = False, seed: int = 0, 
 
     rows = times(len(above), seed)
     columns = rows if paired else times(len(below), seed + 1)
-    low, high = np.quantile(((rows @ wins) * columns).sum(1).numpy(), TAILS)
-    return Estimate(value, float(low), float(high))
+    return quantile_interval(value, ((rows @ wins) * columns).sum(1))

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from bothways.numerics.intervals import jackknife_interval
 from bothways.types import UserError
 
 LUMINANCE = (0.299, 0.587, 0.114)  # of R, G, B (ITU-R BT.601)
@@ -144,16 +145,13 @@ def kernel_interval(a: Tensor, b: Tensor) -> tuple[float, float]:
     n, m = len(a), len(b)
     if n < 3:
         raise UserError(f"kernel_interval: a has {n} rows; give at least 3")
-    from scipy.special import stdtrit
 
     def of_rows(other: Tensor) -> Tensor:
         return torch.cat([(rows @ other.T / a.shape[1] + 1).pow(3).sum(1) for rows in a.split(KERNEL_ROWS)])
 
     within, across = of_rows(a) - (a.square().sum(1) / a.shape[1] + 1).pow(3), of_rows(b)
     left_out = (within.sum() - 2 * within) / ((n - 1) * (n - 2)) - 2 * (across.sum() - across) / ((n - 1) * m)
-    reach = float(stdtrit(n - 1, 0.975)) * math.sqrt((n - 1) / n * float((left_out - left_out.mean()).square().sum()))
-    middle = kernel_distance(a, b)
-    return middle - reach, middle + reach
+    return jackknife_interval(kernel_distance(a, b), left_out)[1:]
 
 
 def mean_pairwise_distance(features: Tensor) -> float:

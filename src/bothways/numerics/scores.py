@@ -16,7 +16,7 @@ import numpy as np
 from scipy.stats import rankdata
 from torch import Tensor
 
-from bothways.numerics.intervals import RESAMPLES, TAILS, Estimate, bootstrap_indices
+from bothways.numerics.intervals import RESAMPLES, Estimate, bootstrap_indices, quantile_interval
 
 Score = Callable[[np.ndarray, np.ndarray], float]
 """(predicted (N,), true (N,)) -> the score; NaN where there is none."""
@@ -69,7 +69,7 @@ def scored(predicted: Tensor, true: Tensor, scores: dict[str, Score], seed: int 
     for name, score in scores.items():
         point = _of_each(score, guess, known)
         spread = np.array([_of_each(score, guess[rows], known[rows]) for rows in draws])
-        found[name] = [_estimate(value, column) for value, column in zip(point, spread.T, strict=True)]
+        found[name] = [quantile_interval(value, column) for value, column in zip(point, spread.T, strict=True)]
     return found
 
 
@@ -77,11 +77,3 @@ def _of_each(score: Score, guess: np.ndarray, known: np.ndarray) -> list[float]:
     each = [score(guess[:, place], known[:, place]) for place in range(guess.shape[1])]
     there = [value for value in each if not math.isnan(value)]
     return [float(np.mean(there)) if there else math.nan, *each]
-
-
-def _estimate(value: float, resampled: np.ndarray) -> Estimate:
-    there = resampled[~np.isnan(resampled)]
-    if math.isnan(value) or not len(there):
-        return Estimate(value, math.nan, math.nan)
-    low, high = np.quantile(there, TAILS)
-    return Estimate(value, float(low), float(high))

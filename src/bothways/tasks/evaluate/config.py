@@ -29,6 +29,7 @@ class EvaluateConfig(Config):
         "Accuracy": ("evaluation.clean.top1.value", "low", "high"),
         "Accuracy, corrupted": ("evaluation.corruptions.mean.value", "low", "high"),
     }
+    shares: ClassVar[tuple[str, ...]] = ("Accuracy", "Accuracy, corrupted")
     processes: ClassVar[bool] = True
 
     model: Live = setting(..., "The model's address, or a run of bothways finetune.", argument=True)

@@ -69,7 +69,7 @@ class ClassifierLossConfig(Config):
     )
     label_smoothing: float = setting(0.0, "label smoothing: share of the target spread over all classes", ge=0, lt=1)
     beta: float | None = setting(
-        None, "weight of the flow-matching loss; if unset, 1, or 0 for a frozen flow", ge=0, common=True
+        None, "weight of the flow-matching loss (cross-entropy: a mean); if unset, 1, or 0 if frozen", ge=0, common=True
     )
     flow_batch: int | None = setting(
         None, "pictures per step for the flow-matching loss; if unset, the batch size", ge=1
@@ -157,6 +157,7 @@ class FinetuneConfig(TrainingConfig):
         "Accuracy on held-out pictures": ("classifier.accuracy", "low", "high"),
         "Flow-matching loss on them": ("classifier.flow_matching",),
     }
+    shares: ClassVar[tuple[str, ...]] = ("Accuracy on held-out pictures",)
     shortcuts: ClassVar[Mapping[str, Shortcut]] = {
         "steps": Shortcut("features.steps", int, "solver steps of the walk"),
         "train_steps": Shortcut("fit.steps", int, "training steps"),

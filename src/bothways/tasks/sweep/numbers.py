@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from bothways.configs import Config
-from bothways.numerics.intervals import mean_interval
+from bothways.numerics.intervals import mean_interval, share_interval
 
 SEED = "seed"
 SEEDS, OWN = "seeds", "pictures"  # what an interval is over
@@ -25,19 +25,20 @@ def headlines_of(kind: type[Config], measures: Mapping[str, Any]) -> dict[str, d
     return found
 
 
-def groups_of(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def groups_of(rows: Sequence[Mapping[str, Any]], shares: Collection[str] = ()) -> list[dict[str, Any]]:
     """The complete runs that differ in the seed alone: {"settings", "n", "over", "numbers"} of each group.
 
-    The mean over the runs of a group has Student's 95 % interval; a single run has its own, over pictures.
+    The mean over the runs of a group has Student's 95 % interval, of ``shares`` on the logit scale, so that it stays in
+    [0, 1]. A single run has its own, over pictures; so have shares that are equal in all runs, which show no spread.
     """
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
         if row["state"] == "complete":
             groups.setdefault(repr(_without_seed(row["settings"])), []).append(row)
-    return [_group(own) for own in groups.values()]
+    return [_group(own, shares) for own in groups.values()]
 
 
-def _group(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _group(rows: Sequence[Mapping[str, Any]], shares: Collection[str]) -> dict[str, Any]:
     titles = dict.fromkeys(title for row in rows for title in row["numbers"])
     numbers: dict[str, Any] = {}
     for title in titles:
@@ -45,8 +46,11 @@ def _group(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         if len(several) == 1:
             numbers[title] = several[0]
             continue
-        value, low, high = mean_interval([one["value"] for one in several])
-        numbers[title] = {"value": value, "low": low, "high": high}
+        over_seeds = share_interval if title in shares else mean_interval
+        value, *ends = over_seeds([one["value"] for one in several])
+        if not all(map(math.isfinite, ends)):  # equal shares: that over pictures, of one run
+            ends = [several[0]["low"], several[0]["high"]]
+        numbers[title] = {"value": value, "low": ends[0], "high": ends[1]}
     over = f"{len(rows)} {SEEDS}" if len(rows) > 1 else OWN
     return {"settings": _without_seed(rows[0]["settings"]), "n": len(rows), "over": over, "numbers": numbers}
 

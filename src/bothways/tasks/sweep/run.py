@@ -116,7 +116,8 @@ class SweepWork(Work):
             rows.append(row)
             papers += measures.get("citations") or []
         failed = sum(row["state"] == "failed" for row in rows)
-        facts = {"task": self.config.task, "over": self.config.over, "runs": rows, "groups": groups_of(rows)}
+        groups = groups_of(rows, self.kind.shares)
+        facts = {"task": self.config.task, "over": self.config.over, "runs": rows, "groups": groups}
         return {SWEEP: {**facts, "failed": failed}, "citations": list(dict.fromkeys(papers))}
 
     def _measures(self, point: Point) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from bothways.numerics.intervals import seeds_told
 from bothways.report import swept
 from bothways.report.parts import Facts, Part, between
 from bothways.report.sections import Run
@@ -16,7 +17,8 @@ schema = SweepMeasures
 work = "sweep"
 NOTE = (
     "Means over the runs that differ in the seed alone, with Student's 95 % interval over these runs, which counts the "
-    "seeds and not the pictures; a single run has the interval of its own measure, over pictures, if it has one."
+    "seeds and not the pictures (of accuracies on the logit scale, inside 0 and 1); a single run, and equal accuracies "
+    "of several, have the interval of a run's own measure, over pictures, if it has one."
 )
 CURVES = (
     "A curve for each combination of the settings that are not on the axis; the numbers are those of the table above."
@@ -60,7 +62,8 @@ def groups_table(groups: Sequence[Facts]) -> Table:
         for group in groups
     ]
     heads = [head for title in titles for head in (title, "95 % interval")]
-    return Table("The sweep in numbers", [*places, *heads, "Runs", "Interval over"], rows, NOTE)
+    seeds = f": {seeds_told([group.get('n') or 1 for group in groups])}" if groups else ""
+    return Table(f"The sweep in numbers{seeds}", [*places, *heads, "Runs", "Interval over"], rows, NOTE)
 
 
 def tables_of(measures: Facts) -> list[Table]:

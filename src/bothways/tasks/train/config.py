@@ -38,6 +38,7 @@ class TrainConfig(TrainingConfig):
     headlines: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "Accuracy on test pictures": ("network.accuracy", "low", "high")
     }
+    shares: ClassVar[tuple[str, ...]] = ("Accuracy on test pictures",)
     processes: ClassVar[bool] = True
 
     recipe: str = setting(..., "Recipe: a name (see bothways recipes) or a .toml file", argument=True)
