@@ -72,6 +72,7 @@ NOT_RUN = {
     "studio": "it serves until it is stopped",
     "serve": "it serves until it is stopped",
     "demo": "tests/tasks/test_demo.py runs it",
+    "reproduce": "minutes; tests/tasks/test_reproduce.py runs a tiny one and the list",
 }
 
 

@@ -51,6 +51,7 @@ TOLD = {  # of a task without a picture: the page that tells more
     "evaluate": "evaluation.md",
     "predict": "evaluation.md",
     "train": "evaluation.md",
+    "reproduce": "reproduced.md",
 }
 
 

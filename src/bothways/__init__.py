@@ -19,6 +19,7 @@ Synthesis
     spectrum        amplitudes and colours of pictures, for the canvases of a drawing -> Spectrum
     explain         shortcut audit of a classifier: what its portraits of a class share and real pictures lack
     demo            runs the bundled models: two recipes, a walk and an evaluation on one page
+    reproduce       runs a table or figure of the papers again, with a verdict on each of its claims
     scorecard       tests which label-free quantities of a model separate real from corrupted pictures -> Scorecard
 
 Classification
@@ -147,6 +148,7 @@ __all__ = [
     "predict",
     "pretrain",
     "recipes",
+    "reproduce",
     "sample",
     "scorecard",
     "spectrum",

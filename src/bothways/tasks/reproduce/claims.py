@@ -3,7 +3,7 @@
     quantity    q_s = m_s,  m_s - r_s  or  m_s / r_s   of seed s; both numbers are of the same seed
     interval    Student's 95 % interval of the mean of q_s; of a quotient, that of the mean logarithm
     value       reproduced where the whole interval lies within  paper +- within,  not where all of it lies outside
-    order       reproduced where the whole interval lies above (below) the bound, not where all of it lies on the other side
+    order       reproduced where the whole interval lies above (below) the bound, not where all lies on the other side
 
 Each claim is judged by itself: nothing is corrected for their number.
 """
@@ -13,6 +13,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from bothways.numerics.intervals import UNDEFINED, Estimate, mean_interval
 
@@ -24,9 +26,9 @@ ENDS = ("value", "accuracy", "bits_per_dim", "nats_per_dim")  # whose table has 
 
 
 class Verdict(NamedTuple):
-    """verdict: one of the five, or with fewer than three seeds "agrees, one seed". why: a line. ours: with its interval.
+    """verdict: one of the five, or with fewer than three seeds "agrees, one seed". why: a line.
 
-    seeds: of which every number is there.
+    ours: with its interval. seeds: those whose numbers are there.
     """
 
     verdict: str
@@ -36,7 +38,7 @@ class Verdict(NamedTuple):
 
 
 class Bounds(NamedTuple):
-    """What is claimed of a quantity: a paper's number with the difference that does not matter, or a bound; or nothing."""
+    """What is claimed of a quantity: a paper's number and the difference that does not matter, a bound, or nothing."""
 
     paper: float | None = None
     within: float | None = None
@@ -60,7 +62,9 @@ def interval_at(measures: Any, place: str) -> tuple[float, float] | None:
     beside = _at(measures, table.split("/") if table else [])
     if not isinstance(beside, Mapping):
         return None
-    ends: Any = [beside.get("low"), beside.get("high")] if last in ENDS else beside.get(f"{last.split('_')[0]}_interval")
+    ends: Any = (
+        [beside.get("low"), beside.get("high")] if last in ENDS else beside.get(f"{last.split('_')[0]}_interval")
+    )
     known = isinstance(ends, Sequence) and len(ends) == 2 and all(isinstance(end, int | float) for end in ends)
     return (float(ends[0]), float(ends[1])) if known else None
 
@@ -98,10 +102,10 @@ def quantity(values: Sequence[float], how: str) -> Estimate:
     if not values:
         return UNDEFINED
     if how != "ratio":
-        return mean_interval(list(values))
+        return mean_interval(np.array(values, dtype=np.float64))  # a list would be rounded to single precision
     if min(values) <= 0:
         return UNDEFINED
-    return Estimate(*map(math.exp, mean_interval([math.log(value) for value in values])))
+    return Estimate(*map(math.exp, mean_interval(np.log(np.array(values, dtype=np.float64)))))
 
 
 def combined(left: float | None, right: float | None, how: str) -> float | None:

@@ -43,7 +43,10 @@ class Part(BaseModel):
 
 
 class Form(Part):
-    """What a form needs and takes. unlike: why its numbers cannot be set beside the paper's. absent: why there is none."""
+    """What a form needs and takes.
+
+    unlike: why its numbers cannot be set beside the paper's. absent: why there is no such form.
+    """
 
     needs: str = ""
     takes: str = ""
@@ -106,7 +109,9 @@ class Expect(Part):
         """What is claimed, in words."""
         if self.paper is not None:
             return f"{self.paper:g} ± {self.within:g}"
-        words = [f"{word} {value:g}" for word, value in (("above", self.above), ("below", self.below)) if value is not None]
+        words = [
+            f"{word} {value:g}" for word, value in (("above", self.above), ("below", self.below)) if value is not None
+        ]
         return " and ".join(words) or "no number known here"
 
 
@@ -227,7 +232,12 @@ def made_of(recipe: Recipe, form: str, addresses: Mapping[str, str], device: str
 
 
 def _made(
-    run: Run, seed: int, before: Mapping[tuple[str, int], Made], addresses: Mapping[str, str], device: str | None, base: Path
+    run: Run,
+    seed: int,
+    before: Mapping[tuple[str, int], Made],
+    addresses: Mapping[str, str],
+    device: str | None,
+    base: Path,
 ) -> Made:
     kind: type[Config] = registry.find("task", run.task).factory
 
@@ -273,5 +283,7 @@ def rows() -> list[dict[str, Any]]:
             inputs = [key for run in recipe.runs(form) for key in _marked(run.settings, "$")]
             needs = own.needs or ", ".join(f"--with {key}=..." for key in dict.fromkeys(inputs)) or "nothing more"
             row = {"name": name, "form": form, "title": recipe.title, "paper": recipe.paper, "where": recipe.where}
-            found.append(row | ({"needs": "", "takes": own.absent} if own.absent else {"needs": needs, "takes": own.takes}))
+            found.append(
+                row | ({"needs": "", "takes": own.absent} if own.absent else {"needs": needs, "takes": own.takes})
+            )
     return found

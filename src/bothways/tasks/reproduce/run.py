@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
 
-from bothways.configs import place_of
-from bothways import registry
 from bothways.faults import told
 from bothways.runs import RunFolder
 from bothways.runs.experiment import Experiment
@@ -29,6 +27,7 @@ from bothways.tasks.reproduce.claims import combined, interval_at, judged, numbe
 from bothways.tasks.reproduce.config import ReproduceConfig
 from bothways.tasks.reproduce.recipe import Expect, Made, Recipe
 from bothways.tasks.reproduce.result import ReproduceMeasures
+from bothways.tasks.reproduce.wording import typed, written
 from bothways.tasks.work import Grid, Where, Work
 from bothways.types import Frame, RunError, UserError
 
@@ -118,7 +117,6 @@ class Reproduction(ReproduceWork):
         try:
             _, work = self._begun(one, out)
             works.perform(work)
-            work.page(work.place)
         except Exception as error:  # of any class: an error in one run says nothing of the others
             self.failed[one.folder] = str(error) if isinstance(error, UserError | RunError) else told(error)
 
@@ -187,7 +185,9 @@ class Reproduction(ReproduceWork):
         unlike = self.recipe.form(self.config.form).unlike
         verdict = judged(values, claim.bounds, claim.how, unlike=unlike, over_pictures=alone)
         value, low, high = (number if math.isfinite(number) else None for number in verdict.ours)
-        measure = claim.measure + (f" minus {claim.minus}" if claim.minus else f" over {claim.over}" if claim.over else "")
+        measure = claim.measure + (
+            f" minus {claim.minus}" if claim.minus else f" over {claim.over}" if claim.over else ""
+        )
         return {
             "claim": claim.claim, "measure": measure, "claimed": claim.claimed, "paper": claim.paper, "ours": value,
             "low": low, "high": high, "values": values, "seeds": verdict.seeds, "verdict": verdict.verdict,
@@ -223,7 +223,13 @@ class Reproduction(ReproduceWork):
         if result["unlike"]:
             yield f"beside the paper's: {result['unlike']}"
         rows = [
-            (one["claim"], written(one["ours"], one["low"], one["high"]), one["claimed"], str(one["seeds"]), one["verdict"])
+            (
+                one["claim"],
+                written(one["ours"], one["low"], one["high"]),
+                one["claimed"],
+                str(one["seeds"]),
+                one["verdict"],
+            )
             for one in result["claims"]
         ]
         yield Grid(("claim", "ours (95 %)", "the paper's", "seeds", "verdict"), rows)
@@ -240,30 +246,8 @@ class Reproduction(ReproduceWork):
     def check(self, result: dict[str, Any], page: Path | None) -> None:
         if result["failed"]:
             raise RunError(
-                f"{result['failed']} of {self.steps} runs failed, as said above; type the command again to try them again"
+                f"{result['failed']} of {self.steps} runs failed, as said above; the same command tries them again"
             )
-
-
-def written(value: float | None, low: float | None, high: float | None) -> str:
-    """A number with its interval; "not measured" for none."""
-    if value is None:
-        return "not measured"
-    return f"{value:.4g}" + ("" if low is None or high is None else f" ({low:.4g} to {high:.4g})")
-
-
-def typed(one: Made) -> str:
-    """A run as it would be typed: its positional arguments, then its settings."""
-    kind = registry.find("task", one.task).factory
-    words, settings = [f"bothways {one.task}"], []
-    for name, value in one.given.items():
-        place = place_of(kind, name)
-        text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
-        argument = kind.model_fields[place[0]].json_schema_extra or {}
-        if len(place) == 1 and argument.get("argument"):
-            words.append(text)
-        else:
-            settings.append(f"--set {'.'.join(place)}={text}" if len(place) > 1 else f"--{name.replace('_', '-')} {text}")
-    return " ".join([*words, *settings])
 
 
 def prepare(config: ReproduceConfig, where: Where) -> ReproduceWork:
@@ -280,11 +264,12 @@ def prepare(config: ReproduceConfig, where: Where) -> ReproduceWork:
     name = f"{Path(config.name).stem}-{config.form}"
     place = None if root is None else root / name
     there = place is not None and (place / RECIPE).is_file()
-    settings = {"recipe": config.name, "form": config.form, "device": config.device or "cpu", "inputs": config.addresses}
+    settings = {
+        "recipe": config.name,
+        "form": config.form,
+        "device": config.device or "cpu",
+        "inputs": config.addresses,
+    }
     experiment = Experiment.begin("reproduce", {"settings": settings}, place, overwrite=there)
-    return Reproduction(replace_name(config), recipe, made, root, where.overwrite, experiment)
-
-
-def replace_name(config: ReproduceConfig) -> ReproduceConfig:
-    """The Config with the name of its recipe alone, of a file too."""
-    return config.model_copy(update={"name": Path(str(config.name)).stem})
+    config = config.model_copy(update={"name": Path(config.name).stem})  # of a file its name alone
+    return Reproduction(config, recipe, made, root, where.overwrite, experiment)

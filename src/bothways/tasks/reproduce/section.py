@@ -16,7 +16,7 @@ work = "reproduction"
 NOTE = (
     "Ours: the mean over seeds with Student's 95 % interval over them; of a single seed, with the interval of its own "
     "measure, over pictures, if it has one. Reproduced: the whole interval bears the claim out. Not reproduced: all of "
-    "it speaks against. Undecided: between the two. Every claim is judged by itself; nothing is corrected for their number."
+    "it speaks against. Undecided: between the two. Nothing is corrected for the number of claims."
 )
 
 
@@ -72,14 +72,18 @@ def tables_of(measures: Facts) -> list[Table]:
         ]
         for run in facts_of(measures).get("runs") or []
     ]
-    note = "Each is a run folder with a report of its own, and is taken over by other tables and figures that need it."
+    note = "Each is a run folder, which others with the same run take over; bothways report writes its page."
     return [Table("The runs", ["Run", "State", "Time", "Command"], rows, note)] if rows else []
 
 
 def comparison_table(runs: Sequence[tuple[str, Facts, Facts]]) -> Table:
     """A row per reproduction. runs: (name, measures, status)."""
     rows = [
-        [name(label), count(len(facts_of(measures).get("claims") or [])), time(cost_of(measures, status).get("seconds"))]
+        [
+            name(label),
+            count(len(facts_of(measures).get("claims") or [])),
+            time(cost_of(measures, status).get("seconds")),
+        ]
         for label, measures, status in runs
     ]
     return Table("Side by side", ["Reproduction", "Claims", "Time"], rows)
