@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -118,7 +117,6 @@ def run(name: str, form: str, options: argparse.Namespace) -> dict[str, Any]:
 
     settings: dict[str, Any] = {"full": form == "full", "inputs": options.inputs or []}
     settings |= {"device": options.device} if options.device else {}
-    started = time.process_time()
     work = work_of("reproduce", name, out=options.out, **settings)
     found = perform(work)
     work.page(None)
@@ -129,7 +127,6 @@ def run(name: str, form: str, options: argparse.Namespace) -> dict[str, Any]:
         "command": " ".join(words),
         "device": options.device or "CPU, one thread",
         "version": __version__,
-        "cpu_seconds": round(time.process_time() - started),
         **{key: found[key] for key in KEPT},
     }
 
@@ -156,7 +153,7 @@ def main(given: Sequence[str]) -> None:
             keep(row, options.results)
             for claim in row["claims"]:
                 print(f"{name}: {claim['claim']}: {number(claim)}, {claim['verdict']}", flush=True)
-            print(f"{name}: {row['cpu_seconds']} s of the processor, {row['failed']} failed", flush=True)
+            print(f"{name}: {row['failed']} failed", flush=True)
     for path in options.take:
         for row in read(path):
             keep(row)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 import typing
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,12 @@ from pydantic import BaseModel
 
 import bothways
 from bothways import UserError, registry
+from bothways.cli.arguments import repeat_flags
+from bothways.cli.commands import _parsed, command_of
+from bothways.tasks.recipes import configure
 from bothways.tasks.reproduce import recipe as recipes
 from bothways.tasks.reproduce.claims import Bounds, combined, interval_at, judged, number_at, quantity
+from bothways.tasks.reproduce.wording import typed
 from bothways.tasks.scorecard.result import ScorecardFile
 from command import refused, run
 
@@ -204,6 +210,24 @@ def test_every_run_is_valid_and_every_claim_is_of_a_measure(name: str) -> None:
     assert recipe.small.takes or recipe.small.absent
 
 
+@pytest.mark.parametrize("task", sorted({run.task for name in recipes.names() for run in recipes.read(name).run}))
+def test_a_run_is_typed_as_its_settings_are(task: str) -> None:
+    """The line of every run that is shown, read by the command line, gives the same settings."""
+    kind, command = registry.find("task", task).factory, command_of(task)
+    for name in recipes.names():
+        recipe = recipes.read(name)
+        for form in recipes.FORMS:
+            for one in recipes.made_of(recipe, form, dict.fromkeys(recipe.inputs, "a b"), "cuda", Path("runs")):
+                if one.task != task or one.seed:
+                    continue
+                given = {key: value for key, value in one.given.items() if key != "network"}  # an empty list there
+                words = shlex.split(typed(replace(one, given=given)))[2:]
+                context = command.make_context(task, repeat_flags(command, words))
+                parsed = _parsed(task, kind, dict(context.params)).values
+                read = configure(kind, **{key: value for key, value in parsed.items() if value is not None})
+                assert read.model_dump() == configure(kind, **given).model_dump(), typed(one)
+
+
 def used(recipe: recipes.Recipe, form: str) -> set[str]:
     """The runs that a claim is on."""
     return {name for claim in recipe.claims(form) for name, _ in claim.references}
@@ -304,7 +328,9 @@ def test_a_table_from_end_to_end(tiny: Path, capsys: pytest.CaptureFixture[str])
     assert found["claims"][0]["values"] == losses[:3]
     assert abs(found["claims"][0]["ours"] - sum(losses[:3]) / 3) < 1e-12
     assert abs(found["claims"][2]["ours"] - (losses[3] - losses[0])) < 1e-12
-    assert found["runs"][0]["command"].startswith("bothways pretrain icfm --set fit.steps=1 --data digits")
+    assert found["runs"][0]["command"].startswith(
+        "bothways pretrain icfm --set fit.steps=1 --data digits --set fit.batch=8"
+    )
     assert "not comparable" in printed
     page = (folder / "report.html").read_text("utf-8")
     assert "Ours beside the paper" in page
