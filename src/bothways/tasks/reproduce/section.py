@@ -46,18 +46,18 @@ def claims_table(facts: Facts) -> Table:
     rows = [
         [
             name(one.get("claim"), one.get("measure") or ""),
+            name(one.get("verdict") or "", one.get("why") or ""),
             number(one.get("ours")),
             between(one.get("low"), one.get("high")),
             name(one.get("claimed") or ""),
             count(one.get("seeds")),
-            name(one.get("verdict") or "", one.get("why") or ""),
         ]
         for one in facts.get("claims") or []
     ]
     told = [f"{facts.get('title')} ({facts.get('where')})."]
-    told += [f"Reading: {facts['reading']}"] if facts.get("reading") else []
-    told += [f"Beside the paper's: {facts['unlike']}"] if facts.get("unlike") else []
-    columns = ["Claim", "Ours", "95 % interval", "The paper's", "Seeds", "Verdict"]
+    told += [f"Reading: {facts['reading']}."] if facts.get("reading") else []
+    told += [f"Beside the paper's: {facts['unlike']}."] if facts.get("unlike") else []
+    columns = ["Claim", "Verdict", "Ours", "95 % interval", "The paper's", "Seeds"]
     return Table("Ours beside the paper's", columns, rows, " ".join([*told, NOTE]))
 
 
