@@ -22,7 +22,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "reproduced.jsonl"
 PAGE = ROOT / "docs" / "reproduced.md"
-KEPT = ("name", "title", "form", "paper", "where", "reading", "unlike", "claims", "failed")
+KEPT = ("name", "form", "paper", "claims", "failed")  # the rest is in the recipe
 FORMS = ("small", "full")
 HEAD = """# The papers' tables and figures, run again
 
@@ -69,15 +69,19 @@ def page(rows: Sequence[dict[str, Any]], absent: Sequence[dict[str, Any]] = ()) 
 
 def table(row: dict[str, Any]) -> str:
     """The part of the page of one table or figure."""
-    lines = [f"### {row['title']}\n", f"`{row['command']}`: {row['where']}."]
-    lines += [f"Reading: {row['reading']}."] if row["reading"] else []
-    lines += [f"Beside the paper's: {row['unlike']}."] if row["unlike"] else []
+    from bothways.tasks.reproduce import recipe
+
+    own = recipe.read(row["name"])
+    unlike = own.form(row["form"]).unlike
+    lines = [f"### {own.title}\n", f"`{row['command']}`: {own.where}."]
+    lines += [f"Reading: {own.reading}."] if own.reading else []
+    lines += [f"Beside the paper's: {unlike}."] if unlike else []
     lines.append(f"Run on {row['date']}, {row['device']}, version {row['version']}.\n")
     lines.append("| claim | ours (95 %) | the paper's | seeds | verdict |\n|---|---|---|---|---|")
     for one in row["claims"]:
-        lines.append(
-            f"| {one['claim']} | {number(one)} | {one['claimed']} | {one['seeds']} | {one['verdict']}{why(one, row)} |"
-        )
+        said = one["verdict"] not in ("not measured", "not comparable") or "in place of" in one["why"]
+        why = "" if said else f": {one['why']}"  # what neither the verdict nor the lines above say
+        lines.append(f"| {one['claim']} | {number(one)} | {one['claimed']} | {one['seeds']} | {one['verdict']}{why} |")
     return "\n".join(lines) + "\n"
 
 
@@ -87,13 +91,6 @@ def number(claim: dict[str, Any]) -> str:
         return "-"
     low, high = claim["low"], claim["high"]
     return f"{claim['ours']:.3g}" + ("" if low is None or high is None else f" ({low:.3g} to {high:.3g})")
-
-
-def why(claim: dict[str, Any], row: dict[str, Any]) -> str:
-    """What a verdict does not say by itself: why nothing was measured, or compared."""
-    if claim["verdict"] in ("not measured", "not comparable") and claim["why"] != row["unlike"]:
-        return f": {claim['why']}"
-    return ""
 
 
 def absent_of(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
