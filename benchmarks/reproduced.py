@@ -79,7 +79,7 @@ def table(row: dict[str, Any]) -> str:
     lines.append(f"Run on {row['date']}, {row['device']}, version {row['version']}.\n")
     lines.append("| claim | ours (95 %) | the paper's | seeds | verdict |\n|---|---|---|---|---|")
     for one in row["claims"]:
-        said = one["verdict"] not in ("not measured", "not comparable") or "in place of" in one["why"]
+        said = one["verdict"] not in ("not measured", "not comparable") or one["why"] == unlike
         why = "" if said else f": {one['why']}"  # what neither the verdict nor the lines above say
         lines.append(f"| {one['claim']} | {number(one)} | {one['claimed']} | {one['seeds']} | {one['verdict']}{why} |")
     return "\n".join(lines) + "\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shlex
 import typing
 from dataclasses import replace
@@ -237,6 +238,18 @@ def test_the_three_papers_have_their_tables() -> None:
     papers = {name: recipes.read(name).paper for name in recipes.names()}
     assert {name: name.split("-")[0].upper() for name in papers} == papers
     assert set(papers.values()) == set(recipes.PAPERS)
+
+
+def test_the_table_of_the_docs_is_one(tmp_path: Path) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "reproduce.md").read_text("utf-8")
+    (block,) = re.findall(r"^```toml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    (tmp_path / "mine.toml").write_text(block, "utf-8")
+    recipe = recipes.read(str(tmp_path / "mine.toml"))
+    made = recipes.made_of(recipe, "small", {}, None, Path("runs"))
+    assert [(one.name, one.seed) for one in made] == [(name, k) for name in ("flow", "walked") for k in range(3)]
+    assert made[4].given["flow"] == f"runs/{made[1].folder}"
+    for claim in recipe.claims("small"):
+        assert place_of_task("finetune", claim.references[0][1]) == "there"
 
 
 def test_the_list(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,7 +46,7 @@ class ReproduceConfig(Config):
     full: bool = setting(
         False, "the paper's data and models, or what two cores can do", flags=("--full/--small",), common=True
     )
-    listed: bool = setting(False, "list the tables and figures, and exit", flags=("--list/--no-list",), common=True)
+    listed: bool = setting(False, "list the tables and figures, and exit", flags=("--list",), common=True)
     inputs: Annotated[list[str], BeforeValidator(_pairs)] = setting(
         [], "data or model of a full form, as NAME=ADDRESS", flags=("--with",), metavar="NAME=ADDRESS", common=True
     )
