@@ -229,7 +229,8 @@ def not_finite(tensors: Mapping[str, Tensor]) -> str:
     """The name of the first tensor that holds NaN or an infinity; "" where none does."""
     shares = {name: local(value) for name, value in tensors.items()}
     found = {name: value for name, value in shares.items() if value.is_floating_point() and value.numel()}
-    if not found or bool(torch.isfinite(nn.utils.get_total_norm(list(found.values()), math.inf))):
+    # one fast pass; a norm that overflows, of values that are finite, is looked into below
+    if not found or bool(torch.isfinite(nn.utils.get_total_norm(list(found.values())))):
         return ""
     return next((name for name, value in found.items() if not bool(torch.isfinite(value).all())), "")
 
