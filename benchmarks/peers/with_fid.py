@@ -54,7 +54,7 @@ def works(small: bool) -> Iterator[Work]:
             yield Work(
                 f"{name}, {size}", peer, theirs, lambda ours=ours: ours(a, b), "the distance",
                 lambda theirs, ours: abs(theirs - ours), AGREE,
-                lambda theirs, ours: f"{theirs:.5f} by it, {ours:.5f} by us",
+                lambda theirs, ours: f"{theirs:.5f} by it, {ours:.5f} by us, who sum in float64",
             )  # fmt: skip
 
 

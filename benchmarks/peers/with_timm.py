@@ -84,6 +84,7 @@ class Ours:
 
     def __init__(self, name: str, side: int, count: int, kind: torch.dtype = torch.float32) -> None:
         self.network, (images, labels) = built(name, side).to(kind), batch_of(side, count)
+        self.network.to(memory_format=torch.channels_last)  # as ``bothways train`` builds its networks
         batch = images.to(kind), labels
         spec = ModelSpec(side, MEAN, STD, CLASSES)
         settings = FitConfig(
