@@ -24,6 +24,7 @@ SIDE = 32
 NETWORK = {"width": 32, "multiples": (1, 2), "blocks": 1, "attention": (2,), "patch": 4}
 SPEC = ModelSpec(SIDE, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), 0, time_scale=1000.0, path="linear")
 RATE, AVERAGE, CLIP = 2e-4, 0.999, 1.0
+BESIDES = "ours dequantises the pictures besides, and looks whether gradients and weights are finite"
 Sampler = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
 """(noise, pictures) -> t, x_t and its velocity."""
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 
 import torch
-from flows import gradient_difference, our_steps, pictures, states, their_steps
+from flows import BESIDES, gradient_difference, our_steps, pictures, states, their_steps
 from pairs import Work, largest, main
 from torch import Tensor, nn
 
@@ -40,6 +40,7 @@ def works(small: bool) -> Iterator[Work]:
         f"a training step, no pairing, {batch} pictures of 32 px", PEER, theirs.__next__,
         our_steps(data, batch, "independent").__next__, "the gradient at the same pairs, relative",
         lambda *_: gradient_difference(lambda *given: point(plain, *given), batch), 1e-5,
+        lambda *_: BESIDES,
     )  # fmt: skip
     flow = bothways.load_flow("bundled:cifar10-flow").eval()
     count, steps = (1, 2) if small else (2, 6)

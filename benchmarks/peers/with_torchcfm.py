@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-from flows import gradient_difference, our_steps, pictures, states, their_steps
+from flows import BESIDES, gradient_difference, our_steps, pictures, states, their_steps
 from operators import declare_torchvision
 from pairs import Work, largest, main
 from torch import Tensor
@@ -50,7 +50,7 @@ def works(small: bool) -> Iterator[Work]:
             "the gradient at the same pairs, relative",
             lambda *_: gradient_difference(
                 lambda *given: plain.sample_location_and_conditional_flow(*given)[1:], batch
-            ), 1e-5,
+            ), 1e-5, lambda *_: BESIDES,
         )  # fmt: skip
 
 
