@@ -12,7 +12,10 @@ PAGE = ROOT / "docs" / "benchmarks.md"
 BUSY = 0.5  # processes that wanted a core in the minute before
 Row = Mapping[str, str]
 
-INTRO = """# Beside other libraries
+MADE = "<!-- made by benchmarks/peers/page.py -->"  # of every section, since each holds figures
+INTRO = f"""# Beside other libraries
+
+{MADE}
 
 The same work on the same model and data, done by a library that one would otherwise take and by `bothways`, in turns by
 one process with one thread. `make bench` installs each library into an environment of its own
@@ -23,8 +26,10 @@ interval; below 1 is faster. Rows are in the order of their ratio, so that where
 stands first. "Differ" is how far the two results are apart, and the most that is allowed: a run of `make bench` in
 which a row is beyond it fails.
 """
-STARTS = """
+STARTS = f"""
 ## What starts
+
+{MADE}
 
 Each library as `pip` installs it by its own requirements, beside the torch of `constraints.txt`.
 """
@@ -67,7 +72,7 @@ def measured(works: Sequence[Row]) -> list[str]:
         ("Where the two take the same time", [row for row in works if faster(row) == "neither"]),
         ("Where bothways is faster", [row for row in works if faster(row) == "ours"]),
     )
-    return [f"\n## {title}\n\n{table(some) if some else 'No row.'}\n" for title, some in sections]
+    return [f"\n## {title}\n\n{MADE}\n\n{table(some) if some else 'No row.'}\n" for title, some in sections]
 
 
 def faster(row: Row) -> str:
