@@ -114,29 +114,23 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
     return _frechet(a.mean(0), _root_of_covariance(a), b.mean(0), _root_of_covariance(b))
 
 
-def _kernel(rows: Tensor, columns: Tensor) -> Tensor:
-    """The kernel x.y / D + 1 before its third power, (N,M)."""
+def _base(rows: Tensor, columns: Tensor) -> Tensor:
+    """x.y / D + 1, (N,M), whose third power is the kernel."""
     return (rows @ columns.T).div_(rows.shape[1]).add_(1)
-
-
-def _sum_of_cubes(values: Tensor) -> float:
-    values = values.flatten()
-    return float(values.square() @ values)
 
 
 def _kernel_sum(a: Tensor, b: Tensor) -> float:
     """Sum of the kernel (x.y / D + 1)^3 over all pairs."""
-    return sum(_sum_of_cubes(_kernel(rows, b)) for rows in a.split(KERNEL_ROWS))
+    bases = (_base(rows, b).flatten() for rows in a.split(KERNEL_ROWS))
+    return sum(float(base.square() @ base) for base in bases)
 
 
 def _kernel_mean_of_pairs(a: Tensor) -> float:
     """Mean of the kernel over pairs of different rows; what is above the diagonal is not computed again below it."""
-    total = 0.0
-    for start in range(0, len(a), KERNEL_ROWS):
-        rows, after = a[start : start + KERNEL_ROWS], a[start + KERNEL_ROWS :]
-        own = _kernel(rows, rows)
-        total += _sum_of_cubes(own) - _sum_of_cubes(own.diagonal()) + 2 * _sum_of_cubes(_kernel(rows, after))
-    return total / (len(a) * (len(a) - 1))
+    own = float((a.square().sum(1) / a.shape[1] + 1).pow(3).sum())
+    rows = a.split(KERNEL_ROWS)
+    total = sum(_kernel_sum(x, x) + 2 * _kernel_sum(x, a[k * KERNEL_ROWS :]) for k, x in enumerate(rows, start=1))
+    return (total - own) / (len(a) * (len(a) - 1))
 
 
 def kernel_distance(a: Tensor, b: Tensor) -> float:
@@ -161,7 +155,7 @@ def kernel_interval(a: Tensor, b: Tensor) -> tuple[float, float]:
         raise UserError(f"kernel_interval: a has {n} rows; give at least 3")
 
     def of_rows(other: Tensor) -> Tensor:
-        return torch.cat([_kernel(rows, other).pow(3).sum(1) for rows in a.split(KERNEL_ROWS)])
+        return torch.cat([_base(rows, other).pow(3).sum(1) for rows in a.split(KERNEL_ROWS)])
 
     within, across = of_rows(a) - (a.square().sum(1) / a.shape[1] + 1).pow(3), of_rows(b)
     left_out = (within.sum() - 2 * within) / ((n - 1) * (n - 2)) - 2 * (across.sum() - across) / ((n - 1) * m)
