@@ -11,7 +11,7 @@ TEST_PROCESSES ?= 3
 PIP_FLAGS := --quiet --no-input --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test torture check format docs docs-version wheel wheel-check sbom clean
+.PHONY: help setup demo test torture bench check format docs docs-version wheel wheel-check sbom clean
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -29,6 +29,9 @@ torture: $(STAMP)  ## kill, break, mislead and vary everything, an hour of a cor
 	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python benchmarks/torture/kills.py
 	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python benchmarks/torture/inputs.py
 	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python benchmarks/torture/determinism.py
+
+bench: $(STAMP)  ## measure bothways beside other libraries, a quarter of an hour of a core, and write docs/benchmarks.md
+	$(BIN)/python benchmarks/peers/bench.py
 
 check: $(STAMP)  ## set up if needed, then lint, check the format and the types
 	$(BIN)/ruff check

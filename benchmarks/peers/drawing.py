@@ -1,7 +1,6 @@
 """Rivals that draw from a classifier, called through their own interfaces at their own defaults.
 
-    python -m venv peers && peers/bin/pip install --no-deps torch-lucent==0.1.8 kornia==0.4.1 horama==0.3.0
-    peers/bin/pip install -e . decorator einops matplotlib        (lucent 0.1.8 starts with no later kornia)
+    python benchmarks/peers/environments.py --groups lucent horama        makes the environments that start them
 
 Each function: (network of normalised pictures, its facts, class, number of model calls, seed) -> (1,3,H,W) in [0,1].
 """
@@ -11,13 +10,16 @@ from __future__ import annotations
 import random
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-OPERATORS: list[torch.library.Library] = []
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # imported as peers.drawing too
+from operators import declare_torchvision
+
 CROPS = 6  # copies a step of Horama, its default
 
 
@@ -33,18 +35,6 @@ class Normalised(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.module((images - self.mean) / self.std)
-
-
-def declare_torchvision() -> None:
-    """Declare the two operators without which a torchvision of another torch does not import."""
-    try:
-        import torchvision  # noqa: F401
-    except RuntimeError:
-        for name in ("nms", "qnms"):
-            OPERATORS.append(torch.library.Library("torchvision", "FRAGMENT"))  # a definition lasts as long as it
-            OPERATORS[-1].define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        for name in [name for name in sys.modules if name.startswith("torchvision")]:
-            del sys.modules[name]
 
 
 def lucent(model, label: int, calls: int, seed: int) -> Tensor:

@@ -124,7 +124,7 @@ class Flow(nn.Module):
         if self.latents is not None and image.shape[1:] == self.shape:
             return image
         x = image if self.spec.channel_order != "BGR" else image.flip(1)
-        x = (x - self.mean.to(image.dtype)) / self.std.to(image.dtype)
+        x = (x - self.mean.to(image.dtype)).div_(self.std.to(image.dtype))
         if self.latents is not None:
             return self.latents.code(x)
         return x.mean(1, keepdim=True) if self.spec.channel_order == "grey" else x

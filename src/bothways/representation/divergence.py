@@ -49,7 +49,7 @@ def _pulled(v: VectorField, velocity: Tensor, x: Tensor, directions: Tensor) -> 
     """J^T d (K,B,...) of directions (K,B,...), together, or one after the other where a layer cannot (torch's vmap)."""
     options: dict[str, Any] = {"retain_graph": True, "materialize_grads": True}
     module = module_of(v)
-    if module not in _ONE_BY_ONE:
+    if len(directions) > 1 and module not in _ONE_BY_ONE:  # of one, vmap would cost more and save nothing
         try:
             return torch.autograd.grad(velocity, x, directions, is_grads_batched=True, **options)[0]
         except RuntimeError as error:

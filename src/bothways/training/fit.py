@@ -200,11 +200,8 @@ def _descend(
                     said = f"the loss is {means[0]} at step {state.step + 1}"
                     raise RunError(f"{said}; {_of_batch(batch) or _named(state.network, config.rate) or lower}")
                 (value / config.accumulate).backward()
-    gradients = {name: p.grad for name, p in state.network.named_parameters() if p.grad is not None}
-    if name := not_finite(gradients):
+    if name := _clip(state, config.clip):
         raise RunError(f"the gradient of {name} is not finite at step {state.step + 1}; {lower}")
-    if config.clip:
-        nn.utils.clip_grad_norm_(state.network.parameters(), config.clip)
     try:
         for optimizer in state.optimizers:
             optimizer.step()
@@ -215,6 +212,24 @@ def _descend(
     if name := not_finite(_tensors(state.network)):
         raise RunError(f"{name} is not finite after step {state.step + 1}; {lower}")
     return dict(zip(("loss", *stats), means, strict=True))
+
+
+def _clip(state: FitState, largest: float) -> str:
+    """Clip the gradients to a largest norm, 0 for none -> the name of one that is not finite, "" where all are.
+
+    ``clip_grad_norm_`` in its two parts, so that one norm serves both; of a sharded training each has its own share.
+    """
+    gradients = {name: p.grad for name, p in state.network.named_parameters() if p.grad is not None}
+    if not largest or state.copy is not None:
+        name = not_finite(gradients)
+        if largest and not name:
+            nn.utils.clip_grad_norm_(state.network.parameters(), largest)
+        return name
+    norm = nn.utils.get_total_norm(list(gradients.values()))
+    if not bool(torch.isfinite(norm)) and (name := not_finite(gradients)):
+        return name
+    nn.utils.clip_grads_with_norm_(state.network.parameters(), largest, norm)
+    return ""
 
 
 def parts(batch: tuple[Tensor, ...], count: int) -> list[tuple[Tensor, ...]]:
@@ -229,7 +244,8 @@ def not_finite(tensors: Mapping[str, Tensor]) -> str:
     """The name of the first tensor that holds NaN or an infinity; "" where none does."""
     shares = {name: local(value) for name, value in tensors.items()}
     found = {name: value for name, value in shares.items() if value.is_floating_point() and value.numel()}
-    if not found or bool(torch.isfinite(nn.utils.get_total_norm(list(found.values()), math.inf))):
+    # one fast pass; a norm that overflows, of values that are finite, is looked into below
+    if not found or bool(torch.isfinite(nn.utils.get_total_norm(list(found.values())))):
         return ""
     return next((name for name, value in found.items() if not bool(torch.isfinite(value).all())), "")
 

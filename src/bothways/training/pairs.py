@@ -63,5 +63,5 @@ def _pairs(
 
 def dequantised(images: Tensor, source: torch.Generator, levels: int = 256) -> Tensor:
     """Uniform dequantisation of images in [0,1]: level k -> (k + u) / levels, u ~ U[0, 1)."""
-    whole = (images * (levels - 1)).round()
-    return (whole + torch.rand(images.shape, generator=source, dtype=images.dtype)) / levels
+    whole = (images * (levels - 1)).round_()
+    return whole.add_(torch.rand(images.shape, generator=source, dtype=images.dtype)).div_(levels)
