@@ -21,6 +21,7 @@ from bothways import load_images, registry
 from bothways.data.sources import ImageSet
 from bothways.numerics.draws import Draws
 from bothways.runs import to_png
+from together import End, together
 from zoo import ZOO
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -97,6 +98,13 @@ def _rough_samples() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("bothways.tasks.pretrain.run.SAMPLE_STEPS", 2)
         yield
+
+
+@pytest.fixture(scope="session")
+def call() -> Iterator[Callable[..., list[End]]]:
+    """(number of processes, file of tests, function, settings) -> how each ended; they share one that imports."""
+    with together() as function:
+        yield function
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,11 @@ import pytest
 from typer.main import get_command
 
 import bothways
-from bothways import registry
 from bothways.cli.arguments import repeat_flags
 from bothways.cli.entry import app
-from bothways.configs import Config
 from command import run
 from docs_folder import write_folder, write_runs, write_weights
+from quick import fewer, quick_functions
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -32,7 +31,9 @@ TINY = dict.fromkeys(("generate", "edit", "inpaint", "style", "invert", "accentu
     "walk": "--steps 1 --limit 2",
     "features": "--steps 1 --limit 20 --test-limit 10 --workers 0",
     "pretrain": "--steps 1 --batch 8 --workers 0 --validation 16 --save-every 1 --information 0 --given-noise 0",
-    "finetune": "--train-steps 1 --batch 8 --workers 0 --validation 16 --save-every 1 --information 0 --given-noise 0",
+    "finetune": (
+        "--steps 1 --train-steps 1 --batch 8 --workers 0 --validation 16 --save-every 1 --information 0 --given-noise 0"
+    ),
     "train": "--steps 1 --batch 8 --workers 0 --validation 8 --save-every 1",
     "evaluate": "--limit 2",
     "curves": "--limit 2 --limit-long 1 --steps 2",
@@ -42,17 +43,14 @@ TINY = dict.fromkeys(("generate", "edit", "inpaint", "style", "invert", "accentu
     "spectrum": "--limit 4",
     "demo": "--n 1",
 }
-FEWER = {  # what no flag makes less of, and a test of the task's own looks at in full
-    "bothways.tasks.pretrain.run.SAMPLE_STEPS": 2,
-    "bothways.tasks.scorecard.damage.LEVELS": (0.1, 0.5),
-    "bothways.tasks.scorecard.damage.DAMAGE": {"blur 1.5": ("blur", 1.5)},
-}
 STAND_INS = {  # what a line says -> what is said in its place: these pictures are few and small
     r"--weights my\.safetensors": "--weights weights.safetensors",
     r"--resume": "",
     r"--sweep (\S+?)=([^\s,]+)\S*": r"--sweep \1=\2",  # one run
     r"--size \d+": "--size 16",
     r"--labels \d+": "--labels 20",
+    r"--offset-steps \d+": "--offset-steps 2",
+    r"(--to torch-export) --steps \d+": r"\1 --steps 1",
     r"--probes 4": "--probes 4 --divergence hutchinson",  # of a thousand pictures the exact trace is not taken
 }
 RESUMED = {  # a line that resumes a run of tests/docs_folder.py -> with how much
@@ -141,6 +139,7 @@ def run_with(line: str) -> str:
     name = words_of(line)[0]
     command = GROUP.get_command(None, name)
     flags = {flag for option in command.params for flag in (*option.opts, *option.secondary_opts)}
+    flags -= {f"--{swept}" for swept in re.findall(r"--sweep (\S+?)=", line)}
     more = [part for part in re.findall(r"--\S+(?: [^-]\S*)*", TINY.get(name, "")) if part.split()[0] in flags]
     named = "--out" in line or name in ("statistics", "spectrum")
     overwrite = ["--overwrite"] if "--overwrite" in flags and named else []
@@ -192,11 +191,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def fewer(patch: pytest.MonkeyPatch) -> None:
-    for place, value in FEWER.items():
-        patch.setattr(place, value)
-
-
 def can_be_run(line: str) -> bool:
     words = words_of(line)
     return len(words) > 1 and not ELSEWHERE.search(line) and words[0] not in NOT_RUN
@@ -219,20 +213,6 @@ def test_a_line_runs(
 # ---- Python --------------------------------------------------------------------------------------------------------
 
 
-MOST = {"n": 2, "steps": 1, "limit": 20, "real": 10}  # of a setting of a function
-
-
-def quickly(function: Callable[..., Any], config: type[Config] | None) -> Callable[..., Any]:
-    """The function with at most these settings, where it has them."""
-
-    def call(*given: Any, **settings: Any) -> Any:
-        known = config.model_fields if config else settings
-        few = {name: most for name, most in MOST.items() if name in known and len(given) < 3}
-        return function(*given, **settings | few)
-
-    return call
-
-
 BLOCKS = {page.relative_to(ROOT).as_posix(): fenced(page.read_text("utf-8"), "python") for page in PAGES}
 
 
@@ -243,9 +223,7 @@ def test_blocks_of_python_run(page: str, folder: Path, monkeypatch: pytest.Monke
     fewer(monkeypatch)
     known: dict[str, Any] = {"bothways": bothways, "model": bothways.load_model("bundled:cifar10-resnet")}
     known["images"] = bothways.load_images("digits", split="test", limit=4).images / 255
-    for task in registry.names("task"):
-        function = getattr(bothways, task)
-        monkeypatch.setattr(bothways, task, quickly(function, registry.find("task", task).factory))
+    quick_functions(monkeypatch)
     whole = bothways.sweep
     tiny = {"train_steps": 1, "batch": 8, "validation": 16, "workers": 0}
     first = lambda over: {name: values[:1] for name, values in over.items()}  # noqa: E731

@@ -13,6 +13,7 @@ from types import ModuleType
 import pytest
 
 from bothways import registry
+from quick import fewer, quick_functions
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "docs/notebooks").glob("*.ipynb"))
@@ -69,9 +70,11 @@ def test_links_that_leave_the_docs_lead_to_pages(pages: ModuleType) -> None:
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All its code in order, as in a notebook; installing is left out."""
+    """All its code in order, as in a notebook, on less; installing is left out."""
     pytest.importorskip("sklearn")
     monkeypatch.chdir(tmp_path)
+    fewer(monkeypatch)
+    quick_functions(monkeypatch)
     cells = [cell for cell in json.loads(path.read_text("utf-8"))["cells"] if cell["cell_type"] == "code"]
     space: dict[str, object] = {"__name__": "notebook"}
     for cell in cells:

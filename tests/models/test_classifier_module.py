@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import nn
 
 from bothways import evaluate, finetune, load_classifier, load_model, predict
@@ -17,6 +16,7 @@ from bothways.models.adapter import Adapter
 from bothways.models.classifiers import features_config, reading
 from bothways.numerics.draws import generator
 from bothways.types import VisionModel
+from colours import noise, write_pictures
 from small_flow import write_small_flow
 
 
@@ -25,11 +25,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with run/, a classifier of two colours that walks, and colours/."""
     folder = tmp_path_factory.mktemp("plain")
     write_small_flow(folder / "flow", size=4)
-    source = generator(1, purpose="colours")
-    for index in range(20):
-        file = folder / "colours" / ("blue", "red")[index % 2] / f"{index:02d}.png"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(torch.randint(0, 256, (4, 4, 3), generator=source).byte().numpy()).save(file)
+    write_pictures(folder / "colours", noise(20), ("blue", "red"))
     plain = {"crop": 0, "flip": False, "validation": 5, "batch": 5, "steps": 2, "train_steps": 3, "workers": 0}
     finetune(folder / "flow", folder / "colours", kind="both", depth=0.3, out=folder / "run", **plain)
     return folder

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+import torch.distributed as dist
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import parametrizations, parametrize
 
 from bothways.numerics.discrete_adjoint import integrate_exact, leaves_of
 from bothways.numerics.modules import module_of
 from bothways.numerics.solvers import State, fixed_names, grid, solver_of, solver_states
 from bothways.types import RunError, UserError, VectorField
+from together import End
 
 TIMES = grid(1.0, 0.3, 6)
 Walker = Callable[[VectorField, State, list[float]], State]
@@ -321,42 +322,24 @@ class Classifier(nn.Module):
 
 
 PICTURES = torch.randn(6, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-PROCESS = """
-import sys
-rank, folder, tests = int(sys.argv[1]), sys.argv[2], sys.argv[3]
-sys.path.insert(0, tests)
-import torch.distributed as dist
-from safetensors.torch import save_file
-from torch.nn.parallel import DistributedDataParallel
-from test_discrete_adjoint import PICTURES, Classifier
-
-dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
-model = Classifier()
-wrapped = DistributedDataParallel(model)
-for _ in range(2):  # twice: a reducer that was left waiting fails at the second
-    model.zero_grad()
-    wrapped(PICTURES.chunk(2)[rank]).square().mean().backward()
-dist.destroy_process_group()
-save_file({name: p.grad for name, p in model.named_parameters()}, f"{folder}/{rank}.safetensors")
-"""
 
 
-def test_two_processes_have_the_gradient_of_the_whole_batch(tmp_path: Path) -> None:
-    here = Path(__file__).resolve()
-    paths = [str(here.parents[2] / "src"), str(here.parents[1])]
-    environment = os.environ | {"GLOO_SOCKET_IFNAME": "lo", "PYTHONPATH": os.pathsep.join(paths)}
-    runs = [
-        subprocess.Popen(
-            [sys.executable, "-c", PROCESS, str(rank), str(tmp_path), str(here.parent)],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    said = [run.communicate(timeout=120)[0] for run in runs]
-    assert [run.returncode for run in runs] == [0, 0], said
+def halves(folder: str) -> None:
+    """In each of two processes: the gradient of its half of the pictures, averaged over both."""
+    rank = int(os.environ["RANK"])
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    model = Classifier()
+    wrapped = DistributedDataParallel(model)
+    for _ in range(2):  # twice: a reducer that was left waiting fails at the second
+        model.zero_grad()
+        wrapped(PICTURES.chunk(2)[rank]).square().mean().backward()
+    dist.destroy_process_group()
+    save_file({name: p.grad for name, p in model.named_parameters()}, f"{folder}/{rank}.safetensors")
+
+
+def test_two_processes_have_the_gradient_of_the_whole_batch(call: Callable[..., list[End]], tmp_path: Path) -> None:
+    ends = call(2, "numerics/test_discrete_adjoint.py", "halves", folder=str(tmp_path))
+    assert [end.code for end in ends] == [0, 0], ends
     whole = Classifier()
     whole(PICTURES).square().mean().backward()
     wanted = [p.grad for p in whole.parameters()]

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from PIL import Image
 
 from bothways import UserError, finetune, load_classifier, load_flow, load_images, pretrain
 from bothways.numerics.draws import generator, picture_seed
@@ -20,7 +19,9 @@ from bothways.runs import RunFolder
 from bothways.tasks.pretrain.run import PretrainWork
 from bothways.tasks.shelf import work_of
 from bothways.tasks.training import TrainingWork
+from bothways.training import along
 from bothways.training.along import DEPTHS
+from colours import noise, write_pictures
 from command import refused
 from small_flow import OPTIONS, write_small_flow
 
@@ -35,11 +36,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with flow/, colours/ in one folder a class, and tiny.toml."""
     folder = tmp_path_factory.mktemp("along")
     write_small_flow(folder / "flow", size=4)
-    source = generator(1, purpose="colours")
-    for index in range(20):
-        file = folder / "colours" / "ab"[index % 2] / f"{index:02d}.png"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(torch.randint(0, 256, (4, 4, 3), generator=source).byte().numpy()).save(file)
+    write_pictures(folder / "colours", noise(20))
     return folder
 
 
@@ -138,8 +135,13 @@ def test_a_pretraining_has_its_lines_too(place: Path, tmp_path: Path) -> None:
     agrees(found[0]["information"], directly(work.planned.flow.eval(), place, 0))
 
 
-def test_prgs_indicator_is_that_of_the_weights_of_then(place: Path, tmp_path: Path) -> None:
+def test_prgs_indicator_is_that_of_the_weights_of_then(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Beside the bound, on a number of pictures of its own; the loss is of the larger number."""
+    assert Integration("midpoint", 25, "hutchinson", probes=2) == along.WALKED
+    how = replace(along.WALKED, steps=5)
+    monkeypatch.setattr(along, "WALKED", how)
     pretrain(**pretrained(place, save_every=2, information=2, given_noise=4), out=tmp_path / "out")
     found = lines(tmp_path / "out")
     assert [line["step"] for line in found] == [0, 2, 4]
@@ -147,7 +149,7 @@ def test_prgs_indicator_is_that_of_the_weights_of_then(place: Path, tmp_path: Pa
     assert found[0]["given_noise"]["nats_per_dim"] == 0  # the last layer is zero, so nothing moves at first
     held = load_images(place / "colours").images[torch.randperm(20, generator=generator(0, 0, "validation"))[:4]]
     flow = load_flow(tmp_path / "out")
-    seeds, how = [picture_seed(SEED, index) for index in range(4)], Integration("midpoint", 25, "hutchinson", 2)
+    seeds = [picture_seed(SEED, index) for index in range(4)]
     wanted = log_density(flow, flow.code(held.float() / 255), seeds, how).log_det / 48
     assert abs(found[-1]["given_noise"]["nats_per_dim"] - wanted.mean().item()) < 1e-5
     assert found[-1]["given_noise"]["low"] < found[-1]["given_noise"]["high"]

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor
 
 from bothways import UserError, curves, evaluate, finetune, load_classifier, load_images
@@ -26,6 +25,7 @@ from bothways.runs import RunFolder
 from bothways.tasks.curves.config import CurvesConfig
 from bothways.tasks.curves.run import MANY_STEPS
 from bothways.tasks.shelf import work_of
+from colours import tinted, write_pictures
 from command import refused, run
 from small_flow import write_small_flow
 
@@ -41,13 +41,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     folder = tmp_path_factory.mktemp("curves")
     write_small_flow(folder / "flow", size=4)
-    source = generator(1, purpose="colours")
-    for index in range(30):
-        pixels = torch.rand(4, 4, 3, generator=source)
-        pixels[..., 2 - index % 3] += 0.1
-        for name in (f"colours/{COLOURS[index % 3]}/{index:02d}.png", f"learnt/{COLOURS[index % 3]}/{index:03d}.png"):
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray((255 * pixels.clamp(0, 1)).byte().numpy()).save(folder / name)
+    for name, digits in (("colours", 2), ("learnt", 3)):
+        write_pictures(folder / name, tinted(30, 0.1), COLOURS, digits)
     quick: dict[str, Any] = {"validation": 6, "batch": 8, "rate": 1e-2, "crop": 0, "flip": False, "workers": 0}
     for kind, steps in (("walked", 6), ("both", 2), ("activations", 2)):
         depths = {"depth": 0.2} if kind == "activations" else {"depth": DEPTH, "steps": OWN}

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -29,6 +28,7 @@ from bothways.tasks.shelf import work_of
 from bothways.training.checkpoint import CHECKPOINT
 from bothways.training.fit import rates
 from bothways.types import VisionModel
+from colours import tinted, write_pictures
 from command import refused, run
 from small_flow import small_unet, write_small_flow
 from zoo import stand_in_for_torchvision
@@ -66,15 +66,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with flow/, colours/ in one folder a class, plain/ without classes, and tiny.toml."""
     folder = tmp_path_factory.mktemp("finetune")
     write_small_flow(folder / "flow", size=4)
-    source = generator(1, purpose="colours")
-    for index in range(45):
-        pixels = 0.6 * torch.rand(4, 4, 3, generator=source)
-        pixels[..., 2 - index % 3] += 0.4
-        file = folder / "colours" / COLOURS[index % 3] / f"{index:02d}.png"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray((255 * pixels).byte().numpy()).save(file)
-        (folder / "plain").mkdir(exist_ok=True)
-        Image.fromarray((255 * pixels).byte().numpy()).save(folder / "plain" / f"{index:02d}.png")
+    write_pictures(folder / "colours", tinted(45, 0.4, 0.6), COLOURS)
+    write_pictures(folder / "plain", tinted(45, 0.4, 0.6), classes=())
     (folder / "tiny.toml").write_text(RECIPE)
     return folder
 

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -20,6 +19,7 @@ from bothways.configs import validated
 from bothways.numerics.draws import generator
 from bothways.training.config import FitConfig
 from bothways.training.fit import FitState, fit, not_finite
+from colours import noise, write_pictures
 from command import run
 from small_flow import write_small_flow
 
@@ -133,12 +133,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """flow/, colours/ with a folder a class, and walked/, a classifier of that flow."""
     folder = tmp_path_factory.mktemp("numbers")
     write_small_flow(folder / "flow", size=4)
-    source = generator(1, purpose="colours")
-    for k in range(12):
-        pixels = torch.rand(4, 4, 3, generator=source)
-        for name in (f"colours/{'ab'[k % 2]}/{k}.png", f"learnt/{'ab'[k % 2]}/{k}0.png"):
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray((255 * pixels).byte().numpy()).save(folder / name)
+    for name, digits in (("colours", 2), ("learnt", 3)):
+        write_pictures(folder / name, noise(12), digits=digits)
     quick: dict[str, Any] = {"validation": 4, "batch": 4, "crop": 0, "flip": False, "workers": 0, "steps": 2}
     finetune(folder / "flow", folder / "learnt", out=folder / "walked", depth=0.4, train_steps=1, **quick)
     return folder
@@ -152,9 +148,9 @@ DOORS = {
     "sample": lambda own, data: ["sample", own / "flow", "--n", 1, "--steps", 2],
     "likelihood": lambda own, data: ["likelihood", own / "flow", "--data", data, "--limit", 1, "--steps", 2],
     "diagnose": lambda own, data: ["diagnose", own / "flow", "--data", data, "--n", 2],
-    "walk": lambda own, data: ["walk", own / "flow", data / "a" / "0.png", "--steps", 2],
+    "walk": lambda own, data: ["walk", own / "flow", data / "a" / "00.png", "--steps", 2],
     "features": lambda own, data: ["features", own / "flow", "--data", data, "--depth", 0.4, "--workers", 0],
-    "predict": lambda own, data: ["predict", own / "walked", data / "a" / "0.png"],
+    "predict": lambda own, data: ["predict", own / "walked", data / "a" / "00.png"],
     "evaluate": lambda own, data: ["evaluate", own / "walked", "--data", data],
     "curves": lambda own, data: ["curves", own / "walked", "--data", data, "--steps", 2],
 }

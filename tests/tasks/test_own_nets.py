@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 import torch
-from PIL import Image
 
 from bothways import UserError, finetune, load_classifier, load_flow, pretrain, sample
 from bothways.models.nets.own import split_order
 from bothways.numerics.draws import generator
 from bothways.tasks.pretrain.run import PretrainWork
 from bothways.tasks.shelf import work_of
+from colours import noise, write_pictures
 from command import refused, run
 
 pytestmark = pytest.mark.usefixtures("_rough_samples")
@@ -91,11 +91,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with net.py, and colours/ in one folder a class."""
     folder = tmp_path_factory.mktemp("nets")
     (folder / "net.py").write_text(NET)
-    source = generator(1, purpose="colours")
-    for index in range(20):
-        file = folder / "colours" / "ab"[index % 2] / f"{index:02d}.png"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(torch.randint(0, 256, (4, 4, 3), generator=source).byte().numpy()).save(file)
+    write_pictures(folder / "colours", noise(20))
     return folder
 
 

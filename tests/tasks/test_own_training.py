@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import load_file
 
 from bothways import UserError, finetune, load_classifier, load_flow, load_images, pretrain
@@ -24,6 +23,7 @@ from bothways.tasks.shelf import work_of
 from bothways.tasks.training import TrainingWork
 from bothways.training.best import best_step
 from bothways.training.checkpoint import CHECKPOINT
+from colours import noise, write_pictures
 from command import refused, run
 from small_flow import OPTIONS, small_unet, write_small_flow
 
@@ -35,13 +35,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with flow/, colours/ in one folder a class, and plain/ without classes."""
     folder = tmp_path_factory.mktemp("own")
     write_small_flow(folder / "flow", size=4)
-    source = generator(1, purpose="colours")
-    for index in range(30):
-        pixels = torch.randint(0, 256, (4, 4, 3), generator=source).byte()
+    pictures = noise(30)
+    for index, pixels in enumerate(pictures):
         pixels[..., index % 2] //= 3
-        for file in (folder / "colours" / "ab"[index % 2] / f"{index:02d}.png", folder / "plain" / f"{index:02d}.png"):
-            file.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(pixels.numpy()).save(file)
+    write_pictures(folder / "colours", pictures)
+    write_pictures(folder / "plain", pictures, classes=())
     return folder
 
 

@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +18,12 @@ import bothways
 from bothways.runs import RunFolder
 from bothways.types import Frame
 from small_flow import write_small_flow
-from together import End, together
+from together import End
 
 TOY = f"{Path(__file__).resolve().parents[1] / 'toy_model.py'}:build"
 Call = Callable[..., list[End]]
 
 pytestmark = pytest.mark.filterwarnings("default")
-
-
-@pytest.fixture(scope="module")
-def call() -> Iterator[Call]:
-    with together() as function:
-        yield function
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from PIL import Image
 
 import bothways
 from bothways import UserError, evaluate, finetune, registry
-from bothways.numerics.draws import generator
 from bothways.numerics.intervals import mean_interval, share_interval
 from bothways.report import swept
 from bothways.runs import RunFolder
@@ -21,6 +19,7 @@ from bothways.tasks.sweep.config import parsed_axes, points_of
 from bothways.tasks.sweep.numbers import groups_of
 from bothways.tasks.sweep.run import begin_sweep
 from bothways.tasks.work import Where
+from colours import noise, write_pictures
 from command import refused, run
 from small_flow import write_small_flow
 
@@ -32,11 +31,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with flow/, and colours/ in one folder a class."""
     folder = tmp_path_factory.mktemp("sweep")
     write_small_flow(folder / "flow", size=4)
-    source = generator(1, purpose="colours")
-    for index in range(24):
-        file = folder / "colours" / "ab"[index % 2] / f"{index:02d}.png"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(torch.randint(0, 256, (4, 4, 3), generator=source).byte().numpy()).save(file)
+    write_pictures(folder / "colours", noise(24))
     return folder
 
 

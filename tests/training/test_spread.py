@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from bothways.training.sharded import sharding
 from bothways.types import Frame, UserError
 from hub_parquet import write_hub_parquet
 from small_flow import write_small_flow
-from together import End, together
+from together import End
 
 Call = Callable[..., list[End]]
 
@@ -48,12 +48,6 @@ validation = 10
 """
 
 pytestmark = [pytest.mark.filterwarnings("default"), pytest.mark.usefixtures("_rough_samples")]
-
-
-@pytest.fixture(scope="module")
-def call() -> Iterator[Call]:
-    with together() as function:
-        yield function
 
 
 @pytest.fixture(scope="module")

@@ -89,26 +89,20 @@ def load_classifier(
     Its flow is ``.module.flow``. ``load_model`` accepts the same addresses.
     Raises UserError if it does not exist, or if a part of it is missing or does not fit.
     """
-    return Classifier(adapted_classifier(run, head=head, path=path, solver=solver, device=device, dtype=dtype))
+    parts = {"head": head, "path": path, "solver": solver}
+    return Classifier(adapted_classifier(run, parts, device=device, dtype=dtype))
 
 
-def adapted_classifier(
-    run: str | Path,
-    *,
-    head: Any = None,
-    path: Any = None,
-    solver: Any = None,
-    device: str = "cpu",
-    dtype: str = "float32",
-) -> Adapter:
-    """``load_classifier`` as a VisionModel alone."""
+def adapted_classifier(run: str | Path, parts: Mapping[str, Any] | None = None, **options: Any) -> Adapter:
+    """``load_classifier`` as a VisionModel alone. parts: its head, path and solver; options: its device and dtype."""
     if find_classifier(run) is None:
         raise UserError(f"classifier {str(run)!r} does not exist; type the folder that bothways finetune wrote")
-    if head is None and path is None and solver is None:
-        return load_model(run, device=device, dtype=dtype)
-    check_device(device)
-    found = read_classifier(str(run), head, path, solver)
-    return Adapter(found.module, found.spec, name=str(run), device=device, dtype=dtype)
+    given = {name: part for name, part in (parts or {}).items() if part is not None}
+    if not given:
+        return load_model(run, **options)
+    check_device(options.get("device", "cpu"))
+    found = read_classifier(str(run), **given)
+    return Adapter(found.module, found.spec, name=str(run), **options)
 
 
 @stage("loading models")

@@ -82,10 +82,9 @@ class FinetuneWork(TrainingWork):
     def _kept(self) -> Adapter:
         """Load the classifier of the run folder."""
         planned = self.planned
-        return adapted_classifier(
-            self.training.folder.path, head=planned.config.features.head, path=planned.before.path,
-            solver=planned.config.features.solver, device=planned.processes.device,
-        )  # fmt: skip
+        features = planned.config.features
+        parts = {"head": features.head, "path": planned.before.path, "solver": features.solver}
+        return adapted_classifier(self.training.folder.path, parts, device=planned.processes.device)
 
     def trained(self) -> Finetuned:
         return Finetuned(self._kept(), self.training.recorded_frames, self.training.folder)
