@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,10 @@ import bothways
 from bothways import UserError
 from bothways.processes.group import Processes
 from bothways.tasks.plan.config import PlanConfig
+from bothways.tasks.plan.devices import BY_NAME, Device
 from bothways.tasks.plan.estimate import counted
 from bothways.tasks.plan.probe import probed
-from bothways.tasks.plan.run import PlanWork
+from bothways.tasks.plan.run import ROOM
 from bothways.tasks.plan.subject import Subject, subject_of
 from bothways.training.fit import FitState, fit
 from command import refused, run
@@ -30,9 +32,9 @@ task = "pretrain"
 [network]
 builder = "unet"
 width = 16
-multiples = [1, 2]
+multiples = [1]
 blocks = 1
-attention = [1]
+attention = []
 [fit]
 steps = 20
 batch = 16
@@ -55,7 +57,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(autouse=True)
 def _peft(request: pytest.FixtureRequest) -> None:
-    if "lora" in request.node.name:
+    if "lora " in request.node.name or "adapters" in request.node.name:
         stand_in_for_torchvision()
         pytest.importorskip("peft")
 
@@ -103,16 +105,11 @@ def taken(planned: Subject, devices: int = 1) -> dict[str, float]:
 
 
 CASES: dict[str, dict[str, Any]] = {
-    "bias": {"tune": "bias", "gradient": "direct", "steps": 3},
-    "last": {"tune": "last:3", "steps": 8},
-    "lora": {"tune": "lora:4", "steps": 3},
-    "head": {"tune": "head", "accumulate": 4},
-    "parts": {"accumulate": 4, "gradient": "direct"},
-    "parts of an exact walk": {"accumulate": 2, "steps": 7, "beta": 0.0},
-    "again": {"checkpoint_activations": True, "gradient": "direct", "steps": 3},
-    "again in an exact walk": {"checkpoint_activations": True, "steps": 8, "beta": 0.0},
-    "again, bfloat16": {"checkpoint_activations": True, "steps": 3, "bf16": True},
-    "lora again in parts": {"tune": "lora:2", "checkpoint_activations": True, "accumulate": 2, "steps": 7},
+    "last": {"tune": "last:2", "steps": 6},
+    "lora again in parts": {"tune": "lora:2", "checkpoint_activations": True, "accumulate": 2, "gradient": "direct"},
+    "head in parts": {"tune": "head", "accumulate": 4},
+    "again in an exact walk": {"checkpoint_activations": True, "steps": 6, "beta": 0.0},
+    "again, bfloat16": {"checkpoint_activations": True, "bf16": True},
 }
 
 
@@ -134,7 +131,7 @@ def alone_of(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]
     """Make this process the first of so many: memory is given out as among them, and nothing is sent."""
     from torch.testing._internal.distributed.fake_pg import FakeStore
 
-    def summed(output: torch.Tensor, input: torch.Tensor, **_: Any) -> None:  # noqa: A002 - torch's own name
+    def summed(output: torch.Tensor, input: torch.Tensor, **_: Any) -> None:
         output.copy_(input[: output.numel()])
 
     def begin(count: int) -> None:
@@ -147,9 +144,8 @@ def alone_of(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]
 
 
 SHARED: dict[str, tuple[int, dict[str, Any]]] = {
-    "two": (2, {"gradient": "direct"}),
-    "four, in parts": (4, {"accumulate": 2, "average": 0.0}),
-    "three, lora": (4, {"tune": "lora:2", "checkpoint_activations": True}),
+    "three, in parts": (3, {"accumulate": 2, "average": 0.0, "batch": 36, "flow_batch": 36}),
+    "four, last blocks": (4, {"tune": "last:2", "checkpoint_activations": True}),
     "few pictures": (2, {"batch": 2, "beta": 0.0}),
 }
 
@@ -163,3 +159,136 @@ def test_a_device_takes_its_share(recipe: str, name: str, alone_of: Callable[[in
     assert (cost.weights, cost.average) == (found["weights"], found["average"])
     assert (cost.optimizer, cost.copy) == (found["optimizer"], found["copy"])
     assert abs(cost.total / found["total"] - 1) < 0.1, (cost, found)
+
+
+def test_what_is_sent_and_shared_by_closed_forms(recipe: str) -> None:
+    """Rows are divided and rounded up: a bias of 16 is one of 2 on 8 devices, a kernel of one row is whole on each."""
+    settings = {"tune": "last:2", "accumulate": 2}
+    planned = finetuning(recipe, **settings)
+    network = planned.network()
+    shares = {name: -(-p.shape[0] // 8) * p[0].numel() * 4 for name, p in network.named_parameters()}
+    trained = {name: p for name, p in network.named_parameters() if p.requires_grad}
+    own = sum(shares[name] for name in trained)
+    one, whole, part = (counted(planned, devices=n, sharded=s) for n, s in ((1, True), (8, False), (8, True)))
+    gradients = 4 * sum(p.numel() for p in trained.values())
+    assert one.held.sent == one.cost.copy == one.cost.gathered == 0
+    assert whole.held.sent == 2 * gradients * 7 / 8
+    assert whole.cost.gathered == whole.cost.copy == 0
+    assert part.held.sent == 2 * 7 * (sum(shares.values()) + own)  # for each of two parts, to seven others
+    assert part.cost.gathered == 8 * sum(shares.values())
+    assert part.cost.weights == part.cost.average == sum(shares.values())
+    assert part.cost.optimizer == 2 * own + 4 * len(trained)  # two moments, and a count of steps
+    assert part.cost.copy == whole.cost.weights == 4 * sum(p.numel() for p in network.parameters())
+    assert part.cost.activations == whole.cost.activations
+    assert part.held.files == whole.held.files  # a checkpoint is whole
+
+
+# ---- parts ---------------------------------------------------------------------------------------------------------
+
+
+def test_parts_and_blocks_made_again_by_closed_forms(recipe: str) -> None:
+    """The activations of a part are those of its pictures, and blocks that are made again take a forward pass more."""
+    whole, quarter, smaller, again = (
+        counted(finetuning(recipe, gradient="direct", **settings))
+        for settings in ({}, {"accumulate": 4}, {"batch": BATCH // 4}, {"checkpoint_activations": True})
+    )
+    gradients = whole.held.gradients
+    assert quarter.cost.activations == smaller.cost.activations
+    assert quarter.cost.operations == whole.cost.operations
+    assert smaller.cost.rest < quarter.cost.rest <= smaller.cost.rest + gradients
+    assert again.cost.activations < 0.3 * whole.cost.activations
+    calls = 2 + 1  # of the walk and of the flow's own loss
+    more = (again.cost.operations - whole.cost.operations) / (whole.forward * BATCH * calls)
+    assert 0.5 < more < 1  # the last operation of a block is not made again, since nothing needs what it gives
+    assert again.held.files == whole.held.files == 4 * gradients  # weights, average and two moments
+
+
+def test_adapters_by_closed_forms(recipe: str) -> None:
+    """lora:R trains R (in k k + out) numbers of each layer and the head; the weights that are written have none."""
+    plain, adapted = counted(finetuning(recipe)), counted(finetuning(recipe, tune="lora:3"))
+    network = finetuning(recipe).network()
+    layers = [part for part in network.flow.modules() if isinstance(part, torch.nn.Linear | torch.nn.Conv2d)]
+    own = sum(3 * (part.weight[0].numel() + part.weight.shape[0]) for part in layers)
+    head = sum(p.numel() for p in network.head.parameters())
+    assert adapted.trained == own + head
+    assert adapted.parameters == plain.parameters == plain.trained
+    assert adapted.saved_weights == plain.saved_weights
+    assert adapted.cost.average == adapted.cost.weights == plain.cost.weights + 4 * own  # the average is of all weights
+    assert 8 * adapted.trained < adapted.cost.optimizer < 8 * adapted.trained + 4 * 200
+    assert adapted.forward > plain.forward
+
+
+def test_a_probe_of_parts_takes_as_many_of_each(recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, seen = 0.0, []
+
+    def pretended(state: Any, loss: Any, source: Any, config: Any) -> Iterator[int]:
+        nonlocal now
+        while True:
+            batch = next(source)
+            seen.append([len(rows) for rows in batch])
+            now += 0.5 + config.accumulate * 0.1 + 0.25 * len(batch[0])
+            yield 1
+
+    monkeypatch.setattr("bothways.tasks.plan.probe.fit", pretended)
+    speed = probed(finetuning(recipe, accumulate=4, flow_batch=16), "cpu", lambda: now)
+    assert (speed.once, speed.each, speed.pictures) == (pytest.approx(0.9), pytest.approx(0.25), (8, 16))
+    assert seen[0] == [8, 8, 4, 4, 4]
+    with pytest.raises(UserError, match=r"more than 16 pictures.*type --batch 32"):
+        probed(finetuning(recipe, accumulate=8, batch=16), "cpu")
+
+
+# ---- as a user types it --------------------------------------------------------------------------------------------
+
+
+def test_what_does_not_fit_says_what_does(recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {"flow": recipe, "gradient": "direct", "steps": 10, "batch": 48, "validation": 40}
+    taken = counted(subject_of(PlanConfig(command="finetune", given=given)), devices=2, gpu=True).cost.total
+    monkeypatch.setitem(BY_NAME, "small", Device("small", 0.75 * taken / ROOM, 1e12, 1e12, "a test"))
+    plan = bothways.plan("finetune", given, device="small:2")
+    assert not plan.fits
+    (line,) = plan.facts["advice"]
+    said = dict(way.split(" ", 1) if " " in way else (way, "") for way in line.partition("; type ")[2].split(", or "))
+    assert {"--batch", "--accumulate", "--gradient", "--checkpoint-activations", "--device"} <= said.keys()
+    for way, value in said.items():
+        name = way.removeprefix("--").replace("-", "_")
+        changed = {name: int(value) if value.isdecimal() else value or True} if name != "device" else {}
+        device = value if name == "device" else "small:2"
+        assert bothways.plan("finetune", {**given, **changed}, device=device).fits, way
+
+
+def test_the_command_counts_its_settings(
+    recipe: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    typed = ["plan", "finetune", recipe, "--tune", "last:2", "--set", "fit.accumulate=2", "--batch", "32"]
+    typed += ["--checkpoint-activations", "--fsdp", "--device", "h100:8", "--validation", "40"]
+    assert run(*typed) == 0
+    table = capsys.readouterr().out
+    facts = json.loads((tmp_path / "runs" / "plan.json").read_text())
+    assert facts["device"]["fsdp"] is True
+    assert (facts["device"]["pictures_each"], facts["device"]["pictures_at_once"]) == (4, 2)
+    assert facts["network"]["tune"] == "last:2"
+    assert f"{facts['network']['trained']:,} trained, last:2" in table
+    for words in ("parts of a batch", "of 2 pictures, blocks again", "a share of 8", "whole copy", "gathered weights",
+                  "sent by each device", "gradients are"):  # fmt: skip
+        assert words in table
+    assert max(map(len, table.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--tune", "last:99"], "type --tune last:"),
+        (["--tune", "lor"], "type one of all, head, last:N, bias, lora:RANK"),
+        (["--accumulate", "3"], "accumulate=3 does not divide --batch 32; type --batch 30"),
+        (["--accumulate", "8", "--device", "h100:8"], "not divisible by 8 devices times accumulate=8; type --batch 64"),
+        (["--flow-batch", "4", "--device", "h100:8"], "flow-batch=4 is not divisible by 8 devices; type --flow-batch"),
+        (["--fsdp", "--set", "fit.optimizer=muon", "--device", "h100:8"], "type --optimizer adamw"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_planned_is_one_line(
+    recipe: str, tmp_path: Path, capsys: Any, monkeypatch: Any, arguments: list[str], says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert says in refused(capsys, "plan", "finetune", recipe, "--batch", "32", "--validation", "40", *arguments)
+    assert list(tmp_path.iterdir()) == []

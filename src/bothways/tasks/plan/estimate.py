@@ -75,7 +75,10 @@ class Counted:
 
 
 def counted(subject: Subject, *, devices: int = 1, gpu: bool = False, sharded: bool = False) -> Counted:
-    """Count a training on so many devices, each with its share of a batch. gpu: what torch does on one. sharded: FSDP."""
+    """Count a training on so many devices, each with its share of a batch.
+
+    gpu: what torch does on one. sharded: whether they hold shares of the weights, by FSDP.
+    """
     fit, network = subject.config.fit, subject.network()
     each = -(-fit.batch // (devices * fit.accumulate))
     kept = held(network, fit, devices, sharded and devices > 1)

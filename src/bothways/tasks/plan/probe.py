@@ -2,8 +2,8 @@
 
     seconds(pictures) = once + each * pictures,   from the medians of a small and of a larger batch
 
-``once`` are the optimiser, the average, the checks and what every part of an accumulated batch begins with; pictures are
-of no data, so that reading, augmenting and pairing them is not in it.
+``once`` are the optimiser, the average, the checks and what every part of an accumulated batch begins with; pictures
+are of no data, so that reading, augmenting and pairing them is not in it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from bothways.tasks.plan.subject import Subject
 from bothways.training.fit import FitState, fit
 from bothways.types import UserError
 
-FEWEST, TIMES = 2, 3  # pictures of the small batch, or of each of its parts; steps of each, after one that is not counted
+FEWEST = 2  # pictures of the small batch, or of each of its parts
+TIMES = 3  # steps of each, after one that is not counted
 SECONDS = 2.0  # that a step of the larger batch may take, about
 
 

@@ -14,7 +14,7 @@ PARTS = {
     "weights": "weights",
     "average": "average of weights",
     "optimizer": "optimiser",
-    "copy": "whole copy of the result",
+    "copy": "whole copy",
     "gathered": "gathered weights",
     "states": "states of the walk",
     "activations": "activations",
@@ -55,8 +55,9 @@ def _training(facts: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     kind = {1: "grey", 3: "RGB"}.get(data["channels"], f"{data['channels']} channels")
     yield "pictures", f"{data['pictures']:,}", f"{data['size'][0]} x {data['size'][1]}, {kind}"
     parts = facts["device"]["pictures_each"] // facts["device"]["pictures_at_once"]
-    batch = f"of {facts['batch']} pictures" + (f" in {parts} parts" if parts > 1 else "")
-    yield "steps", f"{facts['steps']:,}", f"{batch}, {facts['epochs']:.4g} epochs"
+    yield "steps", f"{facts['steps']:,}", f"of {facts['batch']} pictures, {facts['epochs']:.4g} epochs"
+    if parts > 1:
+        yield "parts of a batch", f"{parts}", f"of {facts['device']['pictures_at_once']} pictures on a device"
     yield "operations of a step", _operations(operations["step"]), f"{_operations(operations['call'])} a network call"
     yield "operations in all", _operations(operations["all"]), ""
 
@@ -64,9 +65,10 @@ def _training(facts: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
 def _memory(facts: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     """By part, in all, and what the exact gradient saves."""
     memory, device, direct = facts["memory"], facts["device"], facts["direct"]
-    notes = dict.fromkeys(("weights", "average", "optimizer"), f"a share of {device['count']}") if device["fsdp"] else {}
+    shared = ("weights", "average", "optimizer") if device["fsdp"] else ()
+    notes = dict.fromkeys(shared, f"a share of {device['count']}")
     notes["activations"] = f"of {device['pictures_at_once']} pictures"
-    notes["activations"] += ", blocks made again" if facts["settings"]["fit"].get("checkpoint_activations") else ""
+    notes["activations"] += ", blocks again" if facts["settings"]["fit"].get("checkpoint_activations") else ""
     notes["rest"] = f"gradients are {amount(facts['network']['gradients'])}"
     for key, words in PARTS.items():
         if memory[key]:

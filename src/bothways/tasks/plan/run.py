@@ -197,9 +197,9 @@ def _smaller(work: PlanWork, found: Counted) -> str:
     begins = f"a step takes {amount(cost.total)} of memory, and {work.device.name} has {amount(room)} for it"
     most = greatest(total, room, at_once)
     ways = [*_fewer_at_once(work, most), *_otherwise(work)]
-    if most and not work.device.here and (more := _devices(fit.batch // fit.accumulate, most)) <= MOST_DEVICES:
-        if fits(work.counted(count=more).cost, work.device):
-            ways.append(f"--device {work.device.name}:{more}")
+    more = _devices(fit.batch // fit.accumulate, most) if most and not work.device.here else MOST_DEVICES + 1
+    if more <= MOST_DEVICES and fits(work.counted(count=more).cost, work.device):
+        ways.append(f"--device {work.device.name}:{more}")
     if not ways:
         return f"{begins}; {amount(fixed)} do not depend on the batch: type a smaller --net, or a larger device"
     return f"{begins}; type {', or '.join(ways)}"

@@ -136,7 +136,7 @@ class Subject:
         labelled = torch.zeros(count, *shape, device=device), torch.zeros(count, dtype=torch.int64, device=device)
         if not self.config.loss.beta:
             return labelled
-        share = (self.config.loss.flow_batch or self.config.fit.batch) / self.config.fit.batch
+        share = min(1.0, (self.config.loss.flow_batch or self.config.fit.batch) / self.config.fit.batch)
         return labelled + paired(max(1, round(share * count)))
 
 
