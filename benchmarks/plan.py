@@ -1,6 +1,6 @@
 """What `bothways plan` says of a training, beside what the training takes; and the costs in the recipes of papers.
 
-    python benchmarks/plan.py [NAME ...]   # tiny trainings of digits -> benchmarks/results/plan.jsonl; of NAME, a line more
+    python benchmarks/plan.py [NAME ...]   # tiny trainings of digits -> benchmarks/results/plan.jsonl; NAME adds
     python benchmarks/plan.py --recipes [NAME ...]    # writes [expect.cost] of the recipes in recipes/paper
 
 Memory: the most that torch's allocator has given out in one step, by its own profiler, with weights, average and

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
+from math import gcd
 from pathlib import Path
 from typing import Any, final
 
@@ -197,8 +198,8 @@ def _smaller(work: PlanWork, found: Counted) -> str:
     begins = f"a step takes {amount(cost.total)} of memory, and {work.device.name} has {amount(room)} for it"
     most = greatest(total, room, at_once)
     ways = [*_fewer_at_once(work, most), *_otherwise(work)]
-    more = _devices(fit.batch // fit.accumulate, most) if most and not work.device.here else MOST_DEVICES + 1
-    if more <= MOST_DEVICES and fits(work.counted(count=more).cost, work.device):
+    more = _devices(work.subject, most) if most and not work.device.here else None
+    if more and more <= MOST_DEVICES and fits(work.counted(count=more).cost, work.device):
         ways.append(f"--device {work.device.name}:{more}")
     if not ways:
         return f"{begins}; {amount(fixed)} do not depend on the batch: type a smaller --net, or a larger device"
@@ -213,12 +214,10 @@ def _fewer_at_once(work: PlanWork, most: int) -> Iterator[str]:
     smaller = most * work.count * fit.accumulate
     if fits(work.counted(_changed(work.subject, "fit", batch=smaller)).cost, work.device):
         yield f"--batch {smaller}"
-    flow = getattr(getattr(work.subject.config, "loss", None), "flow_batch", None) or fit.batch
-    for parts in range(-(-each // most), each + 1):
-        if each % parts == flow % (work.count * parts) == 0:
-            if fits(work.counted(_changed(work.subject, "fit", accumulate=parts)).cost, work.device):
-                yield f"--accumulate {parts}"
-            return
+    common = _common(work.subject) // work.count
+    parts = next((count for count in range(-(-each // most), common + 1) if common % count == 0), None)
+    if parts and fits(work.counted(_changed(work.subject, "fit", accumulate=parts)).cost, work.device):
+        yield f"--accumulate {parts}"
 
 
 def _otherwise(work: PlanWork) -> Iterator[str]:
@@ -240,6 +239,14 @@ def _changed(subject: Subject, table: str, **values: Any) -> Subject:
     return replace(subject, config=config.model_copy(update={table: getattr(config, table).model_copy(update=values)}))
 
 
-def _devices(batch: int, most: int) -> int:
-    """The least number of devices that divides a batch into parts of at most so many pictures."""
-    return next(count for count in range(-(-batch // most), batch + 1) if batch % count == 0)
+def _devices(subject: Subject, most: int) -> int | None:
+    """The least number of devices that divides a batch, in its parts, into at most so many pictures; None for none."""
+    fit, common = subject.config.fit, _common(subject) // subject.config.fit.accumulate
+    counts = range(-(-fit.batch // fit.accumulate // most), common + 1)
+    return next((count for count in counts if common % count == 0), None)
+
+
+def _common(subject: Subject) -> int:
+    """The greatest number that divides the batch and that of the flow's own loss."""
+    fit = subject.config.fit
+    return gcd(fit.batch, (subject.config.loss.flow_batch or 0) if subject.task == "finetune" else 0)
