@@ -123,6 +123,13 @@ def test_a_step_takes_what_was_planned(recipe: str, name: str) -> None:
     assert abs(cost.total / found["total"] - 1) < 0.1, (cost, found)
 
 
+def test_a_step_of_a_pretraining_in_parts_takes_what_was_planned(recipe: str) -> None:
+    planned = subject_of(PlanConfig(command="pretrain", given={"recipe": recipe, "accumulate": 2}))
+    cost, found = counted(planned).cost, taken(planned)
+    assert cost.operations == found["operations"]
+    assert abs(cost.total / found["total"] - 1) < 0.1, (cost, found)
+
+
 # ---- shares --------------------------------------------------------------------------------------------------------
 
 

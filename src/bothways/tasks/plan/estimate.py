@@ -94,7 +94,7 @@ def counted(subject: Subject, *, devices: int = 1, gpu: bool = False, sharded: b
     def cost(again: int, first: Tally) -> Cost:
         """Of a walk ``again`` steps of which are made again. first: the first of the others."""
         one, two = tallies
-        states = float(again * subject.state * FLOAT * each)
+        states = float(again * subject.state * FLOAT * each) if again else 0.0
         saved = first.saved + (two.saved - one.saved) * (steps - again - 1)
         peak = first.peak + (two.peak - one.peak) * (steps - again - 1) + (kept.gradients if again else 0.0)
         passes = one.operations + (two.operations - one.operations) * (steps - 1)
