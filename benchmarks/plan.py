@@ -1,6 +1,6 @@
 """What `bothways plan` says of a training, beside what the training takes; and the costs in the recipes of papers.
 
-    python benchmarks/plan.py              # a few tiny trainings of digits -> benchmarks/results/plan.jsonl
+    python benchmarks/plan.py [NAME ...]   # tiny trainings of digits -> benchmarks/results/plan.jsonl; NAME adds
     python benchmarks/plan.py --recipes [NAME ...]    # writes [expect.cost] of the recipes in recipes/paper
 
 Memory: the most that torch's allocator has given out in one step, by its own profiler, with weights, average and
@@ -35,6 +35,20 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         "finetune",
         {**SMALL, "batch": 32, "steps": 12, "features.solver": "euler", "beta": 0.0},
     ),
+    "finetune unet-tiny, exact, 8 steps, last:2": ("finetune", {**SMALL, "batch": 32, "steps": 8, "tune": "last:2"}),
+    "finetune unet-tiny, exact, 8 steps, bias, 4 parts": (
+        "finetune",
+        {**SMALL, "batch": 32, "steps": 8, "tune": "bias", "accumulate": 4},
+    ),
+    "finetune unet-tiny, exact, 8 steps, blocks again": (
+        "finetune",
+        {**SMALL, "batch": 32, "steps": 8, "checkpoint_activations": True},
+    ),
+    "pretrain unet-tiny, 8 px, 4 parts": ("pretrain", {**SMALL, "batch": 128, "accumulate": 4}),
+    "pretrain unet-tiny, 8 px, shares of two processes": (
+        "pretrain",
+        {**SMALL, "batch": 128, "fsdp": True, "steps": STEPS + 1},
+    ),
 }
 
 
@@ -55,6 +69,7 @@ def allocated(work: Any) -> float:
 def measured(task: str, settings: dict[str, Any], folder: Path) -> dict[str, float]:
     """A training of a few steps: bytes and seconds of a step."""
     from bothways.tasks.shelf import work_of
+    from bothways.training.sharded import local
 
     work = work_of(task, **settings, out=folder / "run")
     frames, seconds = work.run(), []
@@ -63,11 +78,14 @@ def measured(task: str, settings: dict[str, Any], folder: Path) -> dict[str, flo
         next(frames)
         seconds.append(time.process_time() - began)
     state = work.training.state  # type: ignore[attr-defined]
-    held = sum(value.nbytes for value in state.network.state_dict().values()) * (2 if state.average else 1)
+    held = sum(local(value).nbytes for value in state.network.state_dict().values()) * (2 if state.average else 1)
+    held += sum(value.nbytes for value in state.copy.state_dict().values()) if state.copy is not None else 0
     states = [value for one in state.optimizers for own in one.state.values() for value in own.values()]
-    held += sum(value.nbytes for value in states)
+    held += sum(local(value).nbytes for value in states)
     state.network.zero_grad(set_to_none=True)
     step = allocated(lambda: next(frames))
+    if settings.get("fsdp"):  # a process that stops before the others ends them
+        list(frames)
     frames.close()
     return {"memory": held + step, "seconds": sum(seconds[1:]) / (STEPS - 1)}
 
@@ -80,37 +98,40 @@ def planned(task: str, settings: dict[str, Any]) -> dict[str, float]:
     from bothways.tasks.plan.subject import subject_of
 
     subject = subject_of(PlanConfig(command=task, given=settings))
-    speed = probed(subject, "cpu", time.process_time)
-    cost = counted(subject).cost
-    seconds = speed.seconds(subject.config.fit.batch)
-    return {"memory": cost.total, "seconds": seconds, "operations": cost.operations}
+    several = int(os.environ.get("WORLD_SIZE", 1))
+    cost = counted(subject, devices=several, sharded=several > 1).cost
+    found = {"memory": cost.total, "operations": cost.operations}
+    if several > 1:  # a probe is of one process
+        return found
+    return {**found, "seconds": probed(subject, "cpu", time.process_time).seconds(subject.config.fit.batch)}
 
 
-def case(name: str) -> None:
-    """One case, in this process; its line goes to the results."""
+def case(name: str, place: str) -> None:
+    """One case, in this process; the line of the first goes to the results. place: a folder for its runs."""
     import torch
 
     import bothways
 
     torch.set_num_threads(1)
     task, settings = CASES[name]
-    with tempfile.TemporaryDirectory() as place:
-        if task == "finetune":
-            flow = bothways.pretrain(data="digits", steps=1, out=Path(place) / "flow")
-            settings = {**settings, "flow": str(flow.folder.path)}
-        found = measured(task, settings, Path(place))
-        said = planned(task, settings)
+    if task == "finetune":
+        flow = bothways.pretrain(data="digits", steps=1, out=Path(place) / "flow")
+        settings = {**settings, "flow": str(flow.folder.path)}
+    found = measured(task, settings, Path(place))
+    if os.environ.get("RANK", "0") != "0":
+        return
+    said = planned(task, settings)
     line = {
         "case": name,
         "planned_mb": round(said["memory"] / 1e6, 2),
         "measured_mb": round(found["memory"] / 1e6, 2),
         "memory_ratio": round(said["memory"] / found["memory"], 3),
-        "planned_seconds": round(said["seconds"], 4),
-        "measured_seconds": round(found["seconds"], 4),
-        "time_ratio": round(said["seconds"] / found["seconds"], 3),
         "operations": said["operations"],
         "torch": torch.__version__,
     }
+    if "seconds" in said:
+        line |= {"planned_seconds": round(said["seconds"], 4), "measured_seconds": round(found["seconds"], 4)}
+        line["time_ratio"] = round(said["seconds"] / found["seconds"], 3)
     with RESULTS.open("a") as file:
         file.write(json.dumps(line) + "\n")
     print(json.dumps(line))
@@ -174,9 +195,13 @@ if __name__ == "__main__":
     if "--recipes" in sys.argv:
         write_costs(sys.argv[sys.argv.index("--recipes") + 1 :])
     elif "--case" in sys.argv:
-        case(sys.argv[sys.argv.index("--case") + 1])
+        case(*sys.argv[sys.argv.index("--case") + 1 :])
     else:
-        RESULTS.write_text("")
+        if not (only := sys.argv[1:]):
+            RESULTS.write_text("")
         alone = {**os.environ, "OMP_NUM_THREADS": "1"}
-        for name in CASES:
-            subprocess.run([sys.executable, __file__, "--case", name], check=True, env=alone)
+        for name in only or CASES:
+            several = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+            start = [sys.executable, *(several if CASES[name][1].get("fsdp") else [])]
+            with tempfile.TemporaryDirectory() as place:
+                subprocess.run([*start, __file__, "--case", name, place], check=True, env=alone)

@@ -20,10 +20,14 @@ class PlanConfig(Config):
     recipe has a table of what it is for, as those of paper/ have; nor does a flow: the FLOW of finetune may be the
     recipe that trains it. --device is that of the plan.
 
+    Counted are the command's own settings, among them --tune, --accumulate and --checkpoint-activations of finetune,
+    and --fsdp, with which several devices hold shares of the weights.
+
     Examples
     bothways plan paper/cifar10-otcfm-s --device a100:4
     bothways plan pretrain paper/tiny-imagenet-gvp --net unet-s --batch 512 --device h100:8 --price 3
     bothways plan finetune paper/cifar10-otcfm-s --device a100-80:4 --steps 5 --depth 0.25
+    bothways plan finetune paper/cifar10-otcfm-s --device l4:2 --fsdp --tune lora:8 --accumulate 2
     bothways plan finetune runs/flow --data path/to/cifar10 --labels 500 --batch 50 --probe
     """
 

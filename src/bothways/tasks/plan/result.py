@@ -14,6 +14,8 @@ PARTS = {
     "weights": "weights",
     "average": "average of weights",
     "optimizer": "optimiser",
+    "copy": "whole copy",
+    "gathered": "gathered weights",
     "states": "states of the walk",
     "activations": "activations",
     "rest": "gradients, buffers",
@@ -48,20 +50,29 @@ def _training(facts: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     """Parameters, pictures, steps and operations."""
     network, data, operations = facts["network"], facts["data"], facts["operations"]
     trained = "all trained" if network["trained"] == network["parameters"] else f"{network['trained']:,} trained"
+    trained += f", {network['tune']}" if network["tune"] != "all" else ""
     yield "parameters", f"{network['parameters']:,}", trained
     kind = {1: "grey", 3: "RGB"}.get(data["channels"], f"{data['channels']} channels")
     yield "pictures", f"{data['pictures']:,}", f"{data['size'][0]} x {data['size'][1]}, {kind}"
+    parts = facts["device"]["pictures_each"] // facts["device"]["pictures_at_once"]
     yield "steps", f"{facts['steps']:,}", f"of {facts['batch']} pictures, {facts['epochs']:.4g} epochs"
+    if parts > 1:
+        yield "parts of a batch", f"{parts}", f"of {facts['device']['pictures_at_once']} pictures on a device"
     yield "operations of a step", _operations(operations["step"]), f"{_operations(operations['call'])} a network call"
     yield "operations in all", _operations(operations["all"]), ""
 
 
 def _memory(facts: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     """By part, in all, and what the exact gradient saves."""
-    memory, each, direct = facts["memory"], facts["device"]["pictures_each"], facts["direct"]
+    memory, device, direct = facts["memory"], facts["device"], facts["direct"]
+    shared = ("weights", "average", "optimizer") if device["fsdp"] else ()
+    notes = dict.fromkeys(shared, f"a share of {device['count']}")
+    notes["activations"] = f"of {device['pictures_at_once']} pictures"
+    notes["activations"] += ", blocks again" if facts["settings"]["fit"].get("checkpoint_activations") else ""
+    notes["rest"] = f"gradients are {amount(facts['network']['gradients'])}"
     for key, words in PARTS.items():
         if memory[key]:
-            yield f"memory, {words}", amount(memory[key]), f"of {each} pictures" if key == "activations" else ""
+            yield f"memory, {words}", amount(memory[key]), notes.get(key, "")
     yield "memory in all", amount(memory["total"]), f"{'of' if memory['fits'] else 'too much for'} {_device(facts)}"
     if direct:
         saved, more = memory["total"] / direct["memory"], facts["operations"]["step"] / direct["operations"]
@@ -80,6 +91,8 @@ def _time(facts: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
         return
     yield "images/s", f"{time['images_per_second']:,.4g}", time["by"]
     yield "time", _hours(time["hours"]), f"{time['seconds_per_step']:.3g} s a step"
+    if facts["device"]["sent"]:
+        yield "sent by each device", amount(facts["device"]["sent"]), "a step; not in the time"
     if money:
         yield "money", f"{money['total']:,.2f}", f"{money['price']:g} an hour of a device"
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
+from math import gcd
 from pathlib import Path
 from typing import Any, final
 
 from bothways import budget
 from bothways.budget import amount, greatest
+from bothways.processes.group import Processes
 from bothways.progress import stage
 from bothways.reading import is_there
 from bothways.runs.experiment import Experiment
@@ -21,6 +23,7 @@ from bothways.tasks.plan.probe import Speed, probed
 from bothways.tasks.plan.result import Plan, table_of
 from bothways.tasks.plan.subject import Subject, subject_of
 from bothways.tasks.work import Grid, Where, Work, write_file
+from bothways.training.sharded import sharding
 from bothways.types import Frame, UserError
 
 SUFFIX, MARK = ".json", b'"plan of"'
@@ -50,10 +53,15 @@ class PlanWork(Work):
     def frames(self) -> Iterator[Frame]:
         """Count, and time if there is a probe; one frame."""
         with stage("counting a step"):
-            found = counted(self.subject, devices=self.count, gpu=self.device.gpu)
+            found = self.counted()
         speed = probed(self.subject, self.device.name) if self.config.probe else None
         self.facts = facts_of(self, found, speed)
         yield Frame(1, 1.0)
+
+    def counted(self, subject: Subject | None = None, count: int | None = None) -> Counted:
+        """Count the training, or a changed one, on these devices or on so many."""
+        subject = subject or self.subject
+        return counted(subject, devices=count or self.count, gpu=self.device.gpu, sharded=subject.config.run.fsdp)
 
     def measures(self) -> dict[str, Any]:
         """Write the file."""
@@ -87,13 +95,23 @@ def prepare(config: PlanConfig, where: Where) -> PlanWork:
     if config.probe and not device.here:
         raise UserError(f"--probe measures on this machine; type --device cpu or cuda with it, not {config.device}")
     subject = subject_of(config)
-    batch = subject.config.fit.batch
-    if batch % count:
-        near = max(1, batch // count) * count
-        raise UserError(f"batch={batch} is not divisible by {count} devices; type --batch {near}, or another --device")
+    _check_parts(subject, count)
+    sharding(subject.config.run.fsdp, subject.config.fit.optimizer, Processes(count=count))
     if subject.config.fit.bf16 and device.peak(True) is None and not device.here:
         raise UserError(f"{device.name} has no bfloat16; type --no-bf16")
     return PlanWork(config, subject, device, count, path)
+
+
+def _check_parts(subject: Subject, count: int) -> None:
+    """Raise UserError for a batch that its devices and parts do not divide."""
+    fit = subject.config.fit
+    parts = count * fit.accumulate
+    said = f"{count} devices" + (f" times accumulate={fit.accumulate}" if fit.accumulate > 1 else "")
+    flow_batch = subject.config.loss.flow_batch if subject.task == "finetune" else None
+    for option, size in (("batch", fit.batch), ("flow-batch", flow_batch)):
+        if size and size % parts:
+            near = max(1, size // parts) * parts
+            raise UserError(f"{option}={size} is not divisible by {said}; type --{option} {near}, or another --device")
 
 
 def facts_of(work: PlanWork, found: Counted, speed: Speed | None) -> dict[str, Any]:
@@ -102,7 +120,7 @@ def facts_of(work: PlanWork, found: Counted, speed: Speed | None) -> dict[str, A
     batch, steps = fit.batch, fit.total
     seconds, by = _seconds(work, cost.operations, speed)
     hours = None if seconds is None else seconds * steps / 3600
-    checkpoint, run = found.checkpoint, subject.config.run
+    checkpoint, run = found.held.files, subject.config.run
     copies = (steps // run.keep_every) * found.saved_weights if run.keep_every else 0.0
     disk = {"checkpoint": checkpoint, "weights": found.saved_weights, "copies": copies, "frames": FRAME * steps}
     disk["total"] = 2 * checkpoint + found.saved_weights + copies + disk["frames"]
@@ -116,8 +134,10 @@ def facts_of(work: PlanWork, found: Counted, speed: Speed | None) -> dict[str, A
         "what": f"{subject.task} {subject.config.recipe}",
         "settings": subject.config.model_dump(exclude={"run"}),
         "device": {"text": work.config.device, "name": device.name, "count": work.count, "source": device.source}
-        | {"pictures_each": batch // work.count},
-        "network": {"parameters": found.parameters, "trained": found.trained},
+        | {"pictures_each": batch // work.count, "pictures_at_once": batch // work.count // fit.accumulate}
+        | {"fsdp": found.held.sharded, "sent": found.held.sent},
+        "network": {"parameters": found.parameters, "trained": found.trained, "tune": subject.tuned}
+        | {"gradients": found.held.gradients},
         "data": {"pictures": subject.pictures.count, "size": size, "channels": channels},
         "batch": batch,
         "steps": steps,
@@ -166,27 +186,67 @@ def advice(work: PlanWork, found: Counted, disk: float) -> list[str]:
 
 
 def _smaller(work: PlanWork, found: Counted) -> str:
-    """The line for a step that does not fit: a batch that does, more devices, or neither."""
+    """The line for a step that does not fit: what does, each counted, or neither."""
     fit, room, cost = work.subject.config.fit, ROOM * work.device.memory, found.cost
-    each = fit.batch // work.count
-    grows = cost.activations + cost.states + max(0.0, cost.rest - found.gradients)
+    at_once = fit.batch // work.count // fit.accumulate
+    grows = cost.activations + cost.states + max(0.0, cost.rest - found.held.of_a_step)
     fixed = cost.total - grows
 
     def total(pictures: int) -> float:
-        return fixed + grows * pictures / each
+        return fixed + grows * pictures / at_once
 
     begins = f"a step takes {amount(cost.total)} of memory, and {work.device.name} has {amount(room)} for it"
-    most = greatest(total, room, each)
-    if not most:
-        return f"{begins}; {amount(fixed)} do not depend on the batch: type a smaller --net, or a larger device"
-    ways = [f"--batch {most * work.count}"]
-    if work.subject.steps and work.subject.config.features.gradient == "direct":
-        ways.append("--gradient exact")
-    if not work.device.here and (more := _devices(fit.batch, most)) and more <= MOST_DEVICES:
+    most = greatest(total, room, at_once)
+    ways = [*_fewer_at_once(work, most), *_otherwise(work)]
+    more = _devices(work.subject, most) if most and not work.device.here else None
+    if more and more <= MOST_DEVICES and fits(work.counted(count=more).cost, work.device):
         ways.append(f"--device {work.device.name}:{more}")
+    if not ways:
+        return f"{begins}; {amount(fixed)} do not depend on the batch: type a smaller --net, or a larger device"
     return f"{begins}; type {', or '.join(ways)}"
 
 
-def _devices(batch: int, most: int) -> int:
-    """The least number of devices that divides a batch into parts of at most so many pictures."""
-    return next(count for count in range(-(-batch // most), batch + 1) if batch % count == 0)
+def _fewer_at_once(work: PlanWork, most: int) -> Iterator[str]:
+    """A batch that fits, and the present one in parts that fit. most: pictures that fit at one time, about; or 0."""
+    fit, each = work.subject.config.fit, work.subject.config.fit.batch // work.count
+    if not most:
+        return
+    smaller = most * work.count * fit.accumulate
+    if fits(work.counted(_changed(work.subject, "fit", batch=smaller)).cost, work.device):
+        yield f"--batch {smaller}"
+    common = _common(work.subject) // work.count
+    parts = next((count for count in range(-(-each // most), common + 1) if common % count == 0), None)
+    if parts and fits(work.counted(_changed(work.subject, "fit", accumulate=parts)).cost, work.device):
+        yield f"--accumulate {parts}"
+
+
+def _otherwise(work: PlanWork) -> Iterator[str]:
+    """Other settings with which the same step fits."""
+    subject = work.subject
+    ways: dict[str, Subject] = {}
+    if subject.steps and subject.config.features.gradient == "direct":
+        ways["--gradient exact"] = _changed(subject, "features", gradient="exact")
+    if getattr(subject.config.fit, "checkpoint_activations", True) is False and not subject.config.holds_flow:
+        ways["--checkpoint-activations"] = _changed(subject, "fit", checkpoint_activations=True)
+    if work.count > 1 and not subject.config.run.fsdp and subject.config.fit.optimizer != "muon":
+        ways["--fsdp"] = _changed(subject, "run", fsdp=True)
+    return (words for words, other in ways.items() if fits(work.counted(other).cost, work.device))
+
+
+def _changed(subject: Subject, table: str, **values: Any) -> Subject:
+    """The same training with other settings of a table."""
+    config = subject.config
+    return replace(subject, config=config.model_copy(update={table: getattr(config, table).model_copy(update=values)}))
+
+
+def _devices(subject: Subject, most: int) -> int | None:
+    """The least number of devices that divides a batch, in its parts, into at most so many pictures; None for none."""
+    fit, common = subject.config.fit, _common(subject) // subject.config.fit.accumulate
+    counts = range(-(-fit.batch // fit.accumulate // most), common + 1)
+    return next((count for count in counts if common % count == 0), None)
+
+
+def _common(subject: Subject) -> int:
+    """The greatest number that divides the batch and that of the flow's own loss."""
+    fit = subject.config.fit
+    return gcd(fit.batch, (subject.config.loss.flow_batch or 0) if subject.task == "finetune" else 0)

@@ -27,6 +27,8 @@ from bothways.representation.features import Features
 from bothways.representation.flow_matching import flow_matching
 from bothways.representation.heads import head_of
 from bothways.representation.paths import path_of
+from bothways.representation.tuning.config import tune_of
+from bothways.representation.tuning.parts import checkpoint_activations, tune
 from bothways.tasks.finetune.config import FinetuneConfig
 from bothways.tasks.plan.config import PlanConfig
 from bothways.tasks.pretrain.config import PretrainConfig
@@ -87,6 +89,11 @@ class Subject:
         exact = self.steps and self.config.features.gradient == "exact"
         return max(0, self.steps - KEEP) if exact else 0
 
+    @property
+    def tuned(self) -> str:
+        """What of the network is trained, as --tune names it."""
+        return str(self.config.tune) if self.task == "finetune" else "all"
+
     def network(self, device: str = META, steps: int | None = None, gradient: str = "direct") -> nn.Module:
         """A new network in train mode. steps, gradient: of its walk, if it walks."""
         velocity = self.velocity(device)
@@ -102,9 +109,12 @@ class Subject:
                 velocity, self.path, self.pictures.shape, self.pictures.classes,
                 replace(how, walk=Walk(1, read.solver, "direct")), frozen=config.frozen, head=head_of(read.head),
             )  # fmt: skip
+            tune(classifier, tune_of(config.tune), self.pictures.shape)
             if not config.loss.beta:
                 freeze_unused(classifier, self.pictures.shape)
         classifier.how = how
+        if config.fit.checkpoint_activations:
+            checkpoint_activations(classifier)
         return classifier.train()
 
     def loss(self, network: nn.Module, batch: Batch) -> tuple[Tensor, Any]:
@@ -126,7 +136,7 @@ class Subject:
         labelled = torch.zeros(count, *shape, device=device), torch.zeros(count, dtype=torch.int64, device=device)
         if not self.config.loss.beta:
             return labelled
-        share = (self.config.loss.flow_batch or self.config.fit.batch) / self.config.fit.batch
+        share = min(1.0, (self.config.loss.flow_batch or self.config.fit.batch) / self.config.fit.batch)
         return labelled + paired(max(1, round(share * count)))
 
 
@@ -195,16 +205,16 @@ def _finetuning(given: dict[str, Any]) -> Subject:
     if features.reads_activations and features.layer is None:
         features = features.model_copy(update={"layer": middle_layer(velocity(META))})
     beta = 0.0 if config.holds_flow else 1.0 if config.loss.beta is None else config.loss.beta
-    loss = config.loss.model_copy(update={"beta": beta})
-    changed = {
-        "fit": _fitted(config.fit, count, batch),
-        "features": features,
-        "loss": loss,
-        "frozen": config.holds_flow,
-    }
-    return Subject(
-        "finetune", config.model_copy(update=changed), replace(pictures, count=count), velocity, path, expect
-    )
+    flow_batch = None if config.loss.flow_batch is None else min(config.loss.flow_batch, batch)
+    loss = config.loss.model_copy(update={"beta": beta, "flow_batch": flow_batch})
+    changed = {"fit": _fitted(config.fit, count, batch), "features": features, "loss": loss}
+    if config.holds_flow:
+        changed |= {"tune": "head", "frozen": True}
+    config = config.model_copy(update=changed)
+    subject = Subject("finetune", config, replace(pictures, count=count), velocity, path, expect)
+    if tune_of(config.tune).number:  # blocks that are not there, or no peft, are said before anything is counted
+        subject.network()
+    return subject
 
 
 def _built(options: Mapping[str, Any], device: str) -> nn.Module:
