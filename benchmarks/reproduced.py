@@ -24,6 +24,7 @@ RESULTS = ROOT / "benchmarks" / "results" / "reproduced.jsonl"
 PAGE = ROOT / "docs" / "reproduced.md"
 KEPT = ("name", "form", "paper", "claims", "failed")  # the rest is in the recipe
 FORMS = ("small", "full")
+MADE = "<!-- made by benchmarks/reproduced.py -->"
 HEAD = """# The papers' tables and figures, run again
 
 `bothways reproduce` runs a table or figure of the three papers and sets ours beside the paper's: [how](reproduce.md).
@@ -59,10 +60,10 @@ def page(rows: Sequence[dict[str, Any]], absent: Sequence[dict[str, Any]] = ()) 
     counted = ", ".join(f"{count} {verdict}" for verdict, count in verdicts.most_common())
     text = [HEAD, f"{len(rows)} tables and figures, {sum(verdicts.values())} claims: {counted}.\n"]
     for paper in dict.fromkeys(row["paper"] for row in rows):
-        text.append(f"## {paper}\n")
+        text.append(f"## {paper}\n\n{MADE}\n")
         text += [table(row) for row in rows if row["paper"] == paper]
     if absent:
-        text.append("## Not run here\n\n| name | what | why |\n|---|---|---|")
+        text.append(f"## Not run here\n\n{MADE}\n\n| name | what | why |\n|---|---|---|")
         text += [f"| `{one['name']}` | {one['title']} | {one['why']} |" for one in absent] + [""]
     return "\n".join(text)
 

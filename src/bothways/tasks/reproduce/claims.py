@@ -1,7 +1,8 @@
 """The verdict on a claim of a paper, from the numbers of runs with several seeds.
 
     quantity    q_s = m_s,  m_s - r_s  or  m_s / r_s   of seed s; both numbers are of the same seed
-    interval    Student's 95 % interval of the mean of q_s; of a quotient, that of the mean logarithm
+    interval    Student's 95 % interval of the mean of q_s; of a quotient, that of the mean logarithm; of a share, on the
+                logit scale, and none where all seeds have the same share
     value       reproduced where the whole interval lies within  paper +- within,  not where all of it lies outside
     order       reproduced where the whole interval lies above (below) the bound, not where all lies on the other side
 
@@ -16,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bothways.numerics.intervals import UNDEFINED, Estimate, mean_interval
+from bothways.numerics.intervals import UNDEFINED, Estimate, mean_interval, share_interval
 
 SEEDS_AT_LEAST = 3
 REPRODUCED, NOT_REPRODUCED, UNDECIDED = "reproduced", "not reproduced", "undecided"
@@ -98,9 +99,11 @@ def _same(found: Any, text: str) -> bool:
 
 
 def quantity(values: Sequence[float], how: str) -> Estimate:
-    """The mean over seeds with its interval. how: "mean", or "ratio" for the mean of logarithms."""
+    """The mean over seeds with its interval. how: "ratio" for the mean of logarithms, "share" for [0, 1]."""
     if not values:
         return UNDEFINED
+    if how == "share":
+        return share_interval(np.array(values, dtype=np.float64))
     if how != "ratio":
         return mean_interval(np.array(values, dtype=np.float64))  # a list would be rounded to single precision
     if min(values) <= 0:
@@ -110,7 +113,7 @@ def quantity(values: Sequence[float], how: str) -> Estimate:
 
 def combined(left: float | None, right: float | None, how: str) -> float | None:
     """The quantity of one seed: left, left - right ("difference") or left / right ("ratio"); None where one lacks."""
-    if how == "mean" or left is None:
+    if how in ("mean", "share") or left is None:
         return left
     if right is None or (how == "ratio" and right == 0):
         return None

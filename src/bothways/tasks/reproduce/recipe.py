@@ -64,6 +64,9 @@ class Run(Part):
     settings: dict[str, Any] = Field({}, alias="with")
 
 
+SHARES = ("hit_rate", "accuracy", "top1/value", "corruptions/mean/value")  # ends of the places of shares
+
+
 class Expect(Part):
     """A claim on a measure of a run, or on its difference from another (minus) or the quotient of both (over).
 
@@ -92,8 +95,10 @@ class Expect(Part):
 
     @property
     def how(self) -> str:
-        """The quantity: mean, difference or ratio."""
-        return "difference" if self.minus else "ratio" if self.over else "mean"
+        """The quantity: mean, share (a mean inside 0 and 1), difference or ratio."""
+        if self.minus or self.over:
+            return "difference" if self.minus else "ratio"
+        return "share" if self.measure.endswith(SHARES) else "mean"
 
     @property
     def bounds(self) -> Bounds:
