@@ -6,8 +6,8 @@
 
 The classes are of those on which settings are chosen (24 + 50 k), none of the 40 of imagenet.py, whose judges and lines
 these are. Every row is 192 calls a picture of the network that draws, EfficientNet-Lite0; two networks share them. Rows
-with a judge that gave a gradient have no line of that judge in the table; "beside the default" is the exact sign test of
-what SqueezeNet has among its five.
+with a judge that gave a gradient have no line of that judge in the table; "beside the default" has the exact sign test
+of what SqueezeNet has among its five.
 """
 
 import argparse
@@ -137,7 +137,7 @@ def table(done) -> str:
 
 
 def beside(default, rows) -> str:
-    """Pictures of the same classes and seeds that only these rows, or only the default, have among SqueezeNet's five."""
+    """How many pictures SqueezeNet has among its five in these rows only, or in the default only, class by class."""
     sides = [{(r["class"], r["seed"]): r["squeezenet"][1] <= 5 for r in side} for side in (rows, default)]
     both = [(sides[0][key], sides[1][key]) for key in sides[0].keys() & sides[1].keys()]
     here, there = sum(a > b for a, b in both), sum(b > a for a, b in both)

@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/unlabelled"), help="folder of the pictures")
     parser.add_argument("--results", type=Path, default=LINES)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--drawn-on", help="device of pictures that were drawn elsewhere: nothing is drawn, all are judged")
+    parser.add_argument("--drawn-on", help="device of pictures drawn elsewhere: none is drawn, all are judged")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin nothing after so many")
     options = parser.parse_args()
     ends = time.monotonic() + 60 * options.minutes

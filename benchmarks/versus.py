@@ -2,9 +2,9 @@
 
     python benchmarks/versus.py [--row photographs] [--calls 192] [--rivals lucent horama-fourier] [--rival-calls 192]
 
-Pictures of the same classes and seeds are compared. The interval (95 %) of a ratio is of 10,000 bootstrap samples of the
-classes, seed 0. ``--devices`` compares the pictures that a row has on the CPU with those of the same classes and seeds on
-a GPU: how many each judge ranks first and among five, and the exact sign test of those that only one has.
+Pictures of the same classes and seeds are compared. The interval (95 %) of a ratio is of 10,000 bootstrap samples of
+the classes, seed 0. ``--devices`` compares the pictures that a row has on the CPU with those of the same classes and
+seeds on a GPU: how many each judge ranks first and among five, and the exact sign test of those that only one has.
 """
 
 import argparse
