@@ -6,7 +6,8 @@
 
 The classes are of those on which settings are chosen (24 + 50 k), none of the 40 of imagenet.py, whose judges and lines
 these are. Every row is 192 calls a picture of the network that draws, EfficientNet-Lite0; two networks share them. Rows
-with a judge that gave a gradient have no line of that judge in the table.
+with a judge that gave a gradient have no line of that judge in the table; "beside the default" has the exact sign test
+of what SqueezeNet has among its five.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import warnings
 from pathlib import Path
 
 from PIL import Image
+from scipy.stats import binomtest
 
 import bothways
 import many
@@ -123,14 +125,24 @@ def sheet(options, side=160, gap=2):
 def table(done) -> str:
     """A row each: ranked first and among five of each judge that gave no gradient, and what needs no judge."""
     lines = ["| row | pictures | " + " | ".join(f"{j}: first, in five, p" for j in JUDGES)
-             + " | border | slope | contrast |", "|---|" + "---|" * (len(JUDGES) + 4)]  # fmt: skip
+             + " | beside the default | border | slope | contrast |", "|---|" + "---|" * (len(JUDGES) + 5)]  # fmt: skip
     for name in dict.fromkeys(row["row"] for row in done):
         rows = [row for row in done if row["row"] == name]
         cells = [", ".join((share(rows, j, 1), share(rows, j, 5), f"{mean(rows, j):.2f}")) for j in JUDGES]
         cells = ["" if j in DREW.get(name, ()) else cell for j, cell in zip(JUDGES, cells, strict=True)]
+        cells += [beside([row for row in done if row["row"] == "default"], rows)]
         cells += [spread([row[key] for row in rows]) for key in ("border", "slope", "contrast")]
         lines.append(f"| {name} | {len(rows)} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def beside(default, rows) -> str:
+    """How many pictures SqueezeNet has among its five in these rows only, or in the default only, class by class."""
+    sides = [{(r["class"], r["seed"]): r["squeezenet"][1] <= 5 for r in side} for side in (rows, default)]
+    both = [(sides[0][key], sides[1][key]) for key in sides[0].keys() & sides[1].keys()]
+    here, there = sum(a > b for a, b in both), sum(b > a for a, b in both)
+    chance = binomtest(here, here + there).pvalue if here + there else 1.0
+    return f"{here} only here, {there} only there, p = {chance:.3f}"
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ Each picture is a line of ``benchmarks/results/unlabelled.jsonl``, and a run tha
 what is missing. PHOTOGRAPHS is that of the statistics kept with the model, with labels.
 
     rank      of the class of the photograph: of the one drawn from (one-photograph), or of the larger share (density)
-    kernel    distance in the first judge's features from the photographs, with its 95 % interval over the pictures
+    kernel    distance in the first judge's features from 250 photographs, with its 95 % interval over the pictures
+    apart     the same from 250 of those that no picture of these rows was drawn from
 """
 
 import argparse
@@ -63,6 +64,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/unlabelled"), help="folder of the pictures")
     parser.add_argument("--results", type=Path, default=LINES)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--drawn-on", help="device of pictures drawn elsewhere: none is drawn, all are judged")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin nothing after so many")
     options = parser.parse_args()
     ends = time.monotonic() + 60 * options.minutes
@@ -70,6 +72,15 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     model = bothways.load_model(options.model, device=options.device)
     photographs = bothways.load_images(options.data, size=size_of(model.spec))
+    if not options.drawn_on:
+        draw_all(options, model, photographs, ends)
+    options.drawn_on = options.drawn_on or many.named(options.device)
+    judge(options, model, photographs)
+    summary(options, model, photographs)
+
+
+def draw_all(options, model, photographs, ends) -> None:
+    """Draw the pictures that are not there yet."""
     every = [(row, k) for k in range(options.n) for row in options.rows]
     left = [(row, k) for row, k in every if not (options.out / f"{row}-{k:03}.png").is_file()]
     if options.device == "cpu":
@@ -81,8 +92,6 @@ def main() -> None:
         if time.monotonic() > ends:
             break
         draw(batch[0][0], [k for _, k in batch], model, photographs, options)
-    judge(options, model, photographs)
-    summary(options, photographs)
 
 
 def draw(row, numbers, model, photographs, options) -> None:
@@ -107,18 +116,23 @@ def draw(row, numbers, model, photographs, options) -> None:
 
 def source(row, k, model, photographs):
     """The number of the photograph that picture k is drawn from, or that leads its mixture; None without one."""
+    return next(iter(sources(row, k, model, photographs)), None)
+
+
+def sources(row, k, model, photographs) -> list[int]:
+    """The numbers of the photographs that picture k is drawn from, that of the larger share first."""
     if row == "one-photograph":
-        return (149 * k + 7) % len(photographs)
+        return [(149 * k + 7) % len(photographs)]
     if row != "density":
-        return None
+        return []
     space = read_space(stored_statistics(model, None))
-    own = drawn_pair(space.rows, Draws([picture_seed(k, 0)]), Density()).own.item()
-    return photographs.titles.index(space.names[own])
+    pair = drawn_pair(space.rows, Draws([picture_seed(k, 0)]), Density())
+    return [photographs.titles.index(space.names[number.item()]) for number in (pair.own, pair.other)]
 
 
 def judge(options, model, photographs) -> None:
     """A line for each picture that has none yet."""
-    device = many.named(options.device)
+    device = options.drawn_on
     made = {(line["row"], line["picture"], line.get("device", "cpu")) for line in lines(options)}
     todo = [(row, k) for row in options.rows for k in drawn(options, row) if (row, k, device) not in made]
     if not todo:
@@ -138,13 +152,20 @@ def judge(options, model, photographs) -> None:
             line |= {"photograph": None if own is None else photographs.names[own]}
             label = None if own is None else int(photographs.labels[own])
             line["class"] = None if label is None else photographs.classes[label]
-            line["seconds"] = float((options.out / f"{row}-{k:03}.seconds").read_text())
+            if (taken := options.out / f"{row}-{k:03}.seconds").is_file():
+                line["seconds"] = float(taken.read_text())
             line["nearest"] = {key: shortened(value) for key, value in near["pictures"][place].items()}
             for name, chance in said.items():
                 p, best = chance[place].max(0)
                 rank = None if label is None else 1 + int((chance[place] > chance[place, label]).sum())
                 line[name] = {"rank": rank, "first": model.spec.class_name(best.item()), "p": round(p.item(), 3)}
             file.write(json.dumps(line) + "\n")
+
+
+def spaced(numbers) -> list[int]:
+    """As many as the kernel distance is measured against, evenly spaced; all where there are fewer."""
+    places = torch.linspace(0, len(numbers) - 1, min(PHOTOGRAPHS, len(numbers))).round().long()
+    return [numbers[place] for place in places]
 
 
 def shortened(value):
@@ -168,22 +189,26 @@ def read(file):
     return pixels.permute(2, 0, 1)[None].float() / 255
 
 
-def summary(options, photographs) -> None:
-    """Print a row each: kernel distance, highest probability, ranks, seconds; and write a sheet each."""
-    critic, device = bothways.load_model(options.judges[0], device=options.device), many.named(options.device)
-    some = torch.linspace(0, len(photographs) - 1, PHOTOGRAPHS).round().long()
-    real, _ = penultimate(critic, (photographs.images[some].float() / 255).to(options.device))
+def summary(options, model, photographs) -> None:
+    """Print a row each: kernel distances, highest probability, ranks, seconds; and write a sheet each."""
+    critic, device = bothways.load_model(options.judges[0], device=options.device), options.drawn_on
+    used = {n for row in options.rows for k in drawn(options, row) for n in sources(row, k, model, photographs)}
+    unused = [n for n in range(len(photographs)) if n not in used]
+    real, apart = (
+        penultimate(critic, (photographs.images[spaced(numbers)].float() / 255).to(options.device))[0]
+        for numbers in (range(len(photographs)), unused)
+    )
     for row in options.rows:
         if len(there := drawn(options, row)) < 5:  # fewer have no kernel distance
             continue
         images = torch.cat([read(options.out / f"{row}-{k:03}.png") for k in there])
         features, _ = penultimate(critic, images.to(options.device))
-        low, high = kernel_interval(features, real)
         own = [line for line in lines(options) if line["row"] == row and line["picture"] in there]
         own = [line for line in own if line.get("device", "cpu") == device]
         names = [name for name in own[0] if isinstance(own[0][name], dict) and "p" in own[0][name]]
         found = {"row": row, "n": len(own), "device": device}
-        found |= {"kernel": kernel_distance(features, real), "interval": [low, high]}
+        found |= {"kernel": kernel_distance(features, real), "interval": kernel_interval(features, real)}
+        found |= {"apart": kernel_distance(features, apart), "apart_interval": kernel_interval(features, apart)}
         found["p"] = {name: median(line[name]["p"] for line in own) for name in names}
         if own[0]["class"] is not None:
             ranks = {name: [line[name]["rank"] for line in own] for name in names}
@@ -192,7 +217,8 @@ def summary(options, photographs) -> None:
             found["median rank"] = {name: median(ranks[name]) for name in names}
         for key in ("feature_distance", "pixel_distance"):
             found[key] = median(line["nearest"][key] for line in own)
-        found["seconds"] = median(line["seconds"] for line in own)
+        if all("seconds" in line for line in own):
+            found["seconds"] = median(line["seconds"] for line in own)
         print(json.dumps(found), flush=True)
         images = images[:60]
         result = bothways.Result(images, torch.full((len(images),), -1), [{"index": k} for k in range(len(images))])
