@@ -60,8 +60,8 @@ NOT_READ = (".html",)  # made anew at the end of a run, with its times
 AGAIN = ("state", "files.txt", ".lock", "latest")  # how a run goes on, compared by what it means
 
 
-def eager() -> None:
-    """In a fork: state is saved at every step, and features in small parts, so that there is more to go on with."""
+def imported() -> tuple[Any, ...]:
+    """The modules that ``eager`` changes. Whoever forks imports them first, since every fork would else do so."""
     from bothways.tasks.features import plan
     from bothways.tasks.features import run as features
     from bothways.tasks.generate import drawing
@@ -69,6 +69,12 @@ def eager() -> None:
     from bothways.tasks.sample import run as sample
     from bothways.tasks.scorecard import damage
 
+    return plan, features, drawing, pretrain, sample, damage
+
+
+def eager() -> None:
+    """In a fork: state is saved at every step, and features in small parts, so that there is more to go on with."""
+    plan, features, drawing, pretrain, sample, damage = imported()
     drawing.SECONDS_BETWEEN_SAVES = sample.SECONDS_BETWEEN_SAVES = 0.0
     plan.ROWS = features.ROWS = 8
     pretrain.SAMPLE_STEPS = 2
@@ -94,6 +100,7 @@ class Command:
         self.overwrites = "--overwrite" in words
         self.words = [f"made/{word[1:]}" if word.startswith("@") else word for word in words if word != "--overwrite"]
         self.code = [part for word in words if ".py:" in word for part in ("--allow-code", word.partition(":")[0])]
+        imported()
         with redirect_stdout(io.StringIO()), chdir(self.place), warnings.catch_warnings(), suppress(SystemExit):
             warnings.simplefilter("ignore")
             main([*self.words, "--out", f"killed/{name}/warm/{self.file}"])  # what it imports, its forks have then

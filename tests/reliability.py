@@ -75,9 +75,16 @@ in ...`). Pictures, weights and facts that are not finite are refused when they 
 an allocation fails, say so in a note, and go on; a drawing begins the batch again that failed. Identical means: the
 same pictures, draws and order, so the same bits wherever the kernels of the network add alike for fewer pictures, and
 otherwise the same to the rounding of the number format (the column "other batch" below). Pictures that share a
-statistic (`--group`), a drawing by several processes and a training are not divided: they end with a line that says
-what fits. An adaptive solver
-(`--solver dopri5`) chooses its steps for a batch as a whole, so that there the tolerance bounds the difference.
+statistic (`--group`) and a drawing by several processes are not divided: they end with a line that says what fits. An
+adaptive solver (`--solver dopri5`) chooses its steps for a batch as a whole, so that there the tolerance bounds the
+difference.
+
+A step of `pretrain`, `finetune` or `train` for which an allocation fails is made again in twice as many equal parts, as
+`--accumulate` does it, and so are the later ones: the same bits as a training that began with so many parts, and the
+same as one in a single part but for rounding. Dropout draws others then, and the note in `measures.json` and on the
+page says so. A resumed run goes on in as many parts. A network that normalises over a batch (BatchNorm in training) is
+not divided, since its step would be another one, and neither is a training by several processes, which average each
+part together: they end with a line.
 
 ## Damaged files and hostile names
 """

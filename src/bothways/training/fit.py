@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
+import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from fractions import Fraction
@@ -22,6 +23,7 @@ from bothways.numerics.draws import generator
 from bothways.numerics.schedules import schedule_of
 from bothways.processes.group import Batches, Processes
 from bothways.training.config import FitConfig
+from bothways.training.parts import more_parts, note_of, parts
 from bothways.training.sharded import local, optimizer_like, shard, state_like, whole
 from bothways.types import Frame, RunError, UserError
 
@@ -36,6 +38,7 @@ class FitState:
 
     factor: of the learning rate, by parameter name; None for one rate. among: the processes over which the weights are
     sharded; None for a whole network in each. copy: of a sharded training, its result as of the last ``gather``.
+    parts: of a batch, more than were planned once no memory was left, which the note then says.
     """
 
     def __init__(
@@ -43,6 +46,8 @@ class FitState:
     ) -> None:
         self.network = network
         self.step = 0
+        self.planned = self.parts = config.accumulate
+        self.note = ""
         average = partial(_averaged, config.average)
         self.average = AveragedModel(network, multi_avg_fn=average, use_buffers=True) if config.average else None
         self.copy = None if among is None else copy.deepcopy(network)
@@ -73,6 +78,8 @@ class FitState:
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "average": None if self.average is None else self.average.state_dict(),
         }
+        if self.note:
+            state |= {"parts": self.parts, "note": self.note}
         return state if self.copy is None else whole(state)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -83,6 +90,7 @@ class FitState:
             optimizer.load_state_dict(optimizer_like(saved, optimizer))
         if self.average is not None:
             self.average.load_state_dict(state_like(state["average"], self.average.state_dict()))
+        self.parts, self.note = state.get("parts", self.planned), state.get("note", "")
         self.gather()
 
 
@@ -184,22 +192,14 @@ def _descend(
     """One optimisation step -> the loss and the other statistics, as means over processes."""
     device = next(state.network.parameters()).device
     batch = tuple(part.to(device, non_blocking=True) for part in batch)
-    state.network.zero_grad(set_to_none=True)
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):  # dropout is a function of (seed, step)
-        torch.random.manual_seed(generator(seed, state.step, f"dropout {processes.rank}").initial_seed())
-        means: list[float] = []
-        lower = f"lower the rate ({config.rate})"
-        for place, part in enumerate(parts(batch, config.accumulate), start=1):
-            # gradients are averaged over processes with the last part alone
-            with nullcontext() if place == config.accumulate else getattr(network, "no_sync", nullcontext)():
-                with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
-                    value, stats = loss(network, part)
-                found = torch.stack([one.detach().float() for one in (value, *stats.values())]) / config.accumulate
-                means = [sum(both) for both in zip_longest(means, processes.mean(found).tolist(), fillvalue=0.0)]
-                if not math.isfinite(means[0]):
-                    said = f"the loss is {means[0]} at step {state.step + 1}"
-                    raise RunError(f"{said}; {_of_batch(batch) or _named(state.network, config.rate) or lower}")
-                (value / config.accumulate).backward()
+    before, passed = state.parts, None
+    while passed is None:
+        passed = _tried(state, network, loss, batch, config, seed, processes)
+    values, drew = passed
+    if state.parts != before:
+        state.note = note_of(state.step + 1, len(batch[0]) // before, state.parts, drew=drew)
+        warnings.warn(state.note, stacklevel=3)
+    lower = f"lower the rate ({config.rate})"
     gradients = {name: p.grad for name, p in state.network.named_parameters() if p.grad is not None}
     if name := not_finite(gradients):
         raise RunError(f"the gradient of {name} is not finite at step {state.step + 1}; {lower}")
@@ -214,14 +214,65 @@ def _descend(
         raise RunError(f"step {state.step + 1} is beyond the numbers of its precision; {lower}") from error
     if name := not_finite(_tensors(state.network)):
         raise RunError(f"{name} is not finite after step {state.step + 1}; {lower}")
-    return dict(zip(("loss", *stats), means, strict=True))
+    return values
 
 
-def parts(batch: tuple[Tensor, ...], count: int) -> list[tuple[Tensor, ...]]:
-    """A batch in equal parts, each tensor by its own number of rows. Raises UserError for rows that do not divide."""
-    if odd := [len(rows) for rows in batch if len(rows) % count]:
-        raise UserError(f"accumulate={count} does not divide {odd[0]} rows of a batch; type a --batch that it divides")
-    return list(zip(*(rows.chunk(count) for rows in batch), strict=True))
+def _tried(
+    state: FitState,
+    network: nn.Module,
+    loss: Loss,
+    batch: tuple[Tensor, ...],
+    config: FitConfig,
+    seed: int,
+    processes: Processes,
+) -> tuple[dict[str, float], bool] | None:
+    """The gradients of a batch by ``_differentiate``; None where no memory was left, and ``state.parts`` are more now.
+
+    Several processes average every part together, so that none of them can take more parts alone.
+    """
+    try:
+        return _differentiate(state, network, loss, batch, config, seed, processes)
+    except (MemoryError, RuntimeError) as error:
+        if processes.count > 1:
+            raise
+        state.parts = more_parts(state.network, batch, state.parts, error)
+    return None  # after the error, whose frames hold what was allocated
+
+
+def _differentiate(
+    state: FitState,
+    network: nn.Module,
+    loss: Loss,
+    batch: tuple[Tensor, ...],
+    config: FitConfig,
+    seed: int,
+    processes: Processes,
+) -> tuple[dict[str, float], bool]:
+    """The gradients of a batch -> its loss and statistics, as means, and whether the network drew random numbers."""
+    device, count = next(state.network.parameters()).device, state.parts
+    state.network.zero_grad(set_to_none=True)
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):  # dropout is a function of (seed, step)
+        torch.random.manual_seed(generator(seed, state.step, f"dropout {processes.rank}").initial_seed())
+        begun = _random_state(device)
+        means: list[float] = []
+        for place, part in enumerate(parts(batch, count), start=1):
+            # gradients are averaged over processes with the last part alone
+            with nullcontext() if place == count else getattr(network, "no_sync", nullcontext)():
+                with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
+                    value, stats = loss(network, part)
+                found = torch.stack([one.detach().float() for one in (value, *stats.values())]) / count
+                means = [sum(both) for both in zip_longest(means, processes.mean(found).tolist(), fillvalue=0.0)]
+                if not math.isfinite(means[0]):
+                    cause = _of_batch(batch) or _named(state.network, config.rate) or f"lower the rate ({config.rate})"
+                    raise RunError(f"the loss is {means[0]} at step {state.step + 1}; {cause}")
+                (value / count).backward()
+        drew = not torch.equal(begun, _random_state(device))
+    return dict(zip(("loss", *stats), means, strict=True)), drew
+
+
+def _random_state(device: torch.device) -> Tensor:
+    """The state of torch's own random numbers on a device, which only dropout and the like draw."""
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.random.get_rng_state()
 
 
 @torch.no_grad()
