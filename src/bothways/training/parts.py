@@ -1,6 +1,6 @@
 """A batch in equal parts, and in more of them where no memory is left for a step: the same step in less memory.
 
-    gradient = mean over parts of the gradient of a part
+gradient = mean over parts of the gradient of a part
 """
 
 from __future__ import annotations
