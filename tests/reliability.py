@@ -95,6 +95,7 @@ INPUTS = {
     "recipes": "recipes: another value, a key less, torn, a pipe, a device, a folder, 3 TB",
     "cards": "`flow.json`: the same",
     "runs": "any file of a run folder: the same; nothing is written outside the folder",
+    "hubs": "a file of a folder of transformers, timm or diffusers: the same, sizes too large, weights as a pickle",
     "models": "a user's function that raises, leaves, or returns something else",
     "names": "paths with line breaks, markup, NUL, 300 characters, bytes that are no UTF-8",
 }
@@ -116,6 +117,7 @@ CHANGES = {
     "workers": "2 workers",
     "processes": "2 processes",
     "resume": "killed, resumed",
+    "moved": "killed, resumed by 2 processes",
     "bf16": "bfloat16",
 }
 PROMISE = """

@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import wraps
 from importlib import import_module, metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,7 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from bothways.models.libraries.known import FLOW_LIBRARIES, LIBRARIES, Library
-from bothways.types import ModelSpec, UserError
+from bothways.reading import check_file, is_folder
+from bothways.types import ModelSpec, RunError, UserError
 from bothways.types import Path as WalkedPath
 
 Text = Callable[[list[str]], Tensor]
@@ -91,10 +93,37 @@ def folder(name: str) -> Path | None:
         raise UserError("the model's address has no name after the colon; type a name or a folder")
     path = Path(os.path.expanduser(name))  # noqa: PTH111 - Path.expanduser raises for a user without a home
     if path.is_dir():
+        _check_kinds(path)
         return path
     if name.startswith((".", "~", os.sep)):
         raise UserError(f"folder {name!r} does not exist; type the path of a folder in the layout of the hub")
     return None
+
+
+def _check_kinds(path: Path) -> None:
+    """Raise UserError for a pipe or a device in a folder, or in one of its folders, which a library would wait for."""
+    for file in (*path.iterdir(), *path.glob("*/*")):
+        if not is_folder(file):
+            with suppress(FileNotFoundError):  # of a link that leads nowhere, which the library tells of if it needs it
+                check_file(file)
+
+
+def in_one_line(scheme: str, reader: Callable[..., Loaded]) -> Callable[..., Loaded]:
+    """The reader of an address, for which any exception is a UserError: a damaged folder can cause every kind."""
+
+    @wraps(reader)
+    def read(name: str, *more: Any) -> Loaded:
+        try:
+            return reader(name, *more)
+        except (UserError, RunError):
+            raise
+        except Exception as error:
+            told = f"{type(error).__name__}: {_reason(error)}"
+            raise UserError(
+                f"{_kind(scheme).noun} '{scheme}:{name}' cannot be loaded ({told}); mend its files"
+            ) from error
+
+    return read
 
 
 def _kind(scheme: str) -> Library:

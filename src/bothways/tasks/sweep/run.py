@@ -237,7 +237,11 @@ def _resumed(
     """The settings of a sweep that goes on, and its axes. What is set again is compared when its folder is opened."""
     check_place(folder, resume=True)
     saved = read_json(folder / GIVEN, Given)
-    if not is_sweep(folder) or not saved:
+    if is_sweep(folder) and not saved:  # killed between the two: what is typed is compared with the recipe
+        if over:
+            return given, over
+        raise UserError(f"{folder}: had not begun when it was killed; type its whole command again, with --resume")
+    if not is_sweep(folder):
         raise UserError(f"{folder}: is not the folder of a sweep; leave --sweep out, or type the folder of one")
     before = saved["settings"]
     if before["task"] != task:
