@@ -83,6 +83,20 @@ def test_extras_that_are_tried_are_those_of_the_project() -> None:
     )
 
 
+def test_the_lowest_versions_are_the_bounds_and_torch_is_the_pinned_one() -> None:
+    bounds = program("bounds")
+    lowest = dict(line.split("==") for line in bounds.constraints("lowest", ("serve",)))
+    for text in (*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["serve"]):
+        name, bound = text.split(">=")
+        assert lowest[name] == bound or name == "torch"
+    assert lowest["torch"] == (ROOT / "constraints.txt").read_text("utf-8").strip().removeprefix("torch==")
+    assert f"torch>={'.'.join(lowest['torch'].split('.')[:2])}" in PROJECT["dependencies"]  # no lower one was tried
+    assert bounds.constraints("highest", ("serve",)) == [f"torch=={lowest['torch']}"]
+    assert [name for name in bounds.TESTS if not (ROOT / name).is_file()] == []
+    with pytest.raises(ValueError, match="pillow has no lowest version"):
+        bounds.bound(bounds.Requirement("pillow"))
+
+
 def test_what_is_cited_is_what_is_here() -> None:
     cited = (ROOT / "CITATION.cff").read_text("utf-8")
     assert f"\nlicense: {PROJECT['license']}\n" in cited
