@@ -78,6 +78,7 @@ def test_every_dependency_has_its_licence_on_the_page() -> None:
 
 def test_extras_that_are_tried_are_those_of_the_project() -> None:
     assert program("check").extras() == [name for name in PROJECT["optional-dependencies"] if name != "dev"]
+    assert set(program("check").OF_EXTRA) == set(program("check").extras())
     assert set(program("check").extras()) <= set(
         re.findall(r"[\w-]+", " ".join(PROJECT["optional-dependencies"]["dev"]))
     )
