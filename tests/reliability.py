@@ -60,6 +60,9 @@ A cell is trials, and after a comma how many were broken; a dash was not tried. 
 an uninterrupted run at the tiny settings of `tests/killed.py`. Of two processes that are told to write one folder,
 the second is refused by a lock, which a dead process does not hold. A
 kill loses what came after the last checkpoint, which the run then makes again.
+`pretrain-two` is a training by two processes of which one is killed, `rows` a training that unpacks its pictures into a
+cache, `serve` a drawing of the service, `export`, `plan`, `report`, `spectrum` and `statistics` write files and no run.
+`predict`, `models`, `layers`, `recipes`, `registry` and `cite` write nothing.
 
 ## Numbers that are not finite
 
@@ -160,11 +163,9 @@ def _inputs(rows: Mapping[str, Row]) -> str:
         for name, told in INPUTS.items()
         if name in rows
     ]
-    mended = {name: row["mended"] for name, row in rows.items() if row.get("mended")}
-    told = [
-        f"\n{count} of the {name} broke, were mended, and then read again alone.\n" for name, count in mended.items()
-    ]
-    return "".join([table(["what", "files", "a result", "one line", "broken"], lines), *told])
+    mended = [f"{row['mended']} of the {name}" for name, row in rows.items() if row.get("mended")]
+    told = f"\n{', '.join(mended)} broke, were mended, and then read again alone.\n" if mended else ""
+    return table(["what", "files", "a result", "one line", "broken"], lines) + told
 
 
 def _matrix(rows: Sequence[Row]) -> str:

@@ -96,6 +96,16 @@ def test_a_preprocessor_of_other_kinds_is_one_line(facts: Any, whole: Callable[[
     assert refused(address)
 
 
+def test_a_config_of_too_many_layers_is_refused_before_they_are_built(
+    whole: Callable[[str], str], tmp_path: Path
+) -> None:
+    for kind, change in (("resnet", {"depths": [1, 10**6]}), ("timm", {"model_args": {"depth": 10**6}})):
+        address = copied(whole(kind), tmp_path / kind)
+        config = tmp_path / kind / "config.json"
+        config.write_text(json.dumps(json.loads(config.read_text()) | change))
+        assert "is more than 2,000 layers; give the config of the weights" in refused(address)
+
+
 @pytest.mark.parametrize(
     "change", [{"hidden_sizes": [8 * 10**5, 12 * 10**5]}, {"hidden_sizes": "x"}, {"depths": 10**30}]
 )
