@@ -58,9 +58,10 @@ TASKS: dict[str, tuple[str, str, str, str]] = {  # command, as it is first, in o
     "pretrain": (TRAINED, "--workers 0", "", "--bf16"),
     "finetune": (TUNED, "--workers 0", "", "--bf16"),
 }
-SECONDS = 60  # of a run; a change that takes longer is left out
+SECONDS = 300  # of a run; a change that takes longer is left out
 WORKERS = ("features", "pretrain", "finetune")  # that read ahead in processes of their own
 PROCESSES = ("pretrain",)  # tried as two processes of one training, from the first step and from a checkpoint of one
+SOURCE = Path(__file__).resolve().parents[2] / "src"
 MOVED_AT = 2  # the step after whose checkpoint that one is killed
 
 
@@ -122,8 +123,8 @@ def apart(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> float:
 
 
 def by_two_processes(words: list[str], place: Path) -> int:
-    run = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(SOURCE)}
     ended = subprocess.run(
         [*run, "-m", "bothways", *words], cwd=place, env=environment, capture_output=True, check=False
     )

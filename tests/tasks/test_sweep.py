@@ -168,6 +168,9 @@ def test_a_sweep_that_was_killed_before_it_kept_its_settings_is_typed_whole(
         bothways.sweep("finetune", out=out, resume=True)
     bothways.sweep("finetune", **asked(place), over=OVER, out=out, resume=True)
     assert facts(out) == facts(whole)
+    (out / "beta-0.0_seed-1" / "report.html").unlink()  # of a run that was killed before its page was written
+    bothways.sweep("finetune", out=out, resume=True)
+    assert (out / "beta-0.0_seed-1" / "report.html").is_file()
     (out / "given.json").unlink()
     with pytest.raises(UserError, match=r"over.loss.beta was \[0.0, 10.0\]"):
         bothways.sweep("finetune", **asked(place), over={"seed": [0]}, out=out, resume=True)
