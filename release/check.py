@@ -35,7 +35,7 @@ OF_EXTRA: dict[str, tuple[str, ...]] = {  # what is tried of each beside TRIES: 
     "imagenet": (*DRAW, "imagenet:efficientnet-lite0", "--class", "ostrich", "--steps", "1", "--n", "1"),
     "lora": ("-c", "import peft; peft.LoraConfig"),
     "onnx": ("-m", "bothways", "export", FLOW, "--to", "onnx", "--steps", "1", "--out", "exported"),
-    "ode": ("-m", "bothways", "sample", FLOW, "--n", "1", "--solver", "dopri5", "--tolerance", "0.5"),
+    "ode": ("-c", "import torchdiffeq; torchdiffeq.odeint"),
     "open_clip": ("-c", "import open_clip; open_clip.CLIP"),
     "probes": ("-c", "import sklearn.linear_model"),
     "serve": ("-c", "import bothways.serve.app, bothways.serve.metrics, uvicorn"),
