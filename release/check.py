@@ -29,7 +29,7 @@ DRAW, FLOW = ("-m", "bothways", "generate"), "bundled:cifar10-flow"
 OF_EXTRA: dict[str, tuple[str, ...]] = {  # what is tried of each beside TRIES: a command, or that the library is there
     "datasets": ("-c", "import datasets; datasets.load_dataset"),
     "diffusers": ("-c", "import diffusers; diffusers.UNet2DModel"),
-    "digits": ("-m", "bothways", "spectrum", "--data", "digits", "--size", "8", "--limit", "6"),
+    "digits": ("-m", "bothways", "spectrum", "--data", "digits", "--size", "16", "--limit", "6"),
     "docs": ("-c", "import mkdocs, mkdocstrings, material"),
     "hf": ("-c", "import transformers; transformers.ViTModel"),
     "imagenet": (*DRAW, "imagenet:efficientnet-lite0", "--class", "ostrich", "--steps", "1", "--n", "1"),
