@@ -25,6 +25,26 @@ TRIES = (
     ("-m", "bothways", "models"),
     ("-m", "bothways", "generate", "bundled:cifar10-resnet", "--class", "frog", "--steps", "1", "--n", "1"),
 )
+DRAW, FLOW = ("-m", "bothways", "generate"), "bundled:cifar10-flow"
+OF_EXTRA: dict[str, tuple[str, ...]] = {  # what is tried of each beside TRIES: a command, or that the library is there
+    "datasets": ("-c", "import datasets; datasets.load_dataset"),
+    "diffusers": ("-c", "import diffusers; diffusers.UNet2DModel"),
+    "digits": ("-m", "bothways", "spectrum", "--data", "digits", "--size", "16", "--limit", "6"),
+    "docs": ("-c", "import mkdocs, mkdocstrings, material"),
+    "hf": ("-c", "import transformers; transformers.ViTModel"),
+    "imagenet": (*DRAW, "imagenet:efficientnet-lite0", "--class", "ostrich", "--steps", "1", "--n", "1"),
+    "lora": ("-c", "import peft; peft.LoraConfig"),
+    "onnx": ("-m", "bothways", "export", FLOW, "--to", "onnx", "--steps", "1", "--out", "exported"),
+    "ode": ("-c", "import torchdiffeq; torchdiffeq.odeint"),
+    "open_clip": ("-c", "import open_clip; open_clip.CLIP"),
+    "probes": ("-c", "import sklearn.linear_model"),
+    "serve": ("-c", "import bothways.serve.app, bothways.serve.metrics, uvicorn"),
+    "studio": ("-c", "import bothways.studio.page, gradio"),
+    "tensorboard": ("-c", "import torch.utils.tensorboard"),
+    "timm": ("-c", "import timm; timm.create_model('resnet18')"),
+    "video": ("-c", "import imageio_ffmpeg; imageio_ffmpeg.get_ffmpeg_exe()"),
+    "wandb": ("-c", "import accelerate, wandb"),
+}
 
 
 def extras() -> list[str]:
@@ -40,7 +60,8 @@ def tried(wheel: Path, extra: str) -> str:
         venv.create(f"{kept}/venv", with_pip=True)
         python = f"{kept}/venv/bin/python"
         install = ("-m", "pip", "install", "-q", "--no-input", "-c", str(ROOT / "constraints.txt"), f"{wheel}{chosen}")
-        for arguments in (install, *TRIES):
+        own = OF_EXTRA.values() if extra == "all" else [OF_EXTRA[extra]] if extra in OF_EXTRA else []
+        for arguments in (install, *TRIES, *own):
             found = subprocess.run([python, *arguments], cwd=kept, capture_output=True, text=True, check=False)
             if found.returncode != 0:
                 told = (found.stderr + found.stdout).strip().splitlines() or ["no word"]

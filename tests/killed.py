@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shlex
 import shutil
+import socket
 import subprocess
 import tempfile
+import time
 import tomllib
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import chdir, redirect_stdout, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow.parquet as pq
 import torch
@@ -25,12 +29,17 @@ from bothways.cli import main
 from bothways.runs import RunFolder
 from bothways.runs.files import plain
 from bothways.runs.inventory import PARTIAL, noted
+from bothways.serve.drawings import Drawn
+from bothways.studio.jobs import Job, Jobs
+from bothways.tasks.work import perform
 from disk import Disk, Ended, begun, forked
 from golden_cases import TOY, Made
 from golden_values import numbers
+from latent_flows import latent_unet
 
 FLOW = "pretrain --data digits --workers 0 --batch 8 --validation 8 --net unet-tiny --steps 4 --save-every 1"
 TUNED = "finetune @pretrain-otcfm --data digits --workers 0 --batch 8 --validation 8 --train-steps 3 --save-every 1"
+FEW = "pretrain --workers 0 --net unet-tiny"
 COMMANDS: dict[str, str] = {
     "generate": f"generate {TOY} --class anchor dragon --n 2 --batch 2 --steps 3 --recipe das --gif",
     "generate-judged": f"generate {TOY} --class candle --n 2 --steps 3 --recipe das --judge toy.py:other --data photos",
@@ -42,6 +51,7 @@ COMMANDS: dict[str, str] = {
     "accentuate": f"accentuate {TOY} photo.png --steps 3 --n 1",
     "pretrain": f"{FLOW} --information 4",
     "finetune": f"{TUNED} --kind walked --depth 0.4 --steps 2",
+    "pretrain-two": f"{FEW} --data small --batch 4 --validation 4 --steps 3 --save-every 1",
     "train": "train training.toml --data cifar --save-every 1",
     "features": "features flow --data split --kind walked activations --depth 0.5 --steps 2 --workers 0 --batch 8",
     "evaluate": f"evaluate {TOY} --data split --corruptions offline:blur --limit 8",
@@ -54,14 +64,25 @@ COMMANDS: dict[str, str] = {
     "walk": "walk flow photo.png --steps 2 --data small --limit 4",
     "statistics": f"statistics {TOY} --data photos --limit 8 --rank 3",
     "spectrum": "spectrum --data photos --size 16 --limit 6",
+    "latents": "latents diffusers:latent --data split --workers 0 --batch 8",
+    "export": "export @finetune-walked --to hub-folder",
+    "plan": "plan otcfm --data digits --batch 8 --steps 4 --device a100",
+    "report": "report @das-judge @evaluate",
+    "sweep": "likelihood flow --data small --limit 2 --steps 1 --batch 1 --sweep seed=0,1",
+    "serve": "",  # a drawing of the service
+    "rows": "train training.toml --data cifar --save-every 1 --in-memory 0",
 }
-FILES = {"statistics": "kept.safetensors", "spectrum": "kept.safetensors"}  # commands that write one file and no run
+# Commands that write a file, or a folder of files, and no run.
+FILES = {"statistics": "kept.safetensors", "spectrum": "kept.safetensors", "plan": "kept.json", "report": "kept.html"}
+FILES["export"] = "kept"
+REPLACES = ("report",)  # commands of a file that write over their own without --overwrite
+CACHES = ("rows",)  # commands that keep unpacked pictures in a cache, here beside the run
 NOT_READ = (".html",)  # made anew at the end of a run, with its times
 AGAIN = ("state", "files.txt", ".lock", "latest")  # how a run goes on, compared by what it means
 
 
-def eager() -> None:
-    """In a fork: state is saved at every step, and features in small parts, so that there is more to go on with."""
+def imported() -> tuple[Any, ...]:
+    """The modules that ``eager`` changes. Whoever forks imports them first, since every fork would else do so."""
     from bothways.tasks.features import plan
     from bothways.tasks.features import run as features
     from bothways.tasks.generate import drawing
@@ -69,15 +90,23 @@ def eager() -> None:
     from bothways.tasks.sample import run as sample
     from bothways.tasks.scorecard import damage
 
+    return plan, features, drawing, pretrain, sample, damage
+
+
+def eager() -> None:
+    """In a fork: state is saved at every step, and features in small parts, so that there is more to go on with."""
+    plan, features, drawing, pretrain, sample, damage = imported()
     drawing.SECONDS_BETWEEN_SAVES = sample.SECONDS_BETWEEN_SAVES = 0.0
     plan.ROWS = features.ROWS = 8
     pretrain.SAMPLE_STEPS = 2
     damage.LEVELS, damage.DAMAGE = (0.1, 0.5), {"blur 1.5": ("blur", 1.5)}
 
 
-def typed(words: list[str], place: Path) -> None:
-    """Type a command, in a fork."""
+def typed(words: list[str], place: Path, cache: str = "") -> None:
+    """Type a command, in a fork. cache: the folder of unpacked pictures, below the place."""
     eager()
+    if cache:
+        os.environ["XDG_CACHE_HOME"] = str(place / cache)
     with chdir(place):
         main(words)
 
@@ -87,6 +116,9 @@ class Command:
 
     def __init__(self, name: str, made: Made) -> None:
         self.name, self.place, self.file = name, made.place, FILES.get(name, "")
+        self.inside = "run" if name in CACHES else self.file
+        if name == "latents" and not (made.place / "latent").exists():
+            latent_unet(made.place / "latent")
         words = shlex.split(COMMANDS[name])
         for word in words:
             if word.startswith("@"):
@@ -94,9 +126,10 @@ class Command:
         self.overwrites = "--overwrite" in words
         self.words = [f"made/{word[1:]}" if word.startswith("@") else word for word in words if word != "--overwrite"]
         self.code = [part for word in words if ".py:" in word for part in ("--allow-code", word.partition(":")[0])]
+        imported()
         with redirect_stdout(io.StringIO()), chdir(self.place), warnings.catch_warnings(), suppress(SystemExit):
             warnings.simplefilter("ignore")
-            main([*self.words, "--out", f"killed/{name}/warm/{self.file}"])  # what it imports, its forks have then
+            main([*self.words, "--out", f"killed/{name}/warm/{self.inside}"])  # what it imports, its forks have then
         self.whole = self._begun("whole")
         self.alone = self.run("whole", self._disk("whole"))
         assert self.alone.code == 0, self.alone.said
@@ -107,7 +140,7 @@ class Command:
         place = self.place / "killed" / self.name / folder
         shutil.rmtree(place, ignore_errors=True)
         place.parent.mkdir(parents=True, exist_ok=True)
-        if self.file:
+        if self.inside:
             place.mkdir()
         elif self.overwrites:
             kept = self.place / "killed" / self.name / "earlier"
@@ -125,20 +158,26 @@ class Command:
 
     def started(self, folder: str, disk: Disk | None = None, *more: str) -> Callable[[], Ended]:
         """Begin a process; what is returned waits for its end."""
-        out = f"killed/{self.name}/{folder}" + (f"/{self.file}" if self.file else "")
         more = (*more, *(["--overwrite"] if self.overwrites else []))
-        return begun(partial(typed, [*self.words, "--out", out, *more], self.place), disk)
+        return begun(self.call([*self.words, *more], folder), disk)
+
+    def call(self, words: list[str], folder: str) -> Callable[[], None]:
+        """What a fork does: a command is typed that writes to a folder."""
+        above = f"killed/{self.name}/{folder}"
+        out = f"{above}/{self.inside}" if self.inside else above
+        cache = f"{above}/cache" if self.name in CACHES else ""
+        return partial(typed, [*words, "--out", out], self.place, cache)
 
     def go_on(self, folder: str, bare: bool) -> Ended:
         """Type what a person would after a kill. bare: with nothing but --resume, where the run knows its settings."""
-        place = self.place / "killed" / self.name / folder
+        place = self.place / "killed" / self.name / folder / self.inside
         if self.file:
-            return self.run(folder, None, *(["--overwrite"] if (place / self.file).exists() else []))
+            over = place.exists() and self.name not in REPLACES
+            return self.run(folder, None, *(["--overwrite"] if over else []))
         if self.overwrites or not (place / "recipe.toml").exists():
             return self.run(folder)
         if bare and (place / "given.json").exists():
-            out = f"killed/{self.name}/{folder}"
-            return forked(partial(typed, [self.words[0], "--resume", "--out", out, *self.code], self.place))
+            return forked(self.call([self.words[0], "--resume", *self.code], folder))
         return self.run(folder, None, "--resume")
 
     def faults(self, what: str, at: int) -> Iterator[str]:
@@ -196,6 +235,124 @@ class Command:
         if sorted(ended.code for ended in ends) != [0, 2]:
             yield f"ended with {[ended.code for ended in ends]}: {[ended.lines for ended in ends]}"
         yield from differences(place, self.whole)
+
+
+class Several(Command):
+    """A training by two processes: the first is broken at its points, the second at those after, and both go on."""
+
+    def __init__(self, name: str, made: Made) -> None:
+        self.ends: list[Ended] = []
+        super().__init__(name, made)
+        self.of_first = self.ends[0].points
+        self.points = sum(ended.points for ended in self.ends)
+
+    def started(self, folder: str, disk: Disk | None = None, *more: str) -> Callable[[], Ended]:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        above = self.place / "killed" / self.name / folder
+        disks = [Disk(above), Disk(above)] if disk is not None else [None, None]
+        self.broken = int(disk is not None and disk.at > self.alone_points)
+        if disk is not None and disk.at:
+            disks = [None, None]
+            disks[self.broken] = Disk(above, disk.what, disk.at - self.broken * self.alone_points)
+        call = self.call([*self.words, *more], folder)
+        waits = [begun(partial(_as_rank, rank, port, call), disks[rank]) for rank in range(2)]
+
+        def wait() -> Ended:
+            ends = {self.broken: waits[self.broken]()}  # first, since one that has ended looks alive until then
+            ends[1 - self.broken] = waits[1 - self.broken]()
+            self.ends = [ends[rank] for rank in range(2)]
+            return ends[self.broken]
+
+        return wait
+
+    @property
+    def alone_points(self) -> int:
+        """Points of the first process of a training that was left alone."""
+        return getattr(self, "of_first", 10**9)
+
+    def faults(self, what: str, at: int) -> Iterator[str]:
+        """As of a single process; the other ends by itself, in a line that names the one that is lost."""
+        place = self._begun("broken")
+        self.ended = self.run("broken", self._disk("broken", what, at))
+        other = self.ends[1 - self.broken]
+        yield from _wrong_end(self.ended, what)
+        if self.ended.code != 0 and (other.code not in (0, 1, 2) or "Traceback" in other.said or len(other.lines) > 1):
+            yield f"the other process ended with {other.code} and said: {other.said.strip()[-600:]}"
+        yield from half_written(place)
+        self.ended = other if self.ended.code == 0 else self.ended
+        yield from self.wrong_after("broken", bare=False)
+
+
+def _as_rank(rank: int, port: int, call: Callable[[], object]) -> None:
+    """In a fork: as torchrun starts a process of two."""
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo"}
+    call()
+
+
+@dataclass(frozen=True)
+class Broken(Drawn):
+    """A drawing of the service whose disk breaks in the process that draws."""
+
+    what: str = "kill"
+    at: int = 0
+
+    def prepare(self, out: Path) -> Any:
+        Disk(out, self.what, self.at).watch()
+        return super().prepare(out)
+
+
+class Served(Command):
+    """A drawing of the service: its process is broken, the service says so and draws the next."""
+
+    VALUES: ClassVar[dict[str, Any]] = {"model": "bundled:cifar10-resnet", "classes": ["frog"], "n": 1, "steps": 2}
+
+    def __init__(self, name: str, made: Made) -> None:
+        self.name, self.place, self.file, self.inside, self.overwrites = name, made.place, "", "", False
+        self.words, self.code, self.ended = ["generate"], [], Ended(0, "", 0)
+        place = self.place / "killed" / name
+        place.mkdir(parents=True)
+        counted = forked(lambda: perform(self._request().prepare(place / "counted")), Disk(place / "counted"))
+        assert counted.code == 0, counted.said
+        self.points, self.jobs = counted.points, Jobs(place / "runs", 5.0, ready=True)
+        self.whole = self._done(self._request()).folder
+
+    def _request(self, what: str = "kill", at: int = 0) -> Broken:
+        return Broken("generate", "generate", {**self.VALUES, "seed": 0, "recipe": "das"}, what, at)
+
+    def _done(self, request: Broken) -> Job:
+        job = self.jobs.submit(request)
+        while job.active:
+            time.sleep(0.02)
+        return job
+
+    def faults(self, what: str, at: int) -> Iterator[str]:
+        job = self._done(self._request(what, at))
+        if job.state != "complete" and ("Traceback" in job.message or "\n" in job.message or not job.message):
+            yield f"the service says {job.message!r}"
+        if job.folder.is_dir():
+            yield from half_written(job.folder)
+            if job.state != "complete":
+                if (state := RunFolder(job.folder).status["state"]) not in ("failed", "running"):
+                    yield f"the run is {state}"
+                again = forked(partial(typed, ["generate", "--resume", "--out", str(job.folder)], self.place))
+                if again.code != 0 and (job.folder / "given.json").exists():
+                    yield f"does not go on: {again.said.strip()[-600:]}"
+                    return
+            if (job.folder / "given.json").exists():
+                yield from differences(job.folder, self.whole)
+        if self._done(self._request()).state != "complete":
+            yield "the service does not draw the next"
+
+
+KINDS: dict[str, type[Command]] = {"pretrain-two": Several, "serve": Served}
+
+
+def command_of(name: str, made: Made) -> Command:
+    """A command of COMMANDS, or of KINDS alone."""
+    return KINDS.get(name, Command)(name, made)
 
 
 def _mounted(place: Path, options: str) -> None:
@@ -278,8 +435,10 @@ def differences(found: Path, wanted: Path) -> Iterator[str]:
     yield from (f"{name} is missing" for name in sorted(names[1] - names[0]))
     yield from (f"{name} is new" for name in sorted(names[0] - names[1]) if not name.endswith(PARTIAL))
     for name in sorted(names[0] & names[1]):
-        if not name.endswith(NOT_READ) and _content(own[name]) != _content(theirs[name]):
-            told = [_content(file[name]) for file in (own, theirs)]
+        told = [_content(file[name]) for file in (own, theirs)]
+        if name.endswith(".py"):  # an export's, which shows how it is loaded from where it was written
+            told = [str(it).replace(f"/{of.name}/", "/") for it, of in zip(told, (found, wanted), strict=True)]
+        if not name.endswith(NOT_READ) and told[0] != told[1]:
             yield f"{name} differs" + (f": {told[0]} and not {told[1]}" if name.endswith("status.json") else "")
     for run in sorted({Path(name).parent for name in theirs if name.endswith("recipe.toml")}):
         states = [_state(folder / run) for folder in (found, wanted)]

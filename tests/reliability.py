@@ -60,6 +60,9 @@ A cell is trials, and after a comma how many were broken; a dash was not tried. 
 an uninterrupted run at the tiny settings of `tests/killed.py`. Of two processes that are told to write one folder,
 the second is refused by a lock, which a dead process does not hold. A
 kill loses what came after the last checkpoint, which the run then makes again.
+`pretrain-two` is a training by two processes of which one is killed, `rows` a training that unpacks its pictures into a
+cache, `serve` a drawing of the service, `export`, `plan`, `report`, `spectrum` and `statistics` write files and no run.
+`predict`, `models`, `layers`, `recipes`, `registry` and `cite` write nothing.
 
 ## Numbers that are not finite
 
@@ -75,9 +78,16 @@ in ...`). Pictures, weights and facts that are not finite are refused when they 
 an allocation fails, say so in a note, and go on; a drawing begins the batch again that failed. Identical means: the
 same pictures, draws and order, so the same bits wherever the kernels of the network add alike for fewer pictures, and
 otherwise the same to the rounding of the number format (the column "other batch" below). Pictures that share a
-statistic (`--group`), a drawing by several processes and a training are not divided: they end with a line that says
-what fits. An adaptive solver
-(`--solver dopri5`) chooses its steps for a batch as a whole, so that there the tolerance bounds the difference.
+statistic (`--group`) and a drawing by several processes are not divided: they end with a line that says what fits. An
+adaptive solver (`--solver dopri5`) chooses its steps for a batch as a whole, so that there the tolerance bounds the
+difference.
+
+A step of `pretrain`, `finetune` or `train` for which an allocation fails is made again in twice as many equal parts, as
+`--accumulate` does it, and so are the later ones: the same bits as a training that began with so many parts, and the
+same as one in a single part but for rounding. Dropout draws others then, and the note in `measures.json` and on the
+page says so. A resumed run goes on in as many parts. A network that normalises over a batch (BatchNorm in training) is
+not divided, since its step would be another one, and neither is a training by several processes, which average each
+part together: they end with a line.
 
 ## Damaged files and hostile names
 """
@@ -88,6 +98,7 @@ INPUTS = {
     "recipes": "recipes: another value, a key less, torn, a pipe, a device, a folder, 3 TB",
     "cards": "`flow.json`: the same",
     "runs": "any file of a run folder: the same; nothing is written outside the folder",
+    "hubs": "a file of a folder of transformers, timm or diffusers: the same, sizes too large, weights as a pickle",
     "models": "a user's function that raises, leaves, or returns something else",
     "names": "paths with line breaks, markup, NUL, 300 characters, bytes that are no UTF-8",
 }
@@ -109,6 +120,7 @@ CHANGES = {
     "workers": "2 workers",
     "processes": "2 processes",
     "resume": "killed, resumed",
+    "moved": "killed, resumed by 2 processes",
     "bf16": "bfloat16",
 }
 PROMISE = """
@@ -151,11 +163,9 @@ def _inputs(rows: Mapping[str, Row]) -> str:
         for name, told in INPUTS.items()
         if name in rows
     ]
-    mended = {name: row["mended"] for name, row in rows.items() if row.get("mended")}
-    told = [
-        f"\n{count} of the {name} broke, were mended, and then read again alone.\n" for name, count in mended.items()
-    ]
-    return "".join([table(["what", "files", "a result", "one line", "broken"], lines), *told])
+    mended = [f"{row['mended']} of the {name}" for name, row in rows.items() if row.get("mended")]
+    told = f"\n{', '.join(mended)} broke, were mended, and then read again alone.\n" if mended else ""
+    return table(["what", "files", "a result", "one line", "broken"], lines) + told
 
 
 def _matrix(rows: Sequence[Row]) -> str:

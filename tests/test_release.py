@@ -78,9 +78,24 @@ def test_every_dependency_has_its_licence_on_the_page() -> None:
 
 def test_extras_that_are_tried_are_those_of_the_project() -> None:
     assert program("check").extras() == [name for name in PROJECT["optional-dependencies"] if name != "dev"]
+    assert set(program("check").OF_EXTRA) == set(program("check").extras())
     assert set(program("check").extras()) <= set(
         re.findall(r"[\w-]+", " ".join(PROJECT["optional-dependencies"]["dev"]))
     )
+
+
+def test_the_lowest_versions_are_the_bounds_and_torch_is_the_pinned_one() -> None:
+    bounds = program("bounds")
+    lowest = dict(line.split("==") for line in bounds.constraints("lowest", ("serve",)))
+    for text in (*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["serve"]):
+        name, bound = text.split(">=")
+        assert lowest[name] == bound or name == "torch"
+    assert lowest["torch"] == (ROOT / "constraints.txt").read_text("utf-8").strip().removeprefix("torch==")
+    assert f"torch>={'.'.join(lowest['torch'].split('.')[:2])}" in PROJECT["dependencies"]  # no lower one was tried
+    assert bounds.constraints("highest", ("serve",)) == [f"torch=={lowest['torch']}"]
+    assert [name for name in bounds.TESTS if not (ROOT / name).is_file()] == []
+    with pytest.raises(ValueError, match="pillow has no lowest version"):
+        bounds.bound(bounds.Requirement("pillow"))
 
 
 def test_what_is_cited_is_what_is_here() -> None:

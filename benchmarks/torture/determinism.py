@@ -29,6 +29,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from bothways.training.checkpoint import Training
 from disk import Disk, forked
 from golden_cases import TOY, Made
 from golden_values import numbers
@@ -57,13 +58,28 @@ TASKS: dict[str, tuple[str, str, str, str]] = {  # command, as it is first, in o
     "pretrain": (TRAINED, "--workers 0", "", "--bf16"),
     "finetune": (TUNED, "--workers 0", "", "--bf16"),
 }
-SECONDS = 60  # of a run; a change that takes longer is left out
+SECONDS = 300  # of a run; a change that takes longer is left out
 WORKERS = ("features", "pretrain", "finetune")  # that read ahead in processes of their own
-PROCESSES = ("pretrain",)  # tried as two processes of one training
+PROCESSES = ("pretrain",)  # tried as two processes of one training, from the first step and from a checkpoint of one
+SOURCE = Path(__file__).resolve().parents[2] / "src"
+MOVED_AT = 2  # the step after whose checkpoint that one is killed
 
 
 def threads(words: list[str], place: Path, number: int) -> None:
     torch.set_num_threads(number)
+    typed(words, place)
+
+
+def left(words: list[str], place: Path) -> None:
+    """Type a training that is killed after a checkpoint."""
+    save = Training.save
+
+    def saved(training: Training) -> None:
+        save(training)
+        if training.saved == MOVED_AT:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    Training.save = saved  # type: ignore[method-assign]
     typed(words, place)
 
 
@@ -107,8 +123,8 @@ def apart(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> float:
 
 
 def by_two_processes(words: list[str], place: Path) -> int:
-    run = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(SOURCE)}
     ended = subprocess.run(
         [*run, "-m", "bothways", *words], cwd=place, env=environment, capture_output=True, check=False
     )
@@ -139,8 +155,12 @@ def matrix(task: str, made: Made) -> dict[str, float]:
     if task in WORKERS:
         found["workers"] = apart(reference, found_in(run("workers", first.replace("--workers 0", "--workers 2"))))
     if task in PROCESSES:
-        code = by_two_processes([*words, *shlex.split(first), "--out", f"matrix/{task}/two"], place)
-        found["processes"] = apart(reference, found_in(place / "matrix" / task / "two")) if code == 0 else -1.0
+        for name, more in (("processes", []), ("moved", ["--resume"])):
+            out = place / "matrix" / task / name
+            if more:  # begun by one process, which is killed
+                assert forked(partial(left, [*words, *shlex.split(first), "--out", str(out)], place)).code == -9
+            code = by_two_processes([*words, *shlex.split(first), "--out", str(out), *more], place)
+            found[name] = apart(reference, found_in(out)) if code == 0 else -1.0
     out = place / "matrix" / task / "stopped"
     ended = forked(partial(typed, [*words, *shlex.split(first), "--out", str(out)], place), Disk(out, "kill", 90))
     if ended.code == -9:

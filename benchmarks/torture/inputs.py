@@ -1,11 +1,13 @@
 """Damaged files by the thousand, and what a user's own file may do: how many give a result, how many one line.
 
     PYTHONPATH=tests python benchmarks/torture/inputs.py [--pictures 5000] [--weights 2000] [--tables 2000]
-        [--recipes 1000] [--cards 1000] [--runs 1000] [--models 200] [--names 500] [--first 0] [--only KIND ...]
+        [--recipes 1000] [--cards 1000] [--runs 1000] [--hubs 400] [--models 200] [--names 500]
+        [--first 0] [--only KIND ...]
 
 pictures, weights, tables   encoded pictures, safetensors and parquet files (tests/mutated.py)
 recipes, cards, runs        a recipe, a flow.json, any file of a run folder: another value inside, a key less, torn, a
                             pipe, an endless device, a folder, a circle of links, 3 TB (tests/hostile.py)
+hubs                        the same for a folder of transformers, timm or diffusers; weights that are a pickle
 models                      functions of a user's file that raise, leave, or return something else
 names                       paths with a newline, markup, an escape, a NUL, 300 characters, bytes that are no UTF-8
 
@@ -20,6 +22,7 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -33,6 +36,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import torch
+
 from bothways import budget, load_classifier, load_flow, load_images, load_model, registry
 from bothways.data.readers.decoding import decode_image
 from bothways.models.classifiers import trained_on
@@ -43,14 +48,17 @@ from bothways.tasks.recipes import configure
 from golden_cases import Made
 from guard import BrokenError, guarded, outcome
 from hostile import IN_PLACE, rewritten
+from latent_flows import latent_unet
 from mutated import mutated_parquet, mutated_picture, mutated_weights
 from reliability import record
 from small_flow import write_small_flow
 from toy_model import seeded
+from zoo import ZOO, need
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 TOGETHER = 50  # files of a child
 SECONDS, MEGABYTES = 20, 1_100  # of a child
+SLOW = {"hubs": 10}  # files of a child, where reading one takes long
 
 
 def picture(number: int, folder: Path) -> str:
@@ -108,17 +116,21 @@ def card(number: int, folder: Path) -> str:
     return found
 
 
+RUNS = ("das-judge", "evaluate", "pretrain-otcfm", "finetune-walked", "features", "likelihood", "explain", "style")
+READERS: dict[str, Callable[[str], object]] = {"pretrain-otcfm": load_flow, "finetune-walked": load_classifier}
+
+
 @cache
 def whole_runs() -> list[Path]:
-    """A run of a drawing and one of an evaluation, which the parent has made."""
+    """A run of every shape, which the parent has made."""
     made = Made(Path(tempfile.mkdtemp(prefix="runs-", dir=os.environ["TORTURE_PLACE"])))
-    return [made.folder(name) for name in ("das-judge", "evaluate")]
+    return [made.folder(name) for name in RUNS]
 
 
 def run_folder(number: int, folder: Path) -> str:
-    whole = whole_runs()[number % 2]
+    whole = whole_runs()[number % len(RUNS)]
     files = [file for file in sorted(whole.rglob("*")) if file.is_file()]
-    file, place = files[number // 2 % len(files)], fresh(folder) / "run"
+    file, place = files[number // len(RUNS) % len(files)], fresh(folder) / "run"
     shutil.copytree(whole, place, copy_function=os.link)
     mine = place / file.relative_to(whole)
     mine.unlink()
@@ -126,6 +138,7 @@ def run_folder(number: int, folder: Path) -> str:
     changed(mine, number)
     before = outside(folder, place)
     found = outcome(lambda: write_report([place], place / "report.html"), place.name)
+    outcome(lambda: READERS.get(whole.name, RunFolder.open)(str(place)))
     if outside(folder, place) != before:
         raise AssertionError("something was written outside the run folder")
     return found
@@ -169,6 +182,59 @@ def model(number: int, folder: Path) -> str:
     return outcome(lambda: DOORS[number // len(BODIES) % 2](f"{file}:build"))
 
 
+HUBS = (("resnet", load_model), ("timm", load_model), ("clip", load_model), ("diffusers", load_flow))
+LARGER = 10_000  # times: a number of a config that asks for more memory than there is
+
+
+class Evil:
+    """An object that writes a file where it is unpickled."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.file,)
+
+
+@cache
+def whole_hubs() -> dict[str, str]:
+    """{kind: address} of a small model of each library in the layout of the hub, which the parent has made."""
+    above = Path(tempfile.mkdtemp(prefix="hubs-", dir=os.environ["TORTURE_PLACE"]))
+    found = {kind: ZOO[kind](above / kind) for kind, _ in HUBS if kind in ZOO}
+    found["diffusers"] = f"diffusers:{latent_unet(above / 'diffusers')}"
+    for kind, load in HUBS:
+        load(found[kind])  # what it imports, its forks have then
+    return found
+
+
+def hub(number: int, folder: Path) -> str:
+    """A file of a folder changed, weights that are a pickle, a link out of it, or a number that is far too large."""
+    draw, (kind, load) = Random(number), HUBS[number % len(HUBS)]
+    address, mark = whole_hubs()[kind], folder / "unpickled"
+    whole, place = Path(address.rpartition(":")[2]), fresh(folder) / "hub"
+    shutil.copytree(whole, place)
+    file = draw.choice([file for file in sorted(place.rglob("*")) if file.is_file()])
+    way = draw.random()
+    if file.suffix == ".safetensors" and way < 0.4:
+        torn = file.with_name(draw.choice((file.name, "pytorch_model.bin", "diffusion_pytorch_model.bin")))
+        file.unlink()
+        torch.save({"weight": Evil(mark)}, torn)
+    elif file.suffix == ".json" and way < 0.3:
+        times = draw.randrange(9)
+        file.write_text(
+            re.sub(r"\b([1-9]\d*)\b", lambda found: str(int(found[1]) * LARGER), file.read_text(), count=times)
+        )
+    elif way < 0.4:
+        file.rename(folder / "outside")
+        file.symlink_to(folder / "outside")
+    else:
+        changed(file, number)
+    found = outcome(lambda: load(address.replace(str(whole), str(place))))
+    if mark.exists():
+        raise AssertionError("a pickle ran")
+    return found
+
+
 PARTS = (
     "a\nb", "<script>alert(1)</script>", "\x1b[31mred", "n" * 300, "a\0b", "\udcff\udcfe", "..", "../../etc",
     "~", "$HOME",    "a" * 255, "-rf", "*", "%s%n", "\u202etxt", "\ud800", "CON", " ", ".", "",
@@ -200,6 +266,7 @@ KINDS: dict[str, tuple[Callable[[int, Path], str], int]] = {
     "recipes": (recipe, 1_000),
     "cards": (card, 1_000),
     "runs": (run_folder, 1_000),
+    "hubs": (hub, 400),
     "models": (model, 200),
     "names": (name, 500),
 }
@@ -219,10 +286,11 @@ def _one(read: Callable[[int, Path], str], number: int, folder: Path) -> str:
         return f"broken: {type(error).__name__}: {' '.join(str(error).split())[:100]}"
 
 
-def outcomes(read: Callable[[int, Path], str], first: int, count: int, folder: Path) -> dict[int, str]:
+def outcomes(kind: str, first: int, count: int, folder: Path) -> dict[int, str]:
     found: dict[int, str] = {}
-    for start in range(first, first + count, TOGETHER):
-        numbers = range(start, min(start + TOGETHER, first + count))
+    read, together = KINDS[kind][0], SLOW.get(kind, TOGETHER)
+    for start in range(first, first + count, together):
+        numbers = range(start, min(start + together, first + count))
         try:
             found |= dict(guarded(partial(several, read, numbers, folder), seconds=SECONDS, megabytes=MEGABYTES))
         except BrokenError:  # one of them: each in a child of its own
@@ -245,13 +313,16 @@ def main() -> int:
     bad = 0
     with tempfile.TemporaryDirectory() as place:
         os.environ["TORTURE_PLACE"] = place
+        if "hubs" in given.only:
+            need("timm")
+            whole_hubs()
         if "runs" in given.only:
             with redirect_stdout(io.StringIO()):
                 whole_runs()
         for kind in given.only:
             count, own = getattr(given, kind), Path(place) / kind
             own.mkdir()
-            found = outcomes(KINDS[kind][0], given.first, count, own)
+            found = outcomes(kind, given.first, count, own)
             counts = Counter(text.partition(" ")[0].rstrip(":") for text in found.values())
             told = ", ".join(f"{counts[name]:,} {name}" for name in ("result", "line", "broken"))
             print(f"{kind}: {count:,} files: {told}", flush=True)

@@ -28,13 +28,13 @@ from pathlib import Path
 import torch
 
 from golden_cases import Made
-from killed import COMMANDS, FILES, Command, may_mount, spread
+from killed import COMMANDS, FILES, KINDS, Command, command_of, may_mount, spread
 from reliability import record
 
 AT_POINTS = ("kill", "full", "input-output", "read-only")
 WHOLE_LIFE = ("slow", "clock")
 OF_DISKS = ("small-disk", "read-only-disk")
-KINDS = (*AT_POINTS, *WHOLE_LIFE, "two", *OF_DISKS)
+WHATS = (*AT_POINTS, *WHOLE_LIFE, "two", *OF_DISKS)
 TWO, SMALL = 5, 10  # times
 
 
@@ -45,6 +45,8 @@ def trials(command: Command, what: str, number: int) -> Iterator[tuple[str, list
             yield f"point {at} of {command.points}", list(command.faults(what, at))
     elif what in WHOLE_LIFE:
         yield "throughout", list(command.faults(what, 0))
+    elif command.name in KINDS:  # of several processes already
+        return
     elif what == "two" and command.name not in FILES and not command.overwrites:
         for _ in range(min(TWO, number)):
             yield "beside another", list(command.faults_of_two())
@@ -59,7 +61,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("commands", nargs="*", metavar="COMMAND", help=f"{', '.join(COMMANDS)} (default: all)")
     parser.add_argument("--n", type=int, default=50, help="points of a command (default 50)")
-    parser.add_argument("--what", nargs="+", choices=KINDS, default=KINDS, help="what happens (default: all)")
+    parser.add_argument("--what", nargs="+", choices=WHATS, default=WHATS, help="what happens (default: all)")
     given = parser.parse_args()
     if unknown := set(given.commands) - set(COMMANDS):
         parser.error(f"no command {', '.join(sorted(unknown))}; there are {', '.join(COMMANDS)}")
@@ -72,7 +74,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as place:
         made = Made(Path(place))
         for name in given.commands or COMMANDS:
-            command = Command(name, made)
+            command = command_of(name, made)
             for what in kinds:
                 tried, broken = 0, 0
                 for where, wrong in trials(command, what, given.n):

@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+import bothways
+import toy_model
+from bothways.data.rows.stored import open_images
+from bothways.runs import RunFolder
 from disk import Disk, forked
 from golden_cases import Made
 from killed import Command, half_written, spread
@@ -50,6 +54,42 @@ def test_a_clock_that_jumps_and_a_second_process(commands: Callable[[str], Comma
 def test_a_kill_between_two_removals_can_be_overwritten(commands: Callable[[str], Command]) -> None:
     command = commands("generate-overwritten")
     assert list(command.faults("kill", 16)) == []  # within the removal of the earlier run
+
+
+def test_a_stop_before_the_checkpoint_is_removed_leaves_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pictures are whole by then, so that the run that goes on has no batch to draw."""
+    run, drawn = tmp_path / "run", {"classes": ["anchor"], "n": 1, "steps": 2, "recipe": "das"}
+
+    def stopped(folder: RunFolder) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("bothways.tasks.generate.drawing.SECONDS_BETWEEN_SAVES", 0.0)
+        patch.setattr(RunFolder, "clear_state", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            bothways.generate(f"{toy_model.__file__}:build", **drawn, out=run)
+    assert RunFolder(run).load_state() is not None
+    bothways.generate(f"{toy_model.__file__}:build", **drawn, out=run, resume=True)
+    assert RunFolder(run).status["state"] == "complete"
+    assert [file.name for file in (run / "state").glob("*")] == []
+
+
+def test_unpacked_pictures_of_a_killed_run_are_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kill while they are unpacked leaves one hidden file, which the next run writes over."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "place").mkdir()
+    source = Made(tmp_path / "place").place / "cifar"
+
+    def unpack() -> None:
+        assert len(open_images(str(source), in_memory=0)) == 20
+
+    def kept() -> list[str]:
+        return [file.suffix for file in sorted((tmp_path / "cache").rglob("*")) if file.is_file()]
+
+    at = next(at for at in range(1, 9) if forked(unpack, Disk(tmp_path / "cache", "kill", at)) and ".partial" in kept())
+    assert at > 1
+    assert forked(unpack).code == 0
+    assert kept() == [".arrow", ".lock"]
 
 
 # ---- the harness itself ----------------------------------------------------------------------------------------------

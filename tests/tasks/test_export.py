@@ -14,11 +14,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import bothways
-from bothways import load_classifier, load_flow
+from bothways import RunError, load_classifier, load_flow
 from bothways.data.sources import ImageSet
 from bothways.numerics.draws import generator
 from bothways.numerics.solvers import fixed_names
 from bothways.representation.features import Features, features
+from bothways.tasks.export import run as export_run
 from command import refused, run
 from small_flow import write_small_flow
 
@@ -170,3 +171,27 @@ def test_what_cannot_be_is_one_line(place: Path, tmp_path: Path, capsys: Any) ->
     assert "model.safetensors" in capsys.readouterr().out
     assert "type --overwrite" in refused(capsys, "export", flow, "--out", str(tmp_path / "out"))
     assert run("export", flow, "--to", "safetensors+json", "--out", str(tmp_path / "out"), "--overwrite") == 0
+
+
+def test_an_export_that_is_cut_off_is_never_the_old_weights_with_new_facts(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files of another form go too; and what a kill leaves before the first file is no folder of someone else."""
+    flow, out = str(place / "flow"), tmp_path / "out"
+    out.mkdir()
+    (out / ".config.json.partial").write_text("{")
+    assert run("export", flow, "--to", "hub-folder", "--out", str(out)) == 0
+    (out / "notes.txt").write_text("mine")
+    plain = export_run.write_file
+
+    def cut(path: Path, content: bytes) -> None:
+        if path.name != "config.json":
+            raise RunError(f"{path}: no space left on device")
+        plain(path, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(export_run, "write_file", cut)
+        assert run("export", flow, "--to", "hub-folder", "--steps", "7", "--out", str(out), "--overwrite") == 1
+    assert sorted(file.name for file in out.iterdir()) == ["config.json", "notes.txt"]
+    assert run("export", flow, "--to", "safetensors+json", "--out", str(out), "--overwrite") == 0
+    assert sorted(file.name for file in out.iterdir()) == ["config.json", "model.safetensors", "notes.txt"]

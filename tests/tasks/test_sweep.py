@@ -153,6 +153,24 @@ def test_a_stopped_sweep_goes_on_to_the_same_numbers(place: Path, whole: Path, t
     assert {**facts(out)} == {**facts(whole)}
 
 
+def test_a_sweep_that_was_killed_before_it_kept_its_settings_is_typed_whole(
+    place: Path, whole: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "killed"
+    out.mkdir()
+    (out / "recipe.toml").write_bytes((whole / "recipe.toml").read_bytes())
+    with pytest.raises(UserError, match="type its whole command again, with --resume"):
+        bothways.sweep("finetune", out=out, resume=True)
+    bothways.sweep("finetune", **asked(place), over=OVER, out=out, resume=True)
+    assert facts(out) == facts(whole)
+    (out / "beta-0.0_seed-1" / "report.html").unlink()  # of a run that was killed before its page was written
+    bothways.sweep("finetune", out=out, resume=True)
+    assert (out / "beta-0.0_seed-1" / "report.html").is_file()
+    (out / "given.json").unlink()
+    with pytest.raises(UserError, match=r"over.loss.beta was \[0.0, 10.0\]"):
+        bothways.sweep("finetune", **asked(place), over={"seed": [0]}, out=out, resume=True)
+
+
 def test_a_sweep_that_goes_on_may_have_more_values_and_no_fewer(place: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     bothways.sweep("finetune", **asked(place), over={"seed": [0, 1]}, out=out)

@@ -17,7 +17,8 @@ from bothways.models.nets.attention import AttentionNet
 from bothways.models.nets.resnet import ResNet
 from bothways.numerics.draws import generator
 from bothways.training.config import FitConfig
-from bothways.training.fit import FitState, build_optimizers, fit, parts, rates
+from bothways.training.fit import FitState, build_optimizers, fit, rates
+from bothways.training.parts import parts
 from bothways.types import RunError, UserError
 
 Batch = tuple[Tensor, ...]

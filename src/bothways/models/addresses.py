@@ -31,7 +31,7 @@ from bothways.models.classifiers import (
     features_of,
 )
 from bothways.models.libraries.diffusers_flows import from_diffusers, rebuilt
-from bothways.models.libraries.hub import Loaded
+from bothways.models.libraries.hub import Loaded, in_one_line
 from bothways.models.libraries.imagenet_models import from_imagenet
 from bothways.models.libraries.known import LIBRARIES
 from bothways.models.libraries.latents import Latents
@@ -213,15 +213,15 @@ class Scheme:
 FUNCTION, CARD, PRETRAINED, FINETUNED = "PATH.py:FUNCTION", "PATH.json", "a run of pretrain", "a run of finetune"
 SCHEMES: dict[str, Scheme] = {  # by the prefix before the colon, or one of these four
     "bundled": Scheme(_bundled, _bundled),
-    "timm": Scheme(from_timm),
-    "hf": Scheme(from_transformers),
-    "clip": Scheme(from_clip),
-    "open_clip": Scheme(from_open_clip),
+    "timm": Scheme(in_one_line("timm", from_timm)),
+    "hf": Scheme(in_one_line("hf", from_transformers)),
+    "clip": Scheme(in_one_line("clip", from_clip)),
+    "open_clip": Scheme(in_one_line("open_clip", from_open_clip)),
     "imagenet": Scheme(from_imagenet),
-    "diffusers": Scheme(flow=_complete("diffusers", from_diffusers)),
+    "diffusers": Scheme(flow=_complete("diffusers", in_one_line("diffusers", from_diffusers))),
     "torchcfm": Scheme(flow=_complete("torchcfm", from_torchcfm)),
-    "sit": Scheme(flow=_complete("sit", from_sit)),
-    "dit": Scheme(flow=_complete("dit", from_dit)),
+    "sit": Scheme(flow=_complete("sit", in_one_line("sit", from_sit))),
+    "dit": Scheme(flow=_complete("dit", in_one_line("dit", from_dit))),
     FUNCTION: Scheme(_of_function, _of_function),
     CARD: Scheme(_card, _card),
     PRETRAINED: Scheme(flow=_pretrained),

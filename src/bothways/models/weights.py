@@ -13,15 +13,24 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from bothways.budget import amount
 from bothways.numerics.modules import COMPILED
 from bothways.reading import is_there
-from bothways.types import UserError
+from bothways.types import RunError, UserError
 
 
 def read_tensors(path: Path, what: str) -> dict[str, Tensor]:
-    """The tensors of a safetensors file. what: the noun in error messages. Raises UserError for any other file."""
+    """The tensors of a safetensors file. what: the noun in error messages.
+
+    Raises UserError for any other file, RunError where no memory is left.
+    """
     try:
         return load_file(path)
+    except MemoryError as error:
+        size = amount(Path(path).stat().st_size)
+        raise RunError(
+            f"{what} {str(path)!r}: no memory is left for its {size}; give those of a smaller model"
+        ) from error
     except (SafetensorError, ValueError, OSError, AttributeError, KeyError, TypeError, RuntimeError) as error:
         said = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{what} {str(path)!r} cannot be read as safetensors: {said}") from error

@@ -43,7 +43,8 @@ class TrainingWork(Work):
 
     @final
     def measures(self) -> dict[str, Any]:
-        return self.measured()
+        found, note = self.measured(), self.training.state.note
+        return {**found, "notes": [*found.get("notes", []), note]} if note else found
 
     @abstractmethod
     def measured(self) -> dict[str, Any]:

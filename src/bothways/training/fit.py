@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import copy
 import math
+import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from fractions import Fraction
 from functools import partial
-from itertools import zip_longest
+from itertools import accumulate, zip_longest
 from typing import Any
 
 import torch
@@ -22,11 +22,10 @@ from bothways.numerics.draws import generator
 from bothways.numerics.schedules import schedule_of
 from bothways.processes.group import Batches, Processes
 from bothways.training.config import FitConfig
+from bothways.training.parts import Gradients, Loss, gradients, more_parts, note_of
 from bothways.training.sharded import local, optimizer_like, shard, state_like, whole
 from bothways.types import Frame, RunError, UserError
 
-Loss = Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, dict[str, Tensor]]]
-"""(network, batch) -> the loss, and statistics to log."""
 Factor = Callable[[str], float]
 """Parameter name -> factor of its learning rate."""
 
@@ -36,6 +35,7 @@ class FitState:
 
     factor: of the learning rate, by parameter name; None for one rate. among: the processes over which the weights are
     sharded; None for a whole network in each. copy: of a sharded training, its result as of the last ``gather``.
+    parts: of a batch, more than were planned once no memory was left, which the note then says.
     """
 
     def __init__(
@@ -43,8 +43,9 @@ class FitState:
     ) -> None:
         self.network = network
         self.step = 0
-        average = partial(_averaged, config.average)
-        self.average = AveragedModel(network, multi_avg_fn=average, use_buffers=True) if config.average else None
+        self.planned = self.parts = config.accumulate
+        self.note = ""
+        self.average = AveragedModel(network, use_buffers=True) if config.average else None  # by ``add_to_average``
         self.copy = None if among is None else copy.deepcopy(network)
         for module in (network, None if self.average is None else self.average.module):
             if among is not None and module is not None:
@@ -73,6 +74,8 @@ class FitState:
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "average": None if self.average is None else self.average.state_dict(),
         }
+        if self.note:
+            state |= {"parts": self.parts, "note": self.note}
         return state if self.copy is None else whole(state)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -83,14 +86,30 @@ class FitState:
             optimizer.load_state_dict(optimizer_like(saved, optimizer))
         if self.average is not None:
             self.average.load_state_dict(state_like(state["average"], self.average.state_dict()))
+        self.parts, self.note = state.get("parts", self.planned), state.get("note", "")
         self.gather()
 
 
-def _averaged(decay: float, average: Any, present: Any, count: Tensor) -> None:
-    """EMA update by torch, with the decay limited to (1 + n) / (10 + n) after n = ``count`` steps."""
-    made = int(count)
-    shares = [[local(tensor) for tensor in tensors] for tensors in (average, present)]
-    get_ema_multi_avg_fn(min(decay, (1 + made) / (10 + made)))(*shares, count)
+@torch.no_grad()
+def add_to_average(average: AveragedModel, network: nn.Module, decay: float) -> None:
+    """EMA update by torch, with the decay limited to (1 + n) / (10 + n) after n steps; the first is a copy.
+
+    ``average.update_parameters`` would make a GPU wait: its n goes there and back.
+    """
+    made = int(average.n_averaged)  # on the CPU
+    update = get_ema_multi_avg_fn(min(decay, (1 + made) / (10 + made)))
+    alike: dict[tuple[torch.device, torch.dtype], tuple[list[Tensor], list[Tensor]]] = {}
+    for kept, present in zip(_tensors(average.module).values(), _tensors(network).values(), strict=True):
+        one, other = local(kept.detach()), local(present.detach())
+        if made:
+            lists = alike.setdefault((one.device, one.dtype), ([], []))
+            lists[0].append(one)
+            lists[1].append(other)
+        else:
+            one.copy_(other)
+    for lists in alike.values():
+        update(*lists, made)
+    average.n_averaged += 1
 
 
 def build_optimizers(
@@ -167,7 +186,7 @@ def fit(
                 group["lr"] = rate * group.get("factor", 1.0)
         values = _descend(state, network, loss, given, config, seed, processes)
         if state.average is not None:
-            state.average.update_parameters(state.network)
+            add_to_average(state.average, state.network, config.average)
         state.step += 1
         yield Frame(state.step, state.step / config.total, None, {"loss": values.pop("loss"), "rate": rate, **values})
 
@@ -184,24 +203,29 @@ def _descend(
     """One optimisation step -> the loss and the other statistics, as means over processes."""
     device = next(state.network.parameters()).device
     batch = tuple(part.to(device, non_blocking=True) for part in batch)
-    state.network.zero_grad(set_to_none=True)
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):  # dropout is a function of (seed, step)
-        torch.random.manual_seed(generator(seed, state.step, f"dropout {processes.rank}").initial_seed())
-        means: list[float] = []
-        lower = f"lower the rate ({config.rate})"
-        for place, part in enumerate(parts(batch, config.accumulate), start=1):
-            # gradients are averaged over processes with the last part alone
-            with nullcontext() if place == config.accumulate else getattr(network, "no_sync", nullcontext)():
-                with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
-                    value, stats = loss(network, part)
-                found = torch.stack([one.detach().float() for one in (value, *stats.values())]) / config.accumulate
-                means = [sum(both) for both in zip_longest(means, processes.mean(found).tolist(), fillvalue=0.0)]
-                if not math.isfinite(means[0]):
-                    said = f"the loss is {means[0]} at step {state.step + 1}"
-                    raise RunError(f"{said}; {_of_batch(batch) or _named(state.network, config.rate) or lower}")
-                (value / config.accumulate).backward()
-    if name := _clip(state, config.clip):
+    draws = generator(seed, state.step, f"dropout {processes.rank}").initial_seed()
+    before, passed = state.parts, None
+    while passed is None:
+        passed = _tried(state, partial(gradients, network, loss, batch, bf16=config.bf16, seed=draws), batch, processes)
+    if state.parts != before:
+        state.note = note_of(state.step + 1, len(batch[0]) // before, state.parts, drew=passed.drew)
+        warnings.warn(state.note, stacklevel=3)
+    found = {name: p.grad for name, p in state.network.named_parameters() if p.grad is not None}
+    lower = f"lower the rate ({config.rate})"
+    norm = _norm(found)
+    rows, sound = _read(passed.rows, norm)
+    means = list[float]()
+    for row in rows:
+        means = [sum(both) for both in zip_longest(means, row, fillvalue=0.0)]
+        if not math.isfinite(means[0]):
+            said = f"the loss is {means[0]} at step {state.step + 1}"
+            raise RunError(f"{said}; {_of_batch(batch) or _named(state.network, config.rate) or lower}")
+    if not sound and (name := not_finite(found)):
         raise RunError(f"the gradient of {name} is not finite at step {state.step + 1}; {lower}")
+    if config.clip and state.copy is None:  # ``clip_grad_norm_`` in its two parts, so that one norm serves both
+        nn.utils.clip_grads_with_norm_(state.network.parameters(), config.clip, norm)
+    elif config.clip:  # of a sharded training each process has its own share
+        nn.utils.clip_grad_norm_(state.network.parameters(), config.clip)
     try:
         for optimizer in state.optimizers:
             optimizer.step()
@@ -211,43 +235,53 @@ def _descend(
         raise RunError(f"step {state.step + 1} is beyond the numbers of its precision; {lower}") from error
     if name := not_finite(_tensors(state.network)):
         raise RunError(f"{name} is not finite after step {state.step + 1}; {lower}")
-    return dict(zip(("loss", *stats), means, strict=True))
+    return dict(zip(passed.names, means, strict=True))
 
 
-def _clip(state: FitState, largest: float) -> str:
-    """Clip the gradients to a largest norm, 0 for none -> the name of one that is not finite, "" where all are.
+def _tried(
+    state: FitState, differentiate: Callable[..., Gradients], batch: tuple[Tensor, ...], processes: Processes
+) -> Gradients | None:
+    """The gradients of a batch; None where no memory was left, and ``state.parts`` are more now.
 
-    ``clip_grad_norm_`` in its two parts, so that one norm serves both; of a sharded training each has its own share.
+    Several processes average every part together, so that none of them can take more parts alone.
     """
-    gradients = {name: p.grad for name, p in state.network.named_parameters() if p.grad is not None}
-    if not largest or state.copy is not None:
-        name = not_finite(gradients)
-        if largest and not name:
-            nn.utils.clip_grad_norm_(state.network.parameters(), largest)
-        return name
-    norm = nn.utils.get_total_norm(list(gradients.values()))
-    if not bool(torch.isfinite(norm)) and (name := not_finite(gradients)):
-        return name
-    nn.utils.clip_grads_with_norm_(state.network.parameters(), largest, norm)
-    return ""
+    state.network.zero_grad(set_to_none=True)
+    try:
+        return differentiate(state.parts, processes=processes)
+    except (MemoryError, RuntimeError) as error:
+        if processes.count > 1:
+            raise
+        state.parts = more_parts(state.network, batch, state.parts, error)
+    return None  # after the error, whose frames hold what was allocated
 
 
-def parts(batch: tuple[Tensor, ...], count: int) -> list[tuple[Tensor, ...]]:
-    """A batch in equal parts, each tensor by its own number of rows. Raises UserError for rows that do not divide."""
-    if odd := [len(rows) for rows in batch if len(rows) % count]:
-        raise UserError(f"accumulate={count} does not divide {odd[0]} rows of a batch; type a --batch that it divides")
-    return list(zip(*(rows.chunk(count) for rows in batch), strict=True))
+def _read(found: Sequence[Tensor], norm: Tensor) -> tuple[list[list[float]], bool]:
+    """The statistics of each part, and whether a norm is finite, read at once: a GPU waits for each reading."""
+    numbers = torch.cat([*found, torch.isfinite(norm).to(found[0])[None]]).tolist()
+    ends = list(accumulate(map(len, found)))
+    return [numbers[end - len(row) : end] for end, row in zip(ends, found, strict=True)], bool(numbers[-1])
 
 
 @torch.no_grad()
 def not_finite(tensors: Mapping[str, Tensor]) -> str:
     """The name of the first tensor that holds NaN or an infinity; "" where none does."""
-    shares = {name: local(value) for name, value in tensors.items()}
-    found = {name: value for name, value in shares.items() if value.is_floating_point() and value.numel()}
-    # one fast pass; a norm that overflows, of values that are finite, is looked into below
-    if not found or bool(torch.isfinite(nn.utils.get_total_norm(list(found.values())))):
+    if bool(torch.isfinite(_norm(tensors))):
         return ""
-    return next((name for name, value in found.items() if not bool(torch.isfinite(value).all())), "")
+    # a norm that overflows, of values that are finite, is looked into here
+    return next((name for name, value in _numbers(tensors).items() if not bool(torch.isfinite(value).all())), "")
+
+
+@torch.no_grad()
+def _norm(tensors: Mapping[str, Tensor]) -> Tensor:
+    """The L2 norm of all numbers, (), on their device: one fast pass."""
+    found = _numbers(tensors)
+    return nn.utils.get_total_norm(list(found.values())) if found else torch.tensor(0.0)
+
+
+def _numbers(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """This process's shares of the tensors that hold numbers."""
+    shares = {name: local(value) for name, value in tensors.items()}
+    return {name: value for name, value in shares.items() if value.is_floating_point() and value.numel()}
 
 
 def _tensors(network: nn.Module) -> dict[str, Tensor]:

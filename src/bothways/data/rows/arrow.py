@@ -149,7 +149,7 @@ def _unpack(files: Sequence[RowFile], column: str, place: Path) -> None:
         f"the pictures of {files[0].path!r}, unpacked to be read in any order,", need, place.parent,
         lambda free: "set XDG_CACHE_HOME to a folder with room, or type --data stream:ADDRESS",
     )  # fmt: skip
-    partial = place.with_suffix(f".{os.getpid()}.part")
+    partial = place.with_name(f".{place.name}.partial")  # one name, so that the next one replaces that of a killed run
     schema = pyarrow.schema([("image", pyarrow.large_binary())])
     try:
         with (

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import wraps
 from importlib import import_module, metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,8 +22,12 @@ import torch
 from torch import Tensor, nn
 
 from bothways.models.libraries.known import FLOW_LIBRARIES, LIBRARIES, Library
-from bothways.types import ModelSpec, UserError
+from bothways.reading import check_file, is_folder, read_table
+from bothways.types import ModelSpec, RunError, UserError
 from bothways.types import Path as WalkedPath
+
+LAYERS_AT_MOST = 2_000  # of a network; building many more takes hours, before the weights are seen not to fit
+COUNTS_LAYERS = re.compile(r"depths?$|layers(_per_block)?$|blocks$")  # keys of a config
 
 Text = Callable[[list[str]], Tensor]
 """P prompts -> (P,D), of any norm, in the space of the image embedding."""
@@ -91,10 +97,54 @@ def folder(name: str) -> Path | None:
         raise UserError("the model's address has no name after the colon; type a name or a folder")
     path = Path(os.path.expanduser(name))  # noqa: PTH111 - Path.expanduser raises for a user without a home
     if path.is_dir():
+        _check_files(path)
         return path
     if name.startswith((".", "~", os.sep)):
         raise UserError(f"folder {name!r} does not exist; type the path of a folder in the layout of the hub")
     return None
+
+
+def _check_files(path: Path) -> None:
+    """Refuse what a library would wait for, in a folder and the folders in it.
+
+    Raises UserError for a pipe or a device, and for a config of more layers than LAYERS_AT_MOST.
+    """
+    for file in (*path.iterdir(), *path.glob("*/*")):
+        if not is_folder(file):
+            with suppress(FileNotFoundError):  # of a link that leads nowhere, which the library tells of if it needs it
+                check_file(file)
+                if file.name == "config.json":
+                    _check_layers(file, read_table(file))
+
+
+def _check_layers(file: Path, value: Any, key: str = "") -> None:
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            _check_layers(file, inner, str(name))
+    elif COUNTS_LAYERS.search(key):
+        counts = [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, int)]
+        if max(counts, default=0) > LAYERS_AT_MOST:
+            raise UserError(
+                f"{file}: {key}={value!r} is more than {LAYERS_AT_MOST:,} layers; give the config of the weights"
+            )
+
+
+def in_one_line(scheme: str, reader: Callable[..., Loaded]) -> Callable[..., Loaded]:
+    """The reader of an address, for which any exception is a UserError: a damaged folder can cause every kind."""
+
+    @wraps(reader)
+    def read(name: str, *more: Any) -> Loaded:
+        try:
+            return reader(name, *more)
+        except (UserError, RunError):
+            raise
+        except Exception as error:
+            told = f"{type(error).__name__}: {_reason(error)}"
+            raise UserError(
+                f"{_kind(scheme).noun} '{scheme}:{name}' cannot be loaded ({told}); mend its files"
+            ) from error
+
+    return read
 
 
 def _kind(scheme: str) -> Library:

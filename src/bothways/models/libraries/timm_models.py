@@ -24,6 +24,8 @@ def from_timm(name: str, spec: ModelSpec | None, fresh: bool) -> Loaded:
         found = folder(name)
         source = "local-dir" if found else "hf-hub" if "/" in name else ""
         place = str(found or name)
+    elif source == "local-dir":
+        place = str(folder(place) or place)
     known = {*timm.list_models(), *timm.list_pretrained()}  # the names alone, and those with a tag
     if not source and name not in known:
         near = get_close_matches(name, known, n=3, cutoff=0.4)

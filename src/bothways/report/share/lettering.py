@@ -98,7 +98,7 @@ def _plain(size: int) -> Font:
 @cache
 def _loaded(path: Path, size: int) -> Font | None:
     try:
-        return ImageFont.truetype(path, size)
+        return ImageFont.truetype(str(path), size)
     except (OSError, ValueError):
         return None
 

@@ -39,6 +39,7 @@ from bothways.representation.features import Features, features
 from bothways.representation.tuning.targets import NUMBERS
 from bothways.runs.experiment import Experiment
 from bothways.runs.files import json_line
+from bothways.runs.inventory import PARTIAL
 from bothways.tasks.export.config import ExportConfig
 from bothways.tasks.export.result import ExportedFiles
 from bothways.tasks.export.source import HEADS, module_text, readme_text
@@ -51,6 +52,7 @@ APART = 1e-4  # of the largest output: a difference to the run that rounding doe
 TRIED = 3  # pictures on which both are compared
 MARK = '"bothways"'  # in a config.json of ours
 NEEDS = {"onnx": ("onnx", "onnxscript")}
+WRITTEN = ("config.json", "model.safetensors", "model.py", "README.md", "model.onnx", "model.pt2")
 
 
 @final
@@ -81,6 +83,8 @@ class ExportWork(Work):
         wanted = self.ours(images)
         self.apart = self._apart(self.model(images), wanted)
         files = self._files(images, wanted)
+        for name in set(WRITTEN) - {"config.json"}:  # an earlier export's, which would not go with the new facts
+            (self.out / name).unlink(missing_ok=True)
         for name, content in files.items():
             write_file(self.out / name, content)
         self.names = tuple(files)
@@ -189,7 +193,7 @@ def _folder(where: Where) -> Path:
     if where.out is None:
         raise UserError("export: give out=FOLDER")
     out = Path(where.out)
-    if is_folder(out) and any(out.iterdir()):
+    if is_folder(out) and any(file.suffix != PARTIAL for file in out.iterdir()):  # a kill leaves one
         ours = is_there(out / "config.json") and MARK in read_text(out / "config.json")
         if not ours:
             raise UserError(f"--out {out}: is there, and no export of bothways; type another folder")

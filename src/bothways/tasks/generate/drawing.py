@@ -189,6 +189,8 @@ class Drawing(Work):
         return rises(self.kept, names)
 
     def measures(self) -> dict[str, Any]:
+        if self.experiment.folder is not None:
+            self.experiment.folder.clear_state()  # of a process that was killed between its pictures and this
         warn_of_no_rise(self._rises())
         if self.film is not None:
             write_moving(self.film)

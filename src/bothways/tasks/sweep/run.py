@@ -22,7 +22,7 @@ from bothways.data.loader import check_guarded
 from bothways.data.readers.live import is_live
 from bothways.data.sources import as_set
 from bothways.faults import told
-from bothways.reading import used
+from bothways.reading import is_there, used
 from bothways.runs import RunFolder
 from bothways.runs.experiment import Experiment
 from bothways.runs.files import read_json
@@ -73,6 +73,11 @@ class SweepWork(Work):
     def frames(self) -> Iterator[Frame]:
         """Do the runs that are not complete, and yield a frame after each, failed ones too."""
         step = self.done
+        for out in [self._folder(point) for point in self.points if self._is_complete(point)]:
+            if out is not None and not is_there(out / "report.html"):  # killed, or without room, after the run itself
+                from bothways.report import write_report
+
+                write_report([out], out / "report.html")
         for point in [point for point in self.points if not self._is_complete(point)]:
             self._make(point)
             step += 1
@@ -237,7 +242,11 @@ def _resumed(
     """The settings of a sweep that goes on, and its axes. What is set again is compared when its folder is opened."""
     check_place(folder, resume=True)
     saved = read_json(folder / GIVEN, Given)
-    if not is_sweep(folder) or not saved:
+    if is_sweep(folder) and not saved:  # killed between the two: what is typed is compared with the recipe
+        if over:
+            return given, over
+        raise UserError(f"{folder}: had not begun when it was killed; type its whole command again, with --resume")
+    if not is_sweep(folder):
         raise UserError(f"{folder}: is not the folder of a sweep; leave --sweep out, or type the folder of one")
     before = saved["settings"]
     if before["task"] != task:
