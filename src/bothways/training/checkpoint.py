@@ -23,6 +23,7 @@ from typing import Any, final
 
 import torch
 
+from bothways.budget import no_memory_left
 from bothways.data.loader import prefetch
 from bothways.processes.group import Batches, Processes
 from bothways.reading import is_there
@@ -170,8 +171,8 @@ class Training:
             with closing(self._steps()) as steps:
                 yield from steps
         except Exception as error:
-            # OutOfMemoryError can come from any torch call
-            if isinstance(error, (RunError, torch.OutOfMemoryError)) or "DataLoader worker" in str(error):
+            # that no memory is left can come from any torch call
+            if isinstance(error, RunError) or no_memory_left(error) or "DataLoader worker" in str(error):
                 raise RunError(self._message(error)) from error
             raise
         finally:
@@ -273,7 +274,7 @@ class Training:
 
     def _message(self, error: Exception) -> str:
         text = str(error).splitlines()[0].strip() if str(error) else type(error).__name__
-        if isinstance(error, torch.OutOfMemoryError):
+        if not isinstance(error, RunError) and no_memory_left(error):
             text = f"out of memory with {self.fit.batch} pictures per step; type a smaller --batch"
         if self.saved is None:
             return f"{text}; there is no checkpoint yet"
