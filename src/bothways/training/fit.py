@@ -10,8 +10,7 @@ import math
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from fractions import Fraction
-from functools import partial
-from itertools import zip_longest
+from itertools import accumulate, zip_longest
 from typing import Any
 
 import torch
@@ -43,8 +42,7 @@ class FitState:
     ) -> None:
         self.network = network
         self.step = 0
-        average = partial(_averaged, config.average)
-        self.average = AveragedModel(network, multi_avg_fn=average, use_buffers=True) if config.average else None
+        self.average = AveragedModel(network, use_buffers=True) if config.average else None  # by ``add_to_average``
         self.copy = None if among is None else copy.deepcopy(network)
         for module in (network, None if self.average is None else self.average.module):
             if among is not None and module is not None:
@@ -86,11 +84,26 @@ class FitState:
         self.gather()
 
 
-def _averaged(decay: float, average: Any, present: Any, count: Tensor) -> None:
-    """EMA update by torch, with the decay limited to (1 + n) / (10 + n) after n = ``count`` steps."""
-    made = int(count)
-    shares = [[local(tensor) for tensor in tensors] for tensors in (average, present)]
-    get_ema_multi_avg_fn(min(decay, (1 + made) / (10 + made)))(*shares, count)
+@torch.no_grad()
+def add_to_average(average: AveragedModel, network: nn.Module, decay: float) -> None:
+    """EMA update by torch, with the decay limited to (1 + n) / (10 + n) after n steps; the first is a copy.
+
+    ``average.update_parameters`` would make a GPU wait: its n goes there and back.
+    """
+    made = int(average.n_averaged)  # on the CPU
+    update = get_ema_multi_avg_fn(min(decay, (1 + made) / (10 + made)))
+    alike: dict[tuple[torch.device, torch.dtype], tuple[list[Tensor], list[Tensor]]] = {}
+    for kept, present in zip(_tensors(average.module).values(), _tensors(network).values(), strict=True):
+        one, other = local(kept.detach()), local(present.detach())
+        if made:
+            lists = alike.setdefault((one.device, one.dtype), ([], []))
+            lists[0].append(one)
+            lists[1].append(other)
+        else:
+            one.copy_(other)
+    for lists in alike.values():
+        update(*lists, made)
+    average.n_averaged += 1
 
 
 def build_optimizers(
@@ -167,7 +180,7 @@ def fit(
                 group["lr"] = rate * group.get("factor", 1.0)
         values = _descend(state, network, loss, given, config, seed, processes)
         if state.average is not None:
-            state.average.update_parameters(state.network)
+            add_to_average(state.average, state.network, config.average)
         state.step += 1
         yield Frame(state.step, state.step / config.total, None, {"loss": values.pop("loss"), "rate": rate, **values})
 
@@ -187,21 +200,25 @@ def _descend(
     state.network.zero_grad(set_to_none=True)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):  # dropout is a function of (seed, step)
         torch.random.manual_seed(generator(seed, state.step, f"dropout {processes.rank}").initial_seed())
-        means: list[float] = []
-        lower = f"lower the rate ({config.rate})"
+        found: list[Tensor] = []
         for place, part in enumerate(parts(batch, config.accumulate), start=1):
             # gradients are averaged over processes with the last part alone
             with nullcontext() if place == config.accumulate else getattr(network, "no_sync", nullcontext)():
                 with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
                     value, stats = loss(network, part)
-                found = torch.stack([one.detach().float() for one in (value, *stats.values())]) / config.accumulate
-                means = [sum(both) for both in zip_longest(means, processes.mean(found).tolist(), fillvalue=0.0)]
-                if not math.isfinite(means[0]):
-                    said = f"the loss is {means[0]} at step {state.step + 1}"
-                    raise RunError(f"{said}; {_of_batch(batch) or _named(state.network, config.rate) or lower}")
+                numbers = torch.stack([one.detach().float() for one in (value, *stats.values())]) / config.accumulate
+                found.append(processes.mean(numbers))
                 (value / config.accumulate).backward()
+    lower = f"lower the rate ({config.rate})"
     gradients = {name: p.grad for name, p in state.network.named_parameters() if p.grad is not None}
-    if name := not_finite(gradients):
+    rows, sound = _read(found, gradients)
+    means: list[float] = []
+    for row in rows:
+        means = [sum(both) for both in zip_longest(means, row, fillvalue=0.0)]
+        if not math.isfinite(means[0]):
+            said = f"the loss is {means[0]} at step {state.step + 1}"
+            raise RunError(f"{said}; {_of_batch(batch) or _named(state.network, config.rate) or lower}")
+    if not sound and (name := not_finite(gradients)):
         raise RunError(f"the gradient of {name} is not finite at step {state.step + 1}; {lower}")
     if config.clip:
         nn.utils.clip_grad_norm_(state.network.parameters(), config.clip)
@@ -224,14 +241,33 @@ def parts(batch: tuple[Tensor, ...], count: int) -> list[tuple[Tensor, ...]]:
     return list(zip(*(rows.chunk(count) for rows in batch), strict=True))
 
 
+def _read(found: Sequence[Tensor], gradients: Mapping[str, Tensor]) -> tuple[list[list[float]], bool]:
+    """The statistics of each part, and whether the gradients are finite, read at once: a GPU waits for each reading."""
+    sound = _norm_is_finite(_numbers(gradients)).to(found[0])
+    numbers = torch.cat([*found, sound[None]]).tolist()
+    ends = list(accumulate(map(len, found)))
+    return [numbers[end - len(row) : end] for end, row in zip(ends, found, strict=True)], bool(numbers[-1])
+
+
 @torch.no_grad()
 def not_finite(tensors: Mapping[str, Tensor]) -> str:
     """The name of the first tensor that holds NaN or an infinity; "" where none does."""
-    shares = {name: local(value) for name, value in tensors.items()}
-    found = {name: value for name, value in shares.items() if value.is_floating_point() and value.numel()}
-    if not found or bool(torch.isfinite(nn.utils.get_total_norm(list(found.values()), math.inf))):
+    found = _numbers(tensors)
+    if bool(_norm_is_finite(found)):
         return ""
     return next((name for name, value in found.items() if not bool(torch.isfinite(value).all())), "")
+
+
+def _numbers(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """This process's shares of the tensors that hold numbers."""
+    shares = {name: local(value) for name, value in tensors.items()}
+    return {name: value for name, value in shares.items() if value.is_floating_point() and value.numel()}
+
+
+@torch.no_grad()
+def _norm_is_finite(found: Mapping[str, Tensor]) -> Tensor:
+    """Whether the largest absolute number is finite, (), on the device of the tensors."""
+    return torch.isfinite(nn.utils.get_total_norm(list(found.values()), math.inf)) if found else torch.tensor(True)
 
 
 def _tensors(network: nn.Module) -> dict[str, Tensor]:
