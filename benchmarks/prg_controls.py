@@ -411,11 +411,11 @@ def main(name: str = "controls", said: str | None = __doc__) -> None:
     asked = arguments(name, said)
     file = file_of(asked, asked.set)
     if asked.table:
-        print(table(file))
+        print(table(file, asked.flow))
         return
     if asked.plot:
         both = (
-            [row for row in chosen(rows(file_of(asked, name))) if row["arm"] in CONTROLS | CHOICES]
+            [row for row in chosen(rows(file_of(asked, name), asked.flow)) if row["arm"] in CONTROLS | CHOICES]
             for name in ("controls", "choices")
         )
         write_page(Path(asked.plot), *both, CONTROLS | CHOICES, asked.pictures and Path(asked.pictures))
@@ -429,7 +429,7 @@ def main(name: str = "controls", said: str | None = __doc__) -> None:
         minutes = (end - time.monotonic()) / 60
         if asked.set == "moved":
             failures = spread(
-                lambda labels=labels: moves(rows(controls), rows(file), labels, asked.seeds),
+                lambda labels=labels: moves(rows(controls, asked.flow), rows(file, asked.flow), labels, asked.seeds),
                 partial(_moved, asked=asked, pictures=given), partial(keep, file, MOVED), asked.processes, minutes,
                 method,
             )  # fmt: skip
@@ -439,8 +439,8 @@ def main(name: str = "controls", said: str | None = __doc__) -> None:
                 partial(_measured, asked=asked, pictures=given), partial(keep, file, COLUMNS), asked.processes, minutes,
                 method,
             )  # fmt: skip
-        print(json.dumps({"benchmark": "prg_controls", "set": asked.set, "labels": labels, "rows": len(rows(file)),
-                          "left_out": failures}), flush=True)  # fmt: skip
+        print(json.dumps({"benchmark": "prg_controls", "set": asked.set, "labels": labels,
+                          "rows": len(rows(file, asked.flow)), "left_out": failures}), flush=True)  # fmt: skip
 
 
 def file_of(asked: argparse.Namespace, name: str) -> Path:
@@ -489,14 +489,14 @@ def keep(file: Path, columns: Sequence[str], job: Any, row: dict[str, Any]) -> N
 
 def ready(asked: argparse.Namespace, file: Path, controls: Path, labels: int, pretrained: float) -> list[Job]:
     """The arms that can be trained now."""
-    arms, before = SETS[asked.set], rows(controls)
+    arms, before = SETS[asked.set], rows(controls, asked.flow)
     names = asked.arms or list(arms)
     rate_of: Callable[[str], float | None] | None = None
     if asked.set == "choices":
         rate_of = lambda arm: chosen_rate(before, "prg", asked.rates_of or labels, asked.seeds[0])  # noqa: E731
     elif asked.rates_of:
         rate_of = lambda arm: chosen_rate(before, arm_of_rate(arm), asked.rates_of, asked.seeds[0])  # noqa: E731
-    return remaining(rows(file), arms, names, labels, asked.seeds, rate_of, pretrained)
+    return remaining(rows(file, asked.flow), arms, names, labels, asked.seeds, rate_of, pretrained)
 
 
 def arm_of_rate(arm: str) -> str:
@@ -524,11 +524,13 @@ def pictures_of(asked: argparse.Namespace) -> Pictures:
     return Pictures(train, test, made)
 
 
-def rows(file: Path) -> list[dict[str, str]]:
+def rows(file: Path, flow: str = FLOW) -> list[dict[str, str]]:
+    """The rows of arms of one flow; a row without one is of FLOW."""
     if not file.is_file():
         return []
     with file.open(newline="") as lines:
-        return [{**dict.fromkeys(COLUMNS, ""), **row} for row in csv.DictReader(lines)]
+        found = [{**dict.fromkeys(COLUMNS, ""), **row} for row in csv.DictReader(lines)]
+    return [row for row in found if (row["flow"] or FLOW) == flow]
 
 
 def write(file: Path, columns: Sequence[str], row: dict[str, Any]) -> None:
@@ -544,10 +546,10 @@ def write(file: Path, columns: Sequence[str], row: dict[str, Any]) -> None:
         writer.writerow(row)
 
 
-def table(file: Path) -> str:
+def table(file: Path, flow: str = FLOW) -> str:
     """Markdown: a row an arm and number of labels; several seeds as their mean, and its t interval over seeds."""
     by_arm: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
-    for row in chosen(rows(file)):
+    for row in chosen(rows(file, flow)):
         by_arm.setdefault((row["arm"], int(row["labels"])), []).append(row)
     order = list(dict.fromkeys(arm for arm, _ in by_arm))
     lines = [

@@ -26,6 +26,8 @@ Found = TypeVar("Found")
 GREATEST = 10**9  # of a whole number that counts anything; a seed counts nothing
 UNLIMITED = float(1 << 60)  # control groups of v1 write a number like this one for no limit
 CERTAINLY = 1 << 18  # bytes per pixel that no usual network exceeds, forward and backward
+# of a CPU; of CUDA's runtime and of MPS; of cuBLAS, cuDNN and cuFFT, for what they need beside torch's tensors
+NO_MEMORY = ("allocate memory", "out of memory", "_ALLOC_FAILED")
 GROUPS = Path("/sys/fs/cgroup")
 
 
@@ -94,7 +96,7 @@ def check_disk(what: str, need: float, place: str | Path, cure: Callable[[float]
 def no_memory_left(error: BaseException) -> bool:
     """Whether an error, or its cause, says that an allocation failed, as Python or torch says it of any device."""
     kinds = {kind.__name__ for kind in type(error).__mro__}
-    if kinds & {"MemoryError", "OutOfMemoryError"} or "allocate memory" in str(error):
+    if kinds & {"MemoryError", "OutOfMemoryError"} or any(words in str(error) for words in NO_MEMORY):
         return True
     return error.__cause__ is not None and no_memory_left(error.__cause__)
 

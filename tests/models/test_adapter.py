@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bothways.models.adapter import Adapter
+from bothways.models.calls import moments_of
 from bothways.models.nets.attention import AttentionNet
 from bothways.models.nets.plain import PlainNet
 from bothways.models.nets.resnet import ResNet
@@ -62,6 +63,24 @@ def test_mean_and_std_are_applied_channel_by_channel_in_float64() -> None:
     found = Adapter(Through(), spec(0)).outputs(image)
     assert found.dtype == torch.float64
     assert (found - shown(image).flatten(1)).abs().max() < 1e-14
+
+
+def test_mean_and_std_are_kept_for_the_models_own_pictures_and_have_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    with torch.inference_mode():
+        model = Adapter(Through(lambda x: x * x), spec(0))
+    made = []
+
+    def counted(given: ModelSpec, like: Tensor) -> tuple[Tensor, Tensor]:
+        made.append(like.dtype)
+        return moments_of(given, like)
+
+    monkeypatch.setattr("bothways.models.adapter.moments_of", counted)
+    image = pictures().requires_grad_()
+    model.outputs(image).sum().backward()
+    assert image.grad is not None
+    assert made == []
+    assert model.outputs(image.detach().double()).dtype == torch.float64  # of another precision they are made anew
+    assert made == [torch.float64]
 
 
 def test_bgr_turns_the_channels_and_mean_is_in_the_models_own_order() -> None:

@@ -156,6 +156,15 @@ def test_all_directions_together_are_scipys_covariance() -> None:
     assert np.abs(found.square().sum(1).numpy() - values).max() < 1e-12
 
 
+@pytest.mark.parametrize("shape", [(10, 60), (60, 40)])
+def test_the_signs_of_directions_outlast_rounding(shape: tuple[int, int]) -> None:
+    """Features of another device differ in their last bits: one seed has to draw the same sample of both."""
+    rows = normal(*shape) * torch.linspace(1, 3, shape[1])
+    rows = rows - rows.mean(0)
+    moved = rows * (1 + 1e-6 * normal(*shape, seed=3))
+    assert (leading_directions(rows, 9) - leading_directions(moved, 9)).abs().max() < 1e-4
+
+
 def test_no_direction_of_what_does_not_vary() -> None:
     assert leading_directions(torch.zeros(4, 6), 3).shape == (0, 6)
     flat = Space({"0/features/a": Part(torch.ones(6), torch.ones(6))}, torch.zeros(0, 6))

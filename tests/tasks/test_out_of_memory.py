@@ -28,6 +28,10 @@ KINDS: tuple[Callable[[], Exception], ...] = (
     lambda: torch.OutOfMemoryError("CUDA out of memory"),
     lambda: RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory: you tried"),
     MemoryError,
+    lambda: RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"),
+    lambda: RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    lambda: RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+    lambda: RuntimeError("MPS backend out of memory (MPS allocated: 17.88 GB, other allocations: 384.00 KB)"),
 )
 ALL = 10**9
 ROUNDING = {"likelihood": 1e-6, "features": 1e-6}

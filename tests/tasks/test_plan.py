@@ -193,6 +193,42 @@ def test_a_probe_takes_a_line_through_two_batches(recipe: str, monkeypatch: pyte
     assert speed.seconds(16) == pytest.approx(4.5)
 
 
+@pytest.mark.parametrize(
+    ("room", "room_left", "most"),
+    [(141e9, True, 512), (40e9, True, 150), (None, True, 512), (141e9, False, 150)],
+    ids=["all fit", "a third fits", "memory unknown", "memory ends"],
+)
+def test_a_probe_of_a_gpu_takes_batches_that_keep_it_busy(
+    room: float | None, room_left: bool, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kernels take 0.46 s to start, under which the pictures of a small batch do not show, and a first step is slow."""
+    now, sizes = 0.0, list[int]()
+
+    def seconds(pictures: int) -> float:
+        return max(0.46, 0.0015 * pictures)
+
+    def pretended(state: Any, loss: Any, source: Any, config: Any):
+        nonlocal now
+        sizes.append(len(next(source)[0]))
+        if not room_left and sizes[-1] > 200:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        for step in count():
+            now += seconds(sizes[-1]) + (90.0 if step == 0 else 0.0) + (9.0 if step == 2 else 0.0)
+            yield step
+
+    monkeypatch.setattr(probe, "fit", pretended)
+    monkeypatch.setattr(probe, "_taken", lambda device: 0.0 if room is None else 0.7e9 + 0.23e9 * sizes[-1])
+    monkeypatch.setattr(probe.budget, "free_memory", lambda device="cpu": room or 1e9)
+    whole = subject("pretrain", recipe="paper/cifar10-icfm-s", net="unet-tiny", **{"fit.batch": 512})
+    speed = probe.probed(whole, "cpu", lambda: now)
+    assert sizes[-1 if room_left else -2] == speed.pictures[1]
+    assert max(speed.pictures) >= most / 1.2
+    assert room is None or 0.7e9 + 0.23e9 * max(speed.pictures) < probe.ROOM * room * 1.05
+    if most == 512:
+        assert speed.seconds(512) == pytest.approx(seconds(512), rel=0.05)
+    assert speed.seconds(512) < 1.5
+
+
 def test_the_command_its_file_and_python_say_the_same(
     recipe: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -30,6 +30,7 @@ from bothways.data.sources import load_images
 from bothways.models.catalogue import spec_from
 from bothways.models.nets.unet import SIZES, UNet
 from bothways.numerics.draws import generator
+from bothways.numerics.modules import compile_module
 from bothways.report import write_report
 from bothways.representation.couplings import coupling_of
 from bothways.runs import RunFolder
@@ -391,6 +392,30 @@ def test_overwriting_leaves_no_checkpoint_for_another_recipe(
     with pytest.raises(KeyboardInterrupt):
         begun(place, tmp_path / "out", steps=5, overwrite=True)
     assert [file.name for file in (tmp_path / "out").iterdir()] == [".lock"]
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # within torch.compile
+def test_a_compiled_network_is_trained_alike_and_resumed(place: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    backends = []
+
+    def compiled(network: Any) -> None:
+        backends.append(network)
+        compile_module(network, "eager")
+
+    monkeypatch.setattr("bothways.tasks.pretrain.run.compile_module", compiled)
+    out, given = tmp_path / "out", {"steps": 4, "compile": True}
+    plain, other = begun(place, tmp_path / "plain", steps=4), begun(place, out, **given)
+    wanted = [frame.stats["loss"] for frame in plain.run()]
+    with closing(other.run()) as frames:
+        losses = [next(frames).stats["loss"] for _ in range(2)]
+    assert backends == [other.planned.flow.network]
+    assert other.planned.flow.network._compiled_call_impl is not None
+    rest = begun(place, out, **given, resume=True)
+    losses += [frame.stats["loss"] for frame in rest.run()]
+    assert losses == pytest.approx(wanted, rel=1e-5)
+    one, two = (load_file(tmp_path / name / "flow.safetensors") for name in ("plain", "out"))
+    assert one.keys() == two.keys()
+    assert max((one[key] - two[key]).abs().max().item() for key in one) < 1e-4
 
 
 @pytest.mark.filterwarnings("ignore:no memory was left")

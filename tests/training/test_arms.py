@@ -41,6 +41,14 @@ def test_the_rate_is_that_of_the_held_out_pictures_and_not_of_the_test() -> None
     assert [r["rate"] for r in prg_controls.chosen([*rows, row("prg", 1, 1e-3)])] == ["0.001", "0.001"]
 
 
+def test_rows_of_another_flow_are_left_out(tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    for flow, arm in ((prg_controls.FLOW, "prg"), ("runs/mine", "prg"), ("", "pixels")):
+        prg_controls.write(file, prg_controls.COLUMNS, {"arm": arm, "labels": 5000, "seed": 0, "flow": flow})
+    assert [(r["arm"], r["flow"]) for r in prg_controls.rows(file)] == [("prg", prg_controls.FLOW), ("pixels", "")]
+    assert [(r["arm"], r["flow"]) for r in prg_controls.rows(file, "runs/mine")] == [("prg", "runs/mine")]
+
+
 def test_a_rate_that_fails_is_not_chosen() -> None:
     rows = [row("prg", 0, rate) for rate in (3e-4, 1e-3)]
     rows.append({**row("prg", 0, 3e-3), "held": 0.0, "accuracy": ""})

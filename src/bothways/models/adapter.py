@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from bothways.budget import no_memory_left
-from bothways.models.calls import check_facts, check_held, encoded, reason, remedy
+from bothways.models.calls import check_facts, check_held, encoded, moments_of, reason, remedy
 from bothways.models.libraries.hub import Text
 from bothways.numerics.layers import OUTPUT, TOKEN, Layout, head_of, normalised_layers, recorded, running_statistics
 from bothways.numerics.modules import check_finite, evaluating, inside_compiled, own_dtype, parts_of, uncompiled
@@ -60,6 +60,8 @@ class Adapter:
         module = module.to(device)
         self.module = inside_compiled(module)
         self._compiled = module if module is not self.module else None
+        with torch.inference_mode(False):  # kept, so that no call copies them to a GPU; later ones have gradients
+            self._moments = moments_of(spec, self._grey_picture(1, 1))
         self._single = False  # one output for two classes
         size = (spec.height, spec.width)
         self._layout = Layout(
@@ -258,13 +260,12 @@ class Adapter:
 
     def _input(self, image: Tensor) -> Tensor:
         """What the module sees of pictures (B,3,H,W), in its own precision."""
-        spec = self.spec
-        seen = image.flip(1) if spec.channel_order == "BGR" else image
-        mean, std = (
-            torch.tensor(v, dtype=seen.dtype, device=seen.device).view(1, 3, 1, 1) for v in (spec.mean, spec.std)
-        )
+        seen = image.flip(1) if self.spec.channel_order == "BGR" else image
+        mean, std = self._moments
+        if (mean.dtype, mean.device) != (seen.dtype, seen.device):
+            mean, std = moments_of(self.spec, seen)
         seen = (seen - mean) / std
-        seen = seen.mean(1, keepdim=True) if spec.channel_order == "grey" else seen
+        seen = seen.mean(1, keepdim=True) if self.spec.channel_order == "grey" else seen
         return self._laid_out(seen.to(own_dtype(self.module) or seen.dtype))
 
     def _laid_out(self, seen: Tensor) -> Tensor:

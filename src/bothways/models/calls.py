@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 
 from bothways.faults import place_of, told
@@ -103,3 +104,9 @@ def check_facts(spec: ModelSpec, name: str) -> None:
             f"model {name!r}: its spec states {unused[0]}, which only a flow has; leave it out, or state path= and "
             "type load_flow"
         )
+
+
+def moments_of(spec: ModelSpec, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of a spec, (1,3,1,1) each, of the precision of pictures and on their device."""
+    mean, std = (torch.tensor(v, dtype=like.dtype, device=like.device).view(1, 3, 1, 1) for v in (spec.mean, spec.std))
+    return mean, std

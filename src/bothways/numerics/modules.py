@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bothways.types import RunError, VectorField
+from bothways.types import RunError, UserError, VectorField
 
 COMPILED = "_orig_mod"  # of torch.compile, the name of the module inside
 
@@ -77,6 +77,26 @@ def uncompiled(module: nn.Module) -> Any:
         hasattr(part, COMPILED) or getattr(part, "_compiled_call_impl", None) is not None for part in module.modules()
     )
     return torch.compiler.set_stance("force_eager") if compiled else nullcontext()
+
+
+def compile_module(module: nn.Module, backend: str = "inductor") -> None:
+    """Compile a module in place, by torch.compile. Raises UserError where nothing can be compiled here."""
+    from torch._functorch import config as functorch_config  # loads torch's compiler
+
+    try:
+        torch.compile(torch.neg, backend=backend)(torch.zeros(2))
+    except Exception as error:  # whatever a backend raises that finds no compiler
+        raise UserError(f"compile: torch.compile fails here ({first_cause(error)}); leave --compile out") from error
+    # the exact gradient of a walk goes through the graph of a step more than once, for which its buffers must stay
+    functorch_config.donated_buffer = False
+    module.compile(backend=backend)
+
+
+def first_cause(error: BaseException) -> str:
+    """The first line of the error that was raised first."""
+    while (before := error.__cause__ or error.__context__) is not None:
+        error = before
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def is_finite(values: Tensor) -> bool:

@@ -230,10 +230,14 @@ def _part(name: str, rows: Tensor) -> Part:
 
 
 def leading_directions(standard: Tensor, rank: int) -> Tensor:
-    """Principal directions F (k,S) of centred rows (N,S): F^T F approximates their covariance best at rank k."""
+    """Principal directions F (k,S) of centred rows (N,S): F^T F approximates their covariance best at rank k.
+
+    The sign of a direction is that of LAPACK, for rows on any device: one seed draws one sample.
+    """
     rows = standard.double() / math.sqrt(len(standard) - 1)
     small = rows @ rows.T if len(rows) <= rows.shape[1] else rows.T @ rows
-    values, vectors_ = torch.linalg.eigh(small)
+    # an eigenvector has either sign, and the solvers of a GPU choose another
+    values, vectors_ = (part.to(rows.device) for part in torch.linalg.eigh(small.cpu()))
     keep = torch.arange(len(values) - 1, max(-1, len(values) - 1 - rank), -1, device=small.device)
     keep = keep[values[keep] > 1e-9 * values[-1]]
     if len(rows) <= rows.shape[1]:

@@ -54,6 +54,8 @@ class FitConfig(Config):
         1, "equal parts of a batch that are computed one after another: the same step in less memory", ge=1
     )
 
+    compile: bool = setting(False, "compile the network (of a classifier made of a flow, the flow's) by torch.compile")
+
     def resolved(self, pictures: int, batch: int | None = None) -> FitConfig:
         """A copy with the number of steps, from epochs over ``pictures`` if needed, and with ``batch`` if given.
 

@@ -16,11 +16,11 @@ from importlib.util import find_spec
 from typing import Any
 
 import torch
-import torch._functorch.config
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from bothways.numerics.discrete_adjoint import leaves_of
+from bothways.numerics.modules import compile_module, first_cause
 from bothways.representation.classifier import FlowClassifier, blocks_of, passed
 from bothways.representation.tuning.config import Tune
 from bothways.types import UserError
@@ -68,19 +68,12 @@ def _adapt(flow: nn.Module, rank: int) -> None:
     except Exception as error:  # of what peft imports, transformers and torchvision among them
         if find_spec("peft") is None:
             raise UserError("tune='lora' needs peft; type pip install \"bothways[lora]\"") from error
-        raise UserError(f"tune='lora': peft cannot be imported here ({_cause(error)})") from error
+        raise UserError(f"tune='lora': peft cannot be imported here ({first_cause(error)})") from error
     names = list(_adapted(flow))
     if not names:
         raise UserError("tune='lora': the flow has no linear layer and no convolution; type --tune all")
     flow.requires_grad_(False)
     inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=rank, target_modules=names), flow)
-
-
-def _cause(error: BaseException) -> str:
-    """The first line of the error that was raised first."""
-    while (before := error.__cause__ or error.__context__) is not None:
-        error = before
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _adapted(flow: nn.Module) -> Iterator[str]:
@@ -140,11 +133,4 @@ def checkpoint_activations(classifier: FlowClassifier) -> None:
 
 def compile_flow(classifier: FlowClassifier, backend: str = "inductor") -> None:
     """Compile the flow's network, in place, by torch.compile. Raises UserError where nothing can be compiled here."""
-    flow = classifier.flow
-    try:
-        torch.compile(torch.neg, backend=backend)(torch.zeros(2))
-    except Exception as error:  # whatever a backend raises that finds no compiler
-        raise UserError(f"compile: torch.compile fails here ({_cause(error)}); leave --compile out") from error
-    # the exact gradient of a walk goes through the graph of a step more than once, for which its buffers must stay
-    torch._functorch.config.donated_buffer = False
-    getattr(flow, "network", flow).compile(backend=backend)
+    compile_module(getattr(classifier.flow, "network", classifier.flow), backend)

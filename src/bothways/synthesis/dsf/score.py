@@ -49,6 +49,7 @@ import torch
 from torch import Tensor
 
 from bothways.brief import brief
+from bothways.budget import no_memory_left
 from bothways.numerics.draws import Draws
 from bothways.synthesis.dsf.engines import ENGINES, Engine, difference, full_precision, gradients, over
 from bothways.synthesis.dsf.substitutes import Substitutes
@@ -170,9 +171,9 @@ def _in_one_line(loss: Loss, image: Tensor, engine: str) -> Iterator[None]:
             warnings.filterwarnings("ignore", "`torch.jit.script", DeprecationWarning)  # torch.func.jvp's own
             warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)  # vmap's fallback loop
             yield
-    except torch.OutOfMemoryError as error:
-        raise RunError('dsf: out of memory; type chunk=1, or engine="difference"') from error
-    except (RuntimeError, UserError) as error:
+    except (MemoryError, RuntimeError, UserError) as error:
+        if not isinstance(error, RunError) and no_memory_left(error):
+            raise RunError('dsf: out of memory; type chunk=1, or engine="difference"') from error
         cause = error.__cause__ if isinstance(error, UserError) else error
         if isinstance(error, RunError) or not isinstance(cause, RuntimeError):
             raise

@@ -108,7 +108,6 @@ class FinetuneFitConfig(FitConfig):
     checkpoint_activations: bool = setting(
         False, "compute the activations of each block of the flow again in the backward pass: less memory, more time"
     )
-    compile: bool = setting(False, "compile the flow's network by torch.compile")
     patience: int = setting(
         0, "checkpoints (--save-every steps) without a lower loss on held-out pictures, after which training ends and "
         "the best weights are kept; 0 for none", ge=0,

@@ -25,6 +25,7 @@ from bothways.data.images import batches
 from bothways.data.sources import ImageSet
 from bothways.models.velocity import Flow
 from bothways.numerics.draws import Draws, picture_seed
+from bothways.numerics.modules import compile_module, uncompiled
 from bothways.progress import counted
 from bothways.registry import name_of, names
 from bothways.representation.encode import Walk, trajectory
@@ -116,6 +117,8 @@ def prepare(config: PretrainConfig, where: Where) -> PretrainWork:
     among = sharding(config.run.fsdp, config.fit.optimizer, planned.processes)
     _check_memory(planned)
     state = FitState(planned.flow, config.fit, among=among)
+    if config.fit.compile:
+        compile_module(planned.flow.network)
     drawn = planned.pairs(batches(planned.train, config.fit.batch, config.seed, planned.augmentation), config.seed)
     if config.coupling not in names("coupling"):
         drawn(0)  # one of a user that is no permutation is refused now
@@ -154,7 +157,8 @@ def _along(planned: Pretraining, state: FitState) -> dict[str, Any]:
     flow = state.result.eval()
     assert isinstance(flow, Flow)
     config, losses = planned.config, partial(held_losses, planned)
-    return held_out_measures(flow, planned.held, config.holdout, losses, whole=config.run.keep_best)
+    with uncompiled(flow):  # without an average it is the network that is trained
+        return held_out_measures(flow, planned.held, config.holdout, losses, whole=config.run.keep_best)
 
 
 def _probe(planned: Pretraining, state: FitState) -> dict[str, Any]:

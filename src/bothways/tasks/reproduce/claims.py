@@ -1,8 +1,8 @@
 """The verdict on a claim of a paper, from the numbers of runs with several seeds.
 
     quantity    q_s = m_s,  m_s - r_s  or  m_s / r_s   of seed s; both numbers are of the same seed
-    interval    Student's 95 % interval of the mean of q_s; of a quotient, that of the mean logarithm; of a share, on the
-                logit scale, and none where all seeds have the same share
+    interval    Student's 95 % interval of the mean of q_s; of a quotient, that of the mean logarithm; of a share, on
+                the logit scale, and none where all seeds have the same share
     value       reproduced where the whole interval lies within  paper +- within,  not where all of it lies outside
     order       reproduced where the whole interval lies above (below) the bound, not where all lies on the other side
 

@@ -181,7 +181,8 @@ class Reproduction(ReproduceWork):
             return number_at(own, beside)
 
         values = [combined(number_at(found[name, seed], place), other(seed), claim.how) for seed in seeds]
-        alone = interval_at(found[name, seeds[0]], place) if len(seeds) == 1 and claim.how in ("mean", "share") else None
+        single = len(seeds) == 1 and claim.how in ("mean", "share")
+        alone = interval_at(found[name, seeds[0]], place) if single else None
         unlike = self.recipe.form(self.config.form).unlike
         verdict = judged(values, claim.bounds, claim.how, unlike=unlike, over_pictures=alone)
         value, low, high = (number if math.isfinite(number) else None for number in verdict.ours)

@@ -27,6 +27,7 @@ from bothways.models.adapter import Adapter
 from bothways.models.cards import Card, read_card
 from bothways.models.catalogue import check_device
 from bothways.numerics.intervals import wilson_interval
+from bothways.numerics.modules import compile_module
 from bothways.processes.group import join_processes
 from bothways.progress import counted
 from bothways.runs.experiment import Experiment
@@ -122,6 +123,8 @@ def prepare(config: TrainConfig, where: Where) -> TrainWork:
     check_training(planned.network, loss, example, config.fit, device=config.run.device, workers=config.run.workers)
     network = synced(planned.network.to(processes.device), processes)
     state = FitState(network, config.fit, among=among)
+    if config.fit.compile:
+        compile_module(network)
     training = Training(state, config.fit, config.run, loss, planned.batch, config.seed, processes=processes)
     experiment = training.begin("train", planned.tables(), **where.as_options())
     return TrainWork(planned, training, experiment)
