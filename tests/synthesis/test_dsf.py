@@ -18,7 +18,7 @@ from bothways.models.adapter import Adapter
 from bothways.models.loader import load_model
 from bothways.numerics.draws import Draws
 from bothways.synthesis.das import toward
-from bothways.synthesis.dsf.engines import full_precision
+from bothways.synthesis.dsf.engines import ENGINES, full_precision
 from bothways.synthesis.dsf.score import dsf, dsf_score
 from bothways.synthesis.dsf.second_order import REVERSE_OVER_FORWARD, REVERSE_OVER_REVERSE, ReplacedFunctions
 from bothways.synthesis.objectives.variation import total_variation
@@ -251,6 +251,27 @@ def test_the_difference_runs_on_a_compiled_module() -> None:
     compiled = Adapter(torch.compile(model.module, backend="eager"), replace(SPEC, feature_layer=None))
     wanted = dsf_score(model, image, engine="difference", chunk=1)[0]
     assert off(dsf_score(compiled, image, engine="difference", chunk=1)[0], wanted) < 1e-2
+
+
+@pytest.mark.parametrize("groups", [2, 6])
+def test_a_picture_alone_has_its_grouped_convolutions_written_out_and_the_same_score(groups: int) -> None:
+    def body() -> nn.Module:
+        layers = [nn.Conv2d(3, 6, 3, padding=1), nn.Tanh(), nn.Conv2d(6, 6, 3, (2, 1), 2, (1, 2), groups=groups)]
+        return nn.Sequential(*layers, nn.Tanh(), nn.Conv2d(6, 6, 1), nn.Tanh())
+
+    model, image = adapter(body), pictures(2)
+    for per, chunk, part in (("image", 1, image), ("batch", None, image[:1])):
+        score, norm = dsf_score(model, part, per=per, chunk=chunk)
+        scores, norms = zip(*(plain(model, x[None], "logits", "augmented", "norm") for x in part), strict=True)
+        assert off(score, torch.cat(scores)) < 1e-9
+        assert off(norm, torch.stack(norms)) < 1e-10
+    x = pictures(1).repeat(1, 2, 1, 1)
+    w = torch.randn(6, 6 // groups, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    kernels = {1: w.repeat(1, groups, 1, 1).requires_grad_(), groups: w.requires_grad_()}
+    for alone, wanted in ((True, {groups}), (False, {1, groups})):
+        with ENGINES["double_backward"].model(alone):
+            outputs = {count: F.conv2d(x, kernel, groups=count) for count, kernel in kernels.items()}
+        assert {count for count, y in outputs.items() if "_Convolution" in y.grad_fn.name()} == wanted
 
 
 class Once(nn.Module):

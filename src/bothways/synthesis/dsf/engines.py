@@ -25,7 +25,12 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from bothways.synthesis.dsf.second_order import NORMS, REVERSE_OVER_FORWARD, REVERSE_OVER_REVERSE, ReplacedFunctions
+from bothways.synthesis.dsf.second_order import (
+    OF_ONE_PICTURE,
+    REVERSE_OVER_FORWARD,
+    REVERSE_OVER_REVERSE,
+    ReplacedFunctions,
+)
 from bothways.synthesis.dsf.surrogates import SMALL, Loss, Named, global_norm
 from bothways.types import UserError
 
@@ -133,8 +138,8 @@ def _beside(scale: Tensor, part: Tensor) -> Tensor:
 
 @contextmanager
 def _in_reverse(alone: bool) -> Iterator[None]:
-    """Make every layer twice differentiable; the replaced convolution is faster for several pictures only."""
-    with _unfused(alone), ReplacedFunctions(NORMS if alone else REVERSE_OVER_REVERSE):
+    """Make every layer twice differentiable; of one picture the replaced convolution is faster with groups only."""
+    with _unfused(alone), ReplacedFunctions(OF_ONE_PICTURE if alone else REVERSE_OVER_REVERSE):
         yield
 
 

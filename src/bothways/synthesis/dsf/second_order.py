@@ -6,7 +6,7 @@
 PyTorch 2.13 treats mean and variance of its fused layer and instance normalisation as constants in reverse over forward
 mode, and under vmap in reverse over reverse: the gradient is wrong by up to half its size and more, without an error.
 Group normalisation fails in forward mode on channels-last maps. And the backward pass of a convolution is always
-differentiated in W too, needed or not, which costs a tenth of the time.
+differentiated in W too, needed or not, which costs a tenth of the time, and with groups far more: a loop over them.
 """
 
 from __future__ import annotations
@@ -78,6 +78,19 @@ def conv2d(
         return F.conv2d(x, w, b, stride, padding, dilation, groups)
     pairs = [(size, size) if isinstance(size, int) else tuple(size) for size in (stride, padding, dilation)]
     return _Convolution.apply(x, w, b, *[pair * 2 if len(pair) == 1 else pair for pair in pairs], groups)
+
+
+def grouped_conv2d(
+    x: Tensor,
+    w: Tensor,
+    b: Tensor | None = None,
+    stride: int | Pair = 1,
+    padding: int | str | Pair = 0,
+    dilation: int | Pair = 1,
+    groups: int = 1,
+) -> Tensor:
+    """``conv2d`` where there are groups, else PyTorch's own."""
+    return (F.conv2d if groups == 1 else conv2d)(x, w, b, stride, padding, dilation, groups)
 
 
 # ---- normalisations ------------------------------------------------------------------------------------------------
@@ -160,6 +173,7 @@ NORMS: dict[Any, Callable[..., Tensor]] = {
     F.instance_norm: instance_norm,
 }
 REVERSE_OVER_REVERSE = {**NORMS, torch.conv2d: conv2d}
+OF_ONE_PICTURE = {**NORMS, torch.conv2d: grouped_conv2d}
 REVERSE_OVER_FORWARD = {**NORMS, F.group_norm: group_norm, torch.group_norm: group_norm}
 
 
