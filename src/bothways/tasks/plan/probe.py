@@ -89,7 +89,7 @@ def probed(subject: Subject, device: str, clock: Callable[[], float] = time.perf
             times.append(taken)
             pictures.append(more)
     if len(times) < 2:
-        raise UserError(f"--probe: no memory is left for a batch of {2 * few} pictures; type a smaller --size or network")
+        raise UserError(f"--probe: no memory is left for a batch of {2 * few} pictures; plan a smaller network")
     (less, many), (small, large) = pictures[-2:], times[-2:]
     each = max(0.0, (large - small) / (many - less))
     return Speed(max(0.0, large - many * each), each, (less, many))
