@@ -56,7 +56,8 @@ def gradients(
 
     Nothing is read from the device: whether the loss is finite is to be seen in the rows.
     """
-    device, names, rows = batch[0].device, ("loss",), list[Tensor]()
+    device, rows = batch[0].device, list[Tensor]()
+    names: tuple[str, ...] = ()
     with torch.random.fork_rng([device] if device.type == "cuda" else []):  # dropout is a function of (seed, step)
         torch.random.manual_seed(seed)
         begun = _random_state(device)

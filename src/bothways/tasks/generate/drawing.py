@@ -272,8 +272,8 @@ class Drawing(Work):
 
     def _inside(self, canvas: Tensor) -> Tensor:
         """The picture inside the canvas, rounded to 8 bits."""
-        inside = self.setup.place.inside(canvas).detach().float()
-        return (255 * inside).round().cpu() / 255  # a GPU divides by a number with another last bit
+        # divided on the CPU: a GPU divides by a number with another last bit
+        return (255 * self.setup.place.inside(canvas).detach().float()).round().cpu() / 255
 
     @torch.no_grad()
     def _keep(self, pictures: list[int], ascent: Ascent, *, unfinished: bool = False) -> None:
