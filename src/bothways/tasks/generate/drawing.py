@@ -271,8 +271,7 @@ class Drawing(Work):
             folder.clear_state()
 
     def _inside(self, canvas: Tensor) -> Tensor:
-        """The picture inside the canvas, rounded to 8 bits."""
-        # divided on the CPU: a GPU divides by a number with another last bit
+        """The picture inside the canvas, rounded to 8 bits; divided on the CPU, since a GPU's last bit is another."""
         return (255 * self.setup.place.inside(canvas).detach().float()).round().cpu() / 255
 
     @torch.no_grad()
