@@ -91,7 +91,8 @@ def test_the_lowest_versions_are_the_bounds_and_torch_is_the_pinned_one() -> Non
         name, bound = text.split(">=")
         assert lowest[name] == bound or name == "torch"
     assert lowest["torch"] == (ROOT / "constraints.txt").read_text("utf-8").strip().removeprefix("torch==")
-    assert f"torch>={'.'.join(lowest['torch'].split('.')[:2])}" in PROJECT["dependencies"]  # no lower one was tried
+    # every command was run with torch 2.11, on a GPU that has no other; a lower one was not tried
+    assert "torch>=2.11" in PROJECT["dependencies"]
     assert bounds.constraints("highest", ("serve",)) == [f"torch=={lowest['torch']}"]
     assert [name for name in bounds.TESTS if not (ROOT / name).is_file()] == []
     with pytest.raises(ValueError, match="pillow has no lowest version"):
