@@ -47,6 +47,7 @@ STAND_INS = {  # what a line says -> what is said in its place: these pictures a
     r"--weights my\.safetensors": "--weights weights.safetensors",
     r"--resume": "",
     r"--sweep (\S+?)=([^\s,]+)\S*": r"--sweep \1=\2",  # one run
+    r"(squeezenet\.py:build) --class 24 124": r"\1 --class ostrich",  # the stand-in has few classes
     r"--size \d+": "--size 16",
     r"--labels \d+": "--labels 20",
     r"--offset-steps \d+": "--offset-steps 2",
