@@ -17,6 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 from pydantic.fields import FieldInfo
 
 from bothways import budget, registry
+from bothways.brief import shown
 from bothways.types import UserError
 
 Settings = TypeVar("Settings", bound="Config")
@@ -164,7 +165,9 @@ def _listed(given: Any) -> Any:
     """Wrap a single value in a list."""
     if given is None or isinstance(given, list):
         return given
-    return [given] if isinstance(given, str | int | Path) or not isinstance(given, Iterable) else list(given)
+    if isinstance(given, str | int | Path) or not isinstance(given, Iterable) or getattr(given, "ndim", 1) == 0:
+        return [given]
+    return list(given)
 
 
 Several = Annotated[list[Any], BeforeValidator(_listed), PlainSerializer(recorded)]
@@ -277,7 +280,7 @@ def as_user_error(config: type[Config], error: ValidationError) -> UserError:
         return _unknown(config, place)
     if first["type"] == "missing":
         return UserError(f"{place} is required; type --{place.replace('_', '-')}")
-    return UserError(f"{place}={first['input']!r}: {first['msg']}")
+    return UserError(f"{place}={shown(first['input'])}: {first['msg']}")
 
 
 def bare(annotation: Any) -> Any:

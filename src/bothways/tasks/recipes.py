@@ -9,6 +9,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from bothways.configs import (
@@ -23,6 +24,7 @@ from bothways.configs import (
     place_of,
     validated,
 )
+from bothways.faults import check_kinds
 from bothways.reading import is_there, read_toml
 from bothways.registry import nearest
 from bothways.training.config import drop_alternative
@@ -42,6 +44,7 @@ def recipes(task: str = "generate", folder: str = "") -> dict[str, str]:
 
     folder: "paper" for those of published tables, whose names are paper/NAME.
     """
+    check_kinds("recipes", task=(task, str), folder=(folder, str))
     found = {}
     for path in sorted((recipe_folder() / folder).glob("*.toml")):
         text = path.read_text(encoding="utf-8")
@@ -103,6 +106,7 @@ def configure(config: type[Settings], **given: Any) -> Settings:
     changes = nested(config, given)
     values: dict[str, Any] = {}
     if config.recipe_task:
+        check_kinds(config.recipe_task, recipe=(changes.get("recipe"), (str, Path, NoneType)))
         recipe = changes.get("recipe") or config.default_recipe(changes)
         values = read_recipe(str(recipe), config.recipe_task)
         for name in set(values) & set(config.model_fields):

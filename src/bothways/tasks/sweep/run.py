@@ -14,6 +14,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import NoneType
 from typing import Any, final
 
 from bothways import registry
@@ -21,7 +22,7 @@ from bothways.configs import Config, merged, nested
 from bothways.data.loader import check_guarded
 from bothways.data.readers.live import is_live
 from bothways.data.sources import as_set
-from bothways.faults import told
+from bothways.faults import check_kinds, told
 from bothways.reading import is_there, used
 from bothways.runs import RunFolder
 from bothways.runs.experiment import Experiment
@@ -32,7 +33,7 @@ from bothways.runs.schema import Given
 from bothways.tasks import resume as starts
 from bothways.tasks import work as works
 from bothways.tasks.resume import GIVEN, WORDS
-from bothways.tasks.sweep.config import SWEEP, Point, SweepConfig, plain_tables, points_of
+from bothways.tasks.sweep.config import SWEEP, Point, SweepConfig, lists_of, plain_tables, points_of
 from bothways.tasks.sweep.numbers import groups_of, headlines_of, written
 from bothways.tasks.sweep.result import SweepMeasures
 from bothways.tasks.work import Grid, Where, Work
@@ -220,7 +221,7 @@ def begin_sweep(
         where = replace(where, out=newest)
     if where.resume and where.out is not None:
         tables, over = _resumed(task, kind, tables, over, Path(where.out))
-    made = SweepConfig(task=task, over={key: list(values) for key, values in over.items()}, given=tables)
+    made = SweepConfig(task=task, over=lists_of(over), given=tables)
     saved = {"task": task, "over": made.over, "given": tables}
 
     def begun(where: Where) -> tuple[SweepConfig, SweepWork]:
@@ -287,6 +288,7 @@ def sweep(
     A run that fails is counted in "failed", and does not end the others. Raises UserError for invalid settings.
     """
     check_guarded()
+    check_kinds("sweep", task=(task, str), over=(over, (Mapping, NoneType)), on_frame=(on_frame, (Callable, NoneType)))
     kind: type[Config] = registry.find("task", task).factory
     named = {**dict(zip(kind.order(), given, strict=False)), **settings}
     if is_live(named.get("data")):
