@@ -210,6 +210,11 @@ class FinetuneConfig(TrainingConfig):
             whole["loss"] = {**whole.get("loss", {}), "beta": None}
         return whole
 
+    @classmethod
+    def given_again(cls, before: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+        """As they are given, without what ``merged`` derives: given.json of a resumed run stays what it was."""
+        return super().merged(before, changes)
+
     @property
     def holds_flow(self) -> bool:
         """Whether the flow is not trained."""
