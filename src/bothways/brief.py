@@ -53,6 +53,12 @@ def brief(value: Any) -> str:
     return _cut(text) if "\n" not in text else type(value).__name__
 
 
+def shown(value: Any) -> str:
+    """A value that is wrong, as it is written where that is short, else in few words."""
+    text = "" if hasattr(value, "shape") else repr(value)
+    return text if text and len(text) <= LONGEST else f"{type(value).__name__} {brief(value)}"
+
+
 def _cut(text: str) -> str:
     line = " ".join(text.split())
     return line if len(line) <= LONGEST else line[: LONGEST - 3] + "..."

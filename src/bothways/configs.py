@@ -17,6 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 from pydantic.fields import FieldInfo
 
 from bothways import budget, registry
+from bothways.brief import shown
 from bothways.types import UserError
 
 Settings = TypeVar("Settings", bound="Config")
@@ -277,7 +278,7 @@ def as_user_error(config: type[Config], error: ValidationError) -> UserError:
         return _unknown(config, place)
     if first["type"] == "missing":
         return UserError(f"{place} is required; type --{place.replace('_', '-')}")
-    return UserError(f"{place}={first['input']!r}: {first['msg']}")
+    return UserError(f"{place}={shown(first['input'])}: {first['msg']}")
 
 
 def bare(annotation: Any) -> Any:

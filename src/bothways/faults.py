@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from traceback import walk_tb
-from types import FrameType
+from types import FrameType, NoneType
 from typing import Any
 
+from bothways.brief import shown
 from bothways.types import RunError, UserError
 
 MODULES = "bothways_user_"  # what the names of modules begin with that are users' files
@@ -70,3 +71,20 @@ class Uncompiled(SourceFileLoader):
 
     def get_code(self, fullname: str) -> Any:
         return self.source_to_code(self.get_data(self.path), self.path)
+
+
+def check_kinds(function: str, **given: tuple[Any, Any]) -> None:
+    """Raise UserError for an argument of a public function, by its name, that is none of its classes."""
+    for name, (value, kinds) in given.items():
+        kinds = kinds if isinstance(kinds, tuple) else (kinds,)
+        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds and object not in kinds):
+            names = " or ".join("None" if kind is NoneType else kind.__name__ for kind in kinds)
+            raise UserError(f"{function}: {name} is {shown(value)}; give {names}")
+
+
+def check_amounts(function: str, **given: Any) -> None:
+    """Raise UserError for an argument of a public function, by its name, that is no whole number from 1 on, or None."""
+    for name, value in given.items():
+        check_kinds(function, **{name: (value, (int, NoneType))})
+        if value is not None and value < 1:
+            raise UserError(f"{function}: {name} is {shown(value)}; give a number of 1 or more")

@@ -15,7 +15,7 @@ from operator import index
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
-from bothways.brief import OneLine
+from bothways.brief import OneLine, shown
 
 if TYPE_CHECKING:  # help pages and error messages must not wait for the import of torch
     from torch import Tensor
@@ -153,7 +153,7 @@ def _three(name: str, given: Any) -> tuple[float, ...]:
             return found
         raise ValueError("a number that is not finite")
     except (TypeError, ValueError, OverflowError) as error:
-        raise UserError(f"ModelSpec: {name}={given!r}; type three finite numbers, such as (0.5, 0.5, 0.5)") from error
+        raise UserError(f"ModelSpec: {name}={shown(given)}; type three finite numbers, such as .5, .5, .5") from error
 
 
 def _sized(given: Any) -> Any:
@@ -161,9 +161,9 @@ def _sized(given: Any) -> Any:
     try:
         found = tuple(map(index, given)) if isinstance(given, list | tuple) else index(given)
     except TypeError as error:
-        raise UserError(f"ModelSpec: size={given!r}; type an int such as 224, or (height, width)") from error
+        raise UserError(f"ModelSpec: size={shown(given)}; type an int such as 224, or (height, width)") from error
     if isinstance(found, tuple) and len(found) != 2:
-        raise UserError(f"ModelSpec: size={given!r}; type an int such as 224, or (height, width)")
+        raise UserError(f"ModelSpec: size={shown(given)}; type an int such as 224, or (height, width)")
     return found
 
 
@@ -176,9 +176,9 @@ def _classes(given: Any) -> int | tuple[str, ...]:
     try:
         found = index(given)
     except TypeError as error:
-        raise UserError(f"ModelSpec: classes={given!r}; type how many, or a list of their names") from error
+        raise UserError(f"ModelSpec: classes={shown(given)}; type how many, or a list of their names") from error
     if found < 0:
-        raise UserError(f"ModelSpec: classes={given!r}; type how many, 0 for an encoder, or a list of their names")
+        raise UserError(f"ModelSpec: classes={shown(given)}; type how many, 0 for an encoder, or a list of their names")
     return found
 
 

@@ -21,12 +21,13 @@ from bothways.brief import brief
 from bothways.data.readers.builtin import DIGITS, DIGITS_SHAPE, SWISS_ROLL, from_digits, from_swiss_roll
 from bothways.data.readers.decoding import decoded
 from bothways.data.readers.entries import Entries, SplitEntries, as_png, counted, evenly_spaced
-from bothways.data.readers.fit import Size, height_width
+from bothways.data.readers.fit import Size, check_size, height_width
 from bothways.data.readers.hub import HUB_NAMES, SCHEME, from_hub, from_hub_stream
 from bothways.data.readers.live import is_live, tensor_of
 from bothways.data.rows.latents import LatentFacts, check_latents, read_latents
 from bothways.data.rows.order import shuffled
 from bothways.data.rows.places import STREAM, pictures_at, place_of
+from bothways.faults import check_amounts, check_kinds
 from bothways.progress import stage
 from bothways.types import UserError
 
@@ -152,6 +153,8 @@ def load_images(
     first: read only the first so many. latents: which latents the caller takes in place of pictures.
     Raises UserError if no image can be read.
     """
+    check_amounts("load_images", limit=limit, first=first)
+    check_size(size)
     found = find_images(address, split=split, limit=limit, latents=True)
     count = found.count if first is None else min(first, found.count)
     found = replace(found, count=count, entries=islice(found.entries, first))
@@ -201,6 +204,7 @@ def find_images(
     """What ``load_images`` reads, one by one: the class names, how many pictures, and (name, bytes, label) of each.
 
     latents: whether they may be latents of an autoencoder."""
+    check_kinds("data", split=(split, str))
     if isinstance(address, Chosen):
         return address.find(split, limit)
     if is_live(address):

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
+from inspect import signature
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from torch import Tensor
 
+from bothways.brief import brief
 from bothways.data.given import fitted_pictures, pictures_of
 from bothways.models.loader import load_flow
 from bothways.representation import encode as walking
-from bothways.types import Flow, ModelSpec
+from bothways.types import Flow, ModelSpec, UserError
 
 Options = ParamSpec("Options")
 Result = TypeVar("Result")
@@ -26,12 +28,20 @@ def _by_address(
     images: whether what is walked are images, which may be paths, or pictures of PIL or numpy, fitted to the flow.
     """
 
+    signed = signature(walk)
+    what = list(signed.parameters)[1]
+
     @wraps(walk)
-    def call(flow: Any, start: Any, *given: Options.args, **options: Options.kwargs) -> Result:
+    def call(*given: Any, **options: Any) -> Result:
+        bound = signed.bind(*given, **options)
+        flow = bound.arguments["flow"]
         loaded = load_flow(flow).requires_grad_(False) if isinstance(flow, str | Path) else flow
+        if not callable(loaded):
+            raise UserError(f"flow is {brief(flow)}; give a run, an address, a flow, or a velocity v(x, t)")
+        bound.arguments["flow"] = loaded
         if images and isinstance(loaded, Flow):
-            start = _images(start, loaded.spec)
-        return walk(loaded, start, *given, **options)
+            bound.arguments[what] = _images(bound.arguments[what], loaded.spec)
+        return walk(*bound.args, **bound.kwargs)
 
     return call
 

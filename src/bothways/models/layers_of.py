@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bothways.faults import check_kinds
 from bothways.models.adapter import Adapter
 from bothways.numerics.modules import parts_of
 
@@ -33,6 +34,7 @@ def layers(model: Adapter) -> list[LayerRow]:
 
     Raises UserError where the model cannot be run, RunError where no memory is left.
     """
+    check_kinds("layers", model=(model, Adapter))
     shapes = model.shapes()
     return [
         LayerRow(name, type(part).__name__, shapes.get(name, ()), sum(value.numel() for value in part.parameters()))

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from bothways.faults import check_kinds
 from bothways.models.adapter import SPEC_LINES, Adapter
 from bothways.models.addresses import LOAD_FLOW, read_classifier, read_flow, read_model
 from bothways.models.calls import check_held
@@ -95,6 +96,7 @@ def load_classifier(
 
 def adapted_classifier(run: str | Path, parts: Mapping[str, Any] | None = None, **options: Any) -> Adapter:
     """``load_classifier`` as a VisionModel alone. parts: its head, path and solver; options: its device and dtype."""
+    check_kinds("load_classifier", run=(run, (str, Path)))
     if find_classifier(run) is None:
         raise UserError(f"classifier {str(run)!r} does not exist; type the folder that bothways finetune wrote")
     given = {name: part for name, part in (parts or {}).items() if part is not None}

@@ -23,6 +23,7 @@ from bothways.configs import (
     place_of,
     validated,
 )
+from bothways.faults import check_kinds
 from bothways.reading import is_there, read_toml
 from bothways.registry import nearest
 from bothways.training.config import drop_alternative
@@ -42,6 +43,7 @@ def recipes(task: str = "generate", folder: str = "") -> dict[str, str]:
 
     folder: "paper" for those of published tables, whose names are paper/NAME.
     """
+    check_kinds("recipes", task=(task, str), folder=(folder, str))
     found = {}
     for path in sorted((recipe_folder() / folder).glob("*.toml")):
         text = path.read_text(encoding="utf-8")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from inspect import Parameter, Signature, cleandoc
+from types import NoneType
 from typing import Any
 
 from pydantic.fields import FieldInfo
@@ -13,6 +14,7 @@ from bothways.configs import Config, leaves
 from bothways.data.loader import check_guarded
 from bothways.data.readers.live import is_live
 from bothways.data.sources import as_set
+from bothways.faults import check_kinds
 from bothways.tasks.resume import begin
 from bothways.tasks.work import Where, Work, perform
 from bothways.training.config import TrainingConfig
@@ -53,6 +55,7 @@ def function_of(task: str) -> Callable[..., Any]:
         callbacks: Sequence[Callback] = (),
         **settings: Any,
     ) -> Any:
+        check_heard(task, on_frame, callbacks)
         if callbacks and not issubclass(config, TrainingConfig):
             raise UserError(f"{task} trains nothing, so that it has no callbacks; give on_frame=")
         work = work_of(task, *given, **settings)
@@ -70,6 +73,13 @@ def function_of(task: str) -> Callable[..., Any]:
     call.__doc__ = documentation(config)
     call.__signature__ = _signature(config)  # type: ignore[attr-defined]
     return call
+
+
+def check_heard(function: str, on_frame: Any, callbacks: Any = ()) -> None:
+    """Raise UserError where what is to be called after a step cannot be."""
+    check_kinds(function, on_frame=(on_frame, (Callable, NoneType)), callbacks=(callbacks, (list, tuple)))
+    for callback in callbacks:
+        check_kinds(function, callbacks=(callback, Callable))
 
 
 def documentation(config: type[Config]) -> str:

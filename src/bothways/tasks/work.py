@@ -12,12 +12,13 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType
 from typing import Any, final
 
 from pydantic import BaseModel
 
 from bothways.configs import recorded
-from bothways.faults import users_code
+from bothways.faults import check_kinds, users_code
 from bothways.processes.group import Processes
 from bothways.progress import stage
 from bothways.reading import check, is_folder
@@ -41,6 +42,10 @@ class Where:
     resume: bool = False
     prolongs: tuple[str, ...] = ()
     processes: Processes = Processes()  # noqa: RUF009 - frozen
+
+    def __post_init__(self) -> None:
+        out = (self.out, (str, Path, NoneType))
+        check_kinds("a run", out=out, overwrite=(self.overwrite, bool), resume=(self.resume, bool))
 
     def begin(self, task: str, tables: Mapping[str, Any], **facts: Any) -> Experiment:
         """Begin the run of a task that several processes may share. facts: as of ``Experiment.begin``."""

@@ -7,11 +7,13 @@ model    resized by the model's own filter to size / crop, the shorter side or (
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from bothways.types import ModelSpec
+from bothways.brief import shown
+from bothways.types import ModelSpec, UserError
 
 WHOLE_AT_MOST = 16_000_000  # pixels to which a whole picture is resized before it is cut
 
@@ -39,6 +41,15 @@ def size_of(spec: ModelSpec, preprocess: str = "model") -> tuple[int, int] | Fit
     own = Fit(spec.height, spec.width, spec.crop, spec.interpolation, spec.squash)
     plain = (spec.height, spec.width)
     return plain if preprocess == "ours" or own == Fit(*plain) else own
+
+
+def check_size(size: Any) -> None:
+    """Raise UserError for a size that is neither an int, (height, width), a Fit nor None."""
+    if size is None or isinstance(size, Fit):
+        return
+    sides = size if isinstance(size, tuple | list) and len(size) == 2 else (size,)
+    if not all(isinstance(side, int) and not isinstance(side, bool) and 1 <= side <= 2**14 for side in sides):
+        raise UserError(f"size is {shown(size)}; give an int such as 224, or (height, width), from 1 to 16384")
 
 
 def height_width(size: Size) -> tuple[int, int]:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bothways.brief import shown
 from bothways.data.readers.decoding import decode_image
 from bothways.data.readers.entries import Entries, Entry, Rows, SplitEntries, entries_of
-from bothways.data.readers.fit import Size, height_width
+from bothways.data.readers.fit import Size, check_size, height_width
 from bothways.data.rows.held import FileRows, PixelRows
 from bothways.data.rows.latents import LatentFacts
 from bothways.data.rows.order import shuffled, streamed
@@ -180,6 +182,9 @@ def open_images(
     in_memory: GB of decoded pictures up to which they are held. latents: as for ``load_images``; they are always held.
     Raises UserError as ``load_images`` does, and for a stream of what has no shards.
     """
+    check_size(size)
+    if not isinstance(in_memory, int | float) or not 0 <= in_memory < inf:
+        raise UserError(f"open_images: in_memory is {shown(in_memory)}; give GB of decoded pictures, 0 or more")
     stream = STREAM.fullmatch(str(address)) if isinstance(address, str) else None
     found = find_images(address, split=split, latents=True)
     if found.latents is not None:

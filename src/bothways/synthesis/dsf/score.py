@@ -43,6 +43,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from types import NoneType
 from typing import Any
 
 import torch
@@ -50,6 +51,7 @@ from torch import Tensor
 
 from bothways.brief import brief
 from bothways.budget import no_memory_left
+from bothways.faults import check_kinds
 from bothways.numerics.draws import Draws
 from bothways.synthesis.dsf.engines import ENGINES, Engine, difference, full_precision, gradients, over
 from bothways.synthesis.dsf.substitutes import Substitutes
@@ -229,7 +231,7 @@ def dsf_score(
     """
     if not isinstance(images, Tensor):
         raise UserError(f"dsf: images is {brief(images)}; give a tensor (N, 3, H, W) in [0, 1]")
-    draws = draws or Draws(range(len(images)))
+    draws = Draws(range(len(images))) if draws is None else draws
     _check(images, draws, engine, per, batch_norm, chunk, epsilon)
     check_choice("direction", direction, ("score", "random"))
     loss = loss_of(model, surrogate, distance, parameters, last, gradient_clip)
@@ -254,6 +256,7 @@ def _check(
     images: Tensor, draws: Draws, engine: str, per: str, batch_norm: str, chunk: int | None, epsilon: float | None
 ) -> None:
     """Raise UserError for a wrong value of an option that no part checks, and for images or draws of another shape."""
+    check_kinds("dsf", draws=(draws, Draws), chunk=(chunk, (int, NoneType)), epsilon=(epsilon, (int, float, NoneType)))
     check_choice("engine", engine, ENGINES)
     check_choice("per", per, ("image", "batch"))
     check_count("chunk", chunk, "pictures per pass")

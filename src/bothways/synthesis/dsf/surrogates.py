@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from bothways import registry
+from bothways.brief import shown
 from bothways.numerics.draws import Draws
 from bothways.synthesis.objectives.terms import vectors
 from bothways.synthesis.views import View, usual_view
@@ -155,8 +156,10 @@ def loss_of(
     check_choice("surrogate", surrogate, SURROGATES)
     check_choice("distance", distance, DISTANCES)
     check_count("last", last, "modules")
-    if clip is not None and (not clip > 0 or distance == "inner"):
-        raise UserError(f'dsf: gradient_clip={clip}; type a positive number, and a distance other than "inner" with it')
+    if clip is not None and (not isinstance(clip, int | float) or not clip > 0 or distance == "inner"):
+        raise UserError(
+            f'dsf: gradient_clip={shown(clip)}; type a positive number, and a distance other than "inner" with it'
+        )
     if not isinstance(model, TrainedModel):
         raise UserError(
             f"dsf needs the model's parameters, and {type(model).__name__} has no features_with; "
@@ -232,14 +235,14 @@ def _steps(given: str | View, side: int) -> list[View]:
 
 
 def check_count(option: str, value: int | None, what: str) -> None:
-    """Raise UserError for a number below 1."""
-    if value is not None and value < 1:
-        raise UserError(f"dsf: {option}={value}; type the number of {what}, 1 or more")
+    """Raise UserError for what is no whole number from 1 on, or None."""
+    if value is not None and (not isinstance(value, int) or value < 1):
+        raise UserError(f"dsf: {option}={shown(value)}; type the number of {what}, 1 or more")
 
 
 def check_choice(option: str, value: Any, allowed: Sequence[str] | Mapping[str, Any]) -> None:
     """Raise UserError if an option's value is not allowed."""
-    if value not in allowed:
+    if not isinstance(value, str) or value not in allowed:
         near = get_close_matches(str(value), list(allowed), n=1, cutoff=0.3)
         meant = f'did you mean "{near[0]}"? ' if near else ""
-        raise UserError(f"dsf: {option}={value!r} is not known; {meant}type one of {', '.join(allowed)}")
+        raise UserError(f"dsf: {option}={shown(value)} is not known; {meant}type one of {', '.join(allowed)}")

@@ -14,6 +14,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import NoneType
 from typing import Any, final
 
 from bothways import registry
@@ -21,7 +22,7 @@ from bothways.configs import Config, merged, nested
 from bothways.data.loader import check_guarded
 from bothways.data.readers.live import is_live
 from bothways.data.sources import as_set
-from bothways.faults import told
+from bothways.faults import check_kinds, told
 from bothways.reading import is_there, used
 from bothways.runs import RunFolder
 from bothways.runs.experiment import Experiment
@@ -287,6 +288,7 @@ def sweep(
     A run that fails is counted in "failed", and does not end the others. Raises UserError for invalid settings.
     """
     check_guarded()
+    check_kinds("sweep", task=(task, str), over=(over, (Mapping, NoneType)), on_frame=(on_frame, (Callable, NoneType)))
     kind: type[Config] = registry.find("task", task).factory
     named = {**dict(zip(kind.order(), given, strict=False)), **settings}
     if is_live(named.get("data")):
