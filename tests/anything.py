@@ -203,7 +203,8 @@ def _set(name: str, info: Any, draw: Random) -> Any:
 def drawn(name: str, stored: Stored, draw: Random) -> tuple[str, Callable[[], Any]]:
     """(how it is written, a call of a public function), of which about every other argument is good."""
     of = ARGUMENTS[name]
-    needed = {key: thing(draw) if draw.randrange(3) == 0 or not kind else stored.good(kind, draw)
+    wrong = draw.randrange(2)  # in every other call: what is looked at first hides what is wrong in the settings
+    needed = {key: thing(draw) if not kind or (wrong and draw.randrange(2)) else stored.good(kind, draw)
               for key, kind in of.needed.items()}  # fmt: skip
     call = of.called or getattr(bothways, name)
     if name == "objectives":

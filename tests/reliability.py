@@ -100,6 +100,7 @@ INPUTS = {
     "runs": "any file of a run folder: the same; nothing is written outside the folder",
     "hubs": "a file of a folder of transformers, timm or diffusers: the same, sizes too large, weights as a pickle",
     "models": "a user's function that raises, leaves, or returns something else",
+    "anything": "arguments of every public function: good ones among numbers, texts, tensors and objects of any kind",
     "names": "paths with line breaks, markup, NUL, 300 characters, bytes that are no UTF-8",
 }
 AFTER_INPUTS = """

@@ -54,7 +54,8 @@ VALUES = (0.0, 0.5, 1.0, -1.0, 300.0, float("nan"), float("inf"))
 KINDS = (torch.float32, torch.float64, torch.float16, torch.int64, torch.uint8, torch.bool, torch.complex64)
 OBJECTS: tuple[Callable[[], Any], ...] = (
     lambda: None, lambda: True, lambda: False, object, lambda: int, lambda: ..., lambda: len,
-    lambda: lambda *given: None, lambda: b"", lambda: b"\x00\xff", list, lambda: [1], lambda: [None], lambda: ["x"], lambda: [[0, 1], [2]],
+    lambda: lambda *given: None, lambda: b"",
+    lambda: b"\x00\xff", list, lambda: [1], lambda: [None], lambda: ["x"], lambda: [[0, 1], [2]],
     lambda: [float("nan")], dict, lambda: {"x": 1}, lambda: {1: 2}, lambda: {"kind": None}, tuple, lambda: (1, 2, 3),
     set, lambda: {"x"}, lambda: range(3), lambda: iter([1]), lambda: (k for k in "ab"), lambda: Path("x"),
     lambda: Path("x.toml"), lambda: np.zeros(3), lambda: np.array(["x", None], object), lambda: np.float32(1),

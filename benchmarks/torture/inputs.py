@@ -2,13 +2,15 @@
 
     PYTHONPATH=tests python benchmarks/torture/inputs.py [--pictures 5000] [--weights 2000] [--tables 2000]
         [--recipes 1000] [--cards 1000] [--runs 1000] [--hubs 400] [--models 200] [--names 500]
-        [--first 0] [--only KIND ...]
+        [--anything 4000] [--first 0] [--only KIND ...]
 
 pictures, weights, tables   encoded pictures, safetensors and parquet files (tests/mutated.py)
 recipes, cards, runs        a recipe, a flow.json, any file of a run folder: another value inside, a key less, torn, a
                             pipe, an endless device, a folder, a circle of links, 3 TB (tests/hostile.py)
 hubs                        the same for a folder of transformers, timm or diffusers; weights that are a pickle
 models                      functions of a user's file that raise, leave, or return something else
+anything                    the public functions in turn, each with arguments that are good or anything
+                            (tests/anything.py)
 names                       paths with a newline, markup, an escape, a NUL, 300 characters, bytes that are no UTF-8
 
 Every file is a function of its number. Each is read in turn in a child process with limits on its time and memory; a
@@ -38,12 +40,14 @@ from typing import Any
 
 import torch
 
+from anything import ARGUMENTS, Stored, answer, drawn
 from bothways import budget, load_classifier, load_flow, load_images, load_model, registry
 from bothways.data.readers.decoding import decode_image
 from bothways.models.classifiers import trained_on
 from bothways.models.weights import load_weights
 from bothways.report import write_report
 from bothways.runs import RunFolder, from_png
+from bothways.tasks.pretrain import run as pretrain
 from bothways.tasks.recipes import configure
 from golden_cases import Made
 from guard import BrokenError, guarded, outcome
@@ -58,7 +62,7 @@ from zoo import ZOO, need
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 TOGETHER = 50  # files of a child
 SECONDS, MEGABYTES = 20, 1_100  # of a child
-SLOW = {"hubs": 10}  # files of a child, where reading one takes long
+SLOW = {"hubs": 10, "anything": 20}  # files of a child, where reading one takes long
 
 
 def picture(number: int, folder: Path) -> str:
@@ -259,6 +263,18 @@ def name(number: int, folder: Path) -> str:
     return outcome(lambda: door(path))
 
 
+@cache
+def whole_place() -> Stored:
+    """Models, pictures and a run that good arguments name, which the parent has made."""
+    return Stored.write(Path(tempfile.mkdtemp(prefix="anything-", dir=os.environ["TORTURE_PLACE"])))
+
+
+def anything(number: int, folder: Path) -> str:
+    names = sorted(ARGUMENTS)
+    pretrain.SAMPLE_STEPS = 2  # in this child: of more steps the time, not the outcome
+    return answer(*drawn(names[number % len(names)], whole_place(), Random(number)), whole_place())
+
+
 KINDS: dict[str, tuple[Callable[[int, Path], str], int]] = {
     "pictures": (picture, 5_000),
     "weights": (weights, 2_000),
@@ -268,6 +284,7 @@ KINDS: dict[str, tuple[Callable[[int, Path], str], int]] = {
     "runs": (run_folder, 1_000),
     "hubs": (hub, 400),
     "models": (model, 200),
+    "anything": (anything, 4_000),
     "names": (name, 500),
 }
 
@@ -275,7 +292,8 @@ KINDS: dict[str, tuple[Callable[[int, Path], str], int]] = {
 def several(read: Callable[[int, Path], str], numbers: range, folder: Path) -> list[tuple[int, str]]:
     """(number, outcome) of each, in this process."""
     warnings.simplefilter("ignore")
-    budget.free_memory = lambda device="cpu": float("inf")  # what bounds a file is the file, however much is free
+    if read is not anything:  # what bounds a file is the file, however much is free
+        budget.free_memory = lambda device="cpu": float("inf")
     return [(number, _one(read, number, folder)) for number in numbers]
 
 
@@ -283,7 +301,7 @@ def _one(read: Callable[[int, Path], str], number: int, folder: Path) -> str:
     try:
         return read(number, folder)
     except Exception as error:
-        return f"broken: {type(error).__name__}: {' '.join(str(error).split())[:100]}"
+        return f"broken: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
 def outcomes(kind: str, first: int, count: int, folder: Path) -> dict[int, str]:
@@ -313,6 +331,8 @@ def main() -> int:
     bad = 0
     with tempfile.TemporaryDirectory() as place:
         os.environ["TORTURE_PLACE"] = place
+        if "anything" in given.only:
+            whole_place()
         if "hubs" in given.only:
             need("timm")
             whole_hubs()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
+from types import NoneType
 from typing import Any
 
 LONGEST = 60  # characters of a text, and of a list of numbers
@@ -57,6 +58,16 @@ def shown(value: Any) -> str:
     """A value that is wrong, as it is written where that is short, else in few words."""
     text = "" if hasattr(value, "shape") else repr(value)
     return text if text and len(text) <= LONGEST else f"{type(value).__name__} {brief(value)}"
+
+
+def wrong_kind(given: Mapping[str, tuple[Any, Any]]) -> str:
+    """What is wrong with the first of {name: (value, its class or classes)} that is of none; "" where all are well."""
+    for name, (value, kinds) in given.items():
+        kinds = kinds if isinstance(kinds, tuple) else (kinds,)
+        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+            names = " or ".join("None" if kind is NoneType else kind.__name__ for kind in kinds)
+            return f"{name} is {shown(value)}; give {names}"
+    return ""
 
 
 def _cut(text: str) -> str:

@@ -165,7 +165,9 @@ def _listed(given: Any) -> Any:
     """Wrap a single value in a list."""
     if given is None or isinstance(given, list):
         return given
-    return [given] if isinstance(given, str | int | Path) or not isinstance(given, Iterable) else list(given)
+    if isinstance(given, str | int | Path) or not isinstance(given, Iterable) or getattr(given, "ndim", 1) == 0:
+        return [given]
+    return list(given)
 
 
 Several = Annotated[list[Any], BeforeValidator(_listed), PlainSerializer(recorded)]

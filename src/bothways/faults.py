@@ -10,7 +10,7 @@ from traceback import walk_tb
 from types import FrameType, NoneType
 from typing import Any
 
-from bothways.brief import shown
+from bothways.brief import shown, wrong_kind
 from bothways.types import RunError, UserError
 
 MODULES = "bothways_user_"  # what the names of modules begin with that are users' files
@@ -75,11 +75,8 @@ class Uncompiled(SourceFileLoader):
 
 def check_kinds(function: str, **given: tuple[Any, Any]) -> None:
     """Raise UserError for an argument of a public function, by its name, that is none of its classes."""
-    for name, (value, kinds) in given.items():
-        kinds = kinds if isinstance(kinds, tuple) else (kinds,)
-        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds and object not in kinds):
-            names = " or ".join("None" if kind is NoneType else kind.__name__ for kind in kinds)
-            raise UserError(f"{function}: {name} is {shown(value)}; give {names}")
+    if wrong := wrong_kind(given):
+        raise UserError(f"{function}: {wrong}")
 
 
 def check_amounts(function: str, **given: Any) -> None:

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cache
 from math import isfinite
 from operator import index
 from pathlib import Path as FilePath
+from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
-from bothways.brief import OneLine, shown
+from bothways.brief import OneLine, shown, wrong_kind
 
 if TYPE_CHECKING:  # help pages and error messages must not wait for the import of torch
     from torch import Tensor
@@ -35,6 +36,9 @@ class RunError(OneLine, RuntimeError):
 
 IMAGENET = "imagenet"  # in place of the names of classes: those of ImageNet-1k
 INTERPOLATIONS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")  # the filters of Pillow
+OPTIONAL = (str, NoneType)
+KINDS_OF_FACTS = {"time_scale": (int, float, NoneType), "crop": (int, float), "levels": int, "feature_layer": OPTIONAL}
+KINDS_OF_FACTS |= dict.fromkeys(("channel_order", "interpolation"), str) | {"time_first": bool, "squash": bool}
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,8 @@ class ModelSpec:
     squash: bool = False
 
     def __post_init__(self) -> None:
+        if wrong := wrong_kind({name: (getattr(self, name), kinds) for name, kinds in KINDS_OF_FACTS.items()}):
+            raise UserError(f"ModelSpec: {wrong}")
         for name in ("mean", "std"):
             values = _three(name, getattr(self, name))
             object.__setattr__(self, name, values * 3 if self.channel_order == "grey" and len(values) == 1 else values)
@@ -88,12 +94,12 @@ class ModelSpec:
                 f"ModelSpec: mean has {len(self.mean)} numbers and std has {len(self.std)}; images have 3 channels, "
                 "so give three of each, for example mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)"
             )
-        facts = f"ModelSpec: mean={self.mean}, std={self.std}"
         if not isfinite(self.time_scale or 1.0):
             raise UserError(f"ModelSpec: time_scale={self.time_scale}; type a finite number")
         if min(self.std) <= 0:
             raise UserError(f"ModelSpec: std={self.std} has a number that is not positive; an image is divided by std")
         if max(map(abs, self.mean)) > 1 or max(self.std) > 2:
+            facts = f"ModelSpec: mean={self.mean}, std={self.std}"
             warnings.warn(f"{facts} are beyond the [0, 1] of a picture; divide numbers of 0..255 by 255", stacklevel=3)
         if self.channel_order not in ("RGB", "BGR", "grey"):
             raise UserError(f'ModelSpec: channel_order={self.channel_order!r}; type "RGB", "BGR" or "grey"')
@@ -129,21 +135,6 @@ def imagenet_names() -> tuple[str, ...]:
     return tuple(FilePath(__file__).with_name("imagenet.txt").read_text(encoding="utf-8").splitlines())
 
 
-def spec_of(given: ModelSpec | Mapping[str, Any] | None) -> ModelSpec | None:
-    """The facts of a model, of a ModelSpec or of a mapping of its fields; None for none. Raises UserError for else."""
-    if given is None or isinstance(given, ModelSpec):
-        return given
-    if not isinstance(given, Mapping):
-        raise UserError(f"spec is a {type(given).__name__}; give a ModelSpec, or a dict of its fields")
-    known = {one.name: one.default is MISSING for one in fields(ModelSpec)}
-    wrong = [str(name) for name in given if name not in known]
-    missing = [name for name, needed in known.items() if needed and name not in given]
-    if wrong or missing:
-        told = f"a field {wrong[0]!r}" if wrong else f"no field {missing[0]!r}"
-        raise UserError(f"spec has {told}; the fields of a ModelSpec are {', '.join(known)}")
-    return ModelSpec(**given)
-
-
 def _three(name: str, given: Any) -> tuple[float, ...]:
     """One number a channel; a single number is meant for all three."""
     try:
@@ -160,8 +151,8 @@ def _sized(given: Any) -> Any:
     """An int or (height, width), of whatever counts as whole numbers."""
     try:
         found = tuple(map(index, given)) if isinstance(given, list | tuple) else index(given)
-    except TypeError as error:
-        raise UserError(f"ModelSpec: size={shown(given)}; type an int such as 224, or (height, width)") from error
+    except TypeError:
+        found = ()
     if isinstance(found, tuple) and len(found) != 2:
         raise UserError(f"ModelSpec: size={shown(given)}; type an int such as 224, or (height, width)")
     return found
@@ -175,8 +166,8 @@ def _classes(given: Any) -> int | tuple[str, ...]:
         return tuple(given)
     try:
         found = index(given)
-    except TypeError as error:
-        raise UserError(f"ModelSpec: classes={shown(given)}; type how many, or a list of their names") from error
+    except TypeError:
+        found = -1
     if found < 0:
         raise UserError(f"ModelSpec: classes={shown(given)}; type how many, 0 for an encoder, or a list of their names")
     return found

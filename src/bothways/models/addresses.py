@@ -21,7 +21,7 @@ from torch import nn
 from bothways.faults import told
 from bothways.models.adapter import SPEC_LINES
 from bothways.models.cards import FLOW_CARD, ClassifierCard, bundled_flows, bundled_names, card_file
-from bothways.models.catalogue import build_network, find_classifier, from_card, read_facts, spec_from
+from bothways.models.catalogue import build_network, find_classifier, from_card, read_facts, spec_from, spec_of
 from bothways.models.classifiers import (
     AUTOENCODER,
     PictureClassifier,
@@ -50,7 +50,7 @@ from bothways.registry import address_parts, is_address, load_attribute, nearest
 from bothways.representation.classifier import FlowClassifier
 from bothways.representation.heads import head_of
 from bothways.representation.tuning.targets import CLASS
-from bothways.types import ModelSpec, UserError, spec_of
+from bothways.types import ModelSpec, UserError
 
 LOAD_FLOW = "type load_flow for it, or a model that bothways models lists"
 Reader = Callable[[str, ModelSpec | None, bool], Loaded]

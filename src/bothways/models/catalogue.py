@@ -6,7 +6,7 @@ Weights are safetensors; a pickle is refused, since reading one can run code.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -130,6 +130,8 @@ def check_device(device: str) -> None:
 
 def find_classifier(address: str | Path) -> Path | None:
     """Card file of a flow-based classifier, by its run folder, file or bundled address; None for any other address."""
+    if not isinstance(address, str | Path):  # an object of the caller's
+        return None
     scheme, _, name = str(address).partition(":")
     if scheme == "bundled":
         return BUNDLED / f"{name}.json" if name in bundled_classifiers() else None
@@ -170,3 +172,18 @@ def from_card(path: Path, fresh: bool = False) -> Loaded:
     if not fresh:
         load_weights(module, path.with_suffix(".safetensors"))
     return Loaded(module, spec)
+
+
+def spec_of(given: ModelSpec | Mapping[str, Any] | None) -> ModelSpec | None:
+    """The facts of a model, of a ModelSpec or of a mapping of its fields; None for none. Raises UserError for else."""
+    if given is None or isinstance(given, ModelSpec):
+        return given
+    if not isinstance(given, Mapping):
+        raise UserError(f"spec is a {type(given).__name__}; give a ModelSpec, or a dict of its fields")
+    known = {one.name: one.default is MISSING for one in fields(ModelSpec)}
+    wrong = [str(name) for name in given if name not in known]
+    missing = [name for name, needed in known.items() if needed and name not in given]
+    if wrong or missing:
+        told = f"a field {wrong[0]!r}" if wrong else f"no field {missing[0]!r}"
+        raise UserError(f"spec has {told}; the fields of a ModelSpec are {', '.join(known)}")
+    return ModelSpec(**given)

@@ -13,14 +13,14 @@ from bothways.faults import check_kinds
 from bothways.models.adapter import SPEC_LINES, Adapter
 from bothways.models.addresses import LOAD_FLOW, read_classifier, read_flow, read_model
 from bothways.models.calls import check_held
-from bothways.models.catalogue import check_device, find_classifier
+from bothways.models.catalogue import check_device, find_classifier, spec_of
 from bothways.models.classifiers import Classifier
 from bothways.models.libraries.hub import Loaded, Text
 from bothways.models.libraries.latents import Latents
 from bothways.models.velocity import Flow, check_flow
 from bothways.models.weights import load_weights
 from bothways.progress import stage
-from bothways.types import ModelSpec, UserError, spec_of
+from bothways.types import ModelSpec, UserError
 
 FLOW_SPEC_LINES = (
     'state its facts: bothways.ModelSpec(size=32, mean=(0.5,) * 3, std=(0.5,) * 3, classes=0, path="linear", '
@@ -59,6 +59,7 @@ def load_model(
             raise UserError(f"load_model got a {type(model).__name__} without a ModelSpec; {SPEC_LINES}")
         found, name = Loaded(model, spec), type(model).__name__
     else:
+        check_kinds("load_model", model=(model, (str, Path, nn.Module)))
         name = str(model)
         found = read_model(name, spec, weights is not None)
         found.module.eval()
@@ -139,6 +140,7 @@ def load_flow(
             raise UserError(f"load_flow got a {name} without a ModelSpec; {FLOW_SPEC_LINES}")
         found = Loaded(flow, spec)
     else:
+        check_kinds("load_flow", flow=(flow, (str, Path, nn.Module)))
         name = str(flow)
         found = read_flow(name, spec, weights is not None)
         found.module.eval()

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from bothways.budget import amount
+from bothways.faults import check_kinds
 from bothways.numerics.modules import COMPILED
 from bothways.reading import is_there
 from bothways.types import RunError, UserError
@@ -45,6 +46,7 @@ def load_weights(module: nn.Module, path: str | Path, part: str = "", *, say: bo
     or in the module, stand behind one prefix that the other side lacks, such as "module." or "ema_model.module.", it is
     left out, and a warning says so.
     """
+    check_kinds("weights", path=(path, (str, Path)))
     path = Path(path)
     if not is_there(path):
         raise UserError(f"weights {str(path)!r} do not exist; type the path of a .safetensors file")

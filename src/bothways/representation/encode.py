@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from bothways import registry
-from bothways.brief import brief
+from bothways.brief import brief, shown
 from bothways.numerics.discrete_adjoint import integrate_exact
 from bothways.numerics.modules import check_finite, is_finite, module_of
 from bothways.numerics.solvers import Adaptive, Solver, State, finite, grid, solver_of, solver_states
@@ -122,7 +122,11 @@ def decode(
     """
     how = Walk(steps, solver, gradient, **options)
     state = (encoded,) if isinstance(encoded, Tensor) else encoded
-    if not isinstance(state, tuple | list) or not state or not all(isinstance(part, Tensor) for part in state):
+    if (
+        not isinstance(state, tuple | list)
+        or not state
+        or not all(isinstance(part, Tensor) and part.ndim for part in state)
+    ):
         raise UserError(f"decode: {brief(encoded)} is no state; give a tensor (B,...), or a whole state")
     x = _in_parts(flow, tuple(state), 1.0 - _checked(depth), 1.0, how, batch)[0]
     return flow.picture(x) if isinstance(flow, Flow) else x
@@ -130,13 +134,13 @@ def decode(
 
 def _checked(depth: float) -> float:
     if not isinstance(depth, Real | Tensor) or not 0 <= depth <= 1:
-        raise UserError(f"depth={depth}; type a number from 0 (the picture) to 1 (noise)")
+        raise UserError(f"depth={shown(depth)}; type a number from 0 (the picture) to 1 (noise)")
     return depth
 
 
 def _in_parts(v: VectorField, state: State, start: float, end: float, how: Walk, batch: int | None) -> State:
-    if batch is not None and batch < 1:
-        raise UserError(f"batch={batch}; type how many pictures are walked at once, 1 or more")
+    if batch is not None and (not isinstance(batch, int) or batch < 1):
+        raise UserError(f"batch={shown(batch)}; type how many pictures are walked at once, 1 or more")
     if needs_gradient(v, state[0]):
         return _finite_end(v, state, walk_state(v, state, start, end, how), start, end, how)
     parts = zip(*(x.split(batch or PART) for x in state), strict=True)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from numbers import Integral
+from numbers import Integral, Real
 
 import torch
 
 from bothways import registry
+from bothways.brief import shown
 from bothways.numerics.discrete_adjoint import KEEP
 from bothways.numerics.solvers import Adaptive, Solver, any_solver
 from bothways.types import UserError
@@ -49,11 +50,13 @@ class Walk:
 
     def __post_init__(self) -> None:
         found = any_solver(self.solver)
-        if self.gradient not in GRADIENTS:
-            raise UserError(f"gradient {self.gradient!r} is not known; type one of {', '.join(GRADIENTS)}")
+        if not isinstance(self.gradient, str) or self.gradient not in GRADIENTS:
+            raise UserError(f"gradient {shown(self.gradient)} is not known; type one of {', '.join(GRADIENTS)}")
         if self.gradient == "adjoint" and not isinstance(found, Adaptive) and not found.torchdiffeq_name:
             raise UserError(f'solver {self.name!r} has no gradient="adjoint"; type gradient="exact", or solver="euler"')
         if not all(isinstance(number, Integral) and number >= 1 for number in (self.steps, self.keep)):
-            raise UserError(f"steps={self.steps}, keep={self.keep}; a walk takes 1 step or more, and keeps 1 or more")
-        if not (self.rtol > 0 and self.atol > 0):
-            raise UserError(f"rtol={self.rtol}, atol={self.atol}; type positive numbers, such as 1e-5")
+            raise UserError(
+                f"steps={shown(self.steps)}, keep={shown(self.keep)}; a walk takes 1 step or more, and keeps 1 or more"
+            )
+        if not all(isinstance(number, Real) and number > 0 for number in (self.rtol, self.atol)):
+            raise UserError(f"rtol={shown(self.rtol)}, atol={shown(self.atol)}; type positive numbers, such as 1e-5")

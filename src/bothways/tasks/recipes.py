@@ -9,6 +9,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from bothways.configs import (
@@ -105,6 +106,7 @@ def configure(config: type[Settings], **given: Any) -> Settings:
     changes = nested(config, given)
     values: dict[str, Any] = {}
     if config.recipe_task:
+        check_kinds(config.recipe_task, recipe=(changes.get("recipe"), (str, Path, NoneType)))
         recipe = changes.get("recipe") or config.default_recipe(changes)
         values = read_recipe(str(recipe), config.recipe_task)
         for name in set(values) & set(config.model_fields):

@@ -231,6 +231,7 @@ def dsf_score(
     """
     if not isinstance(images, Tensor):
         raise UserError(f"dsf: images is {brief(images)}; give a tensor (N, 3, H, W) in [0, 1]")
+    check_kinds("dsf", t=(t, (int, float)))
     draws = Draws(range(len(images))) if draws is None else draws
     _check(images, draws, engine, per, batch_norm, chunk, epsilon)
     check_choice("direction", direction, ("score", "random"))
@@ -256,7 +257,8 @@ def _check(
     images: Tensor, draws: Draws, engine: str, per: str, batch_norm: str, chunk: int | None, epsilon: float | None
 ) -> None:
     """Raise UserError for a wrong value of an option that no part checks, and for images or draws of another shape."""
-    check_kinds("dsf", draws=(draws, Draws), chunk=(chunk, (int, NoneType)), epsilon=(epsilon, (int, float, NoneType)))
+    number = (int, float, NoneType)
+    check_kinds("dsf", draws=(draws, Draws), chunk=(chunk, (int, NoneType)), epsilon=(epsilon, number))
     check_choice("engine", engine, ENGINES)
     check_choice("per", per, ("image", "batch"))
     check_count("chunk", chunk, "pictures per pass")

@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import field_validator
 
+from bothways.brief import shown
 from bothways.configs import Config, Live, Several, setting
 from bothways.data.config import COMPARED
 from bothways.registry import register
@@ -21,9 +22,9 @@ def read_limits(texts: Sequence[str]) -> list[tuple[str, float]]:
     """Parse limits: ["consistency>2"] -> [("consistency", 2.0)]. Raises UserError for invalid ones."""
     found = []
     for text in texts:
-        match = LIMIT.fullmatch(text.replace(" ", ""))
+        match = LIMIT.fullmatch(text.replace(" ", "")) if isinstance(text, str) else None
         if match is None:
-            raise UserError(f"--fail-on {text!r}: type consistency>X or entanglement>X, such as 'consistency>2'")
+            raise UserError(f"--fail-on {shown(text)}: type consistency>X or entanglement>X, such as 'consistency>2'")
         found.append((match[1], float(match[2])))
     return found
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator
 
+from bothways.brief import shown
 from bothways.configs import Config, Live, Several, Shortcut, merged, setting
 from bothways.registry import register
 from bothways.synthesis.config import AscentConfig, CanvasConfig, TermConfig, ViewsConfig
@@ -63,8 +64,9 @@ class ShareConfig(Config):
 
 
 def _four(given: Any) -> Any:
-    if given is not None and len(given) != 4:
-        raise UserError(f"--box {' '.join(map(str, given))}: type LEFT TOP RIGHT BOTTOM in pixels")
+    if given is not None and not (isinstance(given, list | tuple) and len(given) == 4):
+        typed = " ".join(map(str, given)) if isinstance(given, list | tuple) else shown(given)
+        raise UserError(f"--box {typed}: type LEFT TOP RIGHT BOTTOM in pixels")
     return given
 
 
@@ -133,8 +135,11 @@ class DrawingConfig(Config):
     @classmethod
     def merged(cls, recipe: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
         """Merge changes into the recipe, with the terms of the request first and the objectives added to the terms."""
-        added = changes.get("objectives") or []
-        terms = dict(term_of(text) for text in ([added] if isinstance(added, str) else added))
+        added = changes.get("objectives", [])
+        added = [added] if isinstance(added, str) else added
+        if not isinstance(added, list | tuple) or not all(isinstance(text, str) for text in added):
+            raise UserError(f"objectives={shown(added)}; type NAME:WEIGHT or PATH.py:NAME:WEIGHT, or a list of such")
+        terms = dict(map(term_of, added))
         whole = merged(merged({"terms": {name: {} for name in OF_THE_REQUEST}}, recipe), changes)
         own_views = whole.get("views")
         if isinstance(own_views, Sequence) and not isinstance(own_views, str):  # view objects of a caller
@@ -204,7 +209,8 @@ class GenerateConfig(DrawingConfig):
         For classes of networks with a linear head, that of ``of_heads`` in its place; for a network of ``PHOTOGRAPHS``
         pixels or more, that of ``of_photographs``.
         """
-        if given.get("prompts"):
+        prompts = given.get("prompts")
+        if isinstance(prompts, str | list | tuple) and prompts:
             return "das"
         if given.get("layer") is not None:
             return "channel"

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import isfinite
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from bothways.brief import shown
 from bothways.models.adapter import Adapter
 from bothways.models.class_names import ALL, RANGE
 from bothways.numerics.pyramid import resize
@@ -62,13 +65,22 @@ def read_prompts(prompts: Sequence[str | Prompt] | str | None) -> tuple[Prompt, 
     """Parse ["a jellyfish", "multiple exposure:-0.3"] -> (("a jellyfish", 1.0), ("multiple exposure", -0.3))."""
     found = []
     for prompt in [prompts] if isinstance(prompts, str) else prompts or ():
-        text, weight = prompt if not isinstance(prompt, str) else _weighted(prompt)
+        text, weight = _weighted(prompt) if isinstance(prompt, str) else _pair(prompt)
         if not text.strip():
             raise UserError(
-                f"--prompt {prompt!r} has no words; type TEXT, or TEXT:WEIGHT such as 'multiple exposure:-0.3'"
+                f"--prompt {shown(prompt)} has no words; type TEXT, or TEXT:WEIGHT such as 'multiple exposure:-0.3'"
             )
         found.append((text.strip(), float(weight)))
     return tuple(found)
+
+
+def _pair(prompt: Any) -> Prompt:
+    """(text, weight), as it is."""
+    if isinstance(prompt, list | tuple) and len(prompt) == 2:
+        text, weight = prompt
+        if isinstance(text, str) and isinstance(weight, int | float) and isfinite(weight):
+            return text, float(weight)
+    raise UserError(f"prompts has {shown(prompt)}; give texts, or pairs of a text and its weight")
 
 
 def _weighted(prompt: str) -> Prompt:

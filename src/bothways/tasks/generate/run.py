@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from bothways.brief import shown
 from bothways.configs import nested
 from bothways.judging.judges import find_jury, split_judges
 from bothways.judging.references import find_references
@@ -44,9 +45,9 @@ def prepare_drawing(task: str, config: DrawingConfig, where: Where) -> Drawing:
         check_video()
     setup, request = planned(config, where.out)
     config = setup.config
-    only = [i for i in map(int, config.only or ()) if not 0 <= i < len(request)]
+    only = [i for i in config.only or () if not str(i).isdecimal() or not 0 <= int(i) < len(request)]
     if only:
-        raise UserError(f"--only {only[0]}: the run has pictures 0 to {len(request) - 1}")
+        raise UserError(f"--only {shown(only[0])}: the run has pictures 0 to {len(request) - 1}")
     models, own_measures = split_judges(config.judging.judges)
     jury = find_jury(setup.roles.main, models) if config.judging.verdicts else []
     references = find_references(jury, config.data)

@@ -135,7 +135,7 @@ def _box_mask(box: Box, size: tuple[int, int]) -> Tensor:
 
 def _read_mask(mask: Any, size: tuple[int, int]) -> Tensor:
     if is_live(mask) and hasattr(mask, "ndim"):  # numbers: 0 and 1 of any type, in any of the shapes of one mask
-        given = torch.as_tensor(mask)
+        given = torch.zeros(0) if str(mask.dtype) in ("object", "str") else torch.as_tensor(mask)
         found = given.reshape(1, 1, *given.shape[-2:]) if given.numel() == given.shape[-2:].numel() else given
         if found.ndim != 4 or not bool(((found == 0) | (found == 1)).all()):
             raise UserError(f"mask of shape {tuple(given.shape)}; give (H,W) of 0 (kept) and 1 (drawn)")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
+from bothways.brief import shown
 from bothways.configs import Config, holds_list, leaves, nested, place_of, recorded
 from bothways.registry import name_of
 from bothways.tasks.recipes import configure
@@ -54,6 +55,14 @@ def parsed_axes(config: type[Config], pairs: Iterable[str]) -> dict[str, list[An
             raise UserError(f"--sweep {pair!r}: a value is missing between two commas; type NAME=VALUE,VALUE")
         found[name] = [value.split(",") if lists or "," in value else value for value in values]
     return found
+
+
+def lists_of(over: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """The values of each setting of a sweep. Raises UserError for what is no text and its list of values."""
+    for name, values in over.items():
+        if not isinstance(name, str) or not isinstance(values, list | tuple | range):
+            raise UserError(f"over={{{shown(name)}: {shown(values)}}}; give the name of a setting and a list of values")
+    return {name: list(values) for name, values in over.items()}
 
 
 def points_of(config: type[Config], given: Mapping[str, Any], over: Mapping[str, Sequence[Any]]) -> list[Point]:

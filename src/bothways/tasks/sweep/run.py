@@ -33,7 +33,7 @@ from bothways.runs.schema import Given
 from bothways.tasks import resume as starts
 from bothways.tasks import work as works
 from bothways.tasks.resume import GIVEN, WORDS
-from bothways.tasks.sweep.config import SWEEP, Point, SweepConfig, plain_tables, points_of
+from bothways.tasks.sweep.config import SWEEP, Point, SweepConfig, lists_of, plain_tables, points_of
 from bothways.tasks.sweep.numbers import groups_of, headlines_of, written
 from bothways.tasks.sweep.result import SweepMeasures
 from bothways.tasks.work import Grid, Where, Work
@@ -221,7 +221,7 @@ def begin_sweep(
         where = replace(where, out=newest)
     if where.resume and where.out is not None:
         tables, over = _resumed(task, kind, tables, over, Path(where.out))
-    made = SweepConfig(task=task, over={key: list(values) for key, values in over.items()}, given=tables)
+    made = SweepConfig(task=task, over=lists_of(over), given=tables)
     saved = {"task": task, "over": made.over, "given": tables}
 
     def begun(where: Where) -> tuple[SweepConfig, SweepWork]:

@@ -19,6 +19,7 @@ from bothways.data.splits import holdout
 from bothways.models.catalogue import BUILDERS, build_network
 from bothways.processes.group import Batches
 from bothways.progress import counted
+from bothways.reading import is_there
 from bothways.tasks.train.config import InputConfig, TrainConfig
 from bothways.training.fit import Loss
 from bothways.types import ModelSpec, UserError
@@ -96,7 +97,7 @@ def plan_of(config: TrainConfig) -> ClassifierTraining:
 def _divided(config: TrainConfig) -> tuple[ImageSet, ImageSet | StoredSet]:
     """Split the training file into held-out and training pictures."""
     data = str(config.data)
-    if not all((Path(data) / f"{split}.parquet").is_file() for split in ("train", "test")):
+    if not all(is_there(Path(data) / f"{split}.parquet") for split in ("train", "test")):
         raise UserError(f"data {data!r} does not hold train.parquet and test.parquet; type the folder that holds both")
     everything = open_images(data, split="train", in_memory=config.run.in_memory)
     if not everything.classes:
