@@ -176,7 +176,7 @@ def tasks_without_parts(pages: Pages) -> list[str]:
 
 def configs_that_wait_for_torch(pages: Pages) -> list[str]:
     """A config.py imports no room that needs torch, so that a help page does not wait for it."""
-    light = re.compile(r"bothways\.(types|version|registry|configs|tasks\.recipes|[\w.]*config)\b")
+    light = re.compile(r"bothways\.(brief|types|version|registry|configs|tasks\.recipes|[\w.]*config)\b")
     return [
         f"{path}:{line}: imports {name}"
         for path, text in pages.items()

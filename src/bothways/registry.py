@@ -23,6 +23,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
+from bothways.brief import shown
 from bothways.faults import MODULES, Uncompiled, told
 from bothways.reading import SETTINGS_AT_MOST, check_file, is_there
 from bothways.types import RunError, UserError
@@ -137,7 +138,7 @@ def check(kind: str, given: Any) -> Any:
     if callable(given) or isinstance(given, Entry):
         return given
     if not isinstance(given, str):
-        raise UserError(f"{kind} {given!r}: type a name, PATH.py:NAME, or give a callable")
+        raise UserError(f"{kind} {shown(given)}: type a name, PATH.py:NAME, or give a callable")
     if is_address(given):
         if not is_there(Path(address_parts(given)[0]).expanduser()):
             raise UserError(f"{kind} file {address_parts(given)[0]!r} does not exist; type PATH.py:NAME")

@@ -24,6 +24,7 @@ from bothways.data.readers.decoding import SUFFIXES, decode_image
 from bothways.data.readers.entries import Entries, SplitEntries, as_png, bytes_of, evenly_spaced
 from bothways.data.readers.fit import Size, fitted
 from bothways.data.sources import ImageSet, find_images
+from bothways.faults import check_kinds
 from bothways.reading import check_file, read_bytes
 from bothways.types import UserError
 
@@ -135,6 +136,7 @@ def _bytes(content: bytes | Path) -> bytes:
 
 def find_corrupted(address: str | Path) -> CorruptedSet:
     """Detect the corrupted set in a folder. Raises UserError for an unknown or inconsistent layout."""
+    check_kinds("corruptions", folder=(address, (str, Path)))
     folder = Path(address).expanduser()
     if not folder.is_dir():
         raise UserError(f"corruptions {str(address)!r} is not a folder; type offline, or the folder of CIFAR-10-C")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from inspect import Parameter, signature
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from bothways import registry
+from bothways.brief import shown
 from bothways.models.adapter import Adapter
 from bothways.models.cards import bundled_names, card
 from bothways.models.catalogue import spec_from
@@ -71,7 +73,7 @@ def load_judges(judges: Iterable[Any], device: str) -> list[Adapter]:
         try:
             found.append(given if isinstance(given, Adapter) else load_model(given, device=device))
         except UserError as error:
-            raise UserError(f"judge {given}: {error}") from error
+            raise UserError(f"judge {given if isinstance(given, str | Path) else shown(given)}: {error}") from error
     return found
 
 

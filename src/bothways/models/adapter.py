@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from bothways.budget import no_memory_left
-from bothways.models.calls import check_facts, check_held, encoded, moments_of, reason, remedy
+from bothways.models.calls import check_dtype, check_facts, check_held, encoded, moments_of, reason, remedy
 from bothways.models.libraries.hub import Text
 from bothways.numerics.layers import OUTPUT, TOKEN, Layout, head_of, normalised_layers, recorded, running_statistics
 from bothways.numerics.modules import check_finite, evaluating, inside_compiled, own_dtype, parts_of, uncompiled
@@ -50,8 +50,7 @@ class Adapter:
     ) -> None:
         if not isinstance(spec, ModelSpec):
             raise UserError(f"model {name!r} has no ModelSpec; {SPEC_LINES}")
-        if dtype not in DTYPES:
-            raise UserError(f"dtype {dtype!r} is not known; type one of {', '.join(DTYPES)}")
+        check_dtype(dtype, DTYPES)
         self.spec, self.name, self.device, self.dtype = spec, name, device, dtype
         self.typed = name  # how a command names it, with its weights
         self._text = text

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from bothways.brief import shown
 from bothways.faults import place_of, told
 from bothways.numerics.modules import is_finite
 from bothways.types import ModelSpec, RunError, UserError
@@ -110,3 +112,9 @@ def moments_of(spec: ModelSpec, like: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of a spec, (1,3,1,1) each, of the precision of pictures and on their device."""
     mean, std = (torch.tensor(v, dtype=like.dtype, device=like.device).view(1, 3, 1, 1) for v in (spec.mean, spec.std))
     return mean, std
+
+
+def check_dtype(dtype: Any, known: Iterable[str]) -> None:
+    """Raise UserError for a precision that is not one of the known."""
+    if not isinstance(dtype, str) or dtype not in known:
+        raise UserError(f"dtype {shown(dtype)} is not known; type one of {', '.join(known)}")

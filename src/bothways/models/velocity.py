@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from bothways.budget import no_memory_left
 from bothways.models.adapter import DTYPES
-from bothways.models.calls import reason, remedy
+from bothways.models.calls import check_dtype, reason, remedy
 from bothways.models.libraries.latents import Latents
 from bothways.numerics.modules import evaluating, own_dtype
 from bothways.registry import is_address
@@ -54,8 +54,7 @@ class Flow(nn.Module):
     ) -> None:
         super().__init__()
         self._latents = (latents,)  # in a tuple, where torch does not find it
-        if dtype not in DTYPES:
-            raise UserError(f"dtype {dtype!r} is not known; type one of {', '.join(DTYPES)}")
+        check_dtype(dtype, DTYPES)
         self.network, self.spec, self.name, self.dtype, self._path = network, spec, name, dtype, path
         self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(spec.std).view(1, 3, 1, 1), persistent=False)
