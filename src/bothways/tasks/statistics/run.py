@@ -99,9 +99,8 @@ def prepare(config: StatisticsConfig, where: Where) -> StatisticsWork:
     model = config.model
     if not isinstance(model, Adapter):
         model = load_model(model, config.spec, weights=config.weights, device=config.device)
-    for name, given in (("layers", config.layers), ("features", config.features)):
-        for layer in given:
-            check_kinds("statistics", **{name: (layer, str)})
+    for layer in config.layers:
+        check_kinds("statistics", layers=(layer, str))
     layers, features = measured_layers(model, config.layers, config.features)
     split, size = config.split or training_split(config.data), size_of(model.spec, config.preprocess)
     found = load_images(config.data, split=split, size=size, limit=config.limit)
