@@ -304,9 +304,10 @@ def _one(read: Callable[[int, Path], str], number: int, folder: Path) -> str:
         return f"broken: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
-def outcomes(kind: str, first: int, count: int, folder: Path) -> dict[int, str]:
+def outcomes(
+    read: Callable[[int, Path], str], first: int, count: int, folder: Path, together: int = TOGETHER
+) -> dict[int, str]:
     found: dict[int, str] = {}
-    read, together = KINDS[kind][0], SLOW.get(kind, TOGETHER)
     for start in range(first, first + count, together):
         numbers = range(start, min(start + together, first + count))
         try:
@@ -342,7 +343,7 @@ def main() -> int:
         for kind in given.only:
             count, own = getattr(given, kind), Path(place) / kind
             own.mkdir()
-            found = outcomes(kind, given.first, count, own)
+            found = outcomes(KINDS[kind][0], given.first, count, own, SLOW.get(kind, TOGETHER))
             counts = Counter(text.partition(" ")[0].rstrip(":") for text in found.values())
             told = ", ".join(f"{counts[name]:,} {name}" for name in ("result", "line", "broken"))
             print(f"{kind}: {count:,} files: {told}", flush=True)

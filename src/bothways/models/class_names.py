@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from functools import lru_cache
 
+from bothways.brief import shown
 from bothways.types import UserError
 
 ALL = "all"  # every class
@@ -62,11 +63,11 @@ def resolve(known: Sequence[str], given: str | int) -> int:
     if not any(name and not name.isdecimal() for name in whole):
         names = ', or state the names: ModelSpec(classes="imagenet")' if len(known) == 1000 else ""
         raise UserError(
-            f"no class {given!r}: its classes have no names; type a number from 0 to {len(known) - 1}{names}"
+            f"no class {shown(given)}: its classes have no names; type a number from 0 to {len(known) - 1}{names}"
         )
     near = get_close_matches(", ".join(words_of(text)), [*words, *whole], n=3, cutoff=0.4)
     hint = f"the nearest are {', '.join(dict.fromkeys(near))}" if near else f"type a name or 0 to {len(known) - 1}"
-    raise UserError(f"no class {given!r}; {hint}")
+    raise UserError(f"no class {shown(given)}; {hint}")
 
 
 def resolve_all(known: Sequence[str], given: Sequence[str | int]) -> list[int]:

@@ -133,7 +133,8 @@ def decode(
 
 
 def _checked(depth: float) -> float:
-    if not isinstance(depth, Real | Tensor) or not 0 <= depth <= 1:
+    of_one = isinstance(depth, Real) or (isinstance(depth, Tensor) and depth.numel() == 1 and not depth.is_complex())
+    if not of_one or not 0 <= depth <= 1:
         raise UserError(f"depth={shown(depth)}; type a number from 0 (the picture) to 1 (noise)")
     return depth
 

@@ -15,6 +15,7 @@ from bothways import budget
 from bothways.data.readers.fit import size_of
 from bothways.data.sources import load_images
 from bothways.data.splits import STATISTICS, is_statistics, training_split
+from bothways.faults import check_kinds
 from bothways.models.adapter import Adapter
 from bothways.models.loader import load_model
 from bothways.runs.experiment import Experiment
@@ -98,6 +99,8 @@ def prepare(config: StatisticsConfig, where: Where) -> StatisticsWork:
     model = config.model
     if not isinstance(model, Adapter):
         model = load_model(model, config.spec, weights=config.weights, device=config.device)
+    for layer in config.layers:
+        check_kinds("statistics", layers=(layer, str))
     layers, features = measured_layers(model, config.layers, config.features)
     split, size = config.split or training_split(config.data), size_of(model.spec, config.preprocess)
     found = load_images(config.data, split=split, size=size, limit=config.limit)
