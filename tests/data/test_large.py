@@ -119,9 +119,10 @@ def test_floats_of_pictures_are_refused_where_bytes_still_fit(monkeypatch, tmp_p
 
 def test_a_pretraining_at_a_size_that_does_not_fit(capsys, monkeypatch, tmp_path: Path) -> None:
     pretended(monkeypatch, 8e9)
-    said = refused(capsys, "pretrain", "--data", "digits", "--size", 20_000, "--out", tmp_path / "out")
-    assert "1,500 pictures of 20000x20000 pixels" in said
+    said = refused(capsys, "pretrain", "--data", "digits", "--size", 16_000, "--out", tmp_path / "out")
+    assert "1,500 pictures of 16000x16000 pixels" in said
     assert "type --size 1333" in said
+    assert "from 1 to 16384" in refused(capsys, "pretrain", "--data", "digits", "--size", 20_000)
     assert not (tmp_path / "out").exists()
 
 

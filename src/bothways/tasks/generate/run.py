@@ -47,7 +47,8 @@ def prepare_drawing(task: str, config: DrawingConfig, where: Where) -> Drawing:
     config = setup.config
     only = [i for i in config.only or () if not str(i).isdecimal() or not 0 <= int(i) < len(request)]
     if only:
-        raise UserError(f"--only {shown(only[0])}: the run has pictures 0 to {len(request) - 1}")
+        typed = shown(only[0]).strip("'")
+        raise UserError(f"--only {typed}: the run has pictures 0 to {len(request) - 1}")
     models, own_measures = split_judges(config.judging.judges)
     jury = find_jury(setup.roles.main, models) if config.judging.verdicts else []
     references = find_references(jury, config.data)
