@@ -24,31 +24,13 @@ from bothways.tasks.plan.run import ROOM
 from bothways.tasks.plan.subject import Subject, subject_of
 from bothways.training.fit import FitState, fit
 from command import refused, run
-
-TINY = """# a small U-Net of 8 x 8 grey pictures
-task = "pretrain"
-[network]
-builder = "unet"
-width = 16
-multiples = [1]
-blocks = 1
-attention = [1]
-[fit]
-steps = 20
-batch = 16
-[expect]
-pictures = 600
-size = 8
-channels = 1
-classes = 10
-finetune = "prg-small"
-"""
+from small_recipe import SMALL
 
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> str:
     file = tmp_path_factory.mktemp("recipes") / "tiny.toml"
-    file.write_text(TINY)
+    file.write_text(SMALL)
     return str(file)
 
 
@@ -119,7 +101,7 @@ def test_operations_and_states_by_their_closed_forms(recipe: str) -> None:
 def test_weights_that_lie_channels_last_take_what_was_planned(tmp_path: Path) -> None:
     """Those of a flow that is loaded do, and normalisation on a CPU makes copies of what they give."""
     file = tmp_path / "run.toml"
-    file.write_text(TINY)
+    file.write_text(SMALL)
     made = bothways.pretrain(recipe=str(file), data="digits", steps=1, workers=0, out=tmp_path / "run")
     assert made.folder.path == tmp_path / "run"
     planned = subject("finetune", flow=str(tmp_path / "run"), data="digits", batch=24, steps=2, gradient="direct")

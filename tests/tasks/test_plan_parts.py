@@ -25,33 +25,16 @@ from bothways.tasks.plan.run import ROOM
 from bothways.tasks.plan.subject import Subject, subject_of
 from bothways.training.fit import FitState, fit
 from command import refused, run
+from small_recipe import WITHOUT_ATTENTION
 from zoo import stand_in_for_torchvision
 
-SMALL = """# a small U-Net of 8 x 8 grey pictures
-task = "pretrain"
-[network]
-builder = "unet"
-width = 16
-multiples = [1]
-blocks = 1
-attention = []
-[fit]
-steps = 20
-batch = 16
-[expect]
-pictures = 600
-size = 8
-channels = 1
-classes = 10
-finetune = "prg-small"
-"""
 BATCH = 32
 
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> str:
     file = tmp_path_factory.mktemp("recipes") / "small.toml"
-    file.write_text(SMALL)
+    file.write_text(WITHOUT_ATTENTION)
     return str(file)
 
 
