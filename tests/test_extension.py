@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -242,6 +243,21 @@ def test_what_an_objective_of_ones_own_does_wrong_is_one_line(mine: str, capsys:
         generate(TOY, "anchor", terms={"s": {"kind": f"{mine}:symmetry", "power": 2}}, **QUICK)
 
 
+@pytest.mark.parametrize(
+    ("objective", "told"),
+    [
+        (torch.zeros(3), "objective=Tensor; give one of bothways.objectives, or a function"),
+        ([1], "objective=list; give one of"),
+        (lambda: 1, r"takes \(\); write it as \(images\) or \(images, model\)"),
+        (lambda a, b, c: a, r"takes \(a, b, c\); write it as"),
+        (max, r"gave \(.*\) for 1 pictures; return one number per picture"),  # in C, without a signature
+    ],
+)
+def test_what_is_no_objective_is_refused(objective: Any, told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        generate(TOY, "anchor", objective=objective, **QUICK)
+
+
 # ---- views, canvases, schedules ------------------------------------------------------------------------------------
 
 
@@ -270,6 +286,12 @@ def test_a_canvas_and_a_schedule_of_ones_own(mine: str) -> None:
     stepped = generate(TOY, "dragon", schedule=f"{mine}:stepped", **QUICK).images
     assert not torch.equal(stepped, generate(TOY, "dragon", schedule="linear", **QUICK).images)
     assert not torch.equal(stepped, generate(TOY, "dragon", schedule=lambda place: 1.0, **QUICK).images)
+    beside = {name: value for name, value in QUICK.items() if name != "recipe"}  # the recipe that is taken by itself
+    assert generate(TOY, "dragon", canvas=lambda start: Pixels(start, "tanh"), **beside).images.shape == (1, 3, 16, 16)
+    with pytest.raises(UserError, match=r"canvas 'max' gives a Tensor without parameters\(\)"):
+        generate(TOY, "dragon", canvas=max, **beside)
+    with pytest.raises(UserError, match="judge 'max' gives a Tensor; return a number"):
+        generate(TOY, "dragon", **{**QUICK, "judges": [max]})
 
 
 # ---- paths, couplings, heads, solvers ------------------------------------------------------------------------------

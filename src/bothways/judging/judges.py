@@ -47,7 +47,11 @@ def _measures(made: Any) -> bool:
     if not callable(made) or isinstance(made, nn.Module | VisionModel | type):
         return False
     by_place = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
-    return any(p.kind in by_place and p.default is Parameter.empty for p in signature(made).parameters.values())
+    try:
+        parameters = signature(made).parameters.values()
+    except ValueError:  # one in C, which may not tell
+        return True
+    return any(p.kind in by_place and p.default is Parameter.empty for p in parameters)
 
 
 def default_judges(model: Adapter) -> list[str]:

@@ -158,7 +158,7 @@ class Function(Objective):
 
     def terms(self, to: Binding) -> list[Term]:
         function, name = self.function, registry.name_of(self.function)
-        if _parameters(function) < 2:
+        if not _sees_model(function):
             return [image_term(name, lambda image: _checked(function(image), len(image), name))]
 
         def measure(seen: Activations, pictures: int) -> Tensor:
@@ -205,6 +205,11 @@ def as_objective(given: Any, **settings: Any) -> Objective:
     made = registry.find("objective", given).factory
     if isinstance(made, type) and issubclass(made, Objective):
         return validated(made, settings)
+    if not callable(made):
+        raise UserError(
+            f"objective={type(made).__name__}; give one of bothways.objectives, or a function of pictures (B,3,H,W) "
+            "that returns one number per picture"
+        )
     if settings:
         raise UserError(
             f"objective {registry.name_of(given)!r} is a function and has no setting {next(iter(settings))!r}"
@@ -212,11 +217,21 @@ def as_objective(given: Any, **settings: Any) -> Objective:
     return Function(function=made)
 
 
-def _parameters(function: Callable[..., Any]) -> int:
-    """Number of required positional arguments of a function."""
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    listed = inspect.signature(function).parameters.values()
-    return sum(p.kind in kinds and p.default is inspect.Parameter.empty for p in listed)
+def _sees_model(function: Callable[..., Any]) -> bool:
+    """Whether a function requires (images, model); one in C, which may not tell, is given the images alone."""
+    try:
+        signature = inspect.signature(function)
+    except ValueError:
+        return False
+    for given in (1, 2):
+        try:
+            signature.bind(*range(given))
+        except TypeError:
+            continue
+        return given == 2
+    raise UserError(
+        f"objective {registry.name_of(function)!r} takes {signature}; write it as (images) or (images, model)"
+    )
 
 
 def _checked(values: Any, pictures: int, name: str) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -117,7 +117,9 @@ def better_recipe(config: DrawingConfig, condition: Sequence[Adapter], side: int
     heads = bool(condition) and not config.prompts and all(model.head() is not None for model in condition)
     changes = nested(type(config), config._given or {})
     theirs = {"size", *PhotographsCanvas.model_fields}
-    of_step = set(changes.get("canvas", {})) - theirs | {"rms"} & set(changes.get("ascent", {}))
+    canvas, ascent = changes.get("canvas", {}), changes.get("ascent", {})
+    of_step = {"canvas"} if not isinstance(canvas, Mapping) else set(canvas) - theirs
+    of_step |= {"rms"} & set(ascent)
     of_own = of_step | {"terms", "score", "objective"} & set(changes)
     if heads and not of_own and side >= config.heads_from and config.recipe in config.of_heads:
         return config.of_heads[config.recipe]
