@@ -25,10 +25,12 @@ demo: $(STAMP)  ## set up if needed, then run the demo
 test: $(STAMP)  ## set up if needed, then run the tests
 	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
-torture: $(STAMP)  ## kill, break, mislead and vary everything, an hour of a core, and write docs/reliability.md
+torture: $(STAMP)  ## kill, break, mislead, crowd and vary everything, some hours of a core, and write docs/reliability.md
 	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python benchmarks/torture/kills.py
 	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python benchmarks/torture/inputs.py
 	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python benchmarks/torture/determinism.py
+	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python benchmarks/torture/studio.py
+	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python benchmarks/torture/serve.py
 
 bench: $(STAMP)  ## measure bothways beside other libraries, a quarter of an hour of a core, and write docs/benchmarks.md
 	$(BIN)/python benchmarks/peers/bench.py
@@ -53,7 +55,7 @@ wheel: $(STAMP)  ## build the wheel into dist/, twice, and compare the two
 
 # Of all extras this downloads some twenty gigabytes: make wheel-check EXTRAS="none timm" tries these alone.
 wheel-check: wheel  ## install the wheel in clean environments: no extras, each alone, all
-	$(BIN)/python release/check.py $$(ls -t dist/*.whl | head -1) $(if $(EXTRAS),--extras $(EXTRAS))
+	$(BIN)/python release/check.py $$(ls -t dist/*.whl | head -1) --record $(if $(EXTRAS),--extras $(EXTRAS))
 
 sbom: $(STAMP)  ## write dist/sbom.json, a CycloneDX list of what is installed in .venv
 	@mkdir -p dist

@@ -21,7 +21,10 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
+from check import record
+
 ROOT = Path(__file__).resolve().parents[1]
+WELL = "installed, it draws, and its tests pass"
 PINNED = ROOT / "constraints.txt"
 # Those that install in a minute or two; timm, open_clip and studio take gigabytes, and make wheel-check installs them.
 EXTRAS = ("datasets", "digits", "hf", "imagenet", "lora", "ode", "onnx", "serve", "tensorboard", "video")
@@ -93,6 +96,7 @@ def main() -> None:
     given = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     given.add_argument("ends", nargs="+", choices=("lowest", "highest"))
     given.add_argument("--extras", nargs="*", default=list(EXTRAS), help=f"default: {' '.join(EXTRAS)}")
+    given.add_argument("--record", action="store_true", help="keep what is found for docs/reliability.md")
     given.add_argument("--folder", type=Path, help="keep the environments below it")
     told = given.parse_args()
     failed = 0
@@ -100,7 +104,9 @@ def main() -> None:
         for end in told.ends:
             fault = tried(end, tuple(told.extras), (told.folder or Path(kept)) / end)
             failed += bool(fault)
-            print(f"{end}: {fault or 'installed, it draws, and its tests pass'}", flush=True)
+            print(f"{end}: {fault or WELL}", flush=True)
+            if told.record:
+                record(f"{end} versions", len(TRIES) + 1, fault, WELL)
     sys.exit(bool(failed))
 
 

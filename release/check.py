@@ -2,6 +2,7 @@
 
     python release/check.py WHEEL [--extras none timm ... all]
     python release/check.py --list                     what can stand there, as JSON
+    python release/check.py WHEEL --record             keep what is found for docs/reliability.md
 
 Packages are downloaded, about a gigabyte for each environment; each is removed before the next is made.
 """
@@ -18,6 +19,7 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+WELL = "installed, and it draws"
 TRIES = (
     ("-m", "pip", "check"),
     ("-c", "import bothways; print(bothways.__version__)"),
@@ -53,6 +55,12 @@ def extras() -> list[str]:
     return [name for name in table["project"]["optional-dependencies"] if name != "dev"]
 
 
+def commands(extra: str) -> list[tuple[str, ...]]:
+    """What is tried of an environment with an extra, after its installation."""
+    own = OF_EXTRA.values() if extra == "all" else [OF_EXTRA[extra]] if extra in OF_EXTRA else []
+    return [*TRIES, *own]
+
+
 def tried(wheel: Path, extra: str) -> str:
     """What fails of a clean environment with an extra; "" for nothing. extra: a name, none or all."""
     chosen = {"none": "", "all": f"[{','.join(extras())}]"}.get(extra, f"[{extra}]")
@@ -60,8 +68,7 @@ def tried(wheel: Path, extra: str) -> str:
         venv.create(f"{kept}/venv", with_pip=True)
         python = f"{kept}/venv/bin/python"
         install = ("-m", "pip", "install", "-q", "--no-input", "-c", str(ROOT / "constraints.txt"), f"{wheel}{chosen}")
-        own = OF_EXTRA.values() if extra == "all" else [OF_EXTRA[extra]] if extra in OF_EXTRA else []
-        for arguments in (install, *TRIES, *own):
+        for arguments in (install, *commands(extra)):
             found = subprocess.run([python, *arguments], cwd=kept, capture_output=True, text=True, check=False)
             if found.returncode != 0:
                 told = (found.stderr + found.stdout).strip().splitlines() or ["no word"]
@@ -69,11 +76,21 @@ def tried(wheel: Path, extra: str) -> str:
     return ""
 
 
+def record(name: str, tried: int, fault: str, well: str) -> None:
+    """Keep what an environment came to, for docs/reliability.md."""
+    sys.path.insert(0, str(ROOT / "tests"))
+    from reliability import record as kept
+
+    row = {"part": "supply", "kind": "environment", "name": name, "tried": tried, "answered": fault or well}
+    kept([{**row, "broken": int(bool(fault))}])
+
+
 def main() -> None:
     whole = ["none", *extras(), "all"]
     given = argparse.ArgumentParser()
     given.add_argument("wheel", type=Path, nargs="?")
     given.add_argument("--extras", nargs="*", default=whole, choices=whole)
+    given.add_argument("--record", action="store_true", help="keep what is found in benchmarks/results")
     given.add_argument("--list", action="store_true", help="print what --extras can be, and end")
     told = given.parse_args()
     if told.list:
@@ -87,7 +104,9 @@ def main() -> None:
     for extra in told.extras:
         fault = tried(told.wheel.resolve(), extra)
         failed += bool(fault)
-        print(f"{extra}: {fault or 'installed, and it draws'}", flush=True)
+        print(f"{extra}: {fault or WELL}", flush=True)
+        if told.record:
+            record(extra, len(commands(extra)), fault, WELL)
     sys.exit(bool(failed))
 
 

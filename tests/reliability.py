@@ -33,8 +33,9 @@ def _key(row: Row) -> tuple[str, str, str]:
 
 INTRO = """# Reliability
 
-What a kill, a broken disk, a damaged file and a change of machine do to a run. The figures are those of `make
-torture`, which writes this page; `make test` tries a few of each. Nothing here was left out because it failed.
+What a kill, a broken disk, a damaged file, a crowd of clients and a change of machine do to bothways. The figures are
+those of `make torture`, which writes this page; `make test` tries a few of each. Nothing here was left out because it
+failed.
 
 ## Kills and broken disks
 
@@ -132,6 +133,29 @@ network's kernels. Other threads, several processes, another machine or another 
 to rounding, which a training or a long drawing then amplifies. bfloat16 is another number format, of three decimal
 digits: it is not meant to agree.
 """
+STUDIO = """
+## The studio under abuse
+
+One studio, by `benchmarks/torture/studio.py`, clients and server on the same two cores; numbers before a colon are HTTP
+status codes. That no markup in any field runs as a script, and that no page of another site can ask for anything, is
+tried in a browser by `tests/studio`.
+"""
+SERVICE = """
+## The service under load
+
+`bothways serve bundled:cifar10-resnet` with PNGs of 32 pixels and one thread, by `benchmarks/torture/serve.py`, clients
+and service on the same two cores, which other work shared. "Times the bare call": of what the model alone takes for one
+picture of each client, in batches of up to 32, measured the same minute.
+"""
+SUPPLY = """
+## What is installed
+
+`make wheel` builds the wheel twice and stops where the two differ in a byte. `release/check.py` installs it in a new
+environment without extras, with each alone and with all of them, lets pip check what stands together, and draws;
+`release/bounds.py` runs a part of the tests with the lowest versions that are allowed and with the newest. The licences
+of all that may be installed stand in [licences.md](licences.md); `make sbom` lists what is; a workflow asks each week
+what is known to be vulnerable.
+"""
 
 
 def page(rows: Sequence[Row]) -> str:
@@ -140,6 +164,7 @@ def page(rows: Sequence[Row]) -> str:
     inputs = {row["name"]: row for row in rows if row["part"] == "inputs"}
     matrix = [row for row in rows if row["part"] == "determinism"]
     parts = [INTRO, _crashes(crash), AFTER_KILLS, _inputs(inputs), AFTER_INPUTS, _matrix(matrix), PROMISE]
+    parts += [STUDIO, _answers(rows, "studio"), SERVICE, _answers(rows, "service"), SUPPLY, _environments(rows)]
     return "\n".join(part.strip("\n") + "\n" for part in parts)
 
 
@@ -172,6 +197,21 @@ def _inputs(rows: Mapping[str, Row]) -> str:
 def _matrix(rows: Sequence[Row]) -> str:
     lines = [[f"`{row['name']}`", *(told_of(row.get(change)) for change in CHANGES)] for row in rows]
     return table(["task", *CHANGES.values()], lines)
+
+
+def _answers(rows: Sequence[Row], part: str) -> str:
+    """What was sent, how often, and how it was answered."""
+    lines = [(row["sent"], f"{row['tried']:,}", _well(row)) for row in rows if row["part"] == part]
+    return table(["sent", "how many", "answered"], lines)
+
+
+def _environments(rows: Sequence[Row]) -> str:
+    lines = [(f"`{row['name']}`", f"{row['tried']:,}", _well(row)) for row in rows if row["part"] == "supply"]
+    return table(["environment", "commands", "found"], lines)
+
+
+def _well(row: Row) -> str:
+    return f"{'**broken**: ' if row['broken'] else ''}{row['answered']}"
 
 
 def told_of(value: float | None) -> str:

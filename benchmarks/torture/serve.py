@@ -4,7 +4,8 @@
 
 The bare call is the model on a batch of the size that the service may join, in this process, with nothing around it;
 its time a picture times the number of clients is how long each would wait for a service that costs nothing itself. The
-clients run in this process, beside the server on the same machine.
+clients run in this process, beside the server on the same machine. The figures go to benchmarks/results/torture.jsonl
+and docs/reliability.md.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from PIL import Image
 from servers import Process, started
 
 from bothways.serve.models import Asked, served
+from reliability import record
 from rough_clients import Client, Server
 
 BATCH = 32
@@ -74,21 +76,50 @@ async def load(
     return time.perf_counter() - began, latencies, statuses
 
 
-def told(clients: int, seconds: float, latencies: list[float], statuses: Counter, picture: float) -> str:
+def row(name: str, sent: str, tried: int, answered: str) -> dict[str, object]:
+    """A line of the page, printed as it comes."""
+    print(f"{tried:,} {sent}: {answered}", flush=True)
+    return {"part": "service", "kind": "load", "name": name, "sent": sent, "tried": tried, "answered": answered}
+
+
+def counted(statuses: Counter) -> str:
+    return ", ".join(f"{status}: {count:,}" for status, count in sorted(statuses.items()))
+
+
+def of_clients(clients: int, seconds: float, latencies: list[float], statuses: Counter, picture: float) -> dict:
     p50, p95 = np.percentile(latencies, [50, 95])
     alone = picture * clients  # one picture of each, in batches as large as the service may join
-    return (
-        f"{clients:4} clients: {len(latencies) / seconds:5.0f} requests/s, p50 {1000 * p50:6.1f} ms, p95 "
-        f"{1000 * p95:6.1f} ms: {p50 / alone:.1f} and {p95 / alone:.1f} times the bare call; {dict(statuses)}"
-    )
+    return row(
+        f"clients-{clients:03}", f"pictures by {clients} clients", len(latencies),
+        f"{counted(statuses)}; {len(latencies) / seconds:.0f} a second; half of them within {p50 / alone:.1f} times "
+        f"the bare call, 95 of 100 within {p95 / alone:.1f}",
+    )  # fmt: skip
 
 
-def flood(process: Process, server: Server, contents: list[bytes]) -> str:
+def flood(process: Process, server: Server, contents: list[bytes]) -> dict:
     """More at once than may wait."""
     clients = 400
     _, _, statuses = asyncio.run(load(server, contents, clients, 3 * clients))
     assert set(statuses) <= {200, 503}, statuses
-    return f"{clients} clients at once: {dict(statuses)}, {process.megabytes:.0f} MB"
+    told = f"{counted(statuses)}, where 503 asks to come again; {process.megabytes:.0f} MB of memory"
+    return row("flood", f"pictures by {clients} clients at once", 3 * clients, told)
+
+
+def steady(process: Process, server: Server, contents: list[bytes], requests: int) -> dict:
+    """Memory over many requests."""
+    asyncio.run(load(server, contents, STEADY, FIRST))
+    before, began, files = process.megabytes, process.seconds, process.files
+    seconds, held = 0.0, []
+    for _ in range(PARTS):
+        part, _, statuses = asyncio.run(load(server, contents, STEADY, requests // PARTS))
+        assert set(statuses) == {200}, statuses
+        seconds, held = seconds + part, [*held, f"{process.megabytes:.0f}"]
+    each = 1000 * (process.seconds - began) / requests
+    told = (
+        f"all; {requests / seconds:.0f} a second; {before:.0f} MB of memory after the first thousand, then "
+        f"{', '.join(held)}; {each:.1f} ms of the service's processor time each; open files {files}, {process.files}"
+    )
+    return row("steady", f"pictures by {STEADY} clients", requests, told)
 
 
 def main() -> None:
@@ -103,23 +134,13 @@ def main() -> None:
     with started("serve", given.model, "--batch", BATCH) as process:
         server = Server(process.port)
         asyncio.run(load(server, contents, 4, 200))  # warm
+        rows = []
         for clients in CLIENTS:
             found = asyncio.run(load(server, contents, clients, 1_000 if clients > 1 else 300))
-            print(told(clients, *found, sizes[min(clients, BATCH)][0]))
-        asyncio.run(load(server, contents, STEADY, FIRST))
-        before, began, files = process.megabytes, process.seconds, process.files
-        seconds, held = 0.0, []
-        for _ in range(PARTS):
-            part, _, statuses = asyncio.run(load(server, contents, STEADY, given.requests // PARTS))
-            assert set(statuses) == {200}, statuses
-            seconds, held = seconds + part, [*held, f"{process.megabytes:.0f}"]
-        each = 1000 * (process.seconds - began) / given.requests
-        print(
-            f"{given.requests:,} requests: {given.requests / seconds:.0f} requests/s; memory {before:.0f} MB before, "
-            f"then {', '.join(held)}; {each:.2f} ms of processor time each in the server; open files "
-            f"{files} before, {process.files} after"
-        )
-        print(flood(process, server, contents))
+            rows.append(of_clients(clients, *found, sizes[min(clients, BATCH)][0]))
+        rows.append(steady(process, server, contents, given.requests))
+        rows.append(flood(process, server, contents))
+    record(rows)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
     PYTHONPATH=tests python benchmarks/torture/studio.py [--requests 10000] [--malformed 400] [--gone 2000]
 
 tests/studio/test_abuse.py is its short form. Each line says what was sent and how it was answered; the exit code is 1
-where something failed.
+where something failed. The figures go to benchmarks/results/torture.jsonl and docs/reliability.md.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
@@ -24,6 +26,7 @@ from servers import Process, started
 
 from bothways.runs import RunFolder
 from bothways.studio.jobs import WAITING_AT_MOST
+from reliability import record
 from rough_clients import Asked, Client, Server, gone, malformed, many, sent, slow, ways_out
 from studio_client import Page
 
@@ -32,12 +35,19 @@ ASKED: list[Asked] = [
     ("GET", "/config", b""), ("GET", "/picture?run=old&file=images/0000-frog.png", b""), ("GET", "/theme.css", b""),
     ("GET", "/", b""), ("GET", "/report?run=old", b""),
 ]  # fmt: skip
-FAULTS: list[str] = []
+FOUND: list[dict[str, object]] = []
 
 
-def say(what: str, found: object, good: bool) -> None:
-    print(f"{'' if good else 'FAILED: '}{what}: {found}", flush=True)
-    FAULTS.extend([] if good else [what])
+def say(name: str, sent: str, tried: int, answered: str, good: bool) -> None:
+    """Print what was sent, how often, and how it was answered, and keep it for the page."""
+    row = {"part": "studio", "kind": "abuse", "name": name, "sent": sent, "tried": tried, "answered": answered}
+    print(f"{'' if good else 'FAILED: '}{tried:,} {sent}: {answered}", flush=True)
+    FOUND.append({**row, "broken": int(not good)})
+
+
+def told(statuses: Mapping[Any, int]) -> str:
+    """ "200: 990, 503: 10"."""
+    return ", ".join(f"{status}: {count:,}" for status, count in sorted(statuses.items(), key=str))
 
 
 def entered(process: Process) -> tuple[Server, dict[str, str]]:
@@ -54,8 +64,8 @@ def steady(process: Process, server: Server, requests: int) -> None:
     before, files, began = process.megabytes, process.files, time.perf_counter()
     found = asyncio.run(many(server, ASKED, clients=20, each=requests // 20))
     per = requests / (time.perf_counter() - began)
-    say(f"{requests:,} requests, {per:.0f}/s, {before:.0f} MB before and {process.megabytes:.0f} after, {files} files "
-        f"before and {process.files} after", dict(found),
+    say("steady", "requests by 20 clients", requests, f"{told(found)}; {per:.0f} a second; {before:.0f} MB of memory "
+        f"after the first thousand, {process.megabytes:.0f} at the end; open files {files}, {process.files}",
         set(found) == {200} and process.megabytes < before + 25 and process.files < files + 25)  # fmt: skip
 
 
@@ -66,10 +76,12 @@ def abused(process: Process, server: Server, counts: argparse.Namespace) -> None
     while process.files > files + 25 and time.monotonic() < until:  # it has not seen yet that they are gone
         time.sleep(0.5)
     found = asyncio.run(many(server, ASKED, clients=10, each=2))
-    say(f"after {counts.gone:,} clients that left in the middle", dict(found), found == {200: 20})
-    told = asyncio.run(sent(server, (malformed(server, n) for n in range(counts.malformed)), 120.0, 400))
-    say(f"{counts.malformed:,} malformed requests", dict(told), all(s == "closed" or s < 500 for s in told))
-    say("200 clients at once", found := dict(asyncio.run(many(server, ASKED[:4], 200, 5))), found == {200: 1000})
+    say("gone", "clients that leave in the middle", counts.gone, f"the next 20 requests: {told(found)}",
+        found == {200: 20})  # fmt: skip
+    bad = asyncio.run(sent(server, (malformed(server, n) for n in range(counts.malformed)), 120.0, 400))
+    say("malformed", "malformed requests", counts.malformed, told(bad), all(s == "closed" or s < 500 for s in bad))
+    found = asyncio.run(many(server, ASKED[:4], 200, 5))
+    say("at-once", "requests by 200 clients at once", 1_000, told(found), found == {200: 1_000})
 
     async def unread() -> dict[int, int]:
         held = await slow(server, ("GET", "/config", b""), 200)
@@ -78,12 +90,14 @@ def abused(process: Process, server: Server, counts: argparse.Namespace) -> None
             one.transport.abort()
         return dict(answered)
 
-    say("beside 200 clients that read nothing", found := asyncio.run(unread()), found == {200: 100})
+    beside = asyncio.run(unread())
+    say("unread", "clients that read nothing", 200, f"100 requests beside them: {told(beside)}", beside == {200: 100})
     body = b" " * 9_000_000
-    found = asyncio.run(many(server, [("POST", "/gradio_api/queue/join", body)], clients=1, each=1))
-    say("a form of 9 MB", dict(found), found == {413: 1})
+    large = asyncio.run(many(server, [("POST", "/gradio_api/queue/join", body)], clients=1, each=1))
+    say("large", "form of 9 MB", 1, told(large), large == {413: 1})
     time.sleep(8)  # for what the last connections held
-    say(f"memory {before:.0f} MB before all that and {process.megabytes:.0f} after, files", f"{files}, {process.files}",
+    say("memory", "of all that is in the lines above", 1, f"{before:.0f} MB of memory before, {process.megabytes:.0f} "
+        f"after; open files {files}, {process.files}",
         process.megabytes < before + 60 and process.files < files + 25)  # fmt: skip
 
 
@@ -103,7 +117,8 @@ def out_of_its_folder(server: Server, folder: Path) -> None:
         return asked, leaked
 
     asked, leaked = asyncio.run(each())
-    say(f"{asked} ways out of a folder, let through", leaked, leaked == [])
+    say("ways-out", "paths that lead out of a folder", asked, f"{len(leaked)} let through", leaked == [])
+    print(*leaked, sep="\n")
 
 
 def queued(process: Process, cookie: dict[str, str], runs: Path) -> None:
@@ -112,13 +127,13 @@ def queued(process: Process, cookie: dict[str, str], runs: Path) -> None:
         page = Page(client, None, runs, None)  # type: ignore[arg-type]
         event = page.event("generate-start")
         values = page.values(event, Model="bundled:cifar10-resnet", Classes=["frog"], Steps=1, Count=1)
-        told = [json.dumps(page.do(event, values, f"queue-{number}")) for number in range(WAITING_AT_MOST + 10)]
-        refused = sum("which are the most" in line for line in told)
+        lines = [json.dumps(page.do(event, values, f"queue-{number}")) for number in range(WAITING_AT_MOST + 10)]
+        refused = sum("which are the most" in line for line in lines)
         until = time.monotonic() + 400
-        while time.monotonic() < until and len(ended := states(runs)) < len(told) - refused:
+        while time.monotonic() < until and len(ended := states(runs)) < len(lines) - refused:
             time.sleep(2)
-        say(f"{len(told)} drawings at once, {refused} refused, the others", dict(Counter(ended)),
-            0 < refused <= 10 and ended == ["complete"] * (len(told) - refused))  # fmt: skip
+        say("queue", "drawings at once", len(lines), f"{refused} refused, {told(Counter(ended))}",
+            0 < refused <= 10 and ended == ["complete"] * (len(lines) - refused))  # fmt: skip
 
 
 def states(runs: Path) -> list[str]:
@@ -146,7 +161,8 @@ def main() -> None:
             abused(process, server, counts)
             out_of_its_folder(server, folder)
             print(f"{process.seconds:.0f} s of processor time in the server")
-    sys.exit(bool(FAULTS))
+    record(FOUND)
+    sys.exit(any(row["broken"] for row in FOUND))
 
 
 if __name__ == "__main__":
