@@ -79,7 +79,8 @@ async def load(
 def row(name: str, sent: str, tried: int, answered: str) -> dict[str, object]:
     """A line of the page, printed as it comes."""
     print(f"{tried:,} {sent}: {answered}", flush=True)
-    return {"part": "service", "kind": "load", "name": name, "sent": sent, "tried": tried, "answered": answered}
+    found = {"part": "service", "kind": "load", "name": name, "sent": sent, "tried": tried, "answered": answered}
+    return {**found, "broken": 0}  # anything but an answer ends the program
 
 
 def counted(statuses: Counter) -> str:

@@ -77,6 +77,21 @@ def test_every_file_of_a_run_is_in_its_list_once(tmp_path: Path) -> None:
     assert there - {"files.txt", ".lock"} == set(lines) - {"state/state-000001.safetensors"}
 
 
+@pytest.mark.parametrize("half", ["a", "images/0002-fr", "images/0002-frog.png"])
+def test_a_name_that_was_cut_off_takes_no_other_with_it(tmp_path: Path, half: str) -> None:
+    """What stays of the name, of the user's own file too, is no name of the run; the next one is whole."""
+    folder = drawn(tmp_path / "run")
+    (folder.path / "a").write_text("mine")
+    names = folder.path / "files.txt"
+    whole = names.read_text()
+    names.write_text(whole + half)
+    folder.write_measures({})
+    assert names.read_text() == f"{whole}measures.json\n"
+    RunFolder.create(tmp_path / "run", TABLES, overwrite=True)
+    assert not (folder.path / "measures.json").exists()
+    assert (folder.path / "a").read_text() == "mine"
+
+
 def test_a_kill_before_the_first_file_leaves_a_folder_that_can_be_taken(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     for name in ("files.txt", ".lock", ".recipe.toml.partial"):

@@ -67,7 +67,8 @@ class Verdict:
     wanted_probability: (N,) the probability of the target name, NaN if the judge has no such class.
     n: number of pictures whose target class this judge has; hit_rate and hit_interval (95 %) are over these.
     frechet, kernel, diversity: of the drawn pictures; ``*_real``: of as many real ones. No frechet below
-    ``FRECHET_AT_LEAST`` pictures, no kernel below ``KERNEL_AT_LEAST``. kernel_interval: 95 %, over the drawn pictures.
+    ``FRECHET_AT_LEAST`` pictures, no kernel below ``KERNEL_AT_LEAST``. kernel_interval: 95 %, over drawn pictures and
+    real ones.
     n_real: pictures on the small side of each distance, drawn and pretend alike: N, or less for a small reference.
     """
 

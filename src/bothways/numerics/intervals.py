@@ -180,18 +180,29 @@ def quantile_interval(value: float, resampled: Any) -> Estimate:
     return Estimate(value, float(low), float(high))
 
 
-def jackknife_interval(value: float, left_out: Any) -> Estimate:
-    """A statistic with Student's interval from its values with each of B blocks left out, (B,); NaN ends for B = 1."""
-    array = array_of(left_out, "jackknife_interval").ravel()
-    if not np.isfinite([value, *array]).all():
+def jackknife_interval(value: float, *left_out: Any) -> Estimate:
+    """A statistic with Student's interval from its values with each block left out, of one set of blocks or several.
+
+        value +- t_f sqrt(sum_k v_k),   v_k = (B_k - 1) var_k,   f = (sum_k v_k)^2 / sum_k v_k^2 / (B_k - 1)
+
+    left_out: (B_k,) of each independent set. NaN ends for B = 1. Source: Efron and Stein 1981; Welch 1947.
+    """
+    arrays = [array_of(values, "jackknife_interval").ravel() for values in left_out]
+    if not np.isfinite([value, *np.concatenate(arrays)]).all():
         return UNDEFINED
-    if array.size == 1:
+    freedoms = [array.size - 1 for array in arrays]
+    if not all(freedoms):
         return Estimate(value, math.nan, math.nan)
-    reach = _student(array.size - 1) * math.sqrt((array.size - 1) * float(array.var()))
+    parts = [freedom * float(array.var()) for freedom, array in zip(freedoms, arrays, strict=True)]
+    whole = sum(parts)
+    if not whole:
+        return Estimate(value, value, value)
+    shares = sum((part / whole) ** 2 / freedom for part, freedom in zip(parts, freedoms, strict=True))
+    reach = _student(1 / shares) * math.sqrt(whole)
     return Estimate(value, value - reach, value + reach)
 
 
-def _student(freedom: int) -> float:
+def _student(freedom: float) -> float:
     """The upper quantile of Student's t with so many degrees of freedom."""
     from scipy.special import stdtrit  # what scipy.stats.t.ppf calls, without the half second of that import
 

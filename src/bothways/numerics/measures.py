@@ -144,22 +144,27 @@ def kernel_distance(a: Tensor, b: Tensor) -> float:
 
 
 def kernel_interval(a: Tensor, b: Tensor) -> tuple[float, float]:
-    """95 % interval of :func:`kernel_distance` over the rows of a, by the jackknife; b is held as it is.
+    """95 % interval of :func:`kernel_distance` over the rows of both sets, by the jackknife of each.
 
-    distance +- t_{N-1} sqrt((N - 1) / N sum_i (d_i - mean d)^2), d_i the distance without row i of a.
-    a: (N,D), b: (M,D), N at least 3, M at least 2. Raises UserError on other shapes. Source: Efron and Stein 1981.
+    Left out: one row of a or of b. a: (N,D), b: (M,D), N and M at least 3. Raises UserError on other shapes. Source:
+    Efron and Stein 1981; see :func:`bothways.numerics.intervals.jackknife_interval`.
     """
     a, b = _pair(a, b, "kernel_interval")
+    for name, rows in (("a", a), ("b", b)):
+        if len(rows) < 3:
+            raise UserError(f"kernel_interval: {name} has {len(rows)} rows; give at least 3")
+    return jackknife_interval(kernel_distance(a, b), _without_each(a, b), _without_each(b, a))[1:]
+
+
+def _without_each(a: Tensor, b: Tensor) -> Tensor:
+    """The distance of a and b without each row of a, (N,), but for what does not depend on the rows of a."""
     n, m = len(a), len(b)
-    if n < 3:
-        raise UserError(f"kernel_interval: a has {n} rows; give at least 3")
 
     def of_rows(other: Tensor) -> Tensor:
         return torch.cat([_base(rows, other).pow(3).sum(1) for rows in a.split(KERNEL_ROWS)])
 
     within, across = of_rows(a) - (a.square().sum(1) / a.shape[1] + 1).pow(3), of_rows(b)
-    left_out = (within.sum() - 2 * within) / ((n - 1) * (n - 2)) - 2 * (across.sum() - across) / ((n - 1) * m)
-    return jackknife_interval(kernel_distance(a, b), left_out)[1:]
+    return (within.sum() - 2 * within) / ((n - 1) * (n - 2)) - 2 * (across.sum() - across) / ((n - 1) * m)
 
 
 def mean_pairwise_distance(features: Tensor) -> float:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 from filelock import FileLock, Timeout
 
@@ -75,9 +76,21 @@ def note(file: Path) -> None:
     for folder in list(file.parents)[:DEEPEST]:
         if _is_plain(folder / FILES):
             check_own(folder / own)
-            with (folder / own).open("a", encoding="utf-8") as names:
-                names.write(f"{file.relative_to(folder).as_posix()}\n")
+            with (folder / own).open("ab+") as names:
+                _end_whole(names)
+                names.write(f"{file.relative_to(folder).as_posix()}\n".encode())
             return
+
+
+def _end_whole(names: BinaryIO) -> None:
+    """Take away the half of a name that a killed process left: its file was not there yet, and the next name would
+    run on from it.
+    """
+    if names.seek(0, os.SEEK_END):
+        names.seek(-1, os.SEEK_END)
+        if names.read() != b"\n":
+            names.seek(0)
+            names.truncate(names.read().rfind(b"\n") + 1)
 
 
 def noted(folder: Path) -> list[Path]:
