@@ -91,7 +91,7 @@ def of_clients(clients: int, seconds: float, latencies: list[float], statuses: C
     p50, p95 = np.percentile(latencies, [50, 95])
     alone = picture * clients  # one picture of each, in batches as large as the service may join
     return row(
-        f"clients-{clients:03}", f"pictures by {clients} clients", len(latencies),
+        f"clients-{clients:03}", f"pictures by {clients} client{'s' * (clients > 1)}", len(latencies),
         f"{counted(statuses)}; {len(latencies) / seconds:.0f} a second; half of them within {p50 / alone:.1f} times "
         f"the bare call, 95 of 100 within {p95 / alone:.1f}",
     )  # fmt: skip

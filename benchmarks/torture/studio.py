@@ -96,7 +96,7 @@ def abused(process: Process, server: Server, counts: argparse.Namespace) -> None
     large = asyncio.run(many(server, [("POST", "/gradio_api/queue/join", body)], clients=1, each=1))
     say("large", "form of 9 MB", 1, told(large), large == {413: 1})
     time.sleep(8)  # for what the last connections held
-    say("memory", "of all that is in the lines above", 1, f"{before:.0f} MB of memory before, {process.megabytes:.0f} "
+    say("memory", "run of all that this table names", 1, f"{before:.0f} MB of memory before, {process.megabytes:.0f} "
         f"after; open files {files}, {process.files}",
         process.megabytes < before + 60 and process.files < files + 25)  # fmt: skip
 
