@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import HealthCheck, Phase, given, settings
 
 import bothways
-from anything import ARGUMENTS, GIVEN, Stored, answer, calls, settings_of
+from anything import ARGUMENTS, GIVEN, Stored, answer, calls, flow, settings_of, toy
 from guard import BrokenError, guarded
 
 FEW = settings(
@@ -56,6 +58,30 @@ def test_the_arguments_are_those_of_the_function(name: str) -> None:
         taken = inspect.signature(getattr(bothways, name)).parameters
         known = {*taken, *settings_of(name), *(key.rpartition(".")[2] for key in settings_of(name)), "train_steps"}
         assert {*of.needed, *of.small} <= known
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (lambda at: bothways.load_flow(at("flow"), path={1: 2}), "path {1: 2}: type a name, PATH.py:NAME, or give"),
+        (lambda at: bothways.decode(int, torch.rand(1, 3, 8, 8)), "flow is <class 'int'>; give a run"),
+        (lambda at: bothways.encode(flow(), torch.rand(1, 3, 8, 8), full_state=torch.ones(2)), "full_state is Tensor"),
+        (lambda at: bothways.dsf_score(toy(), torch.tensor(1.0)), "give a tensor (N, 3, H, W) in [0, 1]"),
+        (lambda at: bothways.recipes("generate", "n" * 300), "file name too long"),
+        (
+            lambda at: bothways.finetune(at("flow"), at("split"), **{"features.kind": torch.ones(2)}),
+            "features.kind=Tensor",
+        ),
+    ],
+)
+def test_what_once_was_a_traceback_is_a_line(call: Callable[..., Any], told: str, stored: Stored) -> None:
+    with pytest.raises(bothways.UserError, match=re.escape(told)):
+        call(lambda name: str(stored.place / name))
+
+
+def test_as_many_pictures_as_there_are_may_be_asked_for(stored: Stored) -> None:
+    whole = bothways.load_images(str(stored.place / "small"))
+    assert torch.equal(bothways.load_images(str(stored.place / "small"), first=2**63).images, whole.images)
 
 
 @pytest.mark.parametrize("fault", [KeyError("x"), TypeError("x"), ValueError("x"), AttributeError("x")])

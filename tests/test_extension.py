@@ -246,8 +246,8 @@ def test_what_an_objective_of_ones_own_does_wrong_is_one_line(mine: str, capsys:
 @pytest.mark.parametrize(
     ("objective", "told"),
     [
-        (torch.zeros(3), "objective=Tensor; give one of bothways.objectives, or a function"),
-        ([1], "objective=list; give one of"),
+        (torch.zeros(3), "objective .*: type a name, PATH.py:NAME, or give a callable"),
+        ([1], r"objective .*1.*: type a name"),
         (lambda: 1, r"takes \(\); write it as \(images\) or \(images, model\)"),
         (lambda a, b, c: a, r"takes \(a, b, c\); write it as"),
         (max, r"gave \(.*\) for 1 pictures; return one number per picture"),  # in C, without a signature

@@ -109,13 +109,15 @@ def declared_in(file: Path) -> Iterator[Entry]:
 def find(kind: str, given: Any) -> Entry:
     """The entry for a name, an address in a user's file (``PATH.py:NAME``), or a Python object.
 
-    Raises UserError for an unknown name, with the nearest ones, and for an address that cannot be loaded.
+    Raises UserError for an unknown name, with the nearest ones, for an address that cannot be loaded, and for an object
+    that cannot be called.
     """
     if isinstance(given, Entry):
         return given
     if kind in OWN_ALONE:
         check(kind, given)
     if not isinstance(given, str):
+        check(kind, given)
         return _declared_as(kind, given) or Entry(kind, _name_of(given), _first_line(given), factory=given)
     if is_address(given):
         made = load_attribute(given, kind)

@@ -157,7 +157,7 @@ def load_images(
     check_size(size)
     found = find_images(address, split=split, limit=limit, latents=True)
     count = found.count if first is None else min(first, found.count)
-    found = replace(found, count=count, entries=islice(found.entries, first))
+    found = replace(found, count=count, entries=islice(found.entries, count))
     if found.latents is not None:
         check_latents(found.latents, latents, str(address))
         held, labels, names = read_latents(found.entries, found.count, found.latents.shape, str(address))

@@ -36,7 +36,7 @@ def _by_address(
         bound = signed.bind(*given, **options)
         flow = bound.arguments["flow"]
         loaded = load_flow(flow).requires_grad_(False) if isinstance(flow, str | Path) else flow
-        if not callable(loaded):
+        if not callable(loaded) or isinstance(loaded, type):
             raise UserError(f"flow is {brief(flow)}; give a run, an address, a flow, or a velocity v(x, t)")
         bound.arguments["flow"] = loaded
         if images and isinstance(loaded, Flow):

@@ -20,6 +20,7 @@ from bothways.models.libraries.latents import Latents
 from bothways.models.velocity import Flow, check_flow
 from bothways.models.weights import load_weights
 from bothways.progress import stage
+from bothways.registry import check
 from bothways.types import ModelSpec, UserError
 
 FLOW_SPEC_LINES = (
@@ -156,6 +157,7 @@ def load_flow(
     latents = found.latents if isinstance(found.latents, Latents) else None
     if latents is not None:
         check_held(latents, f"the autoencoder of flow {name!r}")
-    loaded = Flow(found.module, facts, name, dtype=dtype, path=path or found.path, latents=latents).to(device)
+    own = found.path if path is None else check("path", path)
+    loaded = Flow(found.module, facts, name, dtype=dtype, path=own, latents=latents).to(device)
     loaded.training = False  # of the flow alone: a live network keeps the mode that its owner gave it
     return check_flow(loaded)

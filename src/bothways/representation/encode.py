@@ -19,6 +19,7 @@ from torch import Tensor
 
 from bothways import registry
 from bothways.brief import brief, shown
+from bothways.faults import check_kinds
 from bothways.numerics.discrete_adjoint import integrate_exact
 from bothways.numerics.modules import check_finite, is_finite, module_of
 from bothways.numerics.solvers import Adaptive, Solver, State, finite, grid, solver_of, solver_states
@@ -93,6 +94,7 @@ def encode(
 
     Raises UserError for a depth outside [0,1], images of another shape, and as ``Walk`` and ``walk_state`` do.
     """
+    check_kinds("encode", full_state=(full_state, bool))
     how = Walk(steps, solver, gradient, **options)
     if isinstance(flow, Flow):
         if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():

@@ -25,7 +25,7 @@ from bothways.configs import (
     validated,
 )
 from bothways.faults import check_kinds
-from bothways.reading import is_there, read_toml
+from bothways.reading import is_folder, is_there, read_toml
 from bothways.registry import nearest
 from bothways.training.config import drop_alternative
 from bothways.types import UserError
@@ -45,8 +45,8 @@ def recipes(task: str = "generate", folder: str = "") -> dict[str, str]:
     folder: "paper" for those of published tables, whose names are paper/NAME.
     """
     check_kinds("recipes", task=(task, str), folder=(folder, str))
-    found = {}
-    for path in sorted((recipe_folder() / folder).glob("*.toml")):
+    found, place = {}, recipe_folder() / folder
+    for path in sorted(place.glob("*.toml")) if is_folder(place) else ():
         text = path.read_text(encoding="utf-8")
         if tomllib.loads(text).get("task") == task:
             found[f"{folder}/{path.stem}" if folder else path.stem] = text.splitlines()[0].lstrip("# ")

@@ -229,7 +229,7 @@ def dsf_score(
     epsilon: step of "difference", relative to ||theta||; 2e-4 by default.
     Raises UserError for an unknown option, or one that the model does not support.
     """
-    if not isinstance(images, Tensor):
+    if not isinstance(images, Tensor) or not images.ndim:
         raise UserError(f"dsf: images is {brief(images)}; give a tensor (N, 3, H, W) in [0, 1]")
     check_kinds("dsf", t=(t, (int, float)))
     draws = Draws(range(len(images))) if draws is None else draws

@@ -205,11 +205,6 @@ def as_objective(given: Any, **settings: Any) -> Objective:
     made = registry.find("objective", given).factory
     if isinstance(made, type) and issubclass(made, Objective):
         return validated(made, settings)
-    if not callable(made):
-        raise UserError(
-            f"objective={type(made).__name__}; give one of bothways.objectives, or a function of pictures (B,3,H,W) "
-            "that returns one number per picture"
-        )
     if settings:
         raise UserError(
             f"objective {registry.name_of(given)!r} is a function and has no setting {next(iter(settings))!r}"

@@ -203,6 +203,8 @@ class FinetuneConfig(TrainingConfig):
         if not all(isinstance(table, Mapping) for table in (features, given, whole.get("loss", {}))):
             return whole  # validation raises the error
         before, now = (table.get("features", {}).get("kind", "walked") for table in (recipe, whole))
+        if not (isinstance(before, str) and isinstance(now, str)):
+            return whole  # the same
         if (before == "activations") != (now == "activations") and "depth" not in given:
             whole["features"] = {**features, "depth": None}  # it is the depth of a walk
         whole |= tuned(whole, changes)
