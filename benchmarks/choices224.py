@@ -35,6 +35,7 @@ ROWS = {
     "before": {},
     "contrast": CONTRAST,
     "contrast and cutout": CONTRAST | {"views.cutout.share": 0.1},
+    "contrast of 1.25": {"canvas.bound": 6.25, "canvas.spread": 0.25, "ascent.rate": 1.125},
     "weaker decay": {"ascent.decay": 0.08},
     "growth": {"ascent.grow": 0.5},
     "cutout": {"views.cutout.share": 0.1},
@@ -129,15 +130,15 @@ def sheet(options, side=160, gap=2):
 
 def table(done) -> str:
     """A row each: ranked first and among five of each judge that gave no gradient, and what needs no judge."""
-    lines = ["| row | pictures | " + " | ".join(f"{j}: first, in five, p" for j in JUDGES)
-             + " | beside `before` | border | slope | contrast |", "|---|" + "---|" * (len(JUDGES) + 5)]  # fmt: skip
-    for name in dict.fromkeys(row["row"] for row in done):
-        rows = [row for row in done if row["row"] == name]
+    lines = ["| row | device | pictures | " + " | ".join(f"{j}: first, in five, p" for j in JUDGES)
+             + " | beside `before` | border | slope | contrast |", "|---|" + "---|" * (len(JUDGES) + 6)]  # fmt: skip
+    for name, device in dict.fromkeys((row["row"], row["device"]) for row in done):
+        rows = [row for row in done if (row["row"], row["device"]) == (name, device)]
         cells = [", ".join((share(rows, j, 1), share(rows, j, 5), f"{mean(rows, j):.2f}")) for j in JUDGES]
         cells = ["" if j in DREW.get(name, ()) else cell for j, cell in zip(JUDGES, cells, strict=True)]
         cells += [beside([row for row in done if row["row"] == "before"], rows)]
         cells += [spread([row[key] for row in rows]) for key in ("border", "slope", "contrast")]
-        lines.append(f"| {name} | {len(rows)} | {' | '.join(cells)} |")
+        lines.append(f"| {name} | {device} | {len(rows)} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
