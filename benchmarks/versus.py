@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=192)
     parser.add_argument("--rivals", nargs="+", default=["lucent", "horama-fourier"])
     parser.add_argument("--rival-calls", type=int, default=192)
-    parser.add_argument("--device", default="cuda", choices=["cpu", "cuda"], help="of the lines")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="of the lines")
     parser.add_argument("--devices", action="store_true", help="the CPU beside the GPU, and no rivals")
     options = parser.parse_args()
     lines = [json.loads(text) for text in RESULTS.read_text().splitlines()]
