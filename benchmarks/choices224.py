@@ -1,13 +1,14 @@
-"""One setting at a time beside the default at 224 px: views, canvases, objectives, one network or two.
+"""One setting at a time at 224 px: views, canvases, objectives, one network or two.
 
-    python benchmarks/choices224.py [--rows default cutout ...] [--seeds 0 1 2] [--classes 10] [--device cuda]
+    python benchmarks/choices224.py [--rows before cutout ...] [--seeds 0 1 2] [--classes 10] [--device cuda]
     python benchmarks/choices224.py --table
-    python benchmarks/choices224.py --sheet FILE --rows default growth ...      a line a row, seed 0
+    python benchmarks/choices224.py --sheet FILE --rows before growth ...      a line a row, seed 0
 
 The classes are of those on which settings are chosen (24 + 50 k), none of the 40 of imagenet.py, whose judges and lines
-these are. Every row is 192 calls a picture of the network that draws, EfficientNet-Lite0; two networks share them. Rows
-with a judge that gave a gradient have no line of that judge in the table; "beside the default" has the exact sign test
-of what SqueezeNet has among its five.
+these are. ``before`` is the recipe ``photographs`` before its contrast and cutout, and every other row of that recipe
+differs from it in what its name says. Every row is 192 calls a picture of the network that draws, EfficientNet-Lite0;
+two networks share them. Rows with a judge that gave a gradient have no line of that judge in the table; "beside
+`before`" has the exact sign test of what SqueezeNet has among its five.
 """
 
 import argparse
@@ -22,15 +23,20 @@ from scipy.stats import binomtest
 import bothways
 import many
 from bothways.runs import to_png
-from imagenet import EXAMPLES, JUDGES, MODEL, PHOTOGRAPHS, looked_at, mean, share, spread
+from imagenet import BEFORE, EXAMPLES, JUDGES, MODEL, PHOTOGRAPHS, looked_at, mean, share, spread
 
 RESULTS = Path(__file__).resolve().parent / "results" / "choices224.jsonl"
 SQUEEZENET = f"{EXAMPLES / 'squeezenet.py'}:build"
 CLASSES = [24 + 50 * k for k in range(20)]
 MATCHED = {"terms.matching.kind": "matching", "terms.matching.weight": 1.0}
+CONTRAST = {"canvas.bound": 6.5, "canvas.spread": 0.25, "ascent.rate": 1.2}
 WINDOWS = {"canvas.size": 448, "views.window.smallest": 1.0, "views.window.largest": 2.0}
 ROWS = {
-    "default": {},
+    "before": {},
+    "contrast": CONTRAST,
+    "contrast and cutout": CONTRAST | {"views.cutout.share": 0.1},
+    "contrast of 1.25": {"canvas.bound": 6.25, "canvas.spread": 0.25, "ascent.rate": 1.125},
+    "weaker decay": {"ascent.decay": 0.08},
     "growth": {"ascent.grow": 0.5},
     "cutout": {"views.cutout.share": 0.1},
     "cutout of a third": {"views.cutout.share": 0.33},
@@ -94,7 +100,7 @@ def draw(options, done) -> None:
         for part in many.parts(targets, many.CLASSES_AT_ONCE if device != "cpu" else 1):
             if time.monotonic() > ends:
                 return
-            settings = {"recipe": "photographs"} | ROWS[name]
+            settings = {"recipe": "photographs"} | ({} if "recipe" in ROWS[name] else BEFORE) | ROWS[name]
             settings |= {"ascent.steps": options.steps} if options.steps else {}
             clock, model = many.Clock(options.device), squeezenet if name == "SqueezeNet alone" else lite
             if name == "two networks":
@@ -124,21 +130,21 @@ def sheet(options, side=160, gap=2):
 
 def table(done) -> str:
     """A row each: ranked first and among five of each judge that gave no gradient, and what needs no judge."""
-    lines = ["| row | pictures | " + " | ".join(f"{j}: first, in five, p" for j in JUDGES)
-             + " | beside the default | border | slope | contrast |", "|---|" + "---|" * (len(JUDGES) + 5)]  # fmt: skip
-    for name in dict.fromkeys(row["row"] for row in done):
-        rows = [row for row in done if row["row"] == name]
+    lines = ["| row | device | pictures | " + " | ".join(f"{j}: first, in five, p" for j in JUDGES)
+             + " | beside `before` | border | slope | contrast |", "|---|" + "---|" * (len(JUDGES) + 6)]  # fmt: skip
+    for name, device in dict.fromkeys((row["row"], row["device"]) for row in done):
+        rows = [row for row in done if (row["row"], row["device"]) == (name, device)]
         cells = [", ".join((share(rows, j, 1), share(rows, j, 5), f"{mean(rows, j):.2f}")) for j in JUDGES]
         cells = ["" if j in DREW.get(name, ()) else cell for j, cell in zip(JUDGES, cells, strict=True)]
-        cells += [beside([row for row in done if row["row"] == "default"], rows)]
+        cells += [beside([row for row in done if row["row"] == "before"], rows)]
         cells += [spread([row[key] for row in rows]) for key in ("border", "slope", "contrast")]
-        lines.append(f"| {name} | {len(rows)} | {' | '.join(cells)} |")
+        lines.append(f"| {name} | {device} | {len(rows)} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def beside(default, rows) -> str:
-    """How many pictures SqueezeNet has among its five in these rows only, or in the default only, class by class."""
-    sides = [{(r["class"], r["seed"]): r["squeezenet"][1] <= 5 for r in side} for side in (rows, default)]
+def beside(before, rows) -> str:
+    """How many pictures SqueezeNet has among its five in these rows only, or before only, class by class."""
+    sides = [{(r["class"], r["seed"]): r["squeezenet"][1] <= 5 for r in side} for side in (rows, before)]
     both = [(sides[0][key], sides[1][key]) for key in sides[0].keys() & sides[1].keys()]
     here, there = sum(a > b for a, b in both), sum(b > a for a, b in both)
     chance = binomtest(here, here + there).pvalue if here + there else 1.0

@@ -50,10 +50,14 @@ JUDGES = {
     "mobilenet": f"{EXAMPLES / 'mobilenet_v2.py'}:build",
 }
 CLASSES = [12 + 25 * k for k in range(40)]
+# The recipe before 2026-11-30: paler, and without cutout.
+BEFORE = {"canvas.bound": 5.0, "canvas.spread": 0.2, "ascent.rate": 0.9, "views.cutout.share": 0.0}
+LOG_PROBABILITY = BEFORE | {"terms.class.weight": 1.0, "terms.head-row.weight": 0.0}
 # name: (recipe, copies a step, what differs from the recipe)
 OURS = {
     "photographs": ("photographs", 2, {}),
-    "photographs-log-probability": ("photographs", 2, {"terms.class.weight": 1.0, "terms.head-row.weight": 0.0}),
+    "photographs-before": ("photographs", 2, BEFORE),
+    "photographs-log-probability": ("photographs", 2, LOG_PROBABILITY),
     "maco": ("maco", 4, {"canvas.spectrum": "bundled:photographs"}),
     "das": ("das", 4, {}),
     "das-paper": ("das-paper", 16, {}),

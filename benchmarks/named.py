@@ -11,6 +11,7 @@ second guess of each picture, are lines of results/named.jsonl; ``named`` is 1 o
 one of its ImageNet names or a plain synonym, 0 for none (a kind, such as "snake" for rock python, is none). The file
 also has the answers for twenty pictures each of two rows of unlabelled.py, with ``kind`` for the class or its kind.
 Sheets unlabelled-10-0 and -1 are ``unlabelled --first 10 --seed 77`` of pictures drawn on a GPU.
+Answers to ``photographs`` are of pictures of the recipe before 2026-11-30, ``photographs-before`` in imagenet.py.
 """
 
 import argparse

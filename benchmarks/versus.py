@@ -3,8 +3,9 @@
     python benchmarks/versus.py [--row photographs] [--calls 192] [--rivals lucent horama-fourier] [--rival-calls 192]
 
 Pictures of the same classes and seeds are compared. The interval (95 %) of a ratio is of 10,000 bootstrap samples of
-the classes, seed 0. ``--devices`` compares the pictures that a row has on the CPU with those of the same classes and
-seeds on a GPU: how many each judge ranks first and among five, and the exact sign test of those that only one has.
+the classes, seed 0; "only one" has the exact sign test of the pictures that a judge recognises of one row alone. Any
+row may stand for a rival. ``--devices`` compares the pictures that a row has on the CPU with those of the same classes
+and seeds on a GPU.
 """
 
 import argparse
@@ -24,7 +25,7 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=192)
     parser.add_argument("--rivals", nargs="+", default=["lucent", "horama-fourier"])
     parser.add_argument("--rival-calls", type=int, default=192)
-    parser.add_argument("--device", default="cuda", choices=["cpu", "cuda"], help="of the lines")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="of the lines")
     parser.add_argument("--devices", action="store_true", help="the CPU beside the GPU, and no rivals")
     options = parser.parse_args()
     lines = [json.loads(text) for text in RESULTS.read_text().splitlines()]
@@ -37,7 +38,7 @@ def main() -> None:
         for judge in JUDGES:
             for rank in (1, 5):
                 print(f"{options.row} {options.calls}, {rival} {options.rival_calls}, {judge}, rank {rank}: "
-                      + compared(own, theirs, judge, rank))  # fmt: skip
+                      + compared(own, theirs, judge, rank) + "; " + only_one(own, theirs, judge, rank))  # fmt: skip
 
 
 def chosen(lines, row, calls, device):
@@ -70,11 +71,18 @@ def devices(row, calls, cpu, gpu) -> None:
     both = sorted(cpu.keys() & gpu.keys())
     for judge in JUDGES:
         for rank in (1, 5):
-            one, other = ([side[key][judge][1] <= rank for key in both] for side in (cpu, gpu))
-            only = [sum(a > b for a, b in zip(p, q, strict=True)) for p, q in ((one, other), (other, one))]
-            chance = binomtest(only[0], sum(only)).pvalue if sum(only) else 1.0
-            print(f"{row} {calls}, {judge}, rank {rank}: CPU {sum(one)}, GPU {sum(other)} of {len(both)}; "
-                  f"only one {only[0]} and {only[1]}, p = {chance:.2f}")  # fmt: skip
+            one, other = (sum(side[key][judge][1] <= rank for key in both) for side in (cpu, gpu))
+            print(f"{row} {calls}, {judge}, rank {rank}: CPU {one}, GPU {other} of {len(both)}; "
+                  + only_one(cpu, gpu, judge, rank))  # fmt: skip
+
+
+def only_one(own, theirs, judge, rank) -> str:
+    """Of how many pairs a judge ranks the one picture alone, or the other alone, and the exact sign test."""
+    both = sorted(own.keys() & theirs.keys())
+    pairs = [[side[key][judge][1] <= rank for side in (own, theirs)] for key in both]
+    here, there = sum(a > b for a, b in pairs), sum(b > a for a, b in pairs)
+    chance = binomtest(here, here + there).pvalue if here + there else 1.0
+    return f"only one {here} and {there}, p = {chance:.3f}"
 
 
 if __name__ == "__main__":

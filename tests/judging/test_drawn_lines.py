@@ -43,6 +43,12 @@ def test_the_interval_is_of_classes_and_not_of_pictures() -> None:
     assert versus.compared(own, rival, "squeezenet", 5) == "100 and 50 of 100, 2.00 times (1.00 to inf)"
 
 
+def test_pictures_that_a_judge_recognises_of_one_row_alone_are_counted_on_both_sides() -> None:
+    own, rival = lines({0: [1, 1, 1, 1], 1: [9, 2], 3: [1]}), lines({0: [9, 6, 8, 5], 1: [1, 1], 2: [1]})
+    assert versus.only_one(own, rival, "squeezenet", 5) == "only one 3 and 1, p = 0.625"
+    assert versus.only_one(own, own, "squeezenet", 5) == "only one 0 and 0, p = 1.000"
+
+
 def test_lines_of_one_device_are_not_mixed_with_those_of_another() -> None:
     fact = {"row": "das", "calls": 96, "seed": 0}
     both = [{**fact, "class": 1}, {**fact, "class": 2, "device": "NVIDIA H200"}]
