@@ -2,14 +2,15 @@
 
     python benchmarks/unlabelled.py --data PHOTOGRAPHS [--n 20] [--rows density ...] [--out runs/unlabelled]
 
-Picture k of every row has seed k. ``density`` and ``gaussian`` differ in how the feature is drawn, ``control`` has
-statistics and smoothness in the same canvas and nothing drawn, ``statistics-tv`` is the recipe of that name, the same
-in the stack, and ``one-photograph`` is drawn from the feature of one photograph. With ``--device cuda`` many are drawn
-at once, each with its own draws; lines then name the GPU and have its seconds. Judges give no gradient.
+Picture k of every row has seed k. ``density`` is the recipe of today. ``plain density`` has its settings of before: no
+reading by the head, wider, and of all photographs; ``gaussian`` differs from that in how the feature is drawn.
+``control`` has statistics and smoothness in the same canvas and nothing drawn, ``statistics-tv`` is the recipe of that
+name, the same in the stack, and ``one-photograph`` is drawn from the feature of one photograph. With ``--device cuda``
+many are drawn at once, each with its own draws; lines then name the GPU and have its seconds. Judges give no gradient.
 Each picture is a line of ``benchmarks/results/unlabelled.jsonl``, and a run that is started again makes
 what is missing. PHOTOGRAPHS is that of the statistics kept with the model, with labels.
 
-    rank      of the class of the photograph: of the one drawn from (one-photograph), or of the larger share (density)
+    rank      of the class of the photograph: of the one drawn from (one-photograph), or of the larger share (densities)
     kernel    distance in the first judge's features from 250 photographs, with its 95 % interval over the pictures
     apart     the same from 250 of those that no picture of these rows was drawn from
 """
@@ -18,6 +19,7 @@ import argparse
 import json
 import time
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from statistics import median
 
@@ -28,24 +30,28 @@ from PIL import Image
 import bothways
 import many
 from bothways.data.readers.fit import size_of
-from bothways.judging.origins import origins
+from bothways.judging.origins import origins, small_copies
 from bothways.judging.verdicts import penultimate
 from bothways.numerics.draws import Draws, picture_seed
 from bothways.numerics.measures import kernel_distance, kernel_interval
 from bothways.runs import to_png
-from bothways.synthesis.density import Density, drawn_pair
-from bothways.tasks.generate.priors import small_copies
+from bothways.synthesis.density import drawn_pair
+from bothways.tasks.generate.problem import density_of
 from bothways.tasks.statistics.files import read_space, stored_statistics
 
 ROOT = Path(__file__).resolve().parents[1]
 LINES = ROOT / "benchmarks" / "results" / "unlabelled.jsonl"
 SQUEEZENET = f"{ROOT / 'examples' / 'squeezenet.py'}:build"
-JUDGES = ("imagenet:efficientnet-lite2", "imagenet:efficientnet-lite1", SQUEEZENET)
+MOBILENET = f"{ROOT / 'examples' / 'mobilenet_v2.py'}:build"
+JUDGES = ("imagenet:efficientnet-lite2", "imagenet:efficientnet-lite1", SQUEEZENET, MOBILENET)
 RECIPE = "sampled-photographs"
-CONTROL = {"terms.features.weight": 0.0, "terms.statistics.weight": 1.0, "objectives": ["variation:0.5"]}
+CONTROL = {"ascent.grow": 0.0, "terms.features.weight": 0.0, "terms.statistics.weight": 1.0, "objectives": ["variation:0.5"]}
+PLAIN = {"terms.features.head": 0.0, "sampling.share": 0.5, "sampling.width": 0.2, "sampling.unsure": 0.0}
+PLAIN |= {"ascent.grow": 0.0}
 ROWS = {
     "density": {"sampling.kind": "density"},
-    "gaussian": {"sampling.kind": "gaussian"},
+    "plain density": {"sampling.kind": "density"} | PLAIN,
+    "gaussian": {"sampling.kind": "gaussian"} | PLAIN,
     "control": CONTROL,
     "statistics-tv": {"recipe": "statistics-tv", "ascent.steps": 192},
     "one-photograph": {},
@@ -123,11 +129,19 @@ def sources(row, k, model, photographs) -> list[int]:
     """The numbers of the photographs that picture k is drawn from, that of the larger share first."""
     if row == "one-photograph":
         return [(149 * k + 7) % len(photographs)]
-    if row != "density":
+    if "density" not in row:
         return []
-    space = read_space(stored_statistics(model, None))
-    pair = drawn_pair(space.rows, Draws([picture_seed(k, 0)]), Density())
+    space, density = of_density(row, model)
+    pair = drawn_pair(space.rows, Draws([picture_seed(k, 0)]), density)
     return [photographs.titles.index(space.names[number.item()]) for number in (pair.own, pair.other)]
+
+
+@cache
+def of_density(row, model):
+    """The Space that a row is drawn from, and the density over it."""
+    setup = many.planned("generate", model, n=1, recipe=RECIPE, **ROWS[row]).setup
+    space = setup.roles.priors.space
+    return space, density_of(setup.config.sampling, space)
 
 
 def judge(options, model, photographs) -> None:
