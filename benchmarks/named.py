@@ -10,8 +10,9 @@ tools; the three sheets together hold each class by each tool. The key stands be
 second guess of each picture, are lines of results/named.jsonl; ``named`` is 1 or 2 for the guess that is the class by
 one of its ImageNet names or a plain synonym, 0 for none (a kind, such as "snake" for rock python, is none). The file
 also has the answers for twenty pictures each of two rows of unlabelled.py, with ``kind`` for the class or its kind.
-Sheets unlabelled-10-0 and -1 are ``unlabelled --first 10 --seed 77`` of pictures drawn on a GPU.
-Answers to ``photographs`` are of pictures of the recipe before 2026-11-30, ``photographs-before`` in imagenet.py.
+Sheets unlabelled-10-0 and -1 are ``unlabelled --first 10 --seed 77`` of pictures drawn on a GPU, by the density of
+before ("plain density" in unlabelled.py). Answers to ``photographs`` are of pictures of the recipe before 2026-11-30,
+``photographs-before`` in imagenet.py.
 """
 
 import argparse

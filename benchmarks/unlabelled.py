@@ -2,22 +2,27 @@
 
     python benchmarks/unlabelled.py --data PHOTOGRAPHS [--n 20] [--rows density ...] [--out runs/unlabelled]
 
-Picture k of every row has seed k. ``density`` and ``gaussian`` differ in how the feature is drawn, ``control`` has
-statistics and smoothness in the same canvas and nothing drawn, ``statistics-tv`` is the recipe of that name, the same
-in the stack, and ``one-photograph`` is drawn from the feature of one photograph. With ``--device cuda`` many are drawn
-at once, each with its own draws; lines then name the GPU and have its seconds. Judges give no gradient.
+Picture k of every row has seed k. ``density`` is the recipe of today. ``plain density`` has its settings of before: no
+reading by the head, wider, of all photographs, no growth; ``gaussian`` differs from it in how the feature is drawn.
+``control`` has statistics and smoothness in the same canvas and nothing drawn, ``statistics-tv`` is the recipe of that
+name, the same in the stack, and ``one-photograph`` is drawn from the feature of one photograph. With ``--device cuda``
+many are drawn at once, each with its own draws; lines then name the GPU and have its seconds. Judges give no gradient.
 Each picture is a line of ``benchmarks/results/unlabelled.jsonl``, and a run that is started again makes
 what is missing. PHOTOGRAPHS is that of the statistics kept with the model, with labels.
 
-    rank      of the class of the photograph: of the one drawn from (one-photograph), or of the larger share (density)
+    rank      of the class of the photograph: of the one drawn from (one-photograph), or of the larger share (densities)
     kernel    distance in the first judge's features from 250 photographs, with its 95 % interval over the pictures
     apart     the same from 250 of those that no picture of these rows was drawn from
+
+``--reads N`` draws no picture: of N points of each density (seeds 1000 and up), for how many the class that the head
+reads is that of the photograph with the larger share, and how near directions of photographs are to their class's row.
 """
 
 import argparse
 import json
 import time
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from statistics import median
 
@@ -28,24 +33,29 @@ from PIL import Image
 import bothways
 import many
 from bothways.data.readers.fit import size_of
-from bothways.judging.origins import origins
+from bothways.judging.origins import origins, small_copies
 from bothways.judging.verdicts import penultimate
 from bothways.numerics.draws import Draws, picture_seed
 from bothways.numerics.measures import kernel_distance, kernel_interval
 from bothways.runs import to_png
-from bothways.synthesis.density import Density, drawn_pair
-from bothways.tasks.generate.priors import small_copies
+from bothways.synthesis.density import drawn_pair, sample_rows
+from bothways.synthesis.directions import read_direction
+from bothways.tasks.generate.problem import density_of
 from bothways.tasks.statistics.files import read_space, stored_statistics
 
 ROOT = Path(__file__).resolve().parents[1]
 LINES = ROOT / "benchmarks" / "results" / "unlabelled.jsonl"
 SQUEEZENET = f"{ROOT / 'examples' / 'squeezenet.py'}:build"
-JUDGES = ("imagenet:efficientnet-lite2", "imagenet:efficientnet-lite1", SQUEEZENET)
+MOBILENET = f"{ROOT / 'examples' / 'mobilenet_v2.py'}:build"
+JUDGES = ("imagenet:efficientnet-lite2", "imagenet:efficientnet-lite1", SQUEEZENET, MOBILENET)
 RECIPE = "sampled-photographs"
-CONTROL = {"terms.features.weight": 0.0, "terms.statistics.weight": 1.0, "objectives": ["variation:0.5"]}
+PLAIN = {"terms.features.head": 0.0, "sampling.share": 0.5, "sampling.width": 0.2, "sampling.unsure": 0.0}
+PLAIN |= {"ascent.grow": 0.0}
+CONTROL = PLAIN | {"terms.features.weight": 0.0, "terms.statistics.weight": 1.0, "objectives": ["variation:0.5"]}
 ROWS = {
     "density": {"sampling.kind": "density"},
-    "gaussian": {"sampling.kind": "gaussian"},
+    "plain density": {"sampling.kind": "density"} | PLAIN,
+    "gaussian": {"sampling.kind": "gaussian"} | PLAIN,
     "control": CONTROL,
     "statistics-tv": {"recipe": "statistics-tv", "ascent.steps": 192},
     "one-photograph": {},
@@ -66,12 +76,16 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--drawn-on", help="device of pictures drawn elsewhere: none is drawn, all are judged")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin nothing after so many")
+    parser.add_argument("--reads", type=int, help="of so many points of each density, what the head reads, and stop")
     options = parser.parse_args()
     ends = time.monotonic() + 60 * options.minutes
     many.prepared(options.device)
     options.out.mkdir(parents=True, exist_ok=True)
     model = bothways.load_model(options.model, device=options.device)
     photographs = bothways.load_images(options.data, size=size_of(model.spec))
+    if options.reads:
+        reads(options.reads, model, photographs)
+        return
     if not options.drawn_on:
         draw_all(options, model, photographs, ends)
     options.drawn_on = options.drawn_on or many.named(options.device)
@@ -123,11 +137,43 @@ def sources(row, k, model, photographs) -> list[int]:
     """The numbers of the photographs that picture k is drawn from, that of the larger share first."""
     if row == "one-photograph":
         return [(149 * k + 7) % len(photographs)]
-    if row != "density":
+    if "density" not in row:
         return []
-    space = read_space(stored_statistics(model, None))
-    pair = drawn_pair(space.rows, Draws([picture_seed(k, 0)]), Density())
+    space, density = of_density(row, model)
+    pair = drawn_pair(space.rows, Draws([picture_seed(k, 0)]), density)
     return [photographs.titles.index(space.names[number.item()]) for number in (pair.own, pair.other)]
+
+
+@cache
+def of_density(row, model):
+    """The Space that a row is drawn from, and the density over it."""
+    setup = many.planned("generate", model, n=1, recipe=RECIPE, **ROWS[row]).setup
+    space = setup.roles.priors.space
+    return space, density_of(setup.config.sampling, space)
+
+
+def reads(count, model, photographs) -> None:
+    """Print what the head reads in points of each density, and the cosine of directions with the row of the class."""
+    seeds = [picture_seed(k, 0) for k in range(1000, 1000 + count)]
+    of = dict(zip(photographs.titles, photographs.labels.tolist(), strict=True))
+    for row in ("plain density", "density"):
+        space, density = of_density(row, model)
+        (name, rows), (head,) = *space.rows.items(), space.heads.values()
+        points, own = (
+            sample_rows(space.rows, Draws(seeds), density)[name],
+            drawn_pair(space.rows, Draws(seeds), density).own,
+        )
+        labels = torch.tensor([of[space.names[number]] for number in own.tolist()])
+        print(row, int(((points @ head.T).argmax(1) == labels).sum()), "of", count)
+    labels, apart = torch.tensor([of[name] for name in space.names]), rows - rows.mean(0)
+    every = {"plain": apart, "read": read_direction(rows, head)}
+    spread = apart.T @ apart / (len(apart) - 1)
+    for share in (0.1, 0.3, 0.6):
+        shrunk = (1 - share) * spread + share * spread.diagonal().mean() * torch.eye(len(spread))
+        every[f"whitened, shrunk by {share}"] = torch.linalg.solve(shrunk, apart.T).T
+    for name, directions in every.items():
+        near = torch.cosine_similarity(directions, (head - head.mean(0))[labels], dim=1)
+        print(f"{name}: cosine with the row of the class, median {near.median():.2f}")
 
 
 def judge(options, model, photographs) -> None:

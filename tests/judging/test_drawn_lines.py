@@ -71,10 +71,11 @@ def test_photographs_are_evenly_spaced_and_all_of_them_where_there_are_few() -> 
 def test_a_picture_of_the_density_names_both_photographs_that_it_lies_between(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
+    from bothways.synthesis.density import Density
+
     rows = {"pool": torch.eye(6)[:, :4] + 0.1 * torch.arange(24.0).view(6, 4)}
     space = SimpleNamespace(rows=rows, names=[f"row {k}" for k in range(6)])
-    monkeypatch.setattr(unlabelled, "stored_statistics", lambda model, data: None)
-    monkeypatch.setattr(unlabelled, "read_space", lambda stored: space)
+    monkeypatch.setattr(unlabelled, "of_density", lambda row, model: (space, Density()))
     photographs = SimpleNamespace(titles=space.names[::-1])
     found = [unlabelled.sources("density", k, None, photographs) for k in range(40)]
     assert {len(set(pair)) for pair in found} == {2}

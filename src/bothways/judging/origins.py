@@ -61,6 +61,11 @@ def reduced(images: Tensor) -> Tensor:
     return resize(images, (SIDE, SIDE)).clamp(0, 1)
 
 
+def small_copies(images: Tensor) -> Tensor:
+    """Pictures (N,3,H,W), uint8, at the size at which pixels are compared."""
+    return torch.cat([(255 * reduced(part.float() / 255)).round().byte() for part in images.split(100)])
+
+
 def _photographs(space: Space) -> Tensor:
     return unit_rows(list(space.rows.values()), [space.parts[name].mean for name in space.rows])
 

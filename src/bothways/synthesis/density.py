@@ -2,8 +2,8 @@
 
     f* = w f_i + (1 - w) f_j + e g,   w ~ U[w_0, 1],   g ~ N(0, covariance of the rows)
 
-f_i: a row, drawn uniformly; f_j: one of its nearest rows, by the cosine of rows less their mean; e: the width. A
-Gaussian fitted to all rows lies mostly between kinds of pictures, where no picture is.
+f_i: a row, drawn uniformly from all or from those named; f_j: one of its nearest rows, by the cosine of rows less their
+mean; e: the width. A Gaussian fitted to all rows lies mostly between kinds of pictures, where no picture is.
 """
 
 from __future__ import annotations
@@ -24,11 +24,15 @@ SMALLEST_VARIANCE = 1e-4  # of a number beside the directions, in units of its v
 
 @dataclass(frozen=True)
 class Density:
-    """Settings of a kernel density. neighbours: rows that one is mixed with. share: w_0. width: e."""
+    """Settings of a kernel density. neighbours: rows that one is mixed with. share: w_0. width: e.
+
+    leading: (M,), the numbers of the rows f_i that are drawn; None for all.
+    """
 
     neighbours: int = 5
     share: float = 0.5
     width: float = 0.2
+    leading: Tensor | None = None
 
 
 class Pair(NamedTuple):
@@ -53,7 +57,8 @@ def sample_rows(rows: Mapping[str, Tensor], draws: Draws, density: Density) -> d
 def drawn_pair(rows: Mapping[str, Tensor], draws: Draws, density: Density) -> Pair:
     """The rows between which ``sample_rows`` draws; two of one number where there is one row alone."""
     unit, count = unit_rows(list(rows.values())), len(next(iter(rows.values())))
-    own = draws.integers(0, count - 1, (1,), purpose="row")[:, 0].to(unit.device)
+    leading = torch.arange(count) if density.leading is None else density.leading.cpu()
+    own = leading[draws.integers(0, len(leading) - 1, (1,), purpose="row")[:, 0]].to(unit.device)
     share = density.share + (1 - density.share) * draws.uniform((1,), purpose="mixture")
     near = nearest_rows(unit, own, min(density.neighbours, count - 1))
     if not near.shape[1]:

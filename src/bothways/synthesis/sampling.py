@@ -58,7 +58,8 @@ class Space:
 
     parts: {name: Part}, their sizes adding up to S. factor: (k,S), in standard deviations.
     rows: {name of a part: (N,d)} of the same N pictures, for a density over them. names: (N,) of these pictures; ()
-    where the rows are of no picture. pixels: (N,3,h,w) uint8, small copies of them, where they are at hand.
+    where the rows are of no picture. pixels: (N,3,h,w) uint8, small copies of them, where they are at hand. heads:
+    {name of a part: (K,d)}, the rows of the linear heads that these features enter.
     """
 
     parts: Mapping[str, Part]
@@ -66,6 +67,7 @@ class Space:
     rows: Mapping[str, Tensor] = field(default_factory=dict)
     names: tuple[str, ...] = ()
     pixels: Tensor | None = None
+    heads: Mapping[str, Tensor] = field(default_factory=dict)
 
     def of_statistics(self, model: int = 0) -> dict[str, Part]:
         """{layer: part} of the channel statistics of the model with that index."""
@@ -87,9 +89,9 @@ class Space:
     def to(self, device: Any) -> Space:
         """The same on a device."""
         parts = {name: Part(part.mean.to(device), part.std.to(device)) for name, part in self.parts.items()}
-        rows = {name: value.to(device) for name, value in self.rows.items()}
+        rows, heads = ({name: value.to(device) for name, value in held.items()} for held in (self.rows, self.heads))
         pixels = None if self.pixels is None else self.pixels.to(device)
-        return replace(self, parts=parts, factor=self.factor.to(device), rows=rows, pixels=pixels)
+        return replace(self, parts=parts, factor=self.factor.to(device), rows=rows, pixels=pixels, heads=heads)
 
     def sample(
         self, draws: Draws, temperature: float = 1.0, shrinkage: float = 0.0, density: Density | None = None

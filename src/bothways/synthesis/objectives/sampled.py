@@ -9,7 +9,8 @@ from pydantic import Field
 
 from bothways.configs import Several, setting
 from bothways.registry import register
-from bothways.synthesis.objectives.base import Binding, Objective, Role
+from bothways.synthesis.directions import mixed_target
+from bothways.synthesis.objectives.base import Binding, Objective, Role, WeightedSum
 from bothways.synthesis.objectives.classes import class_log_probability
 from bothways.synthesis.objectives.terms import Term
 from bothways.synthesis.sampling import OUTPUTS, features_name, toward_features
@@ -28,10 +29,11 @@ class OfSample(Objective):
 
 @register("objective", "features", help="features sampled from their distribution over real pictures")
 class SampledFeatures(OfSample):
-    """Match to sampled features, sum_l w_l cos(f_l(x) - m_l, f*_l - m_l) / sum_l w_l.
+    """Match to sampled features, sum_l w_l cos(f_l(x) - m_l, d_l) / sum_l w_l,   d_l = f*_l - m_l.
 
     f_l: the features of layer l, averaged over space or tokens; f*: the sample, of the same real pictures at all
-    layers; m: the mean over real pictures.
+    layers; m: the mean over real pictures. With a share of ``head`` d is mixed with what the head reads in f*
+    (``synthesis/directions.py``), at a layer that enters one.
     """
 
     layers: Several | None = setting(
@@ -39,6 +41,14 @@ class SampledFeatures(OfSample):
     )
     weights: list[Annotated[float, Field(ge=0)]] | None = setting(
         None, "w, one a layer of ``layers``; default is 1 each"
+    )
+
+    head: float = setting(
+        0.0,
+        "share of the direction that the network's own linear head reads in the sample, where there is one; "
+        "0 is the sample's own direction",
+        ge=0,
+        le=1,
     )
 
     def weight_of(self, layers: Sequence[str]) -> dict[str, float]:
@@ -70,8 +80,9 @@ class SampledFeatures(OfSample):
         found = []
         for layer, share in shares.items():
             name = "features" if len(shares) == 1 else f"features of {layer}"
-            target = to.targets[features_name(layer, to.index)]
-            found.append(share * toward_features(to.seen, layer, parts[layer].mean, target, name))
+            part, centre = features_name(layer, to.index), parts[layer].mean
+            target = mixed_target(to.targets[part], centre, to.priors.space.heads.get(part), self.head)
+            found.append(share * toward_features(to.seen, layer, centre, target, name))
         return [term for term in found if term.weight]
 
 
@@ -85,3 +96,10 @@ class SampledDecision(OfSample):
             return []
         labels = to.targets[features_name(OUTPUTS, to.index)].argmax(1)
         return [class_log_probability(to.seen, labels)]
+
+
+def named_features(objective: WeightedSum) -> list[str]:
+    """The layers whose features the objective names; none where any part leaves it open."""
+    parts = [part for _, part in objective.parts if isinstance(part, SampledFeatures)]
+    named = [str(layer) for part in parts for layer in part.layers or ()]
+    return list(dict.fromkeys(named)) if all(part.layers for part in parts) else []

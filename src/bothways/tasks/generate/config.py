@@ -28,6 +28,13 @@ class SamplingConfig(Config):
     neighbours: int = setting(5, "density: nearest pictures that one is mixed with", ge=1)
     share: float = setting(0.5, "density: smallest share of the picture itself in the mixture", ge=0, le=1)
     width: float = setting(0.2, "density: factor on the deviation of all pictures, which is added", ge=0)
+    unsure: float = setting(
+        0.0,
+        "density: share of the pictures that are not drawn from: those of whose class the network's own linear head "
+        "is least sure, where there is one",
+        ge=0,
+        lt=1,
+    )
     temperature: float = setting(1.0, "factor on the deviation of samples from the mean", ge=0)
     shrinkage: float = setting(0.0, "shrinkage of the correlations of samples towards zero", ge=0, le=1)
 

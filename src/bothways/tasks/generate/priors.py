@@ -14,7 +14,7 @@ from torch import Tensor
 from bothways.data.readers.fit import size_of
 from bothways.data.sources import load_images
 from bothways.data.splits import is_statistics, training_split
-from bothways.judging.origins import reduced
+from bothways.judging.origins import small_copies
 from bothways.models.adapter import Adapter
 from bothways.numerics.fill import tension_fill
 from bothways.numerics.pyramid import resize
@@ -25,14 +25,21 @@ from bothways.synthesis.objectives.base import Priors, Stored, WeightedSum
 from bothways.synthesis.objectives.certainty import Certainty
 from bothways.synthesis.objectives.likeness import Embedding
 from bothways.synthesis.objectives.matching import Matching
-from bothways.synthesis.objectives.sampled import SampledFeatures
+from bothways.synthesis.objectives.sampled import named_features
 from bothways.synthesis.objectives.statistics import Statistics
 from bothways.synthesis.objectives.terms import vectors
 from bothways.synthesis.sampling import OUTPUTS, Space, chunk_size, head_space, measure_space
 from bothways.synthesis.statistics import STATISTICS, Spread, measure_spread
 from bothways.tasks.generate.roles import labels_of
 from bothways.tasks.statistics.config import PICTURES
-from bothways.tasks.statistics.files import features_mean, measured_layers, read_space, read_spread, stored_statistics
+from bothways.tasks.statistics.files import (
+    features_mean,
+    measured_layers,
+    read_space,
+    read_spread,
+    stored_statistics,
+    with_heads,
+)
 from bothways.tasks.statistics.matched import find_targets
 from bothways.types import UserError
 
@@ -143,7 +150,7 @@ def find_priors(
     main = (*condition, *models)[0]
     return Priors(
         predictions=tuple(_prediction(model, data, mask) for model in models) if "prediction" in needs else (),
-        space=find_space(models, data, named_features(objective)) if "space" in needs else None,
+        space=with_heads(models, find_space(models, data, named_features(objective))) if "space" in needs else None,
         stored=tuple(_stored(model) for model in models) if "stored" in needs else (),
         spreads=tuple(_spread(model, data) for model in models) if "spread" in needs else (),
         means=_means(condition, objective, data),
@@ -214,13 +221,6 @@ def _matched(
     return find_targets(model, main, layers, data, labels, own_label if relevant else None)
 
 
-def named_features(objective: WeightedSum) -> list[str]:
-    """The layers whose features the objective names; none where any part leaves it open."""
-    parts = [part for _, part in objective.parts if isinstance(part, SampledFeatures)]
-    named = [str(layer) for part in parts for layer in part.layers or ()]
-    return list(dict.fromkeys(named)) if all(part.layers for part in parts) else []
-
-
 def find_space(models: Sequence[Adapter], data: str | Path | None, named: Sequence[str] = ()) -> Space:
     """The function space: measured on pictures common to all models, or stored with a single model, or its head.
 
@@ -257,11 +257,6 @@ def find_space(models: Sequence[Adapter], data: str | Path | None, named: Sequen
             f"--data FOLDER_OR_PARQUET, or a file of bothways statistics {models[0].typed} --features {' '.join(named)}"
         )
     return (space.only(named) if named else space).to(device)
-
-
-def small_copies(images: Tensor) -> Tensor:
-    """Pictures (N,3,H,W), uint8, at the size at which pixels are compared."""
-    return torch.cat([(255 * reduced(part.float() / 255)).round().byte() for part in images.split(100)])
 
 
 def _prediction(model: Adapter, data: str | Path | None, mask: Tensor | None) -> Prediction:

@@ -16,6 +16,7 @@ from bothways.synthesis.ascent import Ascent
 from bothways.synthesis.config import TermConfig
 from bothways.synthesis.das import toward
 from bothways.synthesis.density import Density
+from bothways.synthesis.directions import surest
 from bothways.synthesis.fields import Clipped, Combined, Field, Unit
 from bothways.synthesis.inpainting import Smoothed
 from bothways.synthesis.objectives.base import Binding, Objective, WeightedSum, as_objective, as_sum
@@ -205,7 +206,12 @@ def density_of(chosen: SamplingConfig, space: Space) -> Density | None:
             "sampling.kind=density needs features of single pictures, and the statistics hold none; "
             "type --data REAL_PICTURES, or --set sampling.kind=gaussian"
         )
-    return Density(chosen.neighbours, chosen.share, chosen.width) if kind == "density" else None
+    if kind != "density":
+        return None
+    heads = {name: rows for name, rows in space.heads.items() if name in space.rows}
+    name = next(iter(heads), None) if chosen.unsure else None
+    leading = None if name is None else surest(space.rows[name], heads[name], chosen.unsure)
+    return Density(chosen.neighbours, chosen.share, chosen.width, leading)
 
 
 def _by_layer(terms: list[Term], to: Binding) -> list[Term]:

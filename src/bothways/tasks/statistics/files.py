@@ -16,6 +16,7 @@ import json
 import shlex
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +186,21 @@ def _same(model: Adapter, layer: str, other: str) -> bool:
     noise = Draws([0]).uniform((3, model.spec.height, model.spec.width))
     one, two = (vectors(value, name) for name, value in model.features(noise.to(model.device), [layer, other]).items())
     return one.shape == two.shape and bool((one - two).abs().max() <= SAME * one.abs().max())
+
+
+def with_heads(models: Sequence[Adapter], space: Space) -> Space:
+    """The Space with the rows of the heads that its features enter; as it is where its rows are of no picture.
+
+    models: those that the Space is of, in its order.
+    """
+    heads = {}
+    for index, model in enumerate(models if space.names else ()):
+        if (head := model.head()) is None:
+            continue
+        for layer in space.of_features(index):
+            if layer == head[0] or (layer != OUTPUTS and _same(model, layer, head[0])):
+                heads[features_name(layer, index)] = head[1].detach()
+    return replace(space, heads=heads)
 
 
 def rows_to_keep(asked: int | None, parts: Mapping[str, int]) -> int:
