@@ -139,11 +139,11 @@ def _beside(scale: Tensor, part: Tensor) -> Tensor:
 @contextmanager
 def _in_reverse(alone: bool) -> Iterator[None]:
     """Make every layer twice differentiable; of one picture the replaced convolution is faster with groups only."""
-    with _unfused(alone), ReplacedFunctions(OF_ONE_PICTURE if alone else REVERSE_OVER_REVERSE):
+    with unfused(alone), ReplacedFunctions(OF_ONE_PICTURE if alone else REVERSE_OVER_REVERSE):
         yield
 
 
-def _unfused(_: bool) -> AbstractContextManager[None]:
+def unfused(_: bool) -> AbstractContextManager[None]:
     """Disable fused attention kernels, which have no second derivative."""
     return sdpa_kernel(SDPBackend.MATH)
 
@@ -174,6 +174,6 @@ class Engine:
 
 ENGINES = {
     "double_backward": Engine(double_backward, _in_reverse),
-    "jvp": Engine(jvp, _unfused),
+    "jvp": Engine(jvp, unfused),
     "difference": Engine(difference, pixels=8 * 32 * 32, thrifty=True),
 }
