@@ -10,7 +10,8 @@ Each takes (loss, live (n,c,3,H,W), answer (n,k,D)), the last two as leaves, and
 batched by torch.func.vmap.
 
 Passes through the model, where a plain gradient in x counts two: 9 for double_backward, 11 for jvp; 9 for difference,
-or 10 where it evaluates the stopped branch twice to save memory.
+or 10 where it evaluates the stopped branch twice to save memory. double_backward of several pictures makes 6 where
+their norms can be taken by layers (``layered.py``).
 """
 
 from __future__ import annotations
