@@ -74,12 +74,18 @@ class Counts(TorchDispatchMode):
         if func._overloadpacket is torch.ops.aten.convolution_backward and not args[7]:
             # by itself: torch counts the gradient of the weights of a grouped one as if it had one group
             self.operations += 2 * args[0].numel() * args[2][0].numel() * sum(args[10][:2])
-        elif (operations := flop_registry.get(func._overloadpacket)) is not None:
+        elif (operations := flop_registry.get(_not_in_place(func._overloadpacket))) is not None:
             self.operations += operations(*args, **kwargs, out_val=found)
         if not func.is_view:
             tensors = [leaf for leaf in tree_leaves((args, kwargs, found)) if torch.is_tensor(leaf)]
             self.bytes += sum(tensor.numel() * tensor.element_size() for tensor in tensors)
         return found
+
+
+def _not_in_place(packet: Any) -> Any:
+    """The operator that does the same, and makes a tensor of its own: torch counts those alone."""
+    name = packet.__name__
+    return getattr(torch.ops.aten, name[:-1], packet) if name.endswith("_") and not name.endswith("__") else packet
 
 
 def counted(call: Callable[[], object]) -> tuple[float, float]:

@@ -44,31 +44,35 @@ class Draws:
 
     def normal(self, shape: Sequence[int], t: float = 0.0, purpose: str = "noise") -> Tensor:
         """Samples of N(0, 1), (B, *shape) float32."""
-        return self._each(lambda g: torch.randn(*shape, generator=g), t, purpose)
+        return self._each(torch.empty(len(self), *shape), lambda row, g: row.normal_(generator=g), t, purpose)
 
     def uniform(self, shape: Sequence[int], t: float = 0.0, purpose: str = "uniform") -> Tensor:
         """Samples of U[0, 1), (B, *shape) float32."""
-        return self._each(lambda g: torch.rand(*shape, generator=g), t, purpose)
+        return self._each(torch.empty(len(self), *shape), lambda row, g: row.uniform_(generator=g), t, purpose)
 
     def integers(self, low: int, high: int, shape: Sequence[int], t: float = 0.0, purpose: str = "integers") -> Tensor:
         """Uniform integers from low to high, both included, (B, *shape)."""
-        return self._each(lambda g: torch.randint(low, high + 1, tuple(shape), generator=g), t, purpose)
+        rows = torch.empty(len(self), *shape, dtype=torch.int64)
+        return self._each(rows, lambda row, g: row.random_(low, high + 1, generator=g), t, purpose)
 
-    def _each(self, draw: Callable[[torch.Generator], Tensor], t: float, purpose: str) -> Tensor:
-        """Draw for every picture; once for pictures of one seed, and large draws in as many threads as torch may use.
+    def _each(self, rows: Tensor, draw: Callable[[Tensor, torch.Generator], Tensor], t: float, purpose: str) -> Tensor:
+        """Draw the row of every picture; once for pictures of one seed, and large ones in as many threads as torch may
+        use.
 
         torch fills a CPU tensor from a generator in one thread, which would keep a GPU waiting.
         """
-        distinct = dict.fromkeys(self.seeds)
-        generators = [generator(seed, t, purpose) for seed in distinct]
-        found = [draw(g) for g in generators[:1]]
-        threads = min(len(generators) - 1, torch.get_num_threads())
-        if threads > 1 and found[0].numel() >= THREADED_FROM:
+        first = {seed: place for place, seed in reversed(list(enumerate(self.seeds)))}
+
+        def fill(seed: int) -> None:
+            draw(rows[first[seed]], generator(seed, t, purpose))
+
+        threads = min(len(first), torch.get_num_threads())
+        if threads > 1 and rows[0].numel() >= THREADED_FROM:
             with ThreadPoolExecutor(threads) as pool:
-                found += pool.map(draw, generators[1:])
+                list(pool.map(fill, first))
         else:
-            found += map(draw, generators[1:])
-        if len(distinct) == len(self.seeds):
-            return torch.stack(found)
-        by_seed = dict(zip(distinct, found, strict=True))
-        return torch.stack([by_seed[seed] for seed in self.seeds])
+            for seed in first:
+                fill(seed)
+        if len(first) == len(self.seeds):
+            return rows
+        return rows[[first[seed] for seed in self.seeds]]

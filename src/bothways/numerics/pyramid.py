@@ -188,7 +188,7 @@ class StackOperator:
         slices = grad.reshape(-1, *grad.shape[-2:])
         total = torch.zeros_like(slices)
         for C_h, C_w in zip(self.left, self.right, strict=True):  # one temporary at a time: it stays in the cache
-            total = torch.baddbmm(total, C_h.expand(len(slices), -1, -1), slices @ C_w)
+            total.baddbmm_(C_h.expand(len(slices), -1, -1), slices @ C_w)
         return total.reshape(grad.shape)
 
 

@@ -41,13 +41,15 @@ class Combined(Field):
     stats: dict[str, Tensor] = field(default_factory=dict)
 
     def __call__(self, x: Tensor, t: Tensor) -> Tensor:
-        total = torch.zeros_like(x)
         found: list[tuple[str, Tensor]] = []
+        total = None
         for weight, part in self.parts:
-            total = total + weight * part(x, t)
+            own = part(x, t)
+            own = own if weight == 1 else weight * own
+            total = own if total is None else total + own
             found += part.stats.items()
         self.stats = averaged(found)
-        return total
+        return torch.zeros_like(x) if total is None else total
 
 
 @dataclass

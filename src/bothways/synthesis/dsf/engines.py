@@ -10,7 +10,8 @@ Each takes (loss, live (n,c,3,H,W), answer (n,k,D)), the last two as leaves, and
 batched by torch.func.vmap.
 
 Passes through the model, where a plain gradient in x counts two: 9 for double_backward, 11 for jvp; 9 for difference,
-or 10 where it evaluates the stopped branch twice to save memory.
+or 10 where it evaluates the stopped branch twice to save memory. double_backward of several pictures makes 6 where
+their norms can be taken by layers (``layered.py``).
 """
 
 from __future__ import annotations
@@ -139,11 +140,11 @@ def _beside(scale: Tensor, part: Tensor) -> Tensor:
 @contextmanager
 def _in_reverse(alone: bool) -> Iterator[None]:
     """Make every layer twice differentiable; of one picture the replaced convolution is faster with groups only."""
-    with _unfused(alone), ReplacedFunctions(OF_ONE_PICTURE if alone else REVERSE_OVER_REVERSE):
+    with unfused(alone), ReplacedFunctions(OF_ONE_PICTURE if alone else REVERSE_OVER_REVERSE):
         yield
 
 
-def _unfused(_: bool) -> AbstractContextManager[None]:
+def unfused(_: bool) -> AbstractContextManager[None]:
     """Disable fused attention kernels, which have no second derivative."""
     return sdpa_kernel(SDPBackend.MATH)
 
@@ -174,6 +175,6 @@ class Engine:
 
 ENGINES = {
     "double_backward": Engine(double_backward, _in_reverse),
-    "jvp": Engine(jvp, _unfused),
+    "jvp": Engine(jvp, unfused),
     "difference": Engine(difference, pixels=8 * 32 * 32, thrifty=True),
 }

@@ -54,15 +54,9 @@ from bothways.budget import no_memory_left
 from bothways.faults import check_kinds
 from bothways.numerics.draws import Draws
 from bothways.synthesis.dsf.engines import ENGINES, Engine, difference, full_precision, gradients, over
+from bothways.synthesis.dsf.layered import LAYERED, by_layers_of
 from bothways.synthesis.dsf.substitutes import Substitutes
-from bothways.synthesis.dsf.surrogates import (
-    Loss,
-    check_choice,
-    check_count,
-    loss_of,
-    views,
-    weighted,
-)
+from bothways.synthesis.dsf.surrogates import Loss, check_choice, check_count, loss_of, views, weighted
 from bothways.synthesis.fields import Field, unit
 from bothways.synthesis.views import View
 from bothways.types import RunError, TrainedModel, UserError
@@ -146,11 +140,13 @@ def _scored(
 def _in_chunks(engine: Engine, loss: Loss, image: Tensor, reading: Reading, chunk: int | None) -> tuple[Tensor, Tensor]:
     """Scores with a separate g per picture, in chunks; an automatic chunk size falls back to 1 on failure."""
     size = chunk or _pictures_together(engine, loss, image)
-    score, norm = torch.empty_like(image), image.new_empty(len(image))
+    score, norm, apart = torch.empty_like(image), image.new_empty(len(image)), size > 1
+    if apart and engine is ENGINES["double_backward"] and by_layers_of(loss, image):
+        engine, apart = LAYERED, False
     try:
         for start in range(0, len(image), size):
             rows = slice(start, start + size)
-            score[rows], norm[rows] = _scored(engine, loss, image, reading, rows, size > 1)
+            score[rows], norm[rows] = _scored(engine, loss, image, reading, rows, apart)
     except (RuntimeError, UserError):
         if chunk is not None or size == 1:
             raise

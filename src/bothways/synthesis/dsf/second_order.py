@@ -49,19 +49,32 @@ class _Convolution(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> Any:
         (x, w), (stride, padding, dilation, groups) = ctx.saved_tensors, ctx.how
-        rest = [  # rows and columns that the stride did not reach
-            x.shape[2 + i] - (dy.shape[2 + i] - 1) * stride[i] + 2 * padding[i] - dilation[i] * (w.shape[2 + i] - 1) - 1
-            for i in (0, 1)
-        ]
         dx = dw = db = None
         if ctx.needs_input_grad[0]:
-            dx = F.conv_transpose2d(dy, w, None, stride, padding, rest, groups, dilation)
+            dx = transposed(dy, w, x.shape[2:], *ctx.how)
         if ctx.needs_input_grad[1]:
             how = (stride, padding, dilation, False, (0, 0), groups, (False, True, False))
             dw = torch.ops.aten.convolution_backward(dy, x, w, None, *how)[1]
         if ctx.needs_input_grad[2]:
             db = dy.sum((0, 2, 3))
         return dx, dw, db, None, None, None, None
+
+
+def transposed(
+    dy: Tensor, w: Tensor, size: Sequence[int], stride: Pair, padding: Pair, dilation: Pair, groups: int
+) -> Tensor:
+    """The gradient in the input, of ``size`` = (height, width), of a convolution from that in its output."""
+    rest = [  # rows and columns that the stride did not reach
+        size[i] - (dy.shape[2 + i] - 1) * stride[i] + 2 * padding[i] - dilation[i] * (w.shape[2 + i] - 1) - 1
+        for i in (0, 1)
+    ]
+    return F.conv_transpose2d(dy, w, None, stride, padding, rest, groups, dilation)
+
+
+def pair_of(size: int | Sequence[int]) -> Pair:
+    """(rows, columns) of one number, or of one or two in a sequence."""
+    first, *others = (size, size) if isinstance(size, int) else size
+    return first, others[0] if others else first
 
 
 def conv2d(
@@ -76,8 +89,7 @@ def conv2d(
     """Drop-in for ``F.conv2d``."""
     if x.ndim != 4 or isinstance(padding, str) or torch.is_autocast_enabled(x.device.type):
         return F.conv2d(x, w, b, stride, padding, dilation, groups)
-    pairs = [(size, size) if isinstance(size, int) else tuple(size) for size in (stride, padding, dilation)]
-    return _Convolution.apply(x, w, b, *[pair * 2 if len(pair) == 1 else pair for pair in pairs], groups)
+    return _Convolution.apply(x, w, b, *map(pair_of, (stride, padding, dilation)), groups)
 
 
 def grouped_conv2d(
@@ -167,6 +179,31 @@ def batch_norm(
     return _affine(_standard(x, (0, *range(2, x.ndim)), eps), weight, bias, _channels(x))
 
 
+def scale_and_shift(
+    mean: Tensor, variance: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
+) -> tuple[Tensor, Tensor]:
+    """Batch normalisation in eval mode as one scale and one shift a channel, (C,) each: y = scale x + shift."""
+    scale = (variance + eps).rsqrt() if weight is None else weight * (variance + eps).rsqrt()
+    return scale, -mean * scale if bias is None else bias - mean * scale
+
+
+def frozen_batch_norm(
+    x: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Drop-in for ``F.batch_norm``: in eval mode one scale and one shift a channel."""
+    if training or running_mean is None or running_var is None:
+        return F.batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps)
+    scale, shift = scale_and_shift(running_mean, running_var, weight, bias, eps)
+    return _affine(x, scale, shift, _channels(x))
+
+
 NORMS: dict[Any, Callable[..., Tensor]] = {
     F.layer_norm: layer_norm,
     torch.layer_norm: layer_norm,
@@ -174,6 +211,7 @@ NORMS: dict[Any, Callable[..., Tensor]] = {
 }
 REVERSE_OVER_REVERSE = {**NORMS, torch.conv2d: conv2d}
 OF_ONE_PICTURE = {**NORMS, torch.conv2d: grouped_conv2d}
+BY_LAYERS: dict[Any, Callable[..., Tensor]] = {**REVERSE_OVER_REVERSE, F.batch_norm: frozen_batch_norm}
 REVERSE_OVER_FORWARD = {**NORMS, F.group_norm: group_norm, torch.group_norm: group_norm}
 
 

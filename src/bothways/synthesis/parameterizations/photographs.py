@@ -98,6 +98,8 @@ class Photographs:
         self.coarse: Tensor | None = None
         if focus:
             self.coarse, self.strength = (part.to(**kind) for part in _focus(high, wide, side, focus))
+            # a product with a number below the normal ones takes a processor a hundred times as long
+            self.coarse[self.coarse < torch.finfo(canvas.dtype).smallest_normal] = 0.0
         self.mean = unsquash(spectrum.mean.to(**kind), squash).view(1, 3, 1, 1).expand_as(canvas)
         grey = (canvas - unsquash(canvas.new_tensor(0.5), squash)).abs().amax((1, 2, 3), keepdim=True) < 1e-6
         apart = torch.where(grey, 0.0, canvas - self.mean)

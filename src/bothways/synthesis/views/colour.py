@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from bothways.numerics.draws import Draws
+from bothways.numerics.fast import clipped
 from bothways.registry import register
 
 GREY = (0.299, 0.587, 0.114)  # luminance of red, green and blue (ITU-R BT.601)
@@ -38,7 +39,7 @@ class Colour:
         if self.hue:
             angle = math.radians(self.hue) * (2 * draws.uniform((seen.shape[1],), t, "hue").to(seen) - 1)
             seen = torch.einsum("bnck,bnkhw->bnchw", about_grey(angle), seen)
-        return seen.clamp(0, 1)
+        return clipped(seen)
 
     @property
     def idle(self) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from bothways.numerics.draws import Draws
+from bothways.numerics.fast import clipped
 from bothways.registry import register
 
 
@@ -21,7 +22,7 @@ class Noise:
     def __call__(self, seen: Tensor, draws: Draws, t: float) -> Tensor:
         draw = draws.normal if self.distribution == "normal" else draws.uniform
         noise = draw(seen.shape[1:], t, "view noise").to(seen)
-        return (seen + self.level * noise).clamp(0, 1)
+        return clipped(noise.mul_(self.level).add_(seen))
 
     @property
     def idle(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar, Literal
 
 import torch
@@ -12,6 +13,15 @@ from torch import Tensor
 
 from bothways.numerics.draws import Draws
 from bothways.registry import register
+
+
+@lru_cache(maxsize=8)
+def _places(high: int, wide: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """u of every pixel and a 1, (high wide, 3), of which F.affine_grid makes as many copies as there are views."""
+    with torch.inference_mode(False), torch.no_grad():
+        unit = torch.eye(3, dtype=dtype, device=device)
+        across = F.affine_grid(unit[None, :2], [1, 1, high, wide], align_corners=False)
+        return F.pad(across, (0, 1), value=1.0).flatten(0, 2)
 
 
 @register("view", "warp", help="random zoom, rotation and translation")
@@ -54,13 +64,13 @@ class Warp:
             torch.stack([sin * wide / high, cos, shift[..., 1]], -1),
         ]
         matrix = torch.stack(rows, -2).flatten(0, 1).to(seen.dtype)
-        grid = F.affine_grid(matrix, [pictures * copies, 3, high, wide], align_corners=False)
+        grid = (_places(high, wide, seen.dtype, seen.device) @ matrix.mT).unflatten(1, (high, wide))
         flat = seen.flatten(0, 1)
         if self.padding == "reflect":
             warped = F.grid_sample(flat, grid, "bilinear", "reflection", align_corners=False)
         else:
             mean = flat.mean((2, 3), keepdim=True)
-            warped = mean + F.grid_sample(flat - mean, grid, "bilinear", "zeros", align_corners=False)
+            warped = F.grid_sample(flat - mean, grid, "bilinear", "zeros", align_corners=False).add_(mean)
         return warped.unflatten(0, (pictures, copies))
 
     @property

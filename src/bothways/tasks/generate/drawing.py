@@ -272,7 +272,7 @@ class Drawing(Work):
 
     def _inside(self, canvas: Tensor) -> Tensor:
         """The picture inside the canvas, rounded to 8 bits; divided on the CPU, since a GPU's last bit is another."""
-        return (255 * self.setup.place.inside(canvas).detach().float()).round().cpu() / 255
+        return (255 * self.setup.place.inside(canvas).detach().float()).round_().cpu().div_(255)
 
     @torch.no_grad()
     def _keep(self, pictures: list[int], ascent: Ascent, *, unfinished: bool = False) -> None:
