@@ -106,7 +106,7 @@ def main() -> None:
             failed += bool(fault)
             print(f"{end}: {fault or WELL}", flush=True)
             if told.record:
-                record(f"{end} versions", len(TRIES) + 1, fault, WELL)
+                record(f"{end} versions", len(TRIES) + 1, fault or WELL, not fault)
     sys.exit(bool(failed))
 
 

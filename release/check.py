@@ -28,6 +28,8 @@ TRIES = (
     ("-m", "bothways", "generate", "bundled:cifar10-resnet", "--class", "frog", "--steps", "1", "--n", "1"),
 )
 DRAW, FLOW = ("-m", "bothways", "generate"), "bundled:cifar10-flow"
+UNFIT = ("-m", "bothways", "layers", "timm:resnet18")  # its line, where torchvision was built for another torch
+MISFIT = "but torchvision, which was built for another torch, does not run here, as bothways says in a line"
 OF_EXTRA: dict[str, tuple[str, ...]] = {  # what is tried of each beside TRIES: a command, or that the library is there
     "datasets": ("-c", "import datasets; datasets.load_dataset"),
     "diffusers": ("-c", "import diffusers; diffusers.UNet2DModel"),
@@ -38,7 +40,7 @@ OF_EXTRA: dict[str, tuple[str, ...]] = {  # what is tried of each beside TRIES: 
     "lora": ("-c", "import peft; peft.LoraConfig"),
     "onnx": ("-m", "bothways", "export", FLOW, "--to", "onnx", "--steps", "1", "--out", "exported"),
     "ode": ("-c", "import torchdiffeq; torchdiffeq.odeint"),
-    "open_clip": ("-c", "import open_clip; open_clip.CLIP"),
+    "open-clip": ("-c", "import open_clip; open_clip.CLIP"),
     "probes": ("-c", "import sklearn.linear_model"),
     "serve": ("-c", "import bothways.serve.app, bothways.serve.metrics, uvicorn"),
     "studio": ("-c", "import bothways.studio.page, gradio"),
@@ -47,6 +49,9 @@ OF_EXTRA: dict[str, tuple[str, ...]] = {  # what is tried of each beside TRIES: 
     "video": ("-c", "import imageio_ffmpeg; imageio_ffmpeg.get_ffmpeg_exe()"),
     "wandb": ("-c", "import accelerate, wandb"),
 }
+
+# These import torchvision where it is there, and fail where it was built for another torch.
+BY_TORCHVISION = [OF_EXTRA[name] for name in ("diffusers", "hf", "lora", "open-clip", "timm")]
 
 
 def extras() -> list[str]:
@@ -61,28 +66,46 @@ def commands(extra: str) -> list[tuple[str, ...]]:
     return [*TRIES, *own]
 
 
-def tried(wheel: Path, extra: str) -> str:
-    """What fails of a clean environment with an extra; "" for nothing. extra: a name, none or all."""
+def tried(wheel: Path, extra: str) -> tuple[bool, str]:
+    """(whether all is well, what was found) of a clean environment with an extra. extra: a name, none or all."""
     chosen = {"none": "", "all": f"[{','.join(extras())}]"}.get(extra, f"[{extra}]")
     with tempfile.TemporaryDirectory() as kept:
         venv.create(f"{kept}/venv", with_pip=True)
         python = f"{kept}/venv/bin/python"
         install = ("-m", "pip", "install", "-q", "--no-input", "-c", str(ROOT / "constraints.txt"), f"{wheel}{chosen}")
+        well = WELL
         for arguments in (install, *commands(extra)):
-            found = subprocess.run([python, *arguments], cwd=kept, capture_output=True, text=True, check=False)
-            if found.returncode != 0:
+            found = run(python, arguments, kept)
+            if found.returncode != 0 and arguments in BY_TORCHVISION and misfit(python, kept):
+                well = f"{WELL}, {MISFIT}"
+            elif found.returncode != 0:
                 told = (found.stderr + found.stdout).strip().splitlines() or ["no word"]
-                return f"{' '.join(arguments[:4])}: {told[-1]}"
-    return ""
+                return False, f"{' '.join(arguments[:4])}: {told[-1]}"
+    return True, well
 
 
-def record(name: str, tried: int, fault: str, well: str) -> None:
+def run(python: str, arguments: tuple[str, ...], place: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([python, *arguments], cwd=place, capture_output=True, text=True, check=False)
+
+
+def misfit(python: str, place: str) -> bool:
+    """Whether torchvision is there and cannot be imported, and bothways says so in one line."""
+    if run(python, ("-c", "import importlib.util as i; assert i.find_spec('torchvision')"), place).returncode:
+        return False
+    if run(python, ("-c", "import torchvision"), place).returncode == 0:
+        return False
+    found = run(python, UNFIT, place)
+    lines = [line for line in found.stderr.splitlines() if line.startswith("bothways: ")]
+    return found.returncode == 2 and len(lines) == 1 and "does not fit torch" in lines[0]
+
+
+def record(name: str, tried: int, found: str, good: bool) -> None:
     """Keep what an environment came to, for docs/reliability.md."""
     sys.path.insert(0, str(ROOT / "tests"))
     from reliability import record as kept
 
-    row = {"part": "supply", "kind": "environment", "name": name, "tried": tried, "answered": fault or well}
-    kept([{**row, "broken": int(bool(fault))}])
+    row = {"part": "supply", "kind": "environment", "name": name, "tried": tried, "answered": found}
+    kept([{**row, "broken": int(not good)}])
 
 
 def main() -> None:
@@ -102,11 +125,11 @@ def main() -> None:
         )
     failed = 0
     for extra in told.extras:
-        fault = tried(told.wheel.resolve(), extra)
-        failed += bool(fault)
-        print(f"{extra}: {fault or WELL}", flush=True)
+        good, found = tried(told.wheel.resolve(), extra)
+        failed += not good
+        print(f"{extra}: {found}", flush=True)
         if told.record:
-            record(extra, len(commands(extra)), fault, WELL)
+            record(extra, len(commands(extra)), found, good)
     sys.exit(bool(failed))
 
 

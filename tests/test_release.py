@@ -10,7 +10,8 @@ import sys
 import tomllib
 import zipfile
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -130,6 +131,29 @@ def test_what_is_run_on_a_change_is_there_and_tries_every_extra() -> None:
     assert command
     found = subprocess.run([sys.executable, *command[1].split()], cwd=ROOT, capture_output=True, text=True, check=True)
     assert json.loads(found.stdout) == ["none", *program("check").extras(), "all"]
+
+
+@pytest.mark.parametrize(
+    ("answers", "fits"),
+    [
+        ([0, 1, (2, "bothways: torchvision 1 does not fit torch 2 (x); type pip install y\n")], True),
+        ([1], False),  # there is none
+        ([0, 0], False),  # it works, so that what failed is another fault
+        ([0, 1, (1, "Traceback")], False),
+        ([0, 1, (2, "bothways: something else\n")], False),
+    ],
+)
+def test_only_a_torchvision_of_another_torch_excuses_a_library(
+    answers: list[Any], fits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check, left = program("check"), iter(answers)
+
+    def run(*_: object) -> SimpleNamespace:
+        code, said = one if isinstance(one := next(left), tuple) else (one, "")
+        return SimpleNamespace(returncode=code, stderr=said)
+
+    monkeypatch.setattr(check, "run", run)
+    assert check.misfit("python", ".") is fits
 
 
 def test_a_wheel_that_is_not_there_is_one_line() -> None:

