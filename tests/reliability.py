@@ -190,7 +190,9 @@ def _inputs(rows: Mapping[str, Row]) -> str:
         if name in rows
     ]
     mended = [f"{row['mended']} of the {name}" for name, row in rows.items() if row.get("mended")]
-    told = f"\n{', '.join(mended)} broke, were mended, and then read again alone.\n" if mended else ""
+    told = (
+        f"\n{', '.join(mended)} broke or ran out of time, were mended, and then read again alone.\n" if mended else ""
+    )
     return table(["what", "files", "a result", "one line", "broken"], lines) + told
 
 
