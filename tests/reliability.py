@@ -145,7 +145,8 @@ SERVICE = """
 
 `bothways serve bundled:cifar10-resnet` with PNGs of 32 pixels and one thread, by `benchmarks/torture/serve.py`, clients
 and service on the same two cores, which other work shared. "Times the bare call": of what the model alone takes for one
-picture of each client, in batches of up to 32, measured the same minute.
+picture of each client, in batches of up to 32, measured the same minute. Run: `python benchmarks/torture/serve.py`,
+{date}.
 """
 SUPPLY = """
 ## What is installed
@@ -164,7 +165,8 @@ def page(rows: Sequence[Row]) -> str:
     inputs = {row["name"]: row for row in rows if row["part"] == "inputs"}
     matrix = [row for row in rows if row["part"] == "determinism"]
     parts = [INTRO, _crashes(crash), AFTER_KILLS, _inputs(inputs), AFTER_INPUTS, _matrix(matrix), PROMISE]
-    parts += [STUDIO, _answers(rows, "studio"), SERVICE, _answers(rows, "service"), SUPPLY, _environments(rows)]
+    dated = SERVICE.replace("{date}", max((row["date"] for row in rows if row["part"] == "service"), default=""))
+    parts += [STUDIO, _answers(rows, "studio"), dated, _answers(rows, "service"), SUPPLY, _environments(rows)]
     return "\n".join(part.strip("\n") + "\n" for part in parts)
 
 

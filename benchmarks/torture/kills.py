@@ -19,11 +19,14 @@ figures go to benchmarks/results/torture.jsonl and docs/reliability.md; the exit
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+
+os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # as the command sets it, before torch is imported
 
 import torch
 

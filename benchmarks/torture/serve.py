@@ -15,6 +15,7 @@ import asyncio
 import io
 import time
 from collections import Counter
+from datetime import date
 
 import numpy as np
 import torch
@@ -80,7 +81,7 @@ def row(name: str, sent: str, tried: int, answered: str) -> dict[str, object]:
     """A line of the page, printed as it comes."""
     print(f"{tried:,} {sent}: {answered}", flush=True)
     found = {"part": "service", "kind": "load", "name": name, "sent": sent, "tried": tried, "answered": answered}
-    return {**found, "broken": 0}  # anything but an answer ends the program
+    return {**found, "date": date.today().isoformat(), "broken": 0}  # anything but an answer ends the program
 
 
 def counted(statuses: Counter) -> str:
