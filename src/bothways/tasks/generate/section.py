@@ -133,7 +133,7 @@ def judge_table(measures: Mapping[str, Any]) -> Table:
         "A judge is a classifier that evaluates the finished pictures. Hit-rate: the share that it predicts as the "
         "target class, with Wilson's interval. Fréchet and kernel: distances from real pictures in its features (lower "
         "is nearer; “real vs real”: between two sets of photos; Fréchet from 50 pictures on; below the kernel distance "
-        "its 95 % interval over both sets of pictures). A Fréchet distance of few pictures is biased by their number, and "
+        "its 95 % interval over both sets). A Fréchet distance of few pictures is biased by their number, and "
         "that of real ones is no floor of it: compare by the kernel distance. Diversity: the mean distance between two "
         "pictures."
     )
