@@ -87,7 +87,7 @@ def headed_by_a_convolution() -> tuple[nn.Module, ModelSpec]:
 def test_several_networks_draw_by_the_row_of_each_ones_own_head(toy: Adapter) -> None:
     conv = load_model(*headed_by_a_convolution())
     still = {"views.warp.smallest": 1.0, "views.warp.largest": 1.0, "views.warp.degrees": 0.0, "views.warp.reach": 0.0}
-    still |= {"views.flip.chance": 0.0, "views.noise.level": 0.0}
+    still |= {"views.flip.chance": 0.0, "views.noise.level": 0.0, "views.cutout.share": 0.0}
     drawing = work_of("generate", None, ["candle", "anchor"], 1, condition=[toy, conv], judges=[], **still)
     assert drawing.config.recipe == "photographs"
     problem = drawing.setup.problem(drawing.request, Batch(torch.tensor([2, 0]), [0, 1]))

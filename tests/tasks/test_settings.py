@@ -56,6 +56,7 @@ BAD: dict[str, Any] = {
     "sampling.neighbours": 0,
     "sampling.share": 1.1,
     "sampling.width": -0.1,
+    "sampling.unsure": 1.0,
     "sampling.temperature": -1,
     "sampling.shrinkage": 1.5,
     "models.dtype": 7,
