@@ -74,6 +74,7 @@ def test_one_at_a_time_in_order_and_found_again(jobs: Jobs, tmp_path: Path) -> N
     jobs.submit(never).stop()
     assert jobs.all[-1].state == "stopped"  # at once, though another is at work
     assert (one.state, one.total, one.captions) == ("running", 3, {0: "one"})
+    assert wait(lambda: 0 in one.pictures)  # it comes after its step
     assert (one.pictures[0] - 1 / 3).abs().max() < 1e-6
     first.go_on(2)
     assert ended(one).state == "complete"
