@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
+from bothways.processes.allocator import give_back_freed_memory
 from bothways.processes.launched import count_here
 from bothways.types import UserError
 
@@ -41,6 +42,7 @@ def free_memory(device: str = "cpu") -> float:
             return float(torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory())
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return float(torch.cuda.mem_get_info(device)[0] + cached)
+    give_back_freed_memory()
     together = min([_of_the_machine(), *_of_groups()]) / count_here()
     return max(0.0, min(together, _of_the_address_space()))
 

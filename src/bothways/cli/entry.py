@@ -20,6 +20,7 @@ from bothways.cli.arguments import repeat_flags
 from bothways.cli.code import typed_code_alone
 from bothways.cli.show import print_error
 from bothways.faults import users_code
+from bothways.processes.allocator import keep_freed_memory
 from bothways.processes.launched import world_size
 from bothways.reading import reason
 from bothways.types import RunError, UserError
@@ -96,6 +97,7 @@ def expand_flags(group: Any, arguments: list[str]) -> list[str]:
 def main(arguments: list[str] | None = None) -> None:
     """Run a command and exit. UserError and RunError are printed as one line, without a traceback."""
     code = 0
+    keep_freed_memory()
     if world_size() > 1:
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # else torch tells of a lost process by a hundred lines
     if threading.current_thread() is threading.main_thread():

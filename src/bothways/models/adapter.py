@@ -58,7 +58,7 @@ class Adapter:
         check_facts(spec, name)
         module = module.to(device)
         self.module = inside_compiled(module)
-        self._compiled = module if module is not self.module else None
+        self.compiled = module if module is not self.module else None
         with torch.inference_mode(False):  # kept, so that no call copies them to a GPU; later ones have gradients
             self._moments = moments_of(spec, self._grey_picture(1, 1))
         self._single = False  # one output for two classes
@@ -219,8 +219,8 @@ class Adapter:
 
     def _forward(self, image: Tensor, parameters: Mapping[str, Tensor], hooked: bool) -> Tensor:
         """One forward pass -> (B,K). hooked: whether its layers are read, which a compiled module does not show."""
-        seen = self._input(image)
-        module = self.module if hooked or parameters or self._compiled is None else self._compiled
+        seen = self.module_input(image)
+        module = self.module if hooked or parameters or self.compiled is None else self.compiled
         try:
             with (
                 torch.autocast(seen.device.type, DTYPES[self.dtype], enabled=self.dtype != "float32"),
@@ -257,7 +257,7 @@ class Adapter:
             f"model {self.name!r} fails on {kind} of {height}x{width}, the size in its spec: {said}; {advice}"
         )
 
-    def _input(self, image: Tensor) -> Tensor:
+    def module_input(self, image: Tensor) -> Tensor:
         """What the module sees of pictures (B,3,H,W), in its own precision."""
         seen = image.flip(1) if self.spec.channel_order == "BGR" else image
         mean, std = self._moments

@@ -73,10 +73,13 @@ def inside_compiled(module: nn.Module) -> nn.Module:
 
 def uncompiled(module: nn.Module) -> Any:
     """A context in which what was compiled of a module runs as it was written: its hooks are called."""
-    compiled = any(
-        hasattr(part, COMPILED) or getattr(part, "_compiled_call_impl", None) is not None for part in module.modules()
-    )
-    return torch.compiler.set_stance("force_eager") if compiled else nullcontext()
+    return torch.compiler.set_stance("force_eager") if is_compiled(module) else nullcontext()
+
+
+def is_compiled(module: nn.Module) -> bool:
+    """Whether any part of a module was compiled."""
+    parts = module.modules()
+    return any(hasattr(part, COMPILED) or getattr(part, "_compiled_call_impl", None) is not None for part in parts)
 
 
 def compile_module(module: nn.Module, backend: str = "inductor") -> None:

@@ -170,7 +170,8 @@ class Setup:
         shown = {(place.height, place.width)}
         if any(map(sized, self.views.views)):
             shown.add((main.height, main.width))
-        return model if drawn or shown == {(model.spec.height, model.spec.width)} else Resized(model)
+        quick = self.roles.quick[id(model)]
+        return quick if drawn or shown == {(model.spec.height, model.spec.width)} else Resized(quick)
 
     def check(self, request: Request, first: Problem) -> None:
         """Run the models on a grey picture, and compute the first gradient if the check needs it.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -16,9 +17,10 @@ from torch import Tensor, nn
 from bothways.models.adapter import Adapter
 from bothways.models.class_names import resolve_all
 from bothways.models.loader import load_model
+from bothways.models.quick import quick
 from bothways.synthesis.objectives.base import Priors, WeightedSum
 from bothways.tasks.generate.config import DrawingConfig
-from bothways.types import UserError
+from bothways.types import TrainedModel, UserError
 
 Address = str | Path | nn.Module | Adapter
 
@@ -35,6 +37,11 @@ class Roles:
     def main(self) -> Adapter:
         """The main model, which sets the size and classes of the pictures."""
         return (self.condition or self.score)[0]
+
+    @cached_property
+    def quick(self) -> dict[int, TrainedModel]:
+        """{id: what the steps of a drawing call in place of a model}."""
+        return {id(model): quick(model) for model in (*self.condition, *self.score)}
 
     @property
     def names(self) -> tuple[str, ...]:
