@@ -153,7 +153,7 @@ def direct(classifier: Any) -> Any:
 def scoring(address: str) -> Iterator[Pair]:
     model = load_model(address)
     image = dsf.pictures(model.spec.height)
-    seen = model._input(image)
+    seen = model.module_input(image)
     yield Pair(lambda: dsf_score(model, image), partial(backward, model.module, seen), 5.0)
 
 
