@@ -1,4 +1,4 @@
-"""A model wrapper that resizes its input, so that models of different input sizes share one picture."""
+"""Model wrappers: one resizes its input, so that models of different input sizes share one picture; one is quicker."""
 
 from __future__ import annotations
 
@@ -34,3 +34,30 @@ class Resized:
 
     def _at_own_size(self, image: Tensor) -> Tensor:
         return resize(image, (self.spec.height, self.spec.width))
+
+
+@final
+class Quick:
+    """The outputs and features of a model to rounding, made by a copy of it with fewer passes (numerics/folding.py).
+
+    changed: the layers whose values the copy does not have. A call that reads one of them, or that replaces parameters,
+    is made by the model itself. The copy has the weights of the moment: it is made for a run, and dropped with it.
+    """
+
+    def __init__(self, model: TrainedModel, made: TrainedModel, changed: frozenset[str]) -> None:
+        self.model, self.made, self.changed = model, made, changed
+        self.spec, self.name = model.spec, model.name
+
+    def outputs(self, image: Tensor) -> Tensor:
+        return self.made.outputs(image)
+
+    def features(self, image: Tensor, layers: Sequence[str]) -> Mapping[str, Tensor]:
+        return (self.model if self.changed.intersection(layers) else self.made).features(image, layers)
+
+    def parameters(self) -> Mapping[str, Tensor]:
+        return self.model.parameters()
+
+    def features_with(
+        self, parameters: Mapping[str, Tensor], image: Tensor, layers: Sequence[str]
+    ) -> Mapping[str, Tensor]:
+        return self.model.features_with(parameters, image, layers)

@@ -7,21 +7,27 @@ The two terms may come from different models, and from several of each, of any s
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from bothways.models.adapter import Adapter
 from bothways.models.class_names import resolve_all
 from bothways.models.loader import load_model
-from bothways.models.quick import quick
+from bothways.numerics.draws import generator
+from bothways.numerics.folding import folded
+from bothways.numerics.modules import is_compiled
 from bothways.synthesis.objectives.base import Priors, WeightedSum
+from bothways.synthesis.resized import Quick
 from bothways.tasks.generate.config import DrawingConfig
 from bothways.types import TrainedModel, UserError
 
+PROBED = 2  # pictures of noise by which a folded copy is checked
 Address = str | Path | nn.Module | Adapter
 
 
@@ -132,3 +138,22 @@ def find_classes(model: Adapter, classes: Sequence[str | int]) -> list[int]:
         return resolve_all(names, classes)
     except UserError as error:
         raise UserError(f"model {model.name!r} has {error}") from error
+
+
+def quick(model: Adapter) -> TrainedModel:
+    """The model, or one of the same function to rounding whose batch normalisations are folded, where that can be.
+
+    A model that was compiled stays as it is, and so does one whose precision is below float32, where rounding could not
+    be told from a mistake.
+    """
+    whole = all(value.dtype in (torch.float32, torch.float64) for value in model.module.parameters())
+    if model.compiled is not None or is_compiled(model.module) or not whole:
+        return model
+    size = (PROBED, 3, model.spec.height, model.spec.width)
+    noise = torch.rand(size, generator=generator(0, purpose="folding"))
+    found = folded(model.module, model.module_input(noise.to(model.device)))
+    if found is None:
+        return model
+    made = copy.copy(model)
+    made.module = found.module
+    return Quick(model, made, found.changed)

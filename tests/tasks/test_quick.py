@@ -7,24 +7,24 @@ from torch import nn
 
 import bothways
 from bothways import ModelSpec, load_model
-from bothways.models.quick import Quick, quick
+from bothways.synthesis.resized import Quick
+from bothways.tasks.generate.roles import quick
 
 SPEC = ModelSpec(size=16, mean=(0.5,) * 3, std=(0.25,) * 3, classes=4)
 
 
-def network() -> nn.Sequential:
+def network() -> tuple[nn.Conv2d, nn.Sequential]:
+    """The first layer, and the whole."""
     torch.manual_seed(0)
-    made = nn.Sequential(
-        nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
-        nn.Linear(8, 4),
-    )  # fmt: skip
-    made[1].running_mean.uniform_(-1, 1)  # type: ignore[union-attr, operator]
-    made[1].running_var.uniform_(0.5, 2)  # type: ignore[union-attr, operator]
-    return made
+    conv, norm = nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8)
+    for value in norm.state_dict().values():
+        if value.is_floating_point():
+            value.uniform_(0.5, 2)
+    return conv, nn.Sequential(conv, norm, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
 
 
 def test_folded_and_its_own_layers_to_the_bit() -> None:
-    model = load_model(network(), SPEC)
+    model = load_model(network()[1], SPEC)
     seen, made = torch.rand(2, 3, 16, 16), quick(model)
     assert isinstance(made, Quick)
     assert (made.outputs(seen) - model.outputs(seen)).abs().max() < 1e-5
@@ -34,14 +34,14 @@ def test_folded_and_its_own_layers_to_the_bit() -> None:
 
 
 def test_half_precision_and_no_normalisation_are_left() -> None:
-    half = load_model(network().bfloat16(), SPEC)
+    half = load_model(network()[1].bfloat16(), SPEC)
     assert quick(half) is half
     plain = load_model(nn.Sequential(nn.Conv2d(3, 4, 16), nn.Flatten()), SPEC)
     assert quick(plain) is plain
 
 
 def test_a_run_has_the_weights_of_its_moment() -> None:
-    module = network()
+    first_layer, module = network()
     model = load_model(module, SPEC)
 
     def drawn() -> torch.Tensor:
@@ -49,6 +49,6 @@ def test_a_run_has_the_weights_of_its_moment() -> None:
 
     first = drawn()
     with torch.no_grad():
-        module[0].weight.mul_(-1)  # type: ignore[operator, union-attr]
+        first_layer.weight.neg_()
     second = drawn()
     assert not torch.equal(first, second)
