@@ -91,9 +91,9 @@ def _ahead(batch: Callable[[int], Any], first: int, last: int, workers: int, dep
         raise RunError(message if multiprocessing.get_start_method() == "fork" else f"{message}; {GUARD}") from error
     finally:
         del made  # end the workers now, and not when the last traceback is garbage-collected
-        for process in processes:  # one that hangs has had its first SIGTERM
+        for process in processes:  # one that hangs, which ignored the SIGTERM of the loader
             if process.is_alive():
-                process.terminate()
+                process.kill()
 
 
 def check_guarded() -> None:
@@ -136,10 +136,9 @@ def _line(error: Exception) -> str:
 
 
 def _ignore_interrupts(worker: int) -> None:
-    """Ignore Ctrl-C and the first SIGTERM; the training process decides when to stop, and saves what it has first.
+    """Ignore Ctrl-C and SIGTERM; the training process decides when to stop, and saves what it has first.
 
-    A terminal, ``timeout`` and the scheduler of a cluster send them to every process of a run. A second SIGTERM ends
-    the worker: that of the training process, to one that hangs.
+    A terminal, ``timeout``, torchrun and the scheduler of a cluster send them to every process of a run, some twice.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
