@@ -77,6 +77,10 @@ $(STAMP): pyproject.toml constraints.txt
 	  echo "making .venv with $$("$(PYTHON)" -V)"; \
 	  "$(PYTHON)" -m venv .venv; \
 	fi
-	@echo "installing bothways and its tools into .venv (a minute or two, about 1 GB)"
-	@$(BIN)/python -m pip install $(PIP_FLAGS) -c constraints.txt -e ".[dev]"
-	@touch $@
+# A .venv that is a link is of another working tree, whose bothways stays the one that is installed there.
+	@if test -L .venv; then \
+	  echo ".venv is a link: nothing is installed into it; type PYTHONPATH=src before what is to run this tree"; \
+	else \
+	  echo "installing bothways and its tools into .venv (a minute or two, about 1 GB)"; \
+	  $(BIN)/python -m pip install $(PIP_FLAGS) -c constraints.txt -e ".[dev]" && touch $@; \
+	fi

@@ -193,6 +193,10 @@ def test_several_processes_are_refused(
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert "without torchrun" in refused(capsys, "toy", "runs/x", "--data", "d")
+    monkeypatch.setenv("RANK", "1")  # the first has told it
+    monkeypatch.setattr("bothways.cli.run.SECONDS_TO_PRINT", 0)
+    assert run("toy", "runs/x", "--data", "d") == 2
+    assert capsys.readouterr().err == ""
 
 
 # ---- help ----------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
@@ -151,3 +152,37 @@ def test_stopping_ends_the_worker() -> None:
     made.close()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+def test_a_worker_outlives_what_a_scheduler_sends_to_all() -> None:
+    made = prefetch(facts, 0, 100, depth=2)
+    pid = next(made)[0][1].item()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
+        os.kill(pid, number)
+    for _ in range(20):
+        assert next(made)[0][1].item() == pid
+    os.kill(pid, signal.SIGKILL)
+    with pytest.raises(RunError, match="a data worker process ended"):
+        list(made)
+
+
+def hangs(step: int) -> tuple[Tensor, ...]:
+    if step == 1:
+        time.sleep(100)
+    return facts(step)
+
+
+def test_a_worker_that_hangs_is_ended_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.2)
+    made = prefetch(hangs, 0, 100)
+    pid = next(made)[0][1].item()
+    begun = time.monotonic()
+    made.close()
+    while time.monotonic() < begun + 50:  # it is told, not waited for
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return
+        multiprocessing.active_children()  # takes the ended ones away
+        time.sleep(0.05)
+    raise AssertionError("the worker is still there")

@@ -323,7 +323,7 @@ def test_a_torchvision_of_another_torch_is_named(saved: Callable[..., Any], monk
         raise RuntimeError("Failed to import diffusers.models.unets.unet_2d")
 
     monkeypatch.setattr(need_diffusers().UNet2DModel, "load_config", fails)
-    monkeypatch.setattr(hub, "_torchvision", lambda: "torchvision does not fit")
+    monkeypatch.setattr(hub, "torchvision_misfit", lambda: "torchvision does not fit")
     assert refused(f"diffusers:{place}") == "torchvision does not fit"
 
 

@@ -17,6 +17,7 @@ from bothways import ModelSpec, UserError, load_model
 from bothways.cli import main
 from bothways.models.libraries import hub, known
 from bothways.models.libraries.known import LIBRARIES
+from bothways.numerics import modules
 from zoo import MEAN, NAMES, SIZE, STD, need
 
 Zoo = Callable[[str], str]
@@ -66,6 +67,7 @@ def test_a_torchvision_of_another_torch_is_named(monkeypatch: pytest.MonkeyPatch
         raise RuntimeError("operator torchvision::nms does not exist")
 
     monkeypatch.setattr(hub, "import_module", broken)
+    monkeypatch.setattr(modules, "import_module", broken)
     said = refused(LIBRARIES[scheme].example)
     assert re.match(r"torchvision [\d.]+\S* does not fit torch [\d.]+\S* \(operator torchvision::nms", said)
     assert "pip install --force-reinstall torch torchvision" in said
@@ -84,7 +86,7 @@ def test_a_library_that_fails_inside_is_judged_by_its_torchvision(monkeypatch: p
         raise ModuleNotFoundError("Could not import module 'ViTForImageClassification'")
 
     monkeypatch.setattr(transformers.ViTForImageClassification, "from_pretrained", fails)
-    monkeypatch.setattr(hub, "import_module", broken)
+    monkeypatch.setattr(modules, "import_module", broken)
     assert "does not fit torch" in refused(address)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from typing import Any
 
 import pytest
@@ -248,3 +249,17 @@ def test_what_cannot_be_compiled_is_one_line() -> None:
     with pytest.raises(UserError, match="leave --compile out") as said:
         tuning.compile_flow(classifier(), backend=fails)  # type: ignore[arg-type]
     assert "\n" not in str(said.value)
+
+
+def test_a_library_of_adapters_that_cannot_be_imported_says_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "peft", None)
+    monkeypatch.setattr(tuning, "find_spec", lambda name: object())
+    monkeypatch.setattr(tuning, "torchvision_misfit", lambda: "torchvision 1 does not fit torch 2; type pip")
+    with pytest.raises(UserError, match=r"^tune='lora': torchvision 1 does not fit torch 2; type pip$"):
+        tuning.tune(classifier(), tune_of("lora:2"), SHAPE)
+    monkeypatch.setattr(tuning, "torchvision_misfit", lambda: "")
+    with pytest.raises(UserError, match=r"peft cannot be imported here .*; type --tune bias$"):
+        tuning.tune(classifier(), tune_of("lora:2"), SHAPE)
+    monkeypatch.setattr(tuning, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r'type pip install "bothways\[lora\]"$'):
+        tuning.tune(classifier(), tune_of("lora:2"), SHAPE)

@@ -21,6 +21,7 @@ from bothways.tasks.pretrain.config import PretrainConfig
 from bothways.tasks.recipes import PAPER, configure, expectation, read_recipe, recipe_file, recipes
 from bothways.training.fit import FitState, build_optimizers, fit
 from command import refused, run
+from latent_flows import FACTOR, save_sit
 
 FLOWS, CLASSIFIERS = recipes("pretrain", PAPER), recipes("finetune", PAPER)
 PATHS = {"gvp": ("gvp", "independent"), "icfm": ("linear", "independent"), "otcfm": ("linear", "ot")}
@@ -91,22 +92,61 @@ def test_the_smallest_makes_two_steps_with_numbers() -> None:
     assert any(bool((a != b).any()) for a, b in zip(before, list(state.network.parameters())[-2:], strict=True))
 
 
-def test_a_flow_and_its_classifier_are_trained_by_these_recipes(tmp_path: Path) -> None:
-    """All of the recipes but the network: generated pictures of CIFAR's size, two steps each."""
-    pictures = torch.rand(16, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+def generated(folder: Path, size: int) -> Path:
+    """16 pictures of noise in two classes."""
+    pictures = torch.rand(16, 3, size, size, generator=torch.Generator().manual_seed(0))
     for number, picture in enumerate(pictures):
-        place = tmp_path / "data" / f"class {number % 2}"
+        place = folder / f"class {number % 2}"
         place.mkdir(parents=True, exist_ok=True)
         (place / f"{number}.png").write_bytes(to_png(picture))
+    return folder
+
+
+FEW: dict[str, Any] = {"validation": 4, "batch": 4, "workers": 0}
+
+
+@pytest.mark.parametrize(
+    ("flow", "classifier", "side"),
+    [
+        ("cifar10-otcfm-xl", "cifar10-finetune", 32),
+        ("tiny-imagenet-gvp", "tiny-imagenet-finetune", 64),
+        ("imagenet64-icfm", "imagenet64-finetune", 80),  # pictures of another size, of which the recipe makes its own
+    ],
+)
+def test_a_flow_and_its_classifier_are_trained_by_these_recipes(
+    flow: str, classifier: str, side: int, tmp_path: Path
+) -> None:
+    """All of the recipes but the network: generated pictures, two steps each, through all steps of the walk."""
+    data = generated(tmp_path / "data", side)
     small = {"builder": "unet", "width": 8, "multiples": [1], "blocks": 1, "attention": [], "patch": 4}
-    few: dict[str, Any] = {"data": tmp_path / "data", "validation": 4, "batch": 4, "workers": 0}
-    flow = bothways.pretrain(recipe="paper/cifar10-otcfm-xl", network=small, steps=2, **few, out=tmp_path / "flow")
+    made = bothways.pretrain(recipe=f"paper/{flow}", network=small, steps=2, data=data, **FEW, out=tmp_path / "flow")
     done = bothways.finetune(
-        tmp_path / "flow", recipe="paper/cifar10-finetune", train_steps=2, **few, out=tmp_path / "classifier"
+        tmp_path / "flow", recipe=f"paper/{classifier}", train_steps=2, data=data, **FEW, out=tmp_path / "classifier"
     )
-    assert len(flow.frames) == len(done.frames) == 2
-    assert done.folder.settings["settings"]["recipe"] == "paper/cifar10-finetune"
-    assert done.folder.settings["settings"]["loss"]["coupling"] == "ot"  # that of the flow
+    assert len(made.frames) == len(done.frames) == 2
+    assert bothways.load_flow(tmp_path / "flow").spec.size == expectation(f"paper/{flow}")["size"]
+    settings = done.folder.settings["settings"]
+    assert settings["recipe"] == f"paper/{classifier}"
+    assert settings["features"]["steps"] == STEPS[classifier.removesuffix("-finetune")] / 2
+    assert settings["loss"]["coupling"] == ("ot" if "otcfm" in flow else "independent")  # that of the flow
+
+
+@pytest.mark.parametrize("name", ["paper/sit-xl2-cifar10", "paper/sit-xl2-tiny"])
+def test_a_classifier_of_sit_is_trained_by_its_recipe(name: str, tmp_path: Path) -> None:
+    """All of the recipe but the width and the depth: latents of the stated shape, encoded once; two steps."""
+    stated_of = expectation(name)
+    file, _ = save_sit(tmp_path / "sit", depth=1, patch=2, side=stated_of["size"])
+    data = generated(tmp_path / "data", stated_of["size"] * FACTOR)
+    kept = bothways.latents(f"sit:{file}", data=data, out=tmp_path / "latents", batch=4, workers=0)
+    with pytest.warns(UserWarning, match="latents are taken as they are"):
+        done = bothways.finetune(
+            f"sit:{file}", data=kept.folder, recipe=name, train_steps=2, **FEW, out=tmp_path / "out"
+        )
+    assert len(done.frames) == 2
+    shape = bothways.load_flow(tmp_path / "out").shape
+    assert shape == (stated_of["channels"], stated_of["size"], stated_of["size"])
+    settings = done.folder.settings["settings"]
+    assert (settings["recipe"], settings["features"]["steps"]) == (name, 10)
 
 
 # ---- what they state of their cost ---------------------------------------------------------------------------------

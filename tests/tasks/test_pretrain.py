@@ -41,8 +41,9 @@ from bothways.tasks.pretrain.run import PretrainWork, held_losses
 from bothways.tasks.recipes import configure, read_recipe, recipes
 from bothways.tasks.shelf import work_of
 from bothways.training.along import VALIDATION_SEED
-from bothways.training.checkpoint import CHECKPOINT
+from bothways.training.checkpoint import CHECKPOINT, Training
 from bothways.training.fit import rates
+from bothways.training.interrupts import deferred_interrupts
 from bothways.types import PathWeights
 from command import refused
 
@@ -287,16 +288,23 @@ def test_a_run_closed_between_two_steps_goes_on_to_the_same_flow(place: Path, wh
 
 @pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_in_the_middle_of_a_step_waits_for_its_end(
-    place: Path, whole: Path, tmp_path: Path, by: signal.Signals
+    place: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: signal.Signals
 ) -> None:
-    work = begun(place, tmp_path / "out", save_every=100)
+    """Also one that comes twice, and again while the checkpoint is written, as from a scheduler and its launcher."""
+    work, save = begun(place, tmp_path / "out", save_every=100), Training.save
 
     def interrupted(network: Any, batch: Any) -> Any:
         if work.training.state.step == 2:
             signal.raise_signal(by)
+            signal.raise_signal(by)
         return work.planned.loss(network, batch)
 
+    def saved(training: Training) -> None:
+        signal.raise_signal(by)
+        save(training)
+
     work.training.loss = interrupted
+    monkeypatch.setattr(Training, "save", saved)
 
     before = signal.signal(by, signal.default_int_handler)  # a shell's background job ignores it
     try:
@@ -305,11 +313,25 @@ def test_an_interrupt_in_the_middle_of_a_step_waits_for_its_end(
         assert signal.getsignal(by) is signal.default_int_handler
     finally:
         signal.signal(by, before)
+    monkeypatch.undo()
     run = RunFolder.open(tmp_path / "out")
     assert run.status["state"] == "stopped"
     assert torch.load(run.path / CHECKPOINT, weights_only=True)["step"] == 3
     pretrain(**asked(place), out=tmp_path / "out", resume=True)
     same(run.path, whole)
+
+
+def test_a_second_interrupt_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bothways.training.interrupts.SECONDS_APART", -1.0)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with deferred_interrupts() as noted:
+            signal.raise_signal(signal.SIGINT)
+            assert noted == [signal.SIGINT]
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_run_killed_at_once_goes_on_to_the_same_flow(place: Path, whole: Path, tmp_path: Path) -> None:

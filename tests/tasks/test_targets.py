@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +172,17 @@ def test_several_labels_have_scores_of_their_own(place: Path, tmp_path: Path, ta
 
 
 # ---- weights, mixing, an early end ---------------------------------------------------------------------------------
+
+
+def test_a_table_beside_the_pictures_that_is_typed_is_no_table_of_classes(place: Path, tmp_path: Path) -> None:
+    """The folder reads it as one, in which a picture without tags has no label; nothing is told of that."""
+    shutil.copytree(place / "photos", tmp_path / "photos")
+    shutil.copy(place / "tables" / "tags.csv", tmp_path)
+    with pytest.warns(UserWarning, match="have no label"):
+        load_images(tmp_path / "photos")
+    chosen: dict[str, Any] = {"labels_csv": tmp_path / "tags.csv", "target": "multi-label"}
+    found = planned(place, data=tmp_path / "photos", **chosen)
+    assert len(found.train) + len(found.held) == COUNT
 
 
 def test_weights_of_classes_reach_the_loss_and_parts_of_a_batch_have_it_too(place: Path) -> None:

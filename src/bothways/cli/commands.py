@@ -122,9 +122,11 @@ def command_of(task: str) -> Any:
     parameters = [*parameters_of(config), *_run_options(task, config)]
 
     def command(**typed: Any) -> None:
-        from bothways.cli.run import run_task
+        from bothways.cli.run import only_one_prints, run_task
 
-        run_task(_parsed(task, config, typed))
+        with only_one_prints():
+            given = _parsed(task, config, typed)
+        run_task(given)
 
     command.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in parameters}

@@ -78,18 +78,22 @@ def _ahead(batch: Callable[[int], Any], first: int, last: int, workers: int, dep
         # forking is safe: the worker indexes, draws and pairs, and takes no lock of this process's other threads
         warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
         made = _begun(loader)
+    processes = list(getattr(made, "_workers", ()))
     try:
         for found in made:
             if isinstance(found, str):
                 raise RunError(found)
             yield found
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+    except (RuntimeError, ConnectionError, EOFError) as error:  # the latter of a batch whose memory went with it
+        if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
             raise
-        message = f"a data worker process ended: {str(error).splitlines()[0].strip()}"
+        message = f"a data worker process ended: {_line(error) or 'its pipe is closed'}"
         raise RunError(message if multiprocessing.get_start_method() == "fork" else f"{message}; {GUARD}") from error
     finally:
         del made  # end the workers now, and not when the last traceback is garbage-collected
+        for process in processes:  # one that hangs, which ignored the SIGTERM of the loader
+            if process.is_alive():
+                process.kill()
 
 
 def check_guarded() -> None:
@@ -132,5 +136,9 @@ def _line(error: Exception) -> str:
 
 
 def _ignore_interrupts(worker: int) -> None:
-    """Ignore Ctrl-C, which reaches every process of a terminal; the training process decides when to stop."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Ignore Ctrl-C and SIGTERM; the training process decides when to stop, and saves what it has first.
+
+    A terminal, ``timeout``, torchrun and the scheduler of a cluster send them to every process of a run, some twice.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

@@ -176,7 +176,7 @@ def flow_of(
         return check_flow(Flow(module, spec, name, path=path, latents=latents).eval())
     if seed is not None:
         raise UserError(
-            f"flow {origin.get('address', spec.source)!r} is of another library and cannot be initialised anew; "
+            f"flow {origin.get('address', spec.source)!r} is no network of bothways and cannot be initialised anew; "
             "leave --fresh out"
         )
     found = rebuilt(origin["diffusers"]) if "diffusers" in origin else read_flow(origin["address"], None, False)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
+from importlib import import_module, metadata
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -100,6 +102,21 @@ def first_cause(error: BaseException) -> str:
     while (before := error.__cause__ or error.__context__) is not None:
         error = before
     return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def torchvision_misfit() -> str:
+    """An error line if torchvision is installed but cannot be imported, as with another torch; else ""."""
+    if find_spec("torchvision") is None:
+        return ""
+    try:
+        import_module("torchvision")
+    except Exception as error:
+        return (
+            f"torchvision {metadata.version('torchvision')} does not fit torch {torch.__version__} "
+            f"({first_cause(error).rstrip('.')}); "
+            "type pip install --force-reinstall torch torchvision, both of one release and from one index"
+        )
+    return ""
 
 
 def is_finite(values: Tensor) -> bool:

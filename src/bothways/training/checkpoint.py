@@ -156,6 +156,11 @@ class Training:
         replace_file(self.folder.path / CHECKPOINT, content.getvalue())
         self.saved = self.state.step
 
+    def _save_at_stop(self) -> None:
+        """Save, whatever signals follow that which stops the training."""
+        with deferred_interrupts():
+            self.save()
+
     def frames(self) -> Generator[Frame, None, None]:
         """Yield a frame after every step, with the speed in ``images/s``.
 
@@ -210,7 +215,7 @@ class Training:
                     ends = self.processes.any(late or bool(interrupts))  # all processes stop after the same step
                 late = bool(interrupts) and not ends  # it came after they had agreed: they stop after the next one
                 if ends or (late and (frame is None or self.processes.count == 1)):
-                    self.save()
+                    self._save_at_stop()
                     raise KeyboardInterrupt
                 if frame is None:
                     return
@@ -223,7 +228,7 @@ class Training:
                     yield shown
                 except GeneratorExit:  # the caller closed the generator, between two steps
                     if self.state.copy is None:  # else the others would have to save too
-                        self.save()
+                        self._save_at_stop()
                     raise
 
     def _ends(self) -> bool:

@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+SECONDS_APART = 2.0
+"""What comes sooner after an interrupt is the same one: a scheduler sends it to the launcher and to every process, and
+the launcher sends it on."""
+
 
 @contextmanager
 def deferred_interrupts() -> Iterator[list[int]]:
-    """Defer Ctrl-C and SIGTERM: recorded in the list, so that the step completes; a second one is raised at once."""
+    """Defer Ctrl-C and SIGTERM: recorded in the list, so that the step completes; a later one is raised at once."""
     noted: list[int] = []
+    first = 0.0
     former = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     heeded = [number for number, handler in former.items() if callable(handler)]
 
     def note(number: int, stack: Any) -> None:
-        if noted:
+        nonlocal first
+        if not noted:
+            first = time.monotonic()
+            noted.append(number)
+        elif time.monotonic() - first > SECONDS_APART:
             raise KeyboardInterrupt
-        noted.append(number)
 
     if threading.current_thread() is not threading.main_thread():
         heeded = []  # only the main thread may set handlers

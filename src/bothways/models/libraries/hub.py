@@ -12,16 +12,15 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import wraps
-from importlib import import_module, metadata
-from importlib.util import find_spec
+from importlib import import_module
 from pathlib import Path
 from textwrap import shorten
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from bothways.models.libraries.known import FLOW_LIBRARIES, LIBRARIES, Library
+from bothways.numerics.modules import torchvision_misfit
 from bothways.reading import check_file, is_folder, read_table
 from bothways.types import ModelSpec, RunError, UserError
 from bothways.types import Path as WalkedPath
@@ -54,7 +53,7 @@ def library(scheme: str) -> Any:
     except Exception as error:
         if isinstance(error, ImportError) and error.name == kind.package:
             raise UserError(not_installed(scheme)) from error
-        raise UserError(_torchvision() or f"{kind.package} cannot be imported: {_reason(error)}") from error
+        raise UserError(torchvision_misfit() or f"{kind.package} cannot be imported: {_reason(error)}") from error
 
 
 def not_installed(scheme: str, package: str = "") -> str:
@@ -156,28 +155,13 @@ def _line(scheme: str, name: str, file: str, error: Exception) -> str:
     if Path(name).is_dir() and not (Path(name) / file).exists():
         return f"{what}: no {file} in the folder {name}; give a folder saved by {_kind(scheme).package}"
     if Path(name).is_dir() or not isinstance(error.__cause__ or error.__context__ or error, OSError):
-        return _torchvision() or f"{what} cannot be loaded ({file}; {type(error).__name__}: {_reason(error)})"
+        return torchvision_misfit() or f"{what} cannot be loaded ({file}; {type(error).__name__}: {_reason(error)})"
     from huggingface_hub.constants import HF_HUB_CACHE
 
     return (
         f"{what}: {file} of {name!r} is neither in the cache {HF_HUB_CACHE} nor available from the hub "
         f"({_reason(error)}); type hf download {name} with a network, or {scheme}:FOLDER for a local folder"
     )
-
-
-def _torchvision() -> str:
-    """An error line if torchvision is installed but cannot be imported, as with another torch; else ""."""
-    if find_spec("torchvision") is None:
-        return ""
-    try:
-        import_module("torchvision")
-    except Exception as error:
-        version = metadata.version("torchvision")
-        return (
-            f"torchvision {version} does not fit torch {torch.__version__} ({_reason(error)}); "
-            "type pip install --force-reinstall torch torchvision, both of one release and from one index"
-        )
-    return ""
 
 
 def _reason(error: BaseException) -> str:

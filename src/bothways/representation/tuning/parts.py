@@ -20,7 +20,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from bothways.numerics.discrete_adjoint import leaves_of
-from bothways.numerics.modules import compile_module, first_cause
+from bothways.numerics.modules import compile_module, first_cause, torchvision_misfit
 from bothways.representation.classifier import FlowClassifier, blocks_of, passed
 from bothways.representation.tuning.config import Tune
 from bothways.types import UserError
@@ -68,7 +68,8 @@ def _adapt(flow: nn.Module, rank: int) -> None:
     except Exception as error:  # of what peft imports, transformers and torchvision among them
         if find_spec("peft") is None:
             raise UserError("tune='lora' needs peft; type pip install \"bothways[lora]\"") from error
-        raise UserError(f"tune='lora': peft cannot be imported here ({first_cause(error)})") from error
+        line = torchvision_misfit() or f"peft cannot be imported here ({first_cause(error)}); type --tune bias"
+        raise UserError(f"tune='lora': {line}") from error
     names = list(_adapted(flow))
     if not names:
         raise UserError("tune='lora': the flow has no linear layer and no convolution; type --tune all")

@@ -104,7 +104,9 @@ class ExportWork(Work):
             files["model.onnx"] = self._onnx(images, wanted)
         elif to == "torch-export":
             content = BytesIO()
-            torch.export.save(_traced(self.model, images), content)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of convolutions that lie channels last, which are read as they lie
+                torch.export.save(_traced(self.model, images), content)
             content.seek(0)
             self._apart(torch.export.load(content).module()(images[:2]), wanted[:2])
             files["model.pt2"] = content.getvalue()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Literal
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import model_validator
+from pydantic import BeforeValidator, model_validator
 
 from bothways.configs import Config, Live, Shortcut, chosen, merged, setting
 from bothways.data.config import READ
@@ -13,6 +14,9 @@ from bothways.registry import register
 from bothways.representation.tuning.config import tune_of
 from bothways.training.config import FitConfig, FlowHoldoutConfig, FlowRunConfig, TrainingConfig
 from bothways.types import UserError
+
+Table = Annotated[str, BeforeValidator(lambda given: str(given) if isinstance(given, Path) else given)]
+"""Type of a field that names a CSV; from Python a path, too."""
 
 
 class FeaturesConfig(Config):
@@ -64,7 +68,7 @@ class FeaturesConfig(Config):
 class ClassifierLossConfig(Config):
     """The loss: cross-entropy plus the weighted flow-matching loss."""
 
-    class_weights: str | None = setting(
+    class_weights: Table | None = setting(
         None, "weights of the classes in the loss: balanced, or a CSV with columns class,weight; scaled to mean 1"
     )
     label_smoothing: float = setting(0.0, "label smoothing: share of the target spread over all classes", ge=0, lt=1)
@@ -165,7 +169,7 @@ class FinetuneConfig(TrainingConfig):
     flow: Live = setting(..., "A run of bothways pretrain, or the address of a flow.", argument=True, metavar="FLOW")
     data: Live = setting(..., "Labelled pictures (see bothways pretrain)")
     recipe: str = setting(own_recipe, "recipe: prg-small, prg-activations, prg-paper, or a .toml file", common=True)
-    labels_csv: str | None = setting(
+    labels_csv: Table | None = setting(
         None, "CSV of labels with a header, such as file,label; for multi-label names with ; between them, or a column "
         "of 0 and 1 for each; for regression a column for each number", common=True, flags=("--labels-csv",),
     )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, NamedTuple
 
 import torch
@@ -63,7 +64,10 @@ def _read(config: FinetuneConfig, flow: Flow) -> ImageSet | StoredSet:
     where: dict[str, Any] = {"split": config.split or "train", "size": size_of(flow.spec)}
     if config.target == CLASS and config.labels_csv is None:
         return open_images(config.data, in_memory=config.run.in_memory, latents=latent_facts(flow), **where)
-    found = load_images(config.data, **where)
+    with warnings.catch_warnings():
+        if config.labels_csv is not None:  # those that it replaces: a table beside a folder is read as one of classes
+            warnings.filterwarnings("ignore", ".* have no label$")
+        found = load_images(config.data, **where)
     if config.target == NUMBERS and config.labels_csv is None:
         return numbers_of_classes(found, str(config.data))
     return found
