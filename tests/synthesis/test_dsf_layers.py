@@ -13,10 +13,12 @@ from torch import Tensor, nn
 from bothways import ModelSpec
 from bothways.models.adapter import Adapter
 from bothways.synthesis.dsf import score as scoring
-from bothways.synthesis.dsf.layered import LAYERED, Notes, by_layers_of
+from bothways.synthesis.dsf import squares
+from bothways.synthesis.dsf.layered import LAYERED, by_layers_of
 from bothways.synthesis.dsf.score import dsf_score
-from bothways.synthesis.dsf.squares import Window
+from bothways.synthesis.dsf.second_order import Pair
 from bothways.synthesis.dsf.surrogates import loss_of
+from bothways.synthesis.dsf.windows import Window
 
 SIDE = 12
 
@@ -145,29 +147,64 @@ def test_in_float32_it_is_as_near_to_float64_as_the_score_with_weights_of_their_
     assert (ours - theirs).abs().max() <= 5e-5 * exact.abs().max()
 
 
-@pytest.mark.parametrize(("side", "grams"), [(4, True), (12, False)])
-def test_squares_by_grams_and_by_weights_are_those_of_the_weights(side: int, grams: bool) -> None:
-    """The squared norm of each picture's gradient, by torch.func, and its derivatives by finite differences."""
-    w = torch.randn(16, 12, 3, 3, dtype=torch.float64)
-    x = torch.randn(3, 12, side, side, dtype=torch.float64, requires_grad=True)
-    d = torch.randn(3, 16, side, side, dtype=torch.float64, requires_grad=True)
-    assert Window((3, 3), (1, 1), (1, 1), (1, 1), 1).by_grams(x.shape, d.shape) == grams
-    noted = Notes({"w": w}, x)
-    with noted:
-        seen = F.conv2d(x, w, None, 1, 1)
-    torch.autograd.grad(seen, noted.anchor, torch.ones_like(seen), create_graph=True)
-    ((squares, _, _),) = noted.taken()
-    gradient = torch.func.vmap(
-        lambda x, d: torch.func.grad(lambda w: (F.conv2d(x[None], w, None, 1, 1) * d[None]).sum())(w)
-    )(x, d)
-    found = squares(x, d, 3)["w"]
-    assert torch.allclose(found, gradient.square().sum((1, 2, 3, 4)), rtol=1e-12)
-    for own, other in zip(
-        torch.autograd.grad(found.sum(), (x, d), retain_graph=True),
-        torch.autograd.grad(gradient.square().sum(), (x, d)),
-        strict=True,
-    ):
-        assert (own - other).abs().max() <= 1e-11 * other.abs().max()
+@pytest.mark.parametrize("cache", [1, 2, 3], ids=lambda n: f"{n} at a time")
+@pytest.mark.parametrize(
+    ("way", "kernel", "stride", "padding", "dilation", "groups", "views"),
+    [
+        ("by_grams", (3, 3), (1, 1), (1, 1), (1, 1), 1, 1),
+        ("by_grams", (1, 5), (1, 1), (0, 4), (1, 2), 1, 1),
+        ("by_grams", (5, 3), (1, 1), (4, 1), (2, 1), 1, 1),
+        ("by_columns", (3, 3), (1, 1), (1, 1), (1, 1), 1, 1),
+        ("by_columns", (2, 3), (3, 2), (0, 2), (1, 2), 1, 2),
+        ("by_seen", (3, 3), (2, 2), (1, 1), (1, 1), 1, 1),
+        ("by_seen", (2, 5), (3, 2), (0, 2), (1, 2), 2, 2),
+        ("by_weights", (3, 3), (1, 1), (1, 1), (1, 1), 1, 2),
+        ("by_weights", (1, 1), (2, 2), (0, 0), (1, 1), 4, 1),
+        ("by_weights", (2, 5), (3, 2), (0, 2), (1, 2), 2, 1),
+        ("by_weights", (5, 2), (2, 1), (5, 0), (3, 1), 4, 2),
+    ],
+)
+def test_squares_are_those_of_the_weights(
+    way: str, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, groups: int, views: int, cache: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """The squared norm of each picture's gradient, and its derivatives, by torch.func."""
+    window, how = Window(kernel, stride, padding, dilation, groups), (None, stride, padding, dilation, groups)
+    w = torch.randn(16, 12 // groups, *kernel, dtype=torch.float64)
+    x = torch.randn(3 * views, 12, 9, 8, dtype=torch.float64, requires_grad=True)
+    d = torch.randn_like(F.conv2d(x, w, *how)).requires_grad_()
+    gradient = torch.func.vmap(lambda x, d: torch.func.grad(lambda w: (F.conv2d(x, w, *how) * d).sum())(w))(
+        x.unflatten(0, (3, views)), d.unflatten(0, (3, views))
+    )
+    monkeypatch.setattr(squares, "CACHE", cache)
+    chosen = getattr(squares, way)
+    found = squares.squared(x.detach(), d.detach(), 3, 1, lambda x, d, pictures: chosen(x, d, window, pictures))
+    truth = gradient.square().sum((1, 2, 3, 4))
+    for own, other in zip(found, (truth, *torch.autograd.grad(truth.sum() / 2, (x, d))), strict=True):
+        assert (own - other).abs().max() <= 1e-12 * other.abs().max()
+
+
+@pytest.mark.parametrize(
+    ("way", "side", "channels", "stride", "groups"),
+    [
+        ("by_weights", 32, 32, 1, 1),
+        ("by_weights", 16, 64, 1, 64),
+        ("by_grams", 8, 64, 1, 1),
+        ("by_seen", 16, 64, 2, 1),
+        ("by_seen", 4, 64, 1, 2),
+        ("by_columns", 32, 3, 1, 1),
+    ],
+)
+def test_the_way_of_the_least_products_is_taken(
+    way: str, side: int, channels: int, stride: int, groups: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def taken(*_: Any) -> None:
+        raise InterruptedError
+
+    monkeypatch.setattr(squares, way, taken)
+    x, d = torch.empty(2, channels, side, side), torch.empty(2, 64, side // stride, side // stride)
+    with pytest.raises(InterruptedError):
+        squares.convolution(x, d, Window((3, 3), (stride, stride), (1, 1), (1, 1), groups), 2)
 
 
 @pytest.mark.parametrize("module", [Tied, Shifted, Turned])

@@ -13,60 +13,69 @@ distances that are functions of norms: ``by_layers_of``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch._C import DisableTorchFunction
 
 from bothways.synthesis.dsf.engines import OUT_OF_REACH, Engine, Slopes, gradients, unfused
-from bothways.synthesis.dsf.second_order import BY_LAYERS, ReplacedFunctions, pair_of, scale_and_shift, transposed
-from bothways.synthesis.dsf.squares import ByGrams, ByWeights, Square, Sums, Window, of_vectors
+from bothways.synthesis.dsf.layers import BatchNorm, Convolution, Layer, Linear
+from bothways.synthesis.dsf.second_order import BY_LAYERS, ReplacedFunctions, pair_of, scale_and_shift
 from bothways.synthesis.dsf.surrogates import SMALL, Loss, Named, by_module
+from bothways.synthesis.dsf.windows import Window
 from bothways.types import UserError
 
 DISTANCES = ("norm", "log", "layers")
 ASKED_ONLY = ("__get__", "dim", "size", "is_floating_point")  # what reads facts of a parameter, and not its numbers
-Squares = Callable[[Tensor, Tensor, int], Named]
-"""(input, gradient in the output, pictures) -> {parameter: its squared norm, (pictures,)}."""
 _KNOWN: WeakKeyDictionary[Any, dict[tuple[str, ...], bool]] = WeakKeyDictionary()
 """{model: {(layer, names of theta): whether it holds of them}}, since asking takes a forward pass."""
 
 
-# ---- layers --------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Layer:
-    """A layer with parameters: its map, the transpose of it, and the norms of its parameters' gradients."""
-
-    forward: Callable[[Tensor], Tensor]
-    back: Callable[[Tensor], Tensor]
-    squares: Squares
-    noted: Notes
-
-
 class _Noted(torch.autograd.Function):
-    """A layer that notes its input and the gradient in its output, with the graph of both.
+    """A layer whose backward pass notes the norms of its parameters' gradients, with their graph.
 
     anchor: a leaf that every layer depends on: the gradient in it goes back to the first of them and no further.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, anchor: Tensor, layer: _Layer) -> Tensor:
-        ctx.save_for_backward(x, anchor)
-        ctx.layer = layer
+    def forward(ctx: Any, x: Tensor, anchor: Tensor, layer: Layer, notes: Notes) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.layer, ctx.notes = layer, notes
         return layer.forward(x)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor, None]:
-        (x, anchor), layer = ctx.saved_tensors, ctx.layer
-        layer.noted.note(layer.squares, x, grads[0])
-        return (layer.back(grads[0]) if ctx.needs_input_grad[0] else None), torch.zeros_like(anchor), None
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        (x,), layer, notes = ctx.saved_tensors, ctx.layer, ctx.notes
+        with DisableTorchFunction():
+            if not notes.open:
+                return (layer.back(grads[0]) if ctx.needs_input_grad[0] else None), None, None, None
+            back, *found = _Back.apply(x, grads[0], layer)
+        notes.note(layer, found)
+        return back, notes.nothing, None, None
+
+
+class _Back(torch.autograd.Function):
+    """(x, d) -> A^T d, and the squared norms of each picture."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, d: Tensor, layer: Layer) -> tuple[Tensor, ...]:
+        ctx.set_materialize_grads(False)
+        back = layer.back(d)
+        found, ctx.kept = layer.squares(x, d)
+        ctx.layer = layer
+        return back, *found
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        kept, ctx.kept = ctx.kept, None
+        with DisableTorchFunction():
+            return *ctx.layer.slopes(grads[0], grads[1:], kept), None
 
 
 class Notes(ReplacedFunctions):
@@ -79,9 +88,10 @@ class Notes(ReplacedFunctions):
         super().__init__({torch.conv2d: self._conv2d, F.linear: self._linear, F.batch_norm: self._batch_norm})
         self.names = {id(value): name for name, value in theta.items()}
         self.used: set[str] = set()
-        self.notes: list[tuple[Squares, Tensor, Tensor]] = []
-        self.open, self.otherwise = True, False
-        self.anchor = like.new_zeros(()).requires_grad_()
+        self.squares: dict[str, Tensor] = {}
+        self.pictures, self.open, self.otherwise = len(like), True, False
+        self.nothing = like.new_zeros(())
+        self.anchor = torch.zeros_like(self.nothing).requires_grad_()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         given = (*args, *(kwargs or {}).values())
@@ -95,13 +105,12 @@ class Notes(ReplacedFunctions):
             self.otherwise = True
         return result
 
-    def note(self, squares: Squares, x: Tensor, d: Tensor) -> None:
-        if self.open:
-            self.notes.append((squares, x, d))
+    def note(self, layer: Layer, found: Sequence[Tensor]) -> None:
+        self.squares.update(zip(filter(None, layer.names), found, strict=True))
 
-    def taken(self) -> list[tuple[Squares, Tensor, Tensor]]:
-        """The notes, which are closed: a graph that held them and that they hold would wait for the next sweep."""
-        found, self.notes, self.open = self.notes, [], False
+    def taken(self) -> dict[str, Tensor]:
+        """{parameter: its squared norm (n,)}, and no more notes: a graph that held them would hold itself."""
+        found, self.squares, self.open = self.squares, {}, False
         return found
 
     def _conv2d(
@@ -110,35 +119,15 @@ class Notes(ReplacedFunctions):
         if x.ndim != 4 or isinstance(padding, str):
             self.otherwise = True
             return F.conv2d(x, w, b, stride, padding, dilation, groups)
-        weight, bias, size = self.names.get(id(w)), self.names.get(id(b)), x.shape[2:]
         stride, padding, dilation = map(pair_of, (stride, padding, dilation))
         window = Window((w.shape[2], w.shape[3]), stride, padding, dilation, groups)
-
-        def squares(x: Tensor, d: Tensor, pictures: int) -> Named:
-            found = {} if bias is None else {bias: of_vectors(d.sum((2, 3)), pictures)}
-            if weight is None:
-                return found
-            grams = len(x) == pictures and window.by_grams(x.shape, d.shape)
-            x, d = (part.permute(0, 2, 3, 1) for part in (x, d))
-            own = ByGrams.apply(x, d, window) if grams else ByWeights.apply(x, d, window, pictures)
-            return {**found, weight: own}
-
-        return self._noted(
-            x,
-            lambda x: F.conv2d(x, w, b, stride, padding, dilation, groups),
-            lambda d: transposed(d, w, size, stride, padding, dilation, groups),
-            squares,
-        )
+        layer = Convolution(*self._asked(w, b), window, (x.shape[2], x.shape[3]))
+        if x.is_contiguous(memory_format=torch.channels_last):  # once, and not at each of its four passes
+            layer = replace(layer, weight=w.detach().contiguous(memory_format=torch.channels_last))
+        return self._noted(x, layer)
 
     def _linear(self, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
-        weight, bias = self.names.get(id(w)), self.names.get(id(b))
-
-        def squares(x: Tensor, d: Tensor, pictures: int) -> Named:
-            x, d = (part.reshape(pictures, -1, part.shape[-1]) for part in (x, d))  # of all its views
-            found = {} if bias is None else {bias: of_vectors(d.sum(1), pictures)}
-            return found if weight is None else {**found, weight: Square.apply(x, d)}
-
-        return self._noted(x, lambda x: F.linear(x, w, b), lambda d: d @ w, squares)
+        return self._noted(x, Linear(*self._asked(w, b)))
 
     def _batch_norm(
         self, x: Tensor, mean: Any, variance: Any, weight: Any, bias: Any, training: bool, momentum: Any, eps: float
@@ -146,26 +135,17 @@ class Notes(ReplacedFunctions):
         if training or mean is None or variance is None:
             self.otherwise = True
             return F.batch_norm(x, mean, variance, weight, bias, training, momentum, eps)
-        w, b = self.names.get(id(weight)), self.names.get(id(bias))
-        scale, shift = (
-            part.reshape(-1, *[1] * (x.ndim - 2)) for part in scale_and_shift(mean, variance, weight, bias, eps)
-        )
+        scale_shift = scale_and_shift(mean, variance, weight, bias, eps)
+        return self._noted(x, BatchNorm(*self._asked(weight, bias), mean, (variance + eps).sqrt(), *scale_shift))
 
-        def squares(x: Tensor, d: Tensor, pictures: int) -> Named:
-            plain, with_x = Sums.apply(d, x)
-            found = {} if b is None else {b: of_vectors(plain, pictures)}
-            if w is None:
-                return found
-            return {**found, w: of_vectors((with_x - mean * plain) * (variance + eps).rsqrt(), pictures)}
+    def _asked(self, weight: Any, bias: Any) -> tuple[Any, Any, tuple[str | None, str | None], int]:
+        return weight, bias, (self.names.get(id(weight)), self.names.get(id(bias))), self.pictures
 
-        return self._noted(x, lambda x: torch.addcmul(shift, x, scale), lambda d: d * scale, squares)
-
-    def _noted(
-        self, x: Tensor, forward: Callable[[Tensor], Tensor], back: Callable[[Tensor], Tensor], squares: Squares
-    ) -> Tensor:
+    def _noted(self, x: Tensor, layer: Layer) -> Tensor:
         self.otherwise |= torch.is_autocast_enabled(x.device.type)
         self.otherwise |= torch.is_grad_enabled() and not x.requires_grad  # of no picture: nothing goes back to it
-        return _Noted.apply(x, self.anchor, _Layer(forward, back, squares, self))
+        with DisableTorchFunction():  # PyTorch's own, which need no graph
+            return _Noted.apply(x, self.anchor, layer, self)
 
 
 # ---- the engine ----------------------------------------------------------------------------------------------------
@@ -178,7 +158,7 @@ def by_layers(loss: Loss, live: Tensor, answer: Tensor, each: bool = False) -> S
     if noted.otherwise:
         raise RuntimeError("a parameter is used in another way than when it was asked")  # each picture alone, then
     torch.autograd.grad(values.mean(1).sum(), noted.anchor, create_graph=True, allow_unused=True)
-    squares = {name: own for of, x, d in noted.taken() for name, own in of(x, d, len(live)).items()}
+    squares = noted.taken()
     if not squares:
         raise UserError(OUT_OF_REACH)
     groups = by_module(squares) if loss.distance == "layers" else [squares]

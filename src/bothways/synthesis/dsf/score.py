@@ -118,7 +118,7 @@ def _scored(
     x = image[rows].detach().requires_grad_()
     branches = reading.branches(x, rows)
     live, target = (part.detach().unsqueeze(1) if each else part.detach() for part in branches)
-    with reading.layers.used(), engine.model(len(x) == 1 and not each):
+    with engine.model(len(x) == 1 and not each), reading.layers.used():  # the last has the first word
         # by the same kernels as the live branch, so that equal views have outputs that are equal to the last bit
         read, again = over(each, partial(loss.read, {})), engine.thrifty and not each
         if reading.residual == "live":

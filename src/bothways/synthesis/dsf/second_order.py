@@ -105,6 +105,39 @@ def grouped_conv2d(
     return (F.conv2d if groups == 1 else conv2d)(x, w, b, stride, padding, dilation, groups)
 
 
+# ---- rectifier -----------------------------------------------------------------------------------------------------
+
+
+class _Relu(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        y = torch.relu(x)
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        return _Where.apply(grads[0], *ctx.saved_tensors)
+
+
+class _Where(torch.autograd.Function):
+    """The numbers at which y > 0. PyTorch's own has a gradient of zeros in y, which are made and added."""
+
+    @staticmethod
+    def forward(ctx: Any, d: Tensor, y: Tensor) -> Tensor:
+        ctx.save_for_backward(y)
+        return torch.ops.aten.threshold_backward(d, y, 0)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return _Where.apply(grads[0], *ctx.saved_tensors), None
+
+
+def relu(x: Tensor, inplace: bool = False) -> Tensor:
+    """Drop-in for ``F.relu``."""
+    return torch.relu_(x) if inplace else _Relu.apply(x)
+
+
 # ---- normalisations ------------------------------------------------------------------------------------------------
 
 
@@ -211,7 +244,8 @@ NORMS: dict[Any, Callable[..., Tensor]] = {
 }
 REVERSE_OVER_REVERSE = {**NORMS, torch.conv2d: conv2d}
 OF_ONE_PICTURE = {**NORMS, torch.conv2d: grouped_conv2d}
-BY_LAYERS: dict[Any, Callable[..., Tensor]] = {**REVERSE_OVER_REVERSE, F.batch_norm: frozen_batch_norm}
+RELUS = dict.fromkeys((F.relu, torch.relu, Tensor.relu), relu)
+BY_LAYERS: dict[Any, Callable[..., Tensor]] = {**REVERSE_OVER_REVERSE, **RELUS, F.batch_norm: frozen_batch_norm}
 REVERSE_OVER_FORWARD = {**NORMS, F.group_norm: group_norm, torch.group_norm: group_norm}
 
 

@@ -1,184 +1,188 @@
-"""Squared norms of the parameter gradient of every picture by itself, and their derivatives."""
+"""Squared norms of the gradient in a weight of every picture by itself, and their derivatives.
+
+The norms are of some pictures at a time, with their derivatives: what is made on the way stays in a cache, in memory
+that is used again, and only the derivatives are kept.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import product
-from operator import mul
-from typing import Any
+import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bothways.synthesis.dsf.second_order import Pair
+from bothways.synthesis.dsf.windows import Grid, Window
 
-MANY = 4  # places times this are compared with the numbers that one of them sees: a Gram matrix is memory, not products
-
-
-@dataclass(frozen=True)
-class Window:
-    """The window of a convolution: its kernel, and how it is moved."""
-
-    kernel: Pair
-    stride: Pair
-    padding: Pair
-    dilation: Pair
-    groups: int
-
-    def by_grams(self, x: Sequence[int], d: Sequence[int]) -> bool:
-        """Whether Gram matrices of the places of maps (N,C,H,W) and (N,D,h,w) are less work than the weights.
-
-        They can be taken where there is a place of the output for each of the input, in its middle.
-        """
-        middle = all(
-            step == 1 and size % 2 and 2 * edge == apart * (size - 1)
-            for size, step, edge, apart in zip(self.kernel, self.stride, self.padding, self.dilation, strict=True)
-        )
-        few = MANY * x[2] * x[3] < self.kernel[0] * self.kernel[1] * min(x[1], d[1])
-        return middle and few and self.groups == 1
-
-    def joined(self, gram: Tensor) -> Tensor:
-        """Inner products of what two places see, (N,H,W,H,W), from those of the places themselves."""
-        for axis, (size, apart) in enumerate(zip(self.kernel, self.dilation, strict=True), start=1):
-            total, length = gram.clone(), gram.shape[axis]
-            for step in range(apart, min(length, apart * (size // 2) + 1), apart):
-                early, late = (_both(axis, slice(0, length - step)), _both(axis, slice(step, length)))
-                total[early] += gram[late]
-                total[late] += gram[early]
-            gram = total
-        return gram
-
-    def padded(self, x: Tensor) -> Tensor:
-        """(N,H,W,C) with the padding around it."""
-        (up, left) = self.padding
-        return F.pad(x, (0, 0, left, left, up, up))
-
-    def inside(self, padded: Tensor, x: Sequence[int]) -> Tensor:
-        """What was padded, (N,H,W,C)."""
-        (up, left) = self.padding
-        return padded[:, up : up + x[1], left : left + x[2]]
-
-    def places(self, d: Sequence[int]) -> Iterator[tuple[slice, ...]]:
-        """For each place of the kernel, what it sees of a padded map (N,H,W,C) for an output (N,h,w,D)."""
-        for place in product(*map(range, self.kernel)):
-            yield (
-                slice(None),
-                *(
-                    slice(first, first + step * (count - 1) + 1, step)
-                    for first, step, count in zip(map(mul, place, self.dilation), self.stride, d[1:3], strict=True)
-                ),
-            )
-
-    def rows(self, maps: Tensor, pictures: int) -> Tensor:
-        """(N,h,w,C) -> (n groups, views h w, C / groups)."""
-        parts = maps.reshape(pictures, -1, self.groups, maps.shape[3] // self.groups)
-        return parts.transpose(1, 2).flatten(0, 1)
-
-    def maps(self, rows: Tensor, shape: Sequence[int]) -> Tensor:
-        """The inverse of ``rows``, (N,h,w,C)."""
-        return rows.unflatten(0, (-1, self.groups)).transpose(1, 2).reshape(*shape)
+CACHE = 2**19  # numbers that are made on the way at a time: 2 MiB
+JOINS = 100  # products in the time that joining a place of two Gram matrices takes
+NARROW = 16  # columns that a product of matrices should have
+Made = tuple[Tensor, Tensor, Tensor]
+"""The squared norms s (n,) of pictures, and half of ds / dx and of ds / dd, of their maps x and d (N,...)."""
+Work = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], None]
+"""(x, d, s, of_x, of_d): write ``Made`` of x and d to the rest."""
+Way = Callable[[Tensor, Tensor, int], Work]
+"""(x, d, n): the work for n pictures of such maps, with the memory for it."""
 
 
-def gram_of(x: Tensor) -> Tensor:
-    """Inner products of the places of maps in channels last, (n,H,W,C) -> (n,H,W,H,W)."""
-    flat = x.flatten(1, 2)
-    return (flat @ flat.mT).view(*x.shape[:3], *x.shape[1:3])
+def squared(x: Tensor, d: Tensor, pictures: int, numbers: int, way: Way) -> Made:
+    """Of x (N,...) and d (N,...), of n pictures and N / n views of each, whose work makes so many numbers a picture."""
+    times = math.ceil(pictures / max(1, CACHE // numbers)) if x.device.type == "cpu" else 1
+    some = math.ceil(pictures / times)
+    made = x.new_empty(pictures), torch.empty_like(x), torch.empty_like(d)
+    views, works = len(x) // pictures, dict[int, Work]()
+    for first in range(0, pictures, some):
+        count = min(some, pictures - first)
+        rows = slice(first * views, (first + count) * views)
+        if count not in works:  # the last ones may be fewer
+            works[count] = way(x[rows], d[rows], count)
+        works[count](x[rows], d[rows], made[0][first : first + count], made[1][rows], made[2][rows])
+    return made
 
 
-def _both(axis: int, part: slice) -> tuple[slice, ...]:
-    """That part of an axis of both places."""
-    index = [slice(None)] * 5
-    index[axis] = index[axis + 2] = part
-    return tuple(index)
+def linear(x: Tensor, d: Tensor, pictures: int) -> Made:
+    """Of the weights of a linear map, x (N,...,C) and d (N,...,D)."""
+
+    def work(x: Tensor, d: Tensor, s: Tensor, of_x: Tensor, of_d: Tensor) -> None:
+        a, b = (part.reshape(len(s), -1, part.shape[-1]) for part in (x, d))
+        found = by_rows(a, b, s)
+        for part, own in zip((of_x, of_d), found, strict=True):
+            part.copy_(own.view(part.shape))
+
+    return squared(x, d, pictures, 2 * (x.numel() + d.numel()) // pictures, lambda *_: work)
 
 
-# ---- squared norms -------------------------------------------------------------------------------------------------
+def convolution(x: Tensor, d: Tensor, window: Window, pictures: int) -> Made:
+    """Of the weights of a convolution, x (N,C,H,W) and d (N,D,h,w), in the way that takes the least products."""
+    kernel, seen, out = math.prod(window.kernel), x.shape[1], d.shape[1]
+    places = d.shape[2] * d.shape[3] * len(d) // pictures
+    one = kernel * seen * out // window.groups  # products of a place with the weights
+    least, way, made = 3 * places * one, by_weights, one
+    if window.groups == 1 and seen < NARROW:
+        way, made = by_columns, 2 * places * kernel * seen
+    elif (of_seen := 2 * places**2 * (kernel * seen + out)) < least:
+        least, way, made = of_seen, by_seen, 2 * window.groups * places**2
+    of_grams = places**2 * (2 * (seen + out) + JOINS)
+    if of_grams < least and window.in_the_middle and window.groups == 1 and len(x) == pictures:
+        way, made = by_grams, 2 * places**2
+    numbers = made + 2 * (x.numel() + d.numel()) // pictures
+    return squared(x, d, pictures, numbers, lambda x, d, pictures: way(x, d, window, pictures))
 
 
-class Square(torch.autograd.Function):
-    """|| sum_p b_p a_p^T ||^2 of each row, a (n,P,A), b (n,P,B) -> (n,)."""
-
-    @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
-        (places, high), wide = a.shape[1:], b.shape[2]
-        ctx.gram = 2 * places * (high + wide) < 3 * high * wide  # of the products, backward too
-        kept = (a @ a.mT, b @ b.mT) if ctx.gram else (b.mT @ a,)
-        ctx.save_for_backward(a, b, *kept)
-        return (kept[0] * kept[-1]).sum((1, 2))
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
-        a, b, *kept = ctx.saved_tensors
-        first, last = (2 * grads[0][:, None, None] * part for part in (kept[0], kept[-1]))
-        return (last @ a, first @ b) if ctx.gram else (b @ first, a @ first.mT)
+def by_rows(a: Tensor, b: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+    """Write s = || sum_p b_p a_p^T ||^2 to s, a (n,P,A), b (n,P,B). Returns half of its derivatives."""
+    (places, high), wide = a.shape[1:], b.shape[2]
+    if 2 * places * (high + wide) < 3 * high * wide:
+        first, last = a @ a.mT, b @ b.mT
+        torch.sum(first * last, (1, 2), out=s)
+        return last @ a, first @ b
+    matrix = b.mT @ a
+    torch.sum(matrix.square(), (1, 2), out=s)
+    return b @ matrix, a @ matrix.mT
 
 
-class ByGrams(torch.autograd.Function):
-    """Of the weights of a convolution by Gram matrices, x and d in channels last, (n,H,W,C) and (n,H,W,D) -> (n,)."""
+def by_columns(x: Tensor, d: Tensor, window: Window, pictures: int) -> Work:
+    """By all that each place sees, in one matrix a picture."""
+    how = (window.kernel, window.dilation, window.padding, window.stride)
 
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, d: Tensor, window: Window) -> Tensor:
-        grams = [gram_of(part) for part in (x, d)]
-        seen = [window.joined(gram).flatten(3).flatten(1, 2) for gram in grams]
-        ctx.save_for_backward(x, d, *seen)
-        return (seen[0] * grams[1].view_as(seen[0])).sum((1, 2))
+    def work(x: Tensor, d: Tensor, s: Tensor, of_x: Tensor, of_d: Tensor) -> None:
+        a, b = (part.mT.reshape(len(s), -1, part.shape[1]) for part in (F.unfold(x, *how), d.flatten(2)))
+        columns, own = (part.reshape(len(x), -1, part.shape[2]).mT for part in by_rows(a, b, s))
+        of_x.copy_(F.fold(columns, (x.shape[2], x.shape[3]), *how))
+        of_d.copy_(own.unflatten(2, d.shape[2:]))
 
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
-        x, d, *seen = ctx.saved_tensors
-        flat = [part.flatten(1, 2) for part in (x, d)]
-        of_x, of_d = (2 * grads[0].view(-1, 1, 1) * part for part in seen)
-        return (of_d @ flat[0]).view_as(x), (of_x @ flat[1]).view_as(d), None
+    return work
 
 
-class ByWeights(torch.autograd.Function):
-    """Of the weights of a convolution, x (N,H,W,C) and d (N,h,w,D) in channels last -> (n,), N / n views each.
+def by_grams(x: Tensor, d: Tensor, window: Window, pictures: int) -> Work:
+    """By the Gram matrices of the places, with a margin of zeros at the end of every row."""
+    (height, width), margin = x.shape[2:], window.dilation[1] * (window.kernel[1] // 2)
+    wide = width + margin
 
-    One place of the kernel at a time: what a cache holds, where all that is seen would be memory.
-    """
+    def rows(maps: Tensor) -> tuple[Tensor, Tensor]:
+        made = maps.new_zeros(pictures, height * wide, maps.shape[1])
+        return made, made.view(pictures, height, wide, -1)[:, :, :width].permute(0, 3, 1, 2)
 
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, d: Tensor, window: Window, pictures: int) -> Tensor:
-        rows, padded = window.rows(d, pictures), window.padded(x)
-        places = list(window.places(d.shape))
-        # (n groups, kernel, D / groups, C / groups)
-        matrices = rows.new_empty(len(rows), len(places), rows.shape[2], x.shape[3] // window.groups)
-        for k, at in enumerate(places):
-            torch.bmm(rows.mT, window.rows(padded[at], pictures), out=matrices[:, k])
-        ctx.save_for_backward(x, d, matrices)
-        ctx.window, ctx.pictures = window, pictures
-        return torch.linalg.vector_norm(matrices.view(pictures, -1), dim=1).square()
+    (a, on_a), (b, on_b), (of_a, on_of_a), (of_b, on_of_b) = (rows(maps) for maps in (x, d, x, d))
+    gram, spare = (x.new_empty(pictures, height * wide, height * wide) for _ in range(2))
+    join = window.joining(gram, spare, wide)
 
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        (x, d, matrices), window, pictures = ctx.saved_tensors, ctx.window, ctx.pictures
-        padded, rows = window.padded(x), window.rows(d, pictures)
-        twice = (2 * grads[0]).repeat_interleave(window.groups)[:, None, None]
-        scaled, of_d, of_x = twice * rows, torch.zeros_like(rows), torch.zeros_like(padded)
-        for k, at in enumerate(window.places(d.shape)):
-            of_d.baddbmm_(window.rows(padded[at], pictures), matrices[:, k].mT)
-            of_x[at] += window.maps(scaled @ matrices[:, k], (*d.shape[:3], x.shape[3]))
-        return window.inside(of_x, x.shape), window.maps(of_d.mul_(twice), d.shape), None, None
+    def work(x: Tensor, d: Tensor, s: Tensor, of_x: Tensor, of_d: Tensor) -> None:
+        on_a.copy_(x)
+        on_b.copy_(d)
+        for own, other, of_other in ((a, b, of_b), (b, a, of_a)):
+            torch.bmm(own, own.mT, out=gram)
+            torch.bmm(join(), other, out=of_other)
+        of_x.copy_(on_of_a)
+        of_d.copy_(on_of_b)
+        torch.sum(of_b * b, (1, 2), out=s)
+
+    return work
 
 
-class Sums(torch.autograd.Function):
-    """sum_p d_p and sum_p d_p x_p of each channel of each row, (N,C,...) twice -> (N,C) twice."""
+def by_weights(x: Tensor, d: Tensor, window: Window, pictures: int) -> Work:
+    """By the gradient in the weights itself, one place of the kernel at a time."""
+    on = _OnGrid(x, d, window, pictures)
+    # (kernel, n groups, D / groups, C / groups)
+    matrices = d.new_empty(math.prod(window.kernel), len(on.rows), on.rows.shape[2], on.phases.shape[3])
 
-    @staticmethod
-    def forward(ctx: Any, d: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        ctx.save_for_backward(d, x)
-        over = tuple(range(2, d.ndim))
-        return d.sum(over), (d * x).sum(over)
+    def work(x: Tensor, d: Tensor, s: Tensor, of_x: Tensor, of_d: Tensor) -> None:
+        on.read(x, d)
+        on.of_rows.zero_()
+        for matrix, seen, of_seen in zip(matrices, on.seen, on.of_seen, strict=True):
+            torch.bmm(on.rows.mT, seen, out=matrix)
+            on.of_rows.baddbmm_(seen, matrix.mT)
+            of_seen.baddbmm_(on.rows, matrix)
+        on.write(of_x, of_d)
+        s.copy_(torch.linalg.vector_norm(matrices.view(len(matrices), pictures, -1), dim=2).square().sum(0))
 
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
-        d, x = ctx.saved_tensors
-        plain, with_x = (grad.reshape(*grad.shape, *[1] * (d.ndim - 2)) for grad in grads)
-        return torch.addcmul(plain, x, with_x), d * with_x
+    return work
 
 
-def of_vectors(rows: Tensor, pictures: int) -> Tensor:
-    """Of rows (N,C) that are summed over the views of a picture."""
-    return rows.unflatten(0, (pictures, -1)).sum(1).square().sum(1)
+def by_seen(x: Tensor, d: Tensor, window: Window, pictures: int) -> Work:
+    """By the Gram matrices of what the places see."""
+    on = _OnGrid(x, d, window, pictures)
+    gram, own = (d.new_empty(*on.rows.shape[:2], on.rows.shape[1]) for _ in range(2))
+
+    def work(x: Tensor, d: Tensor, s: Tensor, of_x: Tensor, of_d: Tensor) -> None:
+        on.read(x, d)
+        torch.bmm(on.rows, on.rows.mT, out=own)
+        gram.zero_()
+        for seen, of_seen in zip(on.seen, on.of_seen, strict=True):
+            gram.baddbmm_(seen, seen.mT)
+            of_seen.baddbmm_(own, seen)
+        torch.bmm(gram, on.rows, out=on.of_rows)
+        on.write(of_x, of_d)
+        s.copy_((on.of_rows * on.rows).view(pictures, -1).sum(1))
+
+    return work
+
+
+class _OnGrid:
+    """Memory for maps (n,C,H,W) and (n,D,h,w) as rows of matrices, and for the derivatives in them."""
+
+    def __init__(self, x: Tensor, d: Tensor, window: Window, pictures: int) -> None:
+        x, d = (part.permute(0, 2, 3, 1) for part in (x, d))
+        self.grid, self.pictures, views = Grid(window, (d.shape[1], d.shape[2])), pictures, len(d) // pictures
+        self.phases, self.on_phases = self.grid.phases(x, pictures)
+        self.of_phases, self.on_of_phases = self.grid.phases(x, pictures)
+        self.rows, self.on_rows = self.grid.rows(d, pictures)
+        self.of_rows, self.on_of_rows = self.grid.rows(d, pictures)
+        self.seen, self.of_seen = (list(self.grid.seen(part, views)) for part in (self.phases, self.of_phases))
+        self.whole = sum(part.numel() for part in self.grid.on_maps(x, pictures)) == x.numel()
+
+    def read(self, x: Tensor, d: Tensor) -> None:
+        x, d = (part.permute(0, 2, 3, 1) for part in (x, d))
+        for into, part in zip(self.on_phases, self.grid.on_maps(x, self.pictures), strict=True):
+            into.copy_(part)
+        self.on_rows.copy_(self.grid.parts(d, self.pictures))
+        self.of_phases.zero_()
+
+    def write(self, of_x: Tensor, of_d: Tensor) -> None:
+        of_x, of_d = (part.permute(0, 2, 3, 1) for part in (of_x, of_d))
+        if not self.whole:  # some of it is not seen
+            of_x.zero_()
+        for into, part in zip(self.grid.on_maps(of_x, self.pictures), self.on_of_phases, strict=True):
+            into.copy_(part)
+        self.grid.parts(of_d, self.pictures).copy_(self.on_of_rows)
