@@ -157,7 +157,8 @@ def pretraining(flow: Flow, pictures: float | None = None) -> float:
     return 3.0 * pictures * operations_of(lambda: flow(x, t))
 
 
-def name_of(arm: str, labels: int, seed: int, rate: float) -> Path:
-    """The folder of an arm's run below that of all."""
+def name_of(arm: str, labels: int, seed: int, rate: float, epochs: int | None = None) -> Path:
+    """The folder of an arm's run below that of all. epochs: where they are not those of its number of labels."""
     plain = re.sub("[ :,]+", "-", arm.replace("+", "and"))
-    return Path(f"{plain}-{labels}-{seed}-{rate:g}")
+    other = "" if epochs is None else f"-{epochs}-epochs"
+    return Path(f"{plain}-{labels}-{seed}-{rate:g}{other}")

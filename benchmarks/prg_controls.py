@@ -226,7 +226,7 @@ def walked(
     job: Job, given: dict[str, Any], asked: argparse.Namespace, train: ImageSet
 ) -> tuple[Adapter, dict[str, Any]]:
     """A classifier made of the flow."""
-    out = Path(asked.out) / name_of(*job[:4])
+    out = Path(asked.out) / name_of(*job[:4], asked.epochs)
     work: Any = work_of("finetune", asked.flow, train, "prg-small", out=out, resume=out.exists(), **given)
     planned: Finetuning = work.planned
     whole, steps = planned.config.fit.batch, planned.config.fit.total
@@ -369,7 +369,9 @@ def moves(rows: Rows, done: Rows, labels: int, seeds: Sequence[int]) -> list[Mov
 
 def moved(move: Move, asked: argparse.Namespace, test: ImageSet) -> dict[str, Any]:
     """The row of a trained arm with one thing changed."""
-    model = _loaded(str(Path(asked.out) / name_of(move.arm, move.labels, move.seed, move.rate)), asked.device)
+    model = _loaded(
+        str(Path(asked.out) / name_of(move.arm, move.labels, move.seed, move.rate, asked.epochs)), asked.device
+    )
     how = features_config(model)
     if move.what == "steps":
         how = replace(how, walk=replace(how.walk, steps=int(move.value)))
