@@ -90,6 +90,7 @@ def test_same_function_and_gradient(x: Tensor) -> None:
     (expected,) = torch.autograd.grad(module(seen).square().sum(), seen)
     (made,) = torch.autograd.grad(found.module.eval()(seen).square().sum(), seen)
     assert (module(x) - found.module(x)).abs().max() < 1e-12
+    assert not found.module.training
     assert (expected - made).abs().max() < 1e-12
 
 

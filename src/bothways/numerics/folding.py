@@ -95,21 +95,20 @@ def folded(module: nn.Module, x: Tensor) -> Folded | None:
     of the original to ``CLOSE`` of the largest. None where there is no pair, or where the copy cannot be made or is
     not the same function, as with a weight that is computed at every call.
     """
-    passed, parts = _Passed(), parts_of(module)
-    with torch.no_grad(), evaluating(module):
-        with passed.seen(module):
-            expected = module(x)
-        pairs = passed.pairs(parts)
-        if not pairs or not isinstance(expected, Tensor):
-            return None
-        try:
+    passed = _Passed()
+    try:
+        with torch.no_grad(), evaluating(module):
+            with passed.seen(module):
+                expected = module(x)
+            pairs = passed.pairs(parts_of(module))
+            if not pairs or not isinstance(expected, Tensor):
+                return None
             made = _copy_of(module, {pair.convolution for pair in pairs})
             for pair in pairs:
                 _fold(made, pair)
-            with evaluating(made):
-                found = made(x)
-        except Exception:  # whatever a module of a user's raises when it is copied or lacks a part
-            return None
+            found = made.eval()(x)
+    except Exception:  # whatever a module of a user's raises when it is called so, copied, or lacks a part
+        return None
     near = CLOSE * max(1.0, float(expected.abs().max()))
     same = isinstance(found, Tensor) and found.shape == expected.shape and float((found - expected).abs().max()) <= near
     return Folded(made, passed.layers_of(pairs)) if same else None
