@@ -134,7 +134,7 @@ def test_fewer_pictures_at_once_are_the_same_pictures(monkeypatch) -> None:
     settings = {"n": 12, "recipe": "das", "steps": 2, "verdicts": False, "seed": 3}
     usual = bothways.generate(model, ["anchor"], **settings)
     pretended(monkeypatch, 2e6)
-    with pytest.warns(UserWarning, match=r"--batch 12 would not fit into memory; \d at once are drawn, the same ones"):
+    with pytest.warns(UserWarning, match=r"--batch 12 would not fit into memory; \d+ at once are drawn, the same ones"):
         fewer = bothways.generate(model, ["anchor"], batch=12, **settings)
     assert fewer.images.equal(usual.images)
     assert len({frame.batch for frame in fewer.frames}) > 1

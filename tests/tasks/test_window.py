@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,12 +21,19 @@ SPEC = replace(build()[1], feature_layer="inner.body")
 OPTIONS = {"steps": 2, "judges": [], "seed": 3, "size": 40, "views.window.smallest": 1.0}
 
 
+class Seen(list[Tensor]):
+    """A list that the copies of a module share."""
+
+    def __deepcopy__(self, memo: Any) -> Seen:
+        return self
+
+
 class Watched(nn.Module):
     """The toy, which keeps the pictures that it sees."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.inner, self.seen = seeded(), list[Tensor]()
+        self.inner, self.seen = seeded(), Seen()
 
     def forward(self, x: Tensor) -> Tensor:
         self.seen.append(x.detach())

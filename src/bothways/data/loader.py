@@ -12,7 +12,7 @@ import multiprocessing
 import signal
 import warnings
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -89,8 +89,10 @@ def _ahead(batch: Callable[[int], Any], first: int, last: int, workers: int, dep
             raise
         message = f"a data worker process ended: {_line(error) or 'its pipe is closed'}"
         raise RunError(message if multiprocessing.get_start_method() == "fork" else f"{message}; {GUARD}") from error
-    finally:
-        del made  # end the workers now, and not when the last traceback is garbage-collected
+    finally:  # end the workers now, and not when the last traceback is garbage-collected
+        with suppress(RuntimeError):  # that one was killed may be told as late as here
+            getattr(made, "_shutdown_workers", bool)()
+        del made
         for process in processes:  # one that hangs, which ignored the SIGTERM of the loader
             if process.is_alive():
                 process.kill()
