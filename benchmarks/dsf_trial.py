@@ -128,6 +128,7 @@ SCORED: dict[str, dict[str, Any]] = {
     "a hundred times the weight": terms(weight=1000.0),
     "from grey and soft noise": ADAM | SOFT,
     "from smooth noise": ADAM | SMOOTH,
+    "from smooth noise, ten times the weight": terms(weight=100.0) | SMOOTH,
     "momentum, steps of .01": MOMENTUM | {"terms.dsf.residual": "live"},
     "class of another network": ADAM | CLASS,
 }
@@ -141,10 +142,12 @@ DRAWINGS: dict[str, dict[str, Any]] = {
     **SCORED,
     **{f"{name}, {LAMBDA}": settings | {"terms.dsf.residual": "random"} for name, settings in SCORED.items()},
     **{f"{name}, {DIRECTION}": settings | {"terms.dsf.direction": "random"} for name, settings in SCORED.items()},
+    f"six times the weight, {DIRECTION}": terms(weight=60.0, direction="random"),  # as strong a static as by ten times
     "l_aug alone, train mode (control)": ADAM | {"l_aug": True},
     "sign descent of 2/255, no score (control)": SIGN | NO_SCORE,
     "fixed noise of .02, no score (control)": ADAM | NO_SCORE | {"ascent.fixed_noise": 0.02},
     "from grey and soft noise, no score (control)": ADAM | NO_SCORE | SOFT,
+    "from smooth noise, the start": ADAM | NO_SCORE | SMOOTH | {"passes": 0},
     "from smooth noise, no score (control)": ADAM | NO_SCORE | SMOOTH,
     "momentum, steps of .01, no score (control)": MOMENTUM | NO_SCORE,
     "class of another network, no score (control)": ADAM | NO_SCORE | CLASS,
@@ -453,7 +456,7 @@ def run(options: Any) -> None:
     size = (options.size, options.size) if options.size else (model.spec.height, model.spec.width)
     if options.part == "step":
         return steps(model, size, options)
-    split = options.split or ("test" if Path(options.data, "test.parquet").is_file() else None)
+    split = options.split or evaluation_split(options.data)
     images = bothways.load_images(options.data, split=split, size=size, limit=options.n).images.float() / 255
     seeds = [picture_seed(options.seed, i) for i in range(len(images))]
     if options.part == "distance":  # corrupted on the CPU
