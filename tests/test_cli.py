@@ -191,11 +191,22 @@ def test_without_a_recipe_features_are_sampled_and_what_is_missing_is_noted(
     assert note.startswith("note: no real pictures are available for model")
 
 
+@pytest.mark.filterwarnings("ignore:no real pictures")
+def test_a_further_objective_goes_with_unconditional_as_it_goes_alone(tmp_path: Path) -> None:
+    for number, none in enumerate([["--unconditional"], []]):
+        given = [TOY, *none, "--objective", "symmetry:0.5", "--steps", "2", "--n", "1", "--no-verdicts"]
+        assert run("generate", *given, "--out", tmp_path / str(number)) == 0
+    one, other = (RunFolder.open(tmp_path / number) for number in "01")
+    assert one.settings == other.settings
+    assert torch.equal(one.read_picture(one.pictures[0]), other.read_picture(other.pictures[0]))
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
         ([TOY], "or --unconditional for none; not both"),
         ([TOY, "--class", "anchor", "--unconditional"], "or --unconditional for none; not both"),
+        ([TOY, "--class", "anchor", "--unconditional", "--objective", "symmetry"], "for none; not both"),
         (["--unconditional"], "no model was given"),
         ([TOY, "--unconditional", "--condition", OTHER], "type --class NAME too"),
         ([TOY, "--unconditional", "--score", OTHER], "has no role"),

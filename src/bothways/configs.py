@@ -162,12 +162,11 @@ Live = Annotated[Any, PlainSerializer(recorded)]
 
 
 def _listed(given: Any) -> Any:
-    """Wrap a single value in a list."""
+    """Wrap a single value in a list; of an array or a tensor the numbers."""
+    given = given.tolist() if hasattr(given, "tolist") else given
     if given is None or isinstance(given, list):
         return given
-    if isinstance(given, str | int | Path) or not isinstance(given, Iterable) or getattr(given, "ndim", 1) == 0:
-        return [given]
-    return list(given)
+    return [given] if isinstance(given, str | int | Path) or not isinstance(given, Iterable) else list(given)
 
 
 Several = Annotated[list[Any], BeforeValidator(_listed), PlainSerializer(recorded)]

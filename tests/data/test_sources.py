@@ -19,6 +19,7 @@ from PIL import Image
 from bothways import reading
 from bothways.data.readers.decoding import decode_image
 from bothways.data.sources import ImageSet, load_images
+from bothways.runs import to_png
 from bothways.types import UserError
 from hub_parquet import write_hub_parquet
 
@@ -103,6 +104,9 @@ def test_addresses_that_are_nothing(tmp_path: Path) -> None:
     (tmp_path / "x.parquet").write_text("not at all")
     with pytest.raises(UserError, match="not a readable parquet file"):
         load_images(tmp_path / "x.parquet")
+    (tmp_path / "x.PNG").write_bytes(to_png(torch.zeros(3, 4, 4)))
+    with pytest.raises(UserError, match="is one picture; type the folder that it lies in"):
+        load_images(tmp_path / "x.PNG")
 
 
 def test_a_folder_a_class_in_alphabetical_order(tmp_path: Path) -> None:

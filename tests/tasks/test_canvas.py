@@ -61,6 +61,11 @@ def test_a_photo_is_the_start_byte_for_byte(toy: Adapter, tmp_path: Path) -> Non
             assert torch.equal(started(toy, recipe, border=border, **given), photos[[0, 1, 0]])
         noisy = started(toy, recipe, start_noise=0.3, **given)  # a photo has whites and blacks, so noise must be held
         assert 0.1 < (noisy - photos[[0, 1, 0]]).std() < 0.3
+    one = started(toy, "dsf", start="photo", start_photo=str(tmp_path / "1.png"))
+    assert torch.equal(one, photos[[1, 1, 1]])
+    large = str(tmp_path / "large.png")  # fitted as a folder's: the shorter side to the model's, the centre cut out
+    Path(large).write_bytes(to_png(torch.nn.functional.interpolate(photos[:1], (32, 64), mode="nearest")[0]))
+    assert started(toy, "dsf", start="photo", start_photo=large).shape == (3, 3, 16, 16)
     with pytest.raises(UserError, match=r"--set canvas\.start_photo=FILE_OR_FOLDER"):
         started(toy, "dsf", start="photo")
     with pytest.raises(UserError, match="does not exist"):

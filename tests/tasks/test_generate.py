@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -225,6 +226,13 @@ def test_classes_by_name_and_number(toy) -> None:
         find_classes(toy, ["dragn"])
     with pytest.raises(UserError, match="no class was given"):
         find_classes(toy, [])
+
+
+@pytest.mark.parametrize("kind", [torch.tensor, np.array])
+def test_classes_are_numbers_of_an_array_too_such_as_labels_of_a_result(toy, kind) -> None:
+    given = {"n": 1, "steps": 1, "verdicts": False}
+    assert generate(toy, kind([3, 1]), **given).labels.tolist() == [3, 1]
+    assert generate(toy, kind(2), **given).labels.tolist() == [2]
 
 
 def test_on_frame_sees_every_step(toy) -> None:

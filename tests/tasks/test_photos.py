@@ -159,6 +159,17 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (9, 1)])
+@pytest.mark.parametrize("canvas", ["stack", "pixels", "fourier", "maco", "photographs"])
+def test_a_photo_of_a_pixels_width_is_drawn_in_every_canvas(toy: Adapter, canvas: str, size: tuple[int, int]) -> None:
+    photo = photos_of(1, *size)
+    result = edit(toy, photo, "anchor", canvas=canvas, start="photo", steps=2, rms=0.2, verdicts=False)
+    assert result.images.shape == photo.shape
+    assert result.images.isfinite().all()
+    if canvas != "maco":  # which keeps the mean colour, all that one pixel has
+        assert not torch.equal(result.images, photo)
+
+
 def test_inpaint_fills_smoothly_without_pictures_and_says_so(toy: Adapter) -> None:
     photo, mask = photos_of(2), inside()[None, None]
 
@@ -350,13 +361,26 @@ def test_channels_and_layers_are_excited(toy: Adapter) -> None:
         ({"photo": torch.zeros(1, 3, 8, 2000)}, "type --size"),
         ({"photo": "nowhere.png"}, "does not exist"),
         ({"terms.content.weight": 1.0}, "which roll, shift and flip would change"),
-        ({"terms.style.weight": 1.0}, "needs a style to compare with"),
+        ({"terms.style.weight": 1.0}, "needs a style to compare with; type bothways style MODEL PHOTO STYLE"),
+        ({"terms.prediction.weight": 1.0}, "needs a photo with a hole; type bothways inpaint MODEL PHOTO --mask FILE"),
     ],
 )
 def test_what_cannot_be_is_said_in_one_line(toy: Adapter, options: dict, said: str) -> None:
     with pytest.raises(UserError, match=said) as caught:
         edit(toy, **{"photo": photos_of(1), "classes": 0, **QUICK, **options})
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("term", "said"),
+    [
+        ("nearness", "needs a photo to compare with; type bothways invert MODEL PHOTO, or another task on a photo"),
+        ("prediction", "needs a photo with a hole; type bothways inpaint MODEL PHOTO --mask FILE"),
+    ],
+)
+def test_a_drawing_without_a_photo_has_no_term_of_one(toy: Adapter, term: str, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        generate(toy, "anchor", 1, "das", **{f"terms.{term}.weight": 1.0}, **QUICK)
 
 
 def test_tasks_ask_for_what_they_need(toy: Adapter) -> None:

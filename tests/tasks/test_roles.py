@@ -16,7 +16,7 @@ from bothways.numerics.pyramid import resize
 from bothways.tasks.generate.config import GenerateConfig
 from bothways.tasks.generate.problem import objective_of
 from bothways.tasks.generate.request import Batch
-from bothways.tasks.generate.roles import find_classes, find_models, labels_of
+from bothways.tasks.generate.roles import find_classes, find_labels, find_models, labels_of
 from bothways.tasks.recipes import configure
 from bothways.tasks.shelf import work_of
 
@@ -128,6 +128,18 @@ def test_two_classes_of_one_name_stay_apart_between_networks_of_the_same_classes
     spec = ModelSpec(8, 0.0, 1.0, ("tench", "crane", "drake", "crane"))
     one, two = (load_model(nn.Sequential(nn.Flatten(), nn.Linear(192, 4)), spec) for _ in range(2))
     assert labels_of(two, one, torch.tensor([1, 3, 0])).tolist() == [1, 3, 0]
+
+
+def test_classes_without_names_are_the_same_in_order_where_there_are_as_many() -> None:
+    five, named, four = (
+        load_model(nn.Sequential(nn.Flatten(), nn.Linear(192, count)), ModelSpec(8, 0.0, 1.0, classes))
+        for count, classes in ((5, 5), (5, ("1", "0", "a", "b", "c")), (4, 4))
+    )
+    assert labels_of(named, five, torch.tensor([0, 1])).tolist() == [0, 1]
+    assert find_labels([five, named], [0, 1]) == [0, 1]
+    said = refused(find_labels, [five, four], [0])
+    assert "has 5 classes without names and 'Sequential' has 4" in said
+    assert "state the names" in said
 
 
 def test_pictures_with_one_gradient_norm_are_drawn_in_whole_groups(toy: Adapter) -> None:

@@ -137,8 +137,9 @@ def test_pictures_of_several_sizes_and_earlier_files_are_refused(photos: Path, t
 def test_what_is_no_spectrum_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="does not exist; type bothways spectrum"):
         read_spectrum(tmp_path / "none.safetensors")
-    with pytest.raises(UserError, match="holds no 'magnitude', so it is not a spectrum"):
+    with pytest.raises(UserError, match="holds no 'magnitude', so it is not a spectrum") as caught:
         read_spectrum(BUNDLED / "cifar10-plain.statistics.safetensors")
+    assert str(caught.value).endswith("--out spectrum.safetensors, and that file")  # not over the one that is there
     (tmp_path / "a.safetensors").write_bytes(b"nothing")
     with pytest.raises(UserError, match="cannot be read"):
         read_spectrum(tmp_path / "a.safetensors")

@@ -215,6 +215,7 @@ def test_a_file_of_another_model_is_refused_before_anything_is_drawn(file: Path,
         assert "holds no statistics of model" in said
         assert "type bothways statistics" in said
         assert str(given) in said
+        assert said.endswith("--out statistics.safetensors, and that file")  # not over the one that is there
     assert not (tmp_path / "run").exists()
 
 

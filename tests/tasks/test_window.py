@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,17 @@ def test_every_copy_is_a_window_at_native_resolution() -> None:
     net.seen.clear()
     problem.field(image, torch.zeros(2))
     assert [tuple(x.shape) for x in net.seen] == [(10, 3, 16, 16)]
+
+
+@pytest.mark.parametrize(
+    ("size", "smallest", "tells"), [(None, 1.0, True), (16, 2.0, True), (17, 1.0, False), (16, 0.5, False)]
+)
+def test_windows_that_are_all_the_whole_picture_are_told_of(size: int | None, smallest: float, tells: bool) -> None:
+    given = {"views.window.smallest": smallest, "views.window.largest": 2.0, "recipe": "das", "size": size, "n": 1}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        work_of("generate", seeded(), "anchor", spec=build()[1], judges=[], **given)
+    assert ["type a --size above 16" in str(warning.message) for warning in caught] == [True] * tells
 
 
 def test_a_network_of_one_size_draws_a_larger_picture_and_its_judges_see_it_whole(tmp_path: Path) -> None:

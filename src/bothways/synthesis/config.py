@@ -33,7 +33,7 @@ class CanvasConfig(OpenConfig):
         "grey", "initial image: grey, noise, low-noise, photo"
     )
     start_noise: float = setting(0.0, "standard deviation of low-resolution noise in the initial image", ge=0)
-    start_photo: str | None = setting(None, "initial pictures for start=photo: a parquet file or a folder")
+    start_photo: str | None = setting(None, "initial pictures for start=photo: an image file, a folder or a parquet")
     fill: Literal["photo", "harmonic", "tension", "mean", "noise"] = setting(
         "photo", "initial content of the mask: photo, harmonic, tension, mean, noise"
     )

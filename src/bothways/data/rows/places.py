@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bothways.data.readers.cifar import from_cifar, version_of
+from bothways.data.readers.decoding import SUFFIXES
 from bothways.data.readers.entries import SplitEntries
 from bothways.data.readers.folders import from_folder, split_folder
 from bothways.data.readers.parquet import find_shards, from_parquet, named_splits, shards_of
@@ -61,6 +62,8 @@ def pictures_at(place: Place, split: str, limit: int | None) -> SplitEntries:
     path, chosen = place
     if is_tars(str(path)):
         return from_tars(expanded(str(path)), limit)
+    if path.is_file() and path.suffix.lower() in SUFFIXES:
+        raise UserError(f"data {str(path)!r} is one picture; type the folder that it lies in")
     if path.is_file():
         return from_parquet([path], limit)
     if CORRUPTION.fullmatch(chosen):

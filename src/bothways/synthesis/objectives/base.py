@@ -87,7 +87,8 @@ class Binding:
         pictures = getattr(self, what)
         if pictures is None:
             name = "photo" if what == "photos" else what
-            raise UserError(f"the recipe needs a {name} to compare with; type {name.upper()}")
+            given = "style MODEL PHOTO STYLE" if what == "style" else "invert MODEL PHOTO, or another task on a photo"
+            raise UserError(f"the recipe needs a {name} to compare with; type bothways {given}")
         return pictures.to(self.model.device)
 
 

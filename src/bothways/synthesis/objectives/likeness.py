@@ -118,9 +118,7 @@ class Nearness(Objective):
     reach: float = setting(REACH, "RMS difference at which the pull has norm 1", gt=0)
 
     def fields(self, to: Binding) -> list[tuple[Field, bool]]:
-        if to.photos is None:
-            return []
-        return [(Spring(to.photos.to(to.main.device), to.border, self.reach), False)]
+        return [(Spring(to.required("photos").to(to.main.device), to.border, self.reach), False)]
 
 
 def layer_at(model: Any, depth: float) -> str:

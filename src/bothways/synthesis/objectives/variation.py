@@ -36,6 +36,7 @@ def total_variation(power: float = 2.0, reduce: Literal["mean", "sum"] = "mean")
         squared = down.square() + right.square()
         # 1e-8: the root is not differentiable at 0, where neighbours are equal
         length = squared if power == 2 else (squared + 1e-8) ** (power / 2)
-        return -(length.sum((1, 2, 3)) if reduce == "sum" else length.mean((1, 2, 3)))
+        # a side of one pixel has no neighbours, and the mean of nothing is no number
+        return -(length.sum((1, 2, 3)) if reduce == "sum" or not length.numel() else length.mean((1, 2, 3)))
 
     return image_term("total variation", measure)

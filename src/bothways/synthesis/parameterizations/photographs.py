@@ -88,8 +88,10 @@ class Photographs:
         canvas = start_canvas(start_image, squash)
         high, wide = canvas.shape[-2:]
         kind: dict[str, Any] = {"dtype": canvas.dtype, "device": canvas.device}
-        magnitude = SLOPE[squash] * spectrum.at(high, wide, side).to(**kind)  # (3,H,W//2+1)
-        magnitude[:, 0, 0] = (magnitude[:, 0, 1] + magnitude[:, 1, 0]) / 2
+        # a side of one pixel has no waves along it: the lowest ring is that of a side of two
+        whole = SLOPE[squash] * spectrum.at(max(high, 2), max(wide, 2), side or min(high, wide)).to(**kind)
+        magnitude = whole[:, :high, : wide // 2 + 1]  # (3,H,W//2+1)
+        magnitude[:, 0, 0] = (whole[:, 0, 1] + whole[:, 1, 0]) / 2
         side = side or min(high, wide)
         if tilt:
             cycles = torch.hypot(*frequencies(high, wide, side)).clamp_min(1)

@@ -18,10 +18,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bothways import registry
+from bothways.brief import shown
 from bothways.numerics.draws import Draws
 from bothways.numerics.fast import laid_out, rolled
 from bothways.types import UserError
 
+FARTHEST = 2**31 - 1  # pixels that a copy is moved, at most
 View = Callable[[Tensor, Draws, float], Tensor]
 
 
@@ -69,13 +71,15 @@ def view_of(given: Any, settings: Mapping[str, Any], side: int) -> View:
         if settings or not callable(made):
             raise UserError(f"view {entry.name!r} is a function without settings; leave them out")
         return made
-    known = [f.name for f in fields(made)] if is_dataclass(made) else []
-    for name in settings:
+    known = {f.name: f.type for f in fields(made)} if is_dataclass(made) else {}
+    for name, value in settings.items():
         if known and name not in known:
-            raise UserError(f"view {entry.name!r} has no setting {name!r}; {registry.nearest(name, known)}")
+            raise UserError(f"view {entry.name!r} has no setting {name!r}; {registry.nearest(name, list(known))}")
+        number = _number(value)
+        numeric = known.get(name) in ("float", "int", float, int) and not isinstance(number, int | float)
+        if numeric or (isinstance(number, float) and not math.isfinite(number)):
+            raise UserError(f"view {entry.name!r} with {name}={shown(value)}: type a finite number")
     lengths = getattr(made, "lengths", ())
-    if not all(math.isfinite(v) for v in map(_number, settings.values()) if isinstance(v, float)):
-        raise UserError(f"view {entry.name!r} with {dict(settings)}: type finite numbers")
     try:
         return made(**{k: pixels(float(v), side) if k in lengths else _number(v) for k, v in settings.items()})
     except (TypeError, ValueError) as error:
@@ -91,6 +95,12 @@ def usual_view(name: str, side: int) -> View:
 def pixels(length: float, side: int) -> int:
     """A length in pixels: below 1 it is a share of the side."""
     return round(length * side) if length < 1 else round(length)
+
+
+def check_reach(reach: int) -> None:
+    """Raise ValueError for a reach in pixels that is none."""
+    if not 0 <= reach <= FARTHEST:
+        raise ValueError(f"reach is a share below 1, or from 0 to {FARTHEST} pixels")
 
 
 def idle(view: View) -> bool:

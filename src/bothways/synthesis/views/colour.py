@@ -28,6 +28,10 @@ class Colour:
     reach: float = 0.4
     hue: float = 0.0
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.reach <= 1:
+            raise ValueError("reach is from 0 to 1")
+
     def __call__(self, seen: Tensor, draws: Draws, t: float) -> Tensor:
         factors = 1 + self.reach * (2 * draws.uniform((seen.shape[1], 3, 1, 1, 1), t, "colour").to(seen) - 1)
         brightness, contrast, saturation = factors.unbind(2)

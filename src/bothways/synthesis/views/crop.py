@@ -48,6 +48,10 @@ class Zoom:
 
     share: float = 0.875
 
+    def __post_init__(self) -> None:
+        if not 0 < self.share <= 1:
+            raise ValueError("share is above 0 and at most 1")
+
     def __call__(self, seen: Tensor, draws: Draws, t: float) -> Tensor:
         height, width = seen.shape[-2:]
         cut = RandomCrop(max(1, round(self.share * height)), max(1, round(self.share * width)))

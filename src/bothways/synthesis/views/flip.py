@@ -21,6 +21,10 @@ class Flip:
 
     chance: float = 0.5
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.chance <= 1:
+            raise ValueError("chance is from 0 to 1")
+
     def __call__(self, seen: Tensor, draws: Draws, t: float) -> Tensor:
         mirrored = draws.uniform((seen.shape[1], 1, 1, 1), t, "flip") < self.chance
         if seen.device.type != "cpu":

@@ -19,6 +19,10 @@ class Noise:
     level: float
     distribution: str = "normal"
 
+    def __post_init__(self) -> None:
+        if self.level < 0 or self.distribution not in ("normal", "uniform"):
+            raise ValueError('level is 0 or more, and distribution "normal" or "uniform"')
+
     def __call__(self, seen: Tensor, draws: Draws, t: float) -> Tensor:
         draw = draws.normal if self.distribution == "normal" else draws.uniform
         noise = draw(seen.shape[1:], t, "view noise").to(seen)

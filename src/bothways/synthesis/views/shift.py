@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bothways.numerics.draws import Draws
 from bothways.registry import register
-from bothways.synthesis.views import moved
+from bothways.synthesis.views import check_reach, moved
 
 
 @register("view", "shift", help="random translation by up to a reach, edges replicated")
@@ -21,6 +21,9 @@ class Shift:
     moves: ClassVar[bool] = True
 
     reach: int
+
+    def __post_init__(self) -> None:
+        check_reach(self.reach)
 
     def __call__(self, seen: Tensor, draws: Draws, t: float) -> Tensor:
         return moved(seen, draws.integers(-self.reach, self.reach, (seen.shape[1], 2), t, "shift"), wrap=False)

@@ -39,6 +39,10 @@ class Window:
         """This view for a model whose input has so many pixels."""
         return replace(self, height=int(self.height) or height, width=int(self.width) or width)
 
+    def covers(self, height: int, width: int) -> bool:
+        """Whether every window is the whole of a picture of this size."""
+        return self.smallest * self.height >= height and self.smallest * self.width >= width
+
     def __call__(self, seen: Tensor, draws: Draws, t: float) -> Tensor:
         high, wide = seen.shape[-2:]
         shown = int(self.height) or high, int(self.width) or wide

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from bothways.brief import shown
+from bothways.data.given import fitted_pictures, pictures_of
+from bothways.data.readers.decoding import SUFFIXES
 from bothways.data.sources import load_images
 from bothways.numerics.draws import Draws
 from bothways.numerics.fill import harmonic_fill, tension_fill
@@ -18,6 +23,7 @@ from bothways.synthesis.parameterizations.grey import Grey
 from bothways.synthesis.parameterizations.masked import Masked
 from bothways.synthesis.views import Views, for_model, idle, noise_of_resolution, on_canvas, pixels, view_of
 from bothways.synthesis.views.crop import CentreCrop
+from bothways.synthesis.views.window import Window
 from bothways.tasks.generate.config import DrawingConfig
 from bothways.tasks.generate.scene import Scene
 from bothways.tasks.spectrum.files import read_spectrum
@@ -103,9 +109,15 @@ def find_photos(canvas: CanvasConfig, spec: ModelSpec) -> Tensor | None:
     if canvas.start != "photo":
         return None
     if canvas.start_photo is None:
-        raise UserError("start=photo needs pictures; type --set canvas.start_photo=FILE_OR_FOLDER, or give a PHOTO")
+        raise UserError(
+            "start=photo needs pictures; type --set canvas.start_photo=FILE_OR_FOLDER, or one of the commands that "
+            "take a PHOTO, such as bothways edit"
+        )
     place = geometry(canvas, spec)
-    return load_images(canvas.start_photo, size=(place.height, place.width)).floats()
+    size = place.height, place.width
+    if Path(canvas.start_photo).suffix.lower() in SUFFIXES:
+        return fitted_pictures(pictures_of(canvas.start_photo, "start_photo"), size)
+    return load_images(canvas.start_photo, size=size).floats()
 
 
 def parameterization(canvas: CanvasConfig, place: Geometry, start: Tensor, draws: Draws) -> Parameterization:
@@ -119,12 +131,26 @@ def views_of(views: ViewsConfig, place: Geometry, spec: ModelSpec) -> Views:
     side = min(place.height, place.width)
     made = []
     for name, given in views.own.items():
-        settings = dict(given) if isinstance(given, Mapping) else {}
+        if not isinstance(given, Mapping):
+            raise UserError(f"views.{name}={shown(given)}: a view has settings; type views.{name}.SETTING=VALUE")
+        settings = dict(given)
         view = for_model(view_of(settings.pop("kind", name), settings, side), spec.height, spec.width)
         if not idle(view):
             made.append(view)
     cut = [place.crop()] if place.border else []
     return Views(views.copies, [*filter(on_canvas, made), *cut, *(view for view in made if not on_canvas(view))])
+
+
+def tell_of_windows(views: Views, place: Geometry) -> None:
+    """Warn of windows that are all the whole picture, so that the view does nothing."""
+    for view in views.views:
+        if isinstance(view, Window) and view.covers(place.height, place.width):
+            size = f"{place.width}x{place.height}"
+            warnings.warn(
+                f"view 'window': each window is the whole picture of {size}, which is no larger than what the model "
+                f"sees; type a --size above {min(view.height, view.width)}",
+                stacklevel=2,
+            )
 
 
 def new_ascent(config: DrawingConfig, place: Geometry, draws: Draws, device: str, scene: Scene | None = None) -> Ascent:

@@ -126,7 +126,9 @@ class DrawingConfig(Config):
     objectives: Several | None = setting(
         None, "further objectives: NAME:WEIGHT or PATH.py:NAME:WEIGHT", flags=("--objective",)
     )
-    only: Several | None = setting(None, "indices of the pictures to draw; if unset, all")
+    only: Several | None = setting(
+        None, "indices of the pictures to draw, with their groups where these share something; if unset, all"
+    )
     batch: int | None = setting(None, "pictures per batch; if unset, as many as fit", ge=1)
     group: int = setting(10, "number of pictures that share batch statistics or a gradient norm", ge=1)
 
@@ -226,8 +228,9 @@ class GenerateConfig(DrawingConfig):
 
     @classmethod
     def check_typed(cls, given: Mapping[str, Any]) -> None:
-        target = any(given.get(name) for name in ("classes", "prompts", "layer", "objectives"))
-        if target == bool(given.get("unconditional")):
+        target = any(given.get(name) for name in ("classes", "prompts", "layer"))
+        none = bool(given.get("unconditional"))
+        if target == none and (none or not given.get("objectives")):
             raise UserError(
                 "type --class NAME (one or several), --prompt TEXT or --layer NAME for a target, "
                 "or --unconditional for none; not both"

@@ -106,18 +106,27 @@ def _key(address: Address) -> str | nn.Module:
 
 
 def find_labels(models: Sequence[Adapter], classes: Sequence[str | int]) -> list[int]:
-    """The numbers of the classes in the first model; all other models must have classes of the same names."""
-    found = find_classes(models[0], classes)
+    """The numbers of the classes in the first model; all other models must have classes of the same names.
+
+    Where those of the first have none, as many classes, which are taken to be the same in order.
+    """
+    main, found = models[0], find_classes(models[0], classes)
     for other in models[1:]:
-        if other.spec.classes == models[0].spec.classes:
+        if isinstance(main.spec.classes, int) and other.spec.count != main.spec.count:
+            raise UserError(
+                f"model {main.name!r} has {main.spec.count} classes without names and {other.name!r} has "
+                f"{other.spec.count}, so which are the same is not known; state the names: ModelSpec(classes=[...])"
+            )
+        if isinstance(main.spec.classes, int) or other.spec.classes == main.spec.classes:
             continue
-        find_classes(other, [models[0].spec.class_name(label) for label in found])
+        find_classes(other, [main.spec.class_name(label) for label in found])
     return found
 
 
 def labels_of(other: Adapter, main: Adapter, labels: Tensor) -> Tensor:
-    """Convert class numbers of ``main`` to those of the same names in ``other``."""
-    if other.spec.classes == main.spec.classes:  # also of two classes with one name, as two of ImageNet's "crane"
+    """Convert class numbers of ``main`` to those of the same names in ``other``; without names they are the same."""
+    unnamed = isinstance(main.spec.classes, int) and other.spec.count == main.spec.count
+    if unnamed or other.spec.classes == main.spec.classes:  # also of two classes with one name, as ImageNet's "crane"
         return labels
     names = {label: main.spec.class_name(label) for label in labels.unique().tolist()}
     own = {label: find_classes(other, [name])[0] for label, name in names.items()}

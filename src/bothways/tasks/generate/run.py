@@ -19,7 +19,7 @@ from bothways.synthesis.objectives.base import WeightedSum
 from bothways.synthesis.objectives.classes import OfClass
 from bothways.synthesis.objectives.likeness import Likeness
 from bothways.synthesis.parameterizations.photographs import PhotographsCanvas
-from bothways.tasks.generate.canvas import find_photos, geometry, views_of
+from bothways.tasks.generate.canvas import find_photos, geometry, tell_of_windows, views_of
 from bothways.tasks.generate.config import PHOTOGRAPHS, DrawingConfig, GenerateConfig
 from bothways.tasks.generate.drawing import Drawing
 from bothways.tasks.generate.priors import find_priors, settled, uncentred
@@ -95,6 +95,11 @@ def planned(config: DrawingConfig, out: str | Path | None = None) -> tuple[Setup
         warnings.warn("--steps 0: nothing is drawn, the pictures are the start; type --steps 1 or more", stacklevel=2)
     other = "" if anything or len(score) > 1 else "--recipe sampled draws pictures"
     other = "--recipe photographs draws a class" if labels and config.photo is None else other
+    if scene.mask is None and any(part.needs == "prediction" for _, part in objective.parts):
+        raise UserError(
+            "objective 'prediction' needs a photo with a hole; type bothways inpaint MODEL PHOTO --mask FILE, or --box "
+            "LEFT TOP RIGHT BOTTOM"
+        )
     objective, steps, notes = settled(objective, score, config.data, other)
     if not steps:
         config = config.model_copy(update={"ascent": config.ascent.model_copy(update={"steps": 0})})
@@ -105,7 +110,9 @@ def planned(config: DrawingConfig, out: str | Path | None = None) -> tuple[Setup
         photos = find_photos(config.canvas, roles.main.spec)
         request = replace(request, scene=replace(scene, photos=photos))
     place = geometry(config.canvas, roles.main.spec, request.scene)
-    return Setup(config, objective, roles, views_of(config.views, place, roles.main.spec), place, notes), request
+    views = views_of(config.views, place, roles.main.spec)
+    tell_of_windows(views, place)
+    return Setup(config, objective, roles, views, place, notes), request
 
 
 def better_recipe(config: DrawingConfig, condition: Sequence[Adapter], side: int) -> str:

@@ -32,9 +32,10 @@ def read_spectrum(path: str | Path | None = None) -> Spectrum:
     file = Path(name)
     if name.startswith(SCHEME):
         file = BUNDLED / f"{name.removeprefix(SCHEME)}.spectrum{SUFFIX}"
-    again = f"type bothways spectrum --data FOLDER_OR_PARQUET --out {file}"
+    again = "type bothways spectrum --data FOLDER_OR_PARQUET --out"
     if not is_there(file):
-        raise UserError(f"spectrum {str(file)!r} does not exist; {again}")
+        raise UserError(f"spectrum {str(file)!r} does not exist; {again} {file}")
+    again = f"{again} spectrum{SUFFIX}, and that file"  # the one that is there may be the user's own, of another kind
     found = _read(file, again)
     missing = [name for name in ("magnitude", "mean", "count") if name not in found]
     if missing:

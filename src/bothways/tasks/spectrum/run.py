@@ -100,7 +100,8 @@ class SpectrumWork(Work):
     def summary(self, result: Spectrum, out: Path | None) -> Iterator[str]:
         if self.path is not None:
             size = f"{self.path.stat().st_size / 1000:,.0f} kB"
-            yield f"{result.size} x {result.size} over {result.count} pictures, {size} in {self.path}"
+            pictures = f"{result.count} picture{'s' * (result.count > 1)}"
+            yield f"{result.size} x {result.size} over {pictures}, {size} in {self.path}"
         falls = ", ".join(f"{p:.2f}" for p in result.law()[:, 1].tolist())
         yield f"amplitudes fall with frequency to the power {falls} (lightness, red to blue, green to purple)"
         spread = ", ".join(f"{length:.3f}" for length in result.axes().norm(dim=0).tolist())

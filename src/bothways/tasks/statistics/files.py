@@ -63,7 +63,7 @@ def stored_statistics(model: Adapter, data: str | Path | None) -> dict[str, Tens
     if "factor" not in found or not _fits(model, found):
         raise UserError(
             f"data {str(data)!r} holds no statistics of model {model.name!r}; "
-            f"type bothways statistics {model.typed} --data REAL_PICTURES --out {shlex.quote(str(data))}"
+            f"type bothways statistics {model.typed} --data REAL_PICTURES --out statistics.safetensors, and that file"
         )
     _check_made_of(model, Path(str(data)))
     return found
