@@ -77,13 +77,23 @@ def test_a_number_of_the_paper(paper: float, within: float, verdict: str) -> Non
         ([1.9, 2.0, 2.1], "reproduced"),
         ([-1.9, -2.0, -2.1], "not reproduced"),
         ([0.0, 0.0, 0.0], "undecided"),  # no difference is neither
-        ([0.5, 0.5, 0.5], "reproduced"),
+        ([0.5, 0.5, 0.5], "undecided"),  # of 0, .5 and 1 three seeds are often alike by chance
+        ([0.83 - 0.82, 0.73 - 0.72, 0.6 - 0.59], "undecided"),  # alike but for rounding
     ],
 )
 def test_an_order(values: list[float], verdict: str) -> None:
     assert judged(values, Bounds(above=0.0)).verdict == verdict
     mirrored = judged([-value for value in values], Bounds(below=0.0))
     assert mirrored.verdict == verdict
+
+
+@pytest.mark.parametrize("how", ["mean", "share", "difference", "ratio"])
+def test_seeds_that_all_give_the_same_number_have_no_interval(how: str) -> None:
+    found = judged([0.25, 0.25, 0.25], Bounds(above=0.1), how)
+    assert (found.verdict, found.seeds, found.ours.value) == ("undecided", 3, 0.25)
+    assert math.isnan(found.ours.low)
+    assert math.isnan(found.ours.high)
+    assert "no spread" in found.why
 
 
 def test_fewer_than_three_seeds_give_no_verdict() -> None:
