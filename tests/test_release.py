@@ -75,6 +75,20 @@ def test_every_dependency_has_its_licence_on_the_page() -> None:
         assert name
         assert re.sub(r"[._-]+", "-", name[0]).lower() in rows, f"{name[0]}: run python release/licences.py"
     assert all(rows.values())
+    needed = re.findall(r"^\| [\w.-]+ \| (.+) \| .+ \|$", page, re.MULTILINE)
+    names = {name for text in needed[1:] for name in text.split(", ")}
+    assert names - {"bothways"} <= set(extras), "run python release/licences.py"
+
+
+def test_the_page_of_the_bundled_models_has_the_sizes_of_their_files() -> None:
+    page = " ".join((ROOT / "docs" / "models.md").read_text("utf-8").split())
+    bundled = ROOT / "src/bothways/models/bundled"
+    told = re.search(r"take under ([\d.]+) MB, the flow ([\d.]+) MB, the flow made a classifier ([\d.]+) MB", page)
+    assert told
+    for name, size in (("flow", told[2]), ("prg", told[3])):
+        assert f"{(bundled / f'cifar10-{name}.safetensors').stat().st_size / 1e6:.1f}" == size
+    three = [path for kind in ("resnet", "attention", "plain") for path in bundled.glob(f"cifar10-{kind}.*")]
+    assert sum(path.stat().st_size for path in three) < float(told[1]) * 1e6
 
 
 def test_extras_that_are_tried_are_those_of_the_project() -> None:

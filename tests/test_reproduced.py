@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 from pathlib import Path
 from types import ModuleType
 
@@ -33,13 +34,20 @@ def test_a_number_that_changes_changes_the_page(reproduced: ModuleType) -> None:
         assert reproduced.page([*rows[:k], {**row, "claims": claims}, *rows[k + 1 :]]) != reproduced.page(rows)
 
 
-def test_a_kept_line_is_of_the_recipe_as_it_is(reproduced: ModuleType) -> None:
+def test_a_kept_line_is_of_the_recipe_as_it_is_and_its_verdict_of_its_numbers(reproduced: ModuleType) -> None:
     from bothways.tasks.reproduce import recipe
+    from bothways.tasks.reproduce.claims import judged
 
     for row in reproduced.read():
         now = recipe.read(row["name"])
         claims = now.claims(row["form"])
         assert [(one["claim"], one["claimed"]) for one in row["claims"]] == [(c.claim, c.claimed) for c in claims]
+        unlike = now.form(row["form"]).unlike
+        for one, claim in zip(row["claims"], claims, strict=True):
+            found = judged(one["values"], claim.bounds, claim.how, unlike=unlike)
+            assert (one["verdict"], one["why"], one["seeds"]) == (found.verdict, found.why, found.seeds)
+            kept = [math.nan if number is None else number for number in (one["ours"], one["low"], one["high"])]
+            assert kept == pytest.approx(list(found.ours), rel=1e-9, abs=1e-12, nan_ok=True)
         assert row["paper"] == now.paper
         assert row["failed"] == 0
 

@@ -82,3 +82,4 @@ def test_a_notebook_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
         if not source.startswith("%pip"):
             exec(compile(source, f"{path.name} {cell['id']}", "exec"), space)
     assert all(cell["outputs"] == [] for cell in cells)  # stored without what one machine gave
+    assert "fooled" not in space or space["fooled"] > 0.8  # the shortcut that is to be found is one

@@ -160,6 +160,17 @@ def test_nobody_judges_portraits_and_data_is_read_once_for_each_use(tmp_path, mo
         assert (measures["judges"], measures["images"]) == ([], {})
 
 
+def test_an_audit_without_a_folder_has_the_numbers_of_one_with_a_folder(tmp_path) -> None:
+    few = {"data": DIGITS, "classes": ["0", "1", "2"], "n": 2, "real": 10, "steps": 1, "judges": []}
+    model = named(DIGIT_NAMES)
+    alone, kept = explain(model, **few), explain(model, **few, out=tmp_path / "run")
+    portraits = [portrait for own in alone["classes"] for portrait in own["portraits"]]
+    assert len(portraits) == 12
+    assert not {"file", "alpha", "trait"} & {key for portrait in portraits for key in portrait}
+    assert all(portrait["nearest"]["cosine"] <= 1 and "file" not in portrait["nearest"] for portrait in portraits)
+    assert [own["consistency"] for own in alone["classes"]] == [own["consistency"] for own in kept["classes"]]
+
+
 def test_limits_are_read_and_held(audits) -> None:
     assert read_limits(["consistency>2", "entanglement > .5"]) == [("consistency", 2.0), ("entanglement", 0.5)]
     for wrong in ("consistency<2", "accuracy>1", "consistency>", "consistency>x"):

@@ -7,7 +7,6 @@ import math
 import re
 import shlex
 import typing
-from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from bothways.cli.commands import _parsed, command_of
 from bothways.tasks.recipes import configure
 from bothways.tasks.reproduce import recipe as recipes
 from bothways.tasks.reproduce.claims import Bounds, combined, interval_at, judged, number_at, quantity
+from bothways.tasks.reproduce.listing import listed
 from bothways.tasks.reproduce.wording import typed
 from bothways.tasks.scorecard.result import ScorecardFile
 from command import refused, run
@@ -77,13 +77,23 @@ def test_a_number_of_the_paper(paper: float, within: float, verdict: str) -> Non
         ([1.9, 2.0, 2.1], "reproduced"),
         ([-1.9, -2.0, -2.1], "not reproduced"),
         ([0.0, 0.0, 0.0], "undecided"),  # no difference is neither
-        ([0.5, 0.5, 0.5], "reproduced"),
+        ([0.5, 0.5, 0.5], "undecided"),  # of 0, .5 and 1 three seeds are often alike by chance
+        ([0.83 - 0.82, 0.73 - 0.72, 0.6 - 0.59], "undecided"),  # alike but for rounding
     ],
 )
 def test_an_order(values: list[float], verdict: str) -> None:
     assert judged(values, Bounds(above=0.0)).verdict == verdict
     mirrored = judged([-value for value in values], Bounds(below=0.0))
     assert mirrored.verdict == verdict
+
+
+@pytest.mark.parametrize("how", ["mean", "share", "difference", "ratio"])
+def test_seeds_that_all_give_the_same_number_have_no_interval(how: str) -> None:
+    found = judged([0.25, 0.25, 0.25], Bounds(above=0.1), how)
+    assert (found.verdict, found.seeds, found.ours.value) == ("undecided", 3, 0.25)
+    assert math.isnan(found.ours.low)
+    assert math.isnan(found.ours.high)
+    assert "no spread" in found.why
 
 
 def test_fewer_than_three_seeds_give_no_verdict() -> None:
@@ -201,8 +211,8 @@ def measured_places() -> set[tuple[str, str]]:
 def test_every_run_is_valid_and_every_claim_is_of_a_measure(name: str) -> None:
     """Of both forms, without data: the settings of every run, and the place of every number."""
     recipe, seen = recipes.read(name), measured_places() | WRITTEN
-    inputs = dict.fromkeys(recipe.inputs, "path/to/it")
     for form in recipes.FORMS:
+        inputs = dict.fromkeys(recipes.inputs_of(recipe, form), "path/to/it")
         made = recipes.made_of(recipe, form, inputs, "cuda", Path("runs"))
         assert len({one.folder for one in made}) == len(made)  # a seed that changes nothing is no seed
         assert bool(made) != bool(recipe.form(form).absent)
@@ -225,15 +235,34 @@ def test_a_run_is_typed_as_its_settings_are(task: str) -> None:
     for name in recipes.names():
         recipe = recipes.read(name)
         for form in recipes.FORMS:
-            for one in recipes.made_of(recipe, form, dict.fromkeys(recipe.inputs, "a b"), "cuda", Path("runs")):
+            inputs = dict.fromkeys(recipes.inputs_of(recipe, form), "a b")
+            for one in recipes.made_of(recipe, form, inputs, "cuda", Path("runs")):
                 if one.task != task or one.seed:
                     continue
-                given = {key: value for key, value in one.given.items() if key != "network"}  # an empty list there
-                words = shlex.split(typed(replace(one, given=given)))[2:]
+                words = shlex.split(typed(one))[2:]
                 context = command.make_context(task, repeat_flags(command, words))
                 parsed = _parsed(task, kind, dict(context.params)).values
                 read = configure(kind, **{key: value for key, value in parsed.items() if value is not None})
-                assert read.model_dump() == configure(kind, **given).model_dump(), typed(one)
+                assert read.model_dump() == configure(kind, **one.given).model_dump(), typed(one)
+
+
+EXTRAS = {  # of an address in the settings of a run: the extra that it needs
+    r"\btimm:": "timm",
+    r"\b(hf|clip):": "hf",
+    r"\bopen_clip:": "open-clip",
+    r"\bimagenet:": "imagenet",
+    r"'digits'": "digits",
+}
+
+
+def test_the_list_names_the_extras_and_the_inputs_of_every_form() -> None:
+    for row in listed():
+        recipe = recipes.read(row["name"])
+        settings = str([run.settings for run in recipe.runs(row["form"])])
+        extras = {name for pattern, name in EXTRAS.items() if re.search(pattern, settings)}
+        named = re.search(r"the extras? ([\w-]+(?: and [\w-]+)*)", row["needs"])
+        assert set(named[1].split(" and ") if named else []) == extras, (row["name"], row["form"])
+        assert re.findall(r"--with ([\w-]+)=", row["needs"]) == recipes.inputs_of(recipe, row["form"])
 
 
 def used(recipe: recipes.Recipe, form: str) -> set[str]:
@@ -378,6 +407,19 @@ def test_a_run_that_fails_ends_nothing_but_its_claims(tiny: Path, capsys: pytest
     assert found["failed"] == 1
 
 
+def test_what_a_run_reads_is_named_where_that_failed_and_a_message_stands_once(
+    tiny: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tiny / "tiny.toml").write_text(TINY.replace('data = "digits"', 'data = "nowhere"'), "utf-8")
+    assert run("reproduce", "tiny.toml", "--out", "out") == 1
+    out, err = capsys.readouterr()
+    told = out.replace("\n", " ")
+    assert "one, seed 0, and 2 more: data 'nowhere' does not exist" in told
+    assert told.count("'nowhere'") == 1
+    assert "two, seed 0: not made: it reads one, seed 0, which failed" in told
+    assert "4 of 4 runs failed" in err
+
+
 # ---- errors of one line --------------------------------------------------------------------------------------------
 
 
@@ -389,6 +431,12 @@ def test_mistakes_of_the_command(tiny: Path, capsys: pytest.CaptureFixture[str])
     assert "--with 'x': type NAME=ADDRESS" in refused(capsys, "reproduce", "tiny.toml", "--with", "x")
     said = refused(capsys, "reproduce", "tiny.toml", "--with", "x=y")
     assert "--with x: it has no such input; type one of mine" in said
+    said = refused(capsys, "reproduce", "tiny.toml", "--with", "mine=pictures")
+    assert "--with mine: the small form does not take it; type --full, or leave it out" in said
+    said = refused(capsys, "reproduce", "nowhere.toml")
+    assert "nowhere.toml is not there; type the path of a .toml file, or a name that --list has" in said
+    said = refused(capsys, "reproduce", "tiny.toml", "--device", "gpu7")
+    assert "device 'gpu7' is not available" in said
     said = refused(capsys, "reproduce", "das-prompt")
     assert "das-prompt has no small form: no model that reads text comes with the package" in said
     assert not (tiny / "runs").exists()

@@ -17,6 +17,7 @@ from bothways.synthesis.parameterizations import canvas_settings
 from bothways.synthesis.views import view_of
 from bothways.tasks.generate.config import GenerateConfig, term_of
 from bothways.tasks.generate.problem import objective_of
+from bothways.tasks.pretrain.config import PretrainConfig
 from bothways.tasks.recipes import configure, parsed_changes, read_recipe, recipe_folder, recipes
 
 BAD: dict[str, Any] = {
@@ -234,6 +235,15 @@ def test_changes_as_they_are_typed() -> None:
     for name in ("out", "overwrite", "="):
         assert "no setting" in refused(parsed_changes, GenerateConfig, [f"{name}=1"])
     assert "levels" in refused(canvas_settings, "stack", {"levels": ["1", "two"]})
+
+
+def test_settings_of_a_table_without_a_schema_are_read_as_in_a_recipe() -> None:
+    pairs = ("network.width=8", "network.multiples=1,2", "network.attention=", "network.dropout=.5", "network.heads=4,")
+    found = parsed_changes(PretrainConfig, [*pairs, "network.builder=unet", "network.scale_shift=false"])
+    assert {name.partition(".")[2]: value for name, value in found.items()} == {
+        "width": 8, "multiples": [1, 2], "attention": [], "dropout": 0.5, "heads": [4], "builder": "unet",
+        "scale_shift": False,
+    }  # fmt: skip
 
 
 def test_an_objective_as_it_is_typed() -> None:

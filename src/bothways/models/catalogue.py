@@ -112,7 +112,8 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
     for option, given in options.items():
         numbers = given if isinstance(given, list | tuple) else [given]
         most = LAYERS_AT_MOST if option in COUNTED else WIDEST
-        if len(numbers) > LAYERS_AT_MOST or not all(0 <= (one or 0) <= most for one in numbers):
+        known = all(one is None or isinstance(one, int | float) for one in numbers)
+        if not known or len(numbers) > LAYERS_AT_MOST or not all(0 <= (one or 0) <= most for one in numbers):
             raise UserError(f"network {name!r}: {option}={str(given)[:80]}; type numbers from 0 to {most}")
 
 

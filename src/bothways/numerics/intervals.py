@@ -28,6 +28,7 @@ from bothways.types import UserError
 
 RESAMPLES = 1000
 TAILS = (0.025, 0.975)
+ROUNDING = 1e-12  # of the largest number: by so little numbers differ that are equal but for rounding
 
 
 class Estimate(NamedTuple):
@@ -93,7 +94,7 @@ def share_interval(values: Any, trials: int = 0) -> Estimate:
         return Estimate(mean, low, high)
     if array.min() < 0 or array.max() > 1:
         raise UserError(f"share_interval: shares from {array.min():g} to {array.max():g}; give shares of 0 to 1")
-    if array.min() == array.max():
+    if all_equal(array):
         ends = wilson_interval(round(mean * trials), trials) if trials else (math.nan, math.nan)
         return Estimate(mean, *ends)
     middle, reach = math.log(mean / (1 - mean)), (high - mean) / (mean * (1 - mean))
@@ -112,8 +113,8 @@ class Difference(NamedTuple):
 def paired_difference(values: Any, others: Any) -> Difference:
     """Mean of values - others (N,) with Student's interval, and the p of its t test; entry i of both is of one seed.
 
-    NaN ends and p for one pair, and where all differences are equal and not 0: there is no spread to estimate. Where
-    all are 0 the p is 1. Raises UserError for inputs of other lengths. Source: Student 1908.
+    NaN ends and p for one pair, and where all differences are equal, but for rounding, and not 0: there is no spread to
+    estimate. Where all are 0 the p is 1. Raises UserError for inputs of other lengths. Source: Student 1908.
     """
     a, b = (array_of(side, "paired_difference").ravel() for side in (values, others))
     if a.size != b.size:
@@ -122,12 +123,22 @@ def paired_difference(values: Any, others: Any) -> Difference:
     mean, low, high = mean_interval(apart)
     if not math.isfinite(mean) or apart.size == 1:
         return Difference(mean, low, high, math.nan)
-    if apart.min() == apart.max():
-        return Difference(0.0, 0.0, 0.0, 1.0) if mean == 0 else Difference(mean, *[math.nan] * 3)
+    if all_equal(apart, a, b):
+        return Difference(mean, *[math.nan] * 3) if apart.any() else Difference(0.0, 0.0, 0.0, 1.0)
     from scipy.special import stdtr  # as in _student
 
     error = float(apart.std(ddof=1)) / math.sqrt(apart.size)
     return Difference(mean, low, high, 2 * float(stdtr(apart.size - 1, -abs(mean) / error)))
+
+
+def all_equal(values: Any, *of: Any) -> bool:
+    """Whether values (N,) are equal but for rounding. of: the numbers whose differences they are, if they are some.
+
+    .83 - .82 and .73 - .72 are both .01, and are 1e-16 apart: a spread of that size is none.
+    """
+    array = array_of(values, "all_equal")
+    largest = max(float(np.abs(array_of(side, "all_equal")).max()) for side in (values, *of))
+    return float(np.ptp(array)) <= ROUNDING * largest
 
 
 def holm(p: Sequence[float]) -> list[float]:

@@ -140,8 +140,30 @@ def parsed_changes(config: type[Config], pairs: list[str]) -> dict[str, Any]:
         field = config.model_fields[place[0]]
         if option_of(field, "argument"):
             raise UserError(f"--set {pair!r}: {name} is a positional argument; type {value} alone")
-        found[name] = value.split(",") if "," in value or _takes_list(config, place) else value
+        if field.annotation == dict[str, Any] and len(place) > 1:
+            found[name] = _as_in_a_recipe(value)
+        else:
+            found[name] = value.split(",") if "," in value or _takes_list(config, place) else value
     return found
+
+
+def _as_in_a_recipe(text: str) -> Any:
+    """A value of a table that has no schema, such as [network]: 8, a list as 1,2,4 or 4, or nothing, or a word.
+
+    Elsewhere the schema says what a text stands for.
+    """
+    if "," in text or not text:
+        return [_plain(part) for part in text.split(",") if part]
+    return _plain(text)
+
+
+def _plain(text: str) -> Any:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return {"true": True, "false": False}.get(text.lower(), text)
 
 
 def _takes_list(config: type[Config], place: tuple[str, ...]) -> bool:

@@ -144,7 +144,7 @@ class AuditWork(Work):
         layer, trait = measure.strongest_trait(of, label, facts["by_layer"], placed)
         near = measure.nearest(of.of_drawn[features][rows], of.of_real[features])
         portraits = [self._portrait(int(row), records[row], own) for row, own in zip(rows, near, strict=True)]
-        if layer in placed:
+        if layer in placed and self.experiment.folder is not None:
             maps = measure.trait_maps(self.model, of.drawn.images[rows], layer, trait)
             for row, portrait, where in zip(rows.tolist(), portraits, maps, strict=True):
                 portrait["trait"] = self._kept(TRAIT_FOLDER, row, torch.cat([of.drawn.images[row], where[None]]))
@@ -170,11 +170,10 @@ class AuditWork(Work):
             found["nearest"]["file"] = self._kept(REAL_FOLDER, place, self.real.images[place])
         return found
 
-    def _kept(self, folder: str, number: int, picture: Tensor) -> str | None:
-        """Write a picture to the run folder and return its name; None without a folder."""
+    def _kept(self, folder: str, number: int, picture: Tensor) -> str:
+        """Write a picture to the run folder, which has to be there, and return its name."""
         run = self.experiment.folder
-        if run is None:
-            return None
+        assert run is not None
         name = f"{folder}/{number:05d}.png"
         (run.path / folder).mkdir(exist_ok=True)
         replace_file(run.path / name, to_png(picture))

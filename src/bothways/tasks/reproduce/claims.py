@@ -2,7 +2,7 @@
 
     quantity    q_s = m_s,  m_s - r_s  or  m_s / r_s   of seed s; both numbers are of the same seed
     interval    Student's 95 % interval of the mean of q_s; of a quotient, that of the mean logarithm; of a share, on
-                the logit scale, and none where all seeds have the same share
+                the logit scale; none where q_s is the same for all seeds, which show no spread
     value       reproduced where the whole interval lies within  paper +- within,  not where all of it lies outside
     order       reproduced where the whole interval lies above (below) the bound, not where all lies on the other side
 
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bothways.numerics.intervals import UNDEFINED, Estimate, mean_interval, share_interval
+from bothways.numerics.intervals import UNDEFINED, Estimate, all_equal, mean_interval, share_interval
 
 SEEDS_AT_LEAST = 3
 REPRODUCED, NOT_REPRODUCED, UNDECIDED = "reproduced", "not reproduced", "undecided"
@@ -99,16 +99,18 @@ def _same(found: Any, text: str) -> bool:
 
 
 def quantity(values: Sequence[float], how: str) -> Estimate:
-    """The mean over seeds with its interval. how: "ratio" for the mean of logarithms, "share" for [0, 1]."""
-    if not values:
+    """The mean over seeds with its interval. how: "ratio" for the mean of logarithms, "share" for [0, 1].
+
+    NaN ends where all seeds gave the same number: three equal numbers are no measure of their spread.
+    """
+    if not values or (how == "ratio" and min(values) <= 0):
         return UNDEFINED
+    array = np.array(values, dtype=np.float64)
+    if all_equal(array):
+        return Estimate(float(array.mean()), math.nan, math.nan)
     if how == "share":
-        return share_interval(np.array(values, dtype=np.float64))
-    if how != "ratio":
-        return mean_interval(np.array(values, dtype=np.float64))  # a list would be rounded to single precision
-    if min(values) <= 0:
-        return UNDEFINED
-    return Estimate(*map(math.exp, mean_interval(np.log(np.array(values, dtype=np.float64)))))
+        return share_interval(array)
+    return Estimate(*map(math.exp, mean_interval(np.log(array)))) if how == "ratio" else mean_interval(array)
 
 
 def combined(left: float | None, right: float | None, how: str) -> float | None:
@@ -174,6 +176,8 @@ def _inside(value: float, band: tuple[float, float], *, strict: bool) -> bool:
 
 
 def _decided(ours: Estimate, band: tuple[float, float], *, strict: bool) -> tuple[str, str]:
+    if math.isnan(ours.low):
+        return UNDECIDED, "all seeds gave the same number, which shows no spread to judge by"
     if ours.low > band[1] or ours.high < band[0]:
         side = "above" if ours.low > band[1] else "below"
         return NOT_REPRODUCED, f"the whole interval is {side} what is claimed"

@@ -160,6 +160,8 @@ def read(name: str) -> Recipe:
     """A recipe by its name or the path of a .toml file. Raises UserError where it is none."""
     path = Path(name) if name.endswith(".toml") else recipe_folder() / FOLDER / f"{name}.toml"
     if not is_there(path):
+        if name.endswith(".toml"):
+            raise UserError(f"{path} is not there; type the path of a .toml file, or a name that --list has")
         raise UserError(f"no table or figure {name!r}; {nearest(name, names())}, or type bothways reproduce --list")
     try:
         recipe = Recipe(**read_toml(path))
@@ -221,11 +223,16 @@ class Made:
 def made_of(recipe: Recipe, form: str, addresses: Mapping[str, str], device: str | None, base: Path) -> list[Made]:
     """The runs of a form in order, a seed each, their references as paths below ``base``.
 
-    addresses: of the inputs. Raises UserError for an input that is missing or unknown, and for invalid settings.
+    addresses: of the inputs. Raises UserError for an input that is missing, unknown or of the other form alone, and for
+    invalid settings.
     """
     if unknown := sorted(set(addresses) - set(recipe.inputs)):
         known = f"type one of {', '.join(recipe.inputs)}" if recipe.inputs else "leave --with out"
         raise UserError(f"--with {unknown[0]}: it has no such input; {known}")
+    taken = inputs_of(recipe, form)
+    if idle := sorted(set(addresses) - set(taken)):
+        other = " --full, or leave it out" if form == "small" else f" --with for {', '.join(taken)} alone"
+        raise UserError(f"--with {idle[0]}: the {form} form does not take it; type{other}")
     found: dict[tuple[str, int], Made] = {}
     for run in recipe.runs(form):
         for name in _marked(run.settings, "$"):
@@ -278,17 +285,6 @@ def _device_of(kind: type[Config]) -> str:
         return ""
 
 
-def rows() -> list[dict[str, Any]]:
-    """A row a recipe and form, for --list: name, form, title, paper, where, needs, takes."""
-    found = []
-    for name in names():
-        recipe = read(name)
-        for form in ("small", "full"):
-            own = recipe.form(form)
-            inputs = [key for run in recipe.runs(form) for key in _marked(run.settings, "$")]
-            needs = own.needs or ", ".join(f"--with {key}=..." for key in dict.fromkeys(inputs)) or "nothing more"
-            row = {"name": name, "form": form, "title": recipe.title, "paper": recipe.paper, "where": recipe.where}
-            found.append(
-                row | ({"needs": "", "takes": own.absent} if own.absent else {"needs": needs, "takes": own.takes})
-            )
-    return found
+def inputs_of(recipe: Recipe, form: str) -> list[str]:
+    """The names of the inputs that the runs of a form take."""
+    return list(dict.fromkeys(name for run in recipe.runs(form) for name in _marked(run.settings, "$")))

@@ -8,6 +8,7 @@ A run that fails does not end the others; the claims on it are not measured.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any, final
 
 from bothways.faults import told
+from bothways.models.catalogue import check_device
 from bothways.runs import RunFolder
 from bothways.runs.experiment import Experiment
 from bothways.runs.files import read_json
@@ -25,6 +27,7 @@ from bothways.tasks import work as works
 from bothways.tasks.reproduce import recipe as recipes
 from bothways.tasks.reproduce.claims import combined, interval_at, judged, number_at
 from bothways.tasks.reproduce.config import ReproduceConfig
+from bothways.tasks.reproduce.listing import listed
 from bothways.tasks.reproduce.recipe import Expect, Made, Recipe
 from bothways.tasks.reproduce.result import ReproduceMeasures
 from bothways.tasks.reproduce.wording import typed, written
@@ -58,7 +61,7 @@ class Listing(ReproduceWork):
         return iter(())
 
     def measures(self) -> dict[str, Any]:
-        return {"recipes": recipes.rows(), "citations": []}
+        return {"recipes": listed(), "citations": []}
 
     def result(self, measures: dict[str, Any]) -> Any:
         return measures["recipes"]
@@ -114,6 +117,11 @@ class Reproduction(ReproduceWork):
         out = self._folder(one)
         self.failed.pop(one.folder, None)
         self.done_now.add(one.folder)
+        given = json.dumps(one.given, default=str)
+        for other in self.made:
+            if other.folder in self.failed and other.folder in given:
+                self.failed[one.folder] = f"not made: it reads {other.name}, seed {other.seed}, which failed"
+                return
         try:
             _, work = self._begun(one, out)
             works.perform(work)
@@ -234,7 +242,12 @@ class Reproduction(ReproduceWork):
             for one in result["claims"]
         ]
         yield Grid(("claim", "ours (95 %)", "the paper's", "seeds", "verdict"), rows)
-        yield from (f"{one['name']}, seed {one['seed']}: {one['message']}" for one in result["runs"] if one["message"])
+        failed: dict[str, list[str]] = {}
+        for one in result["runs"]:
+            if one["message"]:
+                failed.setdefault(one["message"], []).append(f"{one['name']}, seed {one['seed']}")
+        for message, (first, *others) in failed.items():
+            yield f"{first}{f', and {len(others)} more' if others else ''}: {message}"
 
     def page(self, out: Path | None) -> Path | None:
         folder = self.experiment.folder
@@ -256,6 +269,8 @@ def prepare(config: ReproduceConfig, where: Where) -> ReproduceWork:
     if config.listed or config.name is None:
         return Listing()
     recipe = recipes.read(config.name)
+    if config.device is not None:
+        check_device(config.device)
     own = recipe.form(config.form)
     if own.absent:
         raise UserError(f"{config.name} has no {config.form} form: {own.absent}")

@@ -29,7 +29,8 @@ def typed(one: Made) -> str:
         elif len(place) == 1 and not isinstance(value, Mapping):
             settings += _flag(place[0], option_of(kind.model_fields[place[0]], "flags") or (), value)
         else:
-            settings += _set(".".join(place), value)
+            free = kind.model_fields[place[0]].annotation == dict[str, Any]  # a list of one needs its comma there
+            settings += _set(".".join(place), value, "," if free else "")
     return " ".join(["bothways", one.task, *words, *settings])
 
 
@@ -42,11 +43,13 @@ def _flag(name: str, flags: Sequence[str], value: Any) -> list[str]:
     return [flag, *_texts(value)]
 
 
-def _set(place: str, value: Any) -> list[str]:
-    """A setting in a table by its dotted name; a table setting by setting."""
+def _set(place: str, value: Any, after: str = "") -> list[str]:
+    """A setting in a table by its dotted name; a table setting by setting. after: what follows a list of one."""
     if isinstance(value, Mapping):
-        return [word for name, inner in value.items() for word in _set(f"{place}.{name}", inner)]
-    text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+        return [word for name, inner in value.items() for word in _set(f"{place}.{name}", inner, after)]
+    several = isinstance(value, list)
+    text = ",".join(map(str, value)) + after * (len(value) == 1) if several else str(value)
+    text = text.lower() if isinstance(value, bool) else text
     return ["--set", shlex.quote(f"{place}={text}")]
 
 
