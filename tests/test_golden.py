@@ -7,8 +7,9 @@ numbers, and look at which cases differ in the file, a line each; with ``-k NAME
 
 Two things are held. The form of what is written (files, sizes of pictures, names and shapes of tensors, keys of
 measures, means within a tolerance) is compared on every machine. The bits are compared where they were recorded, since
-the last digit of a float depends on the processor: on a machine of another kind that comparison is skipped, and
-recording there adds that machine beside the others. What a recording finds changed is forgotten of the others.
+the last digit of a float depends on the processor: on a machine of another kind that comparison is skipped. What a
+recording changes is forgotten of the other machines, and so is what this one had no bits of, since it may have changed.
+To add this machine beside the others after no change, record with BOTHWAYS_RECORD=machine.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class Recorded:
 
     def record(self, case: str, values: dict[str, Value]) -> None:
         own, new = self.bits.setdefault(self.machine, {}), bits(values)
-        if case in own and own[case] != new:
+        if own.get(case) != new and os.environ[RECORD] != "machine":
             for others in self.bits.values():
                 others.pop(case, None)
         own[case], self.forms[case] = new, forms(values)
