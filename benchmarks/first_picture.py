@@ -11,6 +11,7 @@ changes (Linux only); and the load of the machine (running processes over the la
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import re
@@ -76,7 +77,9 @@ def processor_seconds(process: int) -> float:
 
 
 def main() -> None:
-    rounds = [seconds_of_a_round() for _ in range(int(sys.argv[1]) if len(sys.argv) > 1 else 3)]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rounds", nargs="?", type=int, default=3)
+    rounds = [seconds_of_a_round() for _ in range(parser.parse_args().rounds)]
     sums = [sum(parts[:-1]) for parts in rounds]
     found = {name: round(median(parts), 2) for name, parts in zip(PARTS, zip(*rounds, strict=True), strict=True)}
     found |= {"sum": round(median(sums), 2), "sums": [round(value, 2) for value in sums]}

@@ -10,6 +10,7 @@ wall clock of a machine that does other work says little. Each case is a process
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import re
@@ -191,17 +192,33 @@ def write_costs(only: list[str]) -> None:
         print(name, costs, flush=True)
 
 
-if __name__ == "__main__":
-    if "--recipes" in sys.argv:
-        write_costs(sys.argv[sys.argv.index("--recipes") + 1 :])
-    elif "--case" in sys.argv:
-        case(*sys.argv[sys.argv.index("--case") + 1 :])
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="trainings to measure; all, and the file anew")
+    parser.add_argument("--recipes", nargs="*", metavar="NAME", help="write the costs of these recipes, or of all")
+    parser.add_argument("--case", nargs=2, help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if unknown := sorted(set(asked.names) - set(CASES)):
+        parser.error(f"no training {unknown[0]!r}; type one of {', '.join(map(repr, CASES))}")
+    if asked.recipes is not None:
+        write_costs(asked.recipes)
+    elif asked.case:
+        case(*asked.case)
     else:
-        if not (only := sys.argv[1:]):
-            RESULTS.write_text("")
-        alone = {**os.environ, "OMP_NUM_THREADS": "1"}
-        for name in only or CASES:
-            several = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-            start = [sys.executable, *(several if CASES[name][1].get("fsdp") else [])]
-            with tempfile.TemporaryDirectory() as place:
-                subprocess.run([*start, __file__, "--case", name, place], check=True, env=alone)
+        measure(asked.names)
+
+
+def measure(names: list[str]) -> None:
+    """Each training in a process of its own, or two."""
+    if not names:
+        RESULTS.write_text("")
+    alone = {**os.environ, "OMP_NUM_THREADS": "1"}
+    for name in names or CASES:
+        several = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+        start = [sys.executable, *(several if CASES[name][1].get("fsdp") else [])]
+        with tempfile.TemporaryDirectory() as place:
+            subprocess.run([*start, __file__, "--case", name, place], check=True, env=alone)
+
+
+if __name__ == "__main__":
+    main()
