@@ -10,9 +10,9 @@ tools; the three sheets together hold each class by each tool. The key stands be
 second guess of each picture, are lines of results/named.jsonl; ``named`` is 1 or 2 for the guess that is the class by
 one of its ImageNet names or a plain synonym, 0 for none (a kind, such as "snake" for rock python, is none). The file
 also has the answers for twenty pictures each of two rows of unlabelled.py, with ``kind`` for the class or its kind.
-Sheets unlabelled-10-0 and -1 are ``unlabelled --first 10 --seed 77`` of pictures drawn on a GPU, by the density of
-before ("plain density" in unlabelled.py). Answers to ``photographs`` are of pictures of the recipe before 2026-11-30,
-``photographs-before`` in imagenet.py.
+Answers of a later study than the first name
+it. Sheets unlabelled-10-0 and -1 are ``unlabelled --first 10 --seed 77`` of pictures drawn on a GPU, by the density of
+before ("plain density" in unlabelled.py). ``photographs-before`` is the recipe before 2026-11-30, as in imagenet.py.
 """
 
 import argparse
@@ -26,7 +26,8 @@ from bothways.numerics.intervals import seeds_told, wilson_interval
 
 RESULTS = Path(__file__).resolve().parent / "results" / "named.jsonl"
 TOOLS = ("photographs", "lucent", "horama-fourier")
-CONTROL = "statistics-tv"
+BEFORE, CONTROL = "photographs-before", "statistics-tv"
+FIRST = "2026-11"  # the study whose answers do not name it
 SIDE, LINE, GAP, COLUMNS = 224, 16, 6, 5
 
 
@@ -64,14 +65,15 @@ def numbered(files: list[Path], out: Path) -> None:
 
 def table() -> str:
     lines = [json.loads(text) for text in RESULTS.read_text().splitlines()]
-    rows = ["| tool | pictures | named by the first guess | by either |", "|---|---|---|---|"]
-    for tool in TOOLS:
-        found = [line["named"] for line in lines if line["row"] == tool]
+    rows = ["| study | tool | pictures | named by the first guess | by either |", "|---|---|---|---|---|"]
+    tools = {(line.get("study", FIRST), line["row"]) for line in lines if line["row"] in (*TOOLS, BEFORE)}
+    for study, tool in sorted(tools):
+        found = [line["named"] for line in lines if (line.get("study", FIRST), line["row"]) == (study, tool)]
         counts = [sum(named == 1 for named in found), sum(named > 0 for named in found)]
         cells = [
             f"{count} ({low:.2f}–{high:.2f})" for count in counts for low, high in [wilson_interval(count, len(found))]
         ]
-        rows.append(f"| {tool} | {len(found)} | {' | '.join(cells)} |")
+        rows.append(f"| {study} | {tool} | {len(found)} | {' | '.join(cells)} |")
     return "\n".join([f"*{seeds_told([1])}*", "", *rows])
 
 
