@@ -136,7 +136,7 @@ def test_what_is_typed_reaches_the_config(made: list[OuterConfig], tmp_path: Pat
     held = InnerConfig(kind="pixels", squash="clamp", rate=0.5, steps=9, smooth=True)
     assert config.held == held
     told = {"n": 2, "names": ["a", "b"], "depths": (0.0, 0.5), "box": (1, 2, 3, 4), "verdicts": False, "quick": True}
-    told |= {"run": "runs/x", "data": "d", "steps": 7, "options": {"width": "8"}, "extra": None, "module": None}
+    told |= {"run": "runs/x", "data": "d", "steps": 7, "options": {"width": 8}, "extra": None, "module": None}
     assert {key: getattr(config, key) for key in told} == told
 
 
