@@ -197,6 +197,9 @@ def test_several_processes_are_refused(
     monkeypatch.setattr("bothways.cli.run.SECONDS_TO_PRINT", 0)
     assert run("toy", "runs/x", "--data", "d") == 2
     assert capsys.readouterr().err == ""
+    monkeypatch.delenv("RANK")
+    assert run("registry", "solver") == 0
+    assert "rk4" in capsys.readouterr().out
 
 
 # ---- help ----------------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from bothways import registry
 from bothways.budget import no_memory_left
 from bothways.cli.arguments import repeat_flags
 from bothways.cli.code import typed_code_alone
-from bothways.cli.show import print_error
+from bothways.cli.show import console, errors, print_error
 from bothways.faults import users_code
 from bothways.processes.allocator import keep_freed_memory
 from bothways.processes.launched import world_size
@@ -97,6 +97,7 @@ def expand_flags(group: Any, arguments: list[str]) -> list[str]:
 def main(arguments: list[str] | None = None) -> None:
     """Run a command and exit. UserError and RunError are printed as one line, without a traceback."""
     code = 0
+    console.quiet = errors.quiet = False  # the command before in this process may have been of a rank that is silent
     keep_freed_memory()
     if world_size() > 1:
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # else torch tells of a lost process by a hundred lines
