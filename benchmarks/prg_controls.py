@@ -158,18 +158,24 @@ def epochs_of(
     rows: Rows, how: Mapping[str, Any], labels: int, seed: int, first: int,
     rate_of: Callable[[str], float | None] | None, pretrained: float,
 ) -> int | None:  # fmt: skip
-    """The epochs of an arm: 0 for those of all; of one that takes what others took, None until they are done."""
+    """The epochs of an arm: 0 for those of all; of one that takes what others took, None until they are done.
+
+    Seconds are compared on one device: where "prg" was on another with this seed, those of another seed are taken.
+    """
     equal = how.get("equal")
     if equal is None:
         return how.get("times", 1) * settings(labels)["epochs"] if "times" in how else 0
     pair = []
     for arm in ("prg", "plain cnn"):
         rate = rate_of(arm) if rate_of is not None else chosen_rate(rows, arm, labels, first)
-        pair.append(found(rows, arm, labels, seed, rate))
-    walked, plain = pair
+        pair.append((found(rows, arm, labels, seed, rate), rate))
+    (walked, rate), (plain, _) = pair
+    key = "seconds" if equal == "seconds" else "operations"
+    if walked and plain and key == "seconds" and walked["device"] != plain["device"]:
+        others = (found(rows, "prg", labels, int(row["seed"]), rate) for row in rows if row["labels"] == str(labels))
+        walked = next((one for one in others if one and one["device"] == plain["device"]), None)
     if walked is None or plain is None:
         return None
-    key = "seconds" if equal == "seconds" else "operations"
     if not float(walked[key] or 0) or not float(plain[key] or 0):  # a run that was taken up when it was done
         return None
     whole = float(walked[key]) + (pretrained if equal == "all operations" else 0.0)

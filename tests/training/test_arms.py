@@ -24,7 +24,7 @@ ARMS = ("prg", "plain cnn")
 
 
 def row(arm: str, seed: int, rate: float, **more: Any) -> dict[str, Any]:
-    facts = {"held": HELD[rate], "accuracy": 1 - HELD[rate], "operations": 1e15, "seconds": 20.0, "epochs": 6, **more}
+    facts = {"held": HELD[rate], "accuracy": 1 - HELD[rate], "operations": 1e15, "seconds": 20.0, "epochs": 6, "device": "cpu", **more}
     return {"arm": arm, "labels": "5000", "seed": str(seed), "rate": str(rate), **facts}
 
 
@@ -67,6 +67,14 @@ def test_a_plain_network_takes_what_prg_took() -> None:
     rows = [*walked, *(row("plain cnn", 0, rate) for rate in HELD)]
     found = {job.arm: job.epochs for job in left(rows, *arms, pretrained=40e15)}
     assert found == dict(zip(arms, (3 * 6, 8 * 6, 48 * 6), strict=True))
+
+
+def test_seconds_are_compared_on_one_device() -> None:
+    arm = "plain cnn, equal seconds"
+    rows = [*(row("prg", 0, rate, seconds=2.0, device="gpu") for rate in HELD), *(row("plain cnn", 0, r) for r in HELD)]
+    assert left(rows, arm) == []
+    rows.append(row("prg", 1, 1e-3, seconds=60.0))
+    assert {job.epochs for job in left(rows, arm)} == {3 * 6}
 
 
 def test_sizes_are_equal() -> None:
