@@ -24,7 +24,15 @@ ARMS = ("prg", "plain cnn")
 
 
 def row(arm: str, seed: int, rate: float, **more: Any) -> dict[str, Any]:
-    facts = {"held": HELD[rate], "accuracy": 1 - HELD[rate], "operations": 1e15, "seconds": 20.0, "epochs": 6, "device": "cpu", **more}
+    facts = {
+        "held": HELD[rate],
+        "accuracy": 1 - HELD[rate],
+        "operations": 1e15,
+        "seconds": 20.0,
+        "epochs": 6,
+        "device": "cpu",
+        **more,
+    }
     return {"arm": arm, "labels": "5000", "seed": str(seed), "rate": str(rate), **facts}
 
 
