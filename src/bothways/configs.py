@@ -272,13 +272,14 @@ def as_user_error(config: type[Config], error: ValidationError) -> UserError:
     """The first validation error as a UserError: the setting, its value and what is allowed."""
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"])
-    cause = first.get("ctx", {}).get("error")
-    if isinstance(cause, UserError):
+    if isinstance(cause := first.get("ctx", {}).get("error"), UserError):
         return UserError(str(cause))
     if first["type"] == "extra_forbidden":
         return _unknown(config, place)
     if first["type"] == "missing":
         return UserError(f"{place} is required; type --{place.replace('_', '-')}")
+    if first["type"] in ("model_type", "dict_type"):
+        return UserError(f"{place}={shown(first['input'])}: {place} is a table of settings; type {place}.SETTING=VALUE")
     return UserError(f"{place}={shown(first['input'])}: {first['msg']}")
 
 

@@ -212,6 +212,12 @@ def test_a_bad_toml_file_is_refused(tmp_path: Path, content: bytes, says: str) -
     assert says in refused(drawing, str(file))
 
 
+@pytest.mark.parametrize("table", ["ascent", "views", "terms", "terms.features"])
+def test_a_value_where_a_table_stands_says_how_its_settings_are_typed(table: str) -> None:
+    said = refused(drawing, **{table: "3"})
+    assert f"{table} is a table of settings; type {table}.SETTING=VALUE" in said
+
+
 def test_unknown_names_bring_the_nearest() -> None:
     assert "type das-paper, dsf-paper" in refused(read_recipe, "das-papr")
     assert all(name in refused(read_recipe, "zzz") for name in DRAWING)

@@ -164,6 +164,8 @@ class DrawingConfig(Config):
         step = changes.get("ascent")
         if isinstance(step, Mapping) and "rms" in step and "rate" not in step:  # else the recipe's rate would hold
             whole["ascent"].pop("rate", None)
+        if not isinstance(whole["terms"], Mapping):
+            return whole  # which validation refuses
         return merged(whole, {"terms": terms})
 
 
