@@ -433,6 +433,8 @@ def test_mistakes_of_the_command(tiny: Path, capsys: pytest.CaptureFixture[str])
     assert "--with x: it has no such input; type one of mine" in said
     said = refused(capsys, "reproduce", "tiny.toml", "--with", "mine=pictures")
     assert "--with mine: the small form does not take it; type --full, or leave it out" in said
+    said = refused(capsys, "reproduce", "tiny.toml", "--full", "--with", "mine=./nowhere")
+    assert "--with mine=./nowhere: nothing is there; type a path" in said
     said = refused(capsys, "reproduce", "nowhere.toml")
     assert "nowhere.toml is not there; type the path of a .toml file, or a name that --list has" in said
     said = refused(capsys, "reproduce", "tiny.toml", "--device", "gpu7")
