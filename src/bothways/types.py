@@ -51,7 +51,7 @@ class ModelSpec:
     size: pixels, an int or (height, width).
     mean, std: one number a channel, in the model's own order and in units of the [0, 1] image; one stands for all.
     classes: how many, or their names in order, or "imagenet" for the 1,000 names of ImageNet-1k; 0 for an encoder. Two
-        for a network with one output z, whose logits are (0, z).
+        for a network with one output z, whose logits are (-z/2, z/2).
     channel_order: "RGB" or "BGR"; "grey" for a network that sees one channel, the mean of the three.
     feature_layer: the module whose output, averaged over space, is the picture's feature vector (penultimate); its
         name followed by ``:input`` for what enters it, such as a head's, or by ``:first`` for its first token. If None,

@@ -44,7 +44,6 @@ def test_one_output_is_the_logit_of_the_second_class() -> None:
     assert [picture.answers[0].name for picture in (said[0], said[2])] == ["dark", "light"]
 
 
-@pytest.mark.filterwarnings("ignore:objective .* its gradient is zero")  # the logit of class 0 is 0
 def test_a_class_is_drawn_and_is_not_certain_before_it_is() -> None:
     model = load_model(Bright(), spec(2))
     drawn = bothways.generate(model, classes=[1, 0], n=1, recipe="pixels", steps=20, seed=0)
@@ -52,6 +51,15 @@ def test_a_class_is_drawn_and_is_not_certain_before_it_is() -> None:
     middle = torch.sigmoid(torch.tensor(0.0)).item()
     assert light > middle + 0.01
     assert dark < middle - 0.01
+
+
+def test_the_logit_of_either_class_can_be_ascended() -> None:
+    image = grey(0.5).requires_grad_()
+    dark, light = load_model(Bright(), spec(2)).outputs(image)[0]
+    (down,) = torch.autograd.grad(dark, image, retain_graph=True)
+    (up,) = torch.autograd.grad(light, image)
+    assert up.sum() == pytest.approx(2.0)  # half of the logit's 4
+    assert torch.equal(down, -up)
 
 
 def test_the_rows_of_its_head_are_those_of_two_classes() -> None:

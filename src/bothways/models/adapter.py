@@ -3,7 +3,7 @@
 f(image) = module((image[channel order] - mean) / std),   image (B,3,H,W) RGB in [0,1]
 
 A grey model sees the mean over the three, (B,1,H,W). One output z for two classes is the logit of class 1 against class
-0: the logits are (0, z), whose softmax is the sigmoid.
+0: the logits are (-z/2, z/2), whose softmax is the sigmoid, so that each class has a logit to ascend.
 """
 
 from __future__ import annotations
@@ -188,7 +188,7 @@ class Adapter:
         if found is None or not self._single:
             return found
         name, row = found
-        return name, torch.cat([torch.zeros_like(row), row])
+        return name, torch.cat([-row, row]) / 2
 
     def feature(self) -> str:
         """The layer of the features: the stated one, a classifier's head's input or outputs, what an encoder gives."""
@@ -242,7 +242,7 @@ class Adapter:
                 "wrap it in a module whose forward returns the logits or the embedding, (B,K)"
             )
         found = result.flatten(1).to(image.dtype if image.dtype == torch.float64 else torch.float32)
-        return torch.cat([torch.zeros_like(found), found], 1) if self._single else found
+        return torch.cat([-found, found], 1) / 2 if self._single else found
 
     def _refusal(self, error: Exception, image: Tensor) -> UserError:
         spec, said, (height, width) = self.spec, reason(error), image.shape[-2:]
