@@ -2,13 +2,14 @@
 
     python benchmarks/unlabelled.py --data PHOTOGRAPHS [--n 20] [--rows density ...] [--out runs/unlabelled]
 
-Picture k of every row has seed k. ``density`` is the recipe of today. ``plain density`` has its settings of before: no
-reading by the head, wider, of all photographs, no growth; ``gaussian`` differs from it in how the feature is drawn.
-``control`` has statistics and smoothness in the same canvas and nothing drawn, ``statistics-tv`` is the recipe of that
-name, the same in the stack, and ``one-photograph`` is drawn from the feature of one photograph. With ``--device cuda``
-many are drawn at once, each with its own draws; lines then name the GPU and have its seconds. Judges give no gradient.
-Each picture is a line of ``benchmarks/results/unlabelled.jsonl``, and a run that is started again makes
-what is missing. PHOTOGRAPHS is that of the statistics kept with the model, with labels.
+Picture k of every row has seed k. ``density`` is the recipe of today, ``pale density`` the same without its contrast
+and cutout. ``plain density`` has the settings before these: no reading by the head, wider, of all photographs, no
+growth; ``gaussian`` differs from it in how the feature is drawn. ``control`` has statistics and smoothness in the same
+canvas and nothing drawn, ``statistics-tv`` is the recipe of that name, the same in the stack, and ``one-photograph`` is
+drawn from the feature of one photograph. With ``--device cuda`` many are drawn at once, each with its own draws; lines
+then name the GPU and have its seconds. Judges give no gradient. Each picture is a line of
+``benchmarks/results/unlabelled.jsonl``, and a run that is started again makes what is missing. PHOTOGRAPHS is that of
+the statistics kept with the model, with labels.
 
     rank      of the class of the photograph: of the one drawn from (one-photograph), or of the larger share (densities)
     kernel    distance in the first judge's features from 250 photographs, with its 95 % interval over the pictures
@@ -49,11 +50,13 @@ SQUEEZENET = f"{ROOT / 'examples' / 'squeezenet.py'}:build"
 MOBILENET = f"{ROOT / 'examples' / 'mobilenet_v2.py'}:build"
 JUDGES = ("imagenet:efficientnet-lite2", "imagenet:efficientnet-lite1", SQUEEZENET, MOBILENET)
 RECIPE = "sampled-photographs"
-PLAIN = {"terms.features.head": 0.0, "sampling.share": 0.5, "sampling.width": 0.2, "sampling.unsure": 0.0}
+PALE = {"canvas.bound": 5.0, "canvas.spread": 0.2, "ascent.rate": 0.9, "views.cutout.share": 0.0}
+PLAIN = PALE | {"terms.features.head": 0.0, "sampling.share": 0.5, "sampling.width": 0.2, "sampling.unsure": 0.0}
 PLAIN |= {"ascent.grow": 0.0}
 CONTROL = PLAIN | {"terms.features.weight": 0.0, "terms.statistics.weight": 1.0, "objectives": ["variation:0.5"]}
 ROWS = {
     "density": {"sampling.kind": "density"},
+    "pale density": {"sampling.kind": "density"} | PALE,
     "plain density": {"sampling.kind": "density"} | PLAIN,
     "gaussian": {"sampling.kind": "gaussian"} | PLAIN,
     "control": CONTROL,
