@@ -9,9 +9,9 @@ drawn by one of three tools; the three sheets together hold each class by each t
 Answers, a first and a second guess of each picture, are lines of results/named.jsonl; ``named`` is 1 or 2 for the guess
 that is the class by one of its ImageNet names or a plain synonym, 0 for none (a kind, such as "snake" for rock python,
 is none). Answers of a later study than the first name it. ``photographs-before`` is the recipe before 2026-11-30, as in
-imagenet.py. The file also has the answers for twenty pictures each of two rows of unlabelled.py, with ``kind`` for the
-class or its kind. Sheets unlabelled-10-0 and -1 are ``unlabelled --first 10 --seed 77`` of pictures drawn on a GPU, by
-the density of before ("plain density" in unlabelled.py).
+imagenet.py. The file also has the answers for twenty pictures each of rows of unlabelled.py, with ``kind`` for the
+class or its kind; sheets "choice ..." are of seeds 1012 to 1031, on which settings were chosen. Sheets unlabelled-10-0
+and -1 are ``unlabelled --first 10 --seed 77`` of pictures drawn on a GPU.
 """
 
 import argparse
