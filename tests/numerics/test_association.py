@@ -92,6 +92,18 @@ def test_an_auroc_of_nought_or_one_keeps_a_width() -> None:
     assert auroc([1.0, 1.0], [1.0, 1.0]) == (0.5, 0.5, 0.5)
 
 
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_a_correlation_of_one_keeps_a_width(sign: float) -> None:
+    rising = np.arange(10.0)
+    found = spearman(rising, sign * rising)
+    nearest = scipy.stats.spearmanr(rising, [1, 0, *range(2, 10)]).statistic  # two neighbours change places
+    end = math.tanh(math.atanh(nearest) - scipy.stats.norm.ppf(0.975) * math.sqrt((1 + nearest**2 / 2) / 7))
+    assert found.value == pytest.approx(sign)
+    assert sorted((found.low, found.high)) == pytest.approx(sorted((sign, sign * end)), abs=1e-6)
+    few = spearman(rising[:3], sign * rising[:3])
+    assert (few.low, few.high) == (-1.0, 1.0)
+
+
 def test_it_is_the_same_every_time_and_takes_tensors() -> None:
     a, b = normal(14, 20), normal(15, 20)
     assert spearman(a, b, seed=3) == spearman(torch.tensor(a), torch.tensor(b), seed=3)

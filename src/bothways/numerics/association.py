@@ -5,7 +5,9 @@
 
 Both have percentile intervals of a bootstrap over PICTURES (Efron 1979): a picture is resampled with all its
 measurements, since its noise levels, or its clean and its corrupted form, are not independent. The bootstrap interval
-of an AUROC of 0 or 1 has no width; there the Wilson interval with as many trials as pictures is used.
+of an AUROC of 0 or 1 has no width; there the Wilson interval with as many trials as pictures is used. So has that of a
+correlation of 1 or -1; there Fisher's z of the next smaller correlation of M entries, 1 - 12 / (M^3 - M), is used, with
+the standard error sqrt((1 + r^2 / 2) / (N - 3)) of N pictures (Bonett & Wright 2000).
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from bothways.numerics.intervals import (
 )
 from bothways.types import UserError
 
+NORMAL = 1.959964  # the 97.5 % quantile of the normal distribution
 ENTRIES_AT_ONCE = 500_000  # of the resamples that are ranked together
 
 
@@ -59,8 +62,20 @@ def spearman(a: Any, b: Any, *, seed: int = 0, resamples: int = RESAMPLES) -> Es
     blocks = np.array_split(chosen, -(-resamples * left.size // ENTRIES_AT_ONCE))
     found = [_rank_correlation(*(side[rows].reshape(len(rows), -1) for side in (left, right))) for rows in blocks]
     _, low, high = quantile_interval(value, np.concatenate(found))
+    if math.isclose(low, high, rel_tol=1e-9):
+        return _of_one(value, len(left), left.size)
     # a picture drawn twice ties with itself, which raises every resample of a few pictures if levels are tied too
     return Estimate(value, min(value, low), max(value, high))
+
+
+def _of_one(value: float, pictures: int, entries: int) -> Estimate:
+    """A correlation whose resamples are all alike, with the interval by Fisher's z."""
+    if pictures <= 3:
+        return Estimate(value, -1.0, 1.0)
+    nearest = min(abs(value), 1 - 12 / (entries**3 - entries))
+    error = math.sqrt((1 + nearest**2 / 2) / (pictures - 3))
+    end = math.copysign(1.0, value) * math.tanh(math.atanh(nearest) - NORMAL * error)
+    return Estimate(value, min(value, end), max(value, end))
 
 
 def auroc(positive: Any, negative: Any, *, paired: bool = False, seed: int = 0, resamples: int = RESAMPLES) -> Estimate:
