@@ -55,7 +55,7 @@ class ModelSpec:
     channel_order: "RGB" or "BGR"; "grey" for a network that sees one channel, the mean of the three.
     feature_layer: the module whose output, averaged over space, is the picture's feature vector (penultimate); its
         name followed by ``:input`` for what enters it, such as a head's, or by ``:first`` for its first token. If None,
-        drawing without a class takes what enters a classifier's linear head, or what an encoder gives.
+        it is what enters a classifier's linear head; drawing without a class takes what an encoder gives, too.
     time_scale: what t is multiplied by before a velocity network sees it; None for a model without time.
     time_first: whether a velocity network is called as (t, x) instead of (x, t). One that gives a velocity in the other
         order alone is called in that.

@@ -10,6 +10,7 @@ import scipy.stats
 import torch
 from torch import Tensor, nn
 
+from bothways import load_model
 from bothways.judging.measures import image_measures
 from bothways.judging.verdicts import Reference, judge, mean_blur, penultimate
 from bothways.numerics.measures import frechet_distance, kernel_distance, mean_pairwise_distance
@@ -49,6 +50,16 @@ def _flat(*colours: str) -> Tensor:
 def _reference(model: VisionModel, images: Tensor) -> Reference:
     features, logits = penultimate(model, images)
     return Reference(features, logits.argmax(1), "uniform noise")
+
+
+def test_features_are_what_enters_the_linear_head_where_none_are_stated() -> None:
+    body, head = nn.Sequential(nn.Conv2d(3, 5, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()), nn.Linear(5, 4)
+    facts, images = ((0.0,) * 3, (1.0,) * 3), _pictures(3)
+    found, _ = penultimate(load_model(nn.Sequential(body, head), ModelSpec(8, *facts, 4)), images)
+    assert found is not None
+    assert (found - body(images)).abs().max() < 1e-6
+    encoder = load_model(nn.Sequential(body, head), ModelSpec(8, *facts, 0))
+    assert penultimate(encoder, images)[0] is None
 
 
 def test_hits_are_those_built_in():

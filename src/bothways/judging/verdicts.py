@@ -107,8 +107,9 @@ def _plain(value: Any) -> Any:
 
 
 def penultimate(model: VisionModel, images: Tensor, batch: int = 64) -> tuple[Tensor | None, Tensor]:
-    """Penultimate features (N,D), or None without a feature layer, and logits (N,K), in one pass.
+    """Penultimate features (N,D), or None where none is known, and logits (N,K), in one pass.
 
+    The features are those of the spec's feature layer, else what enters a classifier's linear head.
     images: (N,3,H,W) in [0,1], of any size; resized to the judge's. batch: pictures per pass; it affects memory only.
     Both are float32 on the CPU. Raises UserError for pictures that are not finite, or a layer whose output is neither
     (B,C,h,w), (B,tokens,C) nor (B,C).
@@ -117,7 +118,7 @@ def penultimate(model: VisionModel, images: Tensor, batch: int = 64) -> tuple[Te
         raise UserError(
             f"{model.name}: cannot judge images of shape {tuple(images.shape)}; give finite ones, (N, 3, H, W), N >= 1"
         )
-    spec, layer = model.spec, model.spec.feature_layer
+    spec, layer = model.spec, _layer(model)
     with torch.no_grad(), evaluating(model), stage("features of pictures", -(-len(images) // batch)) as now:
 
         def seen_of(chunk: Tensor) -> dict[str, Tensor]:
@@ -196,6 +197,13 @@ def _against_real(drawn: Tensor, real: Tensor, seed: int) -> dict[str, Any]:
     return {**totals, "kernel_interval": (low, high) if n >= KERNEL_AT_LEAST else None, "n_real": n}
 
 
+def _layer(model: VisionModel) -> str | None:
+    """The layer of the features of a judge; None where it states none and has no linear head."""
+    find = getattr(model, "head", None)  # an Adapter's
+    head = find() if model.spec.feature_layer is None and model.spec.count and find is not None else None
+    return head[0] if head else model.spec.feature_layer
+
+
 def _too_few(name: str, n: int) -> str:
     """Which distances are absent for so few pictures, and how many they need; "" if none is."""
     if n >= FRECHET_AT_LEAST:
@@ -209,7 +217,7 @@ def _distances(model: VisionModel, drawn: Tensor | None, reference: Reference | 
     """The fields of a Verdict that depend on the features, or the reason why they are absent."""
     name = model.name
     if drawn is None:
-        return {"absent": f'{name}: no features; name its last block in ModelSpec(..., feature_layer="...")'}
+        return {"absent": f'{name}: no features, and no linear head; name its last block in ModelSpec(..., feature_layer="...")'}
     if len(drawn) < 2:
         return {"absent": f"{name}: no distances of one picture; draw two or more"}
     found: dict[str, Any] = {"diversity": measures.mean_pairwise_distance(drawn)}
