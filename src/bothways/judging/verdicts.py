@@ -217,7 +217,7 @@ def _distances(model: VisionModel, drawn: Tensor | None, reference: Reference | 
     """The fields of a Verdict that depend on the features, or the reason why they are absent."""
     name = model.name
     if drawn is None:
-        return {"absent": f'{name}: no features, and no linear head; name its last block in ModelSpec(..., feature_layer="...")'}
+        return {"absent": f'{name}: no features; name its last block in ModelSpec(..., feature_layer="...")'}
     if len(drawn) < 2:
         return {"absent": f"{name}: no distances of one picture; draw two or more"}
     found: dict[str, Any] = {"diversity": measures.mean_pairwise_distance(drawn)}
