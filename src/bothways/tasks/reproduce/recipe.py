@@ -233,9 +233,6 @@ def made_of(recipe: Recipe, form: str, addresses: Mapping[str, str], device: str
     if idle := sorted(set(addresses) - set(taken)):
         other = " --full, or leave it out" if form == "small" else f" --with for {', '.join(taken)} alone"
         raise UserError(f"--with {idle[0]}: the {form} form does not take it; type{other}")
-    for name, address in addresses.items():
-        if "/" in address and ":" not in address and not Path(address).exists():
-            raise UserError(f"--with {name}={address}: nothing is there; type a path or an address")
     found: dict[tuple[str, int], Made] = {}
     for run in recipe.runs(form):
         for name in _marked(run.settings, "$"):

@@ -277,6 +277,9 @@ def prepare(config: ReproduceConfig, where: Where) -> ReproduceWork:
     root = None if where.out is None else Path(where.out)
     base = (root or Path(ReproduceConfig.folder)) / RUNS
     made = recipes.made_of(recipe, config.form, config.addresses, config.device, base)
+    for name, address in config.addresses.items():
+        if "/" in address and ":" not in address and not Path(address).exists():
+            raise UserError(f"--with {name}={address}: nothing is there; type a path or an address")
     name = f"{Path(config.name).stem}-{config.form}"
     place = None if root is None else root / name
     there = place is not None and (place / RECIPE).is_file()
