@@ -13,7 +13,11 @@ from torch import Tensor, nn
 from bothways import load_model
 from bothways.judging.measures import image_measures
 from bothways.judging.verdicts import Reference, judge, mean_blur, penultimate
+from bothways.models.adapter import Adapter
 from bothways.numerics.measures import frechet_distance, kernel_distance, mean_pairwise_distance
+from bothways.synthesis.objectives.terms import features_layer
+from bothways.tasks.explain.measures import audit_layers
+from bothways.tasks.scorecard.quantities import label_free_quantities
 from bothways.types import ModelSpec, UserError, VisionModel
 
 COLOURS = ("red", "green", "blue")
@@ -52,14 +56,14 @@ def _reference(model: VisionModel, images: Tensor) -> Reference:
     return Reference(features, logits.argmax(1), "uniform noise")
 
 
-def test_features_are_what_enters_the_linear_head_where_none_are_stated() -> None:
+def test_features_are_what_enters_the_linear_head_or_an_encoder_gives_where_none_are_stated() -> None:
     body, head = nn.Sequential(nn.Conv2d(3, 5, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()), nn.Linear(5, 4)
     facts, images = ((0.0,) * 3, (1.0,) * 3), _pictures(3)
     found, _ = penultimate(load_model(nn.Sequential(body, head), ModelSpec(8, *facts, 4)), images)
     assert found is not None
     assert (found - body(images)).abs().max() < 1e-6
     encoder = load_model(nn.Sequential(body, head), ModelSpec(8, *facts, 0))
-    assert penultimate(encoder, images)[0] is None
+    assert (penultimate(encoder, images)[0] - head(body(images))).abs().max() < 1e-6  # what it gives
 
 
 def test_hits_are_those_built_in():
@@ -255,3 +259,25 @@ def test_mean_blur():
     assert torch.equal(mean_blur(pictures, 1), pictures)
     with pytest.raises(UserError, match="odd"):
         mean_blur(pictures, 2)
+
+
+def test_one_layer_of_the_features_wherever_they_are_read() -> None:
+    """A judge, an audit, a scorecard and the score take the same features of a network that states no layer."""
+    body = nn.Sequential(nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    facts = {"size": (8, 8), "mean": (0.5,) * 3, "std": (0.5,) * 3}
+    classifier = Adapter(nn.Sequential(body, nn.Linear(5, 4)), ModelSpec(**facts, classes=4))
+    encoder = Adapter(body, ModelSpec(**facts, classes=0))
+    headless = Adapter(nn.Sequential(body, nn.ConstantPad1d((0, 1), 0.0)), ModelSpec(**facts, classes=6))
+    images = torch.rand(3, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    own = body((images - 0.5) / 0.5).detach()
+    for model in (classifier, encoder):
+        seen, _ = penultimate(model, images)
+        assert seen is not None
+        assert float((seen - own).abs().max()) < 1e-6
+    assert features_layer(headless) is None
+    assert headless.feature() == "outputs"
+    assert penultimate(headless, images)[0] is None
+    assert audit_layers(headless)[-1] == headless.statistics_layers()[-1]
+    assert audit_layers(classifier)[-1] == "1:input"
+    assert "DSF, features" in [quantity.name for quantity in label_free_quantities(classifier)]
+    assert "DSF, features" not in [quantity.name for quantity in label_free_quantities(encoder)]  # the logits are they

@@ -429,8 +429,10 @@ def test_a_mistake_is_one_line(smooth: Adapter, options: dict[str, object], said
 def test_what_cannot_be_scored_says_so(smooth: Adapter) -> None:
     with pytest.raises(UserError, match="load_model"):
         dsf_score(smooth.module, pictures())
+    padded = nn.Sequential(smooth.module, nn.ConstantPad1d((0, 1), 0.0))
+    headless = Adapter(padded, replace(SPEC, classes=SPEC.count + 1, feature_layer=None))
     with pytest.raises(UserError, match="feature_layer"):
-        dsf_score(Adapter(smooth.module, replace(SPEC, feature_layer=None)), pictures(), "features")
+        dsf_score(headless, pictures(), "features")
     with pytest.raises(UserError, match=r"\(N, 3, H, W\)"):
         dsf_score(smooth, pictures()[0])
     with pytest.raises(UserError, match='did you mean "surrogate"'):

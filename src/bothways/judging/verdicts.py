@@ -31,7 +31,7 @@ from bothways.numerics.intervals import wilson_interval
 from bothways.numerics.modules import check_finite, evaluating
 from bothways.numerics.pyramid import resize
 from bothways.progress import counted, stage
-from bothways.synthesis.objectives.terms import vectors
+from bothways.synthesis.objectives.terms import features_layer, vectors
 from bothways.types import UserError, VisionModel
 
 FRECHET_AT_LEAST = 50  # pictures: below, the covariance is mostly chance, and so is the distance
@@ -109,7 +109,8 @@ def _plain(value: Any) -> Any:
 def penultimate(model: VisionModel, images: Tensor, batch: int = 64) -> tuple[Tensor | None, Tensor]:
     """Penultimate features (N,D), or None where none is known, and logits (N,K), in one pass.
 
-    The features are those of the spec's feature layer, else what enters a classifier's linear head.
+    The features are those of the spec's feature layer, else what enters a classifier's linear head, or what an encoder
+    gives.
     images: (N,3,H,W) in [0,1], of any size; resized to the judge's. batch: pictures per pass; it affects memory only.
     Both are float32 on the CPU. Raises UserError for pictures that are not finite, or a layer whose output is neither
     (B,C,h,w), (B,tokens,C) nor (B,C).
@@ -118,7 +119,7 @@ def penultimate(model: VisionModel, images: Tensor, batch: int = 64) -> tuple[Te
         raise UserError(
             f"{model.name}: cannot judge images of shape {tuple(images.shape)}; give finite ones, (N, 3, H, W), N >= 1"
         )
-    spec, layer = model.spec, _layer(model)
+    spec, layer = model.spec, features_layer(model)
     with torch.no_grad(), evaluating(model), stage("features of pictures", -(-len(images) // batch)) as now:
 
         def seen_of(chunk: Tensor) -> dict[str, Tensor]:
@@ -195,13 +196,6 @@ def _against_real(drawn: Tensor, real: Tensor, seed: int) -> dict[str, Any]:
             ends = measures.kernel_interval(drawn[some], rest)
             low, high = low + ends[0] / SPLITS, high + ends[1] / SPLITS
     return {**totals, "kernel_interval": (low, high) if n >= KERNEL_AT_LEAST else None, "n_real": n}
-
-
-def _layer(model: VisionModel) -> str | None:
-    """The layer of the features of a judge; None where it states none and has no linear head."""
-    find = getattr(model, "head", None)  # an Adapter's
-    head = find() if model.spec.feature_layer is None and model.spec.count and find is not None else None
-    return head[0] if head else model.spec.feature_layer
 
 
 def _too_few(name: str, n: int) -> str:

@@ -211,7 +211,7 @@ def dsf_score(
     """Discriminative score -grad_x D(grad_theta l) (N,3,H,W) of images (N,3,H,W) in [0,1], and ||grad_theta l|| (N,).
 
     surrogate: l: "logits" (the paper), "kl" of softmax, cross-entropy to the "pseudo-label" of the stopped branch, or
-        "features" of ``ModelSpec.feature_layer``, averaged over space.
+        "features", those of :func:`features_layer`, averaged over space.
     engine: "double_backward" or "jvp", exact; "difference" for models without second derivatives.
     per: one parameter gradient per "image", or one of the mean loss of the "batch" (the paper).
     augmentation: names of views ("flip", "shift", "noise", "crop"; "crop+colour": in turn), or ``View``s; l is the

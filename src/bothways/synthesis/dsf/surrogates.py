@@ -20,7 +20,7 @@ from torch import Tensor
 from bothways import registry
 from bothways.brief import shown
 from bothways.numerics.draws import Draws
-from bothways.synthesis.objectives.terms import vectors
+from bothways.synthesis.objectives.terms import features_layer, vectors
 from bothways.synthesis.views import View, usual_view
 from bothways.types import TrainedModel, UserError
 
@@ -165,7 +165,7 @@ def loss_of(
             f"dsf needs the model's parameters, and {type(model).__name__} has no features_with; "
             "wrap the module: bothways.load_model(module, spec)"
         )
-    layer = model.spec.feature_layer if surrogate == "features" else "outputs"
+    layer = features_layer(model) if surrogate == "features" else "outputs"
     if layer is None:
         raise UserError(
             f'dsf: model {model.name!r} has no feature layer; name its last block in ModelSpec(feature_layer="..."), '

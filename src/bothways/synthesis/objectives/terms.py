@@ -99,6 +99,16 @@ def vectors(activation: Tensor, layer: str) -> Tensor:
     return {2: lambda a: a, 3: lambda a: a.mean(1), 4: lambda a: a.mean((2, 3))}[activation.ndim](activation)
 
 
+def features_layer(model: VisionModel) -> str | None:
+    """The layer of a model's features: the stated one, what enters a classifier's linear head, what an encoder gives.
+
+    None for a classifier that states none and has no such head: its logits are no features.
+    """
+    find = getattr(model, "feature", None)  # an Adapter's
+    layer = find() if find is not None else model.spec.feature_layer
+    return None if layer == "outputs" else layer
+
+
 def per_picture(value: Tensor, pictures: int) -> Tensor:
     """Mean over the copies of each picture, (B*copies,) -> (B,)."""
     return value.view(pictures, -1).mean(1)

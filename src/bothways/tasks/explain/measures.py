@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from bothways.models.adapter import Adapter
 from bothways.numerics.intervals import mean_interval, wilson_interval
 from bothways.progress import counted
-from bothways.synthesis.objectives.terms import vectors
+from bothways.synthesis.objectives.terms import features_layer, vectors
 from bothways.tasks.explain.traits import Trait, place_map, relative, separation, trait_of
 from bothways.types import RunError, UserError
 
@@ -44,11 +44,11 @@ class LabelledPictures:
 def audit_layers(model: Adapter) -> list[str]:
     """The layers of an audit: ``LAYERS`` normalisation layers, evenly spaced over the depth, and the features.
 
-    The features are the spec's feature layer, else the input of the last layer, else the last normalisation.
+    The features are those of :func:`features_layer`, else of the last normalisation.
     Raises UserError for a model without any of these.
     """
-    known, head = model.statistics_layers(), model.head()
-    last = model.spec.feature_layer or (head[0] if head else next(reversed(known), None))
+    known = model.statistics_layers()
+    last = features_layer(model) or next(reversed(known), None)
     chosen = [known[round(i * (len(known) - 1) / LAYERS)] for i in range(LAYERS)] if known else []
     found = list(dict.fromkeys([*chosen, *([last] if last else [])]))
     if not found:

@@ -25,9 +25,10 @@ from torch import Tensor
 from bothways.numerics.association import auroc, spearman
 from bothways.numerics.draws import Draws
 from bothways.numerics.intervals import Estimate, mean_interval
+from bothways.numerics.layers import OUTPUT
 from bothways.synthesis.dsf.score import dsf_score
 from bothways.synthesis.fields import unit
-from bothways.synthesis.objectives.terms import Activations, Term
+from bothways.synthesis.objectives.terms import Activations, Term, features_layer
 from bothways.synthesis.objectives.variation import total_variation
 from bothways.synthesis.statistics import Spread, batch_statistics, spread_statistics
 from bothways.types import Frame, TrainedModel, VisionModel
@@ -85,7 +86,7 @@ def dsf_variants(model: TrainedModel) -> dict[str, dict[str, Any]]:
     }
     if model.spec.count:
         found |= {"DSF, KL": {"surrogate": "kl"}, "DSF, pseudo-label": {"surrogate": "pseudo-label"}}
-    if model.spec.feature_layer:
+    if features_layer(model) not in (None, OUTPUT):  # of an encoder they may be what the logits are
         found["DSF, features"] = {"surrogate": "features"}
     return found
 
