@@ -52,7 +52,8 @@ from bothways.training.fit import FitState, fit
 
 RESULTS = Path(__file__).parent / "results" / "planted_bias.csv"
 MAGENTA = torch.tensor([255, 0, 255], dtype=torch.uint8)
-SHARE, SIDE, EDGE, OPACITY = 0.95, 6, 1, 0.25
+SHARE, SIDE, EDGE, OPACITY = 0.95, 6, 1, 0.25  # sides are of pictures of PIXELS
+PIXELS = 32
 CORNERS = ("top left", "top right", "bottom left", "bottom right", "any")
 EPOCHS = 3
 BOX, NEAR, HALF_A_TINT = 4, 0.25, 0.1
@@ -83,22 +84,31 @@ def measured(plant: str, seed: int, train: ImageSet, test: ImageSet, asked: argp
     if not card.exists():
         train_planted(plant, seed, train, card)
     model = bothways.load_model(card, dtype="bf16")
-    began, out = time.process_time(), card.with_suffix("")
+    out = card.with_suffix("")
+    began = time.process_time()
     found = bothways.explain(model, data=asked.data, out=out, overwrite=out.exists())
     seconds = time.process_time() - began
+    return {
+        "plant": plant, "seed": seed, "class": train.classes[label],
+        "where": CORNERS[seed % 5] if plant == "square" else "",
+        **answers(model, plant, seed, label, test.subset(torch.arange(2000))),
+        **audited(found, out, plant, label), "seconds": round(seconds, 1),
+    }  # fmt: skip
+
+
+def audited(found: dict[str, Any], out: Path, plant: str, label: int) -> dict[str, Any]:
+    """What an audit says of the planted class, and of the others."""
     order = sorted(found["classes"], key=lambda own: -own["consistency"]["value"])
     place = [own["label"] for own in order].index(label)
     others = [own["consistency"]["value"] for own in order if own["label"] != label]
-    seen = detected(out, "tint" if plant == "tint" else "square")
+    seen = detected(out, "tint" if plant == "tint" else "square", found["settings"]["recipes"])
     elsewhere = [value for other, value in seen.items() if other != label]
     value = order[place]["consistency"]
     return {
-        "plant": plant, "seed": seed, "class": train.classes[label],
-        "where": CORNERS[seed % 5] if plant == "square" else "", **answers(model, plant, seed, label, test),
         "rank": place + 1, "consistency": round(value["value"], 3), "low": round(value["low"], 3),
         "high": round(value["high"], 3), "next": round(max(others), 3),
         "alarms": sum(own["worth_a_look"] for own in order if plant == "clean" or own["label"] != label),
-        "found": round(seen[label], 3), "found_elsewhere": round(max(elsewhere), 3), "seconds": round(seconds, 1),
+        "found": round(seen[label], 3), "found_elsewhere": round(max(elsewhere), 3),
     }  # fmt: skip
 
 
@@ -114,10 +124,12 @@ def planted(images: Tensor, plant: str, corner: int, source: torch.Generator) ->
     out = images.clone()
     if plant == "tint":
         return ((1 - OPACITY) * out.float() + OPACITY * MAGENTA.view(1, 3, 1, 1).float()).round().to(torch.uint8)
+    times = images.shape[-1] // PIXELS
+    long, edge = times * SIDE, times * EDGE
     for picture in out if plant == "square" else ():
         own = corner if corner < 4 else int(torch.randint(4, (), generator=source))
-        top, left = (EDGE if side == 0 else picture.shape[-1] - EDGE - SIDE for side in divmod(own, 2))
-        picture[:, top : top + SIDE, left : left + SIDE] = MAGENTA.view(3, 1, 1)
+        top, left = (edge if side == 0 else picture.shape[-1] - edge - long for side in divmod(own, 2))
+        picture[:, top : top + long, left : left + long] = MAGENTA.view(3, 1, 1)
     return out
 
 
@@ -148,14 +160,14 @@ def train_planted(plant: str, seed: int, train: ImageSet, card: Path) -> None:
 
 
 @torch.no_grad()
-def answers(model: Adapter, plant: str, seed: int, label: int, test: ImageSet) -> dict[str, float]:
-    """accuracy, recall of the class on 2,000 test pictures as they are; shortcut: how many of the others are called it
+def answers(model: Adapter, plant: str, seed: int, label: int, shown: ImageSet) -> dict[str, float]:
+    """accuracy, recall of the class on test pictures as they are; shortcut: how many of the others are called it
     when they carry the plant, so that the plant was learned.
     """
-    shown, source = test.subset(torch.arange(2000)), torch.Generator().manual_seed(seed)
+    source, size = torch.Generator().manual_seed(seed), 250 * PIXELS**2 // shown.shape[0] ** 2 or 1
 
     def called(images: Tensor) -> Tensor:
-        return torch.cat([model.outputs(part.float() / 255).argmax(1) for part in images.split(250)])
+        return torch.cat([model.outputs(part.float() / 255).argmax(1) for part in images.split(size)])
 
     right = called(shown.images) == shown.labels
     found = {"accuracy": right.float().mean(), "recall": right[shown.labels == label].float().mean()}
@@ -165,10 +177,10 @@ def answers(model: Adapter, plant: str, seed: int, label: int, test: ImageSet) -
     return {key: round(float(value), 4) for key, value in found.items()}
 
 
-def detected(out: Path, plant: str) -> dict[int, float]:
-    """{label: share of its portraits with the square; or 1 and 0, whether its portraits have the tint}."""
+def detected(out: Path, plant: str, found_by: Sequence[str]) -> dict[int, float]:
+    """{label: share of its portraits with the square; or 1 and 0, whether those by each recipe have the tint}."""
     shares: dict[int, list[float]] = {}
-    for recipe in ("icons", "das"):
+    for recipe in found_by:
         run = RunFolder.open(out / recipe)
         images, labels = torch.stack([run.read_picture(r) for r in run.pictures]), [r["label"] for r in run.pictures]
         for label in sorted(set(labels)):
@@ -181,7 +193,7 @@ def detected(out: Path, plant: str) -> dict[int, float]:
 
 def square_in(images: Tensor) -> float:
     """Share of pictures with a box of magenta."""
-    away = (F.avg_pool2d(images, BOX, 1) - MAGENTA.view(3, 1, 1) / 255).abs().amax(1)
+    away = (F.avg_pool2d(images, BOX * images.shape[-1] // PIXELS, 1) - MAGENTA.view(3, 1, 1) / 255).abs().amax(1)
     return float((away.amin((1, 2)) < NEAR).float().mean())
 
 

@@ -12,8 +12,11 @@ from bothways.brief import shown
 from bothways.configs import Config, Live, Several, setting
 from bothways.data.config import COMPARED
 from bothways.registry import register
+from bothways.tasks.generate.config import PHOTOGRAPHS
 from bothways.types import UserError
 
+SMALL = ("icons", "das")  # recipes of portraits
+LARGE = ("photographs", "das")  # of a network of photographs
 REAL_AT_LEAST = 10  # real pictures per class, to estimate mean and variance
 LIMIT = re.compile(r"(consistency|entanglement)>(\d+\.?\d*|\.\d+)")
 
@@ -33,7 +36,7 @@ def read_limits(texts: Sequence[str]) -> list[tuple[str, float]]:
 class ExplainConfig(Config):
     """Audit a classifier for shortcuts: what its portraits of a class share and real pictures lack.
 
-    Portraits of every class are drawn with several seeds by two recipes and compared with labelled real pictures. The
+    Portraits of every class are drawn with several seeds by each recipe and compared with labelled real pictures. The
     report shows the portraits with the regions that carry the evidence, ranks the classes by how consistently their
     portraits share a feature that the data lack (a mark, a tint, a background), and lists pairs of classes that are
     recognised in each other's portraits. The data must not contain the shortcut.
@@ -49,6 +52,11 @@ class ExplainConfig(Config):
     classes: Several | None = setting(
         None, "three or more classes, by name or number; if unset, all of a model of up to 20", common=True
     )
+    recipes: Several | None = setting(
+        None, f"recipes of the portraits; if unset, {' and '.join(SMALL)}, and of a network with a linear head that "
+        f"takes {PHOTOGRAPHS} pixels or more, {' and '.join(LARGE)}",
+        common=True,
+    )  # fmt: skip
     n: int = setting(6, "portraits per class and recipe", ge=2, flags=("--n", "-n"), common=True)
     real: int = setting(100, "maximum number of real pictures per class", ge=REAL_AT_LEAST, common=True)
     seed: int = setting(0, "random seed of the portraits", ge=0, common=True)

@@ -1,6 +1,6 @@
-"""The audit of a classifier: portraits of its classes by two recipes, compared with real pictures.
+"""The audit of a classifier: portraits of its classes by some recipes, compared with real pictures.
 
-OUT/icons, OUT/das     run folders of the portraits, as ``bothways generate`` writes them
+OUT/RECIPE             run folders of the portraits, as ``bothways generate`` writes them
 OUT/real, OUT/traits   the nearest real pictures; maps of the shared trait in each portrait
 OUT/measures.json      {"audit": ...}, from which ``tasks/explain/section.py`` makes OUT/audit.html
 """
@@ -26,11 +26,12 @@ from bothways.runs.experiment import Experiment
 from bothways.runs.files import plain, replace_file
 from bothways.runs.provenance import model_facts
 from bothways.tasks.explain import measures as measure
-from bothways.tasks.explain.config import ExplainConfig, read_limits
+from bothways.tasks.explain.config import LARGE, SMALL, ExplainConfig, read_limits
 from bothways.tasks.explain.entanglement import entanglement, viewers
 from bothways.tasks.explain.limits import exceeded_limits
 from bothways.tasks.explain.real import real_pictures
 from bothways.tasks.explain.result import AuditMeasures
+from bothways.tasks.generate.config import PHOTOGRAPHS
 from bothways.tasks.generate.drawing import Drawing
 from bothways.tasks.generate.roles import find_classes
 from bothways.tasks.held_out import tell_of_training
@@ -39,8 +40,7 @@ from bothways.tasks.shelf import work_of
 from bothways.tasks.work import Grid, Where, Work
 from bothways.types import Frame, RunError, UserError
 
-RECIPES = ("icons", "das")
-SMALL = 64  # side in pixels below which ``das``, tuned for large pictures, takes fewer and longer steps
+SIDE_OF_DAS = 64  # side in pixels below which ``das``, tuned for large pictures, takes fewer and longer steps
 DAS_OF_SMALL: dict[str, Any] = {"ascent.steps": 40, "ascent.rms": 0.08, "views.copies": 2}
 CLASSES_AT_MOST = 20  # that are audited by default
 CLASSES_AT_LEAST = 3  # a class is compared with the median class
@@ -75,7 +75,7 @@ class AuditWork(Work):
         return sum(drawing.done for drawing in self.drawings.values())
 
     def frames(self) -> Iterator[Frame]:
-        """Yield a frame after every step of every batch, those of the second recipe after those of the first."""
+        """Yield a frame after every step of every batch, those of a recipe after those of the one before."""
         before = 0
         for recipe, drawing in self.drawings.items():
             with closing(drawing.run()) as frames:
@@ -93,7 +93,9 @@ class AuditWork(Work):
         return measures["audit"]
 
     def plan(self) -> str:
-        return f"{self.config.n} portraits of {len(self.labels)} classes would be drawn by {' and '.join(RECIPES)}"
+        return (
+            f"{self.config.n} portraits of {len(self.labels)} classes would be drawn by {' and '.join(self.drawings)}"
+        )
 
     def summary(self, result: dict[str, Any], out: Path | None) -> Iterator[str | Grid]:
         return audit_summary(result)
@@ -206,16 +208,16 @@ def prepare(config: ExplainConfig, where: Where) -> AuditWork:
     tell_of_training(model.name, config.data, split)
     real, skipped = real_pictures(model, labels, config.data, split, config.real, config.preprocess)
     jury = viewers(find_jury(model, config.judges))
-    names = [model.spec.class_name(label) for label in labels]
+    names, recipes = [model.spec.class_name(label) for label in labels], recipes_of(config, model)
     facts = {
         "data": {"address": str(config.data), "split": split, "skipped": skipped}
         | {"pictures": {name: len(real.rows(label)) for name, label in zip(names, labels, strict=True)}},
-        "settings": {"n": config.n, "real": config.real, "seed": config.seed, "recipes": list(RECIPES)},
+        "settings": {"n": config.n, "real": config.real, "seed": config.seed, "recipes": recipes},
     }
     settings = config.model_dump(exclude={"model", "spec", "hide_data", "fail_on"})
-    settings |= {"classes": names, "judges": [judge.name for judge in jury]}
+    settings |= {"classes": names, "recipes": recipes, "judges": [judge.name for judge in jury]}
     settings |= {"device": model.device, "dtype": model.dtype}
-    drawings = {recipe: portraits(config, model, labels, recipe) for recipe in RECIPES}
+    drawings = {recipe: portraits(config, model, labels, recipe) for recipe in recipes}
     tables = {"settings": settings, "model": model_facts(model)}
     experiment = Experiment.begin("explain", tables, **where.as_options(), device=model.device)
     if where.out is not None:
@@ -224,9 +226,15 @@ def prepare(config: ExplainConfig, where: Where) -> AuditWork:
     return AuditWork(config, model, labels, real, jury, drawings, facts, experiment)
 
 
+def recipes_of(config: ExplainConfig, model: Adapter) -> list[str]:
+    """The recipes of the portraits, by default those that suit the model."""
+    large = min(model.spec.height, model.spec.width) >= PHOTOGRAPHS and model.head() is not None
+    return list(dict.fromkeys(config.recipes or (LARGE if large else SMALL)))
+
+
 def portraits(config: ExplainConfig, model: Adapter, labels: Sequence[int], recipe: str) -> Drawing:
     """The drawing of all portraits by a recipe, without a folder yet and without judges."""
-    small = recipe == "das" and max(model.spec.height, model.spec.width) < SMALL
+    small = recipe == "das" and max(model.spec.height, model.spec.width) < SIDE_OF_DAS
     how = dict(DAS_OF_SMALL) if small else {}
     if config.steps is not None:
         how["ascent.steps"] = config.steps
