@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from types import NoneType
 from typing import Any
@@ -58,6 +58,11 @@ def shown(value: Any) -> str:
     """A value that is wrong, as it is written where that is short, else in few words."""
     text = "" if hasattr(value, "shape") else repr(value)
     return text if text and len(text) <= LONGEST else f"{type(value).__name__} {brief(value)}"
+
+
+def joined(names: Sequence[str]) -> str:
+    """Join names: "a", "a and b", "a, b and c"; "none" of none."""
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]])) if names else "none"
 
 
 def wrong_kind(given: Mapping[str, tuple[Any, Any]]) -> str:

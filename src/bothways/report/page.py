@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from bothways.brief import joined
 from bothways.report import tables
 from bothways.report.charts import Chart
 from bothways.report.parts import Facts, strip_size
@@ -238,6 +239,4 @@ def _labels(folders: Sequence[RunFolder]) -> list[str]:
 
 def _title(labels: Sequence[str]) -> str:
     """The labels joined ("a", "a and b", "a, b and c"), or how many runs there are."""
-    if len(labels) > 3:
-        return f"{len(labels)} runs"
-    return " and ".join(filter(None, [", ".join(labels[:-1]), labels[-1]]))
+    return joined(labels) if len(labels) <= 3 else f"{len(labels)} runs"

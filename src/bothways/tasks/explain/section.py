@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from bothways.brief import joined
 from bothways.report.parts import Facts
 from bothways.report.pictures import Album, Size, album
 from bothways.report.sections import fitting, measures_of
@@ -38,9 +39,7 @@ def sentence(facts: Facts) -> str:
     """Summarise an audit in one or two sentences."""
     classes, settings = facts["classes"], facts["settings"]
     found = [own for own in worst_first(facts) if own["worth_a_look"]]
-    summary = (
-        f"{len(classes)} classes, {settings['n']} portraits each by {' and '.join(settings['recipes'])}, compared with"
-    )
+    summary = f"{len(classes)} classes, {settings['n']} portraits each by {joined(settings['recipes'])}, compared with"
     summary += f" real pictures of {facts['data']['address']}."
     if not found:
         worst = worst_first(facts)[0]

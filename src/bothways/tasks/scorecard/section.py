@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bothways.brief import joined
 from bothways.reading import read_bytes, reason
 from bothways.report.charts import ACCENT, Chart, base_layout, heatmap
 from bothways.report.pictures import png_size
@@ -22,7 +23,6 @@ from bothways.tasks.scorecard.tables import (
     direction_table,
     distance_table,
     keys,
-    listed,
     measured,
     picture_table,
     sentence,
@@ -80,7 +80,7 @@ def cosine_chart(rows: Sequence[Row]) -> Chart:
         annotations=notes,
     )
     words = (
-        f"Labelled: quantities that exceed {NAMED_FROM} at some level: {listed([name for _, name in ends])}. "
+        f"Labelled: quantities that exceed {NAMED_FROM} at some level: {joined([name for _, name in ends])}. "
         f"Faint: the {len(whole) - len(ends)} others. Grey: the interval of the random direction."
     )
     return Chart("Cosine with the way back", {"data": traces, "layout": layout}, words, wide=True)

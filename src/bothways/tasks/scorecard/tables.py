@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from bothways.brief import joined
 from bothways.report import tables
 from bothways.report.tables import Cell, Table
 
@@ -53,16 +54,11 @@ def pointing(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if levels and not row.get("control") and all(above(row, level) for level in levels)]
 
 
-def listed(names: Sequence[str]) -> str:
-    """Join names: "a", "a and b", "a, b and c"."""
-    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]])) if names else "none"
-
-
 def sentence(card: Row) -> str:
     """Summarise a scorecard in two sentences."""
     rows = [row for row in card["quantities"] if not row.get("control")]
     found = pointing(card["quantities"])
-    which = f" ({listed([row['name'] for row in found])})" if found else ""
+    which = f" ({joined([row['name'] for row in found])})" if found else ""
     words = (
         f"Of {len(rows)} label-free quantities, measured on {card['data']['pictures']} real pictures, {len(found)} "
         f"point{'s' if len(found) == 1 else ''} from a noisy picture back to the clean one at every noise level{which}."
