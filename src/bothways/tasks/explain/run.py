@@ -16,6 +16,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
+from bothways.brief import joined
 from bothways.data.splits import evaluation_split
 from bothways.judging.judges import find_jury
 from bothways.models.adapter import Adapter
@@ -93,9 +94,8 @@ class AuditWork(Work):
         return measures["audit"]
 
     def plan(self) -> str:
-        return (
-            f"{self.config.n} portraits of {len(self.labels)} classes would be drawn by {' and '.join(self.drawings)}"
-        )
+        by = joined(list(self.drawings))
+        return f"{self.config.n} portraits of {len(self.labels)} classes would be drawn by {by}"
 
     def summary(self, result: dict[str, Any], out: Path | None) -> Iterator[str | Grid]:
         return audit_summary(result)
