@@ -29,6 +29,7 @@ from bothways.data.loader import prefetch
 from bothways.data.sources import ImageSet, load_images
 from bothways.models.adapter import Adapter
 from bothways.numerics.pyramid import resize
+from bothways.processes.allocator import keep_freed_memory
 from bothways.runs import to_png
 from bothways.tasks.train.plan import classification
 from bothways.training.config import FitConfig
@@ -49,6 +50,7 @@ def main() -> None:
     if asked.table:
         print(table([row for row in rows() if int(row["seed"]) < 100]))
         return
+    keep_freed_memory()  # as a command does
     train, test = (few_classes(asked.data, split) for split in ("train", "val"))
     data = Path(asked.out) / "data"
     write_folder(test, data)

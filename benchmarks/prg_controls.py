@@ -51,6 +51,7 @@ from bothways.models.classifiers import features_config, flow_in, reading
 from bothways.models.loader import adapted_classifier, load_flow
 from bothways.numerics.draws import Draws, picture_seed
 from bothways.numerics.intervals import seeds_told, wilson_interval
+from bothways.processes.allocator import keep_freed_memory
 from bothways.tasks.finetune.config import FinetuneConfig
 from bothways.tasks.finetune.plan import Finetuning, plan_of
 from bothways.tasks.recipes import configure
@@ -428,6 +429,7 @@ def main(name: str = "controls", said: str | None = __doc__) -> None:
         )
         write_page(Path(asked.plot), *both, CONTROLS | CHOICES, asked.pictures and Path(asked.pictures))
         return
+    keep_freed_memory()  # as a command does
     end = time.monotonic() + 60 * asked.minutes
     method = "fork" if asked.device == "cpu" and not asked.spawn else "spawn"
     pictures = pictures_of(asked)
