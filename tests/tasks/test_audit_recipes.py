@@ -27,7 +27,7 @@ def model(size: int, *after: nn.Module, classes: int = 10) -> Adapter:
     ("network", "recipes"),
     [
         (model(16), ["icons", "das"]),
-        (model(96), ["photographs", "das"]),
+        (model(96), ["photographs"]),
         (model(96, nn.ConstantPad1d((0, 1), 0.0), classes=11), ["icons", "das"]),  # no linear head to take a row of
     ],
 )

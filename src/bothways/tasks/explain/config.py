@@ -15,8 +15,8 @@ from bothways.registry import register
 from bothways.tasks.generate.config import PHOTOGRAPHS
 from bothways.types import UserError
 
-SMALL = ("icons", "das")  # recipes of portraits
-LARGE = ("photographs", "das")  # of a network of photographs
+SMALL = ("icons", "das")  # recipes of the portraits
+LARGE = ("photographs",)  # of a network of photographs, where the two above draw nothing that can be named
 REAL_AT_LEAST = 10  # real pictures per class, to estimate mean and variance
 LIMIT = re.compile(r"(consistency|entanglement)>(\d+\.?\d*|\.\d+)")
 
