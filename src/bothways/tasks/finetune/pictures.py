@@ -66,7 +66,7 @@ def _read(config: FinetuneConfig, flow: Flow) -> ImageSet | StoredSet:
         return open_images(config.data, in_memory=config.run.in_memory, latents=latent_facts(flow), **where)
     with warnings.catch_warnings():
         if config.labels_csv is not None:  # those that it replaces: a table beside a folder is read as one of classes
-            warnings.filterwarnings("ignore", ".* have no label$")
+            warnings.filterwarnings("ignore", ".* have no label$|.*: labels are those of its ")
         found = load_images(config.data, **where)
     if config.target == NUMBERS and config.labels_csv is None:
         return numbers_of_classes(found, str(config.data))
