@@ -141,13 +141,16 @@ def _marks(path: Path, columns: Sequence[str], number: int, row: Sequence[str]) 
     return [float(cell) for cell in row]
 
 
-def labelled(data: ImageSet, table: LabelTable) -> ImageSet:
+def labelled(data: ImageSet, table: LabelTable, which: str = "") -> ImageSet:
     """The pictures that the table names, with its labels, (N,) or (N,K). Warns of how many it does not name.
+
+    which: of the pictures these are, for messages, such as "held out".
 
     Raises UserError where it names none of them, or where the pictures have no names.
     """
     if not data.names:
         raise UserError(f"{table.file}: the pictures have no file names; give a folder or a parquet file as the data")
+    told = f"{len(data)} pictures {which}".rstrip()
     pictures = [PurePosixPath(name) for name in data.names]
     place: dict[PurePath, int] = {picture: number for number, picture in enumerate(pictures)}
     known = named_pictures(pictures)
@@ -155,11 +158,11 @@ def labelled(data: ImageSet, table: LabelTable) -> ImageSet:
     if not found:
         first, (_, number) = next(iter(table.rows.items()))
         raise UserError(
-            f"{table.file}: none of its files is among the {len(data)} pictures; row {number} has {first!r}, and the "
+            f"{table.file}: none of its files is among the {told}; row {number} has {first!r}, and the "
             f"first picture is {data.names[0]!r}"
         )
     if left := len(data) - len(found):
-        warnings.warn(f"{table.file}: {left} of {len(data)} pictures are not in it and are left out", stacklevel=2)
+        warnings.warn(f"{table.file}: {left} of {told} are not in it and are left out", stacklevel=2)
     chosen = sorted(found)
     own = data.subset(torch.tensor(chosen))
     return replace(own, labels=table.values[torch.tensor([found[one] for one in chosen])], classes=table.names)
