@@ -257,6 +257,22 @@ def test_a_table_of_something_else_is_passed_over(tmp_path: Path, text: str) -> 
         assert load_images(tmp_path).classes == ("cat", "dog")
 
 
+def test_a_table_beside_folders_of_classes_is_not_theirs(tmp_path: Path) -> None:
+    """It may hold predictions; inside the folder it is the labels."""
+    write(tmp_path / "data", {"a/0.png": 0.1, "a/1.png": 0.2, "b/0.png": 0.2, "b/1.png": 0.2})
+    text = "file,label\na/0.png,cat\na/1.png,dog\nb/0.png,cat\nb/1.png,dog\n"
+    (tmp_path / "predicted.csv").write_text(text)
+    told = rf"labels are those of its 2 folders; {tmp_path / 'predicted.csv'} names .*: move that into the folder"
+    with pytest.warns(UserWarning, match=told):
+        found = load_images(tmp_path / "data")
+    assert (found.classes, found.labels.tolist()) == (("a", "b"), [0, 0, 1, 1])
+    (tmp_path / "predicted.csv").write_text("file,label\na/0.png,a\nb/1.png,b\n")  # nothing that the folders do not say
+    assert load_images(tmp_path / "data").labels.tolist() == [0, 0, 1, 1]
+    (tmp_path / "data" / "labels.csv").write_text(text)
+    found = load_images(tmp_path / "data")
+    assert (found.classes, found.labels.tolist()) == (("cat", "dog"), [0, 1, 0, 1])
+
+
 def test_one_name_in_two_folders_is_no_label(tmp_path: Path) -> None:
     """A table that names 0.png alone does not say which."""
     write(tmp_path, {"a/0.png": 0.1, "b/0.png": 0.2, "b/1.png": 0.2})

@@ -131,7 +131,13 @@ def test_pictures_as_data(tmp_path: Path) -> None:
     )
     assert str(labelled).startswith("4 pictures of 5x5 from Python (")
     assert str(labelled) != str(as_set(images))
-    for labels in ([0, 1], [0.0, 1.0, 2.0, 3.0]):
+    for labels in (
+        [0, 1],
+        [0.0, 1.0, 2.0, 3.0],
+        ["cat", "dog", "cat", "dog"],
+        np.array(["a", "b", "a", "b"]),
+        [[0], 1, 2],
+    ):
         with pytest.raises(UserError, match="a whole number a picture"):
             as_set((images, labels))
 

@@ -61,6 +61,7 @@ def test_pictures_without_a_row_are_left_out_with_a_warning(tmp_path: Path) -> N
         ("file,a,b\nx,1,0\ny,1,2\n", "multi-label", "row 3, column 'b': '2' is neither 0 nor 1"),
         ("file,age\nx,3\ny,old\n", "regression", "row 3, column 'age': 'old' is no finite number"),
         ("file,age\nx,inf\n", "regression", "row 2, column 'age': 'inf' is no finite number"),
+        ("file,age\nx,1e39\n", "regression", "row 2, column 'age': '1e39' is no finite number"),  # in single precision
         ("file,age\nx,3\nx,4\n", "regression", "row 3: file 'x' is in row 2 too"),
         ("file,age\n,3\n", "regression", "row 2, column 'file': no file is named"),
         ("file,age\nx,3,4\n", "regression", "row 2 has 3 columns, and row 1 has 2"),
@@ -103,11 +104,14 @@ def test_balanced_weights_have_mean_one_and_undo_the_frequencies(tmp_path: Path)
         ("class,weight\na,1\nb,x\n", "row 3, column 'weight': 'x' is no finite number"),
         ("class,weight\na,1\nb,2\n", "class 'c' has no row"),
         ("class,heavy\na,1\n", "type class,weight"),
+        ("class,weight\n", "has no row of class weights; type a CSV with a header, such as class,weight"),
     ):
         file.write_text(text)
         with pytest.raises(UserError) as said:
             class_weights(str(file), ("a", "b", "c"), labels)
         assert says in str(said.value)
+    with pytest.raises(UserError, match=r"class weights '.*' do not exist; .*such as class,weight"):
+        class_weights("balance", ("a", "b", "c"), labels)
 
 
 def batch() -> tuple[Tensor, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from bothways import evaluate, finetune, load_classifier, load_model, predict
+from bothways import UserError, evaluate, finetune, load_classifier, load_model, predict
 from bothways.models.adapter import Adapter
 from bothways.models.classifiers import features_config, reading
 from bothways.numerics.draws import generator
@@ -117,6 +118,44 @@ def test_it_is_moved_cast_and_wrapped(place: Path, model: Any) -> None:
     assert 0 < (half - wanted).abs().max() < 0.1 * wanted.abs().max() + 0.05
     empty = load_classifier(place / "run").to("meta")
     assert empty.device == "meta"
+
+
+def test_a_training_in_half_precision_is_one(model: Any) -> None:
+    wanted = model(IMAGES).detach()
+    with torch.autocast("cpu", torch.bfloat16):
+        half = model(IMAGES).detach()
+    assert half.dtype == torch.float32
+    assert 0 < (half - wanted).abs().max() < 0.1 * wanted.abs().max() + 0.05
+    assert torch.equal(model(IMAGES), wanted)
+
+
+def test_it_is_mapped_over_pictures_with_their_gradients(model: Any) -> None:
+    model, images = model.double(), IMAGES.double()
+    parameters = {name: value.detach() for name, value in model.named_parameters()}
+
+    def loss(values: dict[str, torch.Tensor], image: torch.Tensor) -> torch.Tensor:
+        return F.cross_entropy(torch.func.functional_call(model, values, (image[None],)), torch.tensor([1]))
+
+    mapped = torch.func.vmap(lambda image: model(image[None])[0])(images)
+    assert (mapped - model(images)).abs().max() < 1e-12
+    each = torch.func.vmap(torch.func.grad(loss), (None, 0))(parameters, images)
+    F.cross_entropy(model(images), torch.tensor([1, 1, 1])).backward()
+    for name, value in model.named_parameters():
+        whole = torch.zeros_like(value) if value.grad is None else value.grad
+        assert (each[name].mean(0) - whole).abs().max() < 1e-12, name
+
+
+def test_it_is_saved_whole(model: Any) -> None:
+    written = io.BytesIO()
+    torch.save(model, written)
+    again = torch.load(io.BytesIO(written.getvalue()), weights_only=False)
+    assert torch.equal(again(IMAGES), model(IMAGES))
+    assert torch.equal(again.features(IMAGES, ["outputs"])["outputs"], model.outputs(IMAGES))
+
+
+def test_bytes_are_refused_by_what_to_give(model: Any) -> None:
+    with pytest.raises(UserError, match=r"pictures of torch\.uint8.*/ 255"):
+        model((255 * IMAGES).byte())
 
 
 NET = """

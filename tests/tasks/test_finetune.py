@@ -566,6 +566,7 @@ def test_beta_and_depth_are_what_fits_where_they_are_left_out(place: Path) -> No
         (["--depth", "1.5"], "depth=1.5"),
         (["--steps", "0"], "steps=0"),
         (["--solver", "eulr"], "type euler"),
+        (["--solver", "dopri5"], "type --gradient direct, or --gradient adjoint"),
         (["--head", "prgg"], "type prg"),
         (["--kind", "activations", "--layer", "network.midle"], "network.middle"),
         (["--layer", "network.middle"], "type --kind activations"),

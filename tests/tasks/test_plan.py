@@ -262,6 +262,7 @@ def test_what_does_not_fit_says_what_does() -> None:
         (["RECIPE", "--device", "h100", "--probe"], "--probe measures on this machine"),
         (["RECIPE", "--device", "h100:3"], "type --batch 15"),
         (["RECIPE", "--batch", "700"], "more than the 100 pictures"),
+        (["otcfm", "--data", "digits", "--validation", "1500"], "type a smaller --batch or --validation"),
         (["RECIPE", "--net", "unet-tyni"], "unet-tiny"),
         (["finetune", "RECIPE", "--gradient", "adjoint"], "type --gradient exact"),
         (["finetune", "nowhere", "--data", "digits"], "nowhere"),

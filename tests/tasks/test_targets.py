@@ -102,6 +102,30 @@ def test_the_losses_written_out() -> None:
     assert abs(numbers_loss(outputs, several, scale)[0] - wanted) < 1e-12
 
 
+# ---- tables of some pictures ---------------------------------------------------------------------------------------
+
+
+def test_a_table_without_a_held_out_picture_says_what_to_type(place: Path, tmp_path: Path) -> None:
+    held = held_out(place)[1].tolist()
+    rows = [f"{k:02d}.png,{'ab'[k % 2]}" for k in range(COUNT) if k not in held]
+    (tmp_path / "some.csv").write_text("file,label\n" + "\n".join(rows) + "\n")
+    with pytest.raises(UserError, match=r"among the 10 pictures held out; row 2 .*; type a larger --validation"):
+        planned(place, labels_csv=str(tmp_path / "some.csv"))
+    (tmp_path / "some.csv").write_text("file,label\n" + "\n".join([*rows, f"{held[0]:02d}.png,a"]) + "\n")
+    with pytest.warns(UserWarning, match=r"some\.csv: 9 of 10 pictures held out are not in it and are left out"):
+        plan = planned(place, labels_csv=str(tmp_path / "some.csv"))
+    assert (len(plan.held), len(plan.train)) == (1, COUNT - 10)
+
+
+def test_a_class_without_a_picture_to_train_on_is_named(place: Path, tmp_path: Path) -> None:
+    held = held_out(place)[1].tolist()
+    rows = [f"{k:02d}.png,{'c' if k == held[0] else 'ab'[k % 2]}" for k in range(COUNT)]
+    (tmp_path / "all.csv").write_text("file,label\n" + "\n".join(rows) + "\n")
+    with pytest.warns(UserWarning, match=r"^no picture to train on is of 'c': "):
+        plan = planned(place, labels_csv=str(tmp_path / "all.csv"))
+    assert plan.classes == ("a", "b", "c")
+
+
 # ---- regression ----------------------------------------------------------------------------------------------------
 
 

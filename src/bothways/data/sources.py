@@ -31,6 +31,7 @@ from bothways.faults import check_amounts, check_kinds
 from bothways.progress import stage
 from bothways.types import UserError
 
+LABELLED = "(pictures, labels), a whole number a picture"
 NAMED = (DIGITS, SWISS_ROLL)  # take precedence over a folder of the same name
 
 
@@ -176,11 +177,13 @@ def as_set(given: Any) -> ImageSet:
     pair = isinstance(given, tuple) and len(given) == 2
     pair = pair and (getattr(given[1], "ndim", None) == 1 or isinstance(given[1], list))
     images = tensor_of(given[0] if pair else given, "data").detach().cpu()
-    labels = torch.as_tensor(given[1]).cpu() if pair else torch.full((len(images),), -1)
+    try:
+        labels = torch.as_tensor(given[1]).cpu() if pair else torch.full((len(images),), -1)
+    except (TypeError, ValueError, RuntimeError) as error:  # names, or lists of several lengths
+        raise UserError(f"data: the labels are no numbers ({error}); give {LABELLED}") from error
     if labels.shape != (len(images),) or labels.is_floating_point() or labels.is_complex():
         raise UserError(
-            f"data of {len(images)} pictures and labels {tuple(labels.shape)} of {labels.dtype}; give (pictures, "
-            "labels), a whole number a picture"
+            f"data of {len(images)} pictures and labels {tuple(labels.shape)} of {labels.dtype}; give {LABELLED}"
         )
     classes, places = counted(labels.tolist())
     numbers = torch.tensor([places.get(label, -1) for label in labels.tolist()], dtype=torch.int64)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -62,18 +63,15 @@ class Adapter:
         with torch.inference_mode(False):  # kept, so that no call copies them to a GPU; later ones have gradients
             self._moments = moments_of(spec, self._grey_picture(1, 1))
         self._single = False  # one output for two classes
-        size = (spec.height, spec.width)
-        self._layout = Layout(
-            name, lambda: parts_of(self.module), lambda *size: self._forward(self._grey_picture(*size), {}, True), size
-        )
+        self._layout = Layout(name, partial(parts_of, self.module), self._look, (spec.height, spec.width))
         # 1.8 times as fast for small convolutions on a CPU, the same numbers to rounding
-        self.layout = torch.channels_last
+        self.channels_last = True
         try:
             self._check()
         except UserError as error:
             if "view size" not in str(error):
                 raise
-            self.layout = torch.contiguous_format  # a module that calls view on its maps needs the contiguous layout
+            self.channels_last = False  # a module that calls view on its maps needs the contiguous layout
             self._check()
 
     def outputs(self, image: Tensor) -> Tensor:
@@ -268,7 +266,7 @@ class Adapter:
         return self._laid_out(seen.to(own_dtype(self.module) or seen.dtype))
 
     def _laid_out(self, seen: Tensor) -> Tensor:
-        if self.layout == torch.contiguous_format:
+        if not self.channels_last:
             return seen.contiguous()
         # equals contiguous(memory_format=torch.channels_last), in operations that torch.func.vmap supports
         return seen.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
@@ -276,6 +274,9 @@ class Adapter:
     def _grey_picture(self, height: int, width: int) -> Tensor:
         kind = torch.float64 if own_dtype(self.module) == torch.float64 else torch.float32
         return torch.full((1, 3, height, width), 0.5, device=self.device, dtype=kind)
+
+    def _look(self, height: int, width: int) -> object:
+        return self._forward(self._grey_picture(height, width), {}, True)
 
     def _check(self) -> None:
         """One forward pass at the stated size, so that wrong facts are refused before anything is drawn."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, final
@@ -88,8 +89,13 @@ class Classifier(nn.Module):
         self.eval()
 
     def forward(self, image: Tensor) -> Tensor:
+        if not image.is_floating_point():
+            raise UserError(
+                f"model {self.name!r}: pictures of {image.dtype}; give floats in [0,1], such as images / 255"
+            )
         dtype = self.adapter.dtype
-        with torch.autocast(image.device.type, DTYPES[dtype], enabled=dtype != "float32"):
+        # an autocast that is disabled would undo the one of whoever trains it
+        with torch.autocast(image.device.type, DTYPES[dtype]) if dtype != "float32" else nullcontext():
             logits: Tensor = self.module(image)
         return logits if logits.dtype == torch.float64 else logits.float()
 

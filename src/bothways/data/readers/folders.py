@@ -72,8 +72,22 @@ class Labelled:
     folder: Path
 
     @cached_property
-    def table(self) -> Table | None:
+    def found(self) -> Table | None:
         return table_of(self.folder)
+
+    @cached_property
+    def table(self) -> Table | None:
+        """``found``, unless it lies beside the folder and all pictures lie in folders of classes.
+
+        What lies beside may be anything, such as the predictions of a model for these pictures.
+        """
+        outside = self.found is not None and self.found.file.parent != self.folder
+        return None if outside and self.in_classes else self.found
+
+    @cached_property
+    def in_classes(self) -> bool:
+        """Whether all pictures lie in folders, of which there are two or more."""
+        return len(self.folders) > 1 and not any(is_picture(file) for file in self.folder.iterdir())
 
     @cached_property
     def folders(self) -> tuple[str, ...]:
@@ -106,12 +120,20 @@ class Labelled:
                     yield file, as_text(name) or None
 
     def passed_over(self) -> Iterator[str]:
-        """A line of files that are neither pictures nor labels, and one of pictures beside the folders of classes."""
+        """A line of files that are neither pictures nor labels, one of pictures beside the folders of classes, and one
+        of a table with other labels than those of the folders.
+        """
         used = None if self.table is None else self.table.file
         yield from other_files(self.folder, [f for files in self.files.values() for f in files if f != used])
         loose = [file for file in self.files[""] if is_picture(file)] if len(self.files) > 1 else []
         if loose:
             yield f"{len(loose)} pictures beside the folders of classes are passed over, the first: {loose[0].name}"
+        other = self.found if self.table is None else None
+        if other is not None and any(file.parts[0] != label for file, label in other.labels.items()):
+            yield (
+                f"labels are those of its {len(self.folders)} folders; {other.file} names pictures of it too: "
+                "move that into the folder to take its labels"
+            )
 
 
 def is_picture(file: Path) -> bool:

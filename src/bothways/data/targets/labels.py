@@ -27,6 +27,7 @@ from bothways.types import UserError
 
 CLASS, SEVERAL, NUMBERS = "class", "multi-label", "regression"
 SEPARATOR = ";"
+LARGEST = torch.finfo(torch.float32).max  # numbers are kept in single precision
 
 
 @dataclass(frozen=True)
@@ -70,12 +71,15 @@ def read_labels(file: str | Path, target: str = CLASS) -> LabelTable:
     return LabelTable(path, names, values, rows)
 
 
-def _lines(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """The header, and (its number, its cells) of every other row that is not empty."""
+def _lines(
+    path: Path, what: str = "labels", columns: str = "file,label"
+) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """The header, and (its number, its cells) of every other row that is not empty. what, columns: for messages."""
     try:
         text = read_text(path, TABLE_AT_MOST).removeprefix("\ufeff")
     except FileNotFoundError as error:
-        raise UserError(f"labels {str(path)!r} do not exist; type the path of a CSV") from error
+        cure = f"type the path of a CSV with a header, such as {columns}"
+        raise UserError(f"{what} {str(path)!r} do not exist; {cure}") from error
     reader = csv.reader(io.StringIO(text, newline=""))
     try:
         rows = [
@@ -84,7 +88,10 @@ def _lines(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     except csv.Error as error:
         raise UserError(f"{path}: row {reader.line_num} is no CSV ({error})") from error
     if len(rows) < 2:
-        raise UserError(f"{path}: has no row of labels; type a CSV with a header, such as file,label, and a row a file")
+        each = columns.split(",")[0]
+        raise UserError(
+            f"{path}: has no row of {what}; type a CSV with a header, such as {columns}, and a row a {each}"
+        )
     return rows[0][1], rows[1:]
 
 
@@ -121,7 +128,7 @@ def _numbers(path: Path, columns: Sequence[str], number: int, row: Sequence[str]
             value = float(cell)
         except ValueError:
             value = math.nan
-        if not math.isfinite(value):
+        if not abs(value) <= LARGEST:
             raise UserError(f"{path}: row {number}, column {column!r}: {cell!r} is no finite number")
         found.append(value)
     return found
@@ -134,13 +141,16 @@ def _marks(path: Path, columns: Sequence[str], number: int, row: Sequence[str]) 
     return [float(cell) for cell in row]
 
 
-def labelled(data: ImageSet, table: LabelTable) -> ImageSet:
+def labelled(data: ImageSet, table: LabelTable, which: str = "") -> ImageSet:
     """The pictures that the table names, with its labels, (N,) or (N,K). Warns of how many it does not name.
+
+    which: of the pictures these are, for messages, such as "held out".
 
     Raises UserError where it names none of them, or where the pictures have no names.
     """
     if not data.names:
         raise UserError(f"{table.file}: the pictures have no file names; give a folder or a parquet file as the data")
+    told = f"{len(data)} pictures {which}".rstrip()
     pictures = [PurePosixPath(name) for name in data.names]
     place: dict[PurePath, int] = {picture: number for number, picture in enumerate(pictures)}
     known = named_pictures(pictures)
@@ -148,11 +158,11 @@ def labelled(data: ImageSet, table: LabelTable) -> ImageSet:
     if not found:
         first, (_, number) = next(iter(table.rows.items()))
         raise UserError(
-            f"{table.file}: none of its files is among the {len(data)} pictures; row {number} has {first!r}, and the "
+            f"{table.file}: none of its files is among the {told}; row {number} has {first!r}, and the "
             f"first picture is {data.names[0]!r}"
         )
     if left := len(data) - len(found):
-        warnings.warn(f"{table.file}: {left} of {len(data)} pictures are not in it and are left out", stacklevel=2)
+        warnings.warn(f"{table.file}: {left} of {told} are not in it and are left out", stacklevel=2)
     chosen = sorted(found)
     own = data.subset(torch.tensor(chosen))
     return replace(own, labels=table.values[torch.tensor([found[one] for one in chosen])], classes=table.names)
@@ -181,7 +191,7 @@ def class_weights(given: str, names: Sequence[str] | int, labels: Tensor) -> Ten
     if given == "balanced":
         return len(labels) / (counts.clamp_min(1) * int((counts > 0).sum()))
     path = Path(given).expanduser()
-    header, lines = _lines(path)
+    header, lines = _lines(path, "class weights", "class,weight")
     if [cell.lower() for cell in header] != ["class", "weight"]:
         raise UserError(f"{path}: row 1 is {','.join(header)!r}; type class,weight")
     found: dict[str, float] = {}

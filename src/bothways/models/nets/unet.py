@@ -181,7 +181,9 @@ class Normalization(nn.GroupNorm):
     def forward(self, x: Tensor) -> Tensor:
         if x.is_cuda or x.is_contiguous():
             return super().forward(x)
-        return super().forward(x.contiguous()).to(memory_format=torch.channels_last)
+        found = super().forward(x.contiguous())
+        # equals to(memory_format=torch.channels_last), in operations that torch.func.vmap supports
+        return found.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
 
 
 def normalization(channels: int) -> nn.GroupNorm:

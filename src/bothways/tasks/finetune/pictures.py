@@ -55,8 +55,24 @@ def pictures_of(config: FinetuneConfig, flow: Flow) -> Divided:
     held, train = _held(everything, config)
     if table is not None:
         assert isinstance(train, ImageSet)
-        held, train = labelled(held, table), labelled(train, table)
-    return Divided(held, _few(train, config, count_of(classes)), classes)
+        train = labelled(train, table, "to train on")
+        try:
+            held = labelled(held, table, "held out")
+        except UserError as error:
+            raise UserError(f"{error}; type a larger --validation, or label more pictures") from error
+    train = _few(train, config, count_of(classes))
+    if config.target == CLASS:
+        _tell_of_missing(train, classes)
+    return Divided(held, train, classes)
+
+
+def _tell_of_missing(train: ImageSet | StoredSet, classes: tuple[str, ...] | int) -> None:
+    """Warn of classes that no picture to train on is of, such as those of empty folders."""
+    missing = (train.labels.bincount(minlength=count_of(classes)) == 0).nonzero().flatten().tolist()
+    if missing:
+        name = repr(classes[missing[0]] if isinstance(classes, tuple) else missing[0])
+        told = name if len(missing) == 1 else f"{name} and {len(missing) - 1} more classes"
+        warnings.warn(f"no picture to train on is of {told}: what is predicted of it is not learnt", stacklevel=3)
 
 
 def _read(config: FinetuneConfig, flow: Flow) -> ImageSet | StoredSet:
@@ -66,7 +82,7 @@ def _read(config: FinetuneConfig, flow: Flow) -> ImageSet | StoredSet:
         return open_images(config.data, in_memory=config.run.in_memory, latents=latent_facts(flow), **where)
     with warnings.catch_warnings():
         if config.labels_csv is not None:  # those that it replaces: a table beside a folder is read as one of classes
-            warnings.filterwarnings("ignore", ".* have no label$")
+            warnings.filterwarnings("ignore", ".* have no label$|.*: labels are those of its ")
         found = load_images(config.data, **where)
     if config.target == NUMBERS and config.labels_csv is None:
         return numbers_of_classes(found, str(config.data))

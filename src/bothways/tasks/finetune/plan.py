@@ -251,6 +251,11 @@ def _built(config: FinetuneConfig, before: Flow, classes: tuple[str, ...] | int)
         read.read_depth,
         read.noised,
     )
+    if how.walks and how.walk.adaptive and how.walk.gradient == "exact" and not config.holds_flow:
+        raise UserError(
+            f"solver {how.walk.name!r} chooses its own steps, through which there is no gradient 'exact'; "
+            "type --gradient direct, or --gradient adjoint"
+        )
     with torch.random.fork_rng():  # initial weights from the seed, without changing the caller's random state
         torch.random.manual_seed(config.seed)
         made = FlowClassifier(

@@ -174,7 +174,7 @@ def _pretraining(given: dict[str, Any]) -> Subject:
         return flow.to(memory_format=torch.channels_last) if last else flow  # type: ignore[call-overload]
 
     count = pictures.count - config.holdout.validation
-    config = config.model_copy(update={"fit": _fitted(config.fit, count, config.fit.batch), "net": name})
+    config = config.model_copy(update={"fit": _fitted(config, count, config.fit.batch), "net": name})
     return Subject("pretrain", config, replace(pictures, count=count), velocity, path, expect)
 
 
@@ -207,7 +207,7 @@ def _finetuning(given: dict[str, Any]) -> Subject:
     beta = 0.0 if config.holds_flow else 1.0 if config.loss.beta is None else config.loss.beta
     flow_batch = None if config.loss.flow_batch is None else min(config.loss.flow_batch, batch)
     loss = config.loss.model_copy(update={"beta": beta, "flow_batch": flow_batch})
-    changed = {"fit": _fitted(config.fit, count, batch), "features": features, "loss": loss}
+    changed = {"fit": _fitted(config, count, batch), "features": features, "loss": loss}
     if config.holds_flow:
         changed |= {"tune": "head", "frozen": True}
     config = config.model_copy(update=changed)
@@ -231,12 +231,13 @@ def _built(options: Mapping[str, Any], device: str) -> nn.Module:
         raise UserError(f"network {name!r} cannot be built: {str(error).splitlines()[0]}") from error
 
 
-def _fitted(fit: Any, pictures: int, batch: int) -> Any:
+def _fitted(config: Any, pictures: int, batch: int) -> Any:
     if not 1 <= batch <= pictures:
         raise UserError(
-            f"batch={batch} is more than the {max(0, pictures)} pictures to train on; type a smaller --batch"
+            f"batch={batch} is more than the {max(0, pictures)} pictures that are left when "
+            f"{config.holdout.validation} are held out; type a smaller --batch or --validation"
         )
-    return fit.resolved(pictures, batch)
+    return config.fit.resolved(pictures, batch)
 
 
 def _pictures(config: Any, expect: Mapping[str, Any], size: int | None) -> Pictures:
