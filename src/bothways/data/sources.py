@@ -176,7 +176,10 @@ def as_set(given: Any) -> ImageSet:
     pair = isinstance(given, tuple) and len(given) == 2
     pair = pair and (getattr(given[1], "ndim", None) == 1 or isinstance(given[1], list))
     images = tensor_of(given[0] if pair else given, "data").detach().cpu()
-    labels = torch.as_tensor(given[1]).cpu() if pair else torch.full((len(images),), -1)
+    try:
+        labels = torch.as_tensor(given[1]).cpu() if pair else torch.full((len(images),), -1)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"data: labels of {brief(given[1])}; give (pictures, labels), a whole number each") from error
     if labels.shape != (len(images),) or labels.is_floating_point() or labels.is_complex():
         raise UserError(
             f"data of {len(images)} pictures and labels {tuple(labels.shape)} of {labels.dtype}; give (pictures, "

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from bothways import registry
+from bothways.brief import stand_in
 from bothways.configs import Config, merged, nested
 from bothways.faults import users_code
 from bothways.processes.group import join_processes
@@ -57,7 +58,7 @@ def begin(task: str, given: Mapping[str, Any], where: Where, *, default: bool) -
     resume takes up the greatest.
     """
     kind: type[Config] = registry.find("task", task).factory
-    given = {name: behind_latest(value) for name, value in given.items()}
+    given = {name: behind_latest(stand_in(value)) for name, value in given.items()}
     if where.overwrite and where.resume:
         raise UserError("--overwrite and --resume contradict each other; type one of them")
     numbered = default and where.out is None and not kind.folder

@@ -10,17 +10,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
 
+from pydantic import BeforeValidator, PlainSerializer
 from torch import Tensor
 
 from bothways import registry
-from bothways.configs import Config, validated
+from bothways.brief import shown
+from bothways.configs import Config, recorded, validated
 from bothways.faults import check_takes
 from bothways.numerics.draws import Draws
 from bothways.numerics.spectra import Spectrum
 from bothways.synthesis.parameterizations.squash import Squash
 from bothways.types import Parameterization, UserError
+
+
+def _measured(given: Any) -> Any:
+    if given is None or isinstance(given, str | Spectrum):
+        return given
+    if isinstance(given, Path):
+        return str(given)
+    raise UserError(f"spectrum {shown(given)}: type a file of bothways spectrum or a name, or give a Spectrum")
+
+
+Measured = Annotated[Any, BeforeValidator(_measured), PlainSerializer(recorded)]
+"""Type of a field that takes a spectrum: a name, a file, or from Python a Spectrum."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +48,7 @@ class CanvasContext:
 
     squash: Squash
     side: int
-    spectrum: Callable[[str | None], Spectrum]
+    spectrum: Callable[[Any], Spectrum]
     draws: Draws
 
 

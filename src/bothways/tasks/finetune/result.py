@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ConfigDict, Field
 
-from bothways.brief import Brief
+from bothways.brief import Kept
 from bothways.configs import Config
 from bothways.models.adapter import Adapter
 from bothways.runs import RunFolder
@@ -57,12 +57,16 @@ class FinetuneMeasures(Measures):
 
 
 @dataclass(frozen=True, repr=False)
-class Finetuned(Brief):
+class Finetuned(Kept):
     """A finished fine-tuning. model: with EMA weights. frames: one per step. folder: its run folder."""
 
     model: Adapter
     frames: list[Frame]
     folder: RunFolder
+
+    @property
+    def kept(self) -> str:
+        return str(self.folder.path)
 
     @property
     def measures(self) -> dict[str, Any]:

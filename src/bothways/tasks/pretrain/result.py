@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ConfigDict
 
-from bothways.brief import Brief
+from bothways.brief import Kept
 from bothways.configs import Config
 from bothways.models.velocity import Flow
 from bothways.runs import RunFolder
@@ -37,12 +37,16 @@ class PretrainMeasures(Measures):
 
 
 @dataclass(frozen=True, repr=False)
-class Pretrained(Brief):
+class Pretrained(Kept):
     """A finished pretraining. flow: with EMA weights. frames: one per step. folder: its run folder."""
 
     flow: Flow
     frames: list[Frame]
     folder: RunFolder
+
+    @property
+    def kept(self) -> str:
+        return str(self.folder.path)
 
     @property
     def measures(self) -> dict[str, Any]:
