@@ -17,6 +17,7 @@ import bothways
 import toy_model
 from bothways import ModelSpec, UserError
 from bothways.synthesis.parameterizations.stack import StackCanvas
+from bothways.types import PathWeights
 from golden_cases import soft, write_place
 from small_flow import small_unet
 
@@ -117,6 +118,28 @@ def test_what_a_training_returns_is_taken_where_its_folder_is(place: Path, tmp_p
     assert bothways.curves(classifier, place / "split", limit=4, limit_long=2, steps=1)["model"] == str(
         tmp_path / "classifier"
     )
+
+
+def own_head(width: int, classes: int) -> torch.nn.Module:
+    return torch.nn.Linear(width, classes)
+
+
+def own_path(t: Tensor) -> PathWeights:
+    return PathWeights(t, 1 - t, torch.ones_like(t), -torch.ones_like(t))
+
+
+def test_a_result_with_parts_of_python_stands_for_what_it_holds(place: Path, tmp_path: Path) -> None:
+    small = {"workers": 0, "batch": 4, "validation": 4, "information": 0, "given_noise": 0}
+    flow = bothways.pretrain(
+        place / "small", net="unet-tiny", path=own_path, **{"fit.steps": 1}, **small, out=tmp_path / "flow"
+    )
+    with pytest.raises(UserError, match="if it was a Python function, give path=own_path"):
+        bothways.sample(tmp_path / "flow", 1, steps=1)
+    assert torch.equal(bothways.sample(flow, 1, steps=1).images, bothways.sample(flow.flow, 1, steps=1).images)
+    tuned = {"train_steps": 1, "steps": 1, "kind": "walked", **small}
+    classifier = bothways.finetune(flow, place / "split", head=own_head, **tuned, out=tmp_path / "classifier")
+    held = bothways.predict(classifier, place / "photo.png")
+    assert held == bothways.predict(classifier.model, place / "photo.png")
 
 
 def test_a_trained_classifier_is_taken_and_its_folder_brings_the_card(place: Path, tmp_path: Path) -> None:
@@ -277,3 +300,30 @@ def test_two_functions_of_one_name_are_two_terms(model: Any, tmp_path: Path) -> 
     bothways.generate(model, "dragon", objectives=given, out=tmp_path / "run", **{**QUICK, "recipe": "pixels"})
     terms = recipe_of(tmp_path / "run")["settings"]["terms"]
     assert [terms[name]["weight"] for name in ("own", "own 2")] == [0.5, 0.25]
+
+
+# ---- the files of a run ----------------------------------------------------------------------------------------------
+
+
+def test_a_file_that_has_changed_since_a_run_began_is_told(model: Any, tmp_path: Path) -> None:
+    own = tmp_path / "own.py"
+    own.write_text("def own(images):\n    return images.mean((1, 2, 3))\n")
+
+    def stop(frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    given = {**QUICK, "recipe": "pixels", "objectives": [f"{own}:own"]}
+    with pytest.raises(KeyboardInterrupt):
+        bothways.generate(model, "dragon", out=tmp_path / "run", on_frame=stop, **given)
+    bothways.generate(model, "dragon", out=tmp_path / "run", resume=True)  # as it was: no word of it
+    with pytest.raises(KeyboardInterrupt):
+        bothways.generate(model, "dragon", out=tmp_path / "run", overwrite=True, on_frame=stop, **given)
+    own.write_text("def own(images):\n    return -images.mean((1, 2, 3))\n")
+    with pytest.warns(UserWarning, match=r"own\.py has changed since the run in .* began"):
+        bothways.generate(model, "dragon", out=tmp_path / "run", resume=True)
+
+
+def test_the_record_of_a_run_is_no_recipe_and_says_what_to_type(model: Any, tmp_path: Path) -> None:
+    bothways.generate(model, "dragon", out=tmp_path / "run", **QUICK, recipe="pixels")
+    with pytest.raises(UserError, match=r"is the record of a run; bothways generate --resume --out .*run goes on"):
+        bothways.generate(model, "dragon", recipe=tmp_path / "run" / "recipe.toml")

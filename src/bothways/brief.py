@@ -44,14 +44,19 @@ class Kept(Brief):
         """The address of its file or run folder; None for a result that is in memory alone."""
         return None
 
+    @property
+    def held(self) -> Any:
+        """What stands for it where no address does."""
+        return self
+
 
 def stand_in(given: Any) -> Any:
-    """The address of a result that was written, in lists and tables too; any other value as it is."""
+    """The address of a result that was written, else what it holds, in lists and tables too; others as they are."""
     if type(given) in (list, tuple):
         return type(given)(map(stand_in, given))
     if type(given) is dict:
         return {name: stand_in(value) for name, value in given.items()}
-    return (given.kept or given) if isinstance(given, Kept) else given
+    return (given.kept or given.held) if isinstance(given, Kept) else given
 
 
 def brief(value: Any) -> str:

@@ -12,6 +12,7 @@ from bothways.configs import Config
 from bothways.models.adapter import Adapter
 from bothways.runs import RunFolder
 from bothways.tasks.measures import Measures, Row
+from bothways.tasks.resume import address_of
 from bothways.types import Frame
 
 NAMES = {"mse": "mean squared error", "r2": "R2", "mae": "mean absolute error", "map": "mAP", "auroc": "AUROC"}
@@ -65,8 +66,12 @@ class Finetuned(Kept):
     folder: RunFolder
 
     @property
-    def kept(self) -> str:
-        return str(self.folder.path)
+    def kept(self) -> str | None:
+        return address_of(self.folder)
+
+    @property
+    def held(self) -> Any:
+        return self.model
 
     @property
     def measures(self) -> dict[str, Any]:

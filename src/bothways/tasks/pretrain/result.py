@@ -12,6 +12,7 @@ from bothways.configs import Config
 from bothways.models.velocity import Flow
 from bothways.runs import RunFolder
 from bothways.tasks.measures import Measures
+from bothways.tasks.resume import address_of
 from bothways.types import Frame
 
 
@@ -45,8 +46,12 @@ class Pretrained(Kept):
     folder: RunFolder
 
     @property
-    def kept(self) -> str:
-        return str(self.folder.path)
+    def kept(self) -> str | None:
+        return address_of(self.folder)
+
+    @property
+    def held(self) -> Any:
+        return self.flow
 
     @property
     def measures(self) -> dict[str, Any]:
