@@ -172,26 +172,7 @@ def resumed(config: type[Config], task: str, given: Mapping[str, Any], folder: P
     known = {n: value for n, value in dotted(recorded).items() if n in values and not isinstance(value, list)}
     require_equal(folder, {"settings": known}, {"settings": {name: values[name] for name in known}})
     _tell_of_code(saved.get("code", {}), now, folder)
-    _tell_of_code(saved.get("code", {}), now, folder)
     return Resumed(now, together, config.prolongs if prolonged else ())
-
-
-def _code_of(config: Config) -> dict[str, str]:
-    """{Python file that the settings name: the digest of what it holds}."""
-    addresses = registry.addresses_in(config.model_dump(), without=WORDS)
-    files = {file: Path(file).expanduser() for file in sorted({registry.address_parts(one)[0] for one in addresses})}
-    return {file: hashlib.sha256(path.read_bytes()).hexdigest() for file, path in files.items() if path.is_file()}
-
-
-def _tell_of_code(code: Mapping[str, str], now: Config, folder: Path) -> None:
-    """Warn of Python files that are not what they were when the run began."""
-    for file, digest in _code_of(now).items():
-        if code.get(file, digest) != digest:
-            warnings.warn(
-                f"{file} has changed since the run in {folder} began: what is left of it follows the new one; type "
-                "--overwrite to begin it again",
-                stacklevel=2,
-            )
 
 
 def _code_of(config: Config) -> dict[str, str]:
