@@ -211,6 +211,25 @@ def test_a_function_that_builds_is_a_model_a_judge_and_a_flow(model: Any, place:
         bothways.load_model(toy_model.fails)
 
 
+def brightness(images: Tensor) -> float:
+    return float(images.mean())
+
+
+def test_one_judge_of_a_flow_needs_no_list() -> None:
+    spec = ModelSpec(8, (0.5,) * 3, (0.5,) * 3, 0, path="linear", time_scale=1000.0)
+    flow = bothways.load_flow(small_unet(), spec)
+    found = bothways.sample(flow, 1, steps=1, judges=brightness).measures["images"]
+    assert (
+        found["brightness"] == bothways.sample(flow, 1, steps=1, judges=[brightness]).measures["images"]["brightness"]
+    )
+
+
+def test_a_table_in_place_of_a_list_is_refused(model: Any) -> None:
+    for setting in ("prompts", "classes", "channels"):
+        with pytest.raises(UserError, match=rf"{setting}=\{{'a': 1.0\}}: Input should be a valid list"):
+            bothways.generate(model, **{setting: {"a": 1.0}}, **QUICK)
+
+
 def test_a_path_given_with_a_flow_is_checked() -> None:
     spec = ModelSpec(8, (0.5,) * 3, (0.5,) * 3, 0, path="linear", time_scale=1000.0)
     assert bothways.load_flow(small_unet(), spec, path="gvp").path(torch.ones(1)).a.item() == pytest.approx(1.0)

@@ -415,6 +415,18 @@ def test_a_head_says_it_in_a_line(mine: Path, head: str, says: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_a_head_that_can_never_be_built_says_it_in_a_line() -> None:
+    from bothways.representation.heads import built_head
+
+    for head, features, says in (
+        (torch.nn.Linear(4, 3), torch.zeros(1, 4), "'Linear' is a module already; give what builds one"),
+        (lambda d, k: torch.nn.Linear(d, k, device="meta"), torch.zeros(1, 4), "parameters on meta, which have no"),
+        (torch.nn.Linear, torch.full((1, 4), torch.nan), "the features that the head reads are not finite; look at"),
+    ):
+        with pytest.raises(UserError, match=says):
+            built_head(head, features, 3)
+
+
 def test_what_no_objective_looks_at_says_it_too(capsys, mine: Path, tmp_path: Path) -> None:
     typed = ["generate", f"{mine}:build_dead", "--class", "0", "--recipe", "dsf", "--n", "1", "--steps", "1"]
     assert run(*typed, "--out", tmp_path / "run") == 2

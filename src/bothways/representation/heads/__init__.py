@@ -39,7 +39,7 @@ def built_head(factory: HeadFactory, features: Tensor, classes: int) -> nn.Modul
     if not isinstance(head, nn.Module):
         raise UserError(f"head {name!r} gives a {type(head).__name__}; return a torch.nn.Module")
     with torch.no_grad():  # in eval mode: normalisation over a batch of one would fail
-        if any(value.is_meta for value in head.state_dict().values()):
+        if not features.is_meta and any(value.is_meta for value in head.state_dict().values()):
             raise UserError(f"head {name!r} has parameters on meta, which have no numbers; build them on the CPU")
         logits = registry.call("head", head.to(features).eval(), features)
     if not isinstance(logits, Tensor) or logits.shape != (1, classes):

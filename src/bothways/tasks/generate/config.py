@@ -250,7 +250,7 @@ class GenerateConfig(DrawingConfig):
         pixels or more, that of ``of_photographs``.
         """
         prompts = given.get("prompts")
-        if isinstance(prompts, str | list | tuple) and prompts:
+        if prompts is not None and (not hasattr(prompts, "__len__") or len(prompts)):
             return "das"
         if given.get("layer") is not None:
             return "channel"
