@@ -116,7 +116,8 @@ def drawing(address: str, recipe: str, place: Path) -> Iterator[Pair]:
     work: Any = work_of("generate", address, **chosen, out=place)
     model, config = work.model, work.config
     copies = len(CLASSES[address]) * config.views.copies
-    bare = torch.rand(copies, 3, model.spec.height, model.spec.width).contiguous(memory_format=model.layout)
+    layout = torch.channels_last if model.channels_last else torch.contiguous_format
+    bare = torch.rand(copies, 3, model.spec.height, model.spec.width).contiguous(memory_format=layout)
     with closing(work.run()) as frames:
         yield Pair(lambda: next(frames), partial(backward, model.module, bare), 1.15)
 

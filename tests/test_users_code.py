@@ -20,6 +20,10 @@ import sys
 import torch
 from bothways import ModelSpec
 from bothways.numerics.solvers import fixed_grid
+from bothways.synthesis.objectives.base import Objective
+from bothways.synthesis.objectives.terms import IMAGE, Term
+from bothways.synthesis.parameterizations import Canvas
+from bothways.synthesis.parameterizations.pixels import Pixels
 from bothways.types import PathWeights
 from dataclasses import replace
 from toy_model import seeded, spec as whole_spec
@@ -90,6 +94,77 @@ def raises_key(images):
     return images.mean((1, 2, 3)) * {}["size"]
 
 
+def on_meta(images):
+    return images.to("meta").mean((1, 2, 3))
+
+
+class NoTerms(Objective):
+    role = "image"
+
+    def terms(self, to):
+        return None
+
+
+class NoTerm(NoTerms):
+    def terms(self, to):
+        return [lambda seen, pictures: seen[IMAGE].mean((1, 2, 3))]
+
+
+class OneNumber(NoTerms):
+    def terms(self, to):
+        return [Term("all at once", lambda seen, pictures: seen[IMAGE].mean())]
+
+
+class NoValue(NoTerms):
+    def terms(self, to):
+        return [Term("nothing", lambda seen, pictures: None)]
+
+
+class NoFields(NoTerms):
+    def terms(self, to):
+        return []
+
+    def fields(self, to):
+        return [lambda x, t: x]
+
+
+class CoreRaises(NoTerms):
+    def terms(self, to):
+        raise RuntimeError("a word of mine")
+
+
+def two_view(seen, draws):
+    return seen
+
+
+class NotView:
+    pass
+
+
+class TwoView:
+    def __call__(self, seen, draws):
+        return seen
+
+
+class NoBuild(Canvas):
+    pass
+
+
+class BuildsNone(Canvas):
+    def build(self, start, place):
+        return None
+
+
+class BuildsOfOne(Canvas):
+    def build(self, start):
+        return Pixels(start, "tanh")
+
+
+class BuildsBadly(Canvas):
+    def build(self, start, place):
+        raise NotImplementedError
+
+
 def flat_view(seen, draws, t):
     return seen.flatten(0, 1)
 
@@ -127,6 +202,11 @@ def still(start):
 @fixed_grid(calls=1, order=1)
 def raising(v, state, t, h):
     return (state[0] * {}["h"],)
+
+
+@fixed_grid(calls=1, order=1)
+def whole_state(v, state, t, h):
+    return (state[0].long(),)
 
 
 @fixed_grid(calls=1, order=1)
@@ -232,6 +312,20 @@ BAD_KEY = "KeyError: 'size' (mine.py, line {bad_key}, in bad_key)"
         (["--objective", "detached"], "objective 'detached' gives values without a gradient"),
         (["--objective", "by_numpy"], "objective 'by_numpy' gives values without a gradient"),
         (["--objective", "raises_key"], "KeyError: 'size' (mine.py, line"),
+        (["--objective", "on_meta"], "objective 'on_meta' gave values on meta for pictures on cpu"),
+        (["--objective", "NoTerms"], "objective 'NoTerms': terms() gives None; return a list of Term"),
+        (["--objective", "NoTerm"], "objective 'NoTerm': terms() gives list 1 of function; return a list of Term"),
+        (["--objective", "OneNumber"], "objective 'all at once' gave () for 1 pictures; return one number per"),
+        (["--objective", "NoValue"], "objective 'nothing' gave NoneType for 1 pictures"),
+        (["--objective", "NoFields"], "objective 'NoFields': fields() gives list 1 of function; return a list of (F"),
+        (["--objective", "CoreRaises"], "RuntimeError: a word of mine (mine.py, line"),
+        (["--set", "views.mine.kind=two_view"], "takes (seen, draws); write it as (copies, draws, t)"),
+        (["--set", "views.mine.kind=TwoView"], "takes (seen, draws); write it as (copies, draws, t)"),
+        (["--set", "views.mine.kind=NotView"], "is a class without __call__; write __call__(self, copies, draws, t)"),
+        (["--canvas", "NoBuild"], "canvas 'NoBuild' has no build(self, start, place); write one"),
+        (["--canvas", "BuildsNone"], "gives a NoneType without parameters(); return a Parameterization"),
+        (["--canvas", "BuildsOfOne"], "takes (start); write it as (start, place)"),
+        (["--canvas", "BuildsBadly"], "NotImplementedError (mine.py, line"),
         (["--set", "views.mine.kind=bad_index"], "IndexError: list index out of range"),
         (["--set", "views.mine.kind=nothing"], "view 'nothing' gives a NoneType for (1, 1, 3, 16, 16)"),
         (["--set", "views.mine.kind=flat_view"], "view 'flat_view' gives a tensor (1, 3, 16, 16)"),
@@ -276,6 +370,7 @@ def flow(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("raising", "mine.py fails: KeyError: 'h' (mine.py, line"),
         ("listed", "solver 'listed' gives a list for a state ((1, 3, 8, 8)); return a tuple of tensors like it"),
         ("smaller", "solver 'smaller' gives ((1, 1, 8, 8)) for a state ((1, 3, 8, 8))"),
+        ("whole_state", "solver 'whole_state' gives torch.int64 on cpu for a state of torch.float32 on cpu"),
         ("bad_key", "is not a Solver"),
     ],
 )
@@ -318,6 +413,18 @@ def test_a_head_says_it_in_a_line(mine: Path, head: str, says: str) -> None:
     with pytest.raises(UserError, match=says) as caught:
         built_head(head_of(f"{mine}:{head}"), torch.zeros(1, 4), 3)
     assert "\n" not in str(caught.value)
+
+
+def test_a_head_that_can_never_be_built_says_it_in_a_line() -> None:
+    from bothways.representation.heads import built_head
+
+    for head, features, says in (
+        (torch.nn.Linear(4, 3), torch.zeros(1, 4), "'Linear' is a module already; give what builds one"),
+        (lambda d, k: torch.nn.Linear(d, k, device="meta"), torch.zeros(1, 4), "parameters on meta, which have no"),
+        (torch.nn.Linear, torch.full((1, 4), torch.nan), "the features that the head reads are not finite; look at"),
+    ):
+        with pytest.raises(UserError, match=says):
+            built_head(head, features, 3)
 
 
 def test_what_no_objective_looks_at_says_it_too(capsys, mine: Path, tmp_path: Path) -> None:
@@ -364,3 +471,27 @@ def test_only_a_users_file_is_blamed(mine: Path) -> None:
         raise RunError("mine")
     assert told(ValueError("x" * 1000)).endswith("x ...")
     assert told(ValueError()) == "ValueError"
+
+
+@pytest.mark.parametrize(
+    ("text", "flag", "says"),
+    [
+        (
+            "from bothways.numerics.solvers import fixed_grid\n\n"
+            "@fixed_grid(calls=1, order=1)\ndef one(v, state, t):\n    return state\n",
+            "sample",
+            "solver 'one' takes (v, state, t); write it as (v, state, t, h)",
+        ),
+        (
+            "from bothways.synthesis.objectives.base import Objective\n\nclass one(Objective):\n    role = 'picture'\n",
+            "generate",
+            "objective 'one' has role 'picture'; give one of ('condition', 'score', 'image')",
+        ),
+    ],
+)
+def test_what_can_never_work_is_refused_where_it_is_defined(
+    capsys, flow: Path, tmp_path: Path, text: str, flag: str, says: str
+) -> None:
+    (tmp_path / "own.py").write_text(text)
+    given = {"sample": [flow, "--n", 1, "--solver"], "generate": [TOY, *DRAW, "--objective"]}[flag]
+    assert says in refused(capsys, flag, *given, f"{tmp_path}/own.py:one", "--out", tmp_path / "run")

@@ -36,6 +36,29 @@ class Brief:
         return repr(self)
 
 
+class Kept(Brief):
+    """Base of results that are read again from where they were written, and stand for that place in an argument."""
+
+    @property
+    def kept(self) -> str | None:
+        """The address of its file or run folder; None for a result that is in memory alone."""
+        return None
+
+    @property
+    def held(self) -> Any:
+        """What stands for it where no address does."""
+        return self
+
+
+def stand_in(given: Any) -> Any:
+    """The address of a result that was written, else what it holds, in lists and tables too; others as they are."""
+    if type(given) in (list, tuple):
+        return type(given)(map(stand_in, given))
+    if type(given) is dict:
+        return {name: stand_in(value) for name, value in given.items()}
+    return (given.kept or given.held) if isinstance(given, Kept) else given
+
+
 def brief(value: Any) -> str:
     """A value in few words: arrays by their shape, long lists by their length, tables by their keys."""
     if hasattr(value, "shape"):

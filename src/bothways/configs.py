@@ -164,7 +164,7 @@ Live = Annotated[Any, PlainSerializer(recorded)]
 def _listed(given: Any) -> Any:
     """Wrap a single value in a list; of an array or a tensor the numbers."""
     given = given.tolist() if hasattr(given, "tolist") else given
-    if given is None or isinstance(given, list):
+    if given is None or isinstance(given, list | Mapping):  # a table, whose values would be lost, is refused
         return given
     return [given] if isinstance(given, str | int | Path) or not isinstance(given, Iterable) else list(given)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import inspect
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
@@ -71,6 +72,18 @@ class Uncompiled(SourceFileLoader):
 
     def get_code(self, fullname: str) -> Any:
         return self.source_to_code(self.get_data(self.path), self.path)
+
+
+def check_takes(kind: str, name: str, made: Callable[..., Any], *takes: str) -> None:
+    """Raise UserError for a function that cannot be called with so many positional arguments, whose names are given."""
+    try:
+        signature = inspect.signature(made)
+    except (TypeError, ValueError):  # one in C, which may not tell
+        return
+    try:
+        signature.bind(*takes)
+    except TypeError as error:
+        raise UserError(f"{kind} {name!r} takes {signature}; write it as ({', '.join(takes)})") from error
 
 
 def check_kinds(function: str, **given: tuple[Any, Any]) -> None:

@@ -180,7 +180,7 @@ def as_set(given: Any) -> ImageSet:
     try:
         labels = torch.as_tensor(given[1]).cpu() if pair else torch.full((len(images),), -1)
     except (TypeError, ValueError, RuntimeError) as error:  # names, or lists of several lengths
-        raise UserError(f"data: the labels are no numbers ({error}); give {LABELLED}") from error
+        raise UserError(f"data: labels of {brief(given[1])} are no numbers; give {LABELLED}") from error
     if labels.shape != (len(images),) or labels.is_floating_point() or labels.is_complex():
         raise UserError(
             f"data of {len(images)} pictures and labels {tuple(labels.shape)} of {labels.dtype}; give {LABELLED}"

@@ -62,20 +62,25 @@ def _of_function(address: str, spec: ModelSpec | None, fresh: bool) -> Loaded:
     if not is_address(address):
         raise UserError(f"model {address!r} names a file but no function; type {address}:FUNCTION")
     place, function = address_parts(address)
+    with stage(f"running {Path(place).name}:{function}"):  # whoever waits for it sees for what
+        return built_by(f"{place}:{function}", load_attribute(address, "model"))
+
+
+def built_by(name: str, build: Callable[[], Any]) -> Loaded:
+    """What a user's function builds. Raises UserError in a line for what it raises, and for anything else."""
     try:
-        with stage(f"running {Path(place).name}:{function}"):  # whoever waits for it sees for what
-            built = load_attribute(address, "model")()
+        built = build()
     except UserError:
         raise
     except (Exception, SystemExit) as error:
-        raise UserError(f"{place}:{function} fails: {told(error)}") from error
+        raise UserError(f"{name} fails: {told(error)}") from error
     module, facts, text = (*built, None)[:3] if isinstance(built, tuple) and len(built) in (2, 3) else (None,) * 3
     facts = spec_of(facts) if isinstance(facts, Mapping) else facts
     if not (isinstance(module, nn.Module) and isinstance(facts, ModelSpec)):
-        raise UserError(f"{place}:{function} must return (module, spec); {SPEC_LINES}")
+        raise UserError(f"{name} must return (module, spec); {SPEC_LINES}")
     if text is not None and not callable(text):
         raise UserError(
-            f"{place}:{function} returns a {type(text).__name__} as its text; return (module, spec, text) with a "
+            f"{name} returns a {type(text).__name__} as its text; return (module, spec, text) with a "
             "function of a list of prompts -> (P,D), or (module, spec)"
         )
     return Loaded(module, facts, text)
@@ -251,6 +256,9 @@ def read_model(address: str, spec: ModelSpec | None, fresh: bool) -> Loaded:
         return read(rest, spec, fresh)
     if scheme and (scheme != PRETRAINED or (Path(address).expanduser() / FLOW_CARD).is_file()):
         raise UserError(f"model {address!r} is the address of a flow; {LOAD_FLOW}")
+    own = Path(address).expanduser().glob("*.json") if scheme == PRETRAINED else ()
+    if cards := [card for card in own if card.with_suffix(".safetensors").is_file()]:  # of bothways train
+        raise UserError(f"model {address!r} is a folder with the card of a model; type {cards[0]}")
     raise UserError(f"model {address!r} is not known; {_meant(address)}, or PATH.py:FUNCTION for your own")
 
 

@@ -73,16 +73,20 @@ def read_statistics(path: Path) -> dict[str, Tensor]:
     """
     if not is_there(path):
         raise UserError(f"data {str(path)!r} does not exist; type a file of bothways statistics, or pictures")
-    found = read_tensors(path, "data")
+    return dequantised(read_tensors(path, "data"), str(path))
+
+
+def dequantised(found: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """The tensors of a statistics file, as ``read_statistics`` gives them. name: of the file, for messages."""
     for key, value in found.items():
         if value.is_complex() or not bool(torch.isfinite(value.float()).all()):
-            raise UserError(f"data {str(path)!r}: {key} holds values that are not finite; measure it again")
+            raise UserError(f"data {name!r}: {key} holds values that are not finite; measure it again")
     found = {key: value.float() for key, value in found.items()}
     scales = {key: found.pop(key) for key in list(found) if key.endswith(SCALE)}
     for key, scale in scales.items():
         rows = found.get(key.removesuffix(SCALE))
         if rows is None or scale.shape != rows.shape[:1]:
-            raise UserError(f"data {str(path)!r}: {key} {tuple(scale.shape)} scales no rows; measure it again")
+            raise UserError(f"data {name!r}: {key} {tuple(scale.shape)} scales no rows; measure it again")
     return {key: v * scales[key + SCALE][:, None] if key + SCALE in scales else v for key, v in found.items()}
 
 

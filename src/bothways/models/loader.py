@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from bothways.brief import stand_in
 from bothways.faults import check_kinds
 from bothways.models.adapter import SPEC_LINES, Adapter
-from bothways.models.addresses import LOAD_FLOW, read_classifier, read_flow, read_model
+from bothways.models.addresses import LOAD_FLOW, built_by, read_classifier, read_flow, read_model
 from bothways.models.calls import check_held
 from bothways.models.catalogue import check_device, find_classifier, spec_of
 from bothways.models.classifiers import Classifier
@@ -20,7 +21,8 @@ from bothways.models.libraries.latents import Latents
 from bothways.models.velocity import Flow, check_flow
 from bothways.models.weights import load_weights
 from bothways.progress import stage
-from bothways.registry import check
+from bothways.registry import name_of
+from bothways.representation.paths import path_of
 from bothways.types import ModelSpec, UserError
 
 FLOW_SPEC_LINES = (
@@ -31,7 +33,7 @@ FLOW_SPEC_LINES = (
 
 @stage("loading models")
 def load_model(
-    model: str | Path | nn.Module,
+    model: str | Path | nn.Module | Callable[[], Any],
     spec: ModelSpec | Mapping[str, Any] | None = None,
     *,
     weights: str | Path | None = None,
@@ -42,7 +44,8 @@ def load_model(
     """Load a VisionModel from an address, or wrap a live module with its ModelSpec.
 
     model: "bundled:cifar10-resnet", "PATH.py:function", "timm:NAME", "hf:REPO_OR_FOLDER" and the others of
-    ``bothways models``, a run of ``finetune``, or an ``nn.Module`` with ``spec``.
+    ``bothways models``, a run of ``finetune``, or what it or ``train`` gave, a function that returns (module, spec) as
+    that of a file does, or an ``nn.Module`` with ``spec``.
     spec: a ModelSpec or a dict of its fields, overrides the model's own. weights: a safetensors file that is loaded
         into the module.
     text: encodes prompts, a list of P strings -> (P,D) in the space of the module's outputs, for a module that has such
@@ -50,6 +53,7 @@ def load_model(
     dtype: "float32", "bf16" or "float16" (autocast).
     Raises UserError if the address, the spec or the weights do not fit.
     """
+    model = stand_in(model)
     if isinstance(model, Classifier) and spec is None and weights is None and text is None:
         return model.adapter
     spec = spec_of(spec)
@@ -60,9 +64,9 @@ def load_model(
             raise UserError(f"load_model got a {type(model).__name__} without a ModelSpec; {SPEC_LINES}")
         found, name = Loaded(model, spec), type(model).__name__
     else:
-        check_kinds("load_model", model=(model, (str, Path, nn.Module)))
-        name = str(model)
-        found = read_model(name, spec, weights is not None)
+        check_kinds("load_model", model=(model, (str, Path, nn.Module, Callable)))
+        name = name_of(model) if callable(model) else str(model)
+        found = built_by(name, model) if callable(model) else read_model(name, spec, weights is not None)
         found.module.eval()
     if found.spec.path is not None:
         raise UserError(f"model {name!r} is a flow, since its spec has a path; {LOAD_FLOW}")
@@ -98,6 +102,7 @@ def load_classifier(
 
 def adapted_classifier(run: str | Path, parts: Mapping[str, Any] | None = None, **options: Any) -> Adapter:
     """``load_classifier`` as a VisionModel alone. parts: its head, path and solver; options: its device and dtype."""
+    run = stand_in(run)
     check_kinds("load_classifier", run=(run, (str, Path)))
     if find_classifier(run) is None:
         raise UserError(f"classifier {str(run)!r} does not exist; type the folder that bothways finetune wrote")
@@ -111,7 +116,7 @@ def adapted_classifier(run: str | Path, parts: Mapping[str, Any] | None = None, 
 
 @stage("loading models")
 def load_flow(
-    flow: str | Path | nn.Module,
+    flow: str | Path | nn.Module | Callable[[], Any],
     spec: ModelSpec | Mapping[str, Any] | None = None,
     *,
     weights: str | Path | None = None,
@@ -124,13 +129,15 @@ def load_flow(
         dx/dt = v(x, t),   x ~ N(0, 1) at t = 0,   x = code(picture) at t = 1
 
     flow: a run of ``pretrain`` or ``finetune``, "bundled:NAME", "PATH.py:FUNCTION", "diffusers:REPO_OR_FOLDER",
-        "torchcfm:FILE.pt", "sit:FILE", "dit:FILE", or an ``nn.Module`` of (x (B,C,H,W), time (B,)) with ``spec``; a
-        Flow is returned as it is, on its device. spec: overrides the flow's own; it names the path.
+        "torchcfm:FILE.pt", "sit:FILE", "dit:FILE", a function that returns (module, spec), what a pretraining gave, or
+        an ``nn.Module`` of (x (B,C,H,W), time (B,)) with ``spec``; a Flow is returned as it is, on its device.
+    spec: overrides the flow's own; it names the path.
     weights: a safetensors file that is loaded into the network. path: that of the run, if it was a Python function.
     dtype: "float32", "bf16" or "float16" (autocast).
     Raises UserError if the address, the spec or the weights do not fit, and for a classifier.
     """
     spec = spec_of(spec)
+    flow = stand_in(flow)
     if isinstance(flow, Flow):
         if spec is not None or weights is not None or path is not None:
             raise UserError(f"flow {flow.name!r} is loaded already; leave spec=, weights= and path= out")
@@ -141,9 +148,9 @@ def load_flow(
             raise UserError(f"load_flow got a {name} without a ModelSpec; {FLOW_SPEC_LINES}")
         found = Loaded(flow, spec)
     else:
-        check_kinds("load_flow", flow=(flow, (str, Path, nn.Module)))
-        name = str(flow)
-        found = read_flow(name, spec, weights is not None)
+        check_kinds("load_flow", flow=(flow, (str, Path, nn.Module, Callable)))
+        name = name_of(flow) if callable(flow) else str(flow)
+        found = built_by(name, flow) if callable(flow) else read_flow(name, spec, weights is not None)
         found.module.eval()
     facts = spec or found.spec
     if facts.path is None:
@@ -157,7 +164,7 @@ def load_flow(
     latents = found.latents if isinstance(found.latents, Latents) else None
     if latents is not None:
         check_held(latents, f"the autoencoder of flow {name!r}")
-    own = found.path if path is None else check("path", path)
+    own = found.path if path is None else path_of(path)
     loaded = Flow(found.module, facts, name, dtype=dtype, path=own, latents=latents).to(device)
     loaded.training = False  # of the flow alone: a live network keeps the mode that its owner gave it
     return check_flow(loaded)

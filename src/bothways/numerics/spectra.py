@@ -9,13 +9,15 @@ a fitted power law (Field 1987, JOSA A 4, p. 2379).
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from bothways.brief import Brief
+from bothways.brief import Kept
 from bothways.types import UserError
 
 SMALLEST = 16  # pixels of a side: with fewer no power law can be fitted
@@ -65,17 +67,19 @@ def below(cut: float, height: int, width: int) -> Tensor:
 
 
 @dataclass(frozen=True, repr=False)
-class Spectrum(Brief):
+class Spectrum(Kept):
     """Mean amplitude spectrum, mean colour and covariance of colours of a set of square pictures of S pixels.
 
     magnitude: (3,S,S//2+1), the mean |F|, orthonormal, in decorrelated colours. mean: (3,), the mean colour, RGB.
     count: of how many pictures. covariance: (3,3), of the RGB of all pixels; None where it was not measured.
+    path: of its file.
     """
 
     magnitude: Tensor
     mean: Tensor
     count: int
     covariance: Tensor | None = None
+    path: Path | None = None
 
     def __post_init__(self) -> None:
         shape, size = tuple(self.magnitude.shape), self.size
@@ -86,6 +90,17 @@ class Spectrum(Brief):
             )
         if self.covariance is not None and self.covariance.shape != (3, 3):
             raise UserError(f"Spectrum: covariance {tuple(self.covariance.shape)}; give (3,3)")
+
+    @property
+    def kept(self) -> str | None:
+        return None if self.path is None else str(self.path)
+
+    @property
+    def name(self) -> str:
+        """How a run that was given it calls it."""
+        parts = (self.magnitude, self.mean, *(() if self.covariance is None else (self.covariance,)))
+        digest = hashlib.sha256(b"".join(part.numpy().tobytes() for part in parts)).hexdigest()
+        return f"spectrum of {self.count} pictures from Python ({digest[:8]})"
 
     @property
     def size(self) -> int:

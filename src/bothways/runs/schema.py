@@ -145,7 +145,11 @@ class State(Checked):
 
 
 class Given(Checked):
-    """given.json: the tables of what a caller set, and the names of those settings that were Python objects."""
+    """given.json: the tables of what a caller set, and the names of those settings that were Python objects.
+
+    code: {Python file that the settings name: the digest of what it held}.
+    """
 
     settings: Table
     objects: list[str]
+    code: dict[str, str] = Field(default_factory=dict)

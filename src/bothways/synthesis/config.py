@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from dataclasses import is_dataclass
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict
+from pydantic import BeforeValidator, ConfigDict, PlainSerializer, SerializerFunctionWrapHandler, model_serializer
 
-from bothways.configs import Config, chosen, setting
+from bothways.brief import shown
+from bothways.configs import Config, chosen, recorded, setting
+from bothways.types import UserError
 
 RANK = 64  # principal directions kept of a model's statistics over real pictures
 
@@ -21,6 +25,28 @@ class OpenConfig(Config):
         """Settings of the chosen registry entry: the fields that this record does not define."""
         return dict(self.__pydantic_extra__ or {})
 
+    @model_serializer(mode="wrap")
+    def _recorded(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """What a recipe records: of what Python holds in an entry's settings, the name."""
+        return handler(self) | {name: _as_recorded(value) for name, value in self.own.items()}
+
+
+def _as_recorded(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        return recorded(value)
+    kind = value.get("kind")
+    settings = vars(kind) if is_dataclass(kind) and not isinstance(kind, type) else {}  # a view with its settings
+    return {name: _as_recorded(inner) for name, inner in {**value, **settings}.items()}
+
+
+def _pictures(given: Any) -> Any:
+    if isinstance(given, int | float | Mapping):
+        raise UserError(f"canvas.start_photo={shown(given)}; type a file or a folder, or give pictures")
+    return given
+
+
+Photos = Annotated[Any, BeforeValidator(_pictures), PlainSerializer(recorded)]
+
 
 class CanvasConfig(OpenConfig):
     """Image parameterization and initialisation. Lengths below 1 are shares of the side, others pixels."""
@@ -33,7 +59,9 @@ class CanvasConfig(OpenConfig):
         "grey", "initial image: grey, noise, low-noise, photo"
     )
     start_noise: float = setting(0.0, "standard deviation of low-resolution noise in the initial image", ge=0)
-    start_photo: str | None = setting(None, "initial pictures for start=photo: an image file, a folder or a parquet")
+    start_photo: Photos = setting(
+        None, "initial pictures for start=photo: an image file, a folder or a parquet; in Python also pictures"
+    )
     fill: Literal["photo", "harmonic", "tension", "mean", "noise"] = setting(
         "photo", "initial content of the mask: photo, harmonic, tension, mean, noise"
     )

@@ -69,6 +69,11 @@ def read_recipe(name: str, task: str = "generate", above: tuple[str, ...] = ()) 
         raise UserError(f"no recipe {name!r}; {nearest(name, known)}, or the path of a .toml file")
     if tables.pop("task", None) != task:
         raise UserError(f'recipe {str(path)!r} is not for this command; its first lines need task = "{task}"')
+    if {"settings", "versions"} <= set(tables):
+        raise UserError(
+            f"recipe {str(path)!r} is the record of a run; bothways {task} --resume --out {path.parent} goes on with "
+            "it, and a recipe holds the tables below its [settings] alone"
+        )
     tables.pop("expect", None)
     base = tables.pop("base", None)
     if base is None:

@@ -1,6 +1,7 @@
 """How a run begins: where it goes, by which processes, and what it was given when it is resumed.
 
-    given.json     what the caller set when the run began, without recipe and defaults; names of Python objects apart
+    given.json     what the caller set when the run began, without recipe and defaults; names of Python objects apart,
+                   and digests of the Python files that the settings name
 
 With ``resume`` the run's own settings are taken, and what is repeated must be the same; what the task can prolong, such
 as the steps of a training, may be greater.
@@ -8,6 +9,8 @@ as the steps of a training, may be greater.
 
 from __future__ import annotations
 
+import hashlib
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -17,6 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from bothways import registry
+from bothways.brief import stand_in
 from bothways.configs import Config, merged, nested
 from bothways.faults import users_code
 from bothways.processes.group import join_processes
@@ -57,7 +61,7 @@ def begin(task: str, given: Mapping[str, Any], where: Where, *, default: bool) -
     resume takes up the greatest.
     """
     kind: type[Config] = registry.find("task", task).factory
-    given = {name: behind_latest(value) for name, value in given.items()}
+    given = {name: behind_latest(stand_in(value)) for name, value in given.items()}
     if where.overwrite and where.resume:
         raise UserError("--overwrite and --resume contradict each other; type one of them")
     numbered = default and where.out is None and not kind.folder
@@ -118,17 +122,24 @@ def prepare(config: Config, where: Where, given: Mapping[str, Any] | None = None
     work.choices = tuple(config.choices())
     work.place = place
     if folder is not None and not work.experiment.silent:
-        remember(folder, type(config), given or {})
+        remember(folder, config, given or {})
         link_latest(folder)
     return work
 
 
-def remember(folder: Path, config: type[Config], given: Mapping[str, Any]) -> None:
+def remember(folder: Path, config: Config, given: Mapping[str, Any]) -> None:
     """Write what the caller set, as tables, for a resume; of a Python object, such as a module, its setting's name."""
     given = {name: value for name, value in given.items() if name not in config.once}
     found = {"settings": plain(_as_text(_of(given, plain=True))), "objects": plain(_names(_of(given, plain=False)))}
+    if code := _code_of(config):
+        found["code"] = code
     if read_json(folder / GIVEN) != found:
         write_json(folder / GIVEN, found)
+
+
+def address_of(folder: RunFolder) -> str | None:
+    """A run folder as an address; None for a run that was given Python objects, which no file brings back."""
+    return None if read_json(folder.path / GIVEN, Given).get("objects") else str(folder.path)
 
 
 def resumed(config: type[Config], task: str, given: Mapping[str, Any], folder: Path) -> Resumed:
@@ -160,7 +171,26 @@ def resumed(config: type[Config], task: str, given: Mapping[str, Any], folder: P
     # that these are compared when the run is opened.
     known = {n: value for n, value in dotted(recorded).items() if n in values and not isinstance(value, list)}
     require_equal(folder, {"settings": known}, {"settings": {name: values[name] for name in known}})
+    _tell_of_code(saved.get("code", {}), now, folder)
     return Resumed(now, together, config.prolongs if prolonged else ())
+
+
+def _code_of(config: Config) -> dict[str, str]:
+    """{Python file that the settings name: the digest of what it holds}."""
+    addresses = registry.addresses_in(config.model_dump(), without=WORDS)
+    files = {file: Path(file).expanduser() for file in sorted({registry.address_parts(one)[0] for one in addresses})}
+    return {file: hashlib.sha256(path.read_bytes()).hexdigest() for file, path in files.items() if path.is_file()}
+
+
+def _tell_of_code(code: Mapping[str, str], now: Config, folder: Path) -> None:
+    """Warn of Python files that are not what they were when the run began."""
+    for file, digest in _code_of(now).items():
+        if code.get(file, digest) != digest:
+            warnings.warn(
+                f"{file} has changed since the run in {folder} began: what is left of it follows the new one; type "
+                "--overwrite to begin it again",
+                stacklevel=2,
+            )
 
 
 def _is_less(than: str, text: str) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic.fields import FieldInfo
 
 from bothways import registry
+from bothways.brief import Kept
 from bothways.configs import Config, leaves
 from bothways.data.loader import check_guarded
 from bothways.data.readers.live import is_live
@@ -40,7 +41,7 @@ def work_of(
     if twice := sorted(named.keys() & settings.keys()):
         raise TypeError(f"{task}() got two values for {twice[0]!r}")
     given_data = {**named, **settings}.get("data")
-    if is_live(given_data):
+    if is_live(given_data) and not isinstance(given_data, Kept):  # statistics, or the run of an encoding
         (named if "data" in named else settings)["data"] = as_set(given_data)
     return begin(task, {**named, **settings}, Where(out, overwrite, resume), default=config.writes)[1]
 

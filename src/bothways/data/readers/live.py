@@ -1,8 +1,9 @@
-"""What Python holds as pictures -> (B,3,H,W), float in [0,1]: of PIL, of numpy, of torch, or a list of these.
+"""What Python holds as pictures -> (B,3,H,W), float in [0,1]: of PIL, numpy or torch, of a result, or a list.
 
 PIL          turned upright; of any mode
 numpy        (H,W), (H,W,C), (B,H,W,C), else channels first
 torch        (H,W), (C,H,W), (B,C,H,W), else channels last;      C = 1 (grey), 3, or 4, whose alpha is left out
+images       what has a tensor of this name, such as a Result
 numbers      floats in [0,1]; bytes and other whole numbers 0..255; 16 bits without a sign 0..65535; False and True
 """
 
@@ -36,6 +37,8 @@ def tensor_of(given: Any, what: str, *, unclamped: bool = False) -> Tensor:
     what: the name of what was given, for the message. unclamped: pictures that a network made, which may be a little
     outside. Raises UserError for another type, shape or range, with what to give.
     """
+    if isinstance(held := getattr(given, "images", None), Tensor):  # of a set, or of a result
+        given = held
     if isinstance(given, list | tuple):
         return _together([tensor_of(one, what, unclamped=unclamped) for one in given], what)
     if isinstance(given, Image.Image):

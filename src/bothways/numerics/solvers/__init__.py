@@ -15,6 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from bothways import budget, registry
+from bothways.faults import check_takes
 from bothways.numerics.modules import check_finite, module_of, untouched
 from bothways.types import UserError, VectorField
 
@@ -81,6 +82,8 @@ def fixed_grid(
     """
 
     def make(step: Step) -> Solver:
+        check_takes("solver", registry.name_of(step), step, "v", "state", "t", "h")
+
         @wraps(step)
         def apart(v: VectorField, state: State, t: float, h: float) -> State:
             return checked_state(step, step(untouched(v), state, t, h), state)
@@ -103,6 +106,13 @@ def checked_state(step: Step, found: Any, state: State) -> State:
         wanted = ", ".join(str(tuple(x.shape)) for x in state)
         name = registry.name_of(step)
         raise UserError(f"solver {name!r} gives {what} for a state ({wanted}); return a tuple of tensors like it")
+    for x in given:
+        if not x.is_floating_point() or x.device != state[0].device:
+            name = registry.name_of(step)
+            raise UserError(
+                f"solver {name!r} gives {x.dtype} on {x.device} for a state of {state[0].dtype} on {state[0].device}; "
+                "return tensors like it"
+            )
     return given
 
 

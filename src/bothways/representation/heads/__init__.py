@@ -27,11 +27,20 @@ def head_of(name: Any) -> HeadFactory:
 
 def built_head(factory: HeadFactory, features: Tensor, classes: int) -> nn.Module:
     """Build the head of features (1,D). Raises UserError if it does not map them to (1,classes)."""
-    head = registry.call("head", factory, features.shape[1], classes)
     name = registry.name_of(factory)
+    if isinstance(factory, nn.Module):
+        raise UserError(f"head {name!r} is a module already; give what builds one, a function of (width, classes)")
+    if not is_finite(features):
+        raise UserError(
+            "the features that the head reads are not finite; look at the flow's weights, and at a solver or a path of "
+            "your own"
+        )
+    head = registry.call("head", factory, features.shape[1], classes)
     if not isinstance(head, nn.Module):
         raise UserError(f"head {name!r} gives a {type(head).__name__}; return a torch.nn.Module")
     with torch.no_grad():  # in eval mode: normalisation over a batch of one would fail
+        if not features.is_meta and any(value.is_meta for value in head.state_dict().values()):
+            raise UserError(f"head {name!r} has parameters on meta, which have no numbers; build them on the CPU")
         logits = registry.call("head", head.to(features).eval(), features)
     if not isinstance(logits, Tensor) or logits.shape != (1, classes):
         what = f"a tensor {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"

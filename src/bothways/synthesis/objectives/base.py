@@ -11,19 +11,19 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
-import torch
 from pydantic import ValidationError
 from torch import Tensor
 
 from bothways import registry
+from bothways.brief import shown
 from bothways.configs import Config, Live, as_user_error, validated
 from bothways.numerics.draws import Draws
 from bothways.synthesis.fields import Field
 from bothways.synthesis.inpainting import Prediction
 from bothways.synthesis.matching import Targets
-from bothways.synthesis.objectives.terms import SEEN, Activations, Term, image_term, per_picture
+from bothways.synthesis.objectives.terms import SEEN, Activations, Term, checked_values, image_term, per_picture
 from bothways.synthesis.sampling import Space
 from bothways.synthesis.statistics import Spread
 from bothways.types import TrainedModel, UserError
@@ -102,6 +102,11 @@ class Objective(Config):
     role: ClassVar[Role] = "condition"
     likeness: ClassVar[bool] = False
 
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        if cls.role not in get_args(Role):  # its gradient would be nobody's
+            raise UserError(f"objective {cls.__name__!r} has role {cls.role!r}; give one of {shown(get_args(Role))}")
+
     def __init__(self, *positional: Any, **settings: Any) -> None:
         try:
             super().__init__(**dict(zip(type(self).model_fields, positional, strict=False)), **settings)
@@ -151,6 +156,26 @@ class Objective(Config):
         return as_sum(other) + self
 
 
+def terms_of(objective: Objective, to: Binding) -> list[Term]:
+    """The terms of an objective. Raises UserError where its ``terms`` gives anything else."""
+    return _all_of(objective, "terms", objective.terms(to), lambda one: isinstance(one, Term), "a list of Term")
+
+
+def fields_of(objective: Objective, to: Binding) -> list[tuple[Field, bool]]:
+    """The further fields of an objective. Raises UserError where its ``fields`` gives anything else."""
+
+    def fits(one: Any) -> bool:
+        return isinstance(one, tuple) and len(one) == 2 and isinstance(one[0], Field)
+
+    return _all_of(objective, "fields", objective.fields(to), fits, "a list of (Field, bool)")
+
+
+def _all_of(objective: Objective, method: str, given: Any, fits: Callable[[Any], bool], form: str) -> list[Any]:
+    if not isinstance(given, list | tuple) or not all(map(fits, given)):
+        raise UserError(f"objective {type(objective).__name__!r}: {method}() gives {shown(given)}; return {form}")
+    return list(given)
+
+
 class Function(Objective):
     """A custom objective from a function (images) -> (B,), or (images, model) -> (B,)."""
 
@@ -160,11 +185,10 @@ class Function(Objective):
     def terms(self, to: Binding) -> list[Term]:
         function, name = self.function, registry.name_of(self.function)
         if not _sees_model(function):
-            return [image_term(name, lambda image: _checked(function(image), len(image), name))]
+            return [image_term(name, function)]
 
         def measure(seen: Activations, pictures: int) -> Tensor:
-            shown = seen[SEEN]
-            return per_picture(_checked(function(shown, to.main), len(shown), name), pictures)
+            return per_picture(checked_values(function(seen[SEEN], to.main), seen[SEEN], name), pictures)
 
         return [Term(name, measure)]
 
@@ -228,12 +252,3 @@ def _sees_model(function: Callable[..., Any]) -> bool:
     raise UserError(
         f"objective {registry.name_of(function)!r} takes {signature}; write it as (images) or (images, model)"
     )
-
-
-def _checked(values: Any, pictures: int, name: str) -> Tensor:
-    if not isinstance(values, torch.Tensor) or values.shape != (pictures,):
-        shape = tuple(values.shape) if isinstance(values, torch.Tensor) else type(values).__name__
-        raise UserError(f"objective {name!r} gave {shape} for {pictures} pictures; return one number per picture, (B,)")
-    if not values.is_floating_point():
-        raise UserError(f"objective {name!r} gave {values.dtype}; return floats that have a gradient")
-    return values

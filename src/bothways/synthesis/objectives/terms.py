@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -80,13 +81,29 @@ class TermSum:
         values = []
         for term in self.terms:
             if term.model is None:
-                values.append(term.measure({IMAGE: image, SEEN: seen}, len(image)))
+                found = term.measure({IMAGE: image, SEEN: seen}, len(image))
+                values.append(checked_values(found, image, term.name))
                 continue
             if id(term.model) not in views:
                 layers = {layer for other in self.terms if other.model is term.model for layer in other.layers}
                 views[id(term.model)] = term.model.features(seen, sorted(layers))
-            values.append(term.measure(views[id(term.model)], len(image)))
+            values.append(checked_values(term.measure(views[id(term.model)], len(image)), image, term.name))
         return values
+
+
+def checked_values(values: Any, images: Tensor, name: str) -> Tensor:
+    """The values of an objective. Raises UserError unless they are floats (B,), where the images (B,3,H,W) are."""
+    count = len(images)
+    if not isinstance(values, Tensor) or values.shape != (count,):
+        shape = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
+        raise UserError(f"objective {name!r} gave {shape} for {count} pictures; return one number per picture, (B,)")
+    if not values.is_floating_point():
+        raise UserError(f"objective {name!r} gave {values.dtype}; return floats that have a gradient")
+    if values.device != images.device:
+        raise UserError(
+            f"objective {name!r} gave values on {values.device} for pictures on {images.device}; leave them there"
+        )
+    return values
 
 
 def vectors(activation: Tensor, layer: str) -> Tensor:

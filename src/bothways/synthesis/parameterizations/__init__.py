@@ -10,16 +10,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
 
+from pydantic import BeforeValidator, PlainSerializer
 from torch import Tensor
 
 from bothways import registry
-from bothways.configs import Config, validated
+from bothways.brief import shown
+from bothways.configs import Config, recorded, validated
+from bothways.faults import check_takes
 from bothways.numerics.draws import Draws
 from bothways.numerics.spectra import Spectrum
 from bothways.synthesis.parameterizations.squash import Squash
 from bothways.types import Parameterization, UserError
+
+
+def _measured(given: Any) -> Any:
+    if given is None or isinstance(given, str | Spectrum):
+        return given
+    if isinstance(given, Path):
+        return str(given)
+    raise UserError(f"spectrum {shown(given)}: type a file of bothways spectrum or a name, or give a Spectrum")
+
+
+Measured = Annotated[Any, BeforeValidator(_measured), PlainSerializer(recorded)]
+"""Type of a field that takes a spectrum: a name, a file, or from Python a Spectrum."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +48,7 @@ class CanvasContext:
 
     squash: Squash
     side: int
-    spectrum: Callable[[str | None], Spectrum]
+    spectrum: Callable[[Any], Spectrum]
     draws: Draws
 
 
@@ -43,7 +59,7 @@ class Canvas(Config):
 
     def build(self, start: Tensor, place: CanvasContext) -> Parameterization:
         """Build the parameterization with initial image ``start``, (B,3,H,W) in [0,1]."""
-        raise NotImplementedError
+        raise UserError(f"canvas {type(self).__name__!r} has no build(self, start, place); write one")
 
     def shared_bytes(self, high: int, wide: int) -> float:
         """Bytes that canvases of high x wide pixels take once, however many pictures there are."""
@@ -71,12 +87,14 @@ def canvas_settings(kind: Any, settings: Mapping[str, Any]) -> Canvas | None:
 
 def build_canvas(kind: Any, settings: Mapping[str, Any], start: Tensor, place: CanvasContext) -> Parameterization:
     """Build a canvas of a kind with its settings and initial image."""
-    canvas = canvas_settings(kind, settings)
-    if canvas is not None:
-        return canvas.build(start, place)
-    factory = registry.find("canvas", kind).factory
-    built = registry.call("canvas", factory, start)
-    _check(built, start, registry.name_of(kind))
+    canvas, name = canvas_settings(kind, settings), registry.name_of(kind)
+    if canvas is None:
+        built = registry.call("canvas", registry.find("canvas", kind).factory, start)
+    else:
+        check_takes("canvas", f"{name}.build", canvas.build, "start", "place")
+        built = canvas.build(start, place)
+    if kind not in registry.names("canvas"):
+        _check(built, start, name)
     return built
 
 

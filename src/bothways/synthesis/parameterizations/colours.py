@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
+    from bothways.numerics.spectra import Spectrum
     from bothways.synthesis.parameterizations import CanvasContext
 
 RGB, LUCID = "rgb", "lucid"
@@ -21,8 +22,8 @@ LUCID_COLOUR = ((0.26, 0.09, 0.02), (0.27, 0.00, -0.05), (0.27, -0.09, 0.03))  #
 NAMES = "rgb, lucid (ImageNet's by lucid), bundled:natural, bundled:photographs, or a file of bothways spectrum"
 
 
-def axes_of(colours: str, place: CanvasContext) -> Tensor | None:
-    """Colour axes (3,3), RGB x axis, by their name: one of ``NAMES``; None for RGB. Raises UserError for a file."""
+def axes_of(colours: str | Spectrum, place: CanvasContext) -> Tensor | None:
+    """Colour axes (3,3), RGB x axis, of a Spectrum or by their name, one of ``NAMES``; None for RGB."""
     if colours == RGB:
         return None
     return torch.tensor(LUCID_COLOUR) if colours == LUCID else place.spectrum(colours).axes()

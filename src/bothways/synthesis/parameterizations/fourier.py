@@ -15,7 +15,7 @@ from torch import Tensor
 from bothways.configs import setting
 from bothways.numerics.spectra import below
 from bothways.registry import register
-from bothways.synthesis.parameterizations import Canvas, CanvasContext
+from bothways.synthesis.parameterizations import Canvas, CanvasContext, Measured
 from bothways.synthesis.parameterizations.colours import LUCID, LUCID_COLOUR, NAMES, axes_of, coloured, scaled
 from bothways.synthesis.parameterizations.squash import Squash, squash, start_canvas, zero_leaf
 from bothways.types import Parameterization
@@ -28,7 +28,7 @@ IMAGENET = torch.tensor(LUCID_COLOUR, dtype=torch.float64)
 class FourierCanvas(Canvas):
     """Settings of the Fourier parameterization."""
 
-    colours: str = setting(LUCID, f"colour axes of the parameters: {NAMES}")
+    colours: Measured = setting(LUCID, f"colour axes of the parameters: {NAMES}")
 
     def build(self, start: Tensor, place: CanvasContext) -> Parameterization:
         return Fourier(start, squash=place.squash, axes=axes_of(self.colours, place))

@@ -23,7 +23,7 @@ from torch import Tensor
 from bothways.configs import setting
 from bothways.numerics.spectra import Spectrum, below, decorrelated, recorrelated
 from bothways.registry import register
-from bothways.synthesis.parameterizations import Canvas, CanvasContext
+from bothways.synthesis.parameterizations import Canvas, CanvasContext, Measured
 from bothways.synthesis.parameterizations.squash import Squash, squash, start_canvas, unsquash
 from bothways.types import Parameterization
 
@@ -37,7 +37,7 @@ class MaCoCanvas(Canvas):
     """Settings of MaCo: Fourier phases with fixed magnitudes of natural images."""
 
     start_for_grey: ClassVar[str] = "noise"  # a grey image has no phases
-    spectrum: str | None = setting(
+    spectrum: Measured = setting(
         None, "magnitudes: a file of bothways spectrum; default is bundled:natural, above 64 pixels bundled:photographs"
     )
 

@@ -27,7 +27,7 @@ from bothways.configs import setting
 from bothways.numerics.draws import Draws
 from bothways.numerics.spectra import Spectrum, below, decorrelated, frequencies, recorrelated
 from bothways.registry import register
-from bothways.synthesis.parameterizations import Canvas, CanvasContext
+from bothways.synthesis.parameterizations import Canvas, CanvasContext, Measured
 from bothways.synthesis.parameterizations.maco import SLOPE
 from bothways.synthesis.parameterizations.squash import Squash, squash, start_canvas, unsquash
 from bothways.types import Parameterization
@@ -41,7 +41,7 @@ REACH = 0.95  # share of the bound at which a coefficient of a starting picture 
 class PhotographsCanvas(Canvas):
     """Settings of Fourier coefficients in units of photographs' magnitudes."""
 
-    spectrum: str | None = setting(
+    spectrum: Measured = setting(
         "bundled:photographs", "magnitudes: a file of bothways spectrum, bundled:natural or bundled:photographs"
     )
     bound: float = setting(1.2, "largest coefficient, in units of its mean magnitude in photographs", gt=0)

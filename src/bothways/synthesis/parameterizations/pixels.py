@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bothways.configs import setting
 from bothways.registry import register
-from bothways.synthesis.parameterizations import Canvas, CanvasContext
+from bothways.synthesis.parameterizations import Canvas, CanvasContext, Measured
 from bothways.synthesis.parameterizations.colours import NAMES, RGB, axes_of, coloured, scaled
 from bothways.synthesis.parameterizations.squash import Squash, squash, start_canvas, zero_leaf
 from bothways.types import Parameterization
@@ -19,7 +19,7 @@ from bothways.types import Parameterization
 class PixelCanvas(Canvas):
     """Settings of the pixel parameterization."""
 
-    colours: str = setting(RGB, f"colour axes of the parameters: {NAMES}")
+    colours: Measured = setting(RGB, f"colour axes of the parameters: {NAMES}")
 
     def build(self, start: Tensor, place: CanvasContext) -> Parameterization:
         return Pixels(start, place.squash, axes_of(self.colours, place))

@@ -25,7 +25,7 @@ from bothways.numerics.pyramid import (
     stack_operator,
 )
 from bothways.registry import register
-from bothways.synthesis.parameterizations import Canvas, CanvasContext
+from bothways.synthesis.parameterizations import Canvas, CanvasContext, Measured
 from bothways.synthesis.parameterizations.colours import NAMES, RGB, axes_of, coloured, scaled
 from bothways.synthesis.parameterizations.squash import Squash, squash, start_canvas, zero_leaf
 from bothways.types import Parameterization, UserError
@@ -44,7 +44,7 @@ class StackCanvas(Canvas):
         "geometric", "resolutions of the stack"
     )
     level_power: float | None = setting(None, "p of level weights (size/r)^p; default weights by the level spacing")
-    colours: str = setting(RGB, f"colour axes of the parameters: {NAMES}")
+    colours: Measured = setting(RGB, f"colour axes of the parameters: {NAMES}")
 
     def build(self, start: Tensor, place: CanvasContext) -> Parameterization:
         levels, weights = self.weighted_levels(start.shape[-2])

@@ -19,11 +19,13 @@ from torch import Tensor
 
 from bothways import registry
 from bothways.brief import shown
+from bothways.faults import check_takes
 from bothways.numerics.draws import Draws
 from bothways.numerics.fast import laid_out, rolled
 from bothways.types import UserError
 
 FARTHEST = 2**31 - 1  # pixels that a copy is moved, at most
+TAKES = ("copies", "draws", "t")
 View = Callable[[Tensor, Draws, float], Tensor]
 
 
@@ -70,6 +72,7 @@ def view_of(given: Any, settings: Mapping[str, Any], side: int) -> View:
     if not isinstance(made, type):
         if settings or not callable(made):
             raise UserError(f"view {entry.name!r} is a function without settings; leave them out")
+        check_takes("view", entry.name, made, *TAKES)
         return made
     known = {f.name: f.type for f in fields(made)} if is_dataclass(made) else {}
     for name, value in settings.items():
@@ -81,9 +84,13 @@ def view_of(given: Any, settings: Mapping[str, Any], side: int) -> View:
             raise UserError(f"view {entry.name!r} with {name}={shown(value)}: type a finite number")
     lengths = getattr(made, "lengths", ())
     try:
-        return made(**{k: pixels(float(v), side) if k in lengths else _number(v) for k, v in settings.items()})
+        view = made(**{k: pixels(float(v), side) if k in lengths else _number(v) for k, v in settings.items()})
     except (TypeError, ValueError) as error:
         raise UserError(f"view {entry.name!r} with {dict(settings)}: {error}") from error
+    if not callable(view):
+        raise UserError(f"view {entry.name!r} is a class without __call__; write __call__(self, {', '.join(TAKES)})")
+    check_takes("view", entry.name, view, *TAKES)
+    return view
 
 
 def usual_view(name: str, side: int) -> View:

@@ -7,11 +7,12 @@ from typing import Any
 
 from pydantic import ConfigDict, Field
 
-from bothways.brief import Brief
+from bothways.brief import Kept
 from bothways.configs import Config
 from bothways.models.adapter import Adapter
 from bothways.runs import RunFolder
 from bothways.tasks.measures import Measures, Row
+from bothways.tasks.resume import address_of
 from bothways.types import Frame
 
 NAMES = {"mse": "mean squared error", "r2": "R2", "mae": "mean absolute error", "map": "mAP", "auroc": "AUROC"}
@@ -57,12 +58,20 @@ class FinetuneMeasures(Measures):
 
 
 @dataclass(frozen=True, repr=False)
-class Finetuned(Brief):
+class Finetuned(Kept):
     """A finished fine-tuning. model: with EMA weights. frames: one per step. folder: its run folder."""
 
     model: Adapter
     frames: list[Frame]
     folder: RunFolder
+
+    @property
+    def kept(self) -> str | None:
+        return address_of(self.folder)
+
+    @property
+    def held(self) -> Any:
+        return self.model
 
     @property
     def measures(self) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from bothways.brief import shown
 from bothways.data.given import fitted_pictures, pictures_of
 from bothways.data.readers.decoding import SUFFIXES
+from bothways.data.readers.live import is_live
 from bothways.data.sources import load_images
 from bothways.numerics.draws import Draws
 from bothways.numerics.fill import harmonic_fill, tension_fill
@@ -115,8 +116,8 @@ def find_photos(canvas: CanvasConfig, spec: ModelSpec) -> Tensor | None:
         )
     place = geometry(canvas, spec)
     size = place.height, place.width
-    if Path(canvas.start_photo).suffix.lower() in SUFFIXES:
-        return fitted_pictures(pictures_of(canvas.start_photo, "start_photo"), size)
+    if is_live(canvas.start_photo) or Path(canvas.start_photo).suffix.lower() in SUFFIXES:
+        return fitted_pictures(pictures_of(canvas.start_photo, "start_photo").float().cpu(), size)
     return load_images(canvas.start_photo, size=size).floats()
 
 

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator
 
 from bothways.brief import shown
 from bothways.configs import Config, Live, Several, Shortcut, merged, setting
-from bothways.registry import register
+from bothways.registry import name_of, register
 from bothways.synthesis.config import AscentConfig, CanvasConfig, TermConfig, ViewsConfig
 from bothways.types import UserError
 
@@ -124,7 +124,7 @@ class DrawingConfig(Config):
     spec: Live = setting(None, "ModelSpec of a live module", live=True)
     objective: Live = setting(None, "objectives from bothways.objectives, instead of those of the recipe", live=True)
     objectives: Several | None = setting(
-        None, "further objectives: NAME:WEIGHT or PATH.py:NAME:WEIGHT", flags=("--objective",)
+        None, "further objectives: NAME:WEIGHT or PATH.py:NAME:WEIGHT; in Python also functions", flags=("--objective",)
     )
     only: Several | None = setting(
         None, "indices of the pictures to draw, with their groups where these share something; if unset, all"
@@ -145,17 +145,20 @@ class DrawingConfig(Config):
     def merged(cls, recipe: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
         """Merge changes into the recipe, with the terms of the request first and the objectives added to the terms."""
         added = changes.get("objectives", [])
-        added = [added] if isinstance(added, str) else added
-        if not isinstance(added, list | tuple) or not all(isinstance(text, str) for text in added):
-            raise UserError(f"objectives={shown(added)}; type NAME:WEIGHT or PATH.py:NAME:WEIGHT, or a list of such")
-        terms = dict(map(term_of, added))
+        added = added if isinstance(added, list | tuple) else [added]
+        if not all(isinstance(one, str | Config) or callable(one) for one in added):
+            raise UserError(
+                f"objectives={shown(added)}; type NAME:WEIGHT or PATH.py:NAME:WEIGHT, or give functions, or a list of "
+                "such; with a weight, terms={'mine': {'kind': function, 'weight': 0.5}}"
+            )
         whole = merged(merged({"terms": {name: {} for name in OF_THE_REQUEST}}, recipe), changes)
         own_views = whole.get("views")
+        own_views = [own_views] if callable(own_views) else own_views
         if isinstance(own_views, Sequence) and not isinstance(own_views, str):  # view objects of a caller
             copies = recipe.get("views", {}).get("copies", 1)
             whole["views"] = {"copies": copies, **{f"view {k}": {"kind": view} for k, view in enumerate(own_views)}}
         canvas = changes.get("canvas", {})
-        canvas = canvas if isinstance(canvas, Mapping) else {"kind": canvas}  # a canvas object
+        canvas = canvas if isinstance(canvas, Mapping) else entry_of(canvas)  # a canvas object
         of_recipe = recipe.get("canvas", {})
         # Settings of the recipe's canvas do not apply to a canvas of another kind.
         if canvas.get("kind", of_recipe.get("kind")) != of_recipe.get("kind"):
@@ -166,11 +169,37 @@ class DrawingConfig(Config):
             whole["ascent"].pop("rate", None)
         if not isinstance(whole["terms"], Mapping):
             return whole  # which validation refuses
-        return merged(whole, {"terms": terms})
+        return merged(whole, {"terms": _added(whole["terms"], added)})
 
 
-def term_of(text: str) -> tuple[str, dict[str, Any]]:
-    """Parse "variation:0.5" or "my.py:symmetry:0.5" to the name of a term and its table. Raises UserError."""
+def entry_of(given: Any) -> dict[str, Any]:
+    """The table of an entry that Python holds: a class or function, or a record of settings, which are its own."""
+    if not isinstance(given, Config):
+        return {"kind": given}
+    return {"kind": type(given), **{name: getattr(given, name) for name in type(given).model_fields}}
+
+
+def _added(terms: Mapping[str, Any], objectives: Sequence[Any]) -> dict[str, Any]:
+    """The terms of objectives by name; one of the name of another kind, which it does not replace, has a number."""
+    found: dict[str, Any] = {}
+    for name, table in map(term_of, objectives):
+        same, count = name, 1
+        while (there := found.get(same, terms.get(same))) is not None and _kind(same, there) != table["kind"]:
+            count += 1
+            same = f"{name} {count}"
+        found[same] = table
+    return found
+
+
+def _kind(name: str, table: Any) -> Any:
+    return (table.get("kind") if isinstance(table, Mapping) else None) or name
+
+
+def term_of(text: Any) -> tuple[str, dict[str, Any]]:
+    """Parse "variation:0.5" or "my.py:symmetry:0.5", or an object, to the name of a term and its table."""
+    if not isinstance(text, str):
+        table = entry_of(text)
+        return name_of(table["kind"]), table
     place, colon, last = text.rpartition(":")
     try:
         weight, kind = float(last), place
@@ -221,7 +250,7 @@ class GenerateConfig(DrawingConfig):
         pixels or more, that of ``of_photographs``.
         """
         prompts = given.get("prompts")
-        if isinstance(prompts, str | list | tuple) and prompts:
+        if prompts is not None and (not hasattr(prompts, "__len__") or len(prompts)):
             return "das"
         if given.get("layer") is not None:
             return "channel"

@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bothways.faults import place_of
 from bothways.models.adapter import Adapter
+from bothways.models.calls import first_line
 from bothways.numerics.draws import Draws
 from bothways.numerics.fill import Smoothness
 from bothways.synthesis.ascent import Ascent
@@ -19,7 +21,15 @@ from bothways.synthesis.density import Density
 from bothways.synthesis.directions import surest
 from bothways.synthesis.fields import Clipped, Combined, Field, Unit
 from bothways.synthesis.inpainting import Smoothed
-from bothways.synthesis.objectives.base import Binding, Objective, WeightedSum, as_objective, as_sum
+from bothways.synthesis.objectives.base import (
+    Binding,
+    Objective,
+    WeightedSum,
+    as_objective,
+    as_sum,
+    fields_of,
+    terms_of,
+)
 from bothways.synthesis.objectives.terms import Term, TermSum
 from bothways.synthesis.resized import Resized
 from bothways.synthesis.sampling import Space
@@ -81,14 +91,16 @@ class Setup:
         except (RunError, UserError):
             raise
         except RuntimeError as error:
-            size, cause = f"{self.place.height}x{self.place.width}", str(error).splitlines()[0]
+            if place_of(error):  # of the user's own code, which says so
+                raise
+            size, cause = f"{self.place.height}x{self.place.width}", first_line(error)
             raise UserError(f"pictures of {size} cannot be held ({cause}); type a smaller --size") from error
 
     def aims(self, request: Request, batch: Batch) -> list[str]:
         """The names of the terms of the target: those that condition models give."""
         bound = self._bindings(request, batch, Draws(batch.seeds))["condition"]
         parts = self.objective.of_role("condition")
-        return list(dict.fromkeys(term.name for to in bound for _, part in parts for term in part.terms(to)))
+        return list(dict.fromkeys(term.name for to in bound for _, part in parts for term in terms_of(part, to)))
 
     def _field(self, request: Request, batch: Batch, draws: Draws) -> Field:
         """The field of ascent: terms through the views, plus other fields, optionally normalised, then clipped."""
@@ -99,7 +111,7 @@ class Setup:
             parts.append((1.0, toward(TermSum(tuple(terms)), draws, self.views, normalize=normalize)))
         for role in ("image", "score"):
             for share, to, weight, part in self._each(bound, role):
-                for own, scaled in part.fields(to):
+                for own, scaled in fields_of(part, to):
                     parts.append((weight * share, Unit(own) if scaled and normalize else own))
         if not parts and ascent.steps:
             raise UserError(
@@ -116,7 +128,7 @@ class Setup:
         terms: list[Term] = []
         for role in ("condition", "score", "image"):
             for to in bound[role]:
-                own = [weight * term for weight, part in self.objective.of_role(role) for term in part.terms(to)]
+                own = [weight * term for weight, part in self.objective.of_role(role) for term in terms_of(part, to)]
                 share = 1 / len(bound[role])
                 terms += [share * term for term in (_by_layer(own, to) if role == "score" else own)]
         return terms
@@ -190,7 +202,9 @@ class Setup:
         except RunError:
             raise
         except RuntimeError as error:
-            size, cause = f"{place.height}x{place.width}", str(error).splitlines()[0]
+            if place_of(error):
+                raise
+            size, cause = f"{place.height}x{place.width}", first_line(error)
             raise UserError(f"pictures of {size} cannot be held ({cause}); type a smaller --size") from error
 
 

@@ -137,8 +137,12 @@ def _read_mask(mask: Any, size: tuple[int, int]) -> Tensor:
     if is_live(mask) and hasattr(mask, "ndim"):  # numbers: 0 and 1 of any type, in any of the shapes of one mask
         given = torch.zeros(0) if str(mask.dtype) in ("object", "str") else torch.as_tensor(mask)
         found = given.reshape(1, 1, *given.shape[-2:]) if given.numel() == given.shape[-2:].numel() else given
+        found = found / 255 if found.dtype == torch.uint8 and found.numel() and int(found.max()) == 255 else found
         if found.ndim != 4 or not bool(((found == 0) | (found == 1)).all()):
-            raise UserError(f"mask of shape {tuple(given.shape)}; give (H,W) of 0 (kept) and 1 (drawn)")
+            raise UserError(
+                f"mask of shape {tuple(given.shape)} and {given.dtype}; give (H,W) of 0 (kept) and 1 (drawn), or bytes "
+                "of 0 and 255"
+            )
         found = found.bool()
     else:
         found = pictures_of(mask, "mask").mean(1, keepdim=True) > 0.5

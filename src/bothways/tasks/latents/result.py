@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from bothways.brief import Brief
+from bothways.brief import Kept
 from bothways.tasks.measures import Count, Measures, Skipped
 
 
@@ -40,12 +40,16 @@ class LatentsMeasures(Measures):
 
 
 @dataclass(frozen=True, repr=False)
-class EncodedLatents(Brief):
+class EncodedLatents(Kept):
     """The files of latents by split, and the content of measures.json. folder: that of the run, the data of others."""
 
     measures: dict[str, Any]
     files: dict[str, Path]
     folder: Path
+
+    @property
+    def kept(self) -> str:
+        return str(self.folder)
 
     @property
     def facts(self) -> LatentsFacts:

@@ -7,11 +7,12 @@ from typing import Any
 
 from pydantic import ConfigDict
 
-from bothways.brief import Brief
+from bothways.brief import Kept
 from bothways.configs import Config
 from bothways.models.velocity import Flow
 from bothways.runs import RunFolder
 from bothways.tasks.measures import Measures
+from bothways.tasks.resume import address_of
 from bothways.types import Frame
 
 
@@ -37,12 +38,20 @@ class PretrainMeasures(Measures):
 
 
 @dataclass(frozen=True, repr=False)
-class Pretrained(Brief):
+class Pretrained(Kept):
     """A finished pretraining. flow: with EMA weights. frames: one per step. folder: its run folder."""
 
     flow: Flow
     frames: list[Frame]
     folder: RunFolder
+
+    @property
+    def kept(self) -> str | None:
+        return address_of(self.folder)
+
+    @property
+    def held(self) -> Any:
+        return self.flow
 
     @property
     def measures(self) -> dict[str, Any]:

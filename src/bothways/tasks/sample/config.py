@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from bothways.configs import Config, Live, chosen, setting
+from bothways.configs import Config, Live, Several, chosen, setting
 from bothways.registry import register
 
 
@@ -27,7 +27,7 @@ class SampleConfig(Config):
     solver: chosen("solver") = setting("midpoint", "ODE solver of the walk", common=True)  # type: ignore[valid-type]
     seed: int = setting(0, "random seed, from which the seed of each picture is derived", ge=0, common=True)
     batch: int = setting(64, "pictures per batch", ge=1)
-    judges: list[Live] | None = setting(
+    judges: Several | None = setting(
         None,
         "models or functions that judge the pictures; if unset, the bundled models for a bundled flow",
         flags=("--judge",),

@@ -23,11 +23,13 @@ SCHEME, NATURAL = "bundled:", "bundled:natural"
 SUFFIX = ".safetensors"
 
 
-def read_spectrum(path: str | Path | None = None) -> Spectrum:
+def read_spectrum(path: str | Path | Spectrum | None = None) -> Spectrum:
     """Read a spectrum file, or a bundled one: "bundled:natural" (None) of 32 pixels, "bundled:photographs" of 256.
 
-    Raises UserError if it is missing or not a spectrum.
+    A Spectrum is returned as it is. Raises UserError if it is missing or not a spectrum.
     """
+    if isinstance(path, Spectrum):
+        return path
     name = NATURAL if path is None else str(path)
     file = Path(name)
     if name.startswith(SCHEME):

@@ -88,7 +88,7 @@ class SpectrumWork(Work):
     def _spectrum(self) -> Spectrum:
         mean = self.colours / self.count
         covariance = self.squares / self.count - mean[:, None] * mean
-        return Spectrum(self.magnitudes / self.count, mean, self.count, covariance)
+        return Spectrum(self.magnitudes / self.count, mean, self.count, covariance, self.path)
 
     def result(self, measures: dict[str, Any]) -> Spectrum:
         return self._spectrum()

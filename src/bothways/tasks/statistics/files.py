@@ -24,9 +24,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from bothways.data.splits import is_statistics
+from bothways.configs import recorded
+from bothways.data.splits import STATISTICS, Statistics, is_statistics
 from bothways.models.adapter import Adapter
-from bothways.models.catalogue import SCALE, kept_statistics, read_statistics, statistics_file
+from bothways.models.catalogue import SCALE, dequantised, kept_statistics, read_statistics, statistics_file
 from bothways.numerics.draws import Draws
 from bothways.numerics.layers import SIDES
 from bothways.reading import check_file, table_of
@@ -52,20 +53,21 @@ SAME = 0.01  # of the largest value: half precision rounds before or after the m
 SPREAD_PARTS = ("mean", "mean_std", "log_std", "log_std_std")
 
 
-def stored_statistics(model: Adapter, data: str | Path | None) -> dict[str, Tensor]:
-    """The statistics of the file ``data``, if it is one, else those stored with the model; {} if there are none.
+def stored_statistics(model: Adapter, data: Any) -> dict[str, Tensor]:
+    """The statistics of the file or object ``data``, if it is one, else those stored with the model; {} for none.
 
-    Raises UserError for a file of another model.
+    Raises UserError for those of another model.
     """
     if not is_statistics(data):
         return _kept(model)
-    found = read_statistics(Path(str(data)))
+    name, live = str(recorded(data)), isinstance(data, Statistics)
+    found = dequantised(data.tensors, name) if live else read_statistics(Path(name))
     if "factor" not in found or not _fits(model, found):
         raise UserError(
-            f"data {str(data)!r} holds no statistics of model {model.name!r}; "
+            f"data {name!r} holds no statistics of model {model.name!r}; "
             f"type bothways statistics {model.typed} --data REAL_PICTURES --out statistics.safetensors, and that file"
         )
-    _check_made_of(model, Path(str(data)))
+    _check_made_of(model, name, _of_metadata(data.facts, name) if live else _told(Path(name)))
     return found
 
 
@@ -85,21 +87,23 @@ def facts_of(model: Adapter) -> dict[str, str]:
     return {MADE_OF: json.dumps(found)}  # in one entry: safetensors writes several in any order
 
 
-def _check_made_of(model: Adapter, path: Path) -> None:
-    """Raise UserError for a file measured with other weights or another preprocessing; warn where it does not say."""
-    told = _told(path)
+def _check_made_of(model: Adapter, name: str, told: Mapping[str, Any]) -> None:
+    """Raise UserError for those measured with other weights or another preprocessing; warn where they do not say.
+
+    told: what they tell of the model that they were measured with.
+    """
     if not told:
         warnings.warn(
-            f"data {str(path)!r} does not say which weights it was measured with, so that is not checked", stacklevel=3
+            f"data {name!r} does not say which weights it was measured with, so that is not checked", stacklevel=3
         )
         return
     own = json.loads(facts_of(model)[MADE_OF])
     for part, what in (("weights", "weights"), ("seen", "preprocessing")):
         if told[part] != own[part]:
-            out = f"--out {shlex.quote(str(path))} --overwrite"
+            out = f"--out {shlex.quote(name)} --overwrite" if name.endswith(STATISTICS) else "--out FILE.safetensors"
             again = f"type bothways statistics {model.typed} --data REAL_PICTURES {out}"
             raise UserError(
-                f"data {str(path)!r} was measured with other {what} (of {told['model']}) than those of model "
+                f"data {name!r} was measured with other {what} (of {told['model']}) than those of model "
                 f"{model.name!r}; {again}, or give the --weights that it was measured with"
             )
 
@@ -109,14 +113,24 @@ def _told(path: Path) -> dict[str, Any]:
     check_file(path)
     try:
         with safe_open(path, "pt") as file:
-            found = table_of((file.metadata() or {}).get(MADE_OF, "{}").encode(), str(path))
+            told = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise _untold(str(path), error) from error
+    return _of_metadata(told, str(path))
+
+
+def _of_metadata(told: Mapping[str, str], name: str) -> dict[str, Any]:
+    try:
+        found = table_of(told.get(MADE_OF, "{}").encode(), name)
         if found and not {"model", "weights", "seen"} <= set(found):
             raise ValueError(f"{MADE_OF} lacks an entry")
-    except (SafetensorError, OSError, ValueError, TypeError) as error:
-        raise UserError(
-            f"data {str(path)!r} does not say what it was measured with ({error}); measure it again"
-        ) from error
+    except (ValueError, TypeError) as error:
+        raise _untold(name, error) from error
     return found
+
+
+def _untold(name: str, error: Exception) -> UserError:
+    return UserError(f"data {name!r} does not say what it was measured with ({error}); measure it again")
 
 
 def _fits(model: Adapter, tensors: Mapping[str, Tensor]) -> bool:

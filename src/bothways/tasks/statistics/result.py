@@ -1,19 +1,5 @@
-"""The result of ``statistics``."""
+"""The result of ``statistics``: what other tasks take as data in place of pictures."""
 
-from __future__ import annotations
+from bothways.data.splits import Statistics
 
-from dataclasses import dataclass
-from pathlib import Path
-
-from torch import Tensor
-
-from bothways.brief import Brief
-
-
-@dataclass(frozen=True, repr=False)
-class Statistics(Brief):
-    """Measured statistics. tensors: as in the file (files.py). pictures: their number. path: of the file."""
-
-    tensors: dict[str, Tensor]
-    pictures: int
-    path: Path | None = None
+__all__ = ["Statistics"]

@@ -12,6 +12,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from bothways import budget
+from bothways.configs import recorded
 from bothways.data.readers.fit import size_of
 from bothways.data.sources import load_images
 from bothways.data.splits import STATISTICS, is_statistics, training_split
@@ -48,6 +49,7 @@ class StatisticsWork(Work):
     experiment: Experiment = field(default_factory=Experiment)
     rows: Rows = field(default_factory=dict)
     tensors: dict[str, Tensor] = field(default_factory=dict)
+    facts: dict[str, str] = field(default_factory=dict)
     doing = "measuring"
     done_word = "measured"
 
@@ -66,12 +68,13 @@ class StatisticsWork(Work):
         """Write the file, and return its tensors."""
         keep = rows_to_keep(self.config.rows, {name: chunks[0].shape[1] for name, chunks in self.rows.items()})
         self.tensors = as_tensors(fit_space(self.rows, self.config.rank, keep, self.names))
+        self.facts = facts_of(self.model)
         if self.path is not None:
-            write_file(self.path, save(self.tensors, facts_of(self.model)))
+            write_file(self.path, save(self.tensors, self.facts))
         return {"pictures": len(self.images), "layers": self.layers}
 
     def result(self, measures: dict[str, Any]) -> Statistics:
-        return Statistics(self.tensors, len(self.images), self.path)
+        return Statistics(self.tensors, len(self.images), self.path, self.facts)
 
     def as_json(self, result: Statistics) -> Any:
         shapes = {name: list(value.shape) for name, value in result.tensors.items()}
@@ -93,9 +96,8 @@ def prepare(config: StatisticsConfig, where: Where) -> StatisticsWork:
     """Prepare a run of ``statistics``. Raises UserError for invalid input, before the first picture is measured."""
     path = where.file(STATISTICS, b'"factor"')
     if is_statistics(config.data):
-        raise UserError(
-            f"data {str(config.data)!r} is a statistics file, not real pictures; type a parquet file or a folder"
-        )
+        what = "holds statistics" if isinstance(config.data, Statistics) else "is a statistics file"
+        raise UserError(f"data {recorded(config.data)!r} {what}, not real pictures; type a parquet file or a folder")
     model = config.model
     if not isinstance(model, Adapter):
         model = load_model(model, config.spec, weights=config.weights, device=config.device)

@@ -18,6 +18,7 @@ from types import NoneType
 from typing import Any, final
 
 from bothways import registry
+from bothways.brief import Kept, stand_in
 from bothways.configs import Config, merged, nested
 from bothways.data.loader import check_guarded
 from bothways.data.readers.live import is_live
@@ -211,7 +212,7 @@ def begin_sweep(
         raise UserError("a sweep runs in one process; type it without torchrun")
     if where.overwrite and where.resume:
         raise UserError("--overwrite and --resume contradict each other; type one of them")
-    tables = nested(kind, {name: behind_latest(value) for name, value in given.items()})
+    tables = nested(kind, {name: behind_latest(stand_in(value)) for name, value in given.items()})
     numbered, name = default and where.out is None, f"{task}-{SWEEP}"
     if numbered and where.overwrite:
         raise UserError("--overwrite replaces the sweep of a folder; type --out FOLDER, or leave it out for a new one")
@@ -291,7 +292,7 @@ def sweep(
     check_kinds("sweep", task=(task, str), over=(over, (Mapping, NoneType)), on_frame=(on_frame, (Callable, NoneType)))
     kind: type[Config] = registry.find("task", task).factory
     named = {**dict(zip(kind.order(), given, strict=False)), **settings}
-    if is_live(named.get("data")):
+    if is_live(named.get("data")) and not isinstance(named["data"], Kept):
         named["data"] = as_set(named["data"])
     _, work = begin_sweep(task, named, over or {}, Where(out, overwrite, resume), default=True)
     found: dict[str, Any] = works.perform(work, on_frame)

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ConfigDict
 
-from bothways.brief import Brief
+from bothways.brief import Kept
 from bothways.configs import Config
 from bothways.models.adapter import Adapter
 from bothways.runs import RunFolder
@@ -35,13 +35,17 @@ class TrainMeasures(Measures):
 
 
 @dataclass(frozen=True, repr=False)
-class Trained(Brief):
+class Trained(Kept):
     """A finished training. model: with EMA weights. card: its facts. frames: one per step. folder: its run folder."""
 
     model: Adapter
     card: dict[str, Any]
     frames: list[Frame]
     folder: RunFolder
+
+    @property
+    def kept(self) -> str:
+        return str(self.folder.path / f"{self.card['name']}.json")
 
     @property
     def measures(self) -> dict[str, Any]:
