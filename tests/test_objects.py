@@ -188,7 +188,9 @@ def test_a_start_is_taken_in_every_form_of_a_photo(model: Any, place: Path) -> N
 
 
 def test_labels_that_are_no_numbers_are_refused_in_a_line(model: Any) -> None:
-    with pytest.raises(UserError, match=r"data: labels of \['a', 'b'\] are no numbers; give \(pictures, labels\), a whole number"):
+    with pytest.raises(
+        UserError, match=r"data: labels of \['a', 'b'\] are no numbers; give \(pictures, labels\), a whole number"
+    ):
         bothways.evaluate(model, (soft(2, 16, 1), ["a", "b"]))
 
 
