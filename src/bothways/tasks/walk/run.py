@@ -48,6 +48,7 @@ class Walking(Work):
 
     photo (1,3,H,W) and others (N,3,H,W) in [0,1], at the size of the flow; N may be 0. reader: the classifier, if any.
     seen: {direction: pictures (1,3,H,W) so far}. nearest: for each depth, (index in others, distance).
+    ends: the picture and what came back, in full precision.
     """
 
     config: WalkConfig
@@ -59,6 +60,7 @@ class Walking(Work):
     experiment: Experiment
     seen: dict[str, list[Tensor]] = field(default_factory=lambda: {way: [] for way in WAYS})
     nearest: list[list[tuple[int, float]]] = field(default_factory=list)
+    ends: list[Tensor] = field(default_factory=list)
     schema = WalkMeasures
     doing = "walking"
     done_word = "walked"
@@ -82,8 +84,11 @@ class Walking(Work):
         if folder is not None:
             folder.drop_frames_after(0, 0)
         for step, (way, t, x) in enumerate(self._both_ways(), 1):
-            shown = (255 * self.flow.picture(x).clamp(0, 1)).round().cpu() / 255
+            exact = self.flow.picture(x).clamp(0, 1).cpu()
+            shown = (255 * exact).round() / 255
             self.seen[way].append(shown)
+            if step in (1, self.steps):
+                self.ends.append(exact)
             frame = Frame(step, t, shown, {"depth": 1.0 - t, "rms": float(x.square().mean().sqrt())})
             if folder is not None:
                 record = {"index": step - 1, "way": way, "depth": round(1.0 - t, 4)}
@@ -105,7 +110,8 @@ class Walking(Work):
 
     def measures(self) -> dict[str, Any]:
         """{"walk": {"depths", "lost", "nearest", "called_there", "called_back"}}, with an entry per depth."""
-        lost = (self.seen["there"][0] - self.seen["back"][-1]).square().mean().sqrt()
+        before, after = self.ends
+        lost = (before - after).double().square().mean().sqrt()
         found: dict[str, Any] = {"depths": self.depths, "lost": float(lost), "nearest": self._kept_nearest()}
         if self.reader is not None:
             found["called_there"] = _calls(self.reader, torch.cat(self.seen["there"]))
@@ -127,7 +133,7 @@ class Walking(Work):
         return f"a picture would be walked in {self.how.steps} steps each way{beside}"
 
     def summary(self, result: Walked, out: Path | None) -> Iterator[str | Grid]:
-        yield f"walked to noise and back, it is off by {result.lost:.3f} (RMS, black to white is 1)"
+        yield f"walked to noise and back, it is off by {result.lost:.2g} (RMS, black to white is 1)"
         if result.called_there is not None and result.called_back is not None:
             rows = [
                 (f"{depth:.3g}", *(f"{calls[0][0]} ({calls[0][1]:.0%})" for calls in both))
