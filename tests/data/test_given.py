@@ -308,3 +308,11 @@ def test_facts_as_a_dict(tmp_path: Path) -> None:
     ):
         with pytest.raises(UserError, match=says):
             bothways.load_model(module, wrong)
+
+
+def test_a_list_of_paths_is_refused_as_data_with_what_to_give() -> None:
+    for paths in (["a.png", "b.png"], [Path("a.png")]):
+        with pytest.raises(UserError, match="is a list of paths; give the folder that holds them"):
+            as_set(paths)
+    with pytest.raises(UserError, match="is a NoneType"):
+        as_set([None])

@@ -39,6 +39,8 @@ def tensor_of(given: Any, what: str, *, unclamped: bool = False) -> Tensor:
     """
     if isinstance(held := getattr(given, "images", None), Tensor):  # of a set, or of a result
         given = held
+    if given is not None and not is_live(given):  # one of a list
+        raise UserError(f"{what} is a list of paths; give the folder that holds them, or PIL.Image.open(path) of each")
     if isinstance(given, list | tuple):
         return _together([tensor_of(one, what, unclamped=unclamped) for one in given], what)
     if isinstance(given, Image.Image):
