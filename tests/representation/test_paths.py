@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor
 
 from bothways import registry
-from bothways.representation.paths import interpolate, path_of
+from bothways.representation.paths import check_path, interpolate, path_of
 from bothways.representation.paths.scheduled import scheduled
 from bothways.representation.paths.vp import LEAST_DEPTH
-from bothways.types import Path, UserError
+from bothways.types import Path, PathWeights, UserError
 
 PRODUCTS = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64), 0)  # of Ho et al. 2020
 EVERY = {**{name: path_of(name) for name in registry.names("path")}, "scheduled": scheduled(PRODUCTS)}
@@ -74,3 +75,25 @@ def test_interpolate_stands_on_the_path_and_keeps_precision() -> None:
 def test_an_unknown_path_is_refused_with_the_known_ones() -> None:
     with pytest.raises(UserError, match=r"type .*gvp, linear, vp"):
         path_of("straight")
+
+
+def test_a_path_of_ones_own_with_its_ends_swapped_is_refused() -> None:
+    with pytest.raises(UserError, match=r"more of the image at t = 0\.25 than at 0\.75; t = 0 is noise"):
+        path_of(lambda t: PathWeights(1 - t, t, -torch.ones_like(t), torch.ones_like(t)))
+
+
+@pytest.mark.parametrize("wrong", ["a", "s"])
+def test_wrong_derivatives_of_a_path_are_told_with_their_slope(wrong: str) -> None:
+    def path(t: Tensor) -> PathWeights:
+        found = path_of("gvp")(t)
+        return found._replace(**{f"d{wrong}": -getattr(found, f"d{wrong}")})
+
+    with pytest.warns(UserWarning, match=f"d{wrong} is .* at t = 0.25, where {wrong} has the slope"):
+        path_of(path)
+
+
+@every_path
+@pytest.mark.filterwarnings("error")
+def test_every_path_passes_the_checks_of_ones_own(path: Path) -> None:
+    check_path(path)
+    check_path(lambda t: PathWeights(*(weight.float() for weight in path(t))))
