@@ -99,6 +99,21 @@ def test_tables_hold_full_values_and_viewers(folder) -> None:
     assert [cell.text for cell in pairs.rows[0]] == ["anchor", "whale", "90 %", "90 %"]
 
 
+def test_what_viewers_recognise_has_a_row_a_class_beside_the_real_pictures(folder) -> None:
+    facts = dict(page.facts_of(RunFolder.open(folder).measures))
+    assert page.recognition_table(facts).rows == []  # of a run that did not measure it
+    other, own = facts["entanglement"]
+    shares = [{"value": 0.5, "n": 4}, None, {"value": 1.0, "n": 4}]
+    real = [{"value": 0.9, "n": 20}, None, {"value": 0.8, "n": 20}]
+    facts["entanglement"] = [{**other, "recognised": shares, "recognised_real": real}, own]
+    table = page.recognition_table(facts)
+    assert list(table.columns) == ["Portraits of", "other"]
+    by_name = {row[0].text: row[1].text for row in table.rows}
+    names = [one["name"] for one in facts["classes"]]
+    assert [by_name[name] for name in names] == ["2 of 4", "not one of its classes", "4 of 4"]
+    assert [row[0].text for row in table.rows] == ["barrel", "candle", "anchor"]
+
+
 def test_charts_follow_the_order_of_their_rows(folder) -> None:
     facts = page.facts_of(RunFolder.open(folder).measures)
     bars = consistency_chart(facts).figure["data"][0]

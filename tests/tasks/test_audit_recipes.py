@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -11,6 +13,7 @@ from bothways import ModelSpec, UserError, explain
 from bothways.data.readers.builtin import DIGITS
 from bothways.models.adapter import Adapter
 from bothways.runs import RunFolder, to_png
+from bothways.tasks.explain.entanglement import recognised
 from bothways.tasks.explain.section import sentence
 from bothways.tasks.shelf import work_of
 
@@ -21,6 +24,18 @@ def model(size: int, *after: nn.Module, classes: int = 10) -> Adapter:
         body = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
         network = nn.Sequential(*body, nn.Flatten(), nn.Linear(8, 10), *after)
     return bothways.load_model(network.eval(), ModelSpec(size, (0.5,) * 3, (0.5,) * 3, classes))
+
+
+class Turned(nn.Module):
+    """The outputs of a network in reverse, after one of a class that it never calls."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        found = self.network(x).flip(1)
+        return torch.cat([found.amin(1, keepdim=True) - 1, found], 1)
 
 
 @pytest.mark.parametrize(
@@ -68,3 +83,37 @@ def test_recipes_that_draw_no_class_are_refused_in_a_line(recipes: list[str], sa
         work_of("explain", model(16), data=tmp_path, classes=[0, 1, 2], n=2, judges=[], recipes=recipes)
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_recognised_is_the_largest_of_the_audited_outputs() -> None:
+    logits = torch.tensor([[9.0, 1, 0, 0], [9.0, 0, 1, 0], [9.0, 0, 1, 0], [9.0, 0, 0, 3], [9.0, 5, 0, 3]])
+    targets = torch.tensor([1, 1, 2, 3, 3])  # output 0 is of a class that is not audited
+    assert recognised(logits, targets, [1, 2, 3]) == [
+        {"value": 0.5, "n": 2}, {"value": 1.0, "n": 1}, {"value": 0.5, "n": 2},
+    ]  # fmt: skip
+    assert recognised(logits, torch.tensor([1, 1, -1, 3, 3]), [1, -1, 3])[1] is None
+    assert recognised(logits, torch.full((5,), -1), [-1, -1, 1]) == [None] * 3
+    assert recognised(logits, torch.tensor([1, 1, 3, 3, 3]), [1, 2, 3])[1] is None  # no picture of it
+
+
+def test_other_models_recognise_the_portraits_or_not(tmp_path) -> None:
+    """A judge of more classes in another order reads the same portraits: by names, among the audited ones."""
+    names = tuple("abcdefghij")
+    drawn = replace(model(16).spec, classes=names)
+    audited = bothways.load_model(model(16).module, drawn)
+    judge = bothways.load_model(Turned(model(16).module), replace(drawn, classes=("z", *names[::-1])))
+    data = tmp_path / "data"
+    for name in names[:3]:
+        (data / name).mkdir(parents=True)
+        for place in range(10):
+            picture = torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(place))
+            (data / name / f"{place}.png").write_bytes(to_png(picture))
+    found = explain(audited, data=data, classes=list(names[:3]), n=2, steps=3, judges=[judge], recipes=["das"])
+    other, own = found["entanglement"]
+    assert not other["own"]
+    assert other["recognised"] == own["recognised"]
+    assert other["recognised_real"] == own["recognised_real"]
+    assert all(share["n"] == 2 for share in own["recognised"])
+    assert sum(share["value"] for share in own["recognised_real"]) == pytest.approx(
+        1
+    )  # the same pictures in each class

@@ -1,4 +1,4 @@
-"""Entanglement: the classes that viewers predict besides the target in portraits, compared with real pictures."""
+"""What viewers see in portraits, compared with real pictures: the class itself, and the classes besides it."""
 
 from __future__ import annotations
 
@@ -41,10 +41,11 @@ def viewers(jury: Sequence[Adapter]) -> list[Adapter]:
 def entanglement(
     model: Adapter, jury: Sequence[Adapter], drawn: LabelledPictures, real: LabelledPictures, labels: Sequence[int]
 ) -> Iterator[dict[str, Any]]:
-    """For each viewer, the classes that it predicts besides the target in portraits and real pictures.
+    """For each viewer, the classes that it predicts besides the target in portraits and real pictures, and whether the
+    target.
 
     {"viewer", "own", "columns", "drawn", "real" (shares), "order", "pairs": [{"class", "seen", "share", "real_share",
-    "p", "pictures"}]}
+    "p", "pictures"}], "recognised", "recognised_real" (of ``recognised``, a class each)}
     """
     for viewer in counted(jury, "other models look"):
         yield _seen_by(viewer, viewer is model, model, drawn, real, labels)
@@ -55,11 +56,12 @@ def _seen_by(
 ) -> dict[str, Any]:
     mine = {label: label if own else _same(viewer, model, label) for label in labels}
 
-    def seen(shown: LabelledPictures) -> Tensor:
+    def seen(shown: LabelledPictures) -> tuple[Tensor, list[dict[str, Any] | None]]:
         logits = penultimate(viewer, shown.images.to(viewer.device), BATCH)[1]
-        return seen_besides(logits, torch.tensor([mine[label] for label in shown.labels.tolist()]), SEEN)
+        targets = torch.tensor([mine[label] for label in shown.labels.tolist()])
+        return seen_besides(logits, targets, SEEN), recognised(logits, targets, list(mine.values()))
 
-    of_drawn, of_real = seen(drawn), seen(real)
+    (of_drawn, right), (of_real, right_real) = seen(drawn), seen(real)
 
     def counts(found: Tensor, shown: LabelledPictures) -> Tensor:
         return torch.stack([found[shown.rows(label)].sum(0) for label in labels])
@@ -91,7 +93,26 @@ def _seen_by(
             }
             for pair in pairs
         ],
+        "recognised": right,
+        "recognised_real": right_real,
     }  # fmt: skip
+
+
+def recognised(logits: Tensor, targets: Tensor, audited: Sequence[int]) -> list[dict[str, Any] | None]:
+    """{"value", "n"} for each audited class: the share of its pictures for which its output is the largest of them.
+
+    logits: (N,K) of a viewer. targets: (N,) its number for the class of each picture. audited: its numbers for the
+    classes, -1 for one that it lacks, for which there is None.
+    """
+    known = [number for number in audited if number >= 0]
+    if len(known) < 2:
+        return [None] * len(audited)
+    called = torch.tensor(known)[logits[:, known].argmax(1)]
+    right = [(called == targets)[targets == number] for number in audited]
+    return [
+        {"value": float(hits.float().mean()), "n": len(hits)} if number >= 0 and len(hits) else None
+        for number, hits in zip(audited, right, strict=True)
+    ]
 
 
 def _columns(times: Tensor, own: Sequence[int]) -> list[int]:

@@ -45,7 +45,7 @@ class Portrait(Facts):
 
 
 class Accuracy(Facts):
-    """The accuracy on the real pictures of a class."""
+    """The accuracy on the pictures of a class."""
 
     value: float
     n: Count
@@ -77,7 +77,11 @@ class Pair(Facts):
 
 
 class Viewer(Facts):
-    """How often a model predicts ``columns`` in portraits and real pictures of each class, and the distinct pairs."""
+    """How often a model predicts ``columns`` in portraits and real pictures of each class, and the distinct pairs.
+
+    recognised, recognised_real: of the portraits and real pictures of each class, the share that the model calls by it
+    among the audited classes; None of a class that it does not know.
+    """
 
     viewer: str
     own: bool
@@ -86,6 +90,8 @@ class Viewer(Facts):
     real: list[list[float]]
     order: list[Count]
     pairs: list[Pair]
+    recognised: list[Accuracy | None] = Field(default_factory=list)
+    recognised_real: list[Accuracy | None] = Field(default_factory=list)
 
 
 class Origin(Facts):
@@ -123,6 +129,8 @@ class Audit(Brief, Facts):
             whole = len(viewer.drawn) == size and all(len(row) == wide for row in viewer.drawn)
             if not whole or any(place >= size for place in viewer.order):
                 raise UserError(f"the viewer {viewer.viewer!r} is of other classes")
+            if any(len(shares) not in (0, size) for shares in (viewer.recognised, viewer.recognised_real)):
+                raise UserError(f"the viewer {viewer.viewer!r} recognises other classes")
             if not all({*pair.pictures} <= numbers for pair in viewer.pairs):
                 raise UserError(f"the viewer {viewer.viewer!r} names a portrait that is not there")
         return self

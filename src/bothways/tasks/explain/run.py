@@ -189,13 +189,26 @@ def audit_summary(found: dict[str, Any]) -> Iterator[str | Grid]:
         facts, right = own["consistency"], own["accuracy"]
         bounds = f" ({facts['low']:.2f}-{facts['high']:.2f})" if facts["low"] is not None else ""
         flag = "worth a look" if own["worth_a_look"] else ""
-        rows.append((own["name"], f"{facts['value']:.2f}{bounds}", flag, f"{right['value']:.0%}"))
-    yield Grid(("class", "consistency (95 %)", "", "accuracy on real pictures"), rows, "highest first")
+        rows.append(
+            (own["name"], f"{facts['value']:.2f}{bounds}", flag, f"{right['value']:.0%}", by_others(own, found))
+        )
+    yield Grid(
+        ("class", "consistency (95 %)", "", "accuracy on real pictures", "portraits recognised by other models"),
+        rows, "highest first",
+    )  # fmt: skip
     pairs = [(viewer, pair) for viewer in found["entanglement"] for pair in viewer["pairs"]]
     for viewer, pair in sorted(pairs, key=lambda both: both[1]["p"])[:PAIRS_SHOWN]:
         by = "the model itself" if viewer["own"] else viewer["viewer"]
         share, real = pair["share"], pair["real_share"]
         yield f"{pair['seen']} in {share:.0%} of portraits of {pair['class']} ({real:.0%} of real ones), viewer: {by}"
+
+
+def by_others(own: dict[str, Any], found: dict[str, Any]) -> str:
+    """The mean share of a class's portraits that the other viewers recognise, in words; "" without such a viewer."""
+    place = [one["label"] for one in found["classes"]].index(own["label"])
+    shares = [viewer["recognised"][place] for viewer in found["entanglement"] if not viewer["own"]]
+    known = [share["value"] for share in shares if share]
+    return f"{sum(known) / len(known):.0%}" if known else ""
 
 
 def prepare(config: ExplainConfig, where: Where) -> AuditWork:

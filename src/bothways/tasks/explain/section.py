@@ -106,6 +106,29 @@ def pair_table(facts: Facts) -> Table:
     )
 
 
+def recognition_table(facts: Facts) -> Table:
+    """A row per class, highest consistency first; a column per viewer that knows the classes."""
+    viewers = [viewer for viewer in facts["entanglement"] if any(viewer.get("recognised") or ())]
+    places = {own["name"]: place for place, own in enumerate(facts["classes"])}
+
+    def cell(viewer: Facts, place: int) -> Cell:
+        own, real = viewer["recognised"][place], viewer["recognised_real"][place]
+        if own is None:
+            return Cell("not one of its classes", kind="missing")
+        beside = f"real: {100 * real['value']:.0f} %" if real else ""
+        return Cell(f"{round(own['n'] * own['value'])} of {own['n']}", own["value"], beside, "number")
+
+    rows = [
+        [name(own["name"]), *(cell(viewer, places[own["name"]]) for viewer in viewers)] for own in worst_first(facts)
+    ]
+    note = (
+        "How many portraits of a class a viewer calls by it, among the audited classes, and how many of its real "
+        "pictures. Portraits that the model itself recognises and others do not show what the model responds to "
+        "instead of the class, or are poor drawings: compare with the other classes."
+    )
+    return Table("Portraits recognised", ["Portraits of", *map(viewer_name, viewers)], rows if viewers else [], note)
+
+
 def pairs(facts: Facts) -> dict[tuple[str, str], dict[str, Facts]]:
     """{(class, other class): {viewer: pair}}, those listed by most viewers first."""
     found: dict[tuple[str, str], dict[str, Facts]] = {}
@@ -206,6 +229,7 @@ def render_audit(folder: RunFolder, *, hide_data: bool = False) -> str:
         sheets=sheets(folder.path, facts, kept, hide_data),
         remark=kept.remark(folder.path, folder.path.resolve().name),
         hidden=hide_data,
+        recognised=recognition_table(facts),
         pairs=pair_table(facts),
         pair_pictures=shown,
         entanglement=entanglement_charts(facts),
