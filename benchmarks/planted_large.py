@@ -78,7 +78,8 @@ def main() -> None:
                 "plant": plant, "seed": seed, "recipes": told, "n": asked.n, "class": train.classes[label],
                 "where": CORNERS[seed % 5] if plant == "square" else "",
                 "seconds": round(time.process_time() - began, 1), **answers(model, plant, seed, label, large),
-                **audited(found, out, plant, label), **by_another(out, found["settings"]["recipes"], test.classes, label),
+                **audited(found, out, plant, label),
+                **by_another(out, found["settings"]["recipes"], test.classes, label),
             }  # fmt: skip
             write(row)
             print(json.dumps(row), flush=True)
