@@ -177,6 +177,14 @@ def test_the_pictures_of_the_class_are_matched_and_no_others(tmp_path: Path) -> 
     assert far < 5 * near < 0
 
 
+def test_a_class_of_the_data_that_the_model_lacks_changes_nothing_for_the_others(tmp_path: Path) -> None:
+    data = pictures(tmp_path / "data", {"anchor": 0.0, "barrel": 0.6, "kettle": 0.9})
+    model = toy()
+    (targets,) = find_priors([model], as_sum(Matching()), data, condition=[model], labels=[0]).matched
+    own = measure_quantiles(model, bright(data, "anchor"), [SECOND])[SECOND]
+    assert torch.equal(targets.of(0)[SECOND].quantiles, own)
+
+
 def test_a_class_without_pictures_is_matched_to_all_with_a_line(tmp_path: Path) -> None:
     data = pictures(tmp_path / "data", {"anchor": 0.0, "barrel": 0.6})
     model = toy()

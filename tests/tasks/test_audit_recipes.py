@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import bothways
-from bothways import ModelSpec, UserError, explain
+from bothways import ModelSpec, UserError, evaluate, explain
 from bothways.data.readers.builtin import DIGITS
 from bothways.models.adapter import Adapter
 from bothways.runs import RunFolder, to_png
@@ -117,3 +117,20 @@ def test_other_models_recognise_the_portraits_or_not(tmp_path) -> None:
     assert sum(share["value"] for share in own["recognised_real"]) == pytest.approx(
         1
     )  # the same pictures in each class
+
+
+def test_other_classes_of_the_data_do_not_matter(tmp_path) -> None:
+    """Data of more classes than the model's, one of which it has twice, as ImageNet has two cranes."""
+    names = (*"abcdefgh", "crane", "crane")
+    network = bothways.load_model(model(16).module, replace(model(16).spec, classes=names))
+    for name in ("a", "b", "c", "crane", "zebra"):
+        (tmp_path / name).mkdir()
+        for place in range(10):
+            picture = torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(place))
+            (tmp_path / name / f"{place}.png").write_bytes(to_png(picture))
+    work = work_of("explain", network, data=tmp_path, classes=["a", "b", "c"], n=2, judges=[])
+    assert work.real.labels.bincount().tolist() == [10, 10, 10]
+    with pytest.raises(UserError, match=r"2 of 5 classes of data .* are not classes of model"):
+        evaluate(network, tmp_path)
+    with pytest.raises(UserError, match="0 readable pictures of class 'd'"):
+        work_of("explain", network, data=tmp_path, classes=["a", "b", "d"], n=2, judges=[])

@@ -46,12 +46,15 @@ def load_with_classes(
     return found
 
 
-def outputs_of_labels(spec: ModelSpec, model: str, classes: Sequence[str], data: str) -> tuple[Tensor, str]:
+def outputs_of_labels(
+    spec: ModelSpec, model: str, classes: Sequence[str], data: str, *, partly: bool = False
+) -> tuple[Tensor, str]:
     """Output index of each label of the data, (L,), and whether classes were matched by "name" or "number".
 
     By name if data and model have names (models/class_names.py), else by number. Names of the data that are all
     numbers, such as folders 0 to 11, are the model's numbers, unless one of them is a name of the model. classes: the
-    names of the data, () for labels that are numbers only. model, data: names for error messages.
+    names of the data, () for labels that are numbers only. model, data: names for error messages. partly: a class of
+    the data that the model does not have, or has twice, gets -1 where others are found.
     Raises UserError for a class of the data that the model does not have.
     """
     numbers = numbers_of(classes)
@@ -74,10 +77,10 @@ def outputs_of_labels(spec: ModelSpec, model: str, classes: Sequence[str], data:
         return torch.arange(len(known)), "name"  # the same order, which also distinguishes two classes of one name
     found = [matches(known, name) for name in classes]
     missing = [name for name, places in zip(classes, found, strict=True) if len(places) != 1]
-    if missing:
+    if missing and not (partly and len(missing) < len(classes)):
         shown = ", ".join(map(repr, missing[:3])) + (", ..." if len(missing) > 3 else "")
         raise UserError(
             f"{len(missing)} of {len(classes)} classes of data {data!r} are not classes of model {model!r} ({shown}), "
             f"which has {', '.join(map(repr, known[:3]))}, ...; rename the folders, or correct ModelSpec.classes"
         )
-    return torch.tensor(found).flatten(), "name"
+    return torch.tensor([places[0] if len(places) == 1 else -1 for places in found]), "name"

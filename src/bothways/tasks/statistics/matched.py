@@ -67,7 +67,7 @@ def _of_classes(model: Adapter, main: Adapter, data: str | Path, labels: Sequenc
     """Pictures {label: (n,3,H,W) uint8} of classes of the main model, at the size of a model, where there are some."""
     found = find_images(data, split=training_split(data))
     try:
-        places, _ = outputs_of_labels(main.spec, main.name, found.classes, str(data))
+        places, _ = outputs_of_labels(main.spec, main.name, found.classes, str(data), partly=True)
     except UserError:  # pictures of other classes
         return {}
     wanted = {place: label for place, label in enumerate(places.tolist()) if label in labels}
