@@ -164,6 +164,7 @@ def write_folder(folder: Path) -> Path:
     for place, names, count, side in (
         ("photos", ("tench", "goldfish", "great white shark"), 12, 32),
         ("path/to/pictures", "0123456789", 8, 8),
+        ("path/to/tiny-imagenet", ("goldfish", "black stork", "teapot", "bucket", "dumbbell", "ice lolly"), 10, 64),
     ):
         for name in names:
             (folder / place / name).mkdir(parents=True)
