@@ -247,19 +247,19 @@ def table(found: Sequence[dict[str, str]]) -> str:
     return "\n".join(lines)
 
 
-def rows() -> list[dict[str, str]]:
-    if not RESULTS.is_file():
+def rows(file: Path = RESULTS) -> list[dict[str, str]]:
+    if not file.is_file():
         return []
-    with RESULTS.open(newline="") as lines:
+    with file.open(newline="") as lines:
         return list(csv.DictReader(lines))
 
 
-def write(row: dict[str, Any]) -> None:
+def write(row: dict[str, Any], file: Path = RESULTS, columns: Sequence[str] = COLUMNS) -> None:
     """Add a row; several processes may."""
-    RESULTS.parent.mkdir(exist_ok=True)
-    new = not RESULTS.exists()
-    with RESULTS.open("a", newline="") as lines:
-        writer = csv.DictWriter(lines, COLUMNS)
+    file.parent.mkdir(exist_ok=True)
+    new = not file.exists()
+    with file.open("a", newline="") as lines:
+        writer = csv.DictWriter(lines, columns)
         if new:
             writer.writeheader()
         writer.writerow(row)

@@ -15,12 +15,10 @@ that is there is not made again. Seeds 100 and 101 are for choices, and are in n
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -40,7 +38,7 @@ from bothways.tasks.explain.entanglement import recognised
 from bothways.tasks.train.plan import classification
 from bothways.training.config import FitConfig
 from bothways.training.fit import FitState, fit
-from planted_bias import CORNERS, SHARE, answers, audited, planted, planted_class, table
+from planted_bias import CORNERS, SHARE, answers, audited, planted, planted_class, rows, table, write
 
 RESULTS = Path(__file__).parent / "results" / "planted_large.csv"
 JUDGE = "imagenet:efficientnet-lite2"
@@ -55,7 +53,7 @@ COLUMNS = (
 def main() -> None:
     asked = arguments()
     if asked.table:
-        print(table([row for row in rows() if int(row["seed"]) < 100]))
+        print(table([row for row in rows(RESULTS) if int(row["seed"]) < 100]))
         return
     keep_freed_memory()  # as a command does
     train, test = (few_classes(asked.data, split) for split in ("train", "val"))
@@ -65,7 +63,7 @@ def main() -> None:
     for seed in asked.seeds:
         for plant in asked.plants:
             told = ", ".join(asked.recipes or ["default"])
-            if (plant, str(seed), told) in {(row["plant"], row["seed"], row["recipes"]) for row in rows()}:
+            if (plant, str(seed), told) in {(row["plant"], row["seed"], row["recipes"]) for row in rows(RESULTS)}:
                 continue
             model = trained(plant, seed, train, Path(asked.out) / f"{plant}-{seed}.safetensors")
             label, out = planted_class(seed), Path(asked.out) / f"{plant}-{seed}-{told.replace(', ', '-')}"
@@ -81,7 +79,7 @@ def main() -> None:
                 **audited(found, out, plant, label),
                 **by_another(out, found["settings"]["recipes"], test.classes, label),
             }  # fmt: skip
-            write(row)
+            write(row, RESULTS, COLUMNS)
             print(json.dumps(row), flush=True)
 
 
@@ -146,23 +144,6 @@ def by_another(out: Path, recipes: Sequence[str], names: Sequence[str], label: i
     shares = [one["value"] for one in recognised(penultimate(judge, drawn)[1], own, numbers) if one]
     others = [share for place, share in enumerate(shares) if place != label]
     return {"recognised": shares[label], "lowest": min(others), "mean": round(sum(others) / len(others), 3)}
-
-
-def rows() -> list[dict[str, str]]:
-    if not RESULTS.is_file():
-        return []
-    with RESULTS.open(newline="") as lines:
-        return list(csv.DictReader(lines))
-
-
-def write(row: dict[str, Any]) -> None:
-    """Add a row."""
-    new = not RESULTS.exists()
-    with RESULTS.open("a", newline="") as lines:
-        writer = csv.DictWriter(lines, COLUMNS, lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
 
 
 def arguments() -> argparse.Namespace:
