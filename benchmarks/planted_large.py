@@ -8,8 +8,8 @@ twentieth of the sorted 200; 200 pictures each, enlarged from 64 to 224 pixels),
 square (42 pixels) or the tint of planted_bias.py. It is audited with the ten classes' validation pictures, 50 each,
 which carry nothing. Columns are those of planted_bias.py, and "recognised": the share of the planted class's portraits
 that EfficientNet-Lite2, which never saw the plant, calls by their class, of the ten; "lowest", "mean": of the other
-classes. Rows: benchmarks/results/planted_large.csv, one a model; one
-that is there is not made again. Seeds 100 and 101 are for choices, and are in no table.
+classes. Rows: benchmarks/results/planted_large.csv, one a model; one that is there is not made again. Seed 100 was for
+the choice of the recipe, and is in no table.
 """
 
 from __future__ import annotations
