@@ -32,7 +32,7 @@ from typing import Any
 import torch
 
 import bothways
-from bothways.data.reader import Reader
+from bothways.data.rows.reader import Reader
 from bothways.representation.activations import MIDDLE, activations
 from bothways.representation.encode import Walk, walk
 from bothways.tasks.features.plan import ROWS

@@ -253,7 +253,7 @@ def test_a_resumed_run_makes_no_batch_again(flow: Flow, data: Path, tmp_path: Pa
 @pytest.mark.usefixtures("small_parts")
 def test_no_more_than_a_part_is_held(flow: Flow, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decoded, seen, write = [], [], FeatureFile.write_part
-    from bothways.data import reader
+    from bothways.data.rows import reader
 
     as_pixels = reader.as_pixels
     monkeypatch.setattr(reader, "as_pixels", lambda *a: decoded.append(1) or as_pixels(*a))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from bothways import ModelSpec, UserError, generate, load_model, statistics
 from bothways.data.sources import load_images
-from bothways.data.splits import is_statistics
+from bothways.data.statistics import is_statistics
 from bothways.models.adapter import Adapter
 from bothways.models.cards import bundled_names
 from bothways.models.catalogue import kept_statistics, read_statistics

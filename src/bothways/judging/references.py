@@ -7,7 +7,8 @@ from pathlib import Path
 
 from bothways.data.readers.fit import size_of
 from bothways.data.sources import load_images
-from bothways.data.splits import evaluation_split, is_statistics
+from bothways.data.splits import evaluation_split
+from bothways.data.statistics import is_statistics
 from bothways.judging.verdicts import Reference, penultimate
 from bothways.models.adapter import Adapter
 from bothways.models.catalogue import kept_statistics

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from bothways import budget
 from bothways.data.loader import prefetch
-from bothways.data.reader import Decoded, Reader
+from bothways.data.rows.reader import Decoded, Reader
 from bothways.judging.accuracy import share
 from bothways.numerics.intervals import wilson_interval
 from bothways.numerics.probes import linear, nearest

@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bothways.data.reader import Decoded
 from bothways.data.rows.latents import KEY
+from bothways.data.rows.reader import Decoded
 from bothways.reading import check_file, is_there, reason, table_of, used
 from bothways.runs.files import replacing
 from bothways.runs.inventory import PARTIAL

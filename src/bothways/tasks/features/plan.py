@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from bothways.data.reader import Reader
 from bothways.data.readers.fit import size_of
 from bothways.data.rows.latents import check_latents
+from bothways.data.rows.reader import Reader
 from bothways.data.sources import find_images, first_size
 from bothways.data.splits import evaluation_split, is_split
 from bothways.models.velocity import Flow

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from bothways.data.readers.fit import size_of
 from bothways.data.sources import load_images
-from bothways.data.splits import is_statistics, training_split
+from bothways.data.splits import training_split
+from bothways.data.statistics import is_statistics
 from bothways.judging.origins import small_copies
 from bothways.models.adapter import Adapter
 from bothways.numerics.fill import tension_fill

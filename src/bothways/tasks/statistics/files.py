@@ -25,7 +25,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from bothways.configs import recorded
-from bothways.data.splits import STATISTICS, Statistics, is_statistics
+from bothways.data.statistics import STATISTICS, Statistics, is_statistics
 from bothways.models.adapter import Adapter
 from bothways.models.catalogue import SCALE, dequantised, kept_statistics, read_statistics, statistics_file
 from bothways.numerics.draws import Draws

@@ -12,7 +12,8 @@ from torch import Tensor
 from bothways.data.of_classes import pictures_of_classes
 from bothways.data.readers.fit import size_of
 from bothways.data.sources import find_images, load_images
-from bothways.data.splits import is_statistics, training_split
+from bothways.data.splits import training_split
+from bothways.data.statistics import is_statistics
 from bothways.judging.classes import outputs_of_labels
 from bothways.models.adapter import Adapter
 from bothways.synthesis.matching import Targets

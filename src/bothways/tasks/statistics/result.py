@@ -1,5 +1,5 @@
 """The result of ``statistics``: what other tasks take as data in place of pictures."""
 
-from bothways.data.splits import Statistics
+from bothways.data.statistics import Statistics
 
 __all__ = ["Statistics"]

@@ -15,7 +15,8 @@ from bothways import budget
 from bothways.configs import recorded
 from bothways.data.readers.fit import size_of
 from bothways.data.sources import load_images
-from bothways.data.splits import STATISTICS, is_statistics, training_split
+from bothways.data.splits import training_split
+from bothways.data.statistics import STATISTICS, is_statistics
 from bothways.faults import check_kinds
 from bothways.models.adapter import Adapter
 from bothways.models.loader import load_model
