@@ -107,6 +107,7 @@ def test_onnx_computes_the_same_in_onnxruntime(place: Path, tmp_path: Path) -> N
     assert done.onnxruntime is not None
     assert done.onnxruntime < 1e-5
     session = runtime.InferenceSession(str(tmp_path / "out" / "model.onnx"), providers=["CPUExecutionProvider"])
+    assert [one.shape[0] for one in (*session.get_inputs(), *session.get_outputs())] == ["batch", "batch"]
     for count in (1, 5):
         (found,) = session.run(None, {"images": pictures()[:count].numpy()})
         assert (torch.from_numpy(found) - wanted(source)[:count]).abs().max() < 1e-5

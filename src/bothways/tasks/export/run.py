@@ -123,7 +123,7 @@ class ExportWork(Work):
             warnings.simplefilter("ignore")  # of the converter's own parts
             made: Any = torch.onnx.export(
                 _traced(self.model, images), input_names=["images"], output_names=[self.model.facts["output"]],
-                dynamo=True, verbose=False,
+                dynamo=True, verbose=False, dynamic_shapes=_any_batch(),  # or the axis has a number for its name
             )  # fmt: skip
             made.save(Path(folder) / "model.onnx", external_data=False)
             content = (Path(folder) / "model.onnx").read_bytes()
@@ -289,8 +289,12 @@ def _check_code(model: Exported, how: Features, facts: dict[str, Any]) -> None:
         raise UserError(f"--to module: solver {name_of(how.walk.solver)!r} is not of one step and ours; {other}")
 
 
+def _any_batch() -> Any:
+    return ({0: torch.export.Dim("batch")},)
+
+
 def _traced(model: Exported, images: Tensor) -> Any:
     """The program of torch.export, for batches of any size."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return torch.export.export(model, (images,), dynamic_shapes=({0: torch.export.Dim("batch")},), strict=False)
+        return torch.export.export(model, (images,), dynamic_shapes=_any_batch(), strict=False)
