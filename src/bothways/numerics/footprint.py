@@ -26,6 +26,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.flop_counter import flop_registry
 
+from bothways.numerics.shapes import called
+
 SLACK = 1.25  # of what is measured: buffers inside operations, and what an allocator keeps
 ROUNDING = 1.05  # growth of the bytes of a pixel that is rounding at the edges and not a square term
 
@@ -151,7 +153,7 @@ class _Tally(TorchDispatchMode):
         self._alive: dict[int, Any] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        found = func(*args, **(kwargs or {}))
+        found = called(func, args, kwargs or {})
         if (count := flop_registry.get(func._overloadpacket)) is not None:
             self.operations += count(*args, **(kwargs or {}), out_val=found)
         for made in tree_leaves(found):

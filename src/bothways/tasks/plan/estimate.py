@@ -144,7 +144,7 @@ def _step(
         value.backward()
 
     if before:
-        work()
+        tally(work)
     gradients = [p.grad for p in network.parameters() if p.grad is not None]
     return tally(work, [*network.parameters(), *network.buffers(), *batch, *gradients])
 

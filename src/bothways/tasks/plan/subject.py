@@ -18,6 +18,7 @@ from bothways.models.catalogue import BUILDERS, check_options
 from bothways.models.loader import load_flow
 from bothways.models.velocity import Flow
 from bothways.numerics.discrete_adjoint import KEEP
+from bothways.numerics.shapes import Remembered
 from bothways.numerics.solvers import solver_of
 from bothways.registry import is_address, nearest
 from bothways.representation.activations import middle_layer
@@ -104,7 +105,7 @@ class Subject:
             read.kind, read.walk_depth, Walk(steps or read.steps, read.solver, gradient),
             (read.layer,) if read.layer else (), read.read_depth, read.noised,
         )  # fmt: skip
-        with torch.device(device):
+        with torch.device(device), Remembered():
             classifier = FlowClassifier(
                 velocity, self.path, self.pictures.shape, self.pictures.classes,
                 replace(how, walk=Walk(1, read.solver, "direct")), frozen=config.frozen, head=head_of(read.head),
