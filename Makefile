@@ -11,7 +11,7 @@ TEST_PROCESSES ?= 3
 PIP_FLAGS := --quiet --no-input --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test torture bench check format docs docs-version wheel wheel-check sbom clean
+.PHONY: help setup demo test test-all torture bench check format docs docs-version wheel wheel-check sbom clean
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -22,8 +22,13 @@ demo: $(STAMP)  ## set up if needed, then run the demo
 	$(BIN)/bothways demo
 
 # Compiled files are kept even where the shell says not to: every process of the tests would compile everything again.
-test: $(STAMP)  ## set up if needed, then run the tests
-	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
+PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
+
+test: $(STAMP)  ## set up if needed, then run the tests but for the slow ones
+	$(PYTEST) -m "not slow"
+
+test-all: $(STAMP)  ## set up if needed, then run all tests, those marked slow too
+	$(PYTEST)
 
 torture: $(STAMP)  ## kill, break, mislead, crowd and vary everything, some hours of a core, and write docs/reliability.md
 	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python benchmarks/torture/kills.py

@@ -34,7 +34,7 @@ def _key(row: Row) -> tuple[str, str, str]:
 INTRO = """# Reliability
 
 What a kill, a broken disk, a damaged file, a crowd of clients and a change of machine do to bothways. The figures are
-those of `make torture`, which writes this page; `make test` tries a few of each. Nothing here was left out because it
+those of `make torture`, which writes this page; the tests try a few of each. Nothing here was left out because it
 failed.
 
 ## Kills and broken disks

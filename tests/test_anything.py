@@ -31,6 +31,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Stored:
 
 @pytest.mark.usefixtures("_rough_samples")
 @pytest.mark.parametrize("name", sorted(ARGUMENTS))
+@pytest.mark.slow
 def test_anything_is_a_result_or_a_line(name: str, stored: Stored) -> None:
     guarded(partial(try_all, name, stored), seconds=SECONDS, megabytes=MEGABYTES)
 

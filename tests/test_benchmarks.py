@@ -141,6 +141,7 @@ def test_a_ratio_is_ours_by_theirs_and_a_time_that_of_one_unit(
 @pytest.mark.parametrize(
     ("script", "needs"), [("torchdiffeq", "torchdiffeq"), ("sklearn", "sklearn"), ("torchcfm", "torchcfm")]
 )
+@pytest.mark.slow
 def test_a_group_runs_and_agrees_at_a_small_size(script: str, needs: str) -> None:
     if find_spec(needs) is None:
         pytest.skip(f"{needs} is not installed")

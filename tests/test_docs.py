@@ -202,6 +202,7 @@ RUN = list(dict.fromkeys(line for _, line in LINES if can_be_run(line)))
 
 @pytest.mark.filterwarnings("default")  # as a shell has it
 @pytest.mark.parametrize("line", RUN)
+@pytest.mark.slow
 def test_a_line_runs(
     line: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -219,6 +220,7 @@ BLOCKS = {page.relative_to(ROOT).as_posix(): fenced(page.read_text("utf-8"), "py
 
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("page", [page for page, blocks in BLOCKS.items() if blocks and page != "docs/architecture.md"])
+@pytest.mark.slow
 def test_blocks_of_python_run(page: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     fewer(monkeypatch)

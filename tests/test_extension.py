@@ -365,6 +365,7 @@ def cited(capsys: pytest.CaptureFixture[str], run_folder: Path) -> str:
 @pytest.mark.parametrize(
     ("kind", "name", "old"), [("path", "sine", "linear"), ("coupling", "reversed_pairs", "independent")]
 )
+@pytest.mark.slow
 def test_a_flow_is_trained_with_a_part_of_ones_own(
     mine: str, place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str, name: str, old: str
 ) -> None:
@@ -389,6 +390,7 @@ def test_a_flow_is_trained_with_a_part_of_ones_own(
 
 
 @pytest.mark.parametrize(("kind", "name", "old"), [("head", "flat_head", "prg"), ("solver", "lazy", "midpoint")])
+@pytest.mark.slow
 def test_a_classifier_is_made_with_a_part_of_ones_own(
     mine: str, place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str, name: str, old: str
 ) -> None:
@@ -480,6 +482,7 @@ def test_a_judge_of_ones_own_measures_pictures(
         ("sample", "--judge", "FILE:sharpnes", "has no function 'sharpnes'; type sharpness"),
     ],
 )
+@pytest.mark.slow
 def test_a_part_of_ones_own_that_does_not_fit_is_refused_in_one_line(
     mine: str, place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
     task: str, flag: str, given: str, says: str,

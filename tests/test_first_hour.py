@@ -141,6 +141,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("part", [FIRST, OWN_MODEL, OWN_DATA, FLOWS], ids=["first", "own model", "own data", "flows"])
+@pytest.mark.slow
 def test_every_answer_is_a_result_or_one_line_that_names_the_cure(
     part: list[tuple[str, int, str]],
     place: Path,

@@ -62,6 +62,7 @@ def test_the_catalogue_waits_for_no_library_of_models() -> None:
     assert attempts == []
 
 
+@pytest.mark.slow
 def test_a_process_of_the_studio_and_an_interval_wait_for_no_heavy_library() -> None:
     loaded, attempts = watch(
         "from importlib import import_module\nimport torch\nfrom bothways.studio.child import IMPORTED_AHEAD\n"

@@ -45,6 +45,7 @@ def inputs() -> Any:
 
 
 @pytest.mark.parametrize("kind", ["recipes", "cards", "models", "names"])
+@pytest.mark.slow
 def test_damaged_inputs_are_a_result_or_a_line(kind: str, inputs: Any, tmp_path: Path) -> None:
     found = inputs.outcomes(inputs.KINDS[kind][0], 0, 50, tmp_path)
     assert [text for text in found.values() if text.startswith("broken")] == []
@@ -116,6 +117,7 @@ def test_a_model_file_that_hangs_says_what_is_waited_for(tmp_path: Path) -> None
     assert said[0] == "running slow.py:build"
 
 
+@pytest.mark.slow
 def test_a_model_file_that_hangs_ends_by_an_interrupt(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pressed = "os.kill(os.getpid(), signal.SIGINT)"
     (tmp_path / "slow.py").write_text(f"import os, signal, time\ndef build():\n    {pressed}\n    time.sleep(20)\n")
@@ -158,6 +160,7 @@ def quiet(call: Any) -> None:
 
 @FEW
 @given(images=PICTURES, depth=some.one_of(THINGS, some.floats(0, 1)), steps=some.one_of(THINGS, some.integers(1, 3)))
+@pytest.mark.slow
 def test_encode_and_decode_of_anything(images: Any, depth: Any, steps: Any) -> None:
     steps = min(steps, 5) if isinstance(steps, int | float) else steps  # of many the time, not the outcome
     quiet(lambda: bothways.encode(FLOW, images, depth, steps))

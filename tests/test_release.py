@@ -54,6 +54,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_two_builds_are_the_same_and_two_that_differ_are_told(tmp_path: Path, monkeypatch) -> None:
     pytest.importorskip("hatchling", reason="hatchling is not here")
     wheel = program("wheel")

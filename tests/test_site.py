@@ -31,6 +31,7 @@ def pages() -> ModuleType:
 
 
 @needs_mkdocs
+@pytest.mark.slow
 def test_the_site_builds_with_every_link_and_anchor_in_place(tmp_path: Path) -> None:
     """Strict: a link or an anchor that leads nowhere, or a page that the navigation leaves out, ends the build."""
     built = subprocess.run(
@@ -69,6 +70,7 @@ def test_links_that_leave_the_docs_lead_to_pages(pages: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.slow
 def test_a_notebook_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All its code in order, as in a notebook, on less; installing is left out."""
     pytest.importorskip("sklearn")

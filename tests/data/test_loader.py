@@ -83,6 +83,7 @@ def _spawning() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_spawning")
+@pytest.mark.slow
 def test_they_can_be_made_by_a_process_that_shares_no_memory() -> None:
     batch = paired()
     (made,) = prefetch(batch, 5, 6)
@@ -132,6 +133,7 @@ def run_script(place: Path, **options: object) -> subprocess.CompletedProcess[st
 
 
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
+@pytest.mark.slow
 def test_a_script_without_a_guard_is_told_of_one(tmp_path: Path, method: str) -> None:
     found = run_script(tmp_path, method=method, guard="", workers=1)
     assert found.returncode == 1
@@ -141,6 +143,7 @@ def test_a_script_without_a_guard_is_told_of_one(tmp_path: Path, method: str) ->
     assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "failed"  # not begun anew
 
 
+@pytest.mark.slow
 def test_a_script_with_a_guard_goes_through(tmp_path: Path) -> None:
     method = "spawn"
     assert run_script(tmp_path, method=method, guard='if __name__ == "__main__": ', workers=1).returncode == 0

@@ -35,6 +35,7 @@ def _plenty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(budget, "free_memory", lambda device="cpu": float("inf"))
 
 
+@pytest.mark.slow
 def test_the_guard_ends_what_hangs_and_what_takes_too_much() -> None:
     assert guarded(lambda: 3, seconds=2, megabytes=50) == 3
     with pytest.raises(BrokenError, match="signal"):

@@ -35,6 +35,7 @@ def five_hundred(cifar_test: ImageSet) -> ImageSet:
     return cifar_test.subset(torch.tensor(evenly_spaced(len(cifar_test), 500)))
 
 
+@pytest.mark.slow
 def test_the_flow_made_a_classifier_reaches_what_its_card_says(five_hundred: ImageSet) -> None:
     data = five_hundred
     model, stated = bothways.load_classifier("bundled:cifar10-prg"), card("cifar10-prg")
@@ -57,6 +58,7 @@ def test_an_address_of_one_kind_says_what_reads_it() -> None:
         assert "\n" not in str(said.value)
 
 
+@pytest.mark.slow
 def test_the_flow_has_the_loss_that_its_card_says(shared: Path) -> None:
     data = bothways.load_images(shared / "data" / "cifar10-jpeg", split="test", limit=200)
     flow, stated = bothways.load_flow("bundled:cifar10-flow"), card("cifar10-flow")

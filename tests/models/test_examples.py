@@ -57,6 +57,7 @@ def right(model: Adapter, data: ImageSet) -> int:
 
 
 @pytest.mark.parametrize("name", CIFAR)
+@pytest.mark.slow
 def test_a_cifar_network_is_as_accurate_as_its_source_says(name: str, cifar: ImageSet) -> None:
     stated, measured = CIFAR[name]
     model = example(name)
@@ -67,6 +68,7 @@ def test_a_cifar_network_is_as_accurate_as_its_source_says(name: str, cifar: Ima
     assert abs(found - measured) <= 1  # a picture may lie on the edge of two classes
 
 
+@pytest.mark.slow
 def test_mobilenet_reads_photographs(photographs: ImageSet) -> None:
     """86.4 % of all 500, 86.5 % of the first 200, with weights of eight bits and activations in floating point."""
     model = example("mobilenet_v2")

@@ -32,6 +32,7 @@ def test_the_facts_are_those_of_the_network(name: str) -> None:
     assert model.head() is not None
 
 
+@pytest.mark.slow
 def test_photographs_are_recognised_with_the_right_padding_and_mean(shared: Path) -> None:
     """86.5 % of the first 200; with torch's symmetric padding, or another mean, several points less."""
     need("efficientnet-lite0")

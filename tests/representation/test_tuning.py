@@ -231,6 +231,7 @@ def test_a_copy_of_a_checkpointed_flow_computes_with_its_own_weights() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # within torch.compile
+@pytest.mark.slow
 def test_a_compiled_flow_computes_the_same() -> None:
     one, other = classifier(), classifier()
     tuning.compile_flow(other, backend="aot_eager")

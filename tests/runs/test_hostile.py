@@ -94,6 +94,7 @@ def ends(call: Callable[[], object], run: Path, how: str) -> None:
 
 
 @pytest.mark.parametrize("case", SHOWN + LEARNED)
+@pytest.mark.slow
 def test_a_report_of_a_run_folder_with_one_file_changed(made, tmp_path: Path, case: str) -> None:
     whole = made(case)
     for run, changed, how in trials(

@@ -28,6 +28,7 @@ def commands(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Comman
 
 
 @pytest.mark.parametrize("name", KILLED)
+@pytest.mark.slow
 def test_a_killed_command_goes_on_to_the_same_bits(name: str, commands: Callable[[str], Command]) -> None:
     command = commands(name)
     for at in spread(command.points, KILLS):

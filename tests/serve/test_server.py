@@ -246,6 +246,7 @@ def test_what_cannot_be_served_is_one_line(capsys: pytest.CaptureFixture[str], t
     assert "none.txt" in refused(capsys, "serve", "bundled:cifar10-resnet", "--token", tmp_path / "none.txt")
 
 
+@pytest.mark.slow
 def test_the_command_serves_and_ends_and_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "token.txt").write_text(token := "a-token-of-some-length")
     command = [sys.executable, "-m", "bothways.cli", "serve", TOY, "--port", "0", "--token", tmp_path / "token.txt"]

@@ -209,6 +209,7 @@ def test_what_is_imported_ahead_can_be() -> None:
         assert importlib.util.find_spec(module)
 
 
+@pytest.mark.slow
 def test_an_interrupt_of_the_terminal_leaves_it_and_when_it_is_killed_another_is_started() -> None:
     first = origin()
     assert answer(os.getppid) == first

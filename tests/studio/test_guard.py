@@ -365,6 +365,7 @@ def test_a_pipe_among_the_pictures_of_a_run_stops_nothing(page: Page) -> None:
     assert page.client.get("/report?run=piped").status_code == 404
 
 
+@pytest.mark.slow
 def test_the_command_serves_who_has_its_address_and_ends(tmp_path: Path, mine: Path) -> None:
     command = [sys.executable, "-m", "bothways.cli", "studio", "--runs", str(tmp_path / "runs"), "--port", "0"]
     command += ["--no-open", "--allow", f"{mine}:build"]

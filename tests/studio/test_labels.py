@@ -79,6 +79,7 @@ jobs.close()
 """
 
 
+@pytest.mark.slow
 def test_every_control_is_on_the_page(tmp_path: Path) -> None:
     """In a process of its own: the library leaves a loop of events behind."""
     pytest.importorskip("gradio", reason="gradio is not here")

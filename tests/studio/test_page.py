@@ -113,6 +113,7 @@ def photo(path: Path, seed: int, size: tuple[int, int] = (32, 32)) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_two_classes_are_drawn_before_ones_eyes(site: Site) -> None:
     page = site.page
     choose_classes(page, "fro", "shi")
@@ -368,6 +369,7 @@ def test_it_fits_and_is_labelled(site: Site, tmp_path_factory, width: int, schem
     page.context.close()
 
 
+@pytest.mark.slow
 def test_the_keyboard_is_enough(site: Site) -> None:
     page = site.open(viewport={"width": 1200, "height": 900})
     page.get_by_role("tab", name="Generate").focus()

@@ -208,6 +208,7 @@ def test_a_port_that_is_taken_is_refused_in_a_line() -> None:
         assert isinstance(door, socket.socket)
 
 
+@pytest.mark.slow
 def test_the_server_starts_without_asking_anyone(tmp_path: Path) -> None:
     pytest.importorskip("gradio", reason="gradio is not here")
     start = "from pathlib import Path; from bothways.studio import guard, jobs, server; runs = Path({!r}); "
@@ -233,6 +234,7 @@ serve(Path(sys.argv[1]), 0, opened=False, on_start=on_start)
 """
 
 
+@pytest.mark.slow
 def test_who_comes_as_soon_as_it_says_where_it_is_waits(tmp_path: Path) -> None:
     pytest.importorskip("gradio", reason="gradio is not here")
     done = subprocess.run([sys.executable, "-c", COMING, tmp_path], capture_output=True, text=True, check=True)

@@ -135,6 +135,7 @@ def test_a_pretraining_has_its_lines_too(place: Path, tmp_path: Path) -> None:
     agrees(found[0]["information"], directly(work.planned.flow.eval(), place, 0))
 
 
+@pytest.mark.slow
 def test_prgs_indicator_is_that_of_the_weights_of_then(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -239,6 +240,7 @@ def test_more_pictures_than_are_held_out_are_refused(
 # ---- copies that are kept ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_copies_along_the_way_are_the_weights_of_then_and_addresses(place: Path, tmp_path: Path) -> None:
     """A shorter run at a constant rate ends with the copy's weights; a stop and a resume leave the same copies."""
     steady = {"schedule": "constant", "warmup": 0.0}

@@ -66,6 +66,7 @@ def facts(folder: Path) -> dict:
     return RunFolder.open(folder).measures["audit"]
 
 
+@pytest.mark.slow
 def test_a_planted_square_comes_first_and_is_flagged(audits) -> None:
     classes = sorted(facts(audits[True])["classes"], key=lambda own: -own["consistency"]["value"])
     assert classes[0]["label"] == PLANTED
@@ -130,6 +131,7 @@ def test_a_finished_audit_is_measured_again_to_the_same(audits) -> None:
         )
 
 
+@pytest.mark.slow
 def test_a_stopped_audit_goes_on_to_the_same_pictures(audits, tmp_path) -> None:
     out = tmp_path / "run"
     audit = work_of("explain", trained(True), data=DIGITS, n=4, real=25, steps=20, judges=[], out=out)

@@ -77,6 +77,7 @@ def agrees(row: dict[str, Any], logits: Tensor, labels: Tensor) -> None:
 # ---- what a point is -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_every_point_is_a_walk_of_its_own(place: Path) -> None:
     images, labels = pictures(place)
     found = curves(place / "walked", place / "colours", steps=[1, 2, 20], depth_offsets=[-0.5, 0.5, 2.0])

@@ -42,6 +42,7 @@ def test_data_without_a_class_are_refused_in_one_line(tmp_path: Path) -> None:
     assert "\n" not in str(said.value)
 
 
+@pytest.mark.slow
 def test_the_walk_leaves_strips_that_lead_back_and_a_page(tmp_path: Path) -> None:
     images = torch.rand(2, 3, 32, 32, generator=generator(1))
     walk = prepare_walk(Ten(images, torch.tensor([0, 1]), "two of noise"), Where(tmp_path / "walk"))
@@ -93,6 +94,7 @@ def test_the_drawings_are_all_classes_by_both_recipes(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("small")
+@pytest.mark.slow
 def test_a_demo_of_drawn_pictures_replaces_an_earlier_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], short: None
 ) -> None:
@@ -115,6 +117,7 @@ def test_a_demo_of_drawn_pictures_replaces_an_earlier_one(
     assert work_of("demo", n=1, out=tmp_path).done == 0
 
 
+@pytest.mark.slow
 def test_a_picture_of_224_pixels_stands_beside_the_small_ones_where_its_network_is_installed(
     tmp_path: Path, short: None
 ) -> None:
@@ -152,6 +155,7 @@ def test_without_the_network_a_line_says_how_to_get_it(small: None) -> None:
     assert "\n" not in told
 
 
+@pytest.mark.slow
 def test_with_data_the_classifier_is_asked_about_test_pictures(tmp_path: Path, shared: Path, short: None) -> None:
     found = bothways.demo(1, data=shared / "data" / "cifar10-jpeg", out=tmp_path)
     assert found["tested"]["n"] == 10

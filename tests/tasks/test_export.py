@@ -71,6 +71,7 @@ RUNS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", RUNS)
+@pytest.mark.slow
 def test_the_module_stands_alone(place: Path, tmp_path: Path, name: str) -> None:
     source, out = made(place, name, **RUNS[name]), tmp_path / "out"
     done = bothways.export(source, to="module", out=out)
@@ -88,6 +89,7 @@ def test_the_module_stands_alone(place: Path, tmp_path: Path, name: str) -> None
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's exporter; a user sees no note of it
+@pytest.mark.slow
 def test_torch_export_takes_any_batch(place: Path, tmp_path: Path) -> None:
     source = made(place, "near both", kind="both", steps=1, layer="network.down.0")
     bothways.export(source, to="torch-export", out=tmp_path / "out")
@@ -98,6 +100,7 @@ def test_torch_export_takes_any_batch(place: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")  # of torch's exporter and of onnxscript
+@pytest.mark.slow
 def test_onnx_computes_the_same_in_onnxruntime(place: Path, tmp_path: Path) -> None:
     for package in ("onnx", "onnxscript"):
         pytest.importorskip(package)

@@ -204,6 +204,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.usefixtures("small_parts")
+@pytest.mark.slow
 def test_a_run_that_was_stopped_anywhere_ends_in_the_same_bytes(
     flow: Flow, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

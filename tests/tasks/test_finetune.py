@@ -264,6 +264,7 @@ def test_every_choice_trains_and_comes_back(place: Path, tmp_path: Path, choice:
 
 
 @pytest.mark.parametrize("text", ["bias", "last:2", "lora:2"])
+@pytest.mark.slow
 def test_a_part_is_trained_and_kept_in_the_plain_form(place: Path, tmp_path: Path, text: str) -> None:
     """What is loaded computes as the trained average; what was not to move has its bits, but for merged adapters."""
     if text.startswith("lora"):
@@ -299,6 +300,7 @@ def test_a_part_is_trained_and_kept_in_the_plain_form(place: Path, tmp_path: Pat
                              layer_decay=0.7).model.outputs(images), loaded.outputs(images))  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_run_with_adapters_goes_on_to_the_same_bits(place: Path, tmp_path: Path) -> None:
     stand_in_for_torchvision()
     pytest.importorskip("peft")
@@ -323,6 +325,7 @@ def test_frozen_is_the_short_form_of_the_head_alone(place: Path) -> None:
         settings(frozen=True, tune="bias")
 
 
+@pytest.mark.slow
 def test_less_memory_and_parts_of_a_batch_are_the_same_training(place: Path, tmp_path: Path) -> None:
     chosen: dict[str, Any] = {"train_steps": 2, "flow_batch": 4, "average": 0.0, **NO_AUGMENTATION}
     whole = quick(place, tmp_path / "whole", **chosen).model.outputs(pictures())

@@ -75,6 +75,7 @@ for settings in told["calls"]:
 """
 
 
+@pytest.mark.slow
 def test_a_fresh_process_draws_the_same_and_two_halves_are_the_whole(toy) -> None:
     """One process draws the first groups, another the last: what they hand in is the whole run, bit for bit."""
     classes = ["anchor", "barrel", "candle"]

@@ -74,6 +74,7 @@ def apart(one: torch.Tensor, other: torch.Tensor) -> float:
 # ---- latents on disk -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_files_hold_what_the_autoencoder_gives(flow: Flow, data: Path, kept: Path) -> None:
     table, pictures = pq.read_table(kept / "train.parquet"), images_of(data / "train")
     found = torch.tensor(table["latent"].to_pylist()).view(-1, CHANNELS, SIDE, SIDE)
@@ -153,6 +154,7 @@ def test_a_classifier_of_latents_is_that_of_their_pictures_and_moves(
     assert float(image.grad.abs().max()) > 0
 
 
+@pytest.mark.slow
 def test_a_classifier_of_sit_and_one_without_its_training(data: Path, tmp_path: Path) -> None:
     file, _ = save_sit(tmp_path / "sit", depth=1)
     for fresh in (False, True):
@@ -188,6 +190,7 @@ def test_sampling_decodes_and_a_walk_is_shown_as_pictures(place: Path, data: Pat
         assert strip.height >= PIXELS
 
 
+@pytest.mark.slow
 def test_the_likelihood_is_that_of_the_latent(place: Path, data: Path, flow: Flow, tmp_path: Path) -> None:
     options: dict[str, Any] = {"steps": 3, "divergence": "exact", "limit": 3}
     found = bothways.likelihood(f"diffusers:{place}", data=data, out=tmp_path / "run", **options)

@@ -81,6 +81,7 @@ print(told, most() - before)
 
 
 @pytest.mark.parametrize(("network", "copies", "size"), [("convolutions", 100, 48), ("attention", 12, 128)])
+@pytest.mark.slow
 def test_the_estimate_is_what_a_process_then_takes(tmp_path: Path, network: str, copies: int, size: int) -> None:
     (tmp_path / "nets.py").write_text(NETWORKS)
     command = [sys.executable, "-c", MEASURED, f"{tmp_path / 'nets.py'}:{network}", str(copies), str(size)]

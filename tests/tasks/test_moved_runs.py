@@ -98,6 +98,7 @@ def test_a_run_of_ones_own_file_finds_it_from_any_folder_and_beside_it(
     assert run(*picture, "--allow-code", moved / "net.py") == 0
 
 
+@pytest.mark.slow
 def test_a_flow_on_a_path_of_ones_own_finds_it_from_any_folder(tmp_path: Path, elsewhere: Callable[[], None]) -> None:
     Path("paths.py").write_text(PATH)
     options: dict[str, Any] = {"batch": 4, "workers": 0, "validation": 8}

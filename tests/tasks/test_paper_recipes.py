@@ -65,6 +65,7 @@ def test_the_networks_have_the_parameters_of_the_paper(name: str) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.slow
 def test_every_network_makes_two_steps(family: str) -> None:
     """On tensors without numbers; forward, backward and the optimiser of the recipe."""
     planned = subject(f"paper/{family.format('icfm')}")
@@ -113,6 +114,7 @@ FEW: dict[str, Any] = {"validation": 4, "batch": 4, "workers": 0}
         ("imagenet64-icfm", "imagenet64-finetune", 80),  # pictures of another size, of which the recipe makes its own
     ],
 )
+@pytest.mark.slow
 def test_a_flow_and_its_classifier_are_trained_by_these_recipes(
     flow: str, classifier: str, side: int, tmp_path: Path
 ) -> None:
@@ -132,6 +134,7 @@ def test_a_flow_and_its_classifier_are_trained_by_these_recipes(
 
 
 @pytest.mark.parametrize("name", ["paper/sit-xl2-cifar10", "paper/sit-xl2-tiny"])
+@pytest.mark.slow
 def test_a_classifier_of_sit_is_trained_by_its_recipe(name: str, tmp_path: Path) -> None:
     """All of the recipe but the width and the depth: latents of the stated shape, encoded once; two steps."""
     stated_of = expectation(name)
@@ -157,6 +160,7 @@ def stated(name: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.slow
 def test_the_cost_in_a_recipe_is_what_the_plan_says(family: str) -> None:
     name = f"paper/{family.format('icfm')}"
     assert set(stated(name)) == {"pretrain", "finetune"}
@@ -168,6 +172,7 @@ def test_the_cost_in_a_recipe_is_what_the_plan_says(family: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["paper/sit-xl2-cifar10", "paper/sit-xl2-tiny"])
+@pytest.mark.slow
 def test_the_cost_of_sit_is_what_the_plan_says(name: str) -> None:
     if "sit" not in BUILDERS:
         pytest.skip("this tree has no network sit")

@@ -405,6 +405,7 @@ def test_a_photo_that_is_no_picture_is_named(toy: Adapter, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("task", TASKS)
+@pytest.mark.slow
 def test_every_task_is_a_command_that_resumes_to_the_same_end(task: str, data: Path, tmp_path: Path) -> None:
     photo, style = tmp_path / "photo.png", tmp_path / "style.png"
     photo.write_bytes(to_png(photos_of(1)[0]))

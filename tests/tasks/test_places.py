@@ -198,6 +198,7 @@ def test_more_pictures_of_a_class_are_those_of_the_longer_run(capsys: Any) -> No
     assert "one target alone" in refused(capsys, "generate", "--resume", "--out", "two", "--n", 2)
 
 
+@pytest.mark.slow
 def test_more_steps_at_a_constant_rate_are_those_of_the_longer_run(recwarn: pytest.WarningsRecorder) -> None:
     """With a schedule that depends on the length, a warning says that they are not."""
     own = ("--data", "digits", "--batch", 4, "--workers", 0, "--validation", 8, "--save-every", 2)
@@ -213,6 +214,7 @@ def test_more_steps_at_a_constant_rate_are_those_of_the_longer_run(recwarn: pyte
     assert json.loads(Path("long/given.json").read_text())["settings"]["fit"]["steps"] == 4
 
 
+@pytest.mark.slow
 def test_more_epochs_and_the_model_behind_the_judges() -> None:
     own = ("--data", "digits", "--batch", 512, "--workers", 0, "--validation", 8, "--save-every", 2)
     assert run("pretrain", *own, "--epochs", 1, "--out", "run") == 0
@@ -222,6 +224,7 @@ def test_more_epochs_and_the_model_behind_the_judges() -> None:
     assert run(*again) == run(*again, "--resume") == 0
 
 
+@pytest.mark.slow
 def test_epochs_that_are_fewer_steps_are_refused(capsys: Any) -> None:
     own = ("--data", "digits", "--batch", 512, "--workers", 0, "--validation", 8, "--save-every", 2)
     assert run("pretrain", *own, "--steps", 4, "--out", "run") == 0

@@ -61,6 +61,7 @@ def taken(planned: Subject, gradient: str = "direct") -> Tally:
     ],
     ids=lambda settings: " ".join(map(str, settings.values())),
 )
+@pytest.mark.slow
 def test_a_step_of_a_fine_tuning_takes_what_was_planned(recipe: str, settings: dict[str, Any]) -> None:
     planned = subject("finetune", flow=recipe, validation=40, batch=24, **settings)
     cost = counted(planned).cost
@@ -80,6 +81,7 @@ def test_a_step_of_a_pretraining_takes_what_was_planned(recipe: str, bf16: bool)
     assert abs((cost.activations + cost.rest) / found.peak - 1) < 0.1
 
 
+@pytest.mark.slow
 def test_operations_and_states_by_their_closed_forms(recipe: str) -> None:
     """Exact: N - keep forward passes more than backpropagation, and as many states."""
     steps, batch = 9, 24
@@ -98,6 +100,7 @@ def test_operations_and_states_by_their_closed_forms(recipe: str) -> None:
     assert subject("finetune", flow=recipe, validation=40, steps=KEEP).recomputed == 0
 
 
+@pytest.mark.slow
 def test_weights_that_lie_channels_last_take_what_was_planned(tmp_path: Path) -> None:
     """Those of a flow that is loaded do, and normalisation on a CPU makes copies of what they give."""
     file = tmp_path / "run.toml"
@@ -142,6 +145,7 @@ def test_several_devices_share_a_batch(recipe: str) -> None:
     assert half.hours == pytest.approx(single.hours * 67 / 989 / 2)
 
 
+@pytest.mark.slow
 def test_the_files_of_a_run_are_of_the_planned_size(recipe: str, tmp_path: Path) -> None:
     made = {"recipe": recipe, "data": "digits", "steps": 2, "keep_every": 1}
     disk = bothways.plan("pretrain", made).facts["disk"]
@@ -236,6 +240,7 @@ def test_the_command_its_file_and_python_say_the_same(
     assert "leave --dry-run out" in refused(capsys, "plan", "finetune", recipe, "--steps", "9", "--dry-run")
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_says_what_does() -> None:
     given = {"recipe": "paper/cifar10-icfm-s", "batch": 4096}
     large = bothways.plan("pretrain", given, device="l4")

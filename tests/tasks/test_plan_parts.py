@@ -97,6 +97,7 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", CASES)
+@pytest.mark.slow
 def test_a_step_takes_what_was_planned(recipe: str, name: str) -> None:
     planned = finetuning(recipe, **CASES[name])
     cost, found = counted(planned).cost, taken(planned)
@@ -141,6 +142,7 @@ SHARED: dict[str, tuple[int, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("name", SHARED)
+@pytest.mark.slow
 def test_a_device_takes_its_share(recipe: str, name: str, alone_of: Callable[[int], None]) -> None:
     devices, settings = SHARED[name]
     planned = finetuning(recipe, fsdp=True, **settings)
@@ -151,6 +153,7 @@ def test_a_device_takes_its_share(recipe: str, name: str, alone_of: Callable[[in
     assert abs(cost.total / found["total"] - 1) < 0.1, (cost, found)
 
 
+@pytest.mark.slow
 def test_what_is_sent_and_shared_by_closed_forms(recipe: str) -> None:
     """Rows are divided and rounded up: a bias of 16 is one of 2 on 8 devices, a kernel of one row is whole on each."""
     settings = {"tune": "last:2", "accumulate": 2}
@@ -176,6 +179,7 @@ def test_what_is_sent_and_shared_by_closed_forms(recipe: str) -> None:
 # ---- parts ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_parts_and_blocks_made_again_by_closed_forms(recipe: str) -> None:
     """The activations of a part are those of its pictures, and blocks that are made again take a forward pass more."""
     whole, quarter, smaller, again = (
@@ -232,6 +236,7 @@ def test_a_probe_of_parts_takes_as_many_of_each(recipe: str, monkeypatch: pytest
 # ---- as a user types it --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_says_what_does(recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:
     given = {"flow": recipe, "gradient": "direct", "steps": 10, "batch": 48, "validation": 40}
     taken = counted(subject_of(PlanConfig(command="finetune", given=given)), devices=2, gpu=True).cost.total

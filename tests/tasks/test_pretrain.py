@@ -334,6 +334,7 @@ def test_a_second_interrupt_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> No
         signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_once_goes_on_to_the_same_flow(place: Path, whole: Path, tmp_path: Path) -> None:
     """SIGKILL comes after a checkpoint and between two of them; the frames in between are made again."""
     out, program = tmp_path / "out", (
@@ -417,6 +418,7 @@ def test_overwriting_leaves_no_checkpoint_for_another_recipe(
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # within torch.compile
+@pytest.mark.slow
 def test_a_compiled_network_is_trained_alike_and_resumed(place: Path, tmp_path: Path, monkeypatch: Any) -> None:
     backends = []
 

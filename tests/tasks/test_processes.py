@@ -69,6 +69,7 @@ def by_two(place: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*torchrun, *command], capture_output=True, text=True, env=environment, check=False)
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_losses_and_the_average_of_one(place: Path, tmp_path: Path) -> None:
     said = by_two(place, "--out", str(tmp_path / "two"), "--workers", "0", "--save-every", "3", "--information", "2")
     assert said.returncode == 0, said.stderr

@@ -229,6 +229,7 @@ def test_every_run_is_valid_and_every_claim_is_of_a_measure(name: str) -> None:
 
 
 @pytest.mark.parametrize("task", sorted({run.task for name in recipes.names() for run in recipes.read(name).run}))
+@pytest.mark.slow
 def test_a_run_is_typed_as_its_settings_are(task: str) -> None:
     """The line of every run that is shown, read by the command line, gives the same settings."""
     kind, command = registry.find("task", task).factory, command_of(task)
@@ -364,6 +365,7 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_table_from_end_to_end(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("reproduce", "tiny.toml", "--out", "out") == 0
     printed = capsys.readouterr().out
@@ -395,6 +397,7 @@ def test_a_table_from_end_to_end(tiny: Path, capsys: pytest.CaptureFixture[str])
     assert {flow: (flow / "flow.safetensors").stat().st_mtime_ns for flow in flows} == before
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_ends_nothing_but_its_claims(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     broken = TINY.replace('init = "@one"', 'init = "nowhere"')
     (tiny / "tiny.toml").write_text(broken, "utf-8")

@@ -91,6 +91,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_end(whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     code, _ = end_by(signal.SIGKILL, out, frames=STEPS + 5)  # in the middle of the second batch
@@ -108,6 +109,7 @@ def test_a_killed_run_goes_on_to_the_same_end(whole: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.slow
 def test_an_interrupted_run_is_whole_and_goes_on_to_the_same_end(
     whole: Path, tmp_path: Path, by: signal.Signals
 ) -> None:

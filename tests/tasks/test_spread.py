@@ -134,6 +134,7 @@ def alone(place: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, An
         return {name: (task(str(place), str(out / name)), written(out / name))[1] for name, task in TASKS.items()}
 
 
+@pytest.mark.slow
 def test_two_processes_write_what_one_writes(call: Call, place: Path, alone: dict[str, Any], tmp_path: Path) -> None:
     ends = call(2, "tasks/test_spread.py", "all_tasks", place=str(place), out=str(tmp_path))
     assert [end.code for end in ends] == [0, 0], ends
@@ -154,6 +155,7 @@ def test_who_comes_late_does_its_share(call: Call, place: Path, alone: dict[str,
 
 
 @pytest.mark.parametrize(("task", "frame"), [("generate", 2), ("sample", 1), ("evaluate", 4), ("features", 3)])
+@pytest.mark.slow
 def test_a_lost_process_ends_the_run_and_two_finish_it(
     call: Call, place: Path, alone: dict[str, Any], tmp_path: Path, task: str, frame: int
 ) -> None:

@@ -58,6 +58,7 @@ def facts(folder: Path) -> dict[str, Any]:
 # ---- the runs ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_every_combination_is_the_run_that_the_task_alone_makes(place: Path, whole: Path, tmp_path: Path) -> None:
     names = [f"beta-{beta}_seed-{seed}" for beta in ("0.0", "10.0") for seed in range(3)]
     assert [row["folder"] for row in facts(whole)["runs"]] == names
@@ -135,6 +136,7 @@ def test_a_run_that_fails_ends_no_other_and_is_tried_again(place: Path, tmp_path
     assert "failed" in (out / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_stopped_sweep_goes_on_to_the_same_numbers(place: Path, whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "stopped"
 
@@ -153,6 +155,7 @@ def test_a_stopped_sweep_goes_on_to_the_same_numbers(place: Path, whole: Path, t
     assert {**facts(out)} == {**facts(whole)}
 
 
+@pytest.mark.slow
 def test_a_sweep_that_was_killed_before_it_kept_its_settings_is_typed_whole(
     place: Path, whole: Path, tmp_path: Path
 ) -> None:

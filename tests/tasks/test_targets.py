@@ -129,6 +129,7 @@ def test_a_class_without_a_picture_to_train_on_is_named(place: Path, tmp_path: P
 # ---- regression ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_numbers_are_predicted_in_their_own_units(place: Path, tmp_path: Path) -> None:
     chosen: dict[str, Any] = {
         "target": "regression",
@@ -244,6 +245,7 @@ def begun(place: Path, out: Path, **others: Any) -> FinetuneWork:
     return work
 
 
+@pytest.mark.slow
 def test_training_ends_when_the_held_out_loss_has_not_fallen_and_keeps_the_best(place: Path, tmp_path: Path) -> None:
     chosen: dict[str, Any] = {
         "target": "regression", "labels_csv": str(place / "tables" / "numbers.csv"), "train_steps": 60, "save_every": 2,

@@ -200,6 +200,7 @@ def begun(data: Path, out: Path, **more: Any) -> Any:
 
 
 @pytest.mark.filterwarnings("ignore:no memory was left")
+@pytest.mark.slow
 def test_a_resumed_run_goes_on_in_as_many_parts(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -255,6 +256,7 @@ def test_the_command_says_so_in_a_line(
 
 @pytest.mark.parametrize("error", KINDS)
 @pytest.mark.filterwarnings("ignore:no memory was left")
+@pytest.mark.slow
 def test_no_memory_for_one_picture_ends_in_a_line(
     error: Callable[[], Exception], pictures: Path, tmp_path: Path
 ) -> None:

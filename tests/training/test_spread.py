@@ -138,6 +138,7 @@ def gap(first: Path, second: Path) -> float:
     return max(found)
 
 
+@pytest.mark.slow
 def test_the_trainings_of_two_processes_whole_and_sharded_are_those_of_one(
     call: Call, place: Path, alone: Path, tmp_path: Path
 ) -> None:
@@ -151,6 +152,7 @@ def test_the_trainings_of_two_processes_whole_and_sharded_are_those_of_one(
     assert (tmp_path / "pretrain-sharded" / "along.jsonl").read_text().count("\n") == 4
 
 
+@pytest.mark.slow
 def test_two_go_on_where_one_of_three_was_killed(call: Call, place: Path, alone: Path, tmp_path: Path) -> None:
     out = {"place": str(place), "out": str(tmp_path / "run")}
     ends = call(3, "training/test_spread.py", "killed_at", **out, rank=2, step=5)
