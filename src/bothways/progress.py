@@ -27,6 +27,7 @@ class Stage:
     """A piece of work. total: number of its steps, 0 if there is nothing to count. done: finished steps.
 
     first: steps finished by an earlier process, which tell nothing of the speed. values: numbers of the last step.
+    weights: what each step after those takes beside the others; empty where all take the same.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Stage:
     done: int = 0
     first: int = 0
     values: Mapping[str, float] = field(default_factory=dict)
+    weights: Sequence[float] = ()
 
     def advance(self, number: int = 1, values: Mapping[str, float] | None = None) -> None:
         """Count ``number`` further steps."""
@@ -51,10 +53,13 @@ class Timed:
 
     @property
     def left(self) -> float | None:
-        """Estimated seconds left from the mean time of a step; None before the first step."""
+        """Estimated seconds left from the mean time of a step, by their weights; None before the first step."""
         made = self.stage.done - self.stage.first
         if not self.stage.total or made < 1:
             return None
+        weights = self.stage.weights
+        if passed := sum(weights[:made]):
+            return self.seconds / passed * sum(weights[made:])
         return self.seconds / made * max(0, self.stage.total - self.stage.done)
 
     def __str__(self) -> str:

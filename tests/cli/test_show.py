@@ -102,6 +102,21 @@ def test_time_left_counts_what_an_earlier_run_made(log) -> None:
     ]
 
 
+def test_time_left_weighs_steps_that_take_longer(log) -> None:
+    own, clock, out = log
+    with stage("evaluating", total=6, done=2) as evaluating:
+        evaluating.weights = [1, 1, 2, 10]
+        own.beat()
+        clock.now += 10
+        evaluating.advance(2)
+        own.beat()
+        clock.now += 10
+        evaluating.advance()
+        own.beat()
+    told = [line for line in out.getvalue().splitlines() if "left" in line]
+    assert told == ["evaluating, 4 of 6, 60 s left", "evaluating, 5 of 6, 50 s left"]
+
+
 def test_the_preparation_of_a_run_says_nothing_by_itself(log) -> None:
     with stage("preparing"), stage("reading pictures", total=5) as reading:
         reading.advance()

@@ -266,6 +266,7 @@ def test_a_stopped_run_goes_on_and_ends_as_if_it_had_not_been(place: Path, tmp_p
     assert RunFolder.open(tmp_path / "run").status["state"] == "stopped"
     second = work_of("curves", *asked, out=tmp_path / "run", resume=True, **options)
     assert len(second.left) == 2
+    assert second.weights == [2 * 12, 2 * 12, 2 * 6, 5 * 12, 5 * 12, 5 * 6]  # calls for what the time left is told by
     assert [frame.step for frame in second.run()] == list(range(7, 13))
     assert json.dumps(second.finish()) == json.dumps(whole)
     kept = RunFolder.open(tmp_path / "run")

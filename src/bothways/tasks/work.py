@@ -120,6 +120,11 @@ class Work(ABC):
         """The number of frames that this process makes."""
         return self.steps - self.done
 
+    @property
+    def weights(self) -> Sequence[float]:
+        """What each of these frames takes beside the others, for the time left; empty where all take the same."""
+        return ()
+
     @abstractmethod
     def frames(self) -> Iterator[Frame]:
         """Do the remaining steps of this process's share and yield a frame after each."""
@@ -172,6 +177,7 @@ class Work(ABC):
         experiment, done = self.experiment, self.done
         making = experiment.making(self.doing, done + self.own_steps, done)
         with making as now, users_code(), closing(_generator(self.frames())) as frames:
+            now.weights = self.weights
             for frame in frames:
                 now.advance(values=frame.stats)
                 yield frame

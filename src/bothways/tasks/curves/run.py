@@ -93,7 +93,7 @@ def prepare(config: CurvesConfig, where: Where) -> CurvesWork:
         long = how.walks and not how.walk.adaptive and how.walk.steps > MANY_STEPS
         fewer = min(config.limit_long, config.limit or config.limit_long)
         found, _ = pictures(fewer if long else config.limit)
-        return replace(found, kind=name, model=reading(model, how))
+        return replace(found, kind=name, model=reading(model, how), calls=how.calls or 1)
 
     ways = {name: way for name, way, _ in (*over_depth, *over_steps)}  # the longest walks come last
     ways.setdefault(CLEAN, own)

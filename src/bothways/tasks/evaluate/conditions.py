@@ -46,7 +46,7 @@ class Condition:
 
     kind: "clean" or a corruption. source: address of the pictures. count: number of pictures. outputs: (L,), the output
     of each label. read: iterates over the pictures. change: (images, places) -> images, applied to each batch.
-    model: replaces the model of the evaluation; it has the same classes.
+    model: replaces the model of the evaluation; it has the same classes. calls: of its network for a picture.
     """
 
     kind: str
@@ -57,6 +57,7 @@ class Condition:
     read: Callable[[], Iterator[Picture]]
     change: Callable[[Tensor, Tensor], Tensor] | None = None
     model: VisionModel | None = None
+    calls: int = 1
 
     @property
     def name(self) -> str:
@@ -109,6 +110,15 @@ class ConditionsWork(Work):
     @property
     def own_steps(self) -> int:
         return len(self.experiment.processes.own(self._batches_left()))
+
+    @property
+    def weights(self) -> list[float]:
+        own, by_name = (
+            set(self.experiment.processes.divided(self._batches_left())),
+            {c.name: c for c in self.conditions},
+        )
+        left = [(by_name[name], number) for name, number in self._batches_left() if (name, number) in own]
+        return [of.calls * min(self.batch, of.count - number * self.batch) for of, number in left]
 
     def _batches_of(self, condition: Condition) -> int:
         """The number of batches of a condition."""
