@@ -113,7 +113,6 @@ def photo(path: Path, seed: int, size: tuple[int, int] = (32, 32)) -> Path:
     return path
 
 
-@pytest.mark.slow
 def test_two_classes_are_drawn_before_ones_eyes(site: Site) -> None:
     page = site.page
     choose_classes(page, "fro", "shi")
