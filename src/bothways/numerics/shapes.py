@@ -62,7 +62,7 @@ def _plain(given: Any) -> Any:
     if isinstance(given, Tensor):
         if not given.is_meta:
             raise _Other
-        return given.shape, given.stride(), given.dtype
+        return _form(given)
     if isinstance(given, list | tuple):
         return tuple([_plain(one) for one in given])
     return type(given), given  # 1, 1.0 and True are one key otherwise, and give other types
@@ -71,24 +71,23 @@ def _plain(given: Any) -> Any:
 def _forms(found: Any) -> Any:
     """The forms of new tensors; () where they share memory, have more than their shape says, or are none."""
     if isinstance(found, Tensor):
-        form = _form(found)
-        return form if _whole(found, form) else ()
+        return _form(found) if _is_whole(found) else ()
     if not isinstance(found, tuple) or not all(one is None or isinstance(one, Tensor) for one in found):
         return ()
     tensors = [one for one in found if one is not None]
     apart = len({one.untyped_storage()._cdata for one in tensors}) == len(tensors)
-    return [one if one is None else _form(one) for one in found] if apart and all(
-        _whole(one, _form(one)) for one in tensors
-    ) else ()  # fmt: skip
+    new = apart and all(map(_is_whole, tensors))
+    return [one if one is None else _form(one) for one in found] if new else ()
 
 
 def _form(tensor: Tensor) -> tuple[Any, ...]:
     return tensor.shape, tensor.stride(), tensor.dtype
 
 
-def _whole(tensor: Tensor, form: tuple[Any, ...]) -> bool:
-    """Whether a tensor has no more memory than one of its form."""
-    return tensor.is_meta and tensor.untyped_storage().nbytes() == _empty(form).untyped_storage().nbytes()
+def _is_whole(tensor: Tensor) -> bool:
+    """Whether a tensor has no numbers, and no more memory than one of its form."""
+    like = _empty(_form(tensor))
+    return tensor.is_meta and tensor.untyped_storage().nbytes() == like.untyped_storage().nbytes()
 
 
 def _empty(form: tuple[Any, ...]) -> Tensor:
