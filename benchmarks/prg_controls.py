@@ -184,16 +184,19 @@ def epochs_of(
 
 
 def chosen(rows: Rows) -> list[Mapping[str, Any]]:
-    """The rows at the rates that were chosen: those of each arm that stand for it."""
+    """The rows at the rates that were chosen: those of each arm that stand for it.
+
+    An arm that was tried at fewer rates than others of its number of labels is not done, and left out.
+    """
     first = {(r["arm"], r["labels"]): r["seed"] for r in reversed(rows)}  # the seed of the first row
-    kept = []
+    tried: dict[tuple[str, str], dict[str, Mapping[str, Any]]] = {key: {} for key in first}
     for row in rows:
-        tried = {r["rate"]: r for r in rows if all(r[k] == row[k] for k in ("arm", "labels")) and
-                 r["seed"] == first[row["arm"], row["labels"]]}  # fmt: skip
-        best = max(tried, key=lambda rate: float(tried[rate]["held"] or 0))
-        if row["rate"] == best:
-            kept.append(row)
-    return kept
+        if row["seed"] == first[row["arm"], row["labels"]]:
+            tried[row["arm"], row["labels"]][row["rate"]] = row
+    most = {labels: max(len(own) for (_, of), own in tried.items() if of == labels) for _, labels in tried}
+    best = {key: max(own, key=lambda rate: float(own[rate]["held"] or 0))
+            for key, own in tried.items() if len(own) == most[key[1]]}  # fmt: skip
+    return [row for row in rows if best.get((row["arm"], row["labels"])) == row["rate"]]
 
 
 # ---- training and testing ------------------------------------------------------------------------------------------

@@ -44,6 +44,10 @@ NAMES = {"depth": "the depth", "steps": "the steps of the walk", "beta": "beta"}
 PRETRAINED, UNTRAINED, FROZEN = "10,127,90", "47,111,187", "200,96,24"  # red, green, blue
 DASHES = {"walked": "solid", "both": "longdash", "activations": "dot", "pixels": "dashdot"}
 SYMBOLS = {"walked": "circle", "both": "diamond", "activations": "square", "pixels": "x"}
+COLOURS_TOLD = (
+    "Green: pretrained and trained; blue: not pretrained; orange: the flow frozen; grey: no flow, or one of random "
+    "weights. Solid with circles: reads the walk; dotted with squares: activations; dashed with diamonds: both."
+)
 APART = 0.035  # of a value on the axis, between two arms, so that whiskers do not lie on one another
 
 
@@ -60,14 +64,14 @@ def reached(rows: Rows, key: str = "accuracy") -> dict[str, float]:
 
 
 def write_page(file: Path, controls: Rows, choices: Rows, arms: Arms, pictures: Path | None = None) -> None:
-    """The page of the rows of both sets; with ``pictures`` each half as PNG in that folder too.
+    """The page of the rows of both sets, or of the first alone; with ``pictures`` each half as PNG in that folder too.
 
     arms: what each arm of either set is trained with.
     """
-    halves = [controls_half(controls, arms), choices_half(controls, choices, arms)]
+    halves = [controls_half(controls, arms), *([choices_half(controls, choices, arms)] if choices else [])]
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(filled(halves), encoding="utf-8")
-    for name, half in zip(PICTURES, halves, strict=True) if pictures else ():
+    for name, half in zip(PICTURES, halves, strict=False) if pictures else ():
         take_picture(filled([half]), pictures / name)
 
 
@@ -109,8 +113,9 @@ def controls_half(rows: Rows, arms: Arms) -> tuple[str, str, list[Chart]]:
         "Corrupted: the mean over six corruptions at five severities; of one seed the rows keep no interval, so none "
         "is drawn, and the pictures are others for each number of labels: compare within a chart."
     )
-    charts = [over_labels(by_labels, arms)]
+    charts = [over_labels(by_labels, arms)] if len(by_labels) > 1 else []
     for labels, of in by_labels.items():
+        charts += over_operations(labels, of, arms)
         shown = [{"label": arm, **share} for arm, own in of.items() if (share := reached(own, "corrupted"))]
         seeds = "whiskers, where there are several seeds: the t interval over seeds"
         if len(shown) > 1:
@@ -128,22 +133,41 @@ def over_labels(by_labels: Mapping[int, Mapping[str, Rows]], arms: Arms) -> Char
             curves.setdefault(arm, []).append({"labels": labels, **reached(rows)})
     order = sorted(curves, key=lambda arm: -max(row["value"] for row in curves[arm]))
     traces = [
-        arm_curve(arm, curves[arm], arms[arm], 1 + APART * (place - (len(order) - 1) / 2) / 2)
+        arm_curve(arm, curves[arm], arms[arm], "labels", 1 + APART * (place - (len(order) - 1) / 2) / 2)
         for place, arm in enumerate(order)
     ]
-    layout = {**axes_layout("labels", "accuracy, %"), "height": 470}
     ticks = list(by_labels)
-    layout["xaxis"] |= {"type": "log", "tickvals": ticks, "ticktext": [f"{n:,}" for n in ticks]}
+    axis = {"tickvals": ticks, "ticktext": [f"{n:,}" for n in ticks]}
+    beside = " Points stand a little beside their number of labels, so that the whiskers can be told apart."
+    return arms_chart("Accuracy over labels", "labels", axis, traces, beside)
+
+
+def over_operations(labels: int, of: Mapping[str, Rows], arms: Arms) -> list[Chart]:
+    """Each arm as a point over the operations of its training, from the best down in the legend; [] if none counted."""
+    points = {arm: [{"at": float(rows[0]["operations"]), **reached(rows)}] for arm, rows in of.items()
+              if rows[0].get("operations")}  # fmt: skip
+    if len(points) < 2:
+        return []
+    order = sorted(points, key=lambda arm: -points[arm][0]["value"])
+    traces = [arm_curve(arm, points[arm], arms[arm], "at") for arm in order]
+    many = seeds_told([len(own) for own in of.values()])
+    title = f"Accuracy over operations of the training, {labels:,} labels, {many}"
+    axis = {"dtick": 1, "exponentformat": "power"}
+    return [arms_chart(title, "operations of the training (without the flow's pretraining)", axis, traces)]
+
+
+def arms_chart(title: str, over: str, axis: Mapping[str, Any], traces: list[dict[str, Any]], more: str = "") -> Chart:
+    """The traces of arms over a logarithmic axis, with their colours told. more: further words below."""
+    layout = {**axes_layout(over, "accuracy, %"), "height": 470}
+    layout["xaxis"] |= {"type": "log", **axis}
     layout |= {"showlegend": True, "legend": {"x": 1.02, "y": 1, "xanchor": "left"}}
-    words = (
-        "Green: pretrained and trained; blue: not pretrained; orange: the flow frozen; grey: no flow, or one of random "
-        "weights. Solid with circles: reads the walk; dotted with squares: activations; dashed with diamonds: both. "
-        "Points stand a little beside their number of labels, so that the whiskers can be told apart."
-    )
-    return Chart("Accuracy over labels", {"data": traces, "layout": layout}, words, wide=True, coloured=True)
+    return Chart(title, {"data": traces, "layout": layout}, COLOURS_TOLD + more, wide=True, coloured=True)
 
 
-def arm_curve(arm: str, rows: Sequence[Mapping[str, Any]], how: Mapping[str, Any], beside: float) -> dict[str, Any]:
+def arm_curve(
+    arm: str, rows: Sequence[Mapping[str, Any]], how: Mapping[str, Any], over: str, beside: float = 1.0
+) -> dict[str, Any]:
+    """The trace of an arm over one of the keys of its rows. beside: a factor of that number."""
     kind, frozen, fresh = how.get("kind", "plain"), how.get("frozen", False), how.get("fresh", False)
     aside = kind in ("pixels", "plain") or (frozen and fresh)
     colour = f"rgb({ASIDE if aside else FROZEN if frozen else UNTRAINED if fresh else PRETRAINED})"
@@ -151,7 +175,7 @@ def arm_curve(arm: str, rows: Sequence[Mapping[str, Any]], how: Mapping[str, Any
         "type": "scatter",
         "mode": "lines+markers",
         "name": arm,
-        "x": [row["labels"] * beside for row in rows],
+        "x": [row[over] * beside for row in rows],
         "y": [100 * row["value"] for row in rows],
         "error_y": whiskers(rows),
         "line": {"color": colour, "width": 1.6, "dash": DASHES.get(kind, "solid")},

@@ -17,6 +17,7 @@ sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
 import prg_arms
 import prg_controls
+import prg_page
 import workers
 
 HELD = {3e-4: 0.5, 1e-3: 0.7, 3e-3: 0.6}
@@ -47,6 +48,28 @@ def test_the_rate_is_that_of_the_held_out_pictures_and_not_of_the_test() -> None
     assert left(rows, "prg") == [prg_controls.Job("prg", 5000, 1, 1e-3)]
     assert left([*rows, row("prg", 1, 1e-3)], "prg") == []
     assert [r["rate"] for r in prg_controls.chosen([*rows, row("prg", 1, 1e-3)])] == ["0.001", "0.001"]
+
+
+def test_an_arm_whose_rates_are_not_all_tried_does_not_stand_in_the_table() -> None:
+    rows = [row("prg", 0, rate) for rate in HELD]
+    others = [{**row("plain cnn", 0, 1e-3), "labels": "47500"}]  # of a rate that another number of labels chose
+    kept = prg_controls.chosen([*rows, row("frozen walked", 0, 3e-4), *others])
+    assert [(r["arm"], r["rate"]) for r in kept] == [("prg", "0.001"), ("plain cnn", "0.001")]
+
+
+def test_the_charts_are_over_what_differs() -> None:
+    def charts(*labels: str, **more: Any) -> dict[str, Any]:
+        facts = {"low": 0.1, "high": 0.9, "pictures": 100, "corrupted": "0.4", **more}
+        rows = [{**row(arm, 0, 1e-3, **facts), "labels": of} for of in labels for arm in ARMS]
+        return {chart.title: chart for chart in prg_page.controls_half(rows, prg_arms.CONTROLS)[2]}
+
+    first = charts("5000")
+    assert next(iter(first)).startswith("Accuracy over operations of the training, 5,000 labels, one seed")
+    assert [trace["x"] for trace in next(iter(first.values())).figure["data"]] == [[1e15], [1e15]]
+    assert "Accuracy over labels" not in first  # a single number of labels is no curve
+    old = charts("500", "5000", operations="")
+    assert next(iter(old)) == "Accuracy over labels"
+    assert not any("operations" in title for title in old)  # older rows counted none
 
 
 def test_rows_of_another_flow_are_left_out(tmp_path: Path) -> None:
