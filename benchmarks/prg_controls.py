@@ -560,21 +560,24 @@ def write(file: Path, columns: Sequence[str], row: dict[str, Any]) -> None:
 
 
 def table(file: Path, flow: str = FLOW) -> str:
-    """Markdown: a row an arm and number of labels; several seeds as their mean, and its t interval over seeds."""
+    """Markdown: a row an arm, the best of a number of labels first.
+
+    Several seeds stand as their mean, and its t interval over seeds.
+    """
     by_arm: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
     for row in chosen(rows(file, flow)):
         by_arm.setdefault((row["arm"], int(row["labels"])), []).append(row)
-    order = list(dict.fromkeys(arm for arm, _ in by_arm))
     lines = [
         *([f"*{seeds_told([len(own) for own in by_arm.values()])}*", ""] if by_arm else []),
         "| labels | arm | seeds | accuracy (95 %) | corrupted | rate | epochs | seconds | 10^15 operations "
         "| calls a picture | trained |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for (arm, labels), of in sorted(by_arm.items(), key=lambda item: (item[0][1], order.index(item[0][0]))):
+    for (arm, labels), of in sorted(by_arm.items(), key=lambda item: (item[0][1], -reached(item[1])["value"])):
         clean, worse = reached(of), reached(of, "corrupted")
         told = f"{worse['value']:.3f}" if worse else ""
-        seconds = sum(float(row["seconds"]) for row in of) / len(of)
+        timed = [row for row in of if row["device"] in ("cpu", "")] or of  # seconds of a GPU are others
+        seconds = sum(float(row["seconds"]) for row in timed) / len(timed)
         work = f"{float(of[0]['operations']) / 1e15:.3g}" if of[0]["operations"] else ""
         share = "{value:.3f} ({low:.3f} to {high:.3f})".format(**clean)
         lines.append(

@@ -57,6 +57,19 @@ def test_an_arm_whose_rates_are_not_all_tried_does_not_stand_in_the_table() -> N
     assert [(r["arm"], r["rate"]) for r in kept] == [("prg", "0.001"), ("plain cnn", "0.001")]
 
 
+def test_the_table_has_the_best_first_and_seconds_of_one_device(tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    more = {"low": 0.1, "high": 0.9, "pictures": 100, "calls": 3, "parameters": 7_000_000, "flow": prg_controls.FLOW}
+    for facts in (
+        row("plain cnn", 0, 1e-3, **{**more, "accuracy": 0.5}),
+        row("prg", 0, 1e-3, **{**more, "accuracy": 0.6, "seconds": 2.0, "device": "a GPU"}),
+        row("prg", 1, 1e-3, **{**more, "accuracy": 0.7, "seconds": 40.0}),
+    ):
+        prg_controls.write(file, prg_controls.COLUMNS, facts)
+    cells = [[cell.strip() for cell in line.split("|")] for line in prg_controls.table(file).splitlines()[-2:]]
+    assert [(line[2], line[3], line[8]) for line in cells] == [("prg", "2", "40"), ("plain cnn", "1", "20")]
+
+
 def test_the_charts_are_over_what_differs() -> None:
     def charts(*labels: str, **more: Any) -> dict[str, Any]:
         facts = {"low": 0.1, "high": 0.9, "pictures": 100, "corrupted": "0.4", **more}
