@@ -61,6 +61,42 @@ def test_items_are_counted_as_they_are_done() -> None:
     assert ledger.shown() == []
 
 
+def test_the_time_left_falls_while_a_step_goes_on() -> None:
+    clock = Clock()
+    with listening(Ledger(clock)) as ledger, stage("evaluating", 3) as now:
+
+        def left() -> float | None:
+            return ledger.shown()[0].left
+
+        clock.now += 10
+        assert left() is None  # no step was made
+        now.advance()
+        assert left() == 20
+        clock.now += 4
+        assert left() == 16
+        clock.now += 36  # longer than the first: 50 seconds for two
+        assert left() == 25
+        now.advance()
+        assert left() == 25
+        clock.now += 100
+        assert left() is None  # the last takes longer than those before, and nothing says how long
+
+
+def test_the_time_left_goes_by_the_weights_of_the_steps() -> None:
+    clock = Clock()
+    with listening(Ledger(clock)) as ledger, stage("evaluating", 3) as now:
+        now.weights = (1, 4, 5)
+        clock.now += 2
+        now.advance()
+        assert ledger.shown()[0].left == 18
+        clock.now += 8
+        assert ledger.shown()[0].left == 10
+        clock.now += 10
+        assert ledger.shown()[0].left == 20  # 20 seconds for the weight of 5
+        now.advance(2)
+        assert ledger.shown()[0].left == 0
+
+
 def test_a_stage_ends_where_the_work_fails() -> None:
     with listening(Ledger()) as ledger:
         with pytest.raises(ValueError, match="broken"), stage("judging"):

@@ -46,25 +46,49 @@ class Stage:
 
 @dataclass(frozen=True)
 class Timed:
-    """An unfinished stage with the seconds since it began."""
+    """An unfinished stage with the seconds since it began. moved: of these, those until its last step was made."""
 
     stage: Stage
     seconds: float
+    moved: float | None = None
 
     @property
     def left(self) -> float | None:
-        """Estimated seconds left from the mean time of a step, by their weights; None before the first step."""
-        made = self.stage.done - self.stage.first
+        """Estimated seconds left from the mean time of the steps that were made, by their weights.
+
+        A step that takes longer than they say leaves only those after it. None before the first step, and where nothing
+        is known of the last.
+        """
+        made, rest = self.stage.done - self.stage.first, self.stage.total - self.stage.done
         if not self.stage.total or made < 1:
             return None
-        weights = self.stage.weights
-        if passed := sum(weights[:made]):
-            return self.seconds / passed * sum(weights[made:])
-        return self.seconds / made * max(0, self.stage.total - self.stage.done)
+        passed, (now, after) = float(made), (1.0, max(0.0, rest - 1.0)) if rest > 0 else (0.0, 0.0)
+        if sum((weights := self.stage.weights)[:made]):
+            passed, now, after = sum(weights[:made]), sum(weights[made : made + 1]), sum(weights[made + 1 :])
+        moved = self.seconds if self.moved is None else self.moved
+        waited = self.seconds - moved
+        if waited <= (each := moved / passed) * now:
+            return each * (now + after) - waited
+        return self.seconds / (passed + now) * after or None
 
     def __str__(self) -> str:
         steps = f", {self.stage.done} of {self.stage.total}" if self.stage.total else ""
         return self.stage.name + steps
+
+
+@dataclass(eq=False)
+class _Open:
+    """An unfinished stage as a ledger saw it: when it began, and when its last step was seen."""
+
+    stage: Stage
+    began: float
+    done: int
+    moved: float
+
+    def timed(self, now: float) -> Timed:
+        if self.done != self.stage.done:
+            self.done, self.moved = self.stage.done, now
+        return Timed(self.stage, now - self.began, self.moved - self.began)
 
 
 class Ledger:
@@ -75,7 +99,7 @@ class Ledger:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
-        self._open: list[tuple[Stage, float]] = []
+        self._open: list[_Open] = []
         self._spent: dict[str, float] = {}
         self._since = clock()
         self._lock = threading.Lock()
@@ -83,18 +107,18 @@ class Ledger:
     def begin(self, stage: Stage) -> None:
         with self._lock:
             self._charge()
-            self._open.append((stage, self._since))
+            self._open.append(_Open(stage, self._since, stage.done, self._since))
 
     def end(self, stage: Stage) -> None:
         with self._lock:
             self._charge()
-            self._open = [pair for pair in self._open if pair[0] is not stage]
+            self._open = [one for one in self._open if one.stage is not stage]
 
     def _charge(self) -> None:
         """Add the time since the last change to the innermost stage; outside all stages it counts for none."""
         now = self.clock()
         if self._open:
-            name = self._open[-1][0].name
+            name = self._open[-1].stage.name
             self._spent[name] = self._spent.get(name, 0.0) + now - self._since
         self._since = now
 
@@ -108,7 +132,7 @@ class Ledger:
     def unfinished(self) -> list[Timed]:
         """The unfinished stages, the innermost last."""
         now = self.clock()
-        return [Timed(stage, now - began) for stage, began in list(self._open)]
+        return [one.timed(now) for one in list(self._open)]
 
     def shown(self) -> list[Timed]:
         """The unfinished stages that say most: those with steps to count, and the innermost; a name once."""

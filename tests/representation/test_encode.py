@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from bothways import types
 from bothways.models.velocity import Flow
 from bothways.numerics.solvers import fixed_names
+from bothways.progress import Ledger, listening
 from bothways.representation.encode import Walk, decode, encode, trajectory, walk, walk_state
 from bothways.representation.paths.vp import LEAST_DEPTH
 from bothways.types import ModelSpec, RunError, UserError
@@ -290,3 +291,21 @@ def test_a_walk_that_explodes_and_a_library_that_is_missing(monkeypatch) -> None
     for options in ({"solver": "dopri5"}, {"gradient": "adjoint"}):
         with pytest.raises(UserError, match=r'type pip install "bothways\[ode\]"'):
             encode(flow(), images(), **options)
+
+
+def test_a_long_walk_is_counted_step_by_step() -> None:
+    found: list[tuple[str, int, int]] = []
+
+    class Heard(Ledger):
+        def end(self, stage) -> None:
+            found.append((stage.name, stage.done, stage.total))
+            super().end(stage)
+
+    images = torch.rand(3, 3, 8, 8)
+    with listening(Heard()), torch.no_grad():
+        encode(flow(), images, steps=100)
+        assert found == []  # over in no time
+        short = encode(flow(), images, steps=101, batch=2)
+        direct = encode(flow(), images, steps=101, gradient="direct")
+    assert found == 3 * [("steps of a walk", 101, 101)]  # two parts, and one
+    assert float((short - direct).abs().max()) < 1e-5

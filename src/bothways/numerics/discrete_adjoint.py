@@ -27,7 +27,7 @@ from torch.autograd.function import once_differentiable
 from torch.autograd.graph import get_gradient_edge
 
 from bothways.numerics.modules import module_of
-from bothways.numerics.solvers import Solver, State, solver_states
+from bothways.numerics.solvers import Solver, State, last_state
 from bothways.types import RunError, UserError, VectorField
 
 KEEP = 5  # last steps whose graph is kept: most of the time that more would save, at the memory of a five-step walk
@@ -56,7 +56,7 @@ def integrate_exact(v: VectorField, state: State, times: Sequence[float], solver
     times = list(times)
     early = max(len(times) - 1 - keep, 0)
     if not torch.is_grad_enabled() or not early:
-        return _last(v, state, times, solver)
+        return last_state(v, state, times, solver)
     module = module_of(v)
     record = _Record(v, solver)
     record.add([p for p in module.parameters() if p.requires_grad] if module is not None else [])
@@ -66,7 +66,7 @@ def integrate_exact(v: VectorField, state: State, times: Sequence[float], solver
         piece = _Piece(times[place : place + 2], _random(here))
         # With a graph, though it is dropped: it shows the leaves of this step, and what v computes now and caches for
         # later steps (``parametrize.cached()``, autocast's casts) must be differentiable there.
-        after = _last(v, here, piece.times, solver)
+        after = last_state(v, here, piece.times, solver)
         record.add(leaves_of(after))
         needed = needed or bool(record.leaves)
         if needed:
@@ -75,7 +75,7 @@ def integrate_exact(v: VectorField, state: State, times: Sequence[float], solver
         here = _detached(after)
         del after  # the graph goes before the next is made
     if not needed:
-        return _last(v, here, times[early:], solver)
+        return last_state(v, here, times[early:], solver)
     record.run_tail(here, times[early:])
     return _Steps.apply(record, [*states, here], *state, *record.leaves)
 
@@ -126,7 +126,7 @@ class _Record:
         """Run the last steps with their graph."""
         self.pieces.append(_Piece(times, _random(state)))
         inputs = tuple(x.requires_grad_() for x in _detached(state))
-        outputs = _last(self.v, inputs, times, self.solver)
+        outputs = last_state(self.v, inputs, times, self.solver)
         self.add(_others(leaves_of(outputs), inputs))
         self.tail.append((inputs, outputs))
         self.versions = [leaf._version for leaf in self.leaves]
@@ -136,7 +136,7 @@ class _Record:
         _set_random(piece.random, state)
         inputs = tuple(x.requires_grad_(need) for x, need in zip(_detached(state), needs_grad, strict=True))
         with torch.enable_grad():
-            outputs = _last(self.v, inputs, piece.times, self.solver)
+            outputs = last_state(self.v, inputs, piece.times, self.solver)
         return inputs, outputs
 
     def pulled(self, inputs: State, outputs: State, gradients: Gradients) -> Gradients:
@@ -203,12 +203,6 @@ class _Sum:
                 present.add_(gradient)
             else:
                 self.values[place], self.own[place] = present + gradient, True
-
-
-def _last(v: VectorField, state: State, times: list[float], solver: Solver) -> State:
-    for after in solver_states(v, state, times, solver):
-        state = after
-    return state
 
 
 def _detached(state: State) -> State:

@@ -22,7 +22,7 @@ from bothways.brief import brief, shown
 from bothways.faults import check_kinds
 from bothways.numerics.discrete_adjoint import integrate_exact
 from bothways.numerics.modules import check_finite, is_finite, module_of
-from bothways.numerics.solvers import Adaptive, Solver, State, finite, grid, solver_of, solver_states
+from bothways.numerics.solvers import Adaptive, Solver, State, finite, grid, last_state, solver_of, solver_states
 from bothways.representation.paths import least_depth, path_of
 from bothways.representation.torchdiffeq_walks import by_torchdiffeq, needs_gradient
 from bothways.representation.walk import Walk
@@ -57,9 +57,7 @@ def walk_state(v: VectorField, state: State, start: float, end: float, how: Walk
     state = _started(v, state, start, how)
     if how.gradient == "exact":
         return integrate_exact(v, state, times, solver, how.keep)
-    for after in solver_states(v, state, times, solver):
-        state = after
-    return state
+    return last_state(v, state, times, solver)
 
 
 def trajectory(

@@ -12,13 +12,16 @@ from functools import wraps
 from itertools import pairwise
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from bothways import budget, registry
 from bothways.faults import check_takes
 from bothways.numerics.modules import check_finite, module_of, untouched
+from bothways.progress import counted
 from bothways.types import UserError, VectorField
 
+LONG = 100  # steps of a walk that need no progress of their own
 MANY_STEPS = 1_000_000  # from which on their times are compared with the memory that is free
 TIME = 32  # bytes of a time in a list
 State = tuple[Tensor, ...]
@@ -160,6 +163,16 @@ def solver_states(v: VectorField, state: State, times: list[float], solver: Solv
     for t, following in pairwise(times):
         state = solver.step(v, state, t, following - t)
         yield state
+
+
+def last_state(v: VectorField, state: State, times: list[float], solver: Solver) -> State:
+    """The state after the last step of a time grid. More than LONG steps are a stage, so that a long walk is seen."""
+    states, steps = solver_states(v, state, times, solver), len(times) - 1
+    if steps > LONG and not torch.compiler.is_compiling():
+        states = counted(states, "steps of a walk", steps)
+    for after in states:
+        state = after
+    return state
 
 
 def finite(v: VectorField, states: Iterator[State], times: list[float]) -> Iterator[State]:
