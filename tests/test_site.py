@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +19,7 @@ from quick import fewer, quick_functions
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "docs/notebooks").glob("*.ipynb"))
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 needs_mkdocs = pytest.mark.skipif(importlib.util.find_spec("mkdocs") is None, reason="mkdocs is not installed")
 
 
@@ -30,19 +33,50 @@ def pages() -> ModuleType:
     return module
 
 
-@needs_mkdocs
-@pytest.mark.slow
-def test_the_site_builds_with_every_link_and_anchor_in_place(tmp_path: Path) -> None:
-    """Strict: a link or an anchor that leads nowhere, or a page that the navigation leaves out, ends the build."""
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built strictly: a link or an anchor that leads nowhere, or a page that the navigation leaves out, ends it."""
+    out = tmp_path_factory.mktemp("docs") / "site"
     built = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--site-dir", str(tmp_path / "site")],
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(out)],
         cwd=ROOT, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert built.returncode == 0, built.stderr
-    tasks = {path.stem for path in (tmp_path / "site/tasks").glob("*.html")}
-    assert tasks == set(registry.names("task"))
-    start = (tmp_path / "site/index.html").read_text("utf-8")
-    assert "fonts.googleapis" not in start
+    return out
+
+
+@needs_mkdocs
+@pytest.mark.slow
+def test_the_site_builds_with_every_link_and_anchor_in_place(site: Path) -> None:
+    assert {path.stem for path in (site / "tasks").glob("*.html")} == set(registry.names("task"))
+
+
+@needs_mkdocs
+@pytest.mark.slow
+def test_no_page_of_the_site_loads_anything_from_elsewhere(site: Path) -> None:
+    loaded = re.compile(
+        r"""<(?:script|img|iframe|source)[^>]*\ssrc=["']?(?:https?:)?//|<link[^>]*rel=["']?stylesheet[^>]*//"""
+    )
+    assert [page.name for page in site.rglob("*.html") if loaded.search(page.read_text("utf-8"))] == []
+
+
+@needs_mkdocs
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not here")
+@pytest.mark.parametrize("page", ["measured.html", "tasks/generate.html"])
+def test_the_search_of_the_site_works_in_a_folder(site: Path, page: str) -> None:
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not here")
+    with sync_api.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        shown, asked = browser.new_page(), []
+        shown.on("request", lambda request: asked.append(request.url))
+        shown.goto((site / page).as_uri())
+        shown.locator(".md-search__input").click()
+        shown.keyboard.type("cutout")
+        found = shown.locator(".md-search-result__link", has_text="What was measured")
+        found.first.wait_for(timeout=60_000)
+        browser.close()
+    assert [url for url in asked if not url.startswith(("file:", "data:", "about:"))] == []
 
 
 def test_a_page_of_a_task_has_its_examples_and_every_setting(pages: ModuleType) -> None:
