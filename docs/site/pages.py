@@ -97,7 +97,7 @@ def _several(entry: Any) -> Iterator[Any]:
 def made() -> dict[str, Callable[[], str]]:
     """{page: what writes it}."""
     pages: dict[str, Callable[[], str]] = {page: partial(_read, source) for page, source in FRONT.items()}
-    pages |= {f"tasks/{task}.md": partial(task_page, task) for task in registry.names("task")}
+    pages |= {f"tasks/{task}.md": partial(task_page, task) for task in sorted(registry.names("task"))}
     pages |= {"recipes.md": recipes_page, "registry.md": registry_page, "api.md": api_page}
     pages |= {
         f"examples/{path.stem}.md": partial(example_page, path) for path in sorted((ROOT / "examples").glob("*.py"))
