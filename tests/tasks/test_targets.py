@@ -196,6 +196,38 @@ def test_several_labels_have_scores_of_their_own(place: Path, tmp_path: Path, ta
     assert all(abs(answer.probability - wanted[answer.name]) < 1e-5 for answer in told.answers)
 
 
+@pytest.mark.parametrize("target", ["multi-label", "regression"])
+def test_the_service_and_a_walk_say_what_predict_says(place: Path, tmp_path: Path, target: str) -> None:
+    """A softmax over several labels, or over numbers, would be none of their probabilities."""
+    table = place / "tables" / ("marks.csv" if target == "multi-label" else "numbers.csv")
+    quick(place, tmp_path / "out", target=target, labels_csv=table)
+    photo = place / "photos" / "03.png"
+    (told,) = bothways.predict(tmp_path / "out", [photo])
+    walked = bothways.walk(tmp_path / "out", photo, steps=2)
+    if target == "regression":
+        assert walked.called_there is walked.called_back is None
+    else:
+        wanted = [(answer.name, answer.probability) for answer in told.answers]
+        assert walked.called_there is not None
+        assert [name for name, _ in walked.called_there[0]] == [name for name, _ in wanted]
+        assert all(abs(a - b) < 1e-6 for (_, a), (_, b) in zip(walked.called_there[0], wanted, strict=True))
+    pytest.importorskip("fastapi", reason="fastapi is not here")
+    pytest.importorskip("prometheus_client", reason="prometheus_client is not here")
+    from starlette.testclient import TestClient
+
+    from bothways.serve.app import Service, build_app
+    from bothways.serve.models import all_served
+
+    app = build_app(Service(all_served([str(tmp_path / "out")]), None))
+    with TestClient(app, base_url="http://127.0.0.1:8000") as client:
+        found = client.post("/classify", content=photo.read_bytes()).json()["answers"]
+    key = "value" if target == "regression" else "probability"
+    assert [row.keys() for row in found] == [{"name", "number", key}] * 2
+    assert [row["name"] for row in found] == [answer.name for answer in told.answers]
+    for row, answer in zip(found, told.answers, strict=True):
+        assert abs(row[key] - getattr(answer, key)) < 1e-5 * max(1, abs(row[key]))
+
+
 # ---- weights, mixing, an early end ---------------------------------------------------------------------------------
 
 

@@ -9,11 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
+import torch
 from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from starlette.exceptions import HTTPException
 
+from bothways.representation.tuning.targets import NUMBERS
 from bothways.serve.batching import Batcher, FullError
 from bothways.serve.drawings import Drawings, request_of
 from bothways.serve.forms import Answer, Classes, DrawingForm, Error, FeatureVectors, JobFacts, ModelFacts, State
@@ -145,13 +147,14 @@ def _add_answers(app: FastAPI, service: Service) -> None:
     binary = {"schema": {"type": "string", "format": "binary"}}
     picture = {"requestBody": {"required": True, "content": {"image/*": binary}}}
 
-    @app.post("/classify", openapi_extra=picture)
+    @app.post("/classify", openapi_extra=picture, response_model_exclude_none=True)
     async def classify(request: Request, model: Name = None, top: Annotated[int, Query(ge=1, le=1000)] = 5) -> Classes:
-        """The most probable classes of a picture, which is the body of the request."""
-        one, shares = await service.answer(model, Asked("classes"), await request.body())
-        values, numbers = shares.topk(min(top, len(shares)))
+        """The most probable classes of a picture, which is the body of the request; of a model of numbers, these."""
+        one, found = await service.answer(model, Asked("classes"), await request.body())
+        own = "value" if one.target == NUMBERS else "probability"
+        values, numbers = (found, torch.arange(len(found))) if own == "value" else found.topk(min(top, len(found)))
         answers = [
-            Answer(name=one.spec.class_name(number), number=number, probability=value)
+            Answer(name=one.spec.class_name(number), number=number, **{own: value})
             for number, value in zip(numbers.tolist(), values.tolist(), strict=True)
         ]
         return Classes(model=one.name, answers=answers)

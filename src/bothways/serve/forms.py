@@ -38,15 +38,16 @@ class ModelFacts(BaseModel):
 
 
 class Answer(BaseModel):
-    """A class of a picture."""
+    """A class of a picture, or a label with a probability of its own; of a model of numbers a number, its value."""
 
     name: str
     number: int
-    probability: float
+    probability: float | None = None
+    value: float | None = None
 
 
 class Classes(BaseModel):
-    """The most probable classes, the most probable first."""
+    """The most probable classes, the most probable first; of a model of numbers all of these."""
 
     model: str
     answers: list[Answer]

@@ -20,11 +20,13 @@ from bothways.data.readers.fit import size_of
 from bothways.models.adapter import Adapter
 from bothways.models.addresses import SCHEMES, scheme_of
 from bothways.models.class_names import resolve_all
+from bothways.models.classifiers import target_of
 from bothways.models.loader import load_flow, load_model
 from bothways.models.velocity import Flow
 from bothways.numerics.modules import check_finite
 from bothways.registry import address_parts, is_address
 from bothways.representation.encode import Walk
+from bothways.representation.tuning.targets import CLASS, said
 from bothways.synthesis.objectives.terms import vectors
 from bothways.tasks.features.plan import Extractor, extractor_of
 from bothways.types import ModelSpec, UserError
@@ -66,7 +68,12 @@ class Served:
 
     @property
     def classifies(self) -> bool:
-        return self.model is not None and self.model.spec.count > 1
+        return self.model is not None and (self.model.spec.count > 1 or self.target != CLASS)
+
+    @property
+    def target(self) -> str:
+        """What it predicts: a class, several labels or numbers."""
+        return target_of(self.model)
 
     def picture(self, data: bytes) -> Tensor:
         """Encoded bytes -> (3,H,W) in [0,1], as ``bothways predict`` reads a file. Raises UserError."""
@@ -87,12 +94,12 @@ class Served:
 
     @torch.no_grad()
     def answer(self, asked: Asked, images: Tensor) -> Sequence[Any]:
-        """Of a batch (B,3,H,W): probabilities (K,) of each picture, or its features {name: (D,)}, on the CPU."""
+        """Of a batch (B,3,H,W): probabilities or numbers (K,) of each picture, or its features {name: (D,)}, on the CPU."""
         if asked.what == "classes":
             assert self.model is not None
             outputs = self.model.outputs(images.to(self.model.device))
             check_finite(outputs, f"model {self.name!r} gives outputs")
-            return list(outputs.cpu().double().softmax(1))
+            return list(said(outputs, self.target))
         found = self._layers(asked, images) if asked.depth is None else self._walked(asked, images)
         for name, values in found.items():
             check_finite(values, f"model {self.name!r} gives features {name}")

@@ -16,6 +16,14 @@ CLASS, SEVERAL, NUMBERS = "class", "multi-label", "regression"
 Stats = dict[str, Tensor]
 
 
+def said(outputs: Tensor, target: str) -> Tensor:
+    """What outputs (B,K) say, float64 on the CPU: the probability of each class or label, or the numbers themselves."""
+    values = outputs.cpu().double()
+    if target == NUMBERS:
+        return values
+    return values.sigmoid() if target == SEVERAL else values.softmax(1)
+
+
 def class_loss(logits: Tensor, labels: Tensor, smoothing: float, weights: Tensor | None) -> tuple[Tensor, Stats]:
     """logits (B,K), labels (B,) or shares of classes (B,K), weights (K,) or None."""
     if weights is None:

@@ -22,11 +22,12 @@ from bothways.data.sources import load_images
 from bothways.data.splits import training_split
 from bothways.models.adapter import Adapter
 from bothways.models.catalogue import find_classifier
-from bothways.models.classifiers import flow_in
+from bothways.models.classifiers import flow_in, target_of
 from bothways.models.loader import adapted_classifier, load_flow
 from bothways.models.velocity import Flow
 from bothways.representation.encode import PART, Walk, image_time, trajectory
 from bothways.representation.features import pooled
+from bothways.representation.tuning.targets import NUMBERS, said
 from bothways.runs import PHOTOS, to_png
 from bothways.runs.citations import flow_citations
 from bothways.runs.experiment import Experiment
@@ -157,9 +158,9 @@ def _nearest(features: Tensor) -> list[tuple[int, float]]:
 
 @torch.no_grad()
 def _calls(reader: Adapter, images: Tensor) -> list[list[tuple[str, float]]]:
-    """The most probable classes of each picture (N,3,H,W), with their softmax."""
+    """The most probable classes or labels of each picture (N,3,H,W), with their probabilities."""
     outputs = torch.cat([reader.outputs(part.to(reader.device)).cpu() for part in images.split(CALLED_AT_ONCE)])
-    shares, numbers = outputs.double().softmax(1).topk(min(CALLS, outputs.shape[1]), 1)
+    shares, numbers = said(outputs, target_of(reader)).topk(min(CALLS, outputs.shape[1]), 1)
     pairs = zip(numbers.tolist(), shares.tolist(), strict=True)
     return [[(reader.spec.class_name(k), p) for k, p in zip(*row, strict=True)] for row in pairs]
 
@@ -172,6 +173,7 @@ def prepare(config: WalkConfig, where: Where) -> Walking:
     how = Walk(config.steps, config.solver, gradient="direct")
     reader = adapted_classifier(config.flow, device=config.device) if _is_classifier(config.flow) else None
     flow = load_flow(config.flow, device=config.device) if reader is None else flow_in(reader)
+    reader = None if target_of(reader) == NUMBERS else reader  # it names nothing
     size = size_of(flow.spec)
     photo = fitted_pictures(pictures_of(config.photo, "photo", size)[:1].cpu(), size)
     others = photo[:0]
