@@ -311,6 +311,22 @@ def test_training_ends_when_the_held_out_loss_has_not_fallen_and_keeps_the_best(
     assert list(ended.run()) == []
 
 
+def test_the_last_checkpoint_is_among_those_of_which_the_best_is_kept(place: Path, tmp_path: Path) -> None:
+    """It lies between two planned ones, and its weights were replaced by older ones that nothing had set beside it."""
+    chosen: dict[str, Any] = {"target": "regression", "labels_csv": str(place / "tables" / "numbers.csv")}
+    quick(place, tmp_path / "out", **chosen, train_steps=5, save_every=2, patience=3, rate=0.01)
+    lines = [json.loads(line) for line in (tmp_path / "out" / "held.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [2, 4, 5]
+    losses = [line["loss"] for line in lines]
+    assert min(losses) == losses[-1]
+    images, order = held_out(place)
+    true = torch.stack([100 * order / COUNT, -order / COUNT], 1)
+    with torch.no_grad():
+        found = load_classifier(tmp_path / "out")
+        error = ((found.outputs(images) - true) / found.module.classifier.scale).square().mean()
+    assert abs(error - losses[-1]) < 1e-4
+
+
 def test_what_cannot_be_is_one_line(place: Path, tmp_path: Path, capsys: Any) -> None:
     own = ["finetune", place / "flow", "--data", place / "photos", "--validation", "10", "--out", tmp_path / "out"]
     numbers = ["--labels-csv", place / "tables" / "numbers.csv"]

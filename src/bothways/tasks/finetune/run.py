@@ -71,6 +71,7 @@ class FinetuneWork(TrainingWork):
         planned, config = self.planned, self.planned.config
         write_weights(self.training.state, config.fit.half, self.training.folder)
         if config.fit.patience:
+            self.early(self.training.state.step)  # the last checkpoint is not always one of every save_every steps
             self.early.take_best()
         facts = classifier_facts(planned, self._kept())
         read = ["activations"] if config.features.reads_activations else []
