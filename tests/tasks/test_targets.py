@@ -24,6 +24,8 @@ from bothways.runs import RunFolder
 from bothways.tasks.finetune.config import FinetuneConfig
 from bothways.tasks.finetune.plan import Finetuning, plan_of
 from bothways.tasks.finetune.run import FinetuneWork
+from bothways.tasks.pretrain.config import PretrainConfig
+from bothways.tasks.pretrain.plan import plan_of as pretraining
 from bothways.tasks.recipes import configure
 from bothways.tasks.shelf import work_of
 from command import refused, run
@@ -171,6 +173,20 @@ def test_one_number_of_folders_called_by_it(place: Path, tmp_path: Path, capsys:
     quick(place, tmp_path / "out", target="regression", data=tmp_path / "data")
     assert run("predict", tmp_path / "out", place / "photos" / "03.png") == 0
     assert "03.png: number " in capsys.readouterr().out
+
+
+def test_numbers_of_folders_hold_out_what_the_flow_s_training_holds_out(place: Path, tmp_path: Path) -> None:
+    """Of small classes no more than half is held out, so the draw alone would hold out pictures the flow has seen."""
+    for index in range(COUNT):
+        folder = tmp_path / "data" / f"{index % 10}.5"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{index}.png").write_bytes((place / "photos" / f"{index:02d}.png").read_bytes())
+    own = {"data": str(tmp_path / "data"), "validation": 16, "batch": 4}
+    of_flow = pretraining(configure(PretrainConfig, **own, steps=2)).held.places
+    of_head = planned(place, **own, target="regression").held.places
+    assert of_flow is not None
+    assert of_head is not None
+    assert of_flow.tolist() == of_head.tolist()
 
 
 # ---- several labels ------------------------------------------------------------------------------------------------

@@ -52,7 +52,11 @@ def pictures_of(config: FinetuneConfig, flow: Flow) -> Divided:
             f"validation={config.holdout.validation} leaves {max(0, left)} of {len(everything)} pictures to train on; "
             "type a smaller --validation"
         )
-    held, train = _held(everything, config)
+    held, train = holdout(everything, config.holdout.validation, config.seed)  # by classes, whatever the target
+    if config.target == NUMBERS and table is None:
+        assert isinstance(train, ImageSet)
+        held, train = numbers_of_classes(held, data), numbers_of_classes(train, data)
+        classes = held.classes
     if table is not None:
         assert isinstance(train, ImageSet)
         train = labelled(train, table, "to train on")
@@ -83,23 +87,7 @@ def _read(config: FinetuneConfig, flow: Flow) -> ImageSet | StoredSet:
     with warnings.catch_warnings():
         if config.labels_csv is not None:  # those that it replaces: a table beside a folder is read as one of classes
             warnings.filterwarnings("ignore", ".* have no label$|.*: labels are those of its ")
-        found = load_images(config.data, **where)
-    if config.target == NUMBERS and config.labels_csv is None:
-        return numbers_of_classes(found, str(config.data))
-    return found
-
-
-def _held(everything: ImageSet | StoredSet, config: FinetuneConfig) -> tuple[ImageSet, ImageSet | StoredSet]:
-    """Held out by the classes of the pictures, where they have them, whatever the target."""
-    if everything.labels.ndim == 1:
-        return holdout(everything, config.holdout.validation, config.seed)
-    assert isinstance(everything, ImageSet)
-    order = torch.arange(len(everything))
-    unlabelled = ImageSet(everything.images, torch.full_like(order, -1), (), places=order)
-    held, train = holdout(unlabelled, config.holdout.validation, config.seed)
-    assert held.places is not None
-    assert train.places is not None
-    return everything.subset(held.places), everything.subset(train.places)
+        return load_images(config.data, **where)
 
 
 def _few(train: ImageSet | StoredSet, config: FinetuneConfig, classes: int) -> ImageSet | StoredSet:
