@@ -112,6 +112,32 @@ def test_a_run_keeps_one_record_of_a_training_on_the_same_pictures(place: Path) 
     assert trained_on("bundled:cifar10-prg") == trained_on("no such thing") == []
 
 
+@pytest.mark.filterwarnings("ignore:1 unreadable")
+def test_held_out_of_trainings_that_held_out_others_is_refused(place: Path, tmp_path: Path) -> None:
+    """It took all pictures, those trained on among them, of the split that is for evaluation."""
+    own = {**TUNED, "validation": 2}
+    records = []
+    for seed in range(1, 9):  # until two seeds hold out no picture that is the same
+        finetune(place / "flow", place / "data", out=tmp_path / f"{seed}", fresh=True, seed=seed, **own)
+        (record,) = trained_on(str(tmp_path / f"{seed}"))
+        records.append(held_places(record))
+        if not records[0] & records[-1]:
+            break
+    finetune(tmp_path / "1", place / "data", out=tmp_path / "both", seed=len(records), **own)
+    assert len(trained_on(str(tmp_path / "both"))) == 2
+    with pytest.raises(UserError, match=r"held out of all 2 trainings behind .*; type --split train for all of them"):
+        evaluate(tmp_path / "both", place / "data", split="held-out")
+    with pytest.warns(UserWarning, match="both was trained on 19 of these 22 pictures$"):
+        assert evaluate(tmp_path / "both", place / "data")["clean"]["n"] == 21
+
+
+@pytest.mark.filterwarnings("ignore:1 unreadable")
+def test_a_control_from_random_weights_has_no_record_of_the_flow(place: Path, tmp_path: Path) -> None:
+    finetune(place / "flow", place / "data", out=tmp_path / "out", fresh=True, seed=1, **TUNED)
+    (record,) = trained_on(str(tmp_path / "out"))
+    assert record != trained_on(str(place / "flow"))[0]
+
+
 def test_a_flow_is_measured_on_what_was_held_out(place: Path, held: tuple[torch.Tensor, torch.Tensor]) -> None:
     how: dict[str, Any] = {"steps": 1, "divergence": "hutchinson"}
     with pytest.warns(UserWarning, match="flow was trained on 15 of the 22"):

@@ -30,7 +30,7 @@ def to_measure(model: str, data: str | Path | ImageSet, split: str | None) -> Me
     """The pictures of data to measure a model on, by its address. split: None for the rule of ``data.config.MEASURED``.
 
     Warns where only those held out of a training are taken, and where pictures are among those trained on.
-    Raises UserError for ``HELD_OUT`` of a model that was not trained on the data.
+    Raises UserError for ``HELD_OUT`` of a model that was not trained on the data, or of which every picture was seen.
     """
     own = evaluation_split(data) if split in (None, HELD_OUT) else str(split)
     known = trained_on(model)
@@ -40,6 +40,11 @@ def to_measure(model: str, data: str | Path | ImageSet, split: str | None) -> Me
     if not same:
         return Measured(data, own, own)
     left = sorted(frozenset.intersection(*map(held_places, same)))
+    if split == HELD_OUT and not left:
+        raise UserError(
+            f"--split {HELD_OUT}: no picture of data {str(data)!r} was held out of all {len(same)} trainings behind "
+            f"model {model!r}; type --split {same[0]['split']} for all of them, or other data"
+        )
     learnt, count = max(record["trained"] for record in same), same[0]["pictures"]
     if split not in (None, HELD_OUT) or not left:
         warnings.warn(

@@ -140,7 +140,8 @@ class Finetuning:
         """The content of classifier.json, from which the classifier is rebuilt."""
         told = f"{self.config.data}: {len(self.train)} pictures for training, {len(self.held)} held out"
         own = training_record(self.config.data, self.config.split or "train", self.train, self.held)
-        earlier = [record for record in trained_on(self.before.name) if record != own]
+        of_flow = [] if self.config.fresh else trained_on(self.before.name)  # random weights have seen nothing
+        earlier = [record for record in of_flow if record != own]
         return classifier_card(
             self.classifier, self.origin, self.classes, name_of(self.config.features.head), name=self.before.name,
             data=told, trained_on=[own, *earlier], recipe=self.settings(),
