@@ -154,6 +154,15 @@ def test_a_classifier_of_latents_is_that_of_their_pictures_and_moves(
     assert float(image.grad.abs().max()) > 0
 
 
+def test_kept_copies_of_a_classifier_of_latents_are_addresses(place: Path, kept: Path, tmp_path: Path) -> None:
+    own = {**SHORT, "kind": "walked", "workers": 0, "keep_every": 2, "accuracy_every": 1, "keep_best": True}
+    finetune(f"diffusers:{place}", data=kept, out=tmp_path / "out", **own)
+    image = torch.full((1, 3, PIXELS, PIXELS), 0.5)
+    for name in ("step-2", "best"):
+        with torch.no_grad():
+            assert load_classifier(tmp_path / "out" / name).outputs(image).shape == (1, 2)
+
+
 @pytest.mark.slow
 def test_a_classifier_of_sit_and_one_without_its_training(data: Path, tmp_path: Path) -> None:
     file, _ = save_sit(tmp_path / "sit", depth=1)

@@ -49,7 +49,8 @@ class Training:
     """A training with its checkpoints. ``begin`` opens the run folder, ``frames`` yields a frame after every step.
 
     batch: step -> the tensors of the whole batch, whatever the number of processes. seed: of dropout.
-    keep_every: steps between kept copies of the file ``card`` and of the weights, whose name has the same stem.
+    keep_every: steps between kept copies of the file ``card`` and of the weights, whose name has the same stem, with
+    the files ``beside``.
     write_weights: writes the present weights to the run folder, at every checkpoint. measure_along: entries of a line
     of along.jsonl, before the first step and at scheduled checkpoints, not at an interrupt; None for none. probe:
     further entries, every ``probe_every`` steps and at the ends. best_by: the entry whose best step is kept.
@@ -69,6 +70,7 @@ class Training:
     saved: int | None = None  # the step of the last checkpoint
     enough: Callable[[int], bool] | None = None
     card: str = ""
+    beside: tuple[str, ...] = ()
     keep_every: int = 0
     probe: Callable[[], dict[str, Any]] | None = None
     probe_every: int = 1
@@ -260,10 +262,10 @@ class Training:
         )
 
     def _copy(self, name: str) -> None:
-        """Keep a copy of the card and of the weights that were just saved, in a folder of this name."""
+        """Keep a copy of the card, of the weights that were just saved and of what goes with them, in a folder."""
         folder = self.folder.path / name
         folder.mkdir(exist_ok=True)
-        for name in (self.card, Path(self.card).with_suffix(".safetensors").name):
+        for name in (self.card, Path(self.card).with_suffix(".safetensors").name, *self.beside):
             replace_file(folder / name, (self.folder.path / name).read_bytes())
 
     @contextmanager

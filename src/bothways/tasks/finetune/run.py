@@ -120,7 +120,7 @@ def prepare(config: FinetuneConfig, where: Where) -> FinetuneWork:
         partial(write_weights, state, config.fit.half),
         partial(_along, planned, state) if measures_along(config.holdout) else None,
         planned.processes, probe=partial(_accuracy, planned, state) if every else None, probe_every=max(1, every),
-        best_by=ACCURACY if config.run.keep_best else "",
+        best_by=ACCURACY if config.run.keep_best else "", beside=(AUTOENCODER,) if planned.before.latents else (),
     )  # fmt: skip
     experiment = begin_with_card("finetune", training, planned, CLASSIFIER_CARD, where)
     early = Early(planned, training)
