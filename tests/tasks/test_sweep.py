@@ -102,7 +102,27 @@ def test_accuracies_over_seeds_stay_inside_0_and_1() -> None:
     assert equal["numbers"]["Accuracy"] == {"value": 1.0, "low": 0.1, "high": 0.9}  # that over pictures
     for task in ("evaluate", "finetune", "train"):
         kind = registry.find("task", task).factory
-        assert kind.shares == tuple(title for title in kind.headlines if title.startswith("Accuracy"))
+        of_shares = ("Accuracy", "mAP", "AUROC")
+        assert set(kind.shares) == {title for title in kind.headlines if title.startswith(of_shares)}
+
+
+@pytest.mark.parametrize(
+    ("target", "of"),
+    [("regression", "Mean squared error, R2, Mean absolute error"), ("multi-label", "mAP, AUROC")],
+)
+def test_scores_of_other_targets_are_numbers_of_the_sweep(place: Path, tmp_path: Path, target: str, of: str) -> None:
+    names = [str(file.relative_to(place / "colours")) for file in sorted((place / "colours").rglob("*.png"))]
+    rows = [f"{name},{k % 2},{k // 2 % 2}" for k, name in enumerate(names)]
+    (tmp_path / "table.csv").write_text("\n".join(["file,round,large", *rows]) + "\n")
+    own = asked(place, target=target, labels_csv=str(tmp_path / "table.csv"))
+    found = bothways.sweep("finetune", **own, over={"seed": [0, 1]}, out=tmp_path / "out")
+    titles = [f"{name} on held-out pictures" for name in of.split(", ")]
+    assert list(found["groups"][0]["numbers"]) == [*titles, "Flow-matching loss on them"]
+    for row in found["runs"]:
+        scores = RunFolder.open(tmp_path / "out" / row["folder"]).measures["classifier"]["scores"]
+        means = [one for one in scores if one["output"] == "mean"]
+        for title, one in zip(titles, means, strict=True):
+            assert row["numbers"][title] == {key: one[key] for key in ("value", "low", "high")}
 
 
 def test_one_run_keeps_its_own_interval(place: Path, tmp_path: Path) -> None:

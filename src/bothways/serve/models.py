@@ -94,7 +94,7 @@ class Served:
 
     @torch.no_grad()
     def answer(self, asked: Asked, images: Tensor) -> Sequence[Any]:
-        """Of a batch (B,3,H,W): probabilities or numbers (K,) of each picture, or its features {name: (D,)}, on the CPU."""
+        """Of a batch (B,3,H,W): each picture's probabilities or numbers (K,), or features {name: (D,)}, on the CPU."""
         if asked.what == "classes":
             assert self.model is not None
             outputs = self.model.outputs(images.to(self.model.device))

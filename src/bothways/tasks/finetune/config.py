@@ -15,6 +15,15 @@ from bothways.representation.tuning.config import tune_of
 from bothways.training.config import FitConfig, FlowHoldoutConfig, FlowRunConfig, TrainingConfig
 from bothways.types import UserError
 
+NAMES = {"mse": "mean squared error", "r2": "R2", "mae": "mean absolute error", "map": "mAP", "auroc": "AUROC"}
+"""Of the scores of numbers and of several labels."""
+
+
+def titled(name: str) -> str:
+    """The title of a score in a sweep."""
+    return f"{name.capitalize() if name.islower() else name} on held-out pictures"
+
+
 Table = Annotated[str, BeforeValidator(lambda given: str(given) if isinstance(given, Path) else given)]
 """Type of a field that names a CSV; from Python a path, too."""
 
@@ -157,10 +166,11 @@ class FinetuneConfig(TrainingConfig):
     own_recipe: ClassVar[str] = "prg-small"
     processes: ClassVar[bool] = True
     headlines: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "Accuracy on held-out pictures": ("classifier.accuracy", "low", "high"),
+        titled("accuracy"): ("classifier.accuracy", "low", "high"),
+        **{titled(name): (f"classifier.scores.{key}.value", "low", "high") for key, name in NAMES.items()},
         "Flow-matching loss on them": ("classifier.flow_matching",),
     }
-    shares: ClassVar[tuple[str, ...]] = ("Accuracy on held-out pictures",)
+    shares: ClassVar[tuple[str, ...]] = tuple(map(titled, ("accuracy", NAMES["map"], NAMES["auroc"])))
     shortcuts: ClassVar[Mapping[str, Shortcut]] = {
         "steps": Shortcut("features.steps", int, "solver steps of the walk"),
         "train_steps": Shortcut("fit.steps", int, "training steps"),

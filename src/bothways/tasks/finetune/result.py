@@ -15,8 +15,6 @@ from bothways.tasks.measures import Measures, Row
 from bothways.tasks.resume import address_of
 from bothways.types import Frame
 
-NAMES = {"mse": "mean squared error", "r2": "R2", "mae": "mean absolute error", "map": "mAP", "auroc": "AUROC"}
-
 
 class ClassifierMeasures(Config):
     """measures["classifier"]: scores on held-out pictures, and the flow-matching loss after and before.

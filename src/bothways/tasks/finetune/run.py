@@ -36,10 +36,10 @@ from bothways.runs.citations import flow_citations
 from bothways.runs.experiment import Experiment
 from bothways.runs.files import json_line, read_lines, replace_file
 from bothways.runs.schema import HeldLine
-from bothways.tasks.finetune.config import FinetuneConfig
+from bothways.tasks.finetune.config import NAMES, FinetuneConfig
 from bothways.tasks.finetune.pictures import labels_like
 from bothways.tasks.finetune.plan import Finetuning, plan_of
-from bothways.tasks.finetune.result import NAMES, Finetuned, FinetuneMeasures
+from bothways.tasks.finetune.result import Finetuned, FinetuneMeasures
 from bothways.tasks.finetune.scores import classifier_facts, held_loss, losses
 from bothways.tasks.memory import check_training, transports
 from bothways.tasks.training import TrainingWork, begin_with_card, weights_of

@@ -19,7 +19,8 @@ from bothways.report.sections import Run
 from bothways.report.tables import Cell, Table, cost_of, count, name, number, time
 from bothways.report.training import progress_of, sentence_of
 from bothways.runs.files import dotted
-from bothways.tasks.finetune.result import NAMES, FinetuneMeasures
+from bothways.tasks.finetune.config import NAMES
+from bothways.tasks.finetune.result import FinetuneMeasures
 
 __all__ = [
     "charts_of",

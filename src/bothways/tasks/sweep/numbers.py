@@ -61,7 +61,11 @@ def _without_seed(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _number(measures: Any, place: str) -> float | None:
     for part in place.split("."):
-        measures = measures.get(part) if isinstance(measures, Mapping) else None
+        if isinstance(measures, Sequence):  # rows of scores, of which that over all outputs is meant
+            rows = [row for row in measures if isinstance(row, Mapping) and row.get("output") == "mean"]
+            measures = next((row for row in rows if row.get("score") == part), None)
+        else:
+            measures = measures.get(part) if isinstance(measures, Mapping) else None
     usable = isinstance(measures, int | float) and not isinstance(measures, bool) and math.isfinite(measures)
     return float(measures) if usable else None
 

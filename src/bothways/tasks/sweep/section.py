@@ -17,8 +17,8 @@ schema = SweepMeasures
 work = "sweep"
 NOTE = (
     "Means over the runs that differ in the seed alone, with Student's 95 % interval over these runs, which counts the "
-    "seeds and not the pictures (of accuracies on the logit scale, inside 0 and 1); a single run, and equal accuracies "
-    "of several, have the interval of a run's own measure, over pictures, if it has one."
+    "seeds and not the pictures (of accuracies, mAP and AUROC on the logit scale, inside 0 and 1); a single run, and "
+    "equal accuracies of several, have the interval of a run's own measure, over pictures, if it has one."
 )
 CURVES = (
     "A curve for each combination of the settings that are not on the axis; the numbers are those of the table above."
