@@ -20,6 +20,7 @@ from bothways.numerics.draws import generator
 from bothways.numerics.solvers import fixed_names
 from bothways.representation.features import Features, features
 from bothways.tasks.export import run as export_run
+from bothways.tasks.export.source import readme_text
 from command import refused, run
 from small_flow import write_small_flow
 
@@ -81,7 +82,9 @@ def test_the_module_stands_alone(place: Path, tmp_path: Path, name: str) -> None
     assert "bothways" not in [line for line in (out / "model.py").read_text().splitlines() if "import" in line]
     torch.save(pictures(), tmp_path / "images.pt")
     files = [str(path) for path in (out, tmp_path / "images.pt", tmp_path / "found.pt")]
-    subprocess.run([sys.executable, "-I", "-c", ALONE, *files], check=True, capture_output=True)
+    strict = [sys.executable, "-I", "-X", "warn_default_encoding", "-c", ALONE]
+    done_alone = subprocess.run([*strict, *files], check=True, capture_output=True)
+    assert b"model.py" not in done_alone.stderr  # it reads names in UTF-8, whatever the machine's encoding
     found = torch.load(tmp_path / "found.pt", weights_only=True)
     assert (found - wanted(source)).abs().max() < 1e-5
     facts = json.loads((out / "config.json").read_text())
@@ -146,6 +149,20 @@ def test_a_flow_gives_features_and_so_does_a_classifier(place: Path, tmp_path: P
     done = bothways.export(source, to="safetensors+json", output="features", out=tmp_path / "features")
     assert not [key for key in load_file(done.folder / "model.safetensors") if key.startswith("head.")]
     assert json.loads((done.folder / "config.json").read_text())["outputs"] == 192
+
+
+@pytest.mark.parametrize(
+    ("target", "says"),
+    [
+        ("class", ["pipeline_tag: image-classification", "(B,2) logits\n", 'Classes, in order: "größe", "rot".']),
+        ("multi-label", ["(B,2) logits, whose sigmoid is the probability of each label", 'Labels, in order: "größe"']),
+        ("regression", ["pipeline_tag: other", "tells numbers of pictures", "(B,2) numbers", "Numbers, in order: "]),
+    ],
+)
+def test_the_readme_says_what_is_predicted(target: str, says: list[str]) -> None:
+    facts = {"size": [8, 8], "outputs": 2, "head": "prg", "target": target, "classes": ["größe", "rot"]}
+    text = readme_text({**facts, "interpolation": "bicubic"}, "run")
+    assert [line for line in says if line not in text] == []
 
 
 def test_what_cannot_be_is_one_line(place: Path, tmp_path: Path, capsys: Any) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from bothways.models.nets import unet
 from bothways.representation.heads import prg
+from bothways.representation.tuning.targets import CLASS, NUMBERS, SEVERAL
 from bothways.tasks.export import standalone
 from bothways.version import __version__
 
@@ -43,7 +44,7 @@ def load(folder=Path(__file__).parent):
     """The module of a folder with config.json and model.safetensors, in eval mode."""
     from safetensors.torch import load_file
 
-    facts = json.loads((Path(folder) / "config.json").read_text())
+    facts = json.loads((Path(folder) / "config.json").read_text("utf-8"))
     weights = load_file(Path(folder) / "model.safetensors")
     model = Exported(UNet(**facts["network"]), {head}, facts, {step}, noise=weights.get("noise"))
     model.load_state_dict(weights)
@@ -73,6 +74,12 @@ model(images)  # (B,3,{height},{width}) in [0,1] -> {gives}
 
 Pictures are resized by their shorter side and cut to {height}x{width} ({interpolation}).{classes}
 """
+OF_HEADS = {  # target: (what it is, what its outputs are called, the tag of the hub)
+    CLASS: ("A generative flow as a classifier of pictures.", "Classes", "image-classification"),
+    SEVERAL: ("A generative flow that tells which labels pictures have.", "Labels", "image-classification"),
+    NUMBERS: ("A generative flow that tells numbers of pictures.", "Numbers", "other"),
+}
+OF_FEATURES = ("Features of pictures by a flow.", "", "image-feature-extraction")
 
 
 def module_text(facts: Mapping[str, Any], title: str, folder: str, solver: Any) -> str:
@@ -109,18 +116,19 @@ def without_decorators(text: str) -> str:
 
 def gives(facts: Mapping[str, Any]) -> str:
     """What the module returns, in words."""
-    what = "features" if facts["head"] is None else "numbers" if facts["scale"] else "logits"
-    return f"(B,{facts['outputs']}) {what}"
+    if facts["head"] is None:
+        return f"(B,{facts['outputs']}) features"
+    logits = "logits, whose sigmoid is the probability of each label" if facts["target"] == SEVERAL else "logits"
+    return f"(B,{facts['outputs']}) {'numbers' if facts['target'] == NUMBERS else logits}"
 
 
 def readme_text(facts: Mapping[str, Any], title: str) -> str:
     """The text of README.md."""
     height, width = facts["size"]
+    what, called, tag = OF_HEADS[facts["target"]] if facts["head"] else OF_FEATURES
     names: Sequence[str] | int = facts["classes"] or 0
-    classes = f" Classes, in order: {json.dumps(list(names))[1:-1]}." if isinstance(names, list | tuple) else ""
-    what = "A generative flow as a classifier of pictures." if facts["head"] else "Features of pictures by a flow."
+    listed = json.dumps(list(names), ensure_ascii=False)[1:-1] if isinstance(names, list | tuple) else ""
     return README.format(
-        title=title, what=what, version=__version__, height=height, width=width, gives=gives(facts), classes=classes,
-        interpolation=facts["interpolation"],
-        tag="image-classification" if facts["head"] else "image-feature-extraction",
+        title=title, what=what, version=__version__, height=height, width=width, gives=gives(facts), tag=tag,
+        classes=f" {called}, in order: {listed}." if listed else "", interpolation=facts["interpolation"],
     )  # fmt: skip
