@@ -82,6 +82,18 @@ def test_a_table_of_other_pictures_and_one_that_is_not_there(tmp_path: Path) -> 
         read_labels(tmp_path / "none.csv")
 
 
+def test_a_name_stands_for_one_picture_and_once(tmp_path: Path) -> None:
+    """Of pictures that are divided, a name that two of all have would stand for one in each part."""
+    read = read_labels(table(tmp_path, "file,label\nx.png,cat\na/y,dog\n"))
+    names = ("a/x.png", "a/y.png", "b/x.png")
+    assert labelled(pictures("a/x.png", "a/y.png"), read).labels.tolist() == [0, 1]
+    with pytest.warns(UserWarning, match="1 of 2 pictures held out are not in it"):
+        assert labelled(pictures("a/x.png", "a/y.png"), read, "held out", names).names == ("a/y.png",)
+    read = read_labels(table(tmp_path, "file,label\nx.png,cat\na/x,dog\n"))
+    with pytest.raises(UserError, match=r"row 3: 'a/x' is picture 'a/x\.png', which row 2 names too; leave one"):
+        labelled(pictures("a/x.png", "y.png"), read)
+
+
 def test_folders_called_by_numbers_are_numbers() -> None:
     data = ImageSet(torch.zeros(3, 3, 2, 2, dtype=torch.uint8), torch.tensor([2, 0, 1]), ("1", "2.5", "10"))
     found = numbers_of_classes(data, "here")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,28 @@ def test_a_class_without_a_picture_to_train_on_is_named(place: Path, tmp_path: P
     with pytest.warns(UserWarning, match=r"^no picture to train on is of 'c': "):
         plan = planned(place, labels_csv=str(tmp_path / "all.csv"))
     assert plan.classes == ("a", "b", "c")
+
+
+def test_a_name_of_two_pictures_labels_neither_of_them(place: Path, tmp_path: Path) -> None:
+    for folder in ("one", "two"):
+        shutil.copytree(place / "photos", tmp_path / "data" / folder)
+    rows = [f"one/{k:02d}.png,{'ab'[k % 2]}" for k in range(1, COUNT)] + ["00.png,a"]
+    (tmp_path / "table.csv").write_text("file,label\n" + "\n".join(rows) + "\n")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".* are not in it and are left out")
+        plan = planned(place, data=tmp_path / "data", labels_csv=tmp_path / "table.csv", validation=30, batch=5)
+    assert len(plan.train) + len(plan.held) == COUNT - 1
+
+
+def test_some_pictures_without_a_label_are_counted(place: Path, tmp_path: Path) -> None:
+    shutil.copytree(place / "photos", tmp_path / "photos")
+    rows = [f"{k:02d}.png,{'ab'[k % 2]}" for k in range(3, COUNT)]
+    (tmp_path / "photos" / "labels.csv").write_text("file,label\n" + "\n".join(rows) + "\n")
+    with (
+        pytest.warns(UserWarning, match="3 of 30 have no label"),
+        pytest.raises(UserError, match=r"3 of 30 pictures have no label; take them away, or type --labels-csv FILE"),
+    ):
+        planned(place, data=tmp_path / "photos")
 
 
 # ---- regression ----------------------------------------------------------------------------------------------------

@@ -57,8 +57,9 @@ def probed(flow: Flow) -> Features:
 
 def check_probe(held: ImageSet, data: str) -> None:
     """Raise UserError where no probe can be fitted: without labels of two classes, or without scikit-learn."""
-    if len(held.labels) == 0 or int(held.labels.min()) < 0:
-        raise UserError(f"--probe-every: data {data!r} has no labels; leave it out, or type labelled pictures")
+    if unlabelled := int((held.labels < 0).sum()):
+        told = "has no labels" if unlabelled == len(held) else f"has {unlabelled} held-out pictures without a label"
+        raise UserError(f"--probe-every: data {data!r} {told}; leave it out, or type labelled pictures")
     if len(held.labels[::2].unique()) < 2:
         raise UserError(f"--probe-every: {len(held)} held-out pictures are of one class; type a larger --validation")
     check_sklearn()

@@ -141,28 +141,37 @@ def _marks(path: Path, columns: Sequence[str], number: int, row: Sequence[str]) 
     return [float(cell) for cell in row]
 
 
-def labelled(data: ImageSet, table: LabelTable, which: str = "") -> ImageSet:
+def labelled(data: ImageSet, table: LabelTable, which: str = "", among: Sequence[str] = ()) -> ImageSet:
     """The pictures that the table names, with its labels, (N,) or (N,K). Warns of how many it does not name.
 
-    which: of the pictures these are, for messages, such as "held out".
+    which: of the pictures these are, for messages, such as "held out". among: the names of all pictures of which these
+    are some, among which a name has to be unique.
 
-    Raises UserError where it names none of them, or where the pictures have no names.
+    Raises UserError where it names none of them, or one twice, and where the pictures have no names.
     """
     if not data.names:
         raise UserError(f"{table.file}: the pictures have no file names; give a folder or a parquet file as the data")
-    told = f"{len(data)} pictures {which}".rstrip()
+    of_these = f"{len(data)} pictures {which}".rstrip()
     pictures = [PurePosixPath(name) for name in data.names]
     place: dict[PurePath, int] = {picture: number for number, picture in enumerate(pictures)}
-    known = named_pictures(pictures)
-    found = {place[known[file]]: row for file, (row, _) in table.rows.items() if file in known}
+    known = named_pictures([PurePosixPath(name) for name in among or data.names])
+    rows: dict[int, tuple[int, int]] = {}
+    for file, own in table.rows.items():
+        if file not in known or (at := place.get(known[file])) is None:
+            continue
+        if at in rows:
+            told = f"{file!r} is picture {data.names[at]!r}, which row {rows[at][1]} names too; leave one of them out"
+            raise UserError(f"{table.file}: row {own[1]}: {told}")
+        rows[at] = own
+    found = {at: row for at, (row, _) in rows.items()}
     if not found:
         first, (_, number) = next(iter(table.rows.items()))
         raise UserError(
-            f"{table.file}: none of its files is among the {told}; row {number} has {first!r}, and the "
+            f"{table.file}: none of its files is among the {of_these}; row {number} has {first!r}, and the "
             f"first picture is {data.names[0]!r}"
         )
     if left := len(data) - len(found):
-        warnings.warn(f"{table.file}: {left} of {told} are not in it and are left out", stacklevel=2)
+        warnings.warn(f"{table.file}: {left} of {of_these} are not in it and are left out", stacklevel=2)
     chosen = sorted(found)
     own = data.subset(torch.tensor(chosen))
     return replace(own, labels=table.values[torch.tensor([found[one] for one in chosen])], classes=table.names)

@@ -40,8 +40,14 @@ def pictures_of(config: FinetuneConfig, flow: Flow) -> Divided:
         raise UserError("--target multi-label needs --labels-csv FILE with columns such as file,label")
     data = str(config.data)
     everything = _read(config, flow)
-    if table is None and config.target == CLASS and (len(everything) == 0 or int(everything.labels.min()) < 0):
+    unlabelled = int((everything.labels < 0).sum())
+    if table is None and config.target == CLASS and unlabelled == len(everything):
         raise UserError(f"data {data!r} has no labels; type a folder with one folder per class, or --labels-csv FILE")
+    if table is None and config.target == CLASS and unlabelled:
+        raise UserError(
+            f"data {data!r}: {unlabelled} of {len(everything)} pictures have no label; take them away, or type "
+            "--labels-csv FILE, which leaves out what it does not name"
+        )
     classes = table.names if table else everything.classes or int(everything.labels.max()) + 1
     if config.target == CLASS and count_of(classes) < 2:
         raise UserError(f"data {data!r} has only one class; type data of two or more classes")
@@ -59,9 +65,10 @@ def pictures_of(config: FinetuneConfig, flow: Flow) -> Divided:
         classes = held.classes
     if table is not None:
         assert isinstance(train, ImageSet)
-        train = labelled(train, table, "to train on")
+        assert isinstance(everything, ImageSet)
+        train = labelled(train, table, "to train on", everything.names)
         try:
-            held = labelled(held, table, "held out")
+            held = labelled(held, table, "held out", everything.names)
         except UserError as error:
             raise UserError(f"{error}; type a larger --validation, or label more pictures") from error
     train = _few(train, config, count_of(classes))
