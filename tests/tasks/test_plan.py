@@ -15,6 +15,7 @@ import bothways
 from bothways import UserError
 from bothways.numerics.discrete_adjoint import KEEP
 from bothways.numerics.footprint import Tally, tally
+from bothways.representation.heads import last_linear
 from bothways.runs.files import plain
 from bothways.tasks.plan import probe
 from bothways.tasks.plan.config import PlanConfig
@@ -163,6 +164,15 @@ def test_the_files_of_a_run_are_of_the_planned_size(recipe: str, tmp_path: Path)
     assert flow.facts["network"]["parameters"] == whole.parameters
 
 
+def test_a_table_of_labels_says_how_many_outputs_there_are(recipe: str, tmp_path: Path) -> None:
+    (tmp_path / "tags.csv").write_text("file,tags\n" + "".join(f"{k}.png,tag {k}\n" for k in range(9)))
+    own: dict[str, Any] = {"flow": recipe, "target": "multi-label", "labels_csv": str(tmp_path / "tags.csv")}
+    head = subject("finetune", **own).network().head
+    assert head.get_submodule(last_linear(head)).out_features == 9
+    head = subject("finetune", flow=recipe, target="regression").network().head
+    assert head.get_submodule(last_linear(head)).out_features == 1
+
+
 def test_a_probe_takes_a_line_through_two_batches(recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
 
@@ -270,6 +280,8 @@ def test_what_does_not_fit_says_what_does() -> None:
         (["otcfm", "--data", "digits", "--validation", "1500"], "type a smaller --batch or --validation"),
         (["RECIPE", "--net", "unet-tyni"], "unet-tiny"),
         (["finetune", "RECIPE", "--gradient", "adjoint"], "type --gradient exact"),
+        (["finetune", "RECIPE", "--solver", "dopri5", "--gradient", "direct"], "takes its own steps, so that its cost"),
+        (["finetune", "RECIPE", "--labels", "101"], "labels=101: there are 100 pictures to choose from"),
         (["finetune", "nowhere", "--data", "digits"], "nowhere"),
         (["RECIPE", "--utilisation", "2"], "utilisation"),
         (["RECIPE", "--price", "-1"], "price"),

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from bothways.data.sources import find_images, load_images
+from bothways.data.targets.labels import CLASS, NUMBERS, read_labels
 from bothways.models.catalogue import BUILDERS, check_options
 from bothways.models.loader import load_flow
 from bothways.models.velocity import Flow
@@ -199,10 +200,18 @@ def _finetuning(given: dict[str, Any]) -> Subject:
         velocity, path, found = (lambda device: copy.deepcopy(loaded).to(device)), loaded.path, expect
         found = {**found, "size": loaded.shape[1:], "channels": loaded.shape[0]}
     pictures = _pictures(config, {**expect, **found}, None)
-    count = config.holdout.labels or pictures.count - config.holdout.validation
+    left = pictures.count - config.holdout.validation
+    if (labels := config.holdout.labels or 0) > left:
+        raise UserError(f"labels={labels}: there are {max(0, left)} pictures to choose from; type a smaller --labels")
+    count = labels or left
     batch, features = min(config.fit.batch, max(1, count)), config.features
     if features.gradient == "adjoint":
         raise UserError("plan: the cost of gradient='adjoint' is not known; type --gradient exact, or direct")
+    walk = Walk(features.steps, features.solver, "direct")
+    if features.kind in ("walked", "both") and walk.adaptive:
+        raise UserError(
+            f"plan: solver {walk.name!r} takes its own steps, so that its cost is not known; type --solver euler"
+        )
     if features.reads_activations and features.layer is None:
         features = features.model_copy(update={"layer": middle_layer(velocity(META))})
     beta = 0.0 if config.holds_flow else 1.0 if config.loss.beta is None else config.loss.beta
@@ -241,19 +250,29 @@ def _fitted(config: Any, pictures: int, batch: int) -> Any:
     return config.fit.resolved(pictures, batch)
 
 
+def _outputs(config: Any) -> int:
+    """The outputs of a classifier by its table of labels or its target; 0 where the classes of the pictures say."""
+    if getattr(config, "labels_csv", None) is not None:
+        return len(read_labels(config.labels_csv, config.target).names)
+    return 1 if getattr(config, "target", CLASS) == NUMBERS else 0
+
+
 def _pictures(config: Any, expect: Mapping[str, Any], size: int | None) -> Pictures:
     """The pictures of --data, of which a few are read, or those that the recipe is for."""
     if config.data:
         split, side = config.split or "train", size or expect.get("size")
         found = find_images(config.data, split=split)
         few = load_images(config.data, split=split, size=side, first=FEW)
-        classes = len(found.classes) or int(few.labels.max()) + 1
+        classes = max(2, len(found.classes) or int(few.labels.max()) + 1)
         channels = int(expect.get("channels", few.channels))
-        return Pictures(found.count, (channels, few.images.shape[-2], few.images.shape[-1]), max(2, classes))
+        return Pictures(
+            found.count, (channels, few.images.shape[-2], few.images.shape[-1]), _outputs(config) or classes
+        )
     if missing := [name for name in ("pictures", "size") if name not in expect]:
         raise UserError(
             f"plan: the {missing[0]} of the training is not known; type --data, or a recipe that states it in [expect]"
         )
     side = size or expect["size"]
     height, width = (side, side) if isinstance(side, int) else side
-    return Pictures(expect["pictures"], (int(expect.get("channels", 3)), height, width), int(expect.get("classes", 2)))
+    classes = _outputs(config) or int(expect.get("classes", 2))
+    return Pictures(expect["pictures"], (int(expect.get("channels", 3)), height, width), classes)
