@@ -434,6 +434,19 @@ def test_without_labels_there_are_features_alone(flow: Flow, tmp_path: Path, cap
     assert "features only" in (tmp_path / "alone" / "report.html").read_text()
 
 
+@pytest.mark.filterwarnings("default")  # of pictures without a label
+def test_pictures_without_a_label_are_not_counted_among_those_of_a_probe(tmp_path: Path, capsys) -> None:
+    for split, each in (("train", 6), ("test", 3)):
+        write_pictures(tmp_path / "data" / split, each, ("all",))
+        names = sorted(str(file.relative_to(tmp_path / "data" / split)) for file in tmp_path.glob(f"data/{split}/*/*"))
+        rows = [f"{name},{'ab'[k % 2]}" for k, name in enumerate(names[:-1])]
+        (tmp_path / "data" / split / "labels.csv").write_text("\n".join(["file,label", *rows]) + "\n")
+    write_small_flow(tmp_path / "flow", size=SIDE)
+    own = ["--depth", "0.5", "--steps", "1", "--workers", "0", "--probe", "knn", "--out", tmp_path / "run"]
+    assert run("features", tmp_path / "flow", "--data", tmp_path / "data", *own) == 0
+    assert "fitted on 5 pictures, tested on 2" in capsys.readouterr().out
+
+
 # ---- the command line ----------------------------------------------------------------------------------------------
 
 

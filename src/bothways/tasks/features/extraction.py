@@ -212,7 +212,8 @@ class Extraction(Work):
 
     def summary(self, result: FeatureTables, out: Path | None) -> Iterator[str | Grid]:
         facts = result.facts
-        yield _grid(facts) if facts.probes else facts.unprobed
+        fitted = int((self._labels(self.splits[0].name) >= 0).sum()) if facts.probes else 0
+        yield _grid(facts, fitted) if facts.probes else facts.unprobed
         for split, skipped in facts.skipped.items():
             yield from (f"skipped {name}: {why}" for name, why in list(skipped.items())[:SKIPPED_NAMED])
             if skipped:
@@ -245,14 +246,13 @@ def _check_finite(flow: str, found: Mapping[str, Tensor]) -> None:
             raise RunError(f"flow {flow!r} gives features {name} that are not finite; type --dtype float32")
 
 
-def _grid(facts: FeatureFacts) -> Grid:
-    """A table with a row per column and the accuracy of each probe; chance last."""
+def _grid(facts: FeatureFacts, fitted: int) -> Grid:
+    """A table with a row per column and the accuracy of each probe; chance last. fitted: pictures with a label."""
     probes = list(dict.fromkeys(row["probe"] for row in facts.probes))
     by = {(row["column"], row["probe"]): row for row in facts.probes}
     columns = dict.fromkeys(row["column"] for row in facts.probes)
     rows = [(column, *(_share(by.get((column, probe))) for probe in probes)) for column in columns]
     rows.append(("chance", *([_share(facts.chance)] * len(probes))))
-    fitted = next(iter(facts.data["pictures"].values()))
     title = f"fitted on {fitted:,} pictures, tested on {facts.probes[0]['n']:,}"
     return Grid(("features", *(f"{probe} (95 %)" for probe in probes)), rows, title)
 
