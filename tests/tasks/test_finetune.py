@@ -575,6 +575,7 @@ def test_beta_and_depth_are_what_fits_where_they_are_left_out(place: Path) -> No
         (["--layer", "network.middle"], "type --kind activations"),
         (["--frozen", "--beta", "1"], "leave --beta out"),
         (["--kind", "pixels", "--beta", "1"], "'pixels' does not use"),
+        (["--kind", "pixels", "--tune", "last:1"], "tune='last:1' is a part of the flow, which kind 'pixels'"),
         (["--beta", "-1"], "beta=-1"),
         (["--tune", "lor"], "type one of all, head, last:N, bias, lora:RANK"),
         (["--tune", "last:99"], "type --tune last:"),

@@ -249,6 +249,8 @@ class FinetuneConfig(TrainingConfig):
                 + ("is frozen" if self.frozen else "kind 'pixels' does not use")
                 + "; leave --beta out, or type --beta 0"
             )
+        if self.features.kind == "pixels" and self.tune not in ("all", "head"):
+            raise UserError(f"tune={self.tune!r} is a part of the flow, which kind 'pixels' does not use; leave it out")
         if self.features.layer is not None and not self.features.reads_activations:
             raise UserError(
                 f"layer={self.features.layer!r} is not read by kind {self.features.kind!r}; type --kind activations"
