@@ -18,6 +18,7 @@ from torch import Tensor
 
 import bothways
 from bothways import UserError, finetune, load_classifier, load_images
+from bothways.judging.verdicts import judge
 from bothways.numerics import scores
 from bothways.numerics.draws import generator
 from bothways.representation.tuning.targets import class_loss, numbers_loss, several_loss
@@ -236,7 +237,7 @@ def test_several_labels_have_scores_of_their_own(place: Path, tmp_path: Path, ta
 
 
 @pytest.mark.parametrize("target", ["multi-label", "regression"])
-def test_the_service_and_a_walk_say_what_predict_says(place: Path, tmp_path: Path, target: str) -> None:
+def test_the_service_a_walk_and_a_judge_say_what_predict_says(place: Path, tmp_path: Path, target: str) -> None:
     """A softmax over several labels, or over numbers, would be none of their probabilities."""
     table = place / "tables" / ("marks.csv" if target == "multi-label" else "numbers.csv")
     quick(place, tmp_path / "out", target=target, labels_csv=table)
@@ -250,6 +251,17 @@ def test_the_service_and_a_walk_say_what_predict_says(place: Path, tmp_path: Pat
         assert walked.called_there is not None
         assert [name for name, _ in walked.called_there[0]] == [name for name, _ in wanted]
         assert all(abs(a - b) < 1e-6 for (_, a), (_, b) in zip(walked.called_there[0], wanted, strict=True))
+    seen = torch.rand(2, 3, 4, 4, generator=generator(3, purpose="judged"))
+    (verdict,) = judge(seen, None, [load_classifier(tmp_path / "out").adapter], {}, gradient_models=set())
+    best = [one.answers[0] for one in bothways.predict(tmp_path / "out", list(seen))]
+    if target == "regression":
+        assert verdict.called is verdict.confidence is None
+    else:
+        assert verdict.called_names == tuple(answer.name for answer in best)
+        wanted = [(answer.name, answer.probability) for answer in best]
+        assert all(abs(a - b) < 1e-6 for a, (_, b) in zip(verdict.confidence.tolist(), wanted, strict=True))
+    with pytest.raises(UserError, match=f"trained with --target {target}; type bothways predict"):
+        bothways.curves(tmp_path / "out", place / "photos")
     pytest.importorskip("fastapi", reason="fastapi is not here")
     pytest.importorskip("prometheus_client", reason="prometheus_client is not here")
     from starlette.testclient import TestClient

@@ -37,13 +37,19 @@ def load_with_classes(
         found = load_model(model, spec, weights=weights, device=device, dtype=dtype)
     if not found.spec.count:
         raise UserError(f"model {found.name!r} has no classes; type a classifier, such as bundled:cifar10-resnet")
-    if (target := target_of(found)) != CLASS and not any_target:
-        raise UserError(
-            f"model {found.name!r} was trained with --target {target}; type bothways predict, or a classifier"
-        )
-    if found.spec.count == 1 and target == CLASS:
+    if not any_target:
+        check_target(found)
+    if found.spec.count == 1 and target_of(found) == CLASS:
         raise UserError(f"model {found.name!r} has one class, and there is nothing to tell apart; state two or more")
     return found
+
+
+def check_target(model: VisionModel) -> None:
+    """Raise UserError for a model that predicts several labels or numbers, which have no accuracy."""
+    if (target := target_of(model)) != CLASS:
+        raise UserError(
+            f"model {model.name!r} was trained with --target {target}; type bothways predict, or a classifier"
+        )
 
 
 def outputs_of_labels(

@@ -25,12 +25,14 @@ from torch.nn import functional as F
 
 from bothways.budget import AtOnce
 from bothways.models.class_names import matches
+from bothways.models.classifiers import target_of
 from bothways.numerics import measures
 from bothways.numerics.draws import generator
 from bothways.numerics.intervals import wilson_interval
 from bothways.numerics.modules import check_finite, evaluating
 from bothways.numerics.pyramid import resize
 from bothways.progress import counted, stage
+from bothways.representation.tuning.targets import NUMBERS, said
 from bothways.synthesis.objectives.terms import features_layer, vectors
 from bothways.types import UserError, VisionModel
 
@@ -141,7 +143,8 @@ def penultimate(model: VisionModel, images: Tensor, batch: int = 64) -> tuple[Te
 def _calls(model: VisionModel, logits: Tensor, target_names: Sequence[str] | None) -> dict[str, Any]:
     """The fields of a Verdict that depend on the logits."""
     spec = model.spec
-    if spec.count == 0:
+    target = target_of(model)
+    if spec.count == 0 or target == NUMBERS:
         nothing = dict.fromkeys(("called", "called_names", "confidence", "wanted_probability", "hit_rate"))
         return {**nothing, "mean_confidence": None, "n": 0, "hit_interval": wilson_interval(0, 0)}
     if logits.ndim != 2 or logits.shape[1] != spec.count:
@@ -149,7 +152,7 @@ def _calls(model: VisionModel, logits: Tensor, target_names: Sequence[str] | Non
             f"{model.name}: outputs are {tuple(logits.shape)} but its ModelSpec has {spec.count} classes; "
             "state the classes that the outputs have, or classes=0 for an encoder"
         )
-    probability = logits.double().softmax(1)
+    probability = said(logits, target)
     confidence, called = probability.max(1)
     names = [spec.class_name(k) for k in range(spec.count)]
     called_as = called.tolist()

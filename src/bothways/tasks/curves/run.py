@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, final
 
+from bothways.judging.classes import check_target
 from bothways.models.classifiers import features_config, flow_in, reading, walked_by
 from bothways.models.loader import adapted_classifier
 from bothways.representation.features import Features
@@ -77,6 +78,7 @@ def _cells(point: str, row: Mapping[str, Any]) -> tuple[str, ...]:
 def prepare(config: CurvesConfig, where: Where) -> CurvesWork:
     """Prepare a run of ``curves``. Raises UserError for invalid input, before the first batch."""
     model = adapted_classifier(config.run, device=config.device, dtype=config.dtype)
+    check_target(model)
     own, run = features_config(model), str(config.run)
     measured = to_measure(model.name, config.data, config.split)
     how = own
