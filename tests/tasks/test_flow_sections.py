@@ -215,6 +215,9 @@ def test_the_loss_stands_with_its_interval() -> None:
     cells = [[cell.text for cell in row] for row in shown["numbers"].rows]
     assert cells[0][:4] == ["Loss on held-out pictures", "0.500", "0.402–0.598", "not measured"]
     assert cells[1][:2] == ["Loss in training", "0.250"]
+    few = losses.section({"flow": {"validation_loss": 0.5, "validation_error": 0.05, "validation_pictures": 4}})
+    assert few is not None
+    assert few["numbers"].rows[0][2].text == "0.341–0.659"  # 3.182 errors, by Student's t of three degrees of freedom
     broken = losses.section({"flow": {"validation_loss": None}})
     assert broken is not None
     assert broken["numbers"].rows[0][1].text == "not measured"

@@ -75,8 +75,12 @@ def mean_interval(values: Any) -> Estimate:
         return UNDEFINED
     if array.size == 1:
         return Estimate(float(array[0]), math.nan, math.nan)
-    mean, error = float(array.mean()), float(array.std(ddof=1)) / math.sqrt(array.size)
-    reach = _student(array.size - 1) * error
+    return interval_of(float(array.mean()), float(array.std(ddof=1)) / math.sqrt(array.size), array.size)
+
+
+def interval_of(mean: float, error: float, n: int) -> Estimate:
+    """Student's interval of the mean of n values with its standard error; NaN ends for one value."""
+    reach = _student(n - 1) * error if n > 1 else math.nan
     return Estimate(mean, mean - reach, mean + reach)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bothways.numerics.intervals import interval_of
 from bothways.report.axes import is_number
 from bothways.report.parts import Facts, between
 from bothways.report.tables import MISSING, Cell, Table, cost_of, count, name, number, time
@@ -19,6 +20,7 @@ __all__ = ["comparison_table", "facts_of", "progress_of", "schema", "section", "
 schema = PretrainMeasures
 
 work = "training"
+MANY = 10**9  # pictures where their number is missing: the quantile is then the normal one
 NOTE = (
     "Loss: half the squared error of the velocity, summed over channels. Its minimum is positive where paths cross: "
     "half the variance of the velocity given the state."
@@ -60,7 +62,8 @@ def comparison_table(runs: Sequence[tuple[str, Facts, Facts]]) -> Table:
 
 
 def _interval(facts: Facts) -> Cell:
-    held, error = facts.get("validation_loss"), facts.get("validation_error")
+    held, error, n = (facts.get(f"validation_{name}") for name in ("loss", "error", "pictures"))
     if held is None or error is None or not (is_number(held) and is_number(error)):
         return Cell(MISSING, kind="missing")
-    return between(held - 1.96 * error, held + 1.96 * error)
+    _, *ends = interval_of(held, error, n if isinstance(n, int) else MANY)
+    return between(*ends)
