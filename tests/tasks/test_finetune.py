@@ -323,6 +323,12 @@ def test_frozen_is_the_short_form_of_the_head_alone(place: Path) -> None:
     assert settings(tune="last:2").loss.beta == 1.0
     with pytest.raises(UserError, match="contradict each other"):
         settings(frozen=True, tune="bias")
+    for words in ("false", "true"):  # of --set and --sweep, which give texts
+        assert (settings(frozen=words).frozen, settings(frozen=words).tune) == (
+            (True, "head") if words == "true" else (False, "all")
+        )
+    with pytest.raises(UserError, match="frozen='perhaps'"):
+        settings(frozen="perhaps")
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, model_validator
+from pydantic import BeforeValidator, TypeAdapter, ValidationError, model_validator
 
 from bothways.configs import Config, Live, Shortcut, chosen, merged, setting
 from bothways.data.config import READ
@@ -15,6 +15,7 @@ from bothways.representation.tuning.config import tune_of
 from bothways.training.config import FitConfig, FlowHoldoutConfig, FlowRunConfig, TrainingConfig
 from bothways.types import UserError
 
+FLAG = TypeAdapter(bool)
 NAMES = {"mse": "mean squared error", "r2": "R2", "mae": "mean absolute error", "map": "mAP", "auroc": "AUROC"}
 """Of the scores of numbers and of several labels."""
 
@@ -222,7 +223,7 @@ class FinetuneConfig(TrainingConfig):
         if (before == "activations") != (now == "activations") and "depth" not in given:
             whole["features"] = {**features, "depth": None}  # it is the depth of a walk
         whole |= tuned(whole, changes)
-        if (whole["frozen"] or now == "pixels") and "beta" not in changes.get("loss", {}):
+        if (whole.get("frozen") or now == "pixels") and "beta" not in changes.get("loss", {}):
             whole["loss"] = {**whole.get("loss", {}), "beta": None}
         return whole
 
@@ -260,6 +261,11 @@ class FinetuneConfig(TrainingConfig):
 
 def tuned(whole: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """The settings tune and frozen that agree: what was changed counts. Raises UserError for two that contradict."""
+    if "frozen" in changes:
+        try:
+            changes = {**changes, "frozen": FLAG.validate_python(changes["frozen"])}  # "false" of --set or --sweep
+        except ValidationError:
+            return {}  # validation raises the error
     tune, frozen = whole.get("tune", "all"), "head" if changes.get("frozen") else None
     if "frozen" in changes and "tune" in changes and (tune == "head") != bool(frozen):
         raise UserError(f"tune={tune!r} and frozen={changes['frozen']} contradict each other; give one")
