@@ -281,7 +281,7 @@ def test_what_does_not_fit_says_what_does() -> None:
         (["RECIPE", "--net", "unet-tyni"], "unet-tiny"),
         (["finetune", "RECIPE", "--gradient", "adjoint"], "type --gradient exact"),
         (["finetune", "RECIPE", "--solver", "dopri5", "--gradient", "direct"], "takes its own steps, so that its cost"),
-        (["finetune", "RECIPE", "--labels", "101"], "labels=101: there are 100 pictures to choose from"),
+        (["finetune", "RECIPE", "--labels", "601"], "labels=601: there are 600 pictures to choose from"),
         (["finetune", "nowhere", "--data", "digits"], "nowhere"),
         (["RECIPE", "--utilisation", "2"], "utilisation"),
         (["RECIPE", "--price", "-1"], "price"),

@@ -156,14 +156,14 @@ def labelled(data: ImageSet, table: LabelTable, which: str = "", among: Sequence
     place: dict[PurePath, int] = {picture: number for number, picture in enumerate(pictures)}
     known = named_pictures([PurePosixPath(name) for name in among or data.names])
     rows: dict[int, tuple[int, int]] = {}
-    for file, own in table.rows.items():
+    for file, row in table.rows.items():
         if file not in known or (at := place.get(known[file])) is None:
             continue
         if at in rows:
             told = f"{file!r} is picture {data.names[at]!r}, which row {rows[at][1]} names too; leave one of them out"
-            raise UserError(f"{table.file}: row {own[1]}: {told}")
-        rows[at] = own
-    found = {at: row for at, (row, _) in rows.items()}
+            raise UserError(f"{table.file}: row {row[1]}: {told}")
+        rows[at] = row
+    found = {at: value for at, (value, _) in rows.items()}
     if not found:
         first, (_, number) = next(iter(table.rows.items()))
         raise UserError(

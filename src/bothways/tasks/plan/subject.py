@@ -200,10 +200,9 @@ def _finetuning(given: dict[str, Any]) -> Subject:
         velocity, path, found = (lambda device: copy.deepcopy(loaded).to(device)), loaded.path, expect
         found = {**found, "size": loaded.shape[1:], "channels": loaded.shape[0]}
     pictures = _pictures(config, {**expect, **found}, None)
-    left = pictures.count - config.holdout.validation
-    if (labels := config.holdout.labels or 0) > left:
-        raise UserError(f"labels={labels}: there are {max(0, left)} pictures to choose from; type a smaller --labels")
-    count = labels or left
+    if (labels := config.holdout.labels or 0) > pictures.count:
+        raise UserError(f"labels={labels}: there are {pictures.count} pictures to choose from; type a smaller --labels")
+    count = labels or pictures.count - config.holdout.validation
     batch, features = min(config.fit.batch, max(1, count)), config.features
     if features.gradient == "adjoint":
         raise UserError("plan: the cost of gradient='adjoint' is not known; type --gradient exact, or direct")
