@@ -47,6 +47,21 @@ def test_side_by_side_each_says_what_it_reads(tmp_path: Path) -> None:
     assert what_is_read({"kind": "pixels", "frozen": True}).text == "pixels alone"
 
 
+def test_scores_of_other_targets_stand_side_by_side() -> None:
+    scores = [
+        {"score": "r2", "output": output, "value": value, "low": 0.25, "high": 0.75}
+        for output, value in (("mean", 0.5), ("age", 0.625))
+    ]
+    numbers = {**{key: FACTS[key] for key in FACTS if key not in ("accuracy", "low", "high")}, "scores": scores}
+    table = comparison_table([("a", {"classifier": FACTS}, {}), ("b", {"classifier": numbers}, {})])
+    assert table.columns[3:7] == ["Accuracy", "95 % interval", "R2", "95 % interval"]
+    assert [[cell.text for cell in row[3:7]] for row in table.rows] == [
+        ["0.875", "0.800–0.925", "not measured", "not measured"],
+        ["not measured", "not measured", "0.500", "0.250–0.750"],
+    ]
+    assert {len(row) for row in table.rows} == {len(table.columns)}
+
+
 def test_one_that_was_stopped_or_stands_beside_an_evaluation_is_no_drawing(tmp_path: Path) -> None:
     model = {"address": "runs/digits"}
     stopped = RunFolder.create(tmp_path / "b", {"task": "finetune", "settings": {}, "model": model})

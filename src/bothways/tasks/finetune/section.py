@@ -101,16 +101,29 @@ def score_row(row: Facts, pictures: Cell) -> list[Cell]:
 
 
 def comparison_table(runs: Sequence[tuple[str, Facts, Facts]]) -> Table:
-    """A row per classifier. runs: (name, measures, status)."""
+    """A row per classifier, with the mean scores of those that predict several labels or numbers.
+
+    runs: (name, measures, status).
+    """
+    means = [mean_scores(facts_of(measures) or {}) for _, measures, _ in runs]
+    scores = {key: what for key, what in NAMES.items() if any(key in own for own in means)}
     rows = []
-    for label, measures, status in runs:
+    for (label, measures, status), own in zip(runs, means, strict=True):
         facts = facts_of(measures) or {}
         cells = [number(facts.get("accuracy")), between(facts.get("low"), facts.get("high"))]
+        for row in (own.get(key) or {} for key in scores):
+            cells += [number(row.get("value")), between(row.get("low"), row.get("high"))]
         losses = [number(facts.get("flow_matching")), number(facts.get("flow_matching_before"))]
         spent = time(cost_of(measures, status).get("seconds"))
         rows.append([name(label), what_is_read(facts), count(facts.get("pictures")), *cells, *losses, spent])
-    columns = ["Run", "Reads", "Labels", "Accuracy", "95 % interval", "Flow's loss", "Before", "Time"]
-    return Table("Side by side", columns, rows, NOTE)
+    columns = [column for what in ("Accuracy", *scores.values()) for column in (what, "95 % interval")]
+    return Table("Side by side", ["Run", "Reads", "Labels", *columns, "Flow's loss", "Before", "Time"], rows, NOTE)
+
+
+def mean_scores(facts: Facts) -> dict[str, Facts]:
+    """{score: its row of the mean over several labels or numbers}."""
+    rows = [row for row in facts.get("scores") or [] if isinstance(row, Mapping)]
+    return {str(row.get("score")): row for row in rows if row.get("output") == "mean"}
 
 
 # ---- several runs --------------------------------------------------------------------------------------------------
