@@ -34,6 +34,8 @@ def test_classes_several_labels_and_numbers(tmp_path: Path) -> None:
     assert (found.classes, found.labels.tolist()) == (("red", "round"), [[1, 1], [0, 0], [0, 1]])
     found = labelled(data, read_labels(table(tmp_path, "red,file,big\n1,x,0\n0,y,1\n1,z,1\n"), "multi-label"))
     assert (found.classes, found.labels.tolist()) == (("red", "big"), [[1, 0], [0, 1], [1, 1]])
+    found = labelled(data, read_labels(table(tmp_path, "file,red\nx,1\ny,0\nz,1\n"), "multi-label"))
+    assert (found.classes, found.labels.tolist()) == (("red",), [[1], [0], [1]])
     found = labelled(data, read_labels(table(tmp_path, "file,age,size\nx,3,1e2\n\ny,-1,0\nz,2.5,7\n"), "regression"))
     assert (found.classes, found.labels.tolist()) == (("age", "size"), [[3, 100], [-1, 0], [2.5, 7]])
 

@@ -236,6 +236,19 @@ def test_several_labels_have_scores_of_their_own(place: Path, tmp_path: Path, ta
     assert all(abs(answer.probability - wanted[answer.name]) < 1e-5 for answer in told.answers)
 
 
+def test_a_single_label_is_yes_or_no(place: Path, tmp_path: Path) -> None:
+    """Its one output was taken for that of two classes, after the training."""
+    rows = [f"{k:02d}.png,{int(k % 3 == 0)}" for k in range(COUNT)]
+    (tmp_path / "table.csv").write_text("\n".join(["file,red", *rows]) + "\n")
+    done = quick(place, tmp_path / "out", target="multi-label", labels_csv=tmp_path / "table.csv")
+    assert [row["output"] for row in done.measures["classifier"]["scores"]] == ["mean", "red"] * 2
+    (told,) = bothways.predict(tmp_path / "out", [place / "photos" / "03.png"])
+    with torch.no_grad():
+        logit = float(load_classifier(tmp_path / "out").outputs(load_images(place / "photos").floats()[3:4]))
+    assert [answer.name for answer in told.answers] == ["red"]
+    assert abs(told.answers[0].probability - 1 / (1 + math.exp(-logit))) < 1e-6
+
+
 @pytest.mark.parametrize("target", ["multi-label", "regression"])
 def test_the_service_a_walk_and_a_judge_say_what_predict_says(place: Path, tmp_path: Path, target: str) -> None:
     """A softmax over several labels, or over numbers, would be none of their probabilities."""

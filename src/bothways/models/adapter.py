@@ -288,8 +288,8 @@ class Adapter:
         result = self._all(seen, layers)["outputs"]
         self._width = result.shape[1]
         self._measurable = [layer for layer in candidates if layer in seen and len(seen[layer]) == 1]
-        numbers = getattr(self.module, "numbers", False)  # of a run of finetune, which may be one
-        if not numbers and (self.spec.count == 1 or (self.spec.count > 2 and result.shape[1] == 1)):
+        alone = getattr(self.module, "each_alone", False)  # of a run of finetune for labels or numbers
+        if not alone and (self.spec.count == 1 or (self.spec.count > 2 and result.shape[1] == 1)):
             raise UserError(
                 f"model {self.name!r}: {self.spec.count} classes of {result.shape[1]} outputs; one output tells two "
                 "classes apart, class 1 from class 0: state ModelSpec(classes=2) or their two names, or classes=0"

@@ -36,7 +36,7 @@ from bothways.representation.encode import Walk
 from bothways.representation.features import Features
 from bothways.representation.heads import last_linear
 from bothways.representation.tuning.parts import kept_size
-from bothways.representation.tuning.targets import CLASS, NUMBERS
+from bothways.representation.tuning.targets import CLASS
 from bothways.types import ModelSpec, UserError
 
 CLASSIFIER_WEIGHTS = "classifier.safetensors"
@@ -55,9 +55,9 @@ class PictureClassifier(nn.Module):
         return self.classifier(self.flow.code(image))
 
     @property
-    def numbers(self) -> bool:
-        """Whether the outputs are numbers, and no logits."""
-        return self.classifier.target == NUMBERS
+    def each_alone(self) -> bool:
+        """Whether each output stands for itself, a label or a number, so that there may be one."""
+        return self.classifier.target != CLASS
 
     @property
     def flow(self) -> Flow:

@@ -27,6 +27,7 @@ from bothways.types import UserError
 
 CLASS, SEVERAL, NUMBERS = "class", "multi-label", "regression"
 SEPARATOR = ";"
+MARKS = ("0", "1")  # of a label in a column of its own
 LARGEST = torch.finfo(torch.float32).max  # numbers are kept in single precision
 
 
@@ -100,7 +101,7 @@ def _values(
 ) -> tuple[tuple[str, ...], Tensor]:
     if target == NUMBERS:
         return tuple(columns), torch.tensor([_numbers(path, columns, *row) for row in cells])
-    if target == SEVERAL and len(columns) > 1:
+    if target == SEVERAL and (len(columns) > 1 or all(row[0] in MARKS for _, row in cells)):
         return tuple(columns), torch.tensor([_marks(path, columns, *row) for row in cells])
     if len(columns) > 1:
         raise UserError(
@@ -136,7 +137,7 @@ def _numbers(path: Path, columns: Sequence[str], number: int, row: Sequence[str]
 
 def _marks(path: Path, columns: Sequence[str], number: int, row: Sequence[str]) -> list[float]:
     for column, cell in zip(columns, row, strict=True):
-        if cell not in ("0", "1"):
+        if cell not in MARKS:
             raise UserError(f"{path}: row {number}, column {column!r}: {cell!r} is neither 0 nor 1")
     return [float(cell) for cell in row]
 
