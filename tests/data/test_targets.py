@@ -91,6 +91,9 @@ def test_a_name_stands_for_one_picture_and_once(tmp_path: Path) -> None:
     assert labelled(pictures("a/x.png", "a/y.png"), read).labels.tolist() == [0, 1]
     with pytest.warns(UserWarning, match="1 of 2 pictures held out are not in it"):
         assert labelled(pictures("a/x.png", "a/y.png"), read, "held out", names).names == ("a/y.png",)
+    read = read_labels(table(tmp_path, "file,label\na/y,cat\na/x,dog\n"))
+    with pytest.warns(UserWarning, match="2 of 3 pictures are not in it"):
+        assert labelled(pictures("a/x.jpg", "a/x.png", "a/y.png"), read).names == ("a/y.png",)
     read = read_labels(table(tmp_path, "file,label\nx.png,cat\na/x,dog\n"))
     with pytest.raises(UserError, match=r"row 3: 'a/x' is picture 'a/x\.png', which row 2 names too; leave one"):
         labelled(pictures("a/x.png", "y.png"), read)

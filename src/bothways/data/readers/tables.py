@@ -72,12 +72,13 @@ def _labels(file: Path, pictures: Sequence[PurePath]) -> dict[PurePath, str]:
 
 
 def named_pictures(pictures: Sequence[PurePath]) -> dict[str, PurePath]:
-    """{what names a picture: it}: its path, with and without the suffix; its name, where no other picture has that."""
+    """{what names a picture: it}: its path; its path without the suffix and its name, where no other picture has it."""
     short = [(name, picture) for picture in pictures for name in {picture.name, picture.stem}]
     count = Counter(name for name, _ in short)
     found = {name: picture for name, picture in short if count[name] == 1}
-    for picture in pictures:
-        found[picture.with_suffix("").as_posix()] = picture
+    bare = [(picture.with_suffix("").as_posix(), picture) for picture in pictures]
+    alike = Counter(name for name, _ in bare)
+    found |= {name: picture for name, picture in bare if alike[name] == 1}
     return found | {picture.as_posix(): picture for picture in pictures}
 
 
