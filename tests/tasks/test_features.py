@@ -447,6 +447,17 @@ def test_pictures_without_a_label_are_not_counted_among_those_of_a_probe(tmp_pat
     assert "fitted on 5 pictures, tested on 2" in capsys.readouterr().out
 
 
+def test_features_beyond_half_precision_are_not_written_as_infinity(data: Path, tmp_path: Path) -> None:
+    card = json.loads((write_small_flow(tmp_path / "flow", size=SIDE) / "flow.json").read_text())
+    card["spec"]["std"] = [1e-6] * 3
+    (tmp_path / "flow" / "flow.json").write_text(json.dumps(card))
+    own = {"kind": "pixels", "workers": 0, "probes": "none"}
+    with pytest.raises(RunError, match=r"features pixels go up to .* beyond half precision; type --store float32"):
+        features(tmp_path / "flow", data, store="float16", out=tmp_path / "half", **own)
+    found = features(tmp_path / "flow", data, out=tmp_path / "whole", **own)
+    assert found.array("pixels", "test").abs().max() > 65504
+
+
 # ---- the command line ----------------------------------------------------------------------------------------------
 
 

@@ -29,7 +29,7 @@ from bothways.representation.readings import Column
 from bothways.runs.citations import flow_citations
 from bothways.runs.experiment import Experiment
 from bothways.tasks.features.config import FeaturesConfig
-from bothways.tasks.features.files import FeatureFile, Made, column_of, facts_in, facts_of_pictures
+from bothways.tasks.features.files import NUMBERS, FeatureFile, Made, column_of, facts_in, facts_of_pictures
 from bothways.tasks.features.plan import Extractor, Split
 from bothways.tasks.features.result import FeatureFacts, FeatureMeasures, FeatureTables
 from bothways.tasks.work import Grid, Work
@@ -128,7 +128,7 @@ class Extraction(Work):
             for step, decoded in zip(steps, batches, strict=True):
                 began = time.perf_counter()
                 found = _joined(self.at_once.over(decoded.images, self.extractor))
-                _check_finite(self.extractor.flow.name, found)
+                _check_finite(self.extractor.flow.name, found, NUMBERS[self.config.store])
                 made.append((decoded._replace(images=decoded.images[:0]), found))
                 if (step + 1) % split.steps_a_part == 0 or step + 1 == split.steps:
                     self.files[split.name].write_part(step // split.steps_a_part, made)
@@ -240,10 +240,14 @@ def _read(reader: Reader, steps: list[int], first: int, step: int) -> Decoded:
     return reader(steps[step - first])
 
 
-def _check_finite(flow: str, found: Mapping[str, Tensor]) -> None:
+def _check_finite(flow: str, found: Mapping[str, Tensor], kept: torch.dtype) -> None:
+    """Raise RunError for features that are not finite, or not in the precision in which they are kept."""
     for name, values in found.items():
         if not bool(torch.isfinite(values).all()):
             raise RunError(f"flow {flow!r} gives features {name} that are not finite; type --dtype float32")
+        if not bool(torch.isfinite(values.to(kept)).all()):
+            most = float(values.abs().max())
+            raise RunError(f"features {name} go up to {most:.3g}, beyond half precision; type --store float32")
 
 
 def _grid(facts: FeatureFacts, fitted: int) -> Grid:
