@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from bothways import UserError, decode, encode, load_flow, sample
@@ -17,6 +18,7 @@ from small_flow import small_unet, write_small_flow, write_solver
 
 OWN_FLOW = """
 import torch
+from PIL import Image
 from bothways import ModelSpec
 
 class Pull(torch.nn.Module):
@@ -53,6 +55,15 @@ def test_encode_takes_an_address_a_flow_or_a_callable(address: str, images: Tens
     assert (back - images.double().mean(1, keepdim=True)).abs().max() < 1e-12
     with pytest.raises(UserError, match="depth"):
         encode(address, images, depth=2.0)
+
+
+def test_files_and_pictures_of_several_sizes_are_fitted_one_by_one(address: str, tmp_path: Path) -> None:
+    sizes = ((20, 10), (5, 5), (9, 30))
+    pictures = [Image.new("RGB", size, (90, 10 * place, 200)) for place, size in enumerate(sizes)]
+    pictures[0].save(tmp_path / "0.png")
+    found = encode(address, [tmp_path / "0.png", *pictures[1:]], steps=1)
+    alone = [encode(address, one, steps=1) for one in pictures]
+    assert (found - torch.cat(alone)).abs().max() < 1e-6
 
 
 def test_a_flow_of_ones_own_file_is_walked(tmp_path: Path, images: Tensor) -> None:

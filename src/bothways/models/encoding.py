@@ -8,6 +8,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+import torch
 from torch import Tensor
 
 from bothways.brief import brief
@@ -48,6 +49,8 @@ def _by_address(
 
 def _images(given: Any, spec: ModelSpec) -> Tensor:
     """A tensor as it is, in its own size; other images at the flow's."""
+    if isinstance(given, list | tuple) and not all(isinstance(one, Tensor) for one in given):
+        return torch.cat([_images(one, spec) for one in given])  # each may have a size of its own
     size = (spec.height, spec.width)
     found = pictures_of(given, "images", size, unclamped=True)
     return found if isinstance(given, Tensor) else fitted_pictures(found, size)
