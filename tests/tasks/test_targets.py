@@ -273,8 +273,16 @@ def test_the_service_a_walk_and_a_judge_say_what_predict_says(place: Path, tmp_p
         assert verdict.called_names == tuple(answer.name for answer in best)
         wanted = [(answer.name, answer.probability) for answer in best]
         assert all(abs(a - b) < 1e-6 for a, (_, b) in zip(verdict.confidence.tolist(), wanted, strict=True))
+    drawn = bothways.generate(str(tmp_path / "out"), classes=[0], n=1, steps=1, judges=[])
+    if target == "regression":
+        assert "own_probability" not in drawn.records[0]
+    else:
+        (own,) = (a for a in bothways.predict(tmp_path / "out", drawn.images)[0].answers if a.number == 0)
+        assert abs(drawn.records[0]["own_probability"] - own.probability) < 1e-3  # of the picture before it is 8 bits
     with pytest.raises(UserError, match=f"trained with --target {target}; type bothways predict"):
         bothways.curves(tmp_path / "out", place / "photos")
+    with pytest.raises(UserError, match=f"trained with --target {target}; type bothways predict"):
+        bothways.explain(str(tmp_path / "out"), data=place / "photos")
     pytest.importorskip("fastapi", reason="fastapi is not here")
     pytest.importorskip("prometheus_client", reason="prometheus_client is not here")
     from starlette.testclient import TestClient

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from bothways.brief import joined
 from bothways.data.splits import evaluation_split
+from bothways.judging.classes import check_target
 from bothways.judging.judges import find_jury
 from bothways.models.adapter import Adapter
 from bothways.models.loader import load_model
@@ -261,6 +262,7 @@ def portraits(config: ExplainConfig, model: Adapter, labels: Sequence[int], reci
 
 def audited_classes(model: Adapter, classes: Sequence[str | int] | None) -> list[int]:
     """The numbers of the classes, by default all of the model. Raises UserError for too few or too many."""
+    check_target(model)
     if classes is None and model.spec.count > CLASSES_AT_MOST:
         raise UserError(
             f"model {model.name!r} has {model.spec.count} classes; type some of them, such as "

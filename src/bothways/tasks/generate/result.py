@@ -12,9 +12,11 @@ from bothways.judging.measures import image_measures
 from bothways.judging.origins import origins
 from bothways.judging.verdicts import Reference, judge
 from bothways.models.adapter import Adapter
+from bothways.models.classifiers import target_of
 from bothways.numerics.draws import Draws, picture_seed
 from bothways.numerics.pyramid import resize
 from bothways.registry import Entry
+from bothways.representation.tuning.targets import CLASS, NUMBERS, said
 from bothways.runs.citations import cited, reference_of
 from bothways.synthesis.ascent import ascend
 from bothways.synthesis.fields import WhiteNoise
@@ -39,11 +41,14 @@ def records_of(
     """
     model = setup.roles.main
     records = [_record(request, index, model, setup.config.seed) for index in pictures]
-    if request.labels[pictures[0]] != NO_CLASS:
+    target = target_of(model)
+    if request.labels[pictures[0]] != NO_CLASS and target != NUMBERS:  # numbers have no probability
         shown = images.to(model.device)
         shown = resize(shown, (model.spec.height, model.spec.width)) if setup.at_own_size else shown
         try:
-            for record, own in zip(records, outputs_of(model, shown).softmax(1), strict=True):
+            outputs = outputs_of(model, shown)
+            shares = outputs.softmax(1) if target == CLASS else said(outputs, target)
+            for record, own in zip(records, shares, strict=True):
                 record["own_probability"] = own[record["label"]].item()
         except RunError:
             if unfinished is None:  # else what ended the drawing is the error that is told
