@@ -222,6 +222,7 @@ TABLES = {
     "labels.csv": "\ufeffid,breed\n0,cat\n1,dog\nsub/2,cat\n4,dog\n",
     "plain.csv": "0.png,cat\n1.png,dog\n2.png,cat\n",
     "wide.csv": "width,Image,Class,note\n8,0.png,cat,\n8,1.png,dog,old\n8,2.png,cat,\n",
+    "found.csv": "file,label\n./0.png,cat\n./1.png,dog\n./sub/2.png,cat\n",
 }
 
 

@@ -28,7 +28,7 @@ def pictures(*names: str) -> ImageSet:
 
 def test_classes_several_labels_and_numbers(tmp_path: Path) -> None:
     data = pictures("a/x.png", "a/y.png", "b/z.png")
-    found = labelled(data, read_labels(table(tmp_path, "file,label\nz.png,cat\na/x.png,dog\na/y,10\n")))
+    found = labelled(data, read_labels(table(tmp_path, "file,label\nz.png,cat\n./a/x.png,dog\na/y,10\n")))
     assert (found.classes, found.labels.tolist()) == (("10", "cat", "dog"), [2, 0, 1])
     found = labelled(data, read_labels(table(tmp_path, "FILE,tags\nx,red; round\ny,\nz,round\n"), "multi-label"))
     assert (found.classes, found.labels.tolist()) == (("red", "round"), [[1, 1], [0, 0], [0, 1]])
@@ -65,6 +65,7 @@ def test_pictures_without_a_row_are_left_out_with_a_warning(tmp_path: Path) -> N
         ("file,age\nx,inf\n", "regression", "row 2, column 'age': 'inf' is no finite number"),
         ("file,age\nx,1e39\n", "regression", "row 2, column 'age': '1e39' is no finite number"),  # in single precision
         ("file,age\nx,3\nx,4\n", "regression", "row 3: file 'x' is in row 2 too"),
+        ("file,age,age\nx,3,4\n", "regression", "row 1 has column 'age' twice; leave one of them out"),
         ("file,age\n,3\n", "regression", "row 2, column 'file': no file is named"),
         ("file,age\nx,3,4\n", "regression", "row 2 has 3 columns, and row 1 has 2"),
         ("file,tags\nx,\n", "multi-label", "column 'tags' names no label"),
@@ -120,6 +121,7 @@ def test_balanced_weights_have_mean_one_and_undo_the_frequencies(tmp_path: Path)
         ("class,weight\na,1\nb,-2\n", "row 3, column 'weight': -2 is negative"),
         ("class,weight\na,1\nb,x\n", "row 3, column 'weight': 'x' is no finite number"),
         ("class,weight\na,1\nb,2\n", "class 'c' has no row"),
+        ("class,weight\na,1\nb,2\na,3\n", "row 4, column 'class': 'a' is in an earlier row too"),
         ("class,heavy\na,1\n", "type class,weight"),
         ("class,weight\n", "has no row of class weights; type a CSV with a header, such as class,weight"),
     ):

@@ -68,7 +68,8 @@ def _labels(file: Path, pictures: Sequence[PurePath]) -> dict[PurePath, str]:
         return {}
     name, label = columns
     whole = [row for row in rows[0 if headless else 1 :] if len(row) > max(columns) and row[label]]
-    return {named[row[name]]: row[label] for row in whole if row[name] in named}
+    files = [PurePath(row[name]).as_posix() for row in whole]  # "./a.png" is a.png
+    return {named[file]: row[label] for file, row in zip(files, whole, strict=True) if file in named}
 
 
 def named_pictures(pictures: Sequence[PurePath]) -> dict[str, PurePath]:

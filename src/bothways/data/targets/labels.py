@@ -54,6 +54,8 @@ def read_labels(file: str | Path, target: str = CLASS) -> LabelTable:
     known = [name for name in FILES if name in [cell.lower() for cell in header]]
     if not known:
         raise UserError(f"{path}: row 1 has no column 'file'; it has {', '.join(header)}")
+    if twice := [name for name in header if header.count(name) > 1]:
+        raise UserError(f"{path}: row 1 has column {twice[0]!r} twice; leave one of them out")
     place = [cell.lower() for cell in header].index(known[0])
     others = [column for column in range(len(header)) if column != place]
     if not others:
@@ -157,11 +159,12 @@ def labelled(data: ImageSet, table: LabelTable, which: str = "", among: Sequence
     place: dict[PurePath, int] = {picture: number for number, picture in enumerate(pictures)}
     known = named_pictures([PurePosixPath(name) for name in among or data.names])
     rows: dict[int, tuple[int, int]] = {}
-    for file, row in table.rows.items():
+    for typed, row in table.rows.items():
+        file = PurePosixPath(typed).as_posix()  # "./a.png" is a.png
         if file not in known or (at := place.get(known[file])) is None:
             continue
         if at in rows:
-            told = f"{file!r} is picture {data.names[at]!r}, which row {rows[at][1]} names too; leave one of them out"
+            told = f"{typed!r} is picture {data.names[at]!r}, which row {rows[at][1]} names too; leave one of them out"
             raise UserError(f"{table.file}: row {row[1]}: {told}")
         rows[at] = row
     found = {at: value for at, (value, _) in rows.items()}
@@ -208,6 +211,8 @@ def class_weights(given: str, names: Sequence[str] | int, labels: Tensor) -> Ten
     for number, row in lines:
         if len(row) != 2 or row[0] not in known:
             raise UserError(f"{path}: row {number}, column 'class': {row[0]!r} is none of {', '.join(known[:6])}")
+        if row[0] in found:
+            raise UserError(f"{path}: row {number}, column 'class': {row[0]!r} is in an earlier row too")
         (value,) = _numbers(path, ["weight"], number, row[1:])
         if value < 0:
             raise UserError(f"{path}: row {number}, column 'weight': {row[1]} is negative")
