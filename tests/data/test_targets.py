@@ -65,6 +65,11 @@ def test_pictures_without_a_row_are_left_out_with_a_warning(tmp_path: Path) -> N
         ("file,age\nx,inf\n", "regression", "row 2, column 'age': 'inf' is no finite number"),
         ("file,age\nx,1e39\n", "regression", "row 2, column 'age': '1e39' is no finite number"),  # in single precision
         ("file,age\nx,3\nx,4\n", "regression", "row 3: file 'x' is in row 2 too"),
+        (
+            "file,one,when\nx,0.1,1.7e9\ny,0.1,1700000001\n",
+            "regression",
+            "column 'when': single precision at 1.7e+09 keeps less",
+        ),
         ("file,age,age\nx,3,4\n", "regression", "row 1 has column 'age' twice; leave one of them out"),
         ("file,age\n,3\n", "regression", "row 2, column 'file': no file is named"),
         ("file,age\nx,3,4\n", "regression", "row 2 has 3 columns, and row 1 has 2"),

@@ -27,6 +27,7 @@ from bothways.types import UserError
 
 CLASS, SEVERAL, NUMBERS = "class", "multi-label", "regression"
 SEPARATOR = ";"
+COARSE = 0.05  # of the range of numbers: what single precision may lose
 MARKS = ("0", "1")  # of a label in a column of its own
 LARGEST = torch.finfo(torch.float32).max  # numbers are kept in single precision
 
@@ -102,7 +103,15 @@ def _values(
     path: Path, columns: list[str], cells: Sequence[tuple[int, list[str]]], target: str
 ) -> tuple[tuple[str, ...], Tensor]:
     if target == NUMBERS:
-        return tuple(columns), torch.tensor([_numbers(path, columns, *row) for row in cells])
+        exact = torch.tensor([_numbers(path, columns, *row) for row in cells], dtype=torch.float64)
+        lost, spread = (exact.float() - exact).abs().amax(0), exact.amax(0) - exact.amin(0)
+        if coarse := ((lost > COARSE * spread) & (spread > 0)).nonzero().flatten().tolist():
+            largest = float(exact[:, coarse[0]].abs().max())
+            raise UserError(
+                f"{path}: column {columns[coarse[0]]!r}: single precision at {largest:.3g} keeps less than its numbers "
+                "differ by; subtract an offset from them"
+            )
+        return tuple(columns), exact.float()
     if target == SEVERAL and (len(columns) > 1 or all(row[0] in MARKS for _, row in cells)):
         return tuple(columns), torch.tensor([_marks(path, columns, *row) for row in cells])
     if len(columns) > 1:
