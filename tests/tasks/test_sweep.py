@@ -228,6 +228,8 @@ def test_values_are_read_and_combined() -> None:
         "solver": ["euler", "heun"],
         "fit.betas": [["0.9", "0.99"], ["0.9", "0.999"]],
     }
+    both = points_of(FinetuneConfig, {"flow": "f", "data": "d"}, {"steps": [1], "train_steps": [2]})
+    assert [point.name for point in both] == ["features.steps-1_fit.steps-2"]  # not steps-1_steps-2
     points = points_of(FinetuneConfig, {"flow": "f", "data": "d"}, {"steps": [1, 2], "seed": ["0"]})
     assert [point.settings for point in points] == [{"features.steps": n, "seed": 0} for n in (1, 2)]
     assert [point.name for point in points] == ["steps-1_seed-0", "steps-2_seed-0"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -84,12 +85,20 @@ def points_of(config: type[Config], given: Mapping[str, Any], over: Mapping[str,
         chosen = dict(zip(over, values, strict=True))
         made = configure(config, **{**given, **chosen})
         settings = {".".join(place): _plain(_at(made, place, chosen[name])) for name, place in places.items()}
-        name = "_".join(f"{key.rpartition('.')[2]}-{_slug(value)}" for key, value in settings.items())
+        short = shortened(settings)
+        name = "_".join(f"{short[key]}-{_slug(value)}" for key, value in settings.items())
         if any(point.settings == settings for point in found.values()):
             raise UserError(f"the sweep has {name} twice; type each value once")
         unique = name if name not in found else f"{name}-{len(found)}"
         found[unique] = Point(unique, settings, {**given, **chosen})
     return list(found.values())
+
+
+def shortened(places: Iterable[str]) -> dict[str, str]:
+    """{dotted place of a setting: its last part}; the whole where two end alike, as steps of a walk and of a fit do."""
+    last = {place: place.rpartition(".")[2] for place in places}
+    alike = Counter(last.values())
+    return {place: name if alike[name] == 1 else place for place, name in last.items()}
 
 
 def plain_tables(tables: Mapping[str, Any]) -> dict[str, Any]:

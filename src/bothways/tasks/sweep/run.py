@@ -34,7 +34,7 @@ from bothways.runs.schema import Given
 from bothways.tasks import resume as starts
 from bothways.tasks import work as works
 from bothways.tasks.resume import GIVEN, WORDS
-from bothways.tasks.sweep.config import SWEEP, Point, SweepConfig, lists_of, plain_tables, points_of
+from bothways.tasks.sweep.config import SWEEP, Point, SweepConfig, lists_of, plain_tables, points_of, shortened
 from bothways.tasks.sweep.numbers import groups_of, headlines_of, written
 from bothways.tasks.sweep.result import SweepMeasures
 from bothways.tasks.work import Grid, Where, Work
@@ -142,10 +142,10 @@ class SweepWork(Work):
     def summary(self, result: dict[str, Any], out: Path | None) -> Iterator[str | Grid]:
         groups = result["groups"]
         titles = list(dict.fromkeys(title for group in groups for title in group["numbers"]))
+        short = shortened(self.points[0].settings)
         rows = [
             (
-                ", ".join(f"{place.rpartition('.')[2]} {written(v)}" for place, v in group["settings"].items())
-                or "all",
+                ", ".join(f"{short[place]} {written(v)}" for place, v in group["settings"].items()) or "all",
                 *(_cell(group["numbers"].get(title)) for title in titles),
                 f"{group['n']} ({group['over']})",
             )
