@@ -389,6 +389,20 @@ def test_the_batch_is_one_of_augmented_and_plain_pictures_of_the_same_rows(place
     assert (x.min() >= -1, x.max() <= 1, noise.shape, t.shape) == (True, True, x.shape, (8,))
 
 
+def test_a_grey_flow_sees_noise_that_is_uniform_as_in_its_pretraining(place: Path, tmp_path: Path) -> None:
+    """One draw for the three channels: the mean of three would not be uniform, but have a standard deviation of .17."""
+    config = {
+        **asked(place, augmentation=NO_AUGMENTATION, batch=30),
+        "flow": write_small_flow(tmp_path / "flow", size=4, channel_order="grey"),
+    }
+    made = plan_of(configure(FinetuneConfig, **config))
+    whole = torch.randint(0, 256, (40, 3, 4, 4), generator=torch.Generator().manual_seed(0))
+    x, _, _ = made.pairs(lambda step: (whole / 255, torch.zeros(40)), 0)(0)
+    part = (x.double() + 1) / 2 * 256 - whole.double().mean(1, keepdim=True).round()
+    assert x.shape == (40, 1, 4, 4)
+    assert float(part.std()) == pytest.approx(1 / 12**0.5, rel=0.05)
+
+
 def test_the_flows_own_loss_may_see_fewer_pictures(place: Path, tmp_path: Path) -> None:
     plan = planned(place, flow_batch=4)
     x, _, plain, noise, t = plan.batch()(1)

@@ -86,8 +86,9 @@ class Finetuning:
 
     def pairs(self, batch: Callable[[int], Batch], seed: int) -> Batches:
         """step -> (x, noise, t)."""
-        levels = self.before.spec.levels if self.before.latents is None else 0
-        return pairs(batch, self._code, coupling_of(self.config.loss.coupling), seed, levels)
+        spec, coupling = self.before.spec, coupling_of(self.config.loss.coupling)
+        levels = spec.levels if self.before.latents is None else 0
+        return pairs(batch, self._code, coupling, seed, levels, grey=spec.channel_order == "grey")
 
     @property
     def _code(self) -> Callable[[Tensor], Tensor]:
