@@ -182,6 +182,7 @@ def test_what_cannot_be_is_one_line(place: Path, tmp_path: Path, capsys: Any) ->
         ([f"{own}:build"], "not a U-Net of bothways; type --to onnx"),
         ([flow, "--solver", "ab2"], "type --to onnx"),
         ([flow, "--solver", "dopri5"], "type one with fixed steps"),
+        ([str(made(place, "own steps", solver="dopri5", gradient="direct"))], "walks by dopri5, in steps of its own"),
         ([flow, "--to", "pickle"], "'module', 'safetensors+json'"),
         (["bundled:cifar10-resnet"], "load_model"),
     ):

@@ -283,6 +283,8 @@ def test_the_service_a_walk_and_a_judge_say_what_predict_says(place: Path, tmp_p
         bothways.curves(tmp_path / "out", place / "photos")
     with pytest.raises(UserError, match=f"trained with --target {target}; type bothways predict"):
         bothways.explain(str(tmp_path / "out"), data=place / "photos")
+    with pytest.raises(UserError, match=f"trained with --target {target}; type bothways predict"):
+        bothways.scorecard(str(tmp_path / "out"), place / "photos")
     pytest.importorskip("fastapi", reason="fastapi is not here")
     pytest.importorskip("prometheus_client", reason="prometheus_client is not here")
     from starlette.testclient import TestClient
@@ -381,6 +383,19 @@ def test_training_ends_when_the_held_out_loss_has_not_fallen_and_keeps_the_best(
         assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
     ended = begun(place, tmp_path / "whole", resume=True, **chosen)
     assert list(ended.run()) == []
+
+
+def test_a_table_that_changed_since_is_noticed_by_a_resume(place: Path, tmp_path: Path) -> None:
+    table = tmp_path / "numbers.csv"
+    shutil.copy(place / "tables" / "numbers.csv", table)
+    chosen: dict[str, Any] = {"target": "regression", "labels_csv": str(table)}
+    frames = begun(place, tmp_path / "out", **chosen).run()
+    next(frames)
+    frames.close()
+    begun(place, tmp_path / "out", resume=True, **chosen)
+    table.write_text(table.read_text().replace("00.png,0.0,", "00.png,7.0,"))
+    with pytest.raises(UserError, match=r"data\.labels was .* when this run began"):
+        begun(place, tmp_path / "out", resume=True, **chosen)
 
 
 def test_the_last_checkpoint_is_among_those_of_which_the_best_is_kept(place: Path, tmp_path: Path) -> None:

@@ -6,10 +6,11 @@ import hashlib
 import platform
 import resource
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from bothways.types import Flow, ModelSpec, VisionModel
 from bothways.version import __version__
@@ -22,9 +23,14 @@ def versions() -> dict[str, str]:
 
 def fingerprint(network: nn.Module) -> str:
     """The first 12 digits of the SHA-256 of the weights, by which a run or a file knows those that it was made of."""
+    return digest_of(network.state_dict().values())
+
+
+def digest_of(tensors: Iterable[Tensor]) -> str:
+    """The first 12 digits of the SHA-256 of what they hold."""
     digest = hashlib.sha256()
-    for value in network.state_dict().values():
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    for value in tensors:
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()[:12]
 
 

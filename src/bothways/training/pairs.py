@@ -37,7 +37,8 @@ def pairs(
 
     batch: step -> pictures in [0,1] with labels. code: pictures -> the flow's units. levels: values of a channel; 0
         for none, as of a flow on latents.
-    grey: whether the flow sees the mean of the three channels, as of grey pictures. The result is picklable if its parts are.
+    grey: whether the flow sees the mean of the three channels, as of grey pictures. The result is picklable if
+        its parts are.
     """
 
     return partial(_pairs, batch, code, coupling, seed, levels, grey)
@@ -54,7 +55,11 @@ def _pairs(
 ) -> Pairs:
     images, _ = batch(step)
     source = generator(seed, step, "pairs")
-    noisy = dequantised(images.mean(1, keepdim=True) if grey else images, source, levels).expand_as(images) if levels else images
+    noisy = (
+        dequantised(images.mean(1, keepdim=True) if grey else images, source, levels).expand_as(images)
+        if levels
+        else images
+    )
     x = code(noisy)
     noise = torch.randn(x.shape, generator=source)
     t = (torch.arange(len(x)) + torch.rand(len(x), generator=source)) / len(x)

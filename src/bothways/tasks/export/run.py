@@ -23,6 +23,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from bothways.models.adapter import Adapter
+from bothways.models.cards import ClassifierCard, read_card
 from bothways.models.catalogue import find_classifier
 from bothways.models.classifiers import Classifier, PictureClassifier, card_of_flow, origin_of
 from bothways.models.loader import load_flow, load_model
@@ -123,7 +124,7 @@ class ExportWork(Work):
             warnings.simplefilter("ignore")  # of the converter's own parts
             made: Any = torch.onnx.export(
                 _traced(self.model, images), input_names=["images"], output_names=[self.model.facts["output"]],
-                dynamo=True, verbose=False, dynamic_shapes=_any_batch(),  # or the axis has a number for its name
+                dynamo=True, verbose=False, dynamic_shapes=({0: torch.export.Dim("batch")},),  # named
             )  # fmt: skip
             made.save(Path(folder) / "model.onnx", external_data=False)
             content = (Path(folder) / "model.onnx").read_bytes()
@@ -161,6 +162,10 @@ def prepare(config: ExportConfig, where: Where) -> ExportWork:
     if flow.latents is not None:
         raise UserError(f"run {flow.name!r} is on latents of an autoencoder, which is not exported; type another run")
     how = _features(config, flow) if classifier is None else classifier.how
+    if classifier is not None and how.walks and how.walk.adaptive:  # no flag of an export changes how a run walks
+        raise UserError(
+            f"run {flow.name!r} walks by {how.walk.name}, in steps of its own; type a run of --solver euler"
+        )
     output = config.output or ("features" if classifier is None else "logits")
     if classifier is None and output == "logits":
         raise UserError(f"run {flow.name!r} is a flow without a head; type --output features")
@@ -187,8 +192,8 @@ def prepare(config: ExportConfig, where: Where) -> ExportWork:
         x = flow.code(images)
         return features(flow, flow.path, x, how, noise) if head is None or classifier is None else classifier(x)
 
-    walks = solver if how.walks else None
-    return ExportWork(config.model_copy(update={"output": output}), model, ours, out, _title(config.run), walks)
+    made = config.model_copy(update={"output": output})
+    return ExportWork(made, model, ours, out, _title(config.run), solver if how.walks else None)
 
 
 def _folder(where: Where) -> Path:
@@ -270,8 +275,6 @@ def _network_options(flow: Flow, title: str) -> dict[str, Any]:
 
 
 def _head_name(run: Any) -> str:
-    from bothways.models.cards import ClassifierCard, read_card
-
     file = find_classifier(_title(run))
     return "" if file is None else str(read_card(file, ClassifierCard)["head"])
 
@@ -289,12 +292,8 @@ def _check_code(model: Exported, how: Features, facts: dict[str, Any]) -> None:
         raise UserError(f"--to module: solver {name_of(how.walk.solver)!r} is not of one step and ours; {other}")
 
 
-def _any_batch() -> Any:
-    return ({0: torch.export.Dim("batch")},)
-
-
 def _traced(model: Exported, images: Tensor) -> Any:
     """The program of torch.export, for batches of any size."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return torch.export.export(model, (images,), dynamic_shapes=_any_batch(), strict=False)
+        return torch.export.export(model, (images,), dynamic_shapes=({0: torch.export.Dim("batch")},), strict=False)

@@ -39,7 +39,7 @@ from bothways.representation.heads import head_of
 from bothways.representation.tuning.config import tune_of
 from bothways.representation.tuning.parts import checkpoint_activations, kept_size, tune
 from bothways.representation.tuning.targets import NUMBERS
-from bothways.runs.provenance import flow_facts
+from bothways.runs.provenance import digest_of, flow_facts
 from bothways.tasks.finetune.config import FeaturesConfig, FinetuneConfig
 from bothways.tasks.finetune.pictures import pictures_of, shift_and_scale
 from bothways.training.along import check_along
@@ -134,7 +134,10 @@ class Finetuning:
 
     def tables(self) -> dict[str, Any]:
         """The tables of recipe.toml."""
-        data = {"source": str(self.config.data), "pictures": len(self.train), "held_out": len(self.held)}
+        data: dict[str, Any] = {"source": str(self.config.data)}
+        data |= {"pictures": len(self.train), "held_out": len(self.held)}
+        if self.config.labels_csv is not None:  # a file that may change before the run is resumed
+            data["labels"] = digest_of((self.train.labels, self.held.labels))
         return {"settings": self.settings(), "model": flow_facts(self.before), "data": data}
 
     def card(self) -> dict[str, Any]:

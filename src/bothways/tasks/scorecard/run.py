@@ -18,7 +18,7 @@ from torch import Tensor
 from bothways.data.readers.fit import Size, size_of
 from bothways.data.sources import load_images
 from bothways.data.splits import evaluation_split, is_split
-from bothways.judging.classes import outputs_of_labels
+from bothways.judging.classes import check_target, outputs_of_labels
 from bothways.models.adapter import Adapter
 from bothways.models.catalogue import kept_statistics
 from bothways.models.loader import load_model
@@ -249,6 +249,7 @@ def prepare(config: ScorecardConfig, where: Where) -> Scoring:
     model = config.model
     if not isinstance(model, Adapter):
         model = load_model(model, config.spec, weights=config.weights, device=config.device)
+    check_target(model)
     tell_of_training(model.name, config.data, config.split or evaluation_split(config.data))
     pictures = real_pictures(config.data, size_of(model.spec), config.n, config.seed, config.split)
     spread, measured_on = channel_spread(model, pictures)
