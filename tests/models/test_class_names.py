@@ -53,6 +53,13 @@ def test_a_class_that_is_called_all_or_like_a_range_is_that_class() -> None:
     assert resolve_all(("all", "7-8", "b"), ["0-1"]) == [0, 1]
 
 
+def test_a_number_of_python_is_that_class_where_classes_are_called_by_numbers() -> None:
+    known = ("1", "2", "3")
+    assert resolve_all(known, [0, 1, 2]) == [0, 1, 2]
+    assert resolve_all(known, ["1", "3", "0"]) == [0, 2]
+    assert resolve_all(known, [3]) == [2]  # there is no fourth, and one has that name
+
+
 @pytest.mark.parametrize(("given", "says"), [("3-9", "type a range within 0-5"), ("4-2", "type a range within 0-5")])
 def test_a_range_that_leaves_the_classes_is_refused(given: str, says: str) -> None:
     with pytest.raises(UserError, match=says):

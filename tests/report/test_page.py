@@ -22,7 +22,7 @@ from bothways.report.charts import TEMPLATE, objectives
 from bothways.report.pictures import shown_size
 from bothways.report.tables import duration, number, significant
 from bothways.runs import RunFolder, to_png
-from bothways.tasks.generate.section import confusion, spectrum
+from bothways.tasks.generate.section import confusion, is_hit, spectrum
 from bothways.types import Frame, UserError
 
 CLASSES = ["plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "<script>alert(1)</script>"]
@@ -225,6 +225,22 @@ def test_charts_are_valid_plotly_and_count_right() -> None:
     (line,) = objectives(frames)
     go.Figure(line.figure)
     assert (line.figure["data"][0]["x"], line.figure["data"][0]["y"]) == ([1, 2], [2.0, 5.0])
+
+
+def test_a_judge_that_calls_a_class_by_its_synonyms_is_right_on_the_page_as_in_its_hit_rate() -> None:
+    pictures = [{"label": 0, "class": "tench, Tinca tinca"}, {"label": 1, "class": "goldfish"}]
+    judge = {"judge": "j", "called": [0, 1], "called_names": ["tench", "goldfish, Carassius auratus"]}
+    assert [is_hit(judge, k, picture) for k, picture in enumerate(pictures)] == [True, True]
+    chart = confusion(judge, pictures)
+    assert chart is not None
+    assert chart.words.startswith("2 of 2 predicted as their target class")
+
+
+def test_a_channel_or_a_prompt_is_no_class_that_a_judge_could_predict() -> None:
+    pictures = [{"label": None, "class": "stages.2 3"}, {"label": None, "class": "a frog"}]
+    judge = _judge("j", False, [0, 1], 0.0)
+    assert [is_hit(judge, k, picture) for k, picture in enumerate(pictures)] == [None, None]
+    assert confusion(judge, pictures) is None
 
 
 def test_the_template_of_all_charts_is_valid_and_stands_in_the_page_once(html: str) -> None:

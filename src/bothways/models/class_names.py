@@ -4,7 +4,7 @@
     match          the whole name; else a comma-separated synonym that no other class has, such as "tinca tinca" of
                    "tench, Tinca tinca"; the query is matched as a whole, by the WordNet number at its end, without
                    that, then up to its first comma
-    number         "7" as user input, if no class has that name; "0-3" and "all" are several
+    number         7 from Python; "7" as user input, if no class has that name; "0-3" and "all" are several
 
 Two classes may share a name, as two of ImageNet's "crane" do: ``matches`` gives both.
 """
@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Sequence
 from difflib import get_close_matches
 from functools import lru_cache
+from numbers import Integral
 
 from bothways.brief import shown
 from bothways.types import UserError
@@ -52,8 +53,11 @@ def same(a: str, b: str) -> bool:
 def resolve(known: Sequence[str], given: str | int) -> int:
     """Index in ``known`` of a class name or number typed by the user; the last of several with one name.
 
+    A whole number, which is no text, is that index, whatever the classes are called.
     Raises UserError, with the nearest names, if there is none.
     """
+    if _is_index(known, given):
+        return int(given)
     text = str(given).strip()
     if found := matches(known, text):
         return found[-1]
@@ -80,7 +84,7 @@ def resolve_all(known: Sequence[str], given: Sequence[str | int]) -> list[int]:
     for one in given:
         text = str(one).strip()
         bounds = RANGE.fullmatch(text)
-        if matches(known, text) or not (bounds or text.casefold() == ALL):
+        if _is_index(known, one) or matches(known, text) or not (bounds or text.casefold() == ALL):
             found.append(resolve(known, one))
             continue
         first, last = (0, len(known) - 1) if bounds is None else map(int, bounds.groups())
@@ -88,6 +92,10 @@ def resolve_all(known: Sequence[str], given: Sequence[str | int]) -> list[int]:
             raise UserError(f"no classes {text}; type a range within 0-{len(known) - 1}")
         found += range(first, last + 1)
     return list(dict.fromkeys(found))
+
+
+def _is_index(known: Sequence[str], given: str | int) -> bool:
+    return isinstance(given, Integral) and not isinstance(given, bool) and 0 <= given < len(known)
 
 
 @lru_cache(maxsize=64)

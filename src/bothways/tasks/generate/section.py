@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from bothways.models.class_names import matches
 from bothways.report.charts import ACCENT, ASIDE, Chart, base_layout, counted
 from bothways.report.parts import Facts, Part, between
 from bothways.report.sections import Run
@@ -224,21 +225,33 @@ def verdicts(judge: Mapping[str, Any]) -> list[str | None]:
 
 
 def is_hit(judge: Mapping[str, Any], place: int, picture: Mapping[str, Any]) -> bool | None:
-    """Whether the judge predicted the target of picture ``place``; None without a target or prediction."""
+    """Whether the judge predicted the class of picture ``place``; None without a class or prediction."""
     called, names = judge.get("called") or [], judge.get("called_names") or []
     label, wanted = picture.get("label"), picture.get("class")
+    if label is None:  # a channel or a prompt is no class
+        return None
     if wanted is not None and place < len(names) and names[place] is not None:
-        return str(names[place]) == str(wanted)
-    if label is not None and place < len(called) and called[place] is not None:
+        return _is_class(names[place], wanted)
+    if place < len(called) and called[place] is not None:
         return int(called[place]) == int(label)
     return None
 
 
+def _is_class(called: Any, wanted: Any) -> bool:
+    """Whether a judge's name of a class is that of a target, by the rule of the hit-rate."""
+    return bool(matches([str(called)], str(wanted)))
+
+
 def confusion(judge: Mapping[str, Any], pictures: Sequence[Mapping[str, Any]]) -> Chart | None:
-    """The confusion matrix of target classes (rows) and predictions (columns); None without target classes."""
-    named = bool(judge.get("called_names"))
-    wanted = [picture.get("class") if named else picture.get("label") for picture in pictures]
-    pairs = [(str(w), c) for w, c in zip(wanted, verdicts(judge), strict=False) if w is not None and c is not None]
+    """The confusion matrix of target classes (rows) and predictions (columns); None without target classes.
+
+    A prediction of a target has the name of the target, also where the judge calls that class by other synonyms.
+    """
+    key = "class" if judge.get("called_names") else "label"
+    wanted = [None if picture.get("label") is None else picture.get(key) for picture in pictures]
+    found, rows = verdicts(judge), list(dict.fromkeys(str(w) for w in wanted if w is not None))
+    own = {c: next((w for w in rows if _is_class(c, w)), c) for c in found if c is not None}
+    pairs = [(str(w), own[c]) for w, c in zip(wanted, found, strict=False) if w is not None and c is not None]
     if not pairs:
         return None
     return counted(str(judge.get("judge", "unnamed")), Counter(pairs))
