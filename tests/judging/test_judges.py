@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from bothways import UserError, sample
-from bothways.judging.judges import split_judges
+from bothways import ModelSpec, UserError, generate, load_model, sample
+from bothways.judging.judges import find_jury, same_network, split_judges
 from bothways.judging.measures import image_measures
 from bothways.registry import entries
 from command import run
@@ -80,3 +80,46 @@ def test_it_judges_from_python_and_from_the_command_line(mine: Path, tmp_path: P
     out = tmp_path / "run"
     assert run("sample", flow, "--n", 3, "--steps", 1, "--judge", f"{mine}:brightness", "--out", out) == 0
     assert '"brightness"' in (out / "measures.json").read_text()
+
+
+# ---- whether a judge gave the gradient -----------------------------------------------------------------------------
+
+
+def linear(seed: int) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Flatten(), nn.Linear(192, 2))
+
+
+SPEC = ModelSpec(8, 0.5, 0.5, ["frog", "ship"])
+
+
+def test_another_network_of_the_same_name_judges_and_the_same_one_is_there_once() -> None:
+    model, other, again = (load_model(linear(seed), SPEC) for seed in (0, 1, 0))
+    jury = find_jury(model, [other, again, other])
+    assert [judge.name for judge in jury] == ["Sequential (2)", "Sequential"]
+    assert jury[0].module is other.module
+    assert jury[1] is model
+    assert other.name == "Sequential"
+
+
+def test_the_same_weights_give_the_gradient_by_whatever_name() -> None:
+    class Wrapped(nn.Module):
+        def __init__(self, inner: nn.Module) -> None:
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.inner(images)
+
+    model, wrapped, other = (load_model(net, SPEC) for net in (linear(0), Wrapped(linear(0)), linear(1)))
+    assert same_network(model, wrapped)
+    assert not same_network(model, other)
+    found = generate(model, "frog", n=1, recipe="pixels", steps=1, judges=[wrapped, other]).measures["judges"]
+    gave = {verdict["judge"]: verdict["gave_gradient"] for verdict in found}
+    assert gave == {"Wrapped": True, "Sequential (2)": False, "Sequential": True}
+
+
+def test_condition_models_of_one_name_are_told_apart() -> None:
+    models = [load_model(linear(seed), SPEC) for seed in (0, 1)]
+    result = generate(condition=models, classes="frog", n=1, recipe="pixels", steps=1, judges=[])
+    assert result.tables["drawn"]["condition"] == ["Sequential", "Sequential (2)"]

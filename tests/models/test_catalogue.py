@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ from torch import nn
 from bothways.models import cards
 from bothways.models.addresses import CARD, FINETUNED, FUNCTION, SCHEMES, scheme_of
 from bothways.models.cards import bundled_names, card
-from bothways.models.catalogue import BUILDERS, build_network, check_device, kept_statistics, spec_from
+from bothways.models.catalogue import BUILDERS, build_network, check_device, kept_statistics, kept_with, spec_from
 from bothways.models.loader import load_classifier, load_model
 from bothways.models.weights import load_weights
 from bothways.types import ModelSpec, UserError
@@ -215,6 +215,18 @@ def test_a_card_brings_network_facts_weights_and_statistics(tmp_path: Path) -> N
     kept = kept_statistics(str(path))
     assert kept["features"].dtype == torch.float32
     assert kept_statistics(str(tmp_path / "mine.py:build")) == {}
+    assert kept_with(model).keys() == kept.keys()
+
+
+def test_statistics_of_a_card_are_not_those_of_other_weights_or_facts(tmp_path: Path) -> None:
+    path, weights = str(written_card(tmp_path)), tmp_path / "small.v2.safetensors"
+    other = {key: value + 1 for key, value in load_file(weights).items()}
+    save_file(other, tmp_path / "other.safetensors")
+    assert kept_with(load_model(path, weights=weights))
+    assert kept_with(load_model(path, weights=tmp_path / "other.safetensors")) == {}
+    own = load_model(path).spec
+    assert kept_with(load_model(path, replace(own, mean=(0.25,) * 3))) == {}
+    assert kept_with(load_model(path, replace(own, classes=("dog", "cat"))))
 
 
 def test_a_card_that_cannot_be_used(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from bothways import registry
@@ -14,7 +15,7 @@ from bothways.brief import shown
 from bothways.models.adapter import Adapter
 from bothways.models.cards import bundled_names, card
 from bothways.models.catalogue import spec_from
-from bothways.models.loader import load_model
+from bothways.models.loader import load_model, told_apart
 from bothways.registry import Entry
 from bothways.types import ModelSpec, UserError, VisionModel
 
@@ -82,6 +83,24 @@ def load_judges(judges: Iterable[Any], device: str) -> list[Adapter]:
 
 
 def find_jury(model: Adapter, judges: Sequence[Any] | None) -> list[Adapter]:
-    """The judges, and last the model itself. None takes the bundled models that know the same classes."""
-    found = load_judges(default_judges(model) if judges is None else judges, model.device)
-    return [judge for judge in found if judge.name != model.name] + [model]
+    """The judges, each once, and last the model itself. None takes the bundled models that know the same classes.
+
+    Another network of the same name, as two modules of one class have it, judges as "NAME (2)".
+    """
+    jury = [model]
+    for judge in load_judges(default_judges(model) if judges is None else judges, model.device):
+        if not any(judge.name == other.name and same_network(judge, other) for other in jury):
+            jury.append(judge)
+    _, *others = told_apart(jury)
+    return [*others, model]
+
+
+def same_network(one: Adapter, other: Adapter) -> bool:
+    """Whether two models have the same weights, whatever their names; without any, whether they have one name."""
+    if one.module is other.module:
+        return True
+    held, theirs = (list(model.module.state_dict().values()) for model in (one, other))
+    alike = len(held) == len(theirs) and all(a.shape == b.shape for a, b in zip(held, theirs, strict=True))
+    if not (alike and held):
+        return alike and one.name == other.name
+    return all(torch.equal(a.cpu(), b.cpu()) for a, b in zip(held, theirs, strict=True))

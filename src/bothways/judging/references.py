@@ -11,7 +11,7 @@ from bothways.data.splits import evaluation_split
 from bothways.data.statistics import is_statistics
 from bothways.judging.verdicts import Reference, penultimate
 from bothways.models.adapter import Adapter
-from bothways.models.catalogue import kept_statistics
+from bothways.models.catalogue import kept_with
 from bothways.progress import counted
 
 REFERENCE_AT_MOST = 2000
@@ -32,7 +32,7 @@ def reference(model: Adapter, data: str | Path | None) -> Reference | None:
         chosen = load_images(data, split=evaluation_split(data), size=size_of(model.spec), first=REFERENCE_AT_MOST)
         features, _ = penultimate(model, chosen.floats().to(model.device))
         return None if features is None else Reference(features, chosen.labels, str(data))
-    kept = kept_statistics(model.name)
+    kept = kept_with(model)
     if "features" not in kept:
         return None
     return Reference(kept["features"], kept["labels"].long(), "the test pictures kept with the model")

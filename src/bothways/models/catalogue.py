@@ -28,11 +28,12 @@ from bothways.models.nets.unet import UNet
 from bothways.models.weights import load_weights, read_tensors
 from bothways.reading import is_there, used
 from bothways.registry import nearest
-from bothways.types import ModelSpec, UserError
+from bothways.types import ModelSpec, UserError, VisionModel
 
 SCALE = "_scale"
 STATISTICS = ".statistics.safetensors"
 PROSE = ("classes", "data", "name")  # entries of a card that are words
+PREPROCESSING = ("height", "width", "mean", "std", "channel_order")
 COUNTED = ("blocks", "depths", "depth")  # options that count layers
 LAYERS_AT_MOST, WIDEST = 1000, 2**20
 MADE_BY = "recipe"  # the settings of its training, which it does not need any more
@@ -51,6 +52,31 @@ def kept_statistics(address: str) -> dict[str, Tensor]:
     """Stored image statistics of a model with a card or in a package: features, spreads of statistics; {} if none."""
     path = statistics_file(address)
     return {} if path is None else read_statistics(path)
+
+
+def kept_with(model: VisionModel) -> dict[str, Tensor]:
+    """``kept_statistics`` of a loaded model; {} where its weights or preprocessing are others than those of its card.
+
+    Whose those of a packaged network are, which has no card, its file says (tasks/statistics/files.py).
+    """
+    path = statistics_file(model.name)
+    return {} if path is None or not _is_of_card(model, path) else read_statistics(path)
+
+
+def _is_of_card(model: VisionModel, statistics: Path) -> bool:
+    weights, card = (
+        statistics.with_name(statistics.name.removesuffix(STATISTICS) + suffix) for suffix in (".safetensors", ".json")
+    )
+    if not (is_there(weights) and is_there(card)):
+        return True
+    stated, own = spec_from(read_facts(card, Card)["spec"]), model.spec
+    if any(getattr(stated, fact) != getattr(own, fact) for fact in PREPROCESSING):
+        return False
+    held = model.module.state_dict()  # type: ignore[attr-defined]
+    return all(
+        key in held and torch.equal(held[key].cpu(), value.to(held[key].dtype))
+        for key, value in read_tensors(weights, "weights").items()
+    )
 
 
 def statistics_file(address: str) -> Path | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,19 @@ def load_model(
     made = Adapter(found.module, spec or found.spec, name=name, device=device, dtype=dtype, text=text or found.text)
     made.typed = shlex.quote(name) + (f" --weights {shlex.quote(str(weights))}" if weights is not None else "")
     return made
+
+
+def told_apart(models: Sequence[Adapter]) -> list[Adapter]:
+    """The models, where two of one name are there the later as a copy called "NAME (2)": by names they are counted."""
+    found: dict[str, Adapter] = {}
+    for model in models:
+        name, count = model.name, 1
+        while name in found:
+            count += 1
+            name = f"{model.name} ({count})"
+        found[name] = model if name == model.name else copy.copy(model)
+        found[name].name = name
+    return list(found.values())
 
 
 def load_classifier(

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bothways.judging.judges import same_network
 from bothways.judging.measures import image_measures
 from bothways.judging.origins import origins
 from bothways.judging.verdicts import Reference, judge
@@ -99,7 +100,8 @@ def judged(
     """{"judges", "images"}: the verdicts of the jury, and what needs no judge beside its null; own: of a user."""
     names = [record["class"] for record in result.records] if bool((result.labels >= 0).all()) else None
     images = result.images.to(setup.roles.main.device)
-    verdicts = judge(images, names, jury, references, gradient_models=set(setup.roles.names))
+    gave = {judge.name for judge in jury if any(same_network(judge, model) for model in setup.roles.models)}
+    verdicts = judge(images, names, jury, references, gradient_models=gave)
     null = null_measures(setup.roles.main, setup.config)
     of_images = image_measures(result.images, own) | {
         f"{key}_null": null[key] for key in ("spectrum_slope", "spectrum")

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from bothways.models.adapter import Adapter
 from bothways.models.class_names import resolve_all
-from bothways.models.loader import load_model
+from bothways.models.loader import load_model, told_apart
 from bothways.numerics.draws import generator
 from bothways.numerics.folding import folded
 from bothways.numerics.modules import is_compiled
@@ -47,12 +47,17 @@ class Roles:
     @cached_property
     def quick(self) -> dict[int, TrainedModel]:
         """{id: what the steps of a drawing call in place of a model}."""
-        return {id(model): quick(model) for model in (*self.condition, *self.score)}
+        return {id(model): quick(model) for model in self.models}
+
+    @property
+    def models(self) -> tuple[Adapter, ...]:
+        """All models that give a gradient, each once."""
+        return tuple({id(model): model for model in (*self.condition, *self.score)}.values())
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of all models that give a gradient."""
-        return tuple(dict.fromkeys(model.name for model in (*self.condition, *self.score)))
+        """Their names."""
+        return tuple(dict.fromkeys(model.name for model in self.models))
 
 
 def find_models(
@@ -97,7 +102,10 @@ def find_models(
 
     default = condition if model is None else (model,)
     says = () if not anything else tuple(load(address) for address in condition or default)
-    return says, tuple(load(address) for address in score or default)
+    real = tuple(load(address) for address in score or default)
+    every = list({id(model): model for model in (*says, *real)}.values())
+    named = {id(model): own for model, own in zip(every, told_apart(every), strict=True)}
+    return tuple(named[id(model)] for model in says), tuple(named[id(model)] for model in real)
 
 
 def _key(address: Address) -> str | nn.Module:

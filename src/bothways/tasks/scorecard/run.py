@@ -20,7 +20,7 @@ from bothways.data.sources import load_images
 from bothways.data.splits import evaluation_split, is_split
 from bothways.judging.classes import check_target, outputs_of_labels
 from bothways.models.adapter import Adapter
-from bothways.models.catalogue import kept_statistics
+from bothways.models.catalogue import kept_with
 from bothways.models.loader import load_model
 from bothways.numerics.draws import generator, picture_seed
 from bothways.runs.citations import cited
@@ -104,7 +104,7 @@ def real_pictures(data: str | Path, size: Size, n: int, seed: int, split: str | 
 
 def channel_spread(model: Adapter, pictures: RealPictures) -> tuple[dict[str, Spread], str]:
     """The spread of the model's channel statistics over other real pictures, and a description of these."""
-    stored = kept_statistics(model.name)
+    stored = kept_with(model)
     kept = {} if "names" in stored else read_spread(stored)  # pictures of users, which may be among the scored ones
     if kept:
         found = {layer: Spread(*(part.to(model.device) for part in astuple(facts))) for layer, facts in kept.items()}

@@ -27,7 +27,7 @@ from torch import Tensor
 from bothways.configs import recorded
 from bothways.data.statistics import STATISTICS, Statistics, is_statistics
 from bothways.models.adapter import Adapter
-from bothways.models.catalogue import SCALE, dequantised, kept_statistics, read_statistics, statistics_file
+from bothways.models.catalogue import SCALE, dequantised, kept_with, read_statistics, statistics_file
 from bothways.numerics.draws import Draws
 from bothways.numerics.layers import SIDES
 from bothways.reading import check_file, table_of
@@ -76,7 +76,7 @@ def _kept(model: Adapter) -> dict[str, Tensor]:
     file = statistics_file(model.name)
     if file is None or ((told := _told(file)) and told != json.loads(facts_of(model)[MADE_OF])):
         return {}
-    return kept_statistics(model.name)
+    return kept_with(model)
 
 
 def facts_of(model: Adapter) -> dict[str, str]:
