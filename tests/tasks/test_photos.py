@@ -21,6 +21,7 @@ from bothways.synthesis.objectives.likeness import style as measured_style
 from bothways.synthesis.objectives.terms import vectors
 from bothways.synthesis.statistics import channel_statistics
 from bothways.tasks.generate.request import read_prompts
+from bothways.tasks.generate.scene import find_scene
 from bothways.tasks.photos.run import of_missed
 from bothways.tasks.recipes import recipes
 from bothways.tasks.shelf import work_of
@@ -149,6 +150,21 @@ def test_a_photo_keeps_its_own_size_and_the_model_sees_it_at_its_own(toy: Adapte
     kept = torch.ones(10, 15, dtype=torch.bool)
     kept[1:8, 1:7] = False  # a pixel that the hole touches is drawn
     assert (small.images[..., kept] - scaled[..., kept]).abs().max() < 1e-6
+
+
+def test_photos_of_a_folder_are_scaled_as_one_is_and_their_box_with_them(tmp_path: Path) -> None:
+    for k, image in enumerate(photos_of(2, 20, 30)):
+        (tmp_path / f"{k}.png").write_bytes(to_png(image))
+    mask = tmp_path.with_suffix(".png")
+    mask.write_bytes(to_png(inside(20, 30).float().expand(3, -1, -1)))
+    one = find_scene(tmp_path / "0.png", box=BOX, size=10)
+    for scene in (find_scene(tmp_path, box=BOX, size=10), find_scene(tmp_path, mask=mask, size=10)):
+        assert scene.size == one.size == (10, 15)
+        assert scene.mask is not None
+        assert one.mask is not None
+        assert torch.equal(scene.mask, one.mask)
+    (tmp_path / "2.png").write_bytes(to_png(photos_of(1, 40, 30)[0]))
+    assert find_scene(tmp_path, size=10).size == (10, 10)  # of several sizes: the middle of each
 
 
 @pytest.fixture(scope="module")
@@ -320,6 +336,8 @@ def test_prompts_are_signed_and_the_weighted_cosines_of_the_models_own_text(toy:
     assert read_prompts(["a jellyfish", "multiple exposure:-0.3", "ratio 3:4 picture", ("sea", 0.5)]) == (
         ("a jellyfish", 1.0), ("multiple exposure", -0.3), ("ratio 3:4 picture", 1.0), ("sea", 0.5),
     )  # fmt: skip
+    with pytest.raises(UserError, match="has the weight nan"):
+        read_prompts(["a jellyfish:nan"])
     said = torch.nn.functional.normalize(torch.tensor([[1.0, 2, 0, -1], [0, 1, 1, 0]]), dim=1)
     reader = Adapter(toy.module, toy.spec, text=lambda prompts: said[: len(prompts)])
     result = generate(reader, prompts=["one", "two:-0.5"], n=2, steps=10, judges=[])

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import bothways
 from bothways import RunError, UserError, generate, load_model
@@ -29,6 +30,7 @@ STEPS, BATCHES = 8, 3
 HELD = """
 import signal, sys, time
 import torch
+from safetensors.torch import save_file
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a process that was begun in the background ignores it
 torch.set_num_threads(1)
 from bothways.cli import main
@@ -226,3 +228,22 @@ def test_a_disk_that_is_full_is_told_in_one_line(tmp_path: Path, monkeypatch: py
     assert RunFolder.open(tmp_path / "run").status["state"] == "failed"
     with pytest.raises(UserError, match="resume"):
         generate(TOY, 0, 1, "das", steps=4, out=tmp_path / "run")
+
+
+def test_a_run_goes_on_with_the_weights_that_it_began_with(tmp_path: Path, capsys) -> None:
+    held = load_model(TOY).module.state_dict()
+    files = [tmp_path / name for name in ("one.safetensors", "two.safetensors")]
+    for k, file in enumerate(files):
+        save_file({key: value + k if value.is_floating_point() else value for key, value in held.items()}, file)
+    out = tmp_path / "run"
+    began = ["generate", TOY, "--class", "anchor", "--n", "1", "--steps", "1", "--recipe", "das", "--out", out]
+    assert run(*began, "--weights", files[0]) == 0
+    recipe = RunFolder.open(out).settings
+    assert recipe["drawn"]["weights"] == str(files[0])
+    again = ["generate", "--resume", "--out", out, "--allow-code", TOY.removesuffix(":build")]
+    assert run(*again, "--weights", files[1]) == 2
+    assert "drawn.weights was" in capsys.readouterr().err
+    assert run(*again) == 0
+    files[0].write_bytes(files[1].read_bytes())
+    assert run(*again) == 2
+    assert "model.weights was" in capsys.readouterr().err

@@ -250,7 +250,12 @@ def test_further_damage_is_measured_beside_the_rest() -> None:
     x, draws = torch.rand(2, 3, 8, 8), Draws([1, 2])
     for one, kind, level in ((every[-2], "fog", 0.75), (every[-1], "roll", 0.25)):
         assert torch.equal(one.corrupt(x, draws), corrupt(x, kind, level, draws))
-    for given, says in (("fog", "not KIND:LEVEL"), ("fogg:1", "'fogg' is not known"), ("roll:2", "level 2")):
+    for given, says in (
+        ("fog", "not KIND:LEVEL"),
+        ("fogg:1", "'fogg' is not known"),
+        ("roll:2", "level 2"),
+        ("noise:0.1", "without clipping"),
+    ):
         with pytest.raises(UserError, match=says):
             conditions([given])
 

@@ -43,6 +43,7 @@ class Form:
     layer: str | None = None
     channels: tuple[int, ...] = ()
     gif: bool = False
+    weights: str = ""
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,7 @@ def form_of(recipe: Mapping[str, Any]) -> Form:
         layer=drawn.get("layer"),
         channels=tuple(drawn.get("channels", ())),
         gif=bool(own.get("share.gif")),
+        weights=drawn.get("weights", ""),
     )
 
 

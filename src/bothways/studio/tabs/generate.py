@@ -208,17 +208,28 @@ def drawn(job: Job | None) -> tuple[str, str]:
 
 
 def refilled(form: Form) -> list[Any]:
-    """Values of ``Fields.all`` up to the weights, whose file is not recorded."""
+    """Values of ``Fields.all`` up to the weights."""
     prompts = "\n".join(form.prompts)
     try:
-        found = about(form.model)
+        found = about(form.model, form.weights or None)
     except (UserError, RunError):  # the model may be gone; submitting the form shows the error
         names, reads_text = list(form.classes), bool(prompts)
     else:
         names, reads_text = list(found.classes), found.reads_text
     classes = gr.Dropdown(names, value=list(form.classes))
     text = gr.Textbox(prompts, visible=reads_text)
-    return [form.model, classes, text, form.recipe, form.n, form.steps, form.seed, form.data, form.changes, ""]
+    return [
+        form.model,
+        classes,
+        text,
+        form.recipe,
+        form.n,
+        form.steps,
+        form.seed,
+        form.data,
+        form.changes,
+        form.weights,
+    ]
 
 
 def build_drawing(

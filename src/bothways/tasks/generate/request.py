@@ -70,6 +70,8 @@ def read_prompts(prompts: Sequence[str | Prompt] | str | None) -> tuple[Prompt, 
             raise UserError(
                 f"--prompt {shown(prompt)} has no words; type TEXT, or TEXT:WEIGHT such as 'multiple exposure:-0.3'"
             )
+        if not isfinite(weight):
+            raise UserError(f"--prompt {shown(prompt)} has the weight {weight}; type a number, such as '{text}:-0.3'")
         found.append((text.strip(), float(weight)))
     return tuple(found)
 

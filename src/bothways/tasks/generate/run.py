@@ -14,7 +14,7 @@ from bothways.judging.judges import find_jury, split_judges
 from bothways.judging.references import find_references
 from bothways.models.adapter import Adapter
 from bothways.runs.experiment import Experiment
-from bothways.runs.provenance import model_facts
+from bothways.runs.provenance import fingerprint, model_facts
 from bothways.synthesis.objectives.base import WeightedSum
 from bothways.synthesis.objectives.classes import OfClass
 from bothways.synthesis.objectives.likeness import Likeness
@@ -155,7 +155,11 @@ def drawing_tables(config: DrawingConfig, setup: Setup, request: Request) -> dic
         drawn |= {"score": [m.name for m in roles.score], "condition": [m.name for m in roles.condition]}
     drawn["objective"] = str(setup.objective)  # after fallbacks
     files = {"data": config.data, "photo": config.photo, "mask": config.mask, "box": config.box, "style": config.style}
+    files["weights"] = config.weights
     of_request = {"model", "classes", "prompts", "layer", "channels", "score", "condition", "spec", "objective", *files}
-    of_request |= {"only", "unconditional", "weights"}
+    of_request |= {"only", "unconditional"}
     settings = setup.config.model_dump(exclude=of_request)
-    return {"settings": settings, "drawn": drawn | file_tables(files), "model": model_facts(roles.main)}
+    model = model_facts(roles.main)
+    if config.weights is not None:  # of a file that may change, where a run may be resumed
+        model["weights"] = fingerprint(roles.main.module)
+    return {"settings": settings, "drawn": drawn | file_tables(files), "model": model}

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from bothways import budget
 from bothways.data.given import pictures_of
-from bothways.data.readers.decoding import SUFFIXES
+from bothways.data.readers.decoding import decoded
 from bothways.data.readers.live import is_live
+from bothways.data.sources import find_images
 from bothways.numerics.pyramid import resize
 from bothways.runs import PHOTOS, to_png
 from bothways.runs.files import replace_file
@@ -60,7 +61,8 @@ def find_scene(
 ) -> Scene:
     """Read photos, style and mask. size: pixels of the shorter side of the photo; None keeps its size.
 
-    photo, style: an image file, a folder or parquet of pictures of one size, or what Python holds as pictures.
+    photo, style: an image file, a folder or parquet of pictures of one size, or what Python holds as pictures. With
+    ``size`` those of a folder may be of several sizes: then they are squares, and mask and box are in their pixels.
     mask: an image of the photo's size, drawn where it is lighter than grey, or (H,W) of 0 and 1.
     box: left, top, right, bottom in pixels of the photo, drawn inside.
     """
@@ -73,7 +75,7 @@ def find_scene(
         raise UserError("--mask and --box exclude each other; type one of them")
     where = None
     if mask is not None or box is not None:
-        raw = (_original_size(photo) if size else None) or (photos.shape[-2], photos.shape[-1])
+        raw = (_own_size(photo) if size else None) or (photos.shape[-2], photos.shape[-1])
         where = _box_mask(box, raw) if box is not None else _read_mask(mask, raw)
         where = _scaled_mask(where, (photos.shape[-2], photos.shape[-1]))
         if not where.any():
@@ -93,11 +95,11 @@ def keep_scene(scene: Scene, run: Path) -> None:
 
 def read_photos(photo: Photo, what: str, size: int | None = None) -> Tensor:
     """(N,3,H,W) in [0,1] of whatever ``pictures_of`` takes; its shorter side scaled to ``size``."""
-    found = pictures_of(photo, what, size).float().cpu()
+    own = _own_size(photo) if size is not None and _are_files(photo) else None
+    found = pictures_of(photo, what, size if own is None or size is None else _scaled(own, size)).float().cpu()
     high, wide = found.shape[-2:]
     if size is not None and min(high, wide) != size:
-        scale = size / min(high, wide)
-        drawn = max(size, round(high * scale)), max(size, round(wide * scale))
+        drawn = _scaled((high, wide), size)
         each = SCALING * len(found) * max(high, wide) / min(high, wide)
         budget.check_memory(
             f"pictures of {drawn[1]}x{drawn[0]} pixels (the {what} of {wide}x{high} at --size {size})",
@@ -110,12 +112,29 @@ def read_photos(photo: Photo, what: str, size: int | None = None) -> Tensor:
     return found
 
 
-def _original_size(photo: Photo) -> tuple[int, int] | None:
-    """Of one photo, before it is scaled: a mask and a box are in its pixels. None of a folder or parquet."""
-    if not is_live(photo) and Path(photo).suffix.lower() not in SUFFIXES:
-        return None
-    high, wide = pictures_of(photo, "photo").shape[-2:]
-    return high, wide
+def _scaled(own: tuple[int, int], size: int) -> tuple[int, int]:
+    """(height, width) with a shorter side of ``size``."""
+    scale = size / min(own)
+    return max(size, round(own[0] * scale)), max(size, round(own[1] * scale))
+
+
+def _are_files(photo: Photo) -> bool:
+    """Whether it is a folder or parquet, not one file or what Python holds."""
+    path = Path(photo).expanduser() if isinstance(photo, str | Path) else Path()
+    return isinstance(photo, str | Path) and (path.is_dir() or (path.is_file() and path.suffix.lower() == ".parquet"))
+
+
+def _own_size(photo: Photo) -> tuple[int, int] | None:
+    """Of the photos before they are scaled: a mask and a box are in their pixels. None of a folder of several sizes."""
+    if not _are_files(photo):
+        high, wide = pictures_of(photo, "photo").shape[-2:]
+        return high, wide
+    sizes: set[tuple[int, int]] = set()
+    for image, _ in decoded(find_images(Path(photo).expanduser()).entries, None, str(photo), []):
+        sizes.add((image.shape[0], image.shape[1]))
+        if len(sizes) > 1:
+            return None
+    return next(iter(sizes))
 
 
 def _box_mask(box: Box, size: tuple[int, int]) -> Tensor:

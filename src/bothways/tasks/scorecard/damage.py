@@ -19,14 +19,18 @@ DAMAGE = {"blur 1.5": ("blur", 1.5), "grey": ("grey", 1.0), "shuffled": ("shuffl
 def conditions(more: Sequence[str] = ()) -> list[Condition]:
     """The conditions: unclipped Gaussian noise at every level of LEVELS, those of DAMAGE, and more as "KIND:LEVEL".
 
-    Raises UserError for a kind or level that is none.
+    Raises UserError for a kind or level that is none, and for noise of one of LEVELS, which would have one name.
     """
 
     def by(kind: str, level: float, clip: bool) -> Callable[[Tensor, Draws], Tensor]:
         return lambda images, draws: corrupt(images, kind, level, draws, clip=clip)
 
     noise = [Condition(f"noise {level:g}", by("noise", level, False), level) for level in LEVELS]
-    damage = {**DAMAGE, **{given.replace(":", " "): _kind_and_level(given) for given in more}}
+    own = {given.replace(":", " "): _kind_and_level(given) for given in more}
+    if twice := sorted({condition.name for condition in noise} & own.keys()):
+        typed = twice[0].replace(" ", ":")
+        raise UserError(f"damage {typed!r} is measured by every scorecard, without clipping; leave it out")
+    damage = {**DAMAGE, **own}
     return noise + [Condition(name, by(kind, level, True)) for name, (kind, level) in damage.items()]
 
 
