@@ -60,7 +60,7 @@ def test_a_file_elsewhere_is_refused_whatever_names_it(roots: Path, setting: str
 
 
 def test_a_bare_name_is_a_file_only_where_files_are_opened(roots: Path) -> None:
-    for setting in ("data", "weights", "style", "model"):
+    for setting in ("data", "weights", "style", "model", "score", "condition"):
         with pytest.raises(UserError, match=f"{setting} photos"):
             refuse_files({setting: "photos"}, "the form")
     refuse_files({"canvas.kind": "edit", "recipe": "edit", "data": "digits", "classes": ["photos", "/"]}, "the form")

@@ -183,6 +183,11 @@ def test_limits_are_read_and_held(audits) -> None:
     assert exceeded_limits(found, read_limits(["consistency>50", "entanglement>1"])) == []
 
 
+def test_a_limit_holds_for_both_of_two_classes_of_one_name() -> None:
+    classes = [{"name": "crane", "consistency": {"value": value}} for value in (3.0, 1.0)]
+    assert exceeded_limits({"classes": classes}, [("consistency", 2.0)]) == ["consistency of crane is 3.00, over 2"]
+
+
 def write_classes(folder: Path, *counts: int) -> None:
     """A folder a class, "0", "1" and so on, of so many pictures."""
     for name, count in enumerate(counts):

@@ -16,7 +16,7 @@ from bothways.types import UserError
 _ROOTS: list[tuple[Path, ...]] = []
 # Settings whose value may be the bare name of a file in the present folder, such as ``photos``.
 OF_FILES = {"model", "flow", "data", "weights", "photo", "style", "mask", "images", "spectrum", "colours"}
-OF_FILES |= {"start_photo", "judges"}
+OF_FILES |= {"start_photo", "judges", "score", "condition"}
 BUNDLED = "bundled:"
 
 

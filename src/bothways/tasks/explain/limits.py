@@ -15,9 +15,9 @@ def exceeded_limits(found: dict[str, Any], limits: Sequence[tuple[str, float]]) 
     lines = []
     for measured, limit in limits:
         if measured == "consistency":
-            values = {facts["name"]: facts["consistency"]["value"] for facts in found["classes"]}
+            values = [(facts["name"], facts["consistency"]["value"]) for facts in found["classes"]]
         else:
             pairs = [pair for viewer in found["entanglement"] if viewer["own"] for pair in viewer["pairs"]]
-            values = {f"{pair['seen']} in {pair['class']}": pair["share"] for pair in pairs}
-        lines += [f"{measured} of {name} is {v:.2f}, over {limit:g}" for name, v in values.items() if v > limit]
+            values = [(f"{pair['seen']} in {pair['class']}", pair["share"]) for pair in pairs]
+        lines += [f"{measured} of {name} is {v:.2f}, over {limit:g}" for name, v in values if v > limit]
     return lines

@@ -109,7 +109,7 @@ def pair_table(facts: Facts) -> Table:
 def recognition_table(facts: Facts) -> Table:
     """A row per class, highest consistency first; a column per viewer that knows the classes."""
     viewers = [viewer for viewer in facts["entanglement"] if any(viewer.get("recognised") or ())]
-    places = {own["name"]: place for place, own in enumerate(facts["classes"])}
+    places = {own["label"]: place for place, own in enumerate(facts["classes"])}  # two classes may have one name
 
     def cell(viewer: Facts, place: int) -> Cell:
         own, real = viewer["recognised"][place], viewer["recognised_real"][place]
@@ -119,7 +119,7 @@ def recognition_table(facts: Facts) -> Table:
         return Cell(f"{round(own['n'] * own['value'])} of {own['n']}", own["value"], beside, "number")
 
     rows = [
-        [name(own["name"]), *(cell(viewer, places[own["name"]]) for viewer in viewers)] for own in worst_first(facts)
+        [name(own["name"]), *(cell(viewer, places[own["label"]]) for viewer in viewers)] for own in worst_first(facts)
     ]
     note = (
         "How many portraits of a class a viewer calls by it, among the audited classes, and how many of its real "
