@@ -48,6 +48,13 @@ def test_the_measures_of_the_package_are_entries() -> None:
     assert list(image_measures(torch.rand(2, 3, 8, 8))) == KEYS
 
 
+def test_pictures_too_small_for_a_spectrum_have_none() -> None:
+    found = image_measures(torch.rand(2, 3, 3, 300))
+    assert list(found) == KEYS
+    assert (found["spectrum_slope"], found["spectrum"]) == (None, None)
+    assert found["pixel_std"] > 0
+
+
 def test_a_function_of_pictures_measures_and_one_of_nothing_builds(mine: Path) -> None:
     models, measures = split_judges([TOY, f"{mine}:both", brightness, "bundled:cifar10-resnet"])
     assert models == [TOY, "bundled:cifar10-resnet"]

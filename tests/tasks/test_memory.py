@@ -141,6 +141,12 @@ def test_fewer_pictures_at_once_are_the_same_pictures(monkeypatch) -> None:
     assert len({frame.batch for frame in fewer.frames}) > 1
 
 
+def test_a_batch_that_is_smaller_than_a_group_is_told_in_a_line() -> None:
+    given = {"recipe": "icons", "n": 5, "statistics": "batch", "batch": 2, "steps": 1, "verdicts": False}
+    with pytest.warns(UserWarning, match="--batch 2: 10 pictures share a statistic"):
+        bothways.generate("bundled:cifar10-resnet", "frog", **given)
+
+
 def test_a_disk_that_is_full_is_told_before_anything_is_drawn(capsys, monkeypatch, tmp_path: Path) -> None:
     monkeypatch.setattr(budget, "free_disk", lambda place: 10_000.0)
     given = ("generate", TOY, "--class", "anchor", "dragon", "--steps", 1, "--recipe", "das", "--n")

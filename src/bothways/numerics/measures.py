@@ -24,6 +24,7 @@ LUMINANCE = (0.299, 0.587, 0.114)  # of R, G, B (ITU-R BT.601)
 CONSTANT_STD = 1e-6  # below this a picture holds rounding errors only; pixels are in [0, 1]
 COLLAPSED_STD = 0.02  # about 5 of 255 grey levels: to the eye a flat field
 POWER_FLOOR = 1e-12  # of the strongest ring: float32 rounding, so an empty ring does not give log 0
+SPECTRUM_FROM = 4  # pixels of a side: of fewer there are not two rings to lay a line through
 KERNEL_ROWS = 128  # rows of the kernel matrix held at once; of a thousand columns they stay in a cache
 PAIRED_AT_ONCE = 8192  # rows whose distances are held at once
 NUMBERS_AT_ONCE = 2**25  # of the pictures that are measured at once: a few GB of float64 on the way
@@ -231,7 +232,7 @@ def ring_powers(images: Tensor) -> tuple[Tensor, Tensor]:
         return found[0][0], torch.cat([powers for _, powers in found])
     luminance = _luminance(_pictures(images, "spectrum_slope"))
     count, height, width = luminance.shape
-    if min(height, width) < 4:
+    if min(height, width) < SPECTRUM_FROM:
         raise UserError(f"spectrum_slope: images of {height}x{width} pixels have no spectrum; give 4x4 or more")
 
     ring, x = _rings(height, width)

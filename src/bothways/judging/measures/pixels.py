@@ -13,7 +13,9 @@ from bothways.registry import register
 
 @register("judge", "spectrum", help="power by frequency, and its slope on logarithmic axes")
 def spectrum(images: Tensor) -> dict[str, Any]:
-    """Mean spectral slope and mean power spectrum; both None if every picture is constant."""
+    """Mean spectral slope and mean power spectrum; both None if every picture is constant, or too small for one."""
+    if min(images.shape[-2:]) < measures.SPECTRUM_FROM:
+        return {"spectrum_slope": None, "spectrum": None}
     slope, (frequency, power) = measures.spectrum_slope(images), measures.mean_spectrum(images)
     flat = math.isnan(slope)
     curve = {"frequency": frequency.tolist(), "power": power.tolist()}

@@ -79,6 +79,8 @@ def fitting(setup: Setup, request: Request, wanted: int, coupled: bool) -> int:
 
     coupled: they share a statistic, and are drawn together or not at all. Raises UserError where not one fits.
     """
+    if coupled:
+        tell_of_groups(setup.config.batch, setup.config.group)
     roles, place, copies = setup.roles, setup.place, setup.config.views.copies
     specs = {id(model): model.spec for model in (*roles.condition, *roles.score)}.values()
     canvas = place.canvas[0] * place.canvas[1]
@@ -104,6 +106,16 @@ def fitting(setup: Setup, request: Request, wanted: int, coupled: bool) -> int:
     how = f"drawings of {place.height}x{place.width} pixels ({least} at once, --copies {copies})"
     budget.check_memory(how, cost.of(least, copies, area), f"type {told}", device)
     return wanted
+
+
+def tell_of_groups(batch: int | None, group: int) -> None:
+    """Warn where a batch is smaller than a group, whose pictures share a statistic and are drawn together."""
+    if batch is not None and batch < group:
+        warnings.warn(
+            f"--batch {batch}: {group} pictures share a statistic, and are drawn at once; type --group {batch} for "
+            "fewer, which are then others",
+            stacklevel=3,
+        )
 
 
 def tell_of_fewer(config_batch: int | None, wanted: int, fits: int) -> None:
