@@ -75,6 +75,28 @@ def free(held: Parameterization, cut: float) -> list[Tensor] | None:
     return None if own is None else own(cut)
 
 
+class Around:
+    """Base of what shows the picture of another parameterization, ``inner``, otherwise: the parameters are its own."""
+
+    def __init__(self, inner: Parameterization) -> None:
+        self.inner = inner
+
+    @property
+    def start(self) -> Tensor:
+        """Initial canvas (B,3,H,W), before the squash."""
+        return self.inner.start  # type: ignore[attr-defined]
+
+    @property
+    def linear_only(self) -> bool:
+        return getattr(self.inner, "linear_only", False)
+
+    def free(self, cut: float) -> list[Tensor] | None:
+        return free(self.inner, cut)
+
+    def parameters(self) -> list[Tensor]:
+        return self.inner.parameters()
+
+
 def canvas_settings(kind: Any, settings: Mapping[str, Any]) -> Canvas | None:
     """Settings of a canvas from a name, PATH.py:NAME or class; None for a function. Raises UserError if invalid."""
     made = registry.find("canvas", kind).factory

@@ -8,12 +8,12 @@ from typing import final
 import torch
 from torch import Tensor
 
-from bothways.synthesis.parameterizations import free
+from bothways.synthesis.parameterizations import Around
 from bothways.types import Parameterization, UserError
 
 
 @final
-class Masked:
+class Masked(Around):
     """An inner parameterization inside a mask, and the photo outside, bit for bit.
 
         image = inner.image() where mask = 1, photo where mask = 0
@@ -34,23 +34,8 @@ class Masked:
         fits = mask.ndim == 4 and mask.shape[0] in (1, len(photo)) and mask.shape[1:] == (1, *photo.shape[2:])
         if not fits or not bool(((mask == 0) | (mask == 1)).all()):
             raise UserError(f"Masked: the mask is {tuple(mask.shape)}; give (1 or B,1,H,W) of 0 (keep) and 1 (draw)")
-        self.inner, self.photo, self.mask = inner, photo.detach(), mask.bool()
-
-    @property
-    def start(self) -> Tensor:
-        """Initial canvas of the inner parameterization, (B,3,H,W), before the squash."""
-        return self.inner.start  # type: ignore[attr-defined]
-
-    @property
-    def linear_only(self) -> bool:
-        return getattr(self.inner, "linear_only", False)
-
-    def free(self, cut: float) -> list[Tensor] | None:
-        """Those of the inner one."""
-        return free(self.inner, cut)
-
-    def parameters(self) -> list[Tensor]:
-        return self.inner.parameters()
+        super().__init__(inner)
+        self.photo, self.mask = photo.detach(), mask.bool()
 
     def canvas(self, parameters: Sequence[Tensor]) -> Tensor:
         return self.inner.canvas(parameters) * self.mask
