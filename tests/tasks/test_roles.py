@@ -163,3 +163,10 @@ def test_one_word_of_a_class_with_several_will_do_where_no_other_has_it() -> Non
     assert [find_classes(model, [name])[0] for name in asked] == [0, 0, 2, 3, 4, 2]
     assert "has no class 'crane'" in refused(find_classes, model, ["crane"])
     assert "nearest are tench" in refused(find_classes, model, ["tensh"])
+
+
+def test_weights_and_facts_of_a_model_that_is_loaded_are_not_left_out_in_silence(toy: Adapter, tmp_path: Path) -> None:
+    assert load_model(toy) is toy
+    save_file(toy.module.state_dict(), tmp_path / "toy.safetensors")
+    for given in ({"weights": tmp_path / "toy.safetensors"}, {"spec": toy.spec}):
+        assert "is loaded already" in refused(generate, toy, "anchor", n=1, steps=1, **given)

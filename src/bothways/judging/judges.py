@@ -76,7 +76,7 @@ def load_judges(judges: Iterable[Any], device: str) -> list[Adapter]:
     found = []
     for given in judges:
         try:
-            found.append(given if isinstance(given, Adapter) else load_model(given, device=device))
+            found.append(load_model(given, device=device))
         except UserError as error:
             raise UserError(f"judge {given if isinstance(given, str | Path) else shown(given)}: {error}") from error
     return found

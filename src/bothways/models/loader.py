@@ -34,7 +34,7 @@ FLOW_SPEC_LINES = (
 
 @stage("loading models")
 def load_model(
-    model: str | Path | nn.Module | Callable[[], Any],
+    model: str | Path | nn.Module | Callable[[], Any] | Adapter,
     spec: ModelSpec | Mapping[str, Any] | None = None,
     *,
     weights: str | Path | None = None,
@@ -46,7 +46,7 @@ def load_model(
 
     model: "bundled:cifar10-resnet", "PATH.py:function", "timm:NAME", "hf:REPO_OR_FOLDER" and the others of
     ``bothways models``, a run of ``finetune``, or what it or ``train`` gave, a function that returns (module, spec) as
-    that of a file does, or an ``nn.Module`` with ``spec``.
+    that of a file does, or an ``nn.Module`` with ``spec``. One that is loaded already is returned as it is.
     spec: a ModelSpec or a dict of its fields, overrides the model's own. weights: a safetensors file that is loaded
         into the module.
     text: encodes prompts, a list of P strings -> (P,D) in the space of the module's outputs, for a module that has such
@@ -57,6 +57,10 @@ def load_model(
     model = stand_in(model)
     if isinstance(model, Classifier) and spec is None and weights is None and text is None:
         return model.adapter
+    if isinstance(model, Adapter):
+        if spec is not None or weights is not None or text is not None:
+            raise UserError(f"model {model.name!r} is loaded already; give spec=, weights= and text= to load_model")
+        return model
     spec = spec_of(spec)
     if text is not None and not callable(text):
         raise UserError(f"text is a {type(text).__name__}; give a function of a list of prompts -> (P,D)")

@@ -214,9 +214,7 @@ def by_others(own: dict[str, Any], found: dict[str, Any]) -> str:
 
 def prepare(config: ExplainConfig, where: Where) -> AuditWork:
     """Prepare a run of ``explain``. Raises UserError for invalid input, before a run folder is written."""
-    model = config.model
-    if not isinstance(model, Adapter):
-        model = load_model(model, config.spec, weights=config.weights, device=config.device, dtype=config.dtype)
+    model = load_model(config.model, config.spec, weights=config.weights, device=config.device, dtype=config.dtype)
     labels = audited_classes(model, config.classes)
     split = config.split or evaluation_split(config.data)
     tell_of_training(model.name, config.data, split)

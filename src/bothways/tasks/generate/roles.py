@@ -83,11 +83,9 @@ def find_models(
         raise UserError("--weights needs MODEL, and none was given; type MODEL, or leave --weights out")
     if score and not objective.of_role("score"):
         raise UserError(f"--score needs a prior term, and recipe {config.recipe!r} has none; type --recipe dsf")
-    loaded: dict[str | nn.Module, Adapter] = {}
+    loaded: dict[str | nn.Module | Adapter, Adapter] = {}
 
     def load(address: Address) -> Adapter:
-        if isinstance(address, Adapter):
-            return address
         key = _key(address)
         if key not in loaded:
             own = model is not None and key == _key(model)
@@ -108,9 +106,9 @@ def find_models(
     return tuple(named[id(model)] for model in says), tuple(named[id(model)] for model in real)
 
 
-def _key(address: Address) -> str | nn.Module:
+def _key(address: Address) -> str | nn.Module | Adapter:
     """The key that identifies a model, so that each is loaded once."""
-    return address if isinstance(address, nn.Module) else str(address)
+    return address if isinstance(address, nn.Module | Adapter) else str(address)
 
 
 def find_labels(models: Sequence[Adapter], classes: Sequence[str | int]) -> list[int]:

@@ -246,9 +246,7 @@ def quantity_grid(card: Scorecard) -> Grid:
 def prepare(config: ScorecardConfig, where: Where) -> Scoring:
     """Prepare a run of ``scorecard`` and measure the spread. Raises UserError for invalid input."""
     every = conditions(config.damage)
-    model = config.model
-    if not isinstance(model, Adapter):
-        model = load_model(model, config.spec, weights=config.weights, device=config.device)
+    model = load_model(config.model, config.spec, weights=config.weights, device=config.device)
     check_target(model)
     tell_of_training(model.name, config.data, config.split or evaluation_split(config.data))
     pictures = real_pictures(config.data, size_of(model.spec), config.n, config.seed, config.split)

@@ -99,9 +99,7 @@ def prepare(config: StatisticsConfig, where: Where) -> StatisticsWork:
     if is_statistics(config.data):
         what = "holds statistics" if isinstance(config.data, Statistics) else "is a statistics file"
         raise UserError(f"data {recorded(config.data)!r} {what}, not real pictures; type a parquet file or a folder")
-    model = config.model
-    if not isinstance(model, Adapter):
-        model = load_model(model, config.spec, weights=config.weights, device=config.device)
+    model = load_model(config.model, config.spec, weights=config.weights, device=config.device)
     for layer in config.layers:
         check_kinds("statistics", layers=(layer, str))
     layers, features = measured_layers(model, config.layers, config.features)
