@@ -170,3 +170,11 @@ def test_weights_and_facts_of_a_model_that_is_loaded_are_not_left_out_in_silence
     save_file(toy.module.state_dict(), tmp_path / "toy.safetensors")
     for given in ({"weights": tmp_path / "toy.safetensors"}, {"spec": toy.spec}):
         assert "is loaded already" in refused(generate, toy, "anchor", n=1, steps=1, **given)
+
+
+def test_the_precision_of_a_model_that_is_loaded_is_its_own_and_is_recorded() -> None:
+    half = load_model(TOY, dtype="bf16")
+    result = generate(half, "anchor", n=1, steps=1, verdicts=False)
+    assert result.tables["settings"]["models"] == {"dtype": "bf16", "device": "cpu"}
+    assert generate(half, "anchor", n=1, steps=1, verdicts=False, dtype="bf16").images.equal(result.images)
+    assert "dtype bf16; give dtype=" in refused(generate, half, "anchor", n=1, steps=1, dtype="float16")

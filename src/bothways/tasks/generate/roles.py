@@ -24,7 +24,7 @@ from bothways.numerics.folding import folded
 from bothways.numerics.modules import is_compiled
 from bothways.synthesis.objectives.base import Priors, WeightedSum
 from bothways.synthesis.resized import Quick
-from bothways.tasks.generate.config import DrawingConfig
+from bothways.tasks.generate.config import DrawingConfig, ModelsConfig
 from bothways.types import TrainedModel, UserError
 
 PROBED = 2  # pictures of noise by which a folded copy is checked
@@ -86,6 +86,8 @@ def find_models(
     loaded: dict[str | nn.Module | Adapter, Adapter] = {}
 
     def load(address: Address) -> Adapter:
+        if isinstance(address, Adapter):
+            _check_loaded(address, config.models)
         key = _key(address)
         if key not in loaded:
             own = model is not None and key == _key(model)
@@ -104,6 +106,15 @@ def find_models(
     every = list({id(model): model for model in (*says, *real)}.values())
     named = {id(model): own for model, own in zip(every, told_apart(every), strict=True)}
     return tuple(named[id(model)] for model in says), tuple(named[id(model)] for model in real)
+
+
+def _check_loaded(model: Adapter, given: ModelsConfig) -> None:
+    """Raise UserError where a model that is loaded already is to have another precision or device."""
+    usual, own = ModelsConfig(), {"dtype": model.dtype, "device": torch.device(model.device).type}
+    for name, value in own.items():
+        wanted = getattr(given, name)
+        if wanted != getattr(usual, name) and str(wanted).partition(":")[0] != value:
+            raise UserError(f"model {model.name!r} is loaded already, with {name} {value}; give {name}= to load_model")
 
 
 def _key(address: Address) -> str | nn.Module | Adapter:

@@ -75,6 +75,10 @@ def planned(config: DrawingConfig, out: str | Path | None = None) -> tuple[Setup
     spec = (condition or score)[0].spec
     beside = [model.name for model in score if model not in condition] if condition and config.photo is None else []
     config = suited(config, better_recipe(config, () if beside else condition, min(spec.height, spec.width)))
+    main = (condition or score)[0]  # which may have been loaded before, in a way of its own
+    config = config.model_copy(
+        update={"models": config.models.model_copy(update={"device": str(main.device), "dtype": main.dtype})}
+    )
     objective = objective_of(config)
     if beside and not objective.of_role("score"):
         raise UserError(
