@@ -271,3 +271,8 @@ def test_a_recipe_that_cannot_move_a_picture_is_no_result(toy, data) -> None:
     table = picture_table([*rows, nothing])
     told = {row[0].text: row[0].remark for row in table.rows}
     assert told == {"dsf-paper": "did not move: not a result", "dsf": "", "start": ""}
+
+
+def test_the_start_that_drawings_are_compared_with_is_no_advice_to_draw_more(toy, data, recwarn) -> None:
+    attempt_row(Source(toy, data, n=2, seed=0), Attempt("start", "nothing", "dsf", False, steps=0), None)
+    assert not [warned for warned in recwarn if "--steps 0" in str(warned.message)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -92,7 +93,9 @@ class Source:
         if attempt.conditional:
             classes = list(range(count)) if count <= n else [i * count // n for i in range(n)]
             n = max(1, n // max(1, count))
-        drawing = work_of("generate", self.model, classes, n=n, recipe=attempt.recipe, **settings)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "--steps 0")  # here the start is what is looked at
+            drawing = work_of("generate", self.model, classes, n=n, recipe=attempt.recipe, **settings)
         assert isinstance(drawing, Drawing)
         return drawing
 
