@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from bothways import ModelSpec, UserError, generate, load_model
+from bothways import ModelSpec, UserError, generate, load_model, predict
 from bothways.models.adapter import Adapter
 from bothways.numerics.pyramid import resize
 from bothways.tasks.generate.config import GenerateConfig
@@ -170,6 +170,7 @@ def test_weights_and_facts_of_a_model_that_is_loaded_are_not_left_out_in_silence
     save_file(toy.module.state_dict(), tmp_path / "toy.safetensors")
     for given in ({"weights": tmp_path / "toy.safetensors"}, {"spec": toy.spec}):
         assert "is loaded already" in refused(generate, toy, "anchor", n=1, steps=1, **given)
+        assert "is loaded already" in refused(predict, toy, torch.rand(3, 16, 16), **given)
 
 
 def test_the_precision_of_a_model_that_is_loaded_is_its_own_and_is_recorded() -> None:

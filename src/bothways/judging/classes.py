@@ -33,6 +33,8 @@ def load_with_classes(
     """
     if isinstance(model, VisionModel):
         found = getattr(model, "adapter", model)  # of a classifier as a torch module
+        if spec is not None or weights is not None:
+            raise UserError(f"model {found.name!r} is loaded already; give spec= and weights= to load_model")
     else:
         found = load_model(model, spec, weights=weights, device=device, dtype=dtype)
     if not found.spec.count:
