@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from bothways import ModelSpec, UserError, generate, load_model, sample
+from bothways.judging import references
 from bothways.judging.judges import find_jury, same_network, split_judges
 from bothways.judging.measures import image_measures
 from bothways.registry import entries
+from bothways.runs import to_png
 from command import run
 from small_flow import write_small_flow
 
@@ -130,3 +132,14 @@ def test_condition_models_of_one_name_are_told_apart() -> None:
     models = [load_model(linear(seed), SPEC) for seed in (0, 1)]
     result = generate(condition=models, classes="frog", n=1, recipe="pixels", steps=1, judges=[])
     assert result.tables["drawn"]["condition"] == ["Sequential", "Sequential (2)"]
+
+
+def test_a_reference_holds_every_class_of_a_folder_that_is_larger(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(references, "REFERENCE_AT_MOST", 4)
+    for name in ("frog", "ship"):
+        (tmp_path / name).mkdir()
+        for k in range(4):
+            (tmp_path / name / f"{k}.png").write_bytes(to_png(torch.rand(3, 8, 8)))
+    found = references.reference(load_model(linear(0), SPEC), tmp_path)
+    assert found is not None
+    assert found.labels.tolist() == [0, 0, 1, 1]

@@ -14,7 +14,7 @@ from bothways.models.adapter import Adapter
 from bothways.models.catalogue import kept_with
 from bothways.progress import counted
 
-REFERENCE_AT_MOST = 2000
+REFERENCE_AT_MOST = 2000  # pictures, evenly spaced: the first ones of a folder are of its first classes
 
 
 def find_references(jury: Sequence[Adapter], data: str | Path | None) -> dict[str, Reference]:
@@ -29,7 +29,7 @@ def find_references(jury: Sequence[Adapter], data: str | Path | None) -> dict[st
 def reference(model: Adapter, data: str | Path | None) -> Reference | None:
     """Reference features of ``data`` under a judge, or those stored with a bundled model; None without either."""
     if data is not None and not is_statistics(data):
-        chosen = load_images(data, split=evaluation_split(data), size=size_of(model.spec), first=REFERENCE_AT_MOST)
+        chosen = load_images(data, split=evaluation_split(data), size=size_of(model.spec), limit=REFERENCE_AT_MOST)
         features, _ = penultimate(model, chosen.floats().to(model.device))
         return None if features is None else Reference(features, chosen.labels, str(data))
     kept = kept_with(model)
