@@ -306,3 +306,30 @@ def test_the_end_of_memory_is_no_mistake_of_the_pictures_size() -> None:
 def test_a_picture_need_not_be_square() -> None:
     model = Adapter(network(), spec(size=(6, 10)))
     assert model.outputs(torch.rand(1, 3, 6, 10)).shape == (1, 4)
+
+
+class WithOtherHeads(nn.Module):
+    """The head is no last linear map with a row a class: one is of another task, one gives what the outputs begin with.
+
+    scaled: the outputs are no linear map's, so that the last that is called counts.
+    """
+
+    def __init__(self, scaled: bool = False) -> None:
+        super().__init__()
+        self.body, self.head = nn.Conv2d(3, 8, 3), nn.Linear(8, 4)
+        self.rotation, self.auxiliary, self.scaled = nn.Linear(8, 4), nn.Linear(8, 4), scaled
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled = self.body(x).relu().mean((2, 3))
+        self.auxiliary(pooled)
+        return self.head(pooled) * (2 if self.scaled else 1)
+
+
+@pytest.mark.parametrize(("scaled", "name"), [(False, "head"), (True, "auxiliary")])
+def test_the_head_is_what_gives_the_outputs_and_never_what_is_not_called(scaled: bool, name: str) -> None:
+    model = Adapter(WithOtherHeads(scaled), ModelSpec(8, 0.5, 0.5, 4))
+    found = model.head()
+    assert found is not None
+    assert found[0] == f"{name}:input"
+    assert torch.equal(found[1], getattr(model.module, name).weight)
+    assert model.features(torch.rand(2, 3, 8, 8), [model.feature()])[f"{name}:input"].shape == (2, 8)

@@ -20,7 +20,7 @@ from torch.func import functional_call
 from bothways.budget import no_memory_left
 from bothways.models.calls import check_dtype, check_facts, check_held, encoded, moments_of, reason, remedy
 from bothways.models.libraries.hub import Text
-from bothways.numerics.layers import OUTPUT, TOKEN, Layout, head_of, normalised_layers, recorded, running_statistics
+from bothways.numerics.layers import OUTPUT, TOKEN, Layout, called_head, normalised_layers, recorded, running_statistics
 from bothways.numerics.modules import check_finite, evaluating, inside_compiled, own_dtype, parts_of, uncompiled
 from bothways.types import ModelSpec, RunError, UserError
 
@@ -53,8 +53,7 @@ class Adapter:
             raise UserError(f"model {name!r} has no ModelSpec; {SPEC_LINES}")
         check_dtype(dtype, DTYPES)
         self.spec, self.name, self.device, self.dtype = spec, name, device, dtype
-        self.typed = name  # how a command names it, with its weights
-        self._text = text
+        self._text, self.typed = text, name  # how a command names it, with its weights
         check_held(module, f"model {name!r}")
         check_facts(spec, name)
         module = module.to(device)
@@ -181,12 +180,11 @@ class Adapter:
         return list(self._measurable)
 
     def head(self) -> tuple[str, Tensor] | None:
-        """("NAME:input", rows (classes, D)) of the last linear map or 1x1 convolution with a row a class, if any."""
-        found = head_of(self.module, 1 if self._single else self.spec.count)
-        if found is None or not self._single:
-            return found
-        name, row = found
-        return name, torch.cat([-row, row]) / 2
+        """("NAME:input", rows (classes, D)) of the linear map or 1x1 convolution that gives the outputs, if any."""
+        rows = self._layout.heads(1 if self._single else self.spec.count).get(self._head or "")
+        if rows is None:
+            return None
+        return f"{self._head}:input", torch.cat([-rows, rows]) / 2 if self._single else rows
 
     def feature(self) -> str:
         """The layer of the features: the stated one, a classifier's head's input or outputs, what an encoder gives."""
@@ -283,9 +281,11 @@ class Adapter:
         probe = self._grey_picture(self.spec.height, self.spec.width)
         layers = [self.spec.feature_layer, "outputs"] if self.spec.feature_layer else ["outputs"]
         candidates = normalised_layers(parts_of(self.module))
+        heads = self._layout.heads(self.spec.count) | (self._layout.heads(1) if self.spec.count == 2 else {})
         with torch.no_grad():
-            seen = self._seen({}, probe, [*layers, *candidates])
+            seen = self._seen({}, probe, [*layers, *candidates, *heads])
         result = self._all(seen, layers)["outputs"]
+        self._head = called_head(heads, seen, result)
         self._width = result.shape[1]
         self._measurable = [layer for layer in candidates if layer in seen and len(seen[layer]) == 1]
         alone = getattr(self.module, "each_alone", False)  # of a run of finetune for labels or numbers

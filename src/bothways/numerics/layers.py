@@ -26,6 +26,7 @@ SIDES = ("", INPUT, TOKEN, OUTPUT)
 """What may follow the name of a layer; ":output" alone is what the whole module gives, ":first" the first token."""
 POOLS = (nn.AvgPool2d, nn.MaxPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.LPPool2d)
 CHANNELS_FIRST = (nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d, nn.InstanceNorm2d, nn.GroupNorm, nn.Upsample, *POOLS)
+ROUNDING = 1e-3  # of the largest output, between what a head gives and what the network makes of it
 Shapes = dict[str, tuple[int, ...]]
 
 
@@ -122,6 +123,10 @@ class Layout:
     ) -> None:
         self._name, self._modules, self._look, self._size = name, parts, look, size
         self._known: dict[str, int] = {}
+
+    def heads(self, outputs: int) -> dict[str, Tensor]:
+        """``heads_of`` the modules."""
+        return heads_of(self._modules(), outputs)
 
     def in_front(self, seen: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Maps (B,...) of these layers as (B,C,H,W); the rest as it is. Raises UserError where ``told`` omits one."""
@@ -247,11 +252,29 @@ def normalised_layers(parts: Mapping[str, nn.Module]) -> list[str]:
 
 
 def head_of(module: nn.Module, outputs: int) -> tuple[str, Tensor] | None:
-    """("NAME:input", rows (outputs, D)) of the last linear map or 1x1 convolution with a row an output, if any."""
-    found = None
-    for name, part in parts_of(module).items():
-        if not isinstance(part, nn.Linear | nn.Conv2d) or getattr(part, "kernel_size", (1, 1)) != (1, 1):
-            continue
-        if len(part.weight) == outputs:
-            found = f"{name}:input", part.weight.detach().flatten(1)
-    return found
+    """("NAME:input", rows (outputs, D)) of the last of ``heads_of``, if any."""
+    heads = heads_of(parts_of(module), outputs)
+    return next(((f"{name}{INPUT}", rows) for name, rows in reversed(heads.items())), None)
+
+
+def heads_of(parts: Mapping[str, nn.Module], outputs: int) -> dict[str, Tensor]:
+    """{NAME: rows (outputs, D)} of every linear map and 1x1 convolution with a row an output, in their order."""
+    return {
+        name: part.weight.detach().flatten(1)
+        for name, part in parts.items()
+        if isinstance(part, nn.Linear | nn.Conv2d)
+        and getattr(part, "kernel_size", (1, 1)) == (1, 1)
+        and len(part.weight) == outputs
+    }
+
+
+def called_head(heads: Mapping[str, Tensor], seen: Mapping[str, Tensor], outputs: Tensor) -> str | None:
+    """Of ``heads_of``, the last whose values, averaged over positions, are the outputs; else the last that was called.
+
+    seen: what a pass recorded. A network may hold a head of another task, which no picture goes through.
+    """
+    called = [name for name, rows in heads.items() if name in seen and len(rows) == outputs.shape[1]]
+    means = {name: seen[name].flatten(2).mean(2) if seen[name].ndim == 4 else seen[name] for name in called}
+    near = ROUNDING * outputs.abs().max()
+    giving = [n for n, v in means.items() if v.shape == outputs.shape and bool((v - outputs).abs().max() <= near)]
+    return next(reversed(giving or called), None)
