@@ -147,6 +147,17 @@ def test_absent_distances_say_what_enables_them():
     assert "4 or more" in short.absent
 
 
+def test_a_judge_without_any_of_the_classes_says_so():
+    pictures, told = _flat("red", "blue"), "type --data FOLDER_OR_PARQUET"
+    (other,) = judge(pictures, ["purple", "red wine"], [Colours()])
+    assert other.hit_rate is None
+    assert other.absent == f"colours: no class is called 'purple'; no real images to compare with; {told}"
+    (unnamed,) = judge(pictures, ["red", "blue"], [Colours(classes=3)])
+    assert "state ModelSpec(classes=[...])" in unnamed.absent
+    for names in (["red", "purple"], None):
+        assert "no class" not in judge(pictures, names, [Colours()])[0].absent
+
+
 def test_real_pictures_score_as_real_ones_and_others_do_not():
     model = Colours(shape="vector")
     references = {"colours": _reference(model, _pictures(300))}

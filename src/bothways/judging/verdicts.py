@@ -201,6 +201,14 @@ def _against_real(drawn: Tensor, real: Tensor, seed: int) -> dict[str, Any]:
     return {**totals, "kernel_interval": (low, high) if n >= KERNEL_AT_LEAST else None, "n_real": n}
 
 
+def _unknown(model: VisionModel, target_names: Sequence[str] | None, n: int) -> str:
+    """Why a classifier recognises no picture, where it has none of the classes; else ""."""
+    if n or not target_names or not model.spec.count:
+        return ""
+    unnamed = ", since its classes have no names: state ModelSpec(classes=[...])"
+    return f"no class is called {target_names[0]!r}" + unnamed * isinstance(model.spec.classes, int)
+
+
 def _too_few(name: str, n: int) -> str:
     """Which distances are absent for so few pictures, and how many they need; "" if none is."""
     if n >= FRECHET_AT_LEAST:
@@ -259,6 +267,9 @@ def judge(
         features, logits = penultimate(model, images)
         fields = _calls(model, logits, target_names)
         fields |= _distances(model, features, (references or {}).get(model.name), seed)
+        if unknown := _unknown(model, target_names, fields["n"]):
+            also = str(fields.get("absent", "")).removeprefix(f"{model.name}: ")
+            fields["absent"] = f"{model.name}: {'; '.join(filter(None, (unknown, also)))}"
         verdicts.append(Verdict(judge=model.name, gave_gradient=model.name in gradient_models, **fields))
     return verdicts
 
