@@ -165,6 +165,8 @@ def _read_mask(mask: Any, size: tuple[int, int]) -> Tensor:
         found = found.bool()
     else:
         found = pictures_of(mask, "mask").mean(1, keepdim=True) > 0.5
+    if len(found) != 1:
+        raise UserError(f"{len(found)} masks were given; give one, which holds for every photo")
     if tuple(found.shape) != (1, 1, *size):
         raise UserError(
             f"the mask is {found.shape[-1]}x{found.shape[-2]} pixels and the photo {size[1]}x{size[0]}; "
