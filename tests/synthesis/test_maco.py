@@ -17,7 +17,7 @@ from bothways.numerics.spectra import (
 )
 from bothways.synthesis.ascent import Ascent, ascend
 from bothways.synthesis.config import AscentConfig
-from bothways.synthesis.parameterizations import CanvasContext
+from bothways.synthesis.parameterizations import CanvasContext, maco
 from bothways.synthesis.parameterizations.maco import MaCo, MaCoCanvas, halves, transparency
 from bothways.synthesis.parameterizations.masked import Masked
 from bothways.synthesis.parameterizations.squash import squash
@@ -246,3 +246,11 @@ def test_mistakes_are_told():
         Spectrum(torch.ones(3, 8, 5), torch.ones(3), 1)
     with pytest.raises(UserError, match=r"\(3,S,S//2\+1\)"):
         Spectrum(torch.ones(3, 16, 16), torch.ones(3), 1)
+
+
+def test_the_transparency_of_a_picture_larger_than_torch_ranks_is_that_of_evenly_spaced_pixels(monkeypatch) -> None:
+    monkeypatch.setattr(maco, "RANKED", 1000)
+    gradient = torch.rand(2, 1, 61, 67, generator=torch.Generator().manual_seed(0))
+    few = maco.transparency(gradient)
+    monkeypatch.undo()
+    assert (few - maco.transparency(gradient)).abs().max() < 0.05
