@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 
 import bothways
-from bothways import ModelSpec, RunError, UserError, explain
+from bothways import ModelSpec, RunError, UserError, explain, load_model
 from bothways.data.readers.builtin import DIGITS
 from bothways.data.sources import load_images
 from bothways.models.adapter import Adapter
@@ -21,7 +21,7 @@ from bothways.models.nets.plain import PlainNet
 from bothways.numerics.draws import generator
 from bothways.runs import RunFolder, to_png
 from bothways.tasks.explain.config import read_limits
-from bothways.tasks.explain.entanglement import _columns, _same, viewers
+from bothways.tasks.explain.entanglement import _columns, _same, independent, viewers
 from bothways.tasks.explain.limits import exceeded_limits
 from bothways.tasks.explain.measures import Compared, LabelledPictures, as_map, audit_layers, features_of, nearest
 from bothways.tasks.shelf import work_of
@@ -302,3 +302,14 @@ def test_who_cannot_say_what_comes_next_is_left_out_aloud() -> None:
     able, few = named(4), named(3)
     with pytest.warns(UserWarning, match="3 classes"):
         assert viewers([few, able]) == [able]
+
+
+def test_the_model_under_another_name_is_no_other_model() -> None:
+    model, again, other = (load_model(one) for one in ("bundled:cifar10-plain", plain_again, "bundled:cifar10-resnet"))
+    with pytest.warns(UserWarning, match="plain_again has the weights of the model"):
+        assert independent([again, other, model], model) == [other, model]
+
+
+def plain_again() -> tuple[torch.nn.Module, ModelSpec]:
+    found = load_model("bundled:cifar10-plain")
+    return found.module, found.spec

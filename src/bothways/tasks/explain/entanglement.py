@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from bothways.judging.classes import outputs_of_labels
+from bothways.judging.judges import same_network
 from bothways.judging.verdicts import penultimate
 from bothways.models.adapter import Adapter
 from bothways.progress import counted
@@ -36,6 +37,14 @@ def viewers(jury: Sequence[Adapter]) -> list[Adapter]:
                 stacklevel=3,
             )
     return able
+
+
+def independent(jury: Sequence[Adapter], model: Adapter) -> list[Adapter]:
+    """The jury without the model's own weights under another name, whose agreement says nothing; a warning tells."""
+    same = [judge for judge in jury if judge is not model and same_network(judge, model)]
+    for judge in same:
+        warnings.warn(f"{judge.name} has the weights of the model and is no other model: it is left out", stacklevel=3)
+    return [judge for judge in jury if judge not in same]
 
 
 def entanglement(

@@ -29,7 +29,7 @@ from bothways.runs.files import plain, replace_file
 from bothways.runs.provenance import model_facts
 from bothways.tasks.explain import measures as measure
 from bothways.tasks.explain.config import LARGE, SMALL, ExplainConfig, read_limits
-from bothways.tasks.explain.entanglement import entanglement, viewers
+from bothways.tasks.explain.entanglement import entanglement, independent, viewers
 from bothways.tasks.explain.limits import exceeded_limits
 from bothways.tasks.explain.real import real_pictures
 from bothways.tasks.explain.result import AuditMeasures
@@ -219,7 +219,7 @@ def prepare(config: ExplainConfig, where: Where) -> AuditWork:
     split = config.split or evaluation_split(config.data)
     tell_of_training(model.name, config.data, split)
     real, skipped = real_pictures(model, labels, config.data, split, config.real, config.preprocess)
-    jury = viewers(find_jury(model, config.judges))
+    jury = viewers(independent(find_jury(model, config.judges), model))
     names, recipes = [model.spec.class_name(label) for label in labels], recipes_of(config, model)
     facts = {
         "data": {"address": str(config.data), "split": split, "skipped": skipped}
