@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -17,9 +18,11 @@ import bothways
 from bothways import RunError, UserError, generate, load_model
 from bothways.cli import main
 from bothways.report import write_report
+from bothways.report.sections import Run
 from bothways.runs import RunFolder
 from bothways.synthesis import ascent as loop
 from bothways.tasks.generate import drawing as drawing_room
+from bothways.tasks.shelf import work_of
 
 TOY = f"{Path(__file__).resolve().parents[1] / 'toy_model.py'}:build"
 CHOICES = ["--class", "anchor", "candle", "dragon", "--n", "2", "--batch", "2", "--recipe", "das", "--steps", "8"]
@@ -247,3 +250,19 @@ def test_a_run_goes_on_with_the_weights_that_it_began_with(tmp_path: Path, capsy
     files[0].write_bytes(files[1].read_bytes())
     assert run(*again) == 2
     assert "model.weights was" in capsys.readouterr().err
+
+
+def test_pictures_that_are_drawn_later_have_their_own_verdicts_on_the_page(tmp_path: Path) -> None:
+    given = {"n": 1, "steps": 6, "recipe": "icons", "batch": 1, "judges": [], "out": tmp_path / "run"}
+    names = ["frog", "cat", "ship"]
+    generate("bundled:cifar10-resnet", names, only=[2], **given)
+    work = work_of("generate", "bundled:cifar10-resnet", names, resume=True, **given)
+    with closing(work.run()) as frames:
+        next(frames)
+    assert RunFolder.open(tmp_path / "run").measures == {}  # that of one picture says nothing of three
+    result = generate("bundled:cifar10-resnet", names, resume=True, **given)
+    run = Run.read(RunFolder.open(tmp_path / "run"))
+    assert [record["class"] for record in run.pictures] == names
+    shown = [run.section.calls_of(run.measures, place, record)[0] for place, record in enumerate(run.pictures)]
+    assert [call["name"] for call in shown] == result.measures["judges"][0]["called_names"] == names
+    assert all(call["hit"] for call in shown)

@@ -152,8 +152,8 @@ class RunFolder:
 
     @property
     def pictures(self) -> list[dict[str, Any]]:
-        """The records of the finished pictures."""
-        return read_lines(self.path / "pictures.jsonl", Record)
+        """The records of the finished pictures by their numbers, in which order they are measured."""
+        return sorted(read_lines(self.path / "pictures.jsonl", Record), key=lambda record: record["index"])
 
     @property
     def measures(self) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from bothways.processes.group import Processes
 from bothways.registry import Entry
 from bothways.runs import RunFolder
 from bothways.runs.experiment import Experiment
+from bothways.runs.folder import MEASURES
 from bothways.runs.shares import drop_frames_of, name_of, states_of
 from bothways.synthesis.ascent import Ascent, ascend
 from bothways.synthesis.parameterizations.maco import transparency
@@ -160,6 +161,7 @@ class Drawing(Work):
     def _drop_frames_to_make_again(self, folder: RunFolder) -> None:
         """Those of unfinished batches after their furthest checkpoint; all, where a batch has other pictures now."""
         for number, part in self._left():
+            (folder.path / MEASURES).unlink(missing_ok=True)  # of fewer pictures, by their places among these
             known = [facts for _, facts in states_of(folder, DoneSteps, name_of(number)) if facts["pictures"] == part]
             drop_frames_of(folder, number, max((facts["step"] for facts in known), default=0))
 
@@ -230,8 +232,6 @@ class Drawing(Work):
             self.experiment.folder.drop_frames_after(number, 0)
         if (run := self.experiment.run) is not None:
             run.total = run.done + self.config.ascent.steps * len(self._left())
-
-    # ---- one batch -------------------------------------------------------------------------------------------------
 
     def _problem(self, pictures: list[int]) -> Problem:
         seeds = [picture_seed(self.config.seed, i) for i in pictures]
