@@ -167,6 +167,12 @@ def test_photos_of_a_folder_are_scaled_as_one_is_and_their_box_with_them(tmp_pat
     assert find_scene(tmp_path, size=10).size == (10, 10)  # of several sizes: the middle of each
 
 
+def test_a_class_that_the_recipe_of_a_hole_does_not_draw_is_told(toy: Adapter) -> None:
+    with pytest.warns(UserWarning, match="with --recipe edit by what was asked for"):
+        result = inpaint(toy, photos_of(1), None, box=BOX, classes="dragon", judges=[])
+    assert any("--recipe edit" in note for note in result.measures["notes"])
+
+
 def test_a_mask_for_each_photo_is_refused_as_such() -> None:
     with pytest.raises(UserError, match="2 masks were given; give one"):
         find_scene(photos_of(2), torch.ones(2, 1, 16, 16))

@@ -58,11 +58,13 @@ class Settled(NamedTuple):
 
 
 def settled(
-    objective: WeightedSum, models: Sequence[Adapter], data: str | Path | None, other_recipe: str = ""
-) -> Settled:
+    objective: WeightedSum, models: Sequence[Adapter], data: str | Path | None, other_recipe: str = "", *,
+    targeted: bool = False,
+) -> Settled:  # fmt: skip
     """The objective with fallbacks for missing statistics, each with a warning.
 
     other_recipe: what to type for such a picture without statistics, from networks with a linear head; "" for nothing.
+    targeted: whether there is a class, prompt or layer.
     Sampled statistics fall back to the rows of the classifier head; the spread of statistics to BatchNorm's running
     statistics where every model has them, or to none; a hole is filled without the model if there are no real pictures.
     Raises UserError if there is no fallback.
@@ -74,7 +76,7 @@ def settled(
         told = (
             "no real pictures were given: the hole is filled smoothly, without the model; "
             "with --data FOLDER_OR_PARQUET it is filled by the model"
-        )
+        ) + ", and with --recipe edit by what was asked for, which is not drawn now" * targeted
         return _told(WeightedSum(tuple(kept)), told, steps=False)
     if of_pictures:
         return Settled(objective)

@@ -104,7 +104,7 @@ def planned(config: DrawingConfig, out: str | Path | None = None) -> tuple[Setup
             "objective 'prediction' needs a photo with a hole; type bothways inpaint MODEL PHOTO --mask FILE, or --box "
             "LEFT TOP RIGHT BOTTOM"
         )
-    objective, steps, notes = settled(objective, score, config.data, other)
+    objective, steps, notes = settled(objective, score, config.data, other, targeted=of_request)
     if not steps:
         config = config.model_copy(update={"ascent": config.ascent.model_copy(update={"steps": 0})})
     roles = Roles(condition, score, find_priors(score, objective, config.data, scene.mask, condition, request.labels))
