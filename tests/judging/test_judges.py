@@ -14,6 +14,8 @@ from bothways.judging.judges import find_jury, same_network, split_judges
 from bothways.judging.measures import image_measures
 from bothways.registry import entries
 from bothways.runs import to_png
+from bothways.tasks.generate.section import image_table
+from bothways.tasks.pictures import told_of_pictures
 from command import run
 from small_flow import write_small_flow
 
@@ -143,3 +145,12 @@ def test_a_reference_holds_every_class_of_a_folder_that_is_larger(tmp_path: Path
     found = references.reference(load_model(linear(0), SPEC), tmp_path)
     assert found is not None
     assert found.labels.tolist() == [0, 0, 1, 1]
+
+
+def test_measures_of_ones_own_stand_on_the_page_and_on_the_terminal(mine: Path) -> None:
+    result = generate(load_model(linear(0), SPEC), "frog", n=1, steps=1, recipe="pixels", judges=[f"{mine}:both"])
+    table = image_table(result.measures)
+    assert [*table.columns[-2:]] == ["both.least", "both.most"]
+    values = [cell.value for cell in table.rows[0][-2:]]
+    assert values == [float(result.images.min()), float(result.images.max())]
+    assert f"both.least {values[0]:.4g}, both.most {values[1]:.4g}" in list(told_of_pictures(result, None))

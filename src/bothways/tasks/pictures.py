@@ -16,6 +16,7 @@ from bothways.brief import Brief
 from bothways.report.share.pages import shared_files
 from bothways.runs import to_png
 from bothways.runs.experiment import Experiment
+from bothways.runs.files import dotted
 from bothways.tasks.film import Film
 from bothways.tasks.measures import Count, Facts, Interval, Measured, Measures
 from bothways.tasks.moving import write_gif, write_mp4
@@ -73,6 +74,12 @@ class ImageFacts(Facts):
     collapsed: Measured = None
     spectrum: Spectrum | None = None
     spectrum_null: Spectrum | None = None
+
+
+def own_measures(images: Mapping[str, Any]) -> dict[str, float]:
+    """{name: number} of a user's own measures among those of pictures; of several numbers "NAME.KEY" each."""
+    own = {name: value for name, value in images.items() if name not in ImageFacts.model_fields}
+    return {name: value for name, value in dotted(own).items() if isinstance(value, int | float)}
 
 
 class JudgeFacts(Facts):
@@ -264,6 +271,8 @@ def told_of_pictures(result: Result, out: Path | None) -> Iterator[str | Grid]:
         yield from _absent(result.measures["judges"])
     if result.measures.get("pictures"):
         yield origin_grid(result.measures, result.records)
+    if own := own_measures(result.measures.get("images") or {}):
+        yield ", ".join(f"{name} {value:.4g}" for name, value in own.items())
     if out is not None:
         yield f"{len(result)} picture{'s' * (len(result) != 1)} in {out}/images"
         if shared := [path.name for path in shared_files(out)]:

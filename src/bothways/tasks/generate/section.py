@@ -25,7 +25,7 @@ from bothways.report.charts import ACCENT, ASIDE, Chart, base_layout, counted
 from bothways.report.parts import Facts, Part, between
 from bothways.report.sections import Run
 from bothways.report.tables import GAVE_GRADIENT, Cell, Table, cost_of, count, interval, name, number, percent, time
-from bothways.tasks.pictures import PictureMeasures
+from bothways.tasks.pictures import PictureMeasures, own_measures
 
 schema = PictureMeasures
 
@@ -148,18 +148,24 @@ def kernel_cell(judge: Mapping[str, Any]) -> Cell:
 
 
 def image_table(measures: Mapping[str, Any]) -> Table:
-    """The table of image statistics that need no judge."""
+    """The table of image statistics that need no judge, those of a user last."""
     keys = ("spectrum_slope", "spectrum_slope_null", "flip_symmetry", "pixel_std")
+    found = {group: images for group, measured in sets(measures).items() if (images := measured.get("images"))}
+    own = list(dict.fromkeys(key for images in found.values() for key in own_measures(images)))
     rows = [
-        [name(group or "drawn"), *(number(images.get(key)) for key in keys), percent(images.get("collapsed"))]
-        for group, measured in sets(measures).items()
-        if (images := measured.get("images"))
+        [
+            name(group or "drawn"),
+            *(number(images.get(key)) for key in keys),
+            percent(images.get("collapsed")),
+            *(number(own_measures(images).get(key)) for key in own),
+        ]
+        for group, images in found.items()
     ]
     note = (
         "Spectrum slope: the exponent of the power spectrum; its null is that of the method without a model. Flip "
         "symmetry: the similarity of a picture and its mirror image. Collapsed: pictures of nearly one flat colour."
     )
-    columns = ["Pictures", "Spectrum slope", "its null", "Flip symmetry", "Pixel std", "Collapsed"]
+    columns = ["Pictures", "Spectrum slope", "its null", "Flip symmetry", "Pixel std", "Collapsed", *own]
     return Table("Image statistics", columns, rows, note)
 
 
