@@ -22,7 +22,7 @@ from bothways.report.charts import TEMPLATE, objectives
 from bothways.report.pictures import shown_size
 from bothways.report.tables import duration, number, significant
 from bothways.runs import RunFolder, to_png
-from bothways.tasks.generate.section import confusion, is_hit, spectrum
+from bothways.tasks.generate.section import calls_of, confusion, is_hit, spectrum
 from bothways.types import Frame, UserError
 
 CLASSES = ["plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "<script>alert(1)</script>"]
@@ -234,6 +234,12 @@ def test_a_judge_that_calls_a_class_by_its_synonyms_is_right_on_the_page_as_in_i
     chart = confusion(judge, pictures)
     assert chart is not None
     assert chart.words.startswith("2 of 2 predicted as their target class")
+
+
+def test_a_share_is_rounded_under_a_picture_as_on_the_contact_sheet() -> None:
+    judge = {**_judge("j", False, [0], 0.0), "confidence": [0.309], "wanted_probability": [0.309]}
+    record = {"label": 0, "class": CLASSES[0]}
+    assert [call["short"] for call in calls_of({"judges": [judge]}, 0, record)] == ["31 %"]
 
 
 def test_a_channel_or_a_prompt_is_no_class_that_a_judge_could_predict() -> None:

@@ -60,7 +60,7 @@ def calls_of(measures: Facts, place: int, record: Facts) -> list[dict[str, Any]]
         names, confidences = verdicts(judge), judge.get("confidence") or []
         if place < len(names):
             sure = percent(confidences[place] if place < len(confidences) else None)
-            short = sure.text.split(".")[0] + " %" if sure.kind == "number" else ""
+            short = f"{100 * sure.value:.0f} %" if sure.kind == "number" else ""  # as on the contact sheet
             own = {"name": names[place] or "nothing", "hit": is_hit(judge, place, record)}
             calls.append({"judge": str(judge.get("judge", "unnamed")), **own, "confidence": sure.text, "short": short})
     return calls
