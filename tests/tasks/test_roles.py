@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -179,3 +180,10 @@ def test_the_precision_of_a_model_that_is_loaded_is_its_own_and_is_recorded() ->
     assert result.tables["settings"]["models"] == {"dtype": "bf16", "device": "cpu"}
     assert generate(half, "anchor", n=1, steps=1, verdicts=False, dtype="bf16").images.equal(result.images)
     assert "dtype bf16; give dtype=" in refused(generate, half, "anchor", n=1, steps=1, dtype="float16")
+
+
+def test_a_name_that_two_classes_have_is_told_with_their_numbers(toy: Adapter) -> None:
+    twins = Adapter(toy.module, replace(toy.spec, classes=("crane", "barrel", "crane", "dragon")))
+    with pytest.warns(UserWarning, match="2 classes of model 'model' are called 'crane', 0 and 2: 2 is drawn"):
+        assert find_labels([twins], ["crane"]) == [2]
+    assert find_labels([twins], [0, "barrel"]) == [0, 1]

@@ -8,6 +8,7 @@ The two terms may come from different models, and from several of each, of any s
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from bothways.models.adapter import Adapter
-from bothways.models.class_names import resolve_all
+from bothways.models.class_names import matches, resolve_all
 from bothways.models.loader import load_model, told_apart
 from bothways.numerics.draws import generator
 from bothways.numerics.folding import folded
@@ -128,6 +129,7 @@ def find_labels(models: Sequence[Adapter], classes: Sequence[str | int]) -> list
     Where those of the first have none, as many classes, which are taken to be the same in order.
     """
     main, found = models[0], find_classes(models[0], classes)
+    _tell_of_twins(main, classes)
     for other in models[1:]:
         if isinstance(main.spec.classes, int) and other.spec.count != main.spec.count:
             raise UserError(
@@ -138,6 +140,19 @@ def find_labels(models: Sequence[Adapter], classes: Sequence[str | int]) -> list
             continue
         find_classes(other, [main.spec.class_name(label) for label in found])
     return found
+
+
+def _tell_of_twins(model: Adapter, classes: Sequence[str | int]) -> None:
+    """Warn of a name that several classes have, of which the last is taken."""
+    names = [model.spec.class_name(label) for label in range(model.spec.count)]
+    for given in classes:
+        if isinstance(given, str) and len(places := matches(names, given)) > 1:
+            numbers = " and ".join(map(str, places))
+            warnings.warn(
+                f"{len(places)} classes of model {model.name!r} are called {given!r}, {numbers}: {places[-1]} is "
+                "drawn; type the number of another",
+                stacklevel=4,
+            )
 
 
 def labels_of(other: Adapter, main: Adapter, labels: Tensor) -> Tensor:
