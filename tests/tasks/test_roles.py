@@ -187,3 +187,5 @@ def test_a_name_that_two_classes_have_is_told_with_their_numbers(toy: Adapter) -
     with pytest.warns(UserWarning, match="2 classes of model 'model' are called 'crane', 0 and 2: 2 is drawn"):
         assert find_labels([twins], ["crane"]) == [2]
     assert find_labels([twins], [0, "barrel"]) == [0, 1]
+    result = generate(twins, [0, 1, 2], n=1, steps=1, verdicts=False)
+    assert result.tables["drawn"]["classes"] == ["0", "barrel", "crane"]  # what draws the same again

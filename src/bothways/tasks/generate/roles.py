@@ -181,6 +181,12 @@ def find_classes(model: Adapter, classes: Sequence[str | int]) -> list[int]:
         raise UserError(f"model {model.name!r} has {error}") from error
 
 
+def as_typed(model: Adapter, label: int) -> str:
+    """What ``find_classes`` reads as this class: its name, or its number where the name is another's too."""
+    name = model.spec.class_name(label)
+    return name if find_classes(model, [name]) == [label] else str(label)
+
+
 def quick(model: Adapter) -> TrainedModel:
     """The model, or one of the same function to rounding whose batch normalisations are folded, where that can be.
 

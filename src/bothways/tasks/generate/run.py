@@ -25,7 +25,7 @@ from bothways.tasks.generate.drawing import Drawing
 from bothways.tasks.generate.priors import find_priors, settled, uncentred
 from bothways.tasks.generate.problem import Setup, objective_of
 from bothways.tasks.generate.request import TOP_CLASS, Request, channels_of, read_prompts, request_of, top_labels
-from bothways.tasks.generate.roles import Roles, find_labels, find_models
+from bothways.tasks.generate.roles import Roles, as_typed, find_labels, find_models
 from bothways.tasks.generate.scene import find_scene
 from bothways.tasks.moving import check_video
 from bothways.tasks.pictures import check_count
@@ -149,8 +149,8 @@ def target_classes(config: DrawingConfig, objective: WeightedSum) -> list[str | 
 
 def drawing_tables(config: DrawingConfig, setup: Setup, request: Request) -> dict[str, Any]:
     """The tables of recipe.toml."""
-    roles, spec = setup.roles, setup.roles.main.spec
-    drawn: dict[str, Any] = {"classes": [spec.class_name(i) for i in dict.fromkeys(request.labels) if i >= 0]}
+    roles = setup.roles
+    drawn: dict[str, Any] = {"classes": [as_typed(roles.main, i) for i in dict.fromkeys(request.labels) if i >= 0]}
     if request.prompts:
         drawn["prompts"] = [f"{text}:{weight:g}" for text, weight in request.prompts]
     if request.layer is not None:
