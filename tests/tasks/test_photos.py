@@ -349,6 +349,11 @@ def test_prompts_are_signed_and_the_weighted_cosines_of_the_models_own_text(toy:
     )  # fmt: skip
     with pytest.raises(UserError, match="has the weight nan"):
         read_prompts(["a jellyfish:nan"])
+    assert read_prompts(["a clock at 10:30", "a clock at 10:30:0.5", "number 7:2"]) == (
+        ("a clock at 10:30", 1.0),
+        ("a clock at 10:30", 0.5),
+        ("number 7", 2.0),
+    )
     said = torch.nn.functional.normalize(torch.tensor([[1.0, 2, 0, -1], [0, 1, 1, 0]]), dim=1)
     reader = Adapter(toy.module, toy.spec, text=lambda prompts: said[: len(prompts)])
     result = generate(reader, prompts=["one", "two:-0.5"], n=2, steps=10, judges=[])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import isfinite
@@ -21,6 +22,7 @@ from bothways.types import UserError
 
 MOST_CHANNELS = 1_000_000  # of a range
 TOP_CLASS = "<top>"  # as a class: for each photo, the class that the model predicts
+TIME_OF_DAY = re.compile(r"(?<!\d)\d{1,2}:[0-5]\d$")  # at the end of a prompt: no weight
 Prompt = tuple[str, float]
 
 
@@ -87,6 +89,8 @@ def _pair(prompt: Any) -> Prompt:
 
 def _weighted(prompt: str) -> Prompt:
     text, colon, weight = prompt.rpartition(":")
+    if TIME_OF_DAY.search(prompt):
+        return prompt, 1.0
     try:
         return (text, float(weight)) if colon else (prompt, 1.0)
     except ValueError:
