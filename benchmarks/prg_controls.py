@@ -50,7 +50,7 @@ from bothways.models.adapter import Adapter
 from bothways.models.classifiers import features_config, flow_in, reading
 from bothways.models.loader import adapted_classifier, load_flow
 from bothways.numerics.draws import Draws, picture_seed
-from bothways.numerics.intervals import seeds_told, wilson_interval
+from bothways.numerics.intervals import holm, paired_difference, seeds_told, wilson_interval
 from bothways.processes.allocator import keep_freed_memory
 from bothways.tasks.finetune.config import FinetuneConfig
 from bothways.tasks.finetune.plan import Finetuning, plan_of
@@ -562,17 +562,19 @@ def write(file: Path, columns: Sequence[str], row: dict[str, Any]) -> None:
 def table(file: Path, flow: str = FLOW) -> str:
     """Markdown: a row an arm, the best of a number of labels first.
 
-    Several seeds stand as their mean, and its t interval over seeds.
+    Several seeds stand as their mean, and its t interval over seeds. Beside them the difference from "prg" over the
+    seeds that both have, with its t interval and Holm's p over the rows of that number of labels.
     """
     by_arm: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
     for row in chosen(rows(file, flow)):
         by_arm.setdefault((row["arm"], int(row["labels"])), []).append(row)
     lines = [
         *([f"*{seeds_told([len(own) for own in by_arm.values()])}*", ""] if by_arm else []),
-        "| labels | arm | seeds | accuracy (95 %) | corrupted | rate | epochs | seconds | 10^15 operations "
-        "| calls a picture | trained |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "| labels | arm | seeds | accuracy (95 %) | less prg's, points (95 %; p) | corrupted | rate | epochs | seconds "
+        "| 10^15 operations | calls a picture | trained |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
+    apart = beside(by_arm)
     for (arm, labels), of in sorted(by_arm.items(), key=lambda item: (item[0][1], -reached(item[1])["value"])):
         clean, worse = reached(of), reached(of, "corrupted")
         told = f"{worse['value']:.3f}" if worse else ""
@@ -580,11 +582,26 @@ def table(file: Path, flow: str = FLOW) -> str:
         seconds = sum(float(row["seconds"]) for row in timed) / len(timed)
         work = f"{float(of[0]['operations']) / 1e15:.3g}" if of[0]["operations"] else ""
         share = "{value:.3f} ({low:.3f} to {high:.3f})".format(**clean)
-        lines.append(
-            f"| {labels:,} | {arm} | {len(of)} | {share} | {told} | {of[0]['rate']} | {of[0]['epochs']} "
-            f"| {seconds:.0f} | {work} | {of[0]['calls']} | {int(of[0]['parameters']) / 1e6:.2f} M |"
-        )
+        cells = [f"{labels:,}", arm, len(of), share, apart.get((arm, labels), ""), told, of[0]["rate"], of[0]["epochs"]]
+        cells += [f"{seconds:.0f}", work, of[0]["calls"], f"{int(of[0]['parameters']) / 1e6:.2f} M"]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
+
+
+def beside(by_arm: Mapping[tuple[str, int], Rows], base: str = "prg") -> dict[tuple[str, int], str]:
+    """What is said of each arm's difference from ``base``; nothing of one that shares fewer than two seeds with it."""
+    found = {}
+    for labels in {labels for _, labels in by_arm}:
+        own = {row["seed"]: float(row["accuracy"]) for row in by_arm.get((base, labels), [])}
+        pairs = {}
+        for (arm, of), rows in by_arm.items():
+            both = [(float(row["accuracy"]), own[row["seed"]]) for row in rows if row["seed"] in own]
+            if of == labels and arm != base and len(both) > 1:
+                pairs[arm] = paired_difference(*zip(*both, strict=True))
+        for (arm, one), p in zip(pairs.items(), holm([one.p for one in pairs.values()]), strict=True):
+            points = [f"{100 * value:+.1f}" for value in (one.value, one.low, one.high)]
+            found[arm, labels] = f"{points[0]} ({points[1]} to {points[2]}; {p:.2g})"
+    return found
 
 
 def arguments(name: str, said: str | None) -> argparse.Namespace:

@@ -207,4 +207,5 @@ def test_the_bootstrap_of_weights_is_that_of_the_resampled_pictures() -> None:
 def test_a_heading_says_of_one_seed_what_its_intervals_leave_out() -> None:
     assert seeds_told([1, 1]) == "one seed, intervals over pictures alone"
     assert seeds_told([3]) == "3 seeds"
+    assert seeds_told([3, 2]) == "2 to 3 seeds"
     assert seeds_told([3, 1]) == "1 to 3 seeds, of one the intervals are over pictures alone"

@@ -6,8 +6,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from scipy import stats
 from torch import nn
 
 from bothways.models.velocity import Flow
@@ -67,7 +69,24 @@ def test_the_table_has_the_best_first_and_seconds_of_one_device(tmp_path: Path) 
     ):
         prg_controls.write(file, prg_controls.COLUMNS, facts)
     cells = [[cell.strip() for cell in line.split("|")] for line in prg_controls.table(file).splitlines()[-2:]]
-    assert [(line[2], line[3], line[8]) for line in cells] == [("prg", "2", "40"), ("plain cnn", "1", "20")]
+    assert [(line[2], line[3], line[5], line[9]) for line in cells] == [
+        ("prg", "2", "", "40"),
+        ("plain cnn", "1", "", "20"),
+    ]
+
+
+def test_arms_are_compared_over_the_seeds_that_they_share() -> None:
+    def rows(arm: str, *accuracies: float) -> list[dict[str, Any]]:
+        return [row(arm, seed, 1e-3, accuracy=value) for seed, value in enumerate(accuracies)]
+
+    arms = {"prg": (0.6, 0.7, 0.8), "plain cnn": (0.5, 0.62, 0.71), "pixels": (0.3, 0.38), "activations": (0.9,)}
+    found = prg_controls.beside({(arm, 5000): rows(arm, *values) for arm, values in arms.items()})
+    assert set(found) == {("plain cnn", 5000), ("pixels", 5000)}
+    assert found["pixels", 5000].startswith("-31.0 (")  # of the seeds 0 and 1
+    apart = np.subtract(arms["plain cnn"], arms["prg"])
+    low, high = stats.t.interval(0.95, 2, 100 * apart.mean(), 100 * stats.sem(apart))
+    p = min(1.0, 2 * stats.ttest_rel(arms["plain cnn"], arms["prg"]).pvalue)  # of two rows, if it is the smaller
+    assert found["plain cnn", 5000] == f"{100 * apart.mean():+.1f} ({low:+.1f} to {high:+.1f}; {p:.2g})"
 
 
 def test_the_charts_are_over_what_differs() -> None:

@@ -164,9 +164,9 @@ def seeds_told(counts: Sequence[int]) -> str:
     least, most = min(counts), max(counts)
     if most == 1:
         return "one seed, intervals over pictures alone"
-    return (
-        f"{most} seeds" if least == most else f"{least} to {most} seeds, of one the intervals are over pictures alone"
-    )
+    if least == most:
+        return f"{most} seeds"
+    return f"{least} to {most} seeds{', of one the intervals are over pictures alone' if least == 1 else ''}"
 
 
 def bootstrap_interval(value: float, of: Callable[..., np.ndarray], pictures: Sequence[int], seed: int = 0) -> Estimate:
