@@ -69,6 +69,12 @@ def test_what_is_masked_out_is_the_photo_bit_for_bit_by_every_recipe(toy: Adapte
         assert not torch.equal(result.images, photo)
 
 
+def test_the_null_of_the_spectrum_is_as_large_as_the_photo(toy: Adapter) -> None:
+    images = edit(toy, photos_of(1, 40, 56), "dragon", recipe="das", **QUICK).measures["images"]
+    assert images["spectrum_null"]["frequency"] == images["spectrum"]["frequency"]
+    assert len(images["spectrum"]["frequency"]) > 8  # of the model's input
+
+
 @pytest.mark.parametrize("border", [0, 3])
 def test_the_boundary_condition_is_a_term_of_every_recipe(toy: Adapter, border: int) -> None:
     photo, mask = photos_of(2), inside().float()[None, None]

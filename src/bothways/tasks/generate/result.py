@@ -22,7 +22,7 @@ from bothways.runs.citations import cited, reference_of
 from bothways.synthesis.ascent import ascend
 from bothways.synthesis.fields import WhiteNoise
 from bothways.synthesis.objectives.base import NO_CLASS
-from bothways.tasks.generate.canvas import geometry, new_ascent
+from bothways.tasks.generate.canvas import Geometry, new_ascent
 from bothways.tasks.generate.config import DrawingConfig
 from bothways.tasks.generate.memory import outputs_of
 from bothways.tasks.generate.problem import Setup, density_of
@@ -102,7 +102,7 @@ def judged(
     images = result.images.to(setup.roles.main.device)
     gave = {judge.name for judge in jury if any(same_network(judge, model) for model in setup.roles.models)}
     verdicts = judge(images, names, jury, references, gradient_models=gave)
-    null = null_measures(setup.roles.main, setup.config)
+    null = null_measures(setup.config, setup.place, setup.roles.main.device)
     of_images = image_measures(result.images, own) | {
         f"{key}_null": null[key] for key in ("spectrum_slope", "spectrum")
     }
@@ -120,13 +120,15 @@ def citations(setup: Setup) -> list[str]:
     return cited(reference_of("canvas", config.canvas.kind), many, *views, *terms, maco, *measures)
 
 
-def null_measures(model: Adapter, config: DrawingConfig) -> dict[str, Any]:
-    """The null of the image statistics: the same recipe with white noise instead of gradients."""
+def null_measures(config: DrawingConfig, place: Geometry, device: str) -> dict[str, Any]:
+    """The null of the image statistics: the same recipe with white noise instead of gradients, of the same size.
+
+    A drawing that begins at a photo has a null that begins at grey, since a photo has a spectrum of its own.
+    """
     if config.canvas.start == "photo":
         config = config.model_copy(update={"canvas": config.canvas.model_copy(update={"start": "grey"})})
-    place = geometry(config.canvas, model.spec)
     draws = Draws(range(min(10, max(1, NULL_PIXELS // (place.canvas[0] * place.canvas[1])))))
-    ascent = new_ascent(config, place, draws, model.device)
+    ascent = new_ascent(config, place, draws, device)
     for _ in ascend(WhiteNoise(draws), ascent, draws):
         pass
     with torch.no_grad():
