@@ -305,6 +305,18 @@ def definitions_on_the_shelf(pages: Pages) -> list[str]:
     return [f"{SHELF}:{node.lineno}: {ast.unparse(node).splitlines()[0]}" for node in body if not belongs(node)]
 
 
+def pages_that_are_not_there(pages: Pages) -> list[str]:
+    """Pages of a room that another names, as "room/page.py", and that were moved or removed."""
+    named = re.compile(rf"(?<![\w./])(?:{'|'.join(ROOMS)})/[\w/]+\.py")
+    return [
+        f"{path}:{number}: {name} is not there"
+        for path, text in pages.items()
+        for number, line in enumerate(text.splitlines(), start=1)
+        for name in named.findall(line)
+        if name not in pages
+    ]
+
+
 def words_of_a_workplace(texts: Pages) -> list[str]:
     """Paths of one machine and hosts of one registry: a clone elsewhere has neither."""
     return [
@@ -319,7 +331,7 @@ def words_of_a_workplace(texts: Pages) -> list[str]:
 
 RULES = [imports_that_point_up, imports_of_other_tasks, import_circles, long_pages, full_folders, forbidden_constructs]
 RULES += [definitions_on_the_shelf, tasks_without_parts, configs_that_wait_for_torch, literals_of_the_registry]
-RULES += [facts_in_two_places]
+RULES += [facts_in_two_places, pages_that_are_not_there]
 
 
 @pytest.fixture(scope="module")
@@ -451,6 +463,7 @@ BAD = [
     (definitions_on_the_shelf, {SHELF: "SIZE = 3"}),
     (words_of_a_workplace, {"a.toml": "out = '/" + "tmp/run'"}),
     (words_of_a_workplace, {"a.txt": "https://pypi" + ".org/simple"}),
+    (pages_that_are_not_there, {"data/a.py": "# see data/b.py"}),
 ]
 GOOD = [
     (imports_that_point_up, {"tasks/a.py": "from ..synthesis.dsf import dsf\nimport bothways.synthesis.ascent"}),
@@ -479,6 +492,7 @@ GOOD = [
     (facts_in_two_places, {"training/config.py": "class FitConfig(Config): ..."}),
     (facts_in_two_places, {"runs/experiment.py": "folder.write_status('complete')"}),
     (words_of_a_workplace, {"a.md": "https://example.org/work/page and ../shared/tmp/x"}),
+    (pages_that_are_not_there, {"data/a.py": "# see data/b.py, and hub/models/c.py of others", "data/b.py": ""}),
 ]
 
 

@@ -106,7 +106,7 @@ def classifier_loss(
     classifier: a ``FlowClassifier``, or a wrapper of one. batch: pictures in the flow's units (B,C,H,W), labels (B,) or
     (B,K), and with beta > 0 the pairs x, noise, t. smoothing: label smoothing, q = 1 - smoothing at the label and the
     rest uniform over all classes (Szegedy et al. 2016, arXiv 1512.00567). weights: of the classes, (K,). target: see
-    representation/targets.py. Source: PRG, arXiv 2412.01787, eq. 3.
+    representation/tuning/targets.py. Source: PRG, arXiv 2412.01787, eq. 3.
     """
     x, labels, *pairs = batch
     logits, losses = classifier(x, tuple(pairs)) if beta else (classifier(x), None)
