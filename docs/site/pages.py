@@ -19,6 +19,7 @@ from typing import Any
 
 import bothways
 from bothways import registry
+from bothways.cli.entry import grouped
 from bothways.cli.flags import flags_of
 from bothways.cli.wording import default_of
 from bothways.configs import Config, kind_of, leaves, option_of
@@ -88,7 +89,10 @@ def written_out(entry: Any) -> Any:
 
 
 def _several(entry: Any) -> Iterator[Any]:
-    if isinstance(entry, str) and entry.endswith("/*"):
+    if entry == "tasks/*":
+        groups = grouped(registry.names("task"))
+        yield from ({title: [f"tasks/{task}.md" for task in tasks]} for title, tasks in groups.items())
+    elif isinstance(entry, str) and entry.endswith("/*"):
         yield from (page for page in made() if page.startswith(entry[:-1]))
     else:
         yield written_out(entry)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import threading
 import warnings
+from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Annotated, Any
 
@@ -26,6 +28,31 @@ from bothways.reading import reason
 from bothways.types import RunError, UserError
 from bothways.version import __version__
 
+# In the order of the help and of the site.
+GROUPS: dict[str, tuple[str, ...]] = {
+    "Look around": ("demo", "models", "layers", "recipes", "registry"),
+    "Draw": ("generate", "edit", "inpaint", "style", "invert", "accentuate", "statistics", "spectrum"),
+    "Audit and evaluate": ("explain", "scorecard", "evaluate", "predict", "train"),
+    "Flows": ("pretrain", "sample", "walk", "diagnose", "likelihood", "plan"),
+    "Flows as classifiers and feature extractors": ("finetune", "curves", "features", "latents", "export"),
+    "Runs and papers": ("report", "cite", "reproduce"),
+    "Servers": ("studio", "serve"),
+}
+OTHERS = "Other commands"
+
+
+def group_of(command: str) -> str:
+    """The group of a command; OTHERS for one that stands in none."""
+    return next((title for title, names in GROUPS.items() if command in names), OTHERS)
+
+
+def grouped(commands: Iterable[str]) -> dict[str, list[str]]:
+    """{title: the commands of the group}, in the order of GROUPS, without empty groups; OTHERS last, by name."""
+    left = set(commands)
+    found = {title: [name for name in names if name in left] for title, names in GROUPS.items()}
+    found[OTHERS] = sorted(left - {name for names in found.values() for name in names})
+    return {title: names for title, names in found.items() if names}
+
 
 class Commands(TyperGroup):
     """The command group: the commands of the tasks, built from their Configs on demand, then the others.
@@ -39,7 +66,8 @@ class Commands(TyperGroup):
         self._listed = False
 
     def list_commands(self, ctx: Any) -> list[str]:
-        return [*registry.names("task"), *super().list_commands(ctx)]
+        groups = grouped([*registry.names("task"), *super().list_commands(ctx)])
+        return [name for names in groups.values() for name in names]
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         self._listed = True
@@ -53,16 +81,29 @@ class Commands(TyperGroup):
             return super().resolve_command(ctx, args)
         except Exception as error:  # click's own, or the copy of click within typer
             refused: Any = error
-            near = get_close_matches(args[0], self.list_commands(ctx), n=2)
-            if near and "No such command" in str(getattr(error, "message", "")):
-                refused.message = f"{str(refused.message).rstrip('.')}; type {' or '.join(near)}"
+            near = [*self._told_by(args[0]), *get_close_matches(args[0], self.list_commands(ctx), n=2)]
+            if "No such command" in str(getattr(error, "message", "")):
+                advice = " or ".join(dict.fromkeys(near)) or "bothways --help for the list"
+                refused.message = f"{str(refused.message).rstrip('.')}; type {advice}"
             raise
+
+    def _told_by(self, word: str) -> list[str]:
+        """The tasks whose line of help begins with a word, such as "draw", else those that have it; two at most."""
+        if len(word) < 4:
+            return []
+        words = {name: re.findall(r"\w+", task.help.lower()) for name, task in registry.entries("task").items()}
+        first = [name for name, said in words.items() if said[0] == word.lower()]
+        return (first or [name for name, said in words.items() if word.lower() in said])[:2]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in registry.entries("task"):
-            return super().get_command(ctx, cmd_name)
+            command: Any = super().get_command(ctx, cmd_name)
+            if command is not None:
+                command.rich_help_panel = group_of(cmd_name)
+            return command
         if self._listed:
-            return TyperCommand(cmd_name, short_help=registry.entries("task")[cmd_name].help)
+            short = registry.entries("task")[cmd_name].help
+            return TyperCommand(cmd_name, short_help=short, rich_help_panel=group_of(cmd_name))
         if cmd_name not in self._made:
             from bothways.cli.commands import command_of
 
