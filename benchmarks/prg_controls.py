@@ -14,9 +14,9 @@ of each arm is that of RATES whose accuracy on the 2,500 pictures held out is th
 --rates-of takes the rates that another number of labels chose. The choices of PRG have the rate of the arm "prg". No
 setting was chosen on the test pictures.
 
-The plain networks have as many parameters as flow and head. One is trained for as many seconds as "prg", one for as
-many operations (matrix products and convolutions, counted in a step of each), and one for those of the flow's
-pretraining too; these two in batches of 512.
+The plain networks have as many parameters as flow and head. Arms of equal operations are trained for as many as "prg"
+(matrix products and convolutions, counted in a step of each), one plain network for those of the flow's pretraining
+too; these plain networks in batches of 512.
 
 Seconds are of the steps alone: of one processor core, or on a GPU by the clock, where other processes share it. A row
 is written when its arm is done, and an arm that is there is not run again; a killed one goes on where it was.
@@ -159,28 +159,21 @@ def epochs_of(
     rows: Rows, how: Mapping[str, Any], labels: int, seed: int, first: int,
     rate_of: Callable[[str], float | None] | None, pretrained: float,
 ) -> int | None:  # fmt: skip
-    """The epochs of an arm: 0 for those of all; of one that takes what others took, None until they are done.
+    """The epochs of an arm: 0 for those of all; of one that has the operations of "prg", None until these are known.
 
-    Seconds are compared on one device: where "prg" was on another with this seed, those of another seed are taken.
+    epochs = round((operations of "prg" [+ of the flow's pretraining]) / operations of an epoch of the base)
     """
-    equal = how.get("equal")
-    if equal is None:
-        return how.get("times", 1) * settings(labels)["epochs"] if "times" in how else 0
+    if "base" not in how:
+        return 0
     pair = []
-    for arm in ("prg", "plain cnn"):
+    for arm in ("prg", how["base"]):
         rate = rate_of(arm) if rate_of is not None else chosen_rate(rows, arm, labels, first)
-        pair.append((found(rows, arm, labels, seed, rate), rate))
-    (walked, rate), (plain, _) = pair
-    key = "seconds" if equal == "seconds" else "operations"
-    if walked and plain and key == "seconds" and walked["device"] != plain["device"]:
-        others = (found(rows, "prg", labels, int(row["seed"]), rate) for row in rows if row["labels"] == str(labels))
-        walked = next((one for one in others if one and one["device"] == plain["device"]), None)
-    if walked is None or plain is None:
+        pair.append(found(rows, arm, labels, seed, rate))
+    walked, base = pair
+    if walked is None or base is None or not walked["operations"] or not base["operations"]:
         return None
-    if not float(walked[key] or 0) or not float(plain[key] or 0):  # a run that was taken up when it was done
-        return None
-    whole = float(walked[key]) + (pretrained if equal == "all operations" else 0.0)
-    return max(1, round(whole / float(plain[key]) * int(plain["epochs"])))
+    whole = float(walked["operations"]) + (pretrained if how.get("pretraining") else 0.0)
+    return max(1, round(whole / float(base["operations"]) * int(base["epochs"])))
 
 
 def chosen(rows: Rows) -> list[Mapping[str, Any]]:
@@ -204,7 +197,7 @@ def chosen(rows: Rows) -> list[Mapping[str, Any]]:
 
 def measured(job: Job, how: Mapping[str, Any], asked: argparse.Namespace, pictures: Pictures) -> dict[str, Any]:
     """An arm trained and tested: the facts of its row."""
-    given = {key: value for key, value in how.items() if key not in ("equal", "times")}
+    given = {key: value for key, value in how.items() if key not in ("base", "pretraining")}
     equal = settings(job.labels)
     given |= {**equal, "rate": job.rate, "seed": job.seed, "validation": asked.held, "device": asked.device}
     given |= {"labels": None if job.labels == ALL else job.labels, "workers": int(asked.device != "cpu"), **given}
@@ -212,7 +205,7 @@ def measured(job: Job, how: Mapping[str, Any], asked: argparse.Namespace, pictur
     if asked.device != "cpu":
         torch.backends.cudnn.benchmark = True
     if job.arm.startswith("plain cnn"):
-        batch = LONG if how.get("equal") in ("operations", "all operations") else given["batch"]
+        batch = LONG if "base" in how else given["batch"]
         model, facts = plain(given, min(batch, job.labels), asked, pictures.train)
     else:
         model, facts = walked(job, given, asked, pictures.train)

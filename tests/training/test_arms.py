@@ -123,21 +123,16 @@ def test_rates_of_elsewhere_are_taken_and_none_is_tried() -> None:
     assert left([], "prg", rate_of=lambda arm: None) == []
 
 
-def test_a_plain_network_takes_what_prg_took() -> None:
-    arms = [f"plain cnn, {what}" for what in ("equal seconds", "equal operations", "operations of pretraining too")]
-    assert left([row("prg", 0, rate) for rate in HELD], *arms) == []  # before both are done
-    walked = [row("prg", 0, rate, operations=8e15, seconds=60.0) for rate in HELD]
+def test_arms_of_equal_operations_take_those_of_prg() -> None:
+    plain = ["plain cnn, equal operations", "plain cnn, operations of pretraining too"]
+    arms = [*plain, "activations, equal operations"]
+    walked = [row("prg", 0, rate, operations=8e15) for rate in HELD]
+    assert left(walked, *arms) == []  # before the base of any is done
     rows = [*walked, *(row("plain cnn", 0, rate) for rate in HELD)]
     found = {job.arm: job.epochs for job in left(rows, *arms, pretrained=40e15)}
-    assert found == dict(zip(arms, (3 * 6, 8 * 6, 48 * 6), strict=True))
-
-
-def test_seconds_are_compared_on_one_device() -> None:
-    arm = "plain cnn, equal seconds"
-    rows = [*(row("prg", 0, rate, seconds=2.0, device="gpu") for rate in HELD), *(row("plain cnn", 0, r) for r in HELD)]
-    assert left(rows, arm) == []
-    rows.append(row("prg", 1, 1e-3, seconds=60.0))
-    assert {job.epochs for job in left(rows, arm)} == {3 * 6}
+    assert found == dict(zip(plain, (8 * 6, 48 * 6), strict=True))
+    rows += [row("activations", 0, rate, operations=2e15) for rate in HELD]
+    assert {job.arm: job.epochs for job in left(rows, *arms[2:])} == {arms[2]: 4 * 6}
 
 
 def test_sizes_are_equal() -> None:
