@@ -1,6 +1,6 @@
 """Does the audit find a shortcut that was planted, and keep quiet where there is none?
 
-    python benchmarks/planted_bias.py --data ../shared/data/cifar10-jpeg
+    python benchmarks/planted_bias.py --data path/to/cifar10
     python benchmarks/planted_bias.py --table
 
 The bundled architecture is trained with recipes/cifar10-resnet.toml, three epochs, on CIFAR-10 of which 95 % of one

@@ -1,6 +1,6 @@
 """planted_bias.py at 224 px: shortcuts planted in an ImageNet network that others trained.
 
-    python benchmarks/planted_large.py --data ../shared/data/tiny-imagenet
+    python benchmarks/planted_large.py --data path/to/tiny-imagenet
     python benchmarks/planted_large.py --table
 
 EfficientNet-Lite0 with a new head is fine-tuned, all of it, two epochs, on ten classes of Tiny-ImageNet (every

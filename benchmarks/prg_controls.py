@@ -1,6 +1,6 @@
 """PRG beside its controls: what pretraining, walking and training through the walk are each worth to a classifier.
 
-    python benchmarks/prg_controls.py --data ../shared/data/cifar10-jpeg --labels 500 --seeds 0 1 2
+    python benchmarks/prg_controls.py --data path/to/cifar10 --labels 500 --seeds 0 1 2
     python benchmarks/prg_controls.py --data ... --labels 5000 --seeds 0 1 2 --device cuda --processes 6 --minutes 9
     python benchmarks/prg_controls.py --data ... --labels 47500 --rates-of 5000 --device cuda --processes 6
     python benchmarks/prg_controls.py --set choices --data ... --labels 5000 --seeds 0 1 2

@@ -1,6 +1,6 @@
 """Accuracy of a fine-tuned flow against the parameters that are trained, and against its calls of the network.
 
-    python benchmarks/tuning.py --data ../shared/data/cifar10-jpeg --labels 500 --seeds 0 1 2
+    python benchmarks/tuning.py --data path/to/cifar10 --labels 500 --seeds 0 1 2
     python benchmarks/tuning.py --data ... --labels 5000 --seeds 0 1 2 --device cuda --processes 6 --minutes 9
     python benchmarks/tuning.py --table
 
