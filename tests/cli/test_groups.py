@@ -46,3 +46,10 @@ def test_a_word_that_is_no_command_gets_the_one_that_is_meant(
 ) -> None:
     assert run(typed) == 2
     assert f"No such command '{typed}'; {says}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["finetune", "generate", "layers", "studio"])
+def test_a_flag_shows_no_value(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(command, "--help") == 0
+    flags = [line for line in capsys.readouterr().out.splitlines() if "<bool>" in line]
+    assert [line for line in flags if "--help" not in line] == []

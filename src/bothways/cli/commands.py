@@ -155,6 +155,7 @@ def _run_options(task: str, config: type[Config]) -> list[Parameter]:
 
     def add(name: str, kind: Any, default: Any, flag: str, text: str, metavar: str | None = None) -> None:
         panel = None if flag in ("--set", "--out", "--sweep") else "Run"
+        metavar = "" if kind is bool else metavar  # a flag has no value
         option = typer.Option(flag, help=text, show_default=False, metavar=metavar, rich_help_panel=panel)
         found.append((name, kind, option, default))
 

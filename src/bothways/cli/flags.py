@@ -63,7 +63,7 @@ def _negates(config: type[Config], place: Place, field: FieldInfo) -> bool:
 
 def _parameter(config: type[Config], place: Place, field: FieldInfo, flags: tuple[str, ...]) -> Parameter:
     text, needed = escaped(setting_help(config, place, field)), field.is_required()
-    metavar = option_of(field, "metavar") or None
+    metavar = option_of(field, "metavar") or ("" if cli_type(field) is bool else None)  # a flag has no value
     if option_of(field, "argument"):
         note: Any = typer.Argument(help=text, show_default=False, metavar=metavar)
     else:

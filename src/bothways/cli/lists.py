@@ -72,7 +72,9 @@ def list_layers(
     model: Annotated[str, typer.Argument(help="Address of the model (see bothways models).", show_default=False)],
     weights: Annotated[str | None, typer.Option(help="Safetensors file of weights for the model.")] = None,
     text: Annotated[str, typer.Option(help="Only layers whose name or kind holds this text.")] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON and nothing else.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", metavar="", help="Print the rows as JSON and nothing else.")
+    ] = False,
 ) -> None:
     from bothways.models.layers_of import layers
     from bothways.models.loader import load_model

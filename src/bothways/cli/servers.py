@@ -38,7 +38,7 @@ def studio(
         ),
     ] = None,
     time_limit: Annotated[float, typer.Option(help="Minutes after which a run is stopped.", min=0.01)] = 120,
-    opened: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in the browser.")] = True,
+    opened: Annotated[bool, typer.Option("--open/--no-open", metavar="", help="Open the page in the browser.")] = True,
 ) -> None:
     from bothways.studio.server import serve
 
