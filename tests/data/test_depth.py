@@ -19,7 +19,7 @@ from bothways import predict, walk
 from bothways.data.readers.decoding import decode_image
 from bothways.data.sources import load_images
 from bothways.studio.uploads import read_upload
-from bothways.tasks.generate.scene import read_photos
+from bothways.tasks.generate.scene import find_scene, read_photos
 from small_flow import write_small_flow
 from toy_model import build
 
@@ -152,3 +152,62 @@ def test_every_way_in_which_pictures_are_read_turns_them(tmp_path: Path) -> None
     assert [(a.number, a.probability) for a in told] == [
         (a.number, a.probability) for a in predict(module, upright, spec=spec, top=4)[0].answers
     ]
+
+
+# ---- pictures with clear parts ---------------------------------------------------------------------------------------
+
+
+def half_clear() -> Image.Image:
+    """Red on the left; on the right clear, with black below it."""
+    picture = Image.new("RGBA", (16, 16))
+    picture.paste((255, 0, 0, 255), (0, 0, 8, 16))
+    return picture
+
+
+def clear_ones() -> dict[str, Image.Image]:
+    """The ways in which a picture says what is clear: a channel, a palette, one colour."""
+    palette = half_clear().convert("P")
+    black = Image.new("RGB", (16, 16))
+    black.paste((255, 0, 0), (0, 0, 8, 16))
+    grey = Image.merge("LA", [half_clear().getchannel("R"), half_clear().getchannel("A")])
+    return {"RGBA": half_clear(), "P": palette, "RGB": black, "LA": grey}
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "P", "RGB", "LA"])
+def test_what_is_clear_is_white(mode: str) -> None:
+    options = {"P": {"transparency": clear_ones()["P"].getpixel((12, 0))}, "RGB": {"transparency": (0, 0, 0)}}
+    found = decode_image(encoded(clear_ones()[mode], "PNG", **options.get(mode, {})))
+    assert (found[:, 8:] == 255).all()
+    assert (found[:, :8] == ([255, 255, 255] if mode == "LA" else [255, 0, 0])).all()
+
+
+def test_half_clear_is_half_white() -> None:
+    for level in (0, 1, 100, 254, 255):
+        found = decode_image(encoded(Image.new("RGBA", (4, 4), (10, 20, 30, level)), "PNG")).astype(float)
+        wanted = (level * np.array([10, 20, 30]) + (255 - level) * 255) / 255
+        assert np.abs(found - wanted).max() <= 0.51
+
+
+def test_every_way_in_which_pictures_are_read_puts_them_on_white(tmp_path: Path) -> None:
+    file = tmp_path / "data" / "cat" / "0.png"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(encoded(half_clear(), "PNG"))
+    pyarrow.parquet.write_table(pyarrow.table({"image": [file.read_bytes()], "label": [0]}), tmp_path / "x.parquet")
+    ways = [load_images(address).images[0] / 255 for address in (tmp_path / "data", tmp_path / "x.parquet")]
+    ways += [read_photos(given, "photo")[0] for given in (file, half_clear(), np.array(half_clear()))]
+    ways.append(read_upload(file))
+    for found in ways:
+        assert (found[:, :, 8:] == 1).all()
+        assert (found[:, :, :8] == torch.tensor([1.0, 0, 0])[:, None, None]).all()
+
+
+def test_what_is_clear_in_a_mask_is_kept(tmp_path: Path) -> None:
+    for below in ((0, 0, 0, 0), (255, 255, 255, 0)):  # what a program writes there
+        mask = Image.new("RGBA", (16, 16), below)
+        mask.paste((255, 255, 255, 255), (2, 3, 6, 9))
+        mask.save(tmp_path / "mask.png")
+        for given in (tmp_path / "mask.png", mask):
+            found = find_scene(half_clear(), given).mask
+            assert found is not None
+            assert found[0, 0, 3:9, 2:6].all()
+            assert found.sum() == 24

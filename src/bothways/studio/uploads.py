@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from bothways.data.readers.decoding import as_rgb, upright
+from bothways.data.readers.decoding import as_rgb
 from bothways.data.readers.fit import bytes_beside
 from bothways.opening import check_size, opened
 from bothways.types import UserError
@@ -43,7 +43,7 @@ def _decoded(content: bytes, name: str) -> Tensor:
         with opened(content, FORMATS, PIXELS_AT_MOST) as found:
             check_size(found, PIXELS_AT_MOST, bytes_beside(found.size, None))
             found.draft("RGB", (SIDE_AT_MOST, SIDE_AT_MOST))
-            picture = _on_white(upright(found))
+            picture = as_rgb(found)
     except ValueError as error:
         told = str(error)
         if "pixels" not in told:  # the words of a decoder
@@ -51,13 +51,6 @@ def _decoded(content: bytes, name: str) -> Tensor:
         raise UserError(f"{name}: {told}; choose a smaller picture") from error
     picture.thumbnail((SIDE_AT_MOST, SIDE_AT_MOST), Image.Resampling.LANCZOS)
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255
-
-
-def _on_white(picture: Image.Image) -> Image.Image:
-    if "A" not in picture.getbands() and "transparency" not in picture.info:
-        return as_rgb(picture)
-    opaque = picture.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", opaque.size, "white"), opaque).convert("RGB")
 
 
 def read_mask(data_url: str, size: tuple[int, int]) -> Tensor | None:

@@ -3,6 +3,7 @@
 16 bits a channel      byte = round(value / 257);   of colour PIL keeps the upper byte, at most 1 of 255 away
 floats                 byte = round(255 value), of values in [0, 1]; others have no white that is known
 orientation (EXIF)     applied, as every viewer does
+transparency           on white (transparent.py)
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from PIL import Image, ImageOps
 
 from bothways.data.readers.entries import Entries
 from bothways.data.readers.fit import Size, bytes_beside, fitted
+from bothways.data.readers.transparent import WHITE, opaque
 from bothways.opening import check_size, opened
 from bothways.types import UserError
 
@@ -22,15 +24,17 @@ SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff"}  
 ROWS = 256  # of a picture of more than 8 bits a channel that are made 8 bits at a time
 
 
-def decode_image(data: bytes, size: Size | None = None) -> np.ndarray:
+def decode_image(data: bytes, size: Size | None = None, behind: int = WHITE) -> np.ndarray:
     """Encoded bytes -> (H,W,3) uint8 RGB; with a size, the shorter side is resized to it and the centre cut out.
+
+    behind: the grey level behind what is clear.
 
     Raises ValueError, in a line, for what is not a picture, for more pixels or memory than ``opening.py`` allows, for
     more memory than is free, and for a depth without a known white.
     """
     with opened(data) as found:
         check_size(found, more=bytes_beside(found.size, size))
-        picture = as_rgb(found)
+        picture = as_rgb(found, behind)
         return np.asarray(picture) if size is None else fitted(picture, size)
 
 
@@ -55,12 +59,12 @@ def decoded(entries: Entries, size: Size | None, address: str, skipped: list[str
         warnings.warn(f"{len(skipped)} unreadable pictures skipped, the first: {skipped[0]}", stacklevel=4)
 
 
-def as_rgb(picture: Image.Image) -> Image.Image:
-    """The same picture as RGB of 8 bits a channel, turned as its EXIF orientation says.
+def as_rgb(picture: Image.Image, behind: int = WHITE) -> Image.Image:
+    """The same picture as RGB of 8 bits a channel, turned as its EXIF orientation says, its clear parts on white.
 
     Raises ValueError for floats outside [0, 1] and for whole numbers of 32 bits.
     """
-    return _in_eight_bits(upright(picture), picture.format == "PNG").convert("RGB")
+    return opaque(_in_eight_bits(upright(picture), picture.format == "PNG"), behind)
 
 
 def upright(picture: Image.Image) -> Image.Image:

@@ -2,7 +2,8 @@
 
 PIL          turned upright; of any mode
 numpy        (H,W), (H,W,C), (B,H,W,C), else channels first
-torch        (H,W), (C,H,W), (B,C,H,W), else channels last;      C = 1 (grey), 3, or 4, whose alpha is left out
+torch        (H,W), (C,H,W), (B,C,H,W), else channels last;      C = 1 (grey), 3, or 4 (RGB and alpha)
+alpha        on white (transparent.py)
 images       what has a tensor of this name, such as a Result
 numbers      floats in [0,1]; bytes and other whole numbers 0..255; 16 bits without a sign 0..65535; False and True
 """
@@ -18,6 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from bothways.data.readers.decoding import as_rgb
+from bothways.data.readers.transparent import WHITE, opaque_pixels
 from bothways.types import UserError
 
 CHANNELS = (1, 3, 4)
@@ -31,29 +33,30 @@ def is_live(given: Any) -> bool:
     return given is not None and not isinstance(given, str) and not hasattr(given, "__fspath__")
 
 
-def tensor_of(given: Any, what: str, *, unclamped: bool = False) -> Tensor:
+def tensor_of(given: Any, what: str, *, unclamped: bool = False, behind: int = WHITE) -> Tensor:
     """(B,3,H,W) float in [0,1]; a tensor of floats keeps its precision, its device and its gradient.
 
     what: the name of what was given, for the message. unclamped: pictures that a network made, which may be a little
-    outside. Raises UserError for another type, shape or range, with what to give.
+    outside. behind: the grey level behind what is clear. Raises UserError for another type, shape or range, with what
+    to give.
     """
     if isinstance(held := getattr(given, "images", None), Tensor):  # of a set, or of a result
         given = held
     if given is not None and not is_live(given):  # one of a list
         raise UserError(f"{what} is a list of paths; give the folder that holds them, or PIL.Image.open(path) of each")
     if isinstance(given, list | tuple):
-        return _together([tensor_of(one, what, unclamped=unclamped) for one in given], what)
+        return _together([tensor_of(one, what, unclamped=unclamped, behind=behind) for one in given], what)
     if isinstance(given, Image.Image):
         try:
-            given = np.array(as_rgb(given))
+            given = np.array(as_rgb(given, behind))
         except Exception as error:  # one that is read from its file now may be damaged
             said = " ".join(str(error).split()) or type(error).__name__
             raise UserError(f"{what}: the picture of PIL cannot be read: {said}") from error
     if isinstance(given, np.ndarray):
-        return _in_range(_in_shape(_of_numpy(given, what), what, last=True), what, unclamped)
+        return opaque_pixels(_in_range(_in_shape(_of_numpy(given, what), what, last=True), what, unclamped), behind)
     if not isinstance(given, Tensor):
         raise UserError(f"{what} is a {type(given).__name__}; {GIVE}, a path, or a picture of PIL")
-    return _in_range(_in_shape(given, what, last=False), what, unclamped)
+    return opaque_pixels(_in_range(_in_shape(given, what, last=False), what, unclamped), behind)
 
 
 def _together(parts: list[Tensor], what: str) -> Tensor:
@@ -77,15 +80,13 @@ def _of_numpy(given: np.ndarray, what: str) -> Tensor:
 
 
 def _in_shape(given: Tensor, what: str, *, last: bool) -> Tensor:
-    """(B,3,H,W) of what has its channels last or first; where both can be, ``last`` says."""
+    """(B,C,H,W) of what has its channels last or first; where both can be, ``last`` says."""
     shape = tuple(given.shape)
     found = given[None, None] if given.ndim == 2 else given[None] if given.ndim == 3 else given
     first, final = found.ndim == 4 and found.shape[1] in CHANNELS, found.ndim == 4 and found.shape[3] in CHANNELS
     if not (first or final) or 0 in shape:
         raise UserError(f"{what} of shape {shape} and {given.dtype}; {GIVE}")
-    if given.ndim > 2 and final and (last or not first):
-        found = found.permute(0, 3, 1, 2)
-    return found.expand(-1, 3, -1, -1) if found.shape[1] == 1 else found[:, :3]
+    return found.permute(0, 3, 1, 2) if given.ndim > 2 and final and (last or not first) else found
 
 
 def _in_range(found: Tensor, what: str, unclamped: bool) -> Tensor:

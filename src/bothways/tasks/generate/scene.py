@@ -14,6 +14,7 @@ from bothways import budget
 from bothways.data.given import pictures_of
 from bothways.data.readers.decoding import decoded
 from bothways.data.readers.live import is_live
+from bothways.data.readers.transparent import BLACK
 from bothways.data.sources import find_images
 from bothways.numerics.pyramid import resize
 from bothways.runs import PHOTOS, to_png
@@ -63,7 +64,7 @@ def find_scene(
 
     photo, style: an image file, a folder or parquet of pictures of one size, or what Python holds as pictures. With
     ``size`` those of a folder may be of several sizes: then they are squares, and mask and box are in their pixels.
-    mask: an image of the photo's size, drawn where it is lighter than grey, or (H,W) of 0 and 1.
+    mask: an image of the photo's size, drawn where it is lighter than grey and not clear, or (H,W) of 0 and 1.
     box: left, top, right, bottom in pixels of the photo, drawn inside.
     """
     if photo is None:
@@ -164,7 +165,7 @@ def _read_mask(mask: Any, size: tuple[int, int]) -> Tensor:
             )
         found = found.bool()
     else:
-        found = pictures_of(mask, "mask").mean(1, keepdim=True) > 0.5
+        found = pictures_of(mask, "mask", behind=BLACK).mean(1, keepdim=True) > 0.5
     if len(found) != 1:
         raise UserError(f"{len(found)} masks were given; give one, which holds for every photo")
     if tuple(found.shape) != (1, 1, *size):
