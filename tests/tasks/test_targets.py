@@ -424,6 +424,7 @@ def test_what_cannot_be_is_one_line(place: Path, tmp_path: Path, capsys: Any) ->
         (numbers, "row 1 has 2 columns of labels"),
         ([*numbers, "--target", "multi-label"], "row 2, column 'level'"),
         ([*numbers, "--target", "regression", "--class-weights", "balanced"], "is for --target class"),
+        ([*numbers, "--target", "regression", "--label-smoothing", "0.1"], "label_smoothing is of classes"),
         (["--target", "clas"], "'class', 'multi-label' or 'regression'"),
         ([*numbers, "--target", "regression", "--labels", "21"], "type --labels 2 to 20"),
         (["--patience", "-1"], "patience=-1"),

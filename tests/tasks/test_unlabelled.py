@@ -20,6 +20,7 @@ from bothways.numerics.pyramid import resize
 from bothways.runs import RunFolder
 from bothways.synthesis.objectives.likeness import direction
 from bothways.synthesis.objectives.terms import vectors
+from bothways.tasks.generate.section import origin_table
 from bothways.tasks.shelf import work_of
 from bothways.tasks.statistics.config import ROW_BYTES, ROWS
 from bothways.tasks.statistics.files import features_mean, read_space, rows_to_keep
@@ -268,6 +269,13 @@ def test_the_command_shows_the_distance_of_every_picture_and_the_report_too(
     found = json.loads((tmp_path / "run" / "measures.json").read_text())
     assert len(found["pictures"]) == 12
     assert "pixel_distance" not in found["pictures"][0]  # a file of statistics holds no pixel
+
+
+def test_with_only_some_pictures_each_keeps_its_number(toy: Adapter, data: Path, tmp_path: Path) -> None:
+    result = generate(toy, None, 6, "sampled-photographs", data=data, only=[1, 4], out=tmp_path / "run", **QUICK)
+    assert [record["index"] for record in result.measures["pictures"]] == [1, 4]
+    measures = json.loads((tmp_path / "run" / "measures.json").read_text())
+    assert [row[0].text for row in origin_table(measures).rows] == ["1", "4", "photographs"]
 
 
 def test_a_picture_that_is_one_of_the_photographs_is_at_no_distance(toy: Adapter, data: Path) -> None:

@@ -106,8 +106,9 @@ class JudgeFacts(Facts):
 
 
 class OriginFacts(Facts):
-    """The nearest photograph of a picture, and those that it was drawn between."""
+    """The nearest photograph of a picture, and those that it was drawn between. index: the number of the picture."""
 
+    index: Count | None = None
     photograph: str
     feature_distance: Measured = None
     photograph_in_pixels: str = ""

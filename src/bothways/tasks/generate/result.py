@@ -87,6 +87,8 @@ def measured(
         seeds = [record["seed"] for record in result.records]
         density = density_of(setup.config.sampling, space)
         found |= origins(result.images, seeds, setup.roles.score, space, density)
+        numbers = [record["index"] for record in result.records]  # with gaps where --only chose some
+        found["pictures"] = [{"index": k, **of} for k, of in zip(numbers, found["pictures"], strict=True)]
     return {**found, **notes, "citations": [*citations(setup), *papers]}
 
 

@@ -177,7 +177,7 @@ def origin_table(measures: Mapping[str, Any]) -> Table:
     for place, of in enumerate(measures["pictures"]):
         between = [f"{percent(of['share']).text} {of['drawn_from'][0]}", of["drawn_from"][1]] if "share" in of else []
         cells = [
-            name(place),
+            name(of.get("index", place)),
             name(of["photograph"]),
             number(of["feature_distance"]),
             name(" and ".join(between) or "-"),
