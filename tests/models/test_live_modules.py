@@ -274,3 +274,51 @@ def test_what_is_no_matter_of_size_gets_no_advice_on_size(net: nn.Module, said: 
 def test_what_is_a_matter_of_size_does() -> None:
     with pytest.raises(UserError, match=r"mend ModelSpec\.size"):
         load_model(nn.Sequential(nn.Flatten(), nn.Linear(3 * 49, 4)), ModelSpec(8, MEAN, STD, 4))
+
+
+# ---- modules that take no hooks ------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:.*statistics")
+@pytest.mark.parametrize("kind", ["script", "trace", "freeze", "export"])
+@pytest.mark.parametrize("classes", [4, 0])
+def test_a_module_of_torchscript_or_of_an_export_draws_as_a_whole(kind: str, classes: int, tmp_path: Path) -> None:
+    net, image, spec = made().eval(), pictures(), ModelSpec(8, MEAN, STD, classes)
+    make = {
+        "script": lambda: torch.jit.script(net),
+        "trace": lambda: torch.jit.trace(net, image),
+        "freeze": lambda: torch.jit.freeze(torch.jit.script(net)),
+        "export": lambda: torch.export.export(net, (image,), dynamic_shapes=({0: torch.export.Dim("b")},)).module(),
+    }
+
+    def build() -> tuple[nn.Module, ModelSpec]:
+        return make[kind](), spec
+
+    model = load_model(build)
+    assert (model.outputs(image) - load_model(net, SPEC).outputs(image)).abs().max() < 1e-5
+    assert (load_model(make[kind](), spec).outputs(image) - model.outputs(image)).abs().max() < 1e-5
+    if classes:
+        assert bothways.generate(model, 1, 1, "das", steps=2, judges=[]).images.isfinite().all()
+    else:
+        found = bothways.invert(model, image[:1], recipe="invert", steps=2, judges=[])
+        assert found.images.isfinite().all()
+
+
+# ---- outputs that are no logits --------------------------------------------------------------------------------------
+
+
+def test_outputs_that_are_probabilities_already_are_told() -> None:
+    with pytest.warns(UserWarning, match=r"model 'Sequential': its outputs .* sum to 1, as those of a softmax; leave"):
+        load_model(nn.Sequential(made(), nn.Softmax(1)), ModelSpec(8, MEAN, STD, 4))
+    with pytest.warns(UserWarning, match="sum to 1"):
+        load_model(nn.Sequential(made().half(), nn.Softmax(1)), ModelSpec(8, MEAN, STD, 4))
+
+
+def test_rows_that_are_not_the_pictures_are_refused() -> None:
+    class First(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x)[:1]
+
+    model = load_model(First(), ModelSpec(8, MEAN, STD, 4))
+    with pytest.raises(UserError, match=r"of shape \(1, 4\) for 3 pictures, not a tensor \(B,K\)"):
+        model.outputs(torch.rand(3, 3, 8, 8))

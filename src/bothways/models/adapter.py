@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from bothways.budget import no_memory_left
-from bothways.models.calls import check_dtype, check_facts, check_held, encoded, moments_of, reason, remedy
+from bothways.models.calls import check_dtype, check_facts, check_held, encoded, moments_of, reason, remedy, warn_shares
 from bothways.models.libraries.hub import Text
 from bothways.numerics.layers import OUTPUT, TOKEN, Layout, called_head, normalised_layers, recorded, running_statistics
-from bothways.numerics.modules import check_finite, evaluating, inside_compiled, own_dtype, parts_of, uncompiled
+from bothways.numerics.modules import check_finite, evaluating, hookable, own_dtype, parts_of, uncompiled
 from bothways.types import ModelSpec, RunError, UserError
 
 SPEC_LINES = (
@@ -57,7 +57,7 @@ class Adapter:
         check_held(module, f"model {name!r}")
         check_facts(spec, name)
         module = module.to(device)
-        self.module = inside_compiled(module)
+        self.module = hookable(module)
         self.compiled = module if module is not self.module else None
         with torch.inference_mode(False):  # kept, so that no call copies them to a GPU; later ones have gradients
             self._moments = moments_of(spec, self._grey_picture(1, 1))
@@ -231,8 +231,8 @@ class Adapter:
                 told = f"no memory is left for {len(image)} views; type fewer --copies"
                 raise RunError(f"model {self.name!r}: {told}") from error
             raise self._refusal(error, image) from error
-        if not isinstance(result, Tensor) or result.ndim < 2:
-            shape = f" of shape {tuple(result.shape)}" if isinstance(result, Tensor) else ""
+        if not isinstance(result, Tensor) or result.ndim < 2 or len(result) != len(image):
+            shape = f" of shape {tuple(result.shape)} for {len(image)} pictures" if isinstance(result, Tensor) else ""
             raise UserError(
                 f"model {self.name!r} returns a {type(result).__name__}{shape}, not a tensor (B,K); "
                 "wrap it in a module whose forward returns the logits or the embedding, (B,K)"
@@ -278,12 +278,11 @@ class Adapter:
 
     def _check(self) -> None:
         """One forward pass at the stated size, so that wrong facts are refused before anything is drawn."""
-        probe = self._grey_picture(self.spec.height, self.spec.width)
         layers = [self.spec.feature_layer, "outputs"] if self.spec.feature_layer else ["outputs"]
         candidates = normalised_layers(parts_of(self.module))
         heads = self._layout.heads(self.spec.count) | (self._layout.heads(1) if self.spec.count == 2 else {})
         with torch.no_grad():
-            seen = self._seen({}, probe, [*layers, *candidates, *heads])
+            seen = self._seen({}, self._grey_picture(self.spec.height, self.spec.width), [*layers, *candidates, *heads])
         result = self._all(seen, layers)["outputs"]
         self._head = called_head(heads, seen, result)
         self._width = result.shape[1]
@@ -298,3 +297,4 @@ class Adapter:
         if self.spec.count and result.shape[1] != self.spec.count and not self._single:
             given = f"model {self.name!r} has {result.shape[1]} outputs and its spec {self.spec.count} classes"
             raise UserError(f"{given}; correct ModelSpec.classes")
+        warn_shares(result, self.spec.count, self.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -17,6 +18,7 @@ from bothways.types import ModelSpec, RunError, UserError
 ABOUT_SIZE = re.compile(
     r"siz|shape|dimension|match|view|channel|width|height|multiple|mat1|broadcast|pad", re.IGNORECASE
 )
+SUM = 1e-3  # how far from 1 a sum of probabilities may be, in half precision
 ABOUT_KIND = re.compile(r"dtype|scalar type|\b(float|double|half|bfloat16|long|int|c10)\b", re.IGNORECASE)
 
 
@@ -105,6 +107,16 @@ def check_facts(spec: ModelSpec, name: str) -> None:
         raise UserError(
             f"model {name!r}: its spec states {unused[0]}, which only a flow has; leave it out, or state path= and "
             "type load_flow"
+        )
+
+
+def warn_shares(outputs: Tensor, classes: int, name: str) -> None:
+    """Warn of outputs (B,K) that are probabilities already, of which the softmax would be taken again."""
+    if 1 < classes == outputs.shape[1] and bool((outputs >= 0).all() and ((outputs.sum(1) - 1).abs() < SUM).all()):
+        warnings.warn(
+            f"model {name!r}: its outputs are from 0 to 1 and sum to 1, as those of a softmax; leave that out, since "
+            "outputs are taken as logits",
+            stacklevel=2,
         )
 
 

@@ -21,6 +21,7 @@ from bothways.models.libraries.hub import Loaded, Text
 from bothways.models.libraries.latents import Latents
 from bothways.models.velocity import Flow, check_flow
 from bothways.models.weights import load_weights
+from bothways.numerics.modules import set_eval
 from bothways.progress import stage
 from bothways.registry import name_of
 from bothways.representation.paths import path_of
@@ -72,7 +73,7 @@ def load_model(
         check_kinds("load_model", model=(model, (str, Path, nn.Module, Callable)))
         name = name_of(model) if callable(model) else str(model)
         found = built_by(name, model) if callable(model) else read_model(name, spec, weights is not None)
-        found.module.eval()
+        set_eval(found.module)
     if found.spec.path is not None:
         raise UserError(f"model {name!r} is a flow, since its spec has a path; {LOAD_FLOW}")
     if weights is not None:
@@ -169,7 +170,7 @@ def load_flow(
         check_kinds("load_flow", flow=(flow, (str, Path, nn.Module, Callable)))
         name = name_of(flow) if callable(flow) else str(flow)
         found = built_by(name, flow) if callable(flow) else read_flow(name, spec, weights is not None)
-        found.module.eval()
+        set_eval(found.module)
     facts = spec or found.spec
     if facts.path is None:
         raise UserError(

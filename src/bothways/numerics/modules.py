@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from importlib import import_module, metadata
 from importlib.util import find_spec
@@ -43,9 +43,12 @@ def _of_copies(v: VectorField, x: Tensor, t: Tensor) -> Tensor:
 def evaluating(module: object) -> Iterator[None]:
     """Every part of a module in eval mode, then each in its own again; what is no module is left alone.
 
-    In train mode BatchNorm would couple the pictures of a batch and move its statistics, and dropout would draw.
+    In train mode BatchNorm would couple the pictures of a batch and move its statistics, and dropout would draw. A
+    frozen part of TorchScript has no mode.
     """
-    training = [part for part in module.modules() if part.training] if isinstance(module, nn.Module) else []
+    training = (
+        [part for part in module.modules() if getattr(part, "training", False)] if isinstance(module, nn.Module) else []
+    )
     for part in training:
         part.training = False
     try:
@@ -61,16 +64,38 @@ def own_dtype(module: nn.Module) -> torch.dtype | None:
 
 
 def parts_of(module: nn.Module) -> dict[str, nn.Module]:
-    """{dotted name: module} of all modules; one that was compiled goes by the name of the one inside it."""
+    """{dotted name: module} of all modules; one that was compiled goes by the name of the one inside it.
+
+    Those of TorchScript, which take no hooks, are left out.
+    """
     named = {}
     for name, part in module.named_modules():
+        if isinstance(part, torch.jit.ScriptModule):
+            continue
         named[".".join(word for word in name.split(".") if word != COMPILED)] = part  # the one inside comes later
     return named
 
 
-def inside_compiled(module: nn.Module) -> nn.Module:
-    """The module that ``torch.compile`` was given, or the module itself."""
-    return getattr(module, COMPILED, module)
+class Scripted(nn.Module):
+    """A module of TorchScript inside one that takes hooks."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.script = module
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.script(x)
+
+
+def hookable(module: nn.Module) -> nn.Module:
+    """The module that ``torch.compile`` was given, one of TorchScript as ``Scripted``, or the module itself."""
+    return Scripted(module) if isinstance(module, torch.jit.ScriptModule) else getattr(module, COMPILED, module)
+
+
+def set_eval(module: nn.Module) -> None:
+    """Put a module in eval mode; one of ``torch.export`` has the mode in which it was exported, and raises."""
+    with suppress(NotImplementedError):
+        module.eval()
 
 
 def uncompiled(module: nn.Module) -> Any:
