@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from bothways import ModelSpec, UserError, load_flow, load_model
+from bothways import ModelSpec, UserError, load_classifier, load_flow, load_model
 from bothways.models import cards
 from bothways.models.catalogue import build_network
 from bothways.models.libraries import hub
@@ -486,3 +486,12 @@ def test_files_that_are_no_checkpoint_of_torchcfm(weights: dict[str, Tensor], tm
     assert "missing: input_blocks.0.0.weight, input_blocks.0.0.bias" in said
     assert "not in it: label_emb.weight" in said
     assert "leave spec= and weights= out" in refused(f"torchcfm:{path}", weights=path)
+
+
+def test_a_loaded_model_is_a_flow_where_it_was_made_of_one() -> None:
+    classifier = load_classifier("bundled:cifar10-prg")
+    assert load_flow(classifier) is classifier.module.flow
+    assert load_flow(classifier.adapter) is classifier.module.flow
+    net = build_network(name="plain", classes=2, channels=[4], depths=[1])
+    with pytest.raises(UserError, match=r"'Plain\w*' is loaded as a model, and a flow is needed; give a run of"):
+        load_flow(load_model(net, ModelSpec(8, (0.5,) * 3, (0.5,) * 3, 2)))

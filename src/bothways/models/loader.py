@@ -148,8 +148,8 @@ def load_flow(
         dx/dt = v(x, t),   x ~ N(0, 1) at t = 0,   x = code(picture) at t = 1
 
     flow: a run of ``pretrain`` or ``finetune``, "bundled:NAME", "PATH.py:FUNCTION", "diffusers:REPO_OR_FOLDER",
-        "torchcfm:FILE.pt", "sit:FILE", "dit:FILE", a function that returns (module, spec), what a pretraining gave, or
-        an ``nn.Module`` of (x (B,C,H,W), time (B,)) with ``spec``; a Flow is returned as it is, on its device.
+        "torchcfm:FILE.pt", "sit:FILE", "dit:FILE", a function that returns (module, spec), what a pretraining gave, a
+        loaded classifier that was made of a flow, or an ``nn.Module`` of (x (B,C,H,W), time (B,)) with ``spec``; a Flow is returned as it is, on its device.
     spec: overrides the flow's own; it names the path.
     weights: a safetensors file that is loaded into the network. path: that of the run, if it was a Python function.
     dtype: "float32", "bf16" or "float16" (autocast).
@@ -157,6 +157,8 @@ def load_flow(
     """
     spec = spec_of(spec)
     flow = stand_in(flow)
+    if isinstance(flow, Adapter | Classifier):
+        flow = _flow_inside(flow)
     if isinstance(flow, Flow):
         if spec is not None or weights is not None or path is not None:
             raise UserError(f"flow {flow.name!r} is loaded already; leave spec=, weights= and path= out")
@@ -187,3 +189,13 @@ def load_flow(
     loaded = Flow(found.module, facts, name, dtype=dtype, path=own, latents=latents).to(device)
     loaded.training = False  # of the flow alone: a live network keeps the mode that its owner gave it
     return check_flow(loaded)
+
+
+def _flow_inside(model: Adapter | Classifier) -> Flow:
+    """The flow of a loaded classifier that was made of one. Raises UserError for any other model."""
+    found = getattr(model.module, "flow", None)
+    if not isinstance(found, Flow):
+        raise UserError(
+            f"{model.name!r} is loaded as a model, and a flow is needed; give a run of pretrain, or load_flow(ADDRESS)"
+        )
+    return found

@@ -46,9 +46,8 @@ def evaluating(module: object) -> Iterator[None]:
     In train mode BatchNorm would couple the pictures of a batch and move its statistics, and dropout would draw. A
     frozen part of TorchScript has no mode.
     """
-    training = (
-        [part for part in module.modules() if getattr(part, "training", False)] if isinstance(module, nn.Module) else []
-    )
+    parts = module.modules() if isinstance(module, nn.Module) else ()
+    training = [part for part in parts if getattr(part, "training", False)]
     for part in training:
         part.training = False
     try:

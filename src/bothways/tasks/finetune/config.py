@@ -12,7 +12,6 @@ from bothways.configs import Config, Live, Shortcut, chosen, merged, setting
 from bothways.data.config import READ
 from bothways.registry import register
 from bothways.representation.tuning.config import tune_of
-from bothways.representation.tuning.targets import NUMBERS
 from bothways.training.config import FitConfig, FlowHoldoutConfig, FlowRunConfig, TrainingConfig
 from bothways.types import UserError
 
@@ -224,7 +223,7 @@ class FinetuneConfig(TrainingConfig):
         if (before == "activations") != (now == "activations") and "depth" not in given:
             whole["features"] = {**features, "depth": None}  # it is the depth of a walk
         whole |= tuned(whole, changes)
-        if whole.get("target") == NUMBERS and "label_smoothing" not in changes.get("loss", {}):
+        if whole.get("target") == "regression" and "label_smoothing" not in changes.get("loss", {}):
             whole["loss"] = {**whole.get("loss", {}), "label_smoothing": 0.0}  # that of a recipe for classes
         if (whole.get("frozen") or now == "pixels") and "beta" not in changes.get("loss", {}):
             whole["loss"] = {**whole.get("loss", {}), "beta": None}
@@ -247,7 +246,7 @@ class FinetuneConfig(TrainingConfig):
             raise UserError(f"accuracy_every and keep_best are for --target class, and the target is {self.target}")
         if self.target != "class" and self.loss.class_weights is not None:
             raise UserError(f"class_weights is for --target class, and the target is {self.target}; leave it out")
-        if self.target == NUMBERS and self.loss.label_smoothing:
+        if self.target == "regression" and self.loss.label_smoothing:
             raise UserError("label_smoothing is of classes and labels, and the target is regression; leave it out")
         if self.holds_flow and self.loss.beta:
             raise UserError(
