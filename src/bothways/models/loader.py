@@ -149,7 +149,8 @@ def load_flow(
 
     flow: a run of ``pretrain`` or ``finetune``, "bundled:NAME", "PATH.py:FUNCTION", "diffusers:REPO_OR_FOLDER",
         "torchcfm:FILE.pt", "sit:FILE", "dit:FILE", a function that returns (module, spec), what a pretraining gave, a
-        loaded classifier that was made of a flow, or an ``nn.Module`` of (x (B,C,H,W), time (B,)) with ``spec``; a Flow is returned as it is, on its device.
+        loaded classifier that was made of a flow, or an ``nn.Module`` of (x (B,C,H,W), time (B,)) with ``spec``; a Flow
+        is returned as it is, on its device.
     spec: overrides the flow's own; it names the path.
     weights: a safetensors file that is loaded into the network. path: that of the run, if it was a Python function.
     dtype: "float32", "bf16" or "float16" (autocast).
