@@ -17,6 +17,7 @@ from bothways.studio.jobs import Job, Jobs
 from bothways.studio.requests import (
     Request,
     draw_request,
+    explain_request,
     photo_request,
     photo_tasks,
     read_box,
@@ -24,6 +25,7 @@ from bothways.studio.requests import (
     read_lines,
     takes,
 )
+from bothways.studio.tabs.walk import ask as walk_of
 from bothways.tasks.shelf import work_of
 from bothways.tasks.work import perform
 from bothways.types import UserError
@@ -191,7 +193,12 @@ def test_a_walk_goes_there_and_back(jobs: Jobs, tmp_path: Path) -> None:
     [
         (lambda: drawn(""), "no model was chosen"),
         (lambda: drawn(TOY, recipe="dass"), "no recipe 'dass'; type das"),
-        (lambda: drawn(TOY, steps=-1), "steps=-1"),
+        (lambda: drawn(TOY, steps=-1), '"Steps" is -1; fill in a whole number, 0 or more'),
+        (lambda: drawn(TOY, n=0), '"Count" is 0; fill in a whole number, 1 to 200'),
+        (lambda: drawn(TOY, n=201), '"Count" is 201; fill in'),
+        (lambda: drawn(TOY, seed=-1), '"Seed" is -1; fill in a whole number, 0 or more'),
+        (lambda: walk_of("bundled:cifar10-prg", torch.zeros(3, 8, 8), 501, None, None), '"Steps each way" is 501'),
+        (lambda: explain_request(TOY, "x", (), 1, None, None, 0), '"Portraits" is 1; fill in a whole number, 2 or'),
         (lambda: changed("edit", torch.zeros(3, 8, 8)), "edit needs a target"),
         (lambda: changed("inpaint", torch.zeros(3, 8, 8)), "needs a hole to fill"),
         (lambda: changed("style", torch.zeros(3, 8, 8)), "no style picture was given"),

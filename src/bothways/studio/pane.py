@@ -48,17 +48,25 @@ class Pane:
     def show(self, job: Job | None, *extras: Any) -> list[Any]:
         """Updates of all components for a job. extras: other inputs of the tab."""
         # Taken first, so that a change during rendering is shown at the next tick.
-        active, seen = job is not None and job.active, _marker(job)
-        before = self.jobs.before(job) if job is not None and job.state == "waiting" else 0
+        seen = self.marker(job)
+        active = job is not None and job.active
         return [
             job.name if job else None,
             seen,
             gr.Timer(active=active),
-            fragments.status(job, before),
+            fragments.status(job, self._before(job)),
             *self.render(job, *extras),
             gr.Button(visible=active),
             gr.Button(visible=self.seeded and job is not None and not active),
         ]
+
+    def marker(self, job: Job | None) -> str:
+        """What is shown of a job: where it changes, the job is shown anew."""
+        return "" if job is None else f"{job.name} {job.state} {job.step} {job.doing} {self._before(job)}"
+
+    def _before(self, job: Job | None) -> int:
+        """The number of jobs that a waiting one waits for."""
+        return self.jobs.before(job) if job is not None and job.state == "waiting" else 0
 
     def show_error(self, error: Exception) -> list[Any]:
         """Updates that show an error message and leave the rest as it is."""
@@ -77,7 +85,7 @@ class Pane:
 
         def look(name: str | None, seen: str, *known: Any) -> list[Any]:
             job = self.jobs.find(name) if name else None
-            return [gr.skip()] * len(self.parts) if _marker(job) == seen else self.show(job, *known)
+            return [gr.skip()] * len(self.parts) if self.marker(job) == seen else self.show(job, *known)
 
         def end(name: str | None, *known: Any) -> list[Any]:
             job = self.jobs.find(name) if name else None
@@ -101,10 +109,6 @@ class Pane:
         page.load(find, list(extras), self.parts, **QUIET)
         if seed is not None:
             self.again.click(repeat, self.name, [*self.parts, seed], **QUIET)
-
-
-def _marker(job: Job | None) -> str:
-    return "" if job is None else f"{job.name} {job.state} {job.step} {job.doing}"
 
 
 def build_pane(jobs: Jobs, kind: str, render: Render, *, seeded: bool = True) -> Pane:

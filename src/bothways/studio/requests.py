@@ -18,6 +18,7 @@ from bothways.configs import Config, leaves, nested, option_of
 from bothways.numerics.draws import picture_seed
 from bothways.reading import read_table, read_toml
 from bothways.studio.files.places import refuse_files
+from bothways.tasks.explain.config import REAL_AT_LEAST
 from bothways.tasks.explain.run import AuditWork
 from bothways.tasks.generate.drawing import Drawing
 from bothways.tasks.photos.config import PhotoConfig
@@ -28,6 +29,7 @@ from bothways.tasks.work import Where, Work
 from bothways.types import UserError
 
 MODELS = ("model", "flow")  # settings that are the address of one
+COUNT_AT_MOST = 200  # pictures per target, each of which a page shows while it is drawn
 CARDS = ("flow.json", "classifier.json")  # what bothways pretrain and finetune leave
 
 
@@ -178,8 +180,9 @@ def explain_request(
         raise UserError("no model was chosen; choose one, such as bundled:cifar10-resnet")
     if not (data or "").strip():
         raise UserError("no real pictures were given; fill in the path of a labelled folder or parquet file")
-    values = {"model": model, "data": str(data).strip(), "classes": list(classes) or None, "seed": int(seed or 0)}
-    values |= {"n": int(n) if n else None, "real": int(real) if real else None, "steps": int(steps) if steps else None}
+    values = {"model": model, "data": str(data).strip(), "classes": list(classes) or None}
+    values |= {"n": number("Portraits", n, 2), "real": number("Maximum real pictures", real, REAL_AT_LEAST)}
+    values |= {"steps": number("Steps", steps, 0) or None, "seed": number("Seed", seed, 0, unset=0)}
     values |= {"weights": (weights or "").strip() or None}
     found = Request("explain", "explain", {name: value for name, value in values.items() if value is not None})
     found.check()
@@ -193,7 +196,8 @@ def _checked(
     """The request with the settings common to all drawings, validated. Raises UserError for invalid settings."""
     if not (model or "").strip():
         raise UserError("no model was chosen; choose one, such as bundled:cifar10-resnet")
-    numbers = {"n": int(n or 1), "seed": int(seed or 0), "steps": int(steps) if steps else None}
+    numbers = {"n": number("Count", n, 1, COUNT_AT_MOST, unset=1), "seed": number("Seed", seed, 0, unset=0)}
+    numbers |= {"steps": number("Steps", steps, 0) or None}
     files = {"data": (data or "").strip() or None, "weights": (weights or "").strip() or None}
     common = {"model": model, **files, **numbers}
     values = {**request.values, **common, **read_changes(request.task, changes)}
@@ -232,6 +236,16 @@ def _read_files(settings: Mapping[str, Any]) -> Iterator[tuple[Path, Any]]:
     with suppress(OSError, UserError):
         if recipe.suffix == ".toml":
             yield recipe, read_toml(recipe)
+
+
+def number(label: str, given: float | None, least: int, most: int | None = None, *, unset: int | None = None) -> Any:
+    """The whole number of a field. unset: of an empty field. Raises UserError for one outside of its bounds."""
+    if given is None:
+        return unset
+    if given != int(given) or given < least or (most is not None and given > most):
+        bounds = f"{least} or more" if most is None else f"{least} to {most}"
+        raise UserError(f'"{label}" is {given:g}; fill in a whole number, {bounds}')
+    return int(given)
 
 
 def read_changes(task: str, text: str | None) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from bothways.studio.jobs import Job, Jobs
 from bothways.studio.pane import QUIET, build_pane
 from bothways.studio.requests import description, explain_request
 from bothways.studio.tabs.generate import build_model, build_weights, learned, taken
-from bothways.tasks.explain.config import REAL_AT_LEAST, ExplainConfig
+from bothways.tasks.explain.config import ExplainConfig
 
 EMPTY = "Choose a model and labelled real pictures, and press Explain; the pictures must not have the shortcut."
 PORTRAITS, REAL = (ExplainConfig.model_fields[name].default for name in ("n", "real"))
@@ -33,13 +33,11 @@ def build_tab(page: gr.Blocks, jobs: Jobs, weights: Path) -> None:
             model, trouble, classes, prompts = build_model("explain", described("classes"))
             data = gr.Textbox("", label="Real pictures", info=described("data"), elem_id="explain-data")
             with gr.Row(elem_classes="bw-numbers"):
-                n = gr.Number(PORTRAITS, label="Portraits", info=described("n"), precision=0, minimum=2, min_width=110)
+                n = gr.Number(PORTRAITS, label="Portraits", info=described("n"), precision=0, min_width=110)
                 steps = gr.Number(0, label="Steps", info="0 for those of the recipes", precision=0, min_width=110)
             with gr.Accordion("More settings", open=False):
-                real = gr.Number(
-                    REAL, label="Maximum real pictures", info=described("real"), precision=0, minimum=REAL_AT_LEAST
-                )
-                seed = gr.Number(0, label="Seed", info=described("seed"), precision=0, minimum=0)
+                real = gr.Number(REAL, label="Maximum real pictures", info=described("real"), precision=0)
+                seed = gr.Number(0, label="Seed", info=described("seed"), precision=0)
                 own, given = build_weights("explain")
             start = gr.Button("Explain", variant="primary", elem_id="explain-start")
         with gr.Column(scale=3, min_width=300):

@@ -99,16 +99,15 @@ def build_model(kind: str, of_classes: str = "") -> tuple[gr.Dropdown, gr.HTML, 
 def build_numbers(count: int) -> tuple[gr.Number, gr.Number, gr.Number]:
     """The components for the number of pictures, the steps and the seed."""
     with gr.Row(elem_classes="bw-numbers"):
-        n = gr.Number(count, label="Count", info=described("n"), precision=0, minimum=1, maximum=200, min_width=90)
+        n = gr.Number(count, label="Count", info=described("n"), precision=0, min_width=90)
         steps = gr.Number(
             0,
             label="Steps",
             info=f"{described('ascent.steps')}; 0 for the number set by the recipe",
             precision=0,
-            minimum=0,
             min_width=90,
         )
-        seed = gr.Number(0, label="Seed", info=described("seed"), precision=0, minimum=0, min_width=90)
+        seed = gr.Number(0, label="Seed", info=described("seed"), precision=0, min_width=90)
     return n, steps, seed
 
 

@@ -14,7 +14,7 @@ from bothways.runs import RunFolder
 from bothways.studio import fragments
 from bothways.studio.jobs import Job, Jobs
 from bothways.studio.pane import QUIET, build_pane
-from bothways.studio.requests import Request, description
+from bothways.studio.requests import Request, description, number
 from bothways.studio.shelf import Shelf
 from bothways.studio.tabs.photo import FILES, taken
 from bothways.tasks.walk.config import WalkConfig
@@ -32,7 +32,11 @@ def ask(flow: str | None, photo: Tensor | None, steps: float | None, data: str |
         raise UserError("no flow was chosen; choose one, such as bundled:cifar10-prg")
     if photo is None:
         raise UserError("no photo was given; choose one")
-    values = {"flow": flow, "photo": photo, "steps": int(steps or STEPS), "limit": int(limit or 1)}
+    numbers = {
+        "steps": number("Steps each way", steps, 1, 500, unset=STEPS),
+        "limit": number("Maximum pictures", limit, 1, 5000, unset=LIMIT),
+    }
+    values = {"flow": flow, "photo": photo, **numbers}
     request = Request("walk", "walk", {**values, "data": (data or "").strip() or None})
     request.check()
     return request
@@ -61,17 +65,10 @@ def build_tab(page: gr.Blocks, jobs: Jobs, shelf: Shelf) -> gr.Dropdown:
             flow = gr.Dropdown(known, value=known[0], allow_custom_value=True, label="Flow", info=described("flow"))
             file = gr.File(label="Photo", file_types=FILES, height=140, elem_id="walk-file")
             photo, shown = gr.State(None), gr.HTML(js_on_load=None)
-            steps = gr.Number(STEPS, label="Steps each way", precision=0, minimum=1, maximum=500)
+            steps = gr.Number(STEPS, label="Steps each way", precision=0)
             with gr.Accordion("Nearest pictures", open=False):
                 data = gr.Textbox(label="Data", info=described("data"))
-                limit = gr.Number(
-                    LIMIT,
-                    label="Maximum pictures",
-                    info=described("limit"),
-                    precision=0,
-                    minimum=1,
-                    maximum=5000,
-                )
+                limit = gr.Number(LIMIT, label="Maximum pictures", info=described("limit"), precision=0)
             start = gr.Button("Walk", variant="primary", elem_id="walk-start")
         with gr.Column(scale=3, min_width=300):
             depth = gr.Slider(
