@@ -87,7 +87,7 @@ def test_a_bundled_flow_is_no_classifier_and_the_reverse(tmp_path: Path, monkeyp
     assert load_flow("bundled:digits").spec.path == "gvp"
     assert "type load_flow" in refused("bundled:digits", load=load_model)
     assert "type load_model" in refused("bundled:net")
-    assert "type digits" in refused("bundled:digit")
+    assert "type bundled:digits" in refused("bundled:digit")
     assert "bundled:digits" in refused("digits")
 
 

@@ -201,6 +201,10 @@ def test_a_walk_goes_there_and_back(jobs: Jobs, tmp_path: Path) -> None:
         (lambda: explain_request(TOY, "x", (), 1, None, None, 0), '"Portraits" is 1; fill in a whole number, 2 or'),
         (lambda: changed("edit", torch.zeros(3, 8, 8)), "edit needs a target"),
         (lambda: changed("inpaint", torch.zeros(3, 8, 8)), "needs a hole to fill"),
+        (
+            lambda: changed("accentuate", torch.zeros(3, 8, 8), torch.ones(8, 8)),
+            "may change the whole photo; clear the",
+        ),
         (lambda: changed("style", torch.zeros(3, 8, 8)), "no style picture was given"),
     ],
 )

@@ -113,6 +113,10 @@ def test_a_prediction_without_a_photo_or_by_a_file_elsewhere_is_a_sentence(page:
     assert "not allowed at the start" in words
 
 
+def test_without_a_run_there_is_nothing_to_load(page: Page) -> None:
+    assert "no run was chosen; choose one" in said(page.do(page.event("runs-load"), [None]))
+
+
 def test_an_audit_is_a_job_with_its_page(page: Page, tmp_path: Path) -> None:
     data = page.uploads.parent / "mine"
     for label, name in enumerate(("anchor", "barrel", "candle", "dragon")):

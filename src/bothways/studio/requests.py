@@ -147,7 +147,12 @@ def photo_request(
     classes: Sequence[str], prompts: str | None, n: float | None, steps: float | None, seed: float | None,
     data: str | None, changes: str | None, weights: str | None = None,
 ) -> Request:  # fmt: skip
-    """A task on a photo (3,H,W) in [0,1]. mask: (H,W) of 0 and 1. Settings that the task does not take are dropped."""
+    """A task on a photo (3,H,W) in [0,1]. mask: (H,W) of 0 and 1.
+
+    Settings that the task does not take are dropped, since their fields are hidden; a mask is seen, and refused.
+    """
+    if mask is not None and not takes(task, "mask"):
+        raise UserError(f"{task} may change the whole photo; clear the mask, or choose Edit or Inpaint")
     values: dict[str, Any] = {"photo": photo, "mask": mask, "box": box, "style": style, **_subject(classes, prompts)}
     values = {name: value for name, value in values.items() if takes(task, "classes" if name == "prompts" else name)}
     if task == "inpaint" and (values["classes"] or values["prompts"]):

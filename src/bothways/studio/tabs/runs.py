@@ -53,7 +53,9 @@ def build_tab(tab: gr.Tab, shelf: Shelf, tabs: gr.Tabs, drawing: of_drawing.Fiel
     def load(name: str | None) -> list[Any]:
         kept, kept_photo = [gr.skip()] * len(drawing.all), [gr.skip()] * len(filled)
         try:
-            folder, form = shelf.run(name or ""), shelf.form(name or "")
+            if not name:
+                raise UserError("no run was chosen; choose one")
+            folder, form = shelf.run(name), shelf.form(name)
             if form.task == "generate":
                 channels = " ".join(map(str, form.channels))
                 kept = [*of_drawing.refilled(form), form.layer, channels, form.gif]
