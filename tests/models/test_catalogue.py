@@ -278,7 +278,7 @@ def test_each_bundled_model_is_what_its_card_says() -> None:
         image = torch.rand(2, 3, model.spec.height, model.spec.width)
         assert torch.isfinite(model.outputs(image)).all()
     near = bundled_names()[0]
-    assert f"type {near}" in refused(f"bundled:{near[:-1]}")
+    assert f"type bundled:{near}" in refused(f"bundled:{near[:-1]}")
     assert f"bundled:{near}" in refused(f"bundeld:{near}")
 
 

@@ -203,7 +203,7 @@ def test_a_walk_goes_there_and_back(jobs: Jobs, tmp_path: Path) -> None:
         (lambda: changed("inpaint", torch.zeros(3, 8, 8)), "needs a hole to fill"),
         (
             lambda: changed("accentuate", torch.zeros(3, 8, 8), torch.ones(8, 8)),
-            "may change the whole photo; clear the",
+            "may change the whole photo; clear",
         ),
         (lambda: changed("style", torch.zeros(3, 8, 8)), "no style picture was given"),
     ],

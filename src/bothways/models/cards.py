@@ -144,9 +144,8 @@ def card(name: str) -> dict[str, Any]:
 def card_file(name: str) -> Path:
     """File of a bundled model's card. Raises UserError for an unknown name, with the nearest."""
     if name not in _all_bundled():
-        raise UserError(
-            f"no bundled model {name!r}; {nearest(f'bundled:{name}', [f'bundled:{one}' for one in _all_bundled()])}"
-        )
+        near = nearest(f"bundled:{name}", [f"bundled:{one}" for one in _all_bundled()])
+        raise UserError(f"no bundled model {name!r}; {near}")
     return BUNDLED / f"{name}.json"
 
 

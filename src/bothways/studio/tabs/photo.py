@@ -133,7 +133,7 @@ def shaped(task: str) -> list[Any]:
 def drawn(job: Job | None) -> tuple[str, str]:
     """HTML of the pictures while they are drawn, then of each photo before and after."""
     if job is None or job.state not in ("complete", "stopped") or not (job.folder / "pictures.jsonl").exists():
-        words = "Choose a photo and a task. Edit and Inpaint change painted pixels alone; without a mask Edit may change all."
+        words = "Choose a photo and a task. Edit and Inpaint change painted pixels alone; Edit without a mask, any."
         return fragments.pictures(job, words), ""
     folder = RunFolder(job.folder)
     return fragments.changes(folder), fragments.downloads(job.name, folder) + fragments.verdicts(folder)
