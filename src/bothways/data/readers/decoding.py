@@ -53,7 +53,7 @@ def decoded(entries: Entries, size: Size | None, address: str, skipped: list[str
         count += 1
         yield image, label
     if not count:
-        first = f", the first: {skipped[0]}" if skipped else ""
+        first = f", the first: {skipped[0]}" if skipped else "; type a parquet file or a folder of pictures"
         raise UserError(f"data {address!r} has no readable picture ({len(skipped)} unreadable){first}")
     if skipped:
         warnings.warn(f"{len(skipped)} unreadable pictures skipped, the first: {skipped[0]}", stacklevel=4)
