@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 import torch
-from fastapi import FastAPI, Query, Request
+from fastapi import Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from starlette.exceptions import HTTPException
@@ -103,7 +103,7 @@ def build_app(service: Service, token: str = "", *, local: bool = True) -> Gate:
         await asyncio.to_thread(service.close)
 
     errors: dict[int | str, dict[str, Any]] = {
-        code: {"model": Error} for code in (400, 401, 403, 404, 408, 413, 422, 429, 503)
+        code: {"model": Error} for code in (400, 401, 403, 404, 408, 413, 415, 422, 429, 503)
     }
     app = FastAPI(
         title="bothways", version=__version__, lifespan=life, docs_url=None, redoc_url=None, responses=errors,
@@ -145,9 +145,10 @@ def _add_state(app: FastAPI, service: Service) -> None:
 
 def _add_answers(app: FastAPI, service: Service) -> None:
     binary = {"schema": {"type": "string", "format": "binary"}}
-    picture = {"requestBody": {"required": True, "content": {"image/*": binary}}}
+    picture: dict[str, Any] = {"openapi_extra": {"requestBody": {"required": True, "content": {"image/*": binary}}}}
+    picture["dependencies"] = [Depends(_refuse_others)]
 
-    @app.post("/classify", openapi_extra=picture, response_model_exclude_none=True)
+    @app.post("/classify", **picture, response_model_exclude_none=True)
     async def classify(request: Request, model: Name = None, top: Annotated[int, Query(ge=1, le=1000)] = 5) -> Classes:
         """The most probable classes of a picture, which is the body of the request; of a model of numbers, these."""
         one, found = await service.answer(model, Asked("classes"), await request.body())
@@ -159,7 +160,7 @@ def _add_answers(app: FastAPI, service: Service) -> None:
         ]
         return Classes(model=one.name, answers=answers)
 
-    @app.post("/features", openapi_extra=picture)
+    @app.post("/features", **picture)
     async def features(
         request: Request, model: Name = None,
         layer: Annotated[list[str] | None, Query(max_length=LAYERS_AT_MOST, description="layers to read")] = None,
@@ -170,6 +171,16 @@ def _add_answers(app: FastAPI, service: Service) -> None:
         asked = Asked("features", tuple(dict.fromkeys(layer or ())), depth, steps if depth is not None else 5)
         one, found = await service.answer(model, asked, await request.body())
         return FeatureVectors(model=one.name, features={name: vector.tolist() for name, vector in found.items()})
+
+
+def _refuse_others(request: Request) -> None:
+    """Raise RefusedError for a field that the address does not have, and for a picture inside a form."""
+    known = [field.alias for field in request.scope["route"].dependant.query_params]
+    for name in request.query_params:
+        if name not in known:
+            raise RefusedError(422, f"there is no field {name[:40]!r}; there are {', '.join(known)}")
+    if request.headers.get("content-type", "").startswith("multipart/form-data"):
+        raise RefusedError(415, "the picture came inside a form; send its file alone, as the body of the request")
 
 
 def _add_jobs(app: FastAPI, service: Service) -> None:
