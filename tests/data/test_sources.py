@@ -99,9 +99,7 @@ def test_parquet_files_that_hold_something_else(tmp_path: Path, table: dict[str,
 def test_addresses_that_are_nothing(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="does not exist"):
         load_images(tmp_path / "none")
-    with pytest.raises(
-        UserError, match=r"no readable picture \(0 unreadable\); type a parquet file or a folder"
-    ):
+    with pytest.raises(UserError, match=r"no readable picture \(0 unreadable\); type a parquet file or a folder"):
         load_images(tmp_path)
     (tmp_path / "x.parquet").write_text("not at all")
     with pytest.raises(UserError, match="not a readable parquet file"):

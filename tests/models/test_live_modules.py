@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import bothways
@@ -234,6 +235,16 @@ def test_a_module_without_numbers_says_so(load: Callable[[nn.Module], object]) -
         assert "\n" not in str(caught.value)
 
 
+def test_a_lazy_module_says_what_it_waits_for(tmp_path: Path) -> None:
+    net = nn.Sequential(nn.Flatten(), nn.LazyLinear(4))
+    save_file({"1.weight": torch.zeros(4, 192), "1.bias": torch.zeros(4)}, tmp_path / "own.safetensors")
+    for weights in (None, tmp_path / "own.safetensors"):
+        with pytest.raises(UserError, match=r"no numbers yet: its parameter 1.weight .*; call the module once"):
+            load_model(net, ModelSpec(8, MEAN, STD, 4), weights=weights)
+    net(pictures())
+    assert load_model(net, ModelSpec(8, MEAN, STD, 4)).outputs(pictures()).shape == (2, 4)
+
+
 def test_the_device_meta_is_refused() -> None:
     for load, net, spec in ((load_model, made(), SPEC), (load_flow, made(Velocity), FLOW)):
         with pytest.raises(UserError, match='device "meta" holds no numbers'):
@@ -299,6 +310,9 @@ def test_a_module_of_torchscript_or_of_an_export_draws_as_a_whole(kind: str, cla
     assert (load_model(make[kind](), spec).outputs(image) - model.outputs(image)).abs().max() < 1e-5
     if classes:
         assert bothways.generate(model, 1, 1, "das", steps=2, judges=[]).images.isfinite().all()
+        if kind == "script":
+            with pytest.raises(UserError, match="shows no layer, as one of TorchScript; give the module as written"):
+                bothways.accentuate(model, image[:1], steps=1, judges=[])
     else:
         found = bothways.invert(model, image[:1], recipe="invert", steps=2, judges=[])
         assert found.images.isfinite().all()

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
 
 from bothways.brief import shown
 from bothways.faults import place_of, told
@@ -27,6 +28,7 @@ def check_held(module: nn.Module, what: str) -> None:
 
     what: "model 'NAME'", for the message.
     """
+    check_shaped(module, what)
     empty = [name for name, value in module.state_dict().items() if isinstance(value, Tensor) and value.is_meta]
     if empty:
         raise UserError(
@@ -36,6 +38,16 @@ def check_held(module: nn.Module, what: str) -> None:
     for name, value in module.named_parameters():
         if not is_finite(value):
             raise UserError(f"{what}: its parameter {name} holds values that are not finite; give other weights")
+
+
+def check_shaped(module: nn.Module, what: str) -> None:
+    """Raise UserError for a module of which a parameter has no shape before it is first called."""
+    lazy = [name for name, value in module.named_parameters() if isinstance(value, UninitializedParameter)]
+    if lazy:
+        raise UserError(
+            f"{what} holds no numbers yet: its parameter {lazy[0]} takes its shape from a first picture; call the "
+            "module once where it is built, before its weights are loaded"
+        )
 
 
 def encoded(text: Callable[[list[str]], Tensor], prompts: list[str], width: int, what: str) -> Tensor:

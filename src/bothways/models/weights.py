@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from bothways.budget import amount
 from bothways.faults import check_kinds
+from bothways.models.calls import check_shaped
 from bothways.numerics.modules import COMPILED
 from bothways.reading import is_there
 from bothways.types import RunError, UserError
@@ -47,6 +48,7 @@ def load_weights(module: nn.Module, path: str | Path, part: str = "", *, say: bo
     left out, and a warning says so.
     """
     check_kinds("weights", path=(path, (str, Path)))
+    check_shaped(module, "the model")
     path = Path(path)
     if not is_there(path):
         raise UserError(f"weights {str(path)!r} do not exist; type the path of a .safetensors file")

@@ -125,7 +125,9 @@ def layer_at(model: Any, depth: float) -> str:
     """The one of a model's statistics layers at a share of their number. Raises UserError for a model without any."""
     layers = model.statistics_layers()
     if not layers:
-        raise UserError(f"model {model.name!r} has no default content layer; type --set terms.content.layer=NAME")
+        typed = "type --set terms.content.layer=NAME"
+        cure = typed if model.layers() else "it shows no layer, as one of TorchScript; give the module as written"
+        raise UserError(f"model {model.name!r} has no default content layer; {cure}")
     return layers[int(depth * len(layers))]
 
 
