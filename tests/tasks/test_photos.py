@@ -313,7 +313,8 @@ def test_the_default_recipe_of_a_task_follows_the_size_of_the_network(toy: Adapt
     assert recipe(large, "edit", "dragon", strength=2.0, size=32) == "edit-photographs"
     assert recipe(large, "edit", "dragon", **{"terms.class.weight": 2.0}) == "edit"
     probabilities = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 96), torch.nn.Flatten(), torch.nn.Softmax(1))
-    headless = Adapter(probabilities, replace(large.spec, feature_layer=None), name="headless")
+    with pytest.warns(UserWarning, match="sum to 1, as those of a softmax"):
+        headless = Adapter(probabilities, replace(large.spec, feature_layer=None), name="headless")
     assert recipe(headless, "edit", "dragon") == "edit"
 
 

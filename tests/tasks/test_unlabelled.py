@@ -170,7 +170,8 @@ def test_the_default_recipe_follows_the_network(toy: Adapter, large: Adapter, fi
     assert recipe(large, "anchor") == "photographs"
     assert recipe(large, "anchor", recipe="icons") == "icons"
     probabilities = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 96), torch.nn.Flatten(), torch.nn.Softmax(1))
-    headless = Adapter(probabilities, replace(large.spec, feature_layer=None), name="headless")
+    with pytest.warns(UserWarning, match="sum to 1, as those of a softmax"):
+        headless = Adapter(probabilities, replace(large.spec, feature_layer=None), name="headless")
     with pytest.warns(UserWarning, match="no statistics"):
         assert work_of("generate", headless, "anchor").config.recipe == "icons"
     drawn = generate(large, n=2, steps=2, seed=3, data=file, out=tmp_path / "run", judges=[])
