@@ -75,3 +75,14 @@ def test_outputs_that_are_not_finite_are_an_error_in_words() -> None:
     images, labels = data()
     with pytest.raises(RunError, match="not finite"):
         list(evaluate(Broken(), [(images, labels, torch.arange(PICTURES))], Tally(PICTURES)))
+
+
+def test_what_is_right_is_among_the_five_largest_where_outputs_are_equal() -> None:
+    """As of a network in half precision, or of one that gives the same for every class."""
+    outputs = torch.cat([torch.zeros(40, 10), torch.randint(0, 3, (160, 10), generator=generator(4)).float()])
+    labels, tally = outputs.argmax(1), Tally(len(outputs))
+    tally.add(outputs, labels, torch.arange(len(outputs)))
+    assert tally.right == tally.top == len(outputs)
+    of_zeros = Tally(10)
+    of_zeros.add(torch.zeros(10, 10), torch.arange(10), torch.arange(10))
+    assert (of_zeros.right, of_zeros.top) == (1, 5)

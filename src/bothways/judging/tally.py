@@ -72,9 +72,11 @@ def counts_of(outputs: Tensor, labels: Tensor, places: Tensor) -> Counts:
     """What one batch adds: outputs (B,K) logits, labels (B,), places (B,) the indices of its pictures."""
     log_p = outputs.detach().cpu().double().log_softmax(1)
     confidence, answers = log_p.max(1)
-    largest = log_p.topk(min(TOP, log_p.shape[1]), 1).indices
-    top = int((largest == labels[:, None]).any(1).sum())
-    nll = -float(log_p.gather(1, labels[:, None]).sum())
+    own = log_p.gather(1, labels[:, None])
+    # of equal outputs the first counts as larger, as in max: topk takes any, and so could leave out the answer itself
+    before = (log_p == own) & (torch.arange(log_p.shape[1]) < labels[:, None])
+    top = int((((log_p > own) | before).sum(1) < TOP).sum())
+    nll = -float(own.sum())
     return Counts(labels, answers, places, top, nll, calibration_sums(confidence.exp(), answers == labels))
 
 
