@@ -23,7 +23,8 @@ one process with one thread. `make bench` installs each library into an environm
 
 A time is the median CPU time of a run. The ratio is ours / theirs, the median over pairs of runs, with its 95 %
 interval; below 1 is faster. Rows are in the order of their ratio, so that where a library is faster than `bothways`
-stands first. "Differ" is how far the two results are apart, and the most that is allowed: a run of `make bench` in
+stands first. An interval that holds 1 shows no difference, and not that there is none: of nine pairs it may be wide.
+"Differ" is how far the two results are apart, and the most that is allowed: a run of `make bench` in
 which a row is beyond it fails.
 """
 STARTS = f"""
@@ -69,7 +70,7 @@ def measured(works: Sequence[Row]) -> list[str]:
     """A section for each outcome."""
     sections = (
         ("Where a library is faster", [row for row in works if faster(row) == "theirs"]),
-        ("Where the two take the same time", [row for row in works if faster(row) == "neither"]),
+        ("Where no difference is shown", [row for row in works if faster(row) == "neither"]),
         ("Where bothways is faster", [row for row in works if faster(row) == "ours"]),
     )
     return [f"\n## {title}\n\n{MADE}\n\n{table(some) if some else 'No row.'}\n" for title, some in sections]
