@@ -62,7 +62,10 @@ def test_where_a_library_is_faster_stands_first(peers: dict[str, ModuleType]) ->
     text = peers["page"].page(rows)
     places = [text.index(f"| {name} |") for name in ("most", "theirs", "neither", "ours")]
     assert places == sorted(places)
-    headings = [text.index(f"## {title}") for title in ("Where a library is faster", "Where no difference is shown", "Where bothways is faster")]
+    headings = [
+        text.index(f"## {title}")
+        for title in ("Where a library is faster", "Where no difference is shown", "Where bothways is faster")
+    ]
     assert headings[0] < places[0] < places[1] < headings[1] < places[2] < headings[2] < places[3]
 
 

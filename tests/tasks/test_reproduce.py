@@ -111,6 +111,12 @@ def test_a_missing_seed_leaves_a_claim_unmeasured() -> None:
     assert (found.verdict, found.seeds) == ("not measured", 0)
 
 
+def test_a_quotient_without_a_logarithm_is_said_to_be_one() -> None:
+    found = judged([2.0, -1.0, 3.0], Bounds(above=1.0), "ratio")
+    assert (found.verdict, found.why) == ("not measured", "a quotient that is not above 0 has no mean logarithm")
+    assert judged([None, None], Bounds(above=1.0), "ratio").why == "no run gave this number"
+
+
 def test_what_is_unlike_the_paper_is_not_set_beside_its_number() -> None:
     values = [1.9, 2.0, 2.1]
     found = judged(values, Bounds(2.0, 1.0), unlike="other pictures")
@@ -297,6 +303,8 @@ def test_the_list(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatc
     assert all(row["takes"] and row["where"] for row in rows)
     assert list(tmp_path.iterdir()) == []
     assert len(bothways.reproduce(listed=True)) == len(rows)
+    assert bothways.reproduce("prg-beta", listed=True) == [row for row in rows if row["name"] == "prg-beta"]
+    assert "no table or figure 'prg-bta'; type prg-beta" in refused(capsys, "reproduce", "prg-bta", "--list")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -456,6 +464,7 @@ def test_mistakes_of_the_command(tiny: Path, capsys: pytest.CaptureFixture[str])
         ("within = 0.1", "within = 0.1\nabove = 2.0", "not both"),
         ('"@one"', '"@nine"', "@nine, which is not an earlier run"),
         ('"$mine"', '"$other"', "$other, which is not an input"),
+        ("seeds = [0]", "seeds = [0, 3]", "'one' has no seed 3 of 'two'; give both the same seeds"),
         ('name = "two"', 'name = "one"', "are called 'one'"),
         ('where = "no table"', 'wher = "no table"', "where: Field required"),
         ('paper = "PRG"', 'paper = "GAN"', "paper: Input should be"),

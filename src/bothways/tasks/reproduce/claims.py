@@ -140,7 +140,8 @@ def judged(
     if len(known) == 1 and over_pictures is not None:
         ours = Estimate(ours.value, *over_pictures)
     if not known or not math.isfinite(ours.value):
-        return Verdict(NOT_MEASURED, "no run gave this number", UNDEFINED, 0)
+        why = "a quotient that is not above 0 has no mean logarithm" if known else "no run gave this number"
+        return Verdict(NOT_MEASURED, why, UNDEFINED, 0)
     if len(known) < len(values):
         lacking = len(values) - len(known)
         return Verdict(NOT_MEASURED, f"{lacking} of {len(values)} seeds gave no number", ours, len(known))

@@ -7,10 +7,10 @@ from typing import Any
 from bothways.tasks.reproduce import recipe as recipes
 
 
-def listed() -> list[dict[str, Any]]:
-    """A row a recipe and form, for --list: name, form, title, paper, where, needs, takes."""
+def listed(only: str | None = None) -> list[dict[str, Any]]:
+    """A row a recipe and form, for --list: name, form, title, paper, where, needs, takes. only: one recipe's."""
     found = []
-    for name in recipes.names():
+    for name in recipes.names() if only is None else [only]:
         recipe = recipes.read(name)
         for form in ("small", "full"):
             own = recipe.form(form)

@@ -180,20 +180,28 @@ def read(name: str) -> Recipe:
 def _check(recipe: Recipe, path: Path) -> None:
     """Raise UserError for a claim or a reference to a run that is not there."""
     for form in FORMS:
-        seen: set[str] = set()
+        seen: dict[str, Run] = {}
         for run in recipe.runs(form):
             registry.check("task", run.task)
-            for mark, known, what in (("@", seen, "an earlier run"), ("$", set(recipe.inputs), "an input")):
+            for mark, known, what in (("@", set(seen), "an earlier run"), ("$", set(recipe.inputs), "an input")):
                 for name in _marked(run.settings, mark):
                     if name not in known:
                         raise UserError(f"{path}: run {run.name!r} has {mark}{name}, which is not {what}")
+                    _check_seeds(run, seen.get(name, run), path)
             if run.name in seen:
                 raise UserError(f"{path}: two runs of the form {form} are called {run.name!r}")
-            seen.add(run.name)
+            seen[run.name] = run
         for claim in recipe.claims(form):
             for name, place in claim.references:
                 if name not in seen or not place:
                     raise UserError(f"{path}: {claim.measure!r} names no run of the form {form}; write RUN: PLACE")
+                _check_seeds(seen[claim.references[0][0]], seen[name], path)
+
+
+def _check_seeds(run: Run, other: Run, path: Path) -> None:
+    """Raise UserError where another run lacks a seed of a run; one of a single seed stands beside all."""
+    if len(other.seeds) > 1 and (lacking := sorted(set(run.seeds) - set(other.seeds))):
+        raise UserError(f"{path}: {other.name!r} has no seed {lacking[0]} of {run.name!r}; give both the same seeds")
 
 
 def _marked(value: Any, mark: str) -> Iterator[str]:

@@ -47,8 +47,9 @@ class ReproduceWork(Work):
 @final
 @dataclass
 class Listing(ReproduceWork):
-    """The list of the tables and figures. experiment: writes nothing."""
+    """The list of the tables and figures, or of one. experiment: writes nothing."""
 
+    only: str | None = None
     experiment: Experiment = field(default_factory=Experiment)
     doing = "reading the recipes"
 
@@ -61,13 +62,13 @@ class Listing(ReproduceWork):
         return iter(())
 
     def measures(self) -> dict[str, Any]:
-        return {"recipes": listed(), "citations": []}
+        return {"recipes": listed(self.only), "citations": []}
 
     def result(self, measures: dict[str, Any]) -> Any:
         return measures["recipes"]
 
     def plan(self) -> str:
-        return f"{len(recipes.names())} tables and figures would be listed"
+        return f"{len(recipes.names()) if self.only is None else 1} tables and figures would be listed"
 
     def summary(self, result: Any, out: Path | None) -> Iterator[str | Grid]:
         rows = [(r["name"], r["form"], r["title"], r["where"], r["needs"], r["takes"]) for r in result]
@@ -267,7 +268,7 @@ class Reproduction(ReproduceWork):
 def prepare(config: ReproduceConfig, where: Where) -> ReproduceWork:
     """Prepare a reproduction, or the list. Raises UserError for invalid input of any of its runs, before the first."""
     if config.listed or config.name is None:
-        return Listing()
+        return Listing(config.name)
     recipe = recipes.read(config.name)
     if config.device is not None:
         check_device(config.device)
