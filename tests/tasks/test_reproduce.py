@@ -277,6 +277,18 @@ def used(recipe: recipes.Recipe, form: str) -> set[str]:
     return {name for claim in recipe.claims(form) for name, _ in claim.references}
 
 
+def test_a_small_form_never_judges_a_number_of_a_paper() -> None:
+    """As docs/reproduce.md says of them."""
+    for recipe in map(recipes.read, recipes.names()):
+        assert recipe.small.unlike or all(claim.paper is None for claim in recipe.claims("small")), recipe.title
+
+
+def test_a_small_form_by_another_recipe_than_the_papers_says_so() -> None:
+    for recipe in map(recipes.read, recipes.names()):
+        ours = any(run.settings.get("recipe") in ("das", "dsf") for run in recipe.runs("small"))
+        assert not ours or re.search(r"Small: .*\b(our|ours)\b|Our recipe .* in both forms", recipe.reading), recipe.title
+
+
 def test_the_three_papers_have_their_tables() -> None:
     papers = {name: recipes.read(name).paper for name in recipes.names()}
     assert {name: name.split("-")[0].upper() for name in papers} == papers
