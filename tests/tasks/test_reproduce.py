@@ -286,7 +286,9 @@ def test_a_small_form_never_judges_a_number_of_a_paper() -> None:
 def test_a_small_form_by_another_recipe_than_the_papers_says_so() -> None:
     for recipe in map(recipes.read, recipes.names()):
         ours = any(run.settings.get("recipe") in ("das", "dsf") for run in recipe.runs("small"))
-        assert not ours or re.search(r"Small: .*\b(our|ours)\b|Our recipe .* in both forms", recipe.reading), recipe.title
+        assert not ours or re.search(r"Small: .*\b(our|ours)\b|Our recipe .* in both forms", recipe.reading), (
+            recipe.title
+        )
 
 
 def test_the_three_papers_have_their_tables() -> None:
