@@ -18,7 +18,7 @@ import torch
 
 from bothways import registry
 from bothways.runs import RunFolder
-from bothways.studio import child, jobs, pane
+from bothways.studio import child, jobs
 from bothways.studio.child import IMPORTED_AHEAD, Child, EndedError, answer, make_ready
 from bothways.studio.jobs import KEPT, WAITING_AT_MOST, Job, Jobs
 from bothways.studio.models import about
@@ -273,16 +273,3 @@ def test_a_photo_comes_whole_to_the_process() -> None:
     assert torch.equal(again.values["photo"], photo)
     assert {name: value for name, value in again.values.items() if name != "photo"} == {"mask": None, "n": 1}
     assert request.__getstate__()["values"]["photo"].shape == (3, 4, 5)
-
-
-def test_a_job_that_waits_is_shown_anew_when_one_ahead_of_it_ends(tmp_path: Path) -> None:
-    found = Jobs.__new__(Jobs)
-    found.__dict__.update(runs=tmp_path, kept=KEPT, all=[], _waiting=jobs.Queue(), _adding=jobs.threading.Lock())
-    first, second = (found.submit(Request("photo", "edit", {})) for _ in range(2))
-    part = pane.Pane(found, "photo", lambda job: ("", ""), *[None] * 8, seeded=True)
-    before = part.show(second)
-    assert "1 run ahead" in before[3]
-    assert part.marker(second) == before[1]
-    first.stop()
-    assert part.marker(second) != before[1]
-    assert "is starting" in part.show(second)[3]

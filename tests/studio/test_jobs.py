@@ -170,8 +170,9 @@ def test_a_hole_is_filled_and_nothing_else_changes(jobs: Jobs) -> None:
 @pytest.mark.parametrize("task", ["style", "invert", "accentuate"])
 def test_a_photo_is_restyled_rebuilt_and_accentuated(jobs: Jobs, task: str) -> None:
     photo, painting = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(2))
-    leftover = torch.ones(16, 16)  # of another task's form
-    job = ended(jobs.submit(changed(task, photo, leftover, painting, ("barrel",))))
+    with pytest.raises(UserError, match=f"{task} may change the whole photo; clear the mask"):
+        changed(task, photo, torch.ones(16, 16), painting, ("barrel",))  # painted for another task
+    job = ended(jobs.submit(changed(task, photo, None, painting, ("barrel",))))
     assert job.message == ""
     settings = RunFolder.open(job.folder).settings
     assert (settings["task"], settings["settings"]["recipe"]) == (task, task)

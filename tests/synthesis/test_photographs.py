@@ -202,6 +202,7 @@ def test_a_mean_of_another_layer_than_the_heads_input_is_refused(tmp_path: Path,
         assert len(generate(inner, "anchor", 1, data=file, **chosen).images) == 1
 
 
+@pytest.mark.filterwarnings("ignore:model 'Sequential'.* as those of a softmax")
 def test_a_network_without_a_head_says_what_to_take_instead() -> None:
     flat = nn.Sequential(nn.Conv2d(3, 4, 16), nn.Flatten(), nn.Softmax(1))
     spec = ModelSpec(16, 0.5, 0.5, 4)
