@@ -31,6 +31,7 @@ def equal_head(width_in: int, classes: int) -> nn.Module:
     return PRGHead(width_in, classes, width=max(1, round((whole - 2 * width_in) / (width_in + 1 + classes))))
 
 
+LONG = 512  # pictures of a batch where a plain network is trained for the operations of others
 WALK: dict[str, Any] = {"kind": "walked", "depth": 0.5, "steps": 3}
 NEAR: dict[str, Any] = {"kind": "activations", "depth": 0.1}
 BOTH: dict[str, Any] = {**WALK, "kind": "both", "activation_depth": 0.1}
@@ -42,8 +43,9 @@ CONTROLS: dict[str, dict[str, Any]] = {
     "prg + activations": BOTH,
     "no pretraining": {**WALK, **FRESH},
     "plain cnn": {},
-    "plain cnn, equal operations": {"base": "plain cnn"},
-    "plain cnn, operations of pretraining too": {"base": "plain cnn", "pretraining": True},
+    "plain cnn, equal operations": {"base": "plain cnn", "batch": LONG},
+    "plain cnn, equal operations, equal batches": {"base": "plain cnn"},
+    "plain cnn, operations of pretraining too": {"base": "plain cnn", "batch": LONG, "pretraining": True},
     "activations": NEAR,
     "activations, equal head": {**NEAR, **EQUAL},
     "activations, no pretraining": {**NEAR, **FRESH},
@@ -78,7 +80,6 @@ SETTINGS: dict[int, dict[str, Any]] = {  # what is equal over the arms: at so ma
     5000: {"epochs": 6, "batch": 128},
     ALL: {"epochs": 12, "batch": 256, "average": 0.998},
 }
-LONG = 512  # pictures of a batch of the networks that are trained for the operations of others
 
 
 def settings(labels: int) -> dict[str, Any]:

@@ -16,7 +16,7 @@ setting was chosen on the test pictures.
 
 The plain networks have as many parameters as flow and head. Arms of equal operations are trained for as many as "prg"
 (matrix products and convolutions, counted in a step of each), one plain network for those of the flow's pretraining
-too; these plain networks in batches of 512.
+too; these two plain networks in batches of 512.
 
 Seconds are of the steps alone: of one processor core, or on a GPU by the clock, where other processes share it. A row
 is written when its arm is done, and an arm that is there is not run again; a killed one goes on where it was.
@@ -64,7 +64,6 @@ from prg_arms import (
     CHOICES,
     CONTROLS,
     HELD,
-    LONG,
     SETS,
     few_of,
     name_of,
@@ -205,7 +204,7 @@ def measured(job: Job, how: Mapping[str, Any], asked: argparse.Namespace, pictur
     if asked.device != "cpu":
         torch.backends.cudnn.benchmark = True
     if job.arm.startswith("plain cnn"):
-        batch = LONG if "base" in how else given["batch"]
+        batch = how.get("batch", given["batch"])
         model, facts = plain(given, min(batch, job.labels), asked, pictures.train)
     else:
         model, facts = walked(job, given, asked, pictures.train)

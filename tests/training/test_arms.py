@@ -124,15 +124,16 @@ def test_rates_of_elsewhere_are_taken_and_none_is_tried() -> None:
 
 
 def test_arms_of_equal_operations_take_those_of_prg() -> None:
-    plain = ["plain cnn, equal operations", "plain cnn, operations of pretraining too"]
+    plain = [f"plain cnn, equal operations{more}" for more in ("", ", equal batches")]
+    plain.append("plain cnn, operations of pretraining too")
     arms = [*plain, "activations, equal operations"]
     walked = [row("prg", 0, rate, operations=8e15) for rate in HELD]
     assert left(walked, *arms) == []  # before the base of any is done
     rows = [*walked, *(row("plain cnn", 0, rate) for rate in HELD)]
     found = {job.arm: job.epochs for job in left(rows, *arms, pretrained=40e15)}
-    assert found == dict(zip(plain, (8 * 6, 48 * 6), strict=True))
+    assert found == dict(zip(plain, (8 * 6, 8 * 6, 48 * 6), strict=True))
     rows += [row("activations", 0, rate, operations=2e15) for rate in HELD]
-    assert {job.arm: job.epochs for job in left(rows, *arms[2:])} == {arms[2]: 4 * 6}
+    assert {job.arm: job.epochs for job in left(rows, arms[-1])} == {arms[-1]: 4 * 6}
 
 
 def test_sizes_are_equal() -> None:
