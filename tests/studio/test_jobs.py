@@ -197,6 +197,7 @@ def test_a_walk_goes_there_and_back(jobs: Jobs, tmp_path: Path) -> None:
         (lambda: drawn(TOY, steps=-1), '"Steps" is -1; fill in a whole number, 0 or more'),
         (lambda: drawn(TOY, n=0), '"Count" is 0; fill in a whole number, 1 to 200'),
         (lambda: drawn(TOY, n=201), '"Count" is 201; fill in'),
+        (lambda: drawn(TOY, n=float("inf")), '"Count" is inf; fill in a whole number, 1 to 200'),
         (lambda: drawn(TOY, seed=-1), '"Seed" is -1; fill in a whole number, 0 or more'),
         (lambda: walk_of("bundled:cifar10-prg", torch.zeros(3, 8, 8), 501, None, None), '"Steps each way" is 501'),
         (lambda: explain_request(TOY, "x", (), 1, None, None, 0), '"Portraits" is 1; fill in a whole number, 2 or'),

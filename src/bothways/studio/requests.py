@@ -247,7 +247,7 @@ def number(label: str, given: float | None, least: int, most: int | None = None,
     """The whole number of a field. unset: of an empty field. Raises UserError for one outside of its bounds."""
     if given is None:
         return unset
-    if given != int(given) or given < least or (most is not None and given > most):
+    if not float(given).is_integer() or given < least or (most is not None and given > most):
         bounds = f"{least} or more" if most is None else f"{least} to {most}"
         raise UserError(f'"{label}" is {given:g}; fill in a whole number, {bounds}')
     return int(given)
