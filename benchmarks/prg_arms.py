@@ -57,6 +57,7 @@ CONTROLS: dict[str, dict[str, Any]] = {
     "pixels": {"kind": "pixels"},
 }
 CHOICES: dict[str, dict[str, Any]] = {
+    "prg": WALK,
     **{f"steps {steps}": {**WALK, "steps": steps} for steps in (1, 2, 5, 10, 20)},
     **{f"depth {depth:g}": {**WALK, "depth": depth} for depth in (0.1, 0.25, 0.75, 1.0)},
     **{f"beta {beta:g}": {**WALK, "beta": beta} for beta in (0.0, 10.0)},

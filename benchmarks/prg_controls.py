@@ -3,7 +3,7 @@
     python benchmarks/prg_controls.py --data path/to/cifar10 --labels 500 --seeds 0 1 2
     python benchmarks/prg_controls.py --data ... --labels 5000 --seeds 0 1 2 --device cuda --processes 6 --minutes 9
     python benchmarks/prg_controls.py --data ... --labels 47500 --rates-of 5000 --device cuda --processes 6
-    python benchmarks/prg_controls.py --set choices --data ... --labels 5000 --seeds 0 1 2
+    python benchmarks/prg_controls.py --set choices --data ... --labels 500 --rates-of 5000 --seeds 0 1 2 --corrupted 0
     python benchmarks/prg_controls.py --set moved --data ... --labels 5000 --seeds 0 1 2      after the first
     python benchmarks/prg_controls.py --table [--set choices]
     python benchmarks/prg_controls.py --plot runs/prg.html --pictures docs/pictures     the rows of both sets as charts
@@ -11,8 +11,8 @@
 Every arm of a number of labels sees the same labelled pictures in the same batches, equally often, with the same
 augmentation, optimiser and schedule, and is tested on the same test pictures; only what a row names differs. The rate
 of each arm is that of RATES whose accuracy on the 2,500 pictures held out is the highest, with the first seed alone;
---rates-of takes the rates that another number of labels chose. The choices of PRG have the rate of the arm "prg". No
-setting was chosen on the test pictures.
+--rates-of takes the rates that another number of labels chose. The choices of PRG have the rate of the arm "prg" in
+prg_controls.csv, and are compared with the same arm trained beside them. No setting was chosen on the test pictures.
 
 The plain networks have as many parameters as flow and head. Arms of equal operations are trained for as many as "prg"
 (matrix products and convolutions, counted in a step of each), one plain network for those of the flow's pretraining
@@ -73,7 +73,7 @@ from prg_arms import (
     settings,
     sized,
 )
-from prg_page import reached, write_page
+from prg_page import losses_of, reached, write_page
 from workers import spread
 
 FLOW = "bundled:cifar10-flow"
@@ -555,14 +555,17 @@ def table(file: Path, flow: str = FLOW) -> str:
     """Markdown: a row an arm, the best of a number of labels first.
 
     Several seeds stand as their mean, and its t interval over seeds. Beside them the difference from "prg" over the
-    seeds that both have, with its t interval and Holm's p over the rows of that number of labels.
+    seeds that both have, with its t interval and Holm's p over the rows of that number of labels. Without corrupted
+    pictures, the flow-matching loss has their column.
     """
     by_arm: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
     for row in chosen(rows(file, flow)):
         by_arm.setdefault((row["arm"], int(row["labels"])), []).append(row)
+    corrupted = any(row["corrupted"] for of in by_arm.values() for row in of) or not by_arm
     lines = [
         *([f"*{seeds_told([len(own) for own in by_arm.values()])}*", ""] if by_arm else []),
-        "| labels | arm | seeds | accuracy (95 %) | less prg's, points (95 %; p) | corrupted | rate | epochs | seconds "
+        f"| labels | arm | seeds | accuracy (95 %) | less prg's, points (95 %; p) "
+        f"| {'corrupted' if corrupted else 'flow-matching loss (before)'} | rate | epochs | seconds "
         "| 10^15 operations | calls a picture | trained |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
@@ -570,6 +573,8 @@ def table(file: Path, flow: str = FLOW) -> str:
     for (arm, labels), of in sorted(by_arm.items(), key=lambda item: (item[0][1], -reached(item[1])["value"])):
         clean, worse = reached(of), reached(of, "corrupted")
         told = f"{worse['value']:.3f}" if worse else ""
+        if not corrupted and (loss := losses_of(of)):
+            told = f"{loss['loss']:.3f} ({loss['before']:.3f})"
         timed = [row for row in of if row["device"] in ("cpu", "")] or of  # seconds of a GPU are others
         seconds = sum(float(row["seconds"]) for row in timed) / len(timed)
         work = f"{float(of[0]['operations']) / 1e15:.3g}" if of[0]["operations"] else ""

@@ -39,7 +39,7 @@ main > article:first-child { margin: 0; padding: 0; border: 0 }</style></head>
 </main><script type="text/plain" id="plotly">{{ plotly }}</script><script>{{ script }}</script></body></html>"""
 PICTURES = ("controls.png", "choices.png")
 WIDTH, HEIGHT, COLOURS = 1180, 2600, 256  # of a screenshot, in pixels; of its palette
-BASE = {"kind": "walked", "depth": 0.5, "steps": 3, "beta": 1.0, "gradient": "exact"}
+BASE = {"kind": "walked", "depth": 0.5, "steps": 3, "beta": 1.0, "gradient": "exact", "solver": "euler"}
 NAMES = {"depth": "the depth", "steps": "the steps of the walk", "beta": "beta"}
 PRETRAINED, UNTRAINED, FROZEN = "10,127,90", "47,111,187", "200,96,24"  # red, green, blue
 DASHES = {"walked": "solid", "both": "longdash", "activations": "dot", "pixels": "dashdot"}
@@ -68,7 +68,7 @@ def write_page(file: Path, controls: Rows, choices: Rows, arms: Arms, pictures: 
 
     arms: what each arm of either set is trained with.
     """
-    halves = [controls_half(controls, arms), *([choices_half(controls, choices, arms)] if choices else [])]
+    halves = [controls_half(controls, arms), *([choices_half(choices, arms)] if choices else [])]
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(filled(halves), encoding="utf-8")
     for name, half in zip(PICTURES, halves, strict=False) if pictures else ():
@@ -187,40 +187,48 @@ def arm_curve(
 # ---- the choices ---------------------------------------------------------------------------------------------------
 
 
-def choices_half(controls: Rows, choices: Rows, arms: Arms) -> tuple[str, str, list[Chart]]:
-    """Each choice of PRG beside what the arm ``prg`` has, of the seeds that the choices were trained with."""
-    seeds = {(row["labels"], row["seed"]) for row in choices}
-    own = [row for row in controls if row["arm"] == "prg" and (row["labels"], row["seed"]) in seeds]
+def choices_half(choices: Rows, arms: Arms) -> tuple[str, str, list[Chart]]:
+    """Each choice of PRG beside the arm ``prg`` of the same set."""
     charts: list[Chart] = []
-    for labels, of in grouped([*own, *choices]).items():
+    pictures = sorted({int(row["pictures"]) for row in choices})
+    for labels, of in grouped(choices).items():
         points = [point_of(rows, arms[arm]) for arm, rows in of.items()]
         for choice, words in NAMES.items():
-            rows = [p for p in points if all(p[key] == value for key, value in BASE.items() if key != choice)]
-            rows = [{**point, "at": point[choice]} for point in rows]
+            rows = [{**point, "at": point[choice]} for point in points if one_choice(point, choice)]
             if len(rows) > 1:
                 charts.append(shares_over(f"Accuracy over {words}, {labels:,} labels", rows, choice))
                 charts.append(losses_over(f"Flow-matching loss over {words}, {labels:,} labels", rows, choice))
-        charts += gradients(points, labels)
+        charts += bars(points, "gradient", labels) + bars(points, "solver", labels)
     note = (
-        "PRG with one choice changed: 3 steps to depth 0.5, beta 1 and the exact gradient where nothing else is said. "
-        "Intervals are Wilson's over the test pictures, which are 2,000 for PRG itself and 1,000 for most others."
+        "PRG with one choice changed: 3 Euler steps to depth 0.5, beta 1 and the exact gradient where nothing else is "
+        f"said. {' to '.join(f'{n:,}' for n in pictures)} test pictures; 95 % intervals: Wilson's over pictures for "
+        "one seed, t over seeds for several."
     )
     return "One choice at a time", note, charts
 
 
 def point_of(rows: Rows, how: Mapping[str, Any]) -> dict[str, Any]:
-    loss, before = (
-        sum(float(row[key]) for row in rows) / len(rows) for key in ("flow_matching", "flow_matching_before")
-    )
-    return {**BASE, **how, **reached(rows), "loss": loss, "before": before}
+    return {**BASE, **how, **reached(rows), **losses_of(rows)}
 
 
-def gradients(points: Sequence[Mapping[str, Any]], labels: int) -> list[Chart]:
-    """torchdiffeq's adjoint beside the exact gradient in as many steps."""
-    steps = {point["steps"] for point in points if point["gradient"] == "adjoint"}
-    shown = [
-        {**point, "label": f"{point['gradient']}, {point['steps']} steps"}
-        for point in points
-        if point["steps"] in steps and (point["depth"], point["beta"]) == (BASE["depth"], BASE["beta"])
-    ]
-    return [share_bars(f"Accuracy by the gradient, {labels:,} labels", shown)] if len(shown) > 1 else []
+def losses_of(rows: Rows) -> dict[str, float]:
+    """The mean flow-matching loss after the training, "loss", and "before" it; {} where none is kept."""
+    pairs = [(row["flow_matching"], row["flow_matching_before"]) for row in rows]
+    if not all(all(pair) for pair in pairs):
+        return {}
+    after, before = (sum(map(float, values)) / len(rows) for values in zip(*pairs, strict=True))
+    return {"loss": after, "before": before}
+
+
+def one_choice(point: Mapping[str, Any], *choices: str) -> bool:
+    """Whether a point has what BASE has in all but these choices."""
+    return all(point[key] == value for key, value in BASE.items() if key not in choices)
+
+
+def bars(points: Sequence[Mapping[str, Any]], choice: str, labels: int) -> list[Chart]:
+    """Each value of a choice without an order beside that of BASE in as many steps; [] if only one was trained."""
+    others = [point for point in points if point[choice] != BASE[choice] and one_choice(point, choice, "steps")]
+    steps = {point["steps"] for point in others}
+    same = [point for point in points if point["steps"] in steps and one_choice(point, "steps")]
+    shown = [{**point, "label": f"{point[choice]}, {point['steps']} steps"} for point in [*same, *others]]
+    return [share_bars(f"Accuracy by {choice}, {labels:,} labels", shown)] if same and others else []

@@ -104,6 +104,39 @@ def test_the_charts_are_over_what_differs() -> None:
     assert not any("operations" in title for title in old)  # older rows counted none
 
 
+CHOSEN = ("prg", "steps 1", "steps 5", "depth 0.1", "solver heun", "gradient adjoint, 5 steps")
+
+
+def of_choices(**more: Any) -> list[dict[str, Any]]:
+    facts = {"low": 0.1, "high": 0.9, "pictures": 100, "calls": 3, "parameters": 7_000_000, "flow": prg_controls.FLOW}
+    losses = {"flow_matching": 0.3, "flow_matching_before": 0.2}
+    return [row(arm, seed, 1e-3, **{**facts, **losses, **more}) for arm in CHOSEN for seed in (0, 1)]
+
+
+def test_a_choice_stands_in_the_chart_of_that_choice_alone() -> None:
+    charts = {chart.title: chart for chart in prg_page.choices_half(of_choices(), prg_arms.CHOICES)[2]}
+    over = {title: len(chart.figure["data"][-1]["y"]) for title, chart in charts.items() if "over" in title}
+    assert over["Accuracy over the depth, 5,000 labels"] == 2  # not those of another solver or gradient
+    assert over["Accuracy over the steps of the walk, 5,000 labels"] == 3
+    bars = {title: chart.figure["data"][0]["y"] for title, chart in charts.items() if "by" in title}
+    assert bars == {
+        "Accuracy by gradient, 5,000 labels": ["exact, 5 steps", "adjoint, 5 steps"],
+        "Accuracy by solver, 5,000 labels": ["euler, 3 steps", "heun, 3 steps"],
+    }
+
+
+def test_choices_are_compared_with_prg_of_the_same_set(tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    for place, facts in enumerate(of_choices()):
+        prg_controls.write(file, prg_controls.COLUMNS, {**facts, "accuracy": 0.5 + 0.01 * place})
+    lines = [[cell.strip() for cell in line.split("|")] for line in prg_controls.table(file).splitlines()]
+    assert "flow-matching loss (before)" in lines[2]
+    found = {line[2]: line for line in lines[4:]}
+    assert found["prg"][5] == ""
+    assert found["steps 1"][5].startswith("+2.0 (")
+    assert found["steps 1"][6] == "0.300 (0.200)"
+
+
 def test_rows_of_another_flow_are_left_out(tmp_path: Path) -> None:
     file = tmp_path / "rows.csv"
     for flow, arm in ((prg_controls.FLOW, "prg"), ("runs/mine", "prg"), ("", "pixels")):
