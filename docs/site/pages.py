@@ -40,8 +40,8 @@ PICTURES = {  # of a task: the picture that shows it, and the page that says how
     "pretrain": ("flow-digits.png", "flows.md"),
     "sample": ("flow-samples.png", "flows.md"),
     "walk": ("flow-strips.png", "flows.md"),
-    "finetune": ("controls.png", "classifier.md"),
-    "curves": ("curves.png", "classifier.md"),
+    "finetune": ("controls.png", "prg.md"),
+    "curves": ("curves.png", "prg.md"),
     "statistics": ("unlabelled.jpg", "measured.md"),
     "spectrum": ("canvases.jpg", "measured.md"),
 }
