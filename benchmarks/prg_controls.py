@@ -11,8 +11,9 @@
 Every arm of a number of labels sees the same labelled pictures in the same batches, equally often, with the same
 augmentation, optimiser and schedule, and is tested on the same test pictures; only what a row names differs. The rate
 of each arm is that of RATES whose accuracy on the 2,500 pictures held out is the highest, with the first seed alone;
---rates-of takes the rates that another number of labels chose. The choices of PRG have the rate of the arm "prg" in
-prg_controls.csv, and are compared with the same arm trained beside them. No setting was chosen on the test pictures.
+--more-rates tries others too, for an arm whose best is the highest or lowest. --rates-of takes the rates that another
+number of labels chose. The choices of PRG have the rate of the arm "prg" in prg_controls.csv, and are compared with the
+same arm trained beside them. No setting was chosen on the test pictures.
 
 The plain networks have as many parameters as flow and head. Arms of equal operations are trained for as many as "prg"
 (matrix products and convolutions, counted in a step of each), one plain network for those of the flow's pretraining
@@ -114,13 +115,13 @@ class Pictures(NamedTuple):
 
 
 def chosen_rate(rows: Rows, arm: str, labels: int, seed: int, rates: Sequence[float] = RATES) -> float | None:
-    """The rate with the highest accuracy on pictures held out, with this seed; None until every rate was tried."""
+    """Of those tried, the rate with the highest accuracy on pictures held out, with this seed; None until all were."""
     tried = {
         float(row["rate"]): float(row["held"])
         for row in rows
         if (row["arm"], int(row["labels"]), int(row["seed"])) == (arm, labels, seed) and row.get("rate")
     }
-    return max(rates, key=lambda rate: tried[rate]) if set(rates) <= set(tried) else None
+    return max(sorted(tried), key=lambda rate: tried[rate]) if set(rates) <= set(tried) else None
 
 
 def found(rows: Rows, arm: str, labels: int, seed: int, rate: float | None) -> Mapping[str, Any] | None:
@@ -135,7 +136,7 @@ def found(rows: Rows, arm: str, labels: int, seed: int, rate: float | None) -> M
 
 def remaining(
     rows: Rows, arms: Mapping[str, Mapping[str, Any]], names: Sequence[str], labels: int, seeds: Sequence[int],
-    rate_of: Callable[[str], float | None] | None = None, pretrained: float = 0.0,
+    rate_of: Callable[[str], float | None] | None = None, pretrained: float = 0.0, rates: Sequence[float] = RATES,
 ) -> list[Job]:  # fmt: skip
     """The jobs that can begin now: all rates of the first seed, then the other seeds at the rate that is chosen.
 
@@ -144,13 +145,11 @@ def remaining(
     jobs = []
     for place, seed in enumerate(seeds):
         for arm in names:
-            rate = rate_of(arm) if rate_of is not None else chosen_rate(rows, arm, labels, seeds[0])
-            rates = [rate] if rate is not None else [] if rate_of is not None or place else list(RATES)
+            rate = rate_of(arm) if rate_of is not None else chosen_rate(rows, arm, labels, seeds[0], rates)
+            now = [rate] if rate is not None else [] if rate_of is not None or place else rates
             epochs = epochs_of(rows, arms[arm], labels, seed, seeds[0], rate_of, pretrained)
             if epochs is not None:
-                jobs += [
-                    Job(arm, labels, seed, one, epochs) for one in rates if not found(rows, arm, labels, seed, one)
-                ]
+                jobs += [Job(arm, labels, seed, one, epochs) for one in now if not found(rows, arm, labels, seed, one)]
     return jobs
 
 
@@ -178,16 +177,18 @@ def epochs_of(
 def chosen(rows: Rows) -> list[Mapping[str, Any]]:
     """The rows at the rates that were chosen: those of each arm that stand for it.
 
-    An arm that was tried at fewer rates than others of its number of labels is not done, and left out.
+    An arm that was tried at fewer rates than RATES, where others of its number of labels were, is not done, and left
+    out.
     """
     first = {(r["arm"], r["labels"]): r["seed"] for r in reversed(rows)}  # the seed of the first row
     tried: dict[tuple[str, str], dict[str, Mapping[str, Any]]] = {key: {} for key in first}
     for row in rows:
         if row["seed"] == first[row["arm"], row["labels"]]:
             tried[row["arm"], row["labels"]][row["rate"]] = row
-    most = {labels: max(len(own) for (_, of), own in tried.items() if of == labels) for _, labels in tried}
+    whole = {labels: min(len(RATES), max(len(own) for (_, of), own in tried.items() if of == labels))
+             for _, labels in tried}  # fmt: skip
     best = {key: max(own, key=lambda rate: float(own[rate]["held"] or 0))
-            for key, own in tried.items() if len(own) == most[key[1]]}  # fmt: skip
+            for key, own in tried.items() if len(own) >= whole[key[1]]}  # fmt: skip
     return [row for row in rows if best.get((row["arm"], row["labels"])) == row["rate"]]
 
 
@@ -501,7 +502,8 @@ def ready(asked: argparse.Namespace, file: Path, controls: Path, labels: int, pr
         rate_of = lambda arm: chosen_rate(before, "prg", asked.rates_of or labels, asked.seeds[0])  # noqa: E731
     elif asked.rates_of:
         rate_of = lambda arm: chosen_rate(before, arm_of_rate(arm), asked.rates_of, asked.seeds[0])  # noqa: E731
-    return remaining(rows(file, asked.flow), arms, names, labels, asked.seeds, rate_of, pretrained)
+    rates = (*RATES, *asked.more_rates)
+    return remaining(rows(file, asked.flow), arms, names, labels, asked.seeds, rate_of, pretrained, rates)
 
 
 def arm_of_rate(arm: str) -> str:
@@ -610,6 +612,7 @@ def arguments(name: str, said: str | None) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--arms", nargs="+", help="some of them; all where left out")
     parser.add_argument("--rates-of", type=int, help="take the rates that so many labels chose, and try none")
+    parser.add_argument("--more-rates", type=float, nargs="+", default=[], help="rates to try beside those of RATES")
     parser.add_argument("--pretrained", type=float, help="pictures of the flow's pretraining; of its card if left out")
     parser.add_argument("--epochs", type=int, help="of every arm, to try the benchmark; those of its number of labels")
     parser.add_argument("--held", type=int, default=HELD, help="pictures held out, by which rates are chosen")

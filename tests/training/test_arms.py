@@ -59,6 +59,15 @@ def test_an_arm_whose_rates_are_not_all_tried_does_not_stand_in_the_table() -> N
     assert [(r["arm"], r["rate"]) for r in kept] == [("prg", "0.001"), ("plain cnn", "0.001")]
 
 
+def test_a_rate_beyond_the_others_is_tried_too() -> None:
+    rows = [row("prg", 0, rate) for rate in HELD]
+    further = left(rows, "prg", rates=(*prg_controls.RATES, 1e-2))
+    assert further == [prg_controls.Job("prg", 5000, 0, rate) for rate in (1e-2,)]
+    rows += [{**row("prg", 0, 1e-3), "rate": "0.01", "held": 0.8}, *(row("plain cnn", 0, rate) for rate in HELD)]
+    assert left(rows, "prg") == [prg_controls.Job("prg", 5000, 1, 1e-2)]
+    assert [(r["arm"], r["rate"]) for r in prg_controls.chosen(rows)] == [("prg", "0.01"), ("plain cnn", "0.001")]
+
+
 def test_the_table_has_the_best_first_and_seconds_of_one_device(tmp_path: Path) -> None:
     file = tmp_path / "rows.csv"
     more = {"low": 0.1, "high": 0.9, "pictures": 100, "calls": 3, "parameters": 7_000_000, "flow": prg_controls.FLOW}
