@@ -119,6 +119,20 @@ def test_none_for_a_weight_that_is_computed(x: Tensor) -> None:
     assert folded(module, x) is None
 
 
+def test_none_where_a_hook_keeps_what_it_saw_in_the_original(x: Tensor) -> None:
+    class Hooked(Block):
+        def __init__(self) -> None:
+            super().__init__()
+            self.kept = None
+            self.head.register_forward_hook(lambda part, given, found: setattr(self, "kept", found))
+
+        def forward(self, x: Tensor) -> Tensor:
+            super().forward(x)
+            return self.kept
+
+    assert folded(Hooked(), x) is None  # the copy would answer with what the original last gave
+
+
 def test_none_for_statistics_of_the_batch(x: Tensor) -> None:
     norm = nn.BatchNorm2d(4, track_running_stats=False).double()
     assert folded(nn.Sequential(nn.Conv2d(3, 4, 3).double(), norm), x) is None
