@@ -166,7 +166,9 @@ def _listed(given: Any) -> Any:
     given = given.tolist() if hasattr(given, "tolist") else given
     if given is None or isinstance(given, list | Mapping):  # a table, whose values would be lost, is refused
         return given
-    return [given] if isinstance(given, str | int | Path) or not isinstance(given, Iterable) else list(given)
+    # a module of torch is one model, though a Sequential of them can be iterated over
+    one = isinstance(given, str | int | Path) or callable(given) or not isinstance(given, Iterable)
+    return [given] if one else list(given)
 
 
 Several = Annotated[list[Any], BeforeValidator(_listed), PlainSerializer(recorded)]

@@ -107,6 +107,24 @@ def test_a_module_given_to_a_task_keeps_its_mode(tmp_path: Path) -> None:
     assert all(modes(net).values())
 
 
+def test_so_does_one_that_a_function_returns() -> None:
+    net, velocity = made().train(), made(Velocity).train()
+    load_model(lambda: (net, SPEC)).outputs(pictures())
+    load_flow(lambda: (velocity, FLOW))
+    assert all(modes(net).values())
+    assert all(modes(velocity).values())
+
+
+def test_a_sequential_is_one_model_where_several_are_taken() -> None:
+    net, model = nn.Sequential(made()), load_model(made(), SPEC)
+    quick = {"n": 1, "recipe": "das", "steps": 1}
+    for given in ({"condition": net}, {"model": model, "judges": net}):
+        with pytest.raises(UserError, match="got a Sequential without a ModelSpec"):
+            bothways.generate(classes=1, **given, **quick)
+    with pytest.raises(UserError, match=r"spec= is of MODEL, .*; give condition=load_model\(module, spec\)"):
+        bothways.generate(classes=1, condition=net, spec=SPEC, **quick)
+
+
 def test_a_velocity_network_in_train_mode_gives_the_velocities_of_one_in_eval_mode() -> None:
     net, other = made(Velocity), made(Velocity).eval()
     before = state(net)
@@ -156,6 +174,23 @@ def test_the_layers_of_a_compiled_module_are_read_after_its_outputs(compiled: Ca
     head = model.head()
     assert head is not None
     assert head[0] == "head:input"
+
+
+def test_a_compiled_module_goes_by_the_name_of_its_class() -> None:
+    assert load_model(whole(made()), SPEC).name == "Net"
+    assert load_flow(whole(made(Velocity)), FLOW).name == "Velocity"
+
+
+def test_a_module_in_a_wrapper_for_several_devices_is_the_one_inside() -> None:
+    image, plain = pictures(), load_model(made(), SPEC)
+    model = load_model(nn.DataParallel(made()), SPEC)
+    assert (model.name, model.layers()) == ("Net", plain.layers())
+    (found, _), (expected, _) = (bothways.dsf_score(given, image, engine="difference") for given in (model, plain))
+    assert torch.equal(found, expected)
+    x, t = torch.randn(2, 3, 8, 8, generator=generator(2)), torch.tensor([0.2, 0.7])
+    flows = [load_flow(net, FLOW) for net in (nn.DataParallel(made(Velocity)), made(Velocity))]
+    assert torch.equal(*(flow(x, t) for flow in flows))
+    assert torch.equal(*(activations(flow, x, 0.3, ["network.body"])["network.body"] for flow in flows))
 
 
 def test_a_compiled_module_is_compiled_where_its_outputs_alone_are_read() -> None:

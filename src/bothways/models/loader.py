@@ -21,7 +21,7 @@ from bothways.models.libraries.hub import Loaded, Text
 from bothways.models.libraries.latents import Latents
 from bothways.models.velocity import Flow, check_flow
 from bothways.models.weights import load_weights
-from bothways.numerics.modules import set_eval
+from bothways.numerics.modules import class_of, set_eval, unwrapped
 from bothways.progress import stage
 from bothways.registry import name_of
 from bothways.representation.paths import path_of
@@ -68,11 +68,14 @@ def load_model(
     if isinstance(model, nn.Module):
         if spec is None:
             raise UserError(f"load_model got a {type(model).__name__} without a ModelSpec; {SPEC_LINES}")
-        found, name = Loaded(model, spec), type(model).__name__
+        found, name = _live(model, spec)
+    elif callable(model):  # what it returns may be its owner's still, and keeps its mode
+        name = name_of(model)
+        found = built_by(name, model)
     else:
         check_kinds("load_model", model=(model, (str, Path, nn.Module, Callable)))
-        name = name_of(model) if callable(model) else str(model)
-        found = built_by(name, model) if callable(model) else read_model(name, spec, weights is not None)
+        name = str(model)
+        found = read_model(name, spec, weights is not None)
         set_eval(found.module)
     if found.spec.path is not None:
         raise UserError(f"model {name!r} is a flow, since its spec has a path; {LOAD_FLOW}")
@@ -165,14 +168,16 @@ def load_flow(
             raise UserError(f"flow {flow.name!r} is loaded already; leave spec=, weights= and path= out")
         return flow
     if isinstance(flow, nn.Module):
-        name = type(flow).__name__
         if spec is None:
-            raise UserError(f"load_flow got a {name} without a ModelSpec; {FLOW_SPEC_LINES}")
-        found = Loaded(flow, spec)
+            raise UserError(f"load_flow got a {type(flow).__name__} without a ModelSpec; {FLOW_SPEC_LINES}")
+        found, name = _live(flow, spec)
+    elif callable(flow):
+        name = name_of(flow)
+        found = built_by(name, flow)
     else:
         check_kinds("load_flow", flow=(flow, (str, Path, nn.Module, Callable)))
-        name = name_of(flow) if callable(flow) else str(flow)
-        found = built_by(name, flow) if callable(flow) else read_flow(name, spec, weights is not None)
+        name = str(flow)
+        found = read_flow(name, spec, weights is not None)
         set_eval(found.module)
     facts = spec or found.spec
     if facts.path is None:
@@ -190,6 +195,12 @@ def load_flow(
     loaded = Flow(found.module, facts, name, dtype=dtype, path=own, latents=latents).to(device)
     loaded.training = False  # of the flow alone: a live network keeps the mode that its owner gave it
     return check_flow(loaded)
+
+
+def _live(module: nn.Module, spec: ModelSpec) -> tuple[Loaded, str]:
+    """A live module as it is loaded, and its name."""
+    inside = unwrapped(module)
+    return Loaded(inside, spec), class_of(inside)
 
 
 def _flow_inside(model: Adapter | Classifier) -> Flow:

@@ -91,6 +91,17 @@ def hookable(module: nn.Module) -> nn.Module:
     return Scripted(module) if isinstance(module, torch.jit.ScriptModule) else getattr(module, COMPILED, module)
 
 
+def unwrapped(module: nn.Module) -> nn.Module:
+    """The module inside of ``nn.DataParallel`` or ``DistributedDataParallel``, whose layers can be read."""
+    wrapped = isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel)
+    return module.module if wrapped else module
+
+
+def class_of(module: nn.Module) -> str:
+    """The name of a module's class; of a compiled one, of the module that was compiled."""
+    return type(getattr(module, COMPILED, module)).__name__
+
+
 def set_eval(module: nn.Module) -> None:
     """Put a module in eval mode; one of ``torch.export`` has the mode in which it was exported, and raises."""
     with suppress(NotImplementedError):

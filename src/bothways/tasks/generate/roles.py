@@ -82,6 +82,9 @@ def find_models(
         raise UserError(f"model {str(model)!r} has no role, since --score and --condition name others; leave it out")
     if model is None and weights is not None:
         raise UserError("--weights needs MODEL, and none was given; type MODEL, or leave --weights out")
+    if model is None and spec is not None:
+        role = "condition" if condition else "score"
+        raise UserError(f"spec= is of MODEL, and none was given; give {role}=load_model(module, spec)")
     if score and not objective.of_role("score"):
         raise UserError(f"--score needs a prior term, and recipe {config.recipe!r} has none; type --recipe dsf")
     loaded: dict[str | nn.Module | Adapter, Adapter] = {}
