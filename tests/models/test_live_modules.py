@@ -142,6 +142,29 @@ def test_a_velocity_network_in_train_mode_gives_the_velocities_of_one_in_eval_mo
     assert not torch.equal(flow(x, t), wanted(x, t))
 
 
+@pytest.mark.parametrize(
+    ("load", "address"),
+    [
+        (load_model, "bundled:cifar10-attention"),
+        (load_model, "bundled:cifar10-prg"),
+        (load_flow, "bundled:cifar10-flow"),
+        (load_model, "FILE"),
+    ],
+)
+def test_loading_leaves_the_random_state_of_its_caller(
+    load: Callable[[str], object], address: str, tmp_path: Path
+) -> None:
+    own = tmp_path / "own.py"
+    own.write_text(
+        "import bothways\nfrom torch import nn\n\n\ndef build():\n"
+        "    net = nn.Sequential(nn.Flatten(), nn.Linear(192, 4))\n"
+        "    return net, bothways.ModelSpec(8, 0.5, 0.5, 4)\n"
+    )
+    before = torch.get_rng_state()
+    load(address.replace("FILE", f"{own}:build"))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 # ---- compiled modules ----------------------------------------------------------------------------------------------
 
 

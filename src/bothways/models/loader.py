@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
+from torch.random import fork_rng
 
 from bothways.brief import stand_in
 from bothways.faults import check_kinds
@@ -75,7 +76,8 @@ def load_model(
     else:
         check_kinds("load_model", model=(model, (str, Path, nn.Module, Callable)))
         name = str(model)
-        found = read_model(name, spec, weights is not None)
+        with fork_rng(devices=[]):  # a network draws weights of its own before it is given those of the file
+            found = read_model(name, spec, weights is not None)
         set_eval(found.module)
     if found.spec.path is not None:
         raise UserError(f"model {name!r} is a flow, since its spec has a path; {LOAD_FLOW}")
@@ -177,7 +179,8 @@ def load_flow(
     else:
         check_kinds("load_flow", flow=(flow, (str, Path, nn.Module, Callable)))
         name = str(flow)
-        found = read_flow(name, spec, weights is not None)
+        with fork_rng(devices=[]):
+            found = read_flow(name, spec, weights is not None)
         set_eval(found.module)
     facts = spec or found.spec
     if facts.path is None:
