@@ -148,6 +148,7 @@ def test_a_velocity_network_in_train_mode_gives_the_velocities_of_one_in_eval_mo
         (load_model, "bundled:cifar10-attention"),
         (load_model, "bundled:cifar10-prg"),
         (load_flow, "bundled:cifar10-flow"),
+        (lambda address: bothways.load_classifier(address, solver="heun"), "bundled:cifar10-prg"),
         (load_model, "FILE"),
     ],
 )
@@ -291,6 +292,30 @@ def test_a_module_without_numbers_says_so(load: Callable[[nn.Module], object]) -
         with pytest.raises(UserError, match=r'holds no numbers: .* on the device "meta"') as caught:
             load(net.to("meta"))
         assert "\n" not in str(caught.value)
+
+
+def test_what_is_loaded_as_the_other_kind_says_so_in_a_line() -> None:
+    flow, model = load_flow(made(Velocity), FLOW), load_model(made(), SPEC)
+    for given in (lambda: load_model(flow), lambda: bothways.generate(flow, 1)):
+        with pytest.raises(UserError, match="'Velocity' is loaded as a flow, and a model is needed; type load_model"):
+            given()
+    with pytest.raises(UserError, match=r"flow is Adapter\('Net', 8x8, 4 classes\); give a run"):
+        bothways.encode(model, pictures())
+    for other in (made(), "bundled:cifar10-resnet"):
+        with pytest.raises(UserError, match=r"layers: model is .*; give what load_model returns"):
+            bothways.layers(other)
+
+
+@pytest.mark.parametrize(
+    ("images", "says"),
+    [
+        ((255 * pictures()).byte(), r"dsf: images of torch.uint8; give floats in \[0, 1\], such as x / 255"),
+        (255 * pictures(), r"dsf: images holds numbers from .* to 25.*; pictures are in \[0, 1\], such as x / 255"),
+    ],
+)
+def test_the_score_is_taken_of_pictures(images: Tensor, says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        bothways.dsf_score(load_model(made(), SPEC), images)
 
 
 def test_a_lazy_module_says_what_it_waits_for(tmp_path: Path) -> None:

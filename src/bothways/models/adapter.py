@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from bothways.budget import no_memory_left
-from bothways.models.calls import check_dtype, check_facts, check_held, encoded, moments_of, reason, remedy, warn_shares
+from bothways.models.calls import check_dtype, check_facts, check_held, encoded, moments_of, refusal, warn_shares
 from bothways.models.libraries.hub import Text
 from bothways.numerics.layers import OUTPUT, TOKEN, Layout, called_head, normalised_layers, recorded, running_statistics
 from bothways.numerics.modules import check_finite, evaluating, hookable, own_dtype, parts_of, uncompiled
@@ -72,6 +72,9 @@ class Adapter:
                 raise
             self.channels_last = False  # a module that calls view on its maps needs the contiguous layout
             self._check()
+
+    def __repr__(self) -> str:
+        return f"Adapter({self.name!r}, {self.spec.height}x{self.spec.width}, {self.spec.count} classes)"
 
     def outputs(self, image: Tensor) -> Tensor:
         """Logits or embedding, (B,3,H,W) in [0,1] -> (B,K)."""
@@ -230,7 +233,7 @@ class Adapter:
             if no_memory_left(error):
                 told = f"no memory is left for {len(image)} views; type fewer --copies"
                 raise RunError(f"model {self.name!r}: {told}") from error
-            raise self._refusal(error, image) from error
+            raise refusal(error, self.module, self.spec, self.name, image) from error
         if not isinstance(result, Tensor) or result.ndim < 2 or len(result) != len(image):
             shape = f" of shape {tuple(result.shape)} for {len(image)} pictures" if isinstance(result, Tensor) else ""
             raise UserError(
@@ -239,19 +242,6 @@ class Adapter:
             )
         found = result.flatten(1).to(image.dtype if image.dtype == torch.float64 else torch.float32)
         return torch.cat([-found, found], 1) / 2 if self._single else found
-
-    def _refusal(self, error: Exception, image: Tensor) -> UserError:
-        spec, said, (height, width) = self.spec, reason(error), image.shape[-2:]
-        if (height, width) != (spec.height, spec.width):
-            return UserError(
-                f"model {self.name!r} cannot take {height}x{width} pictures ({said}); "
-                f"it is stated for {spec.height}x{spec.width}: leave --size out, or type --size {spec.height}"
-            )
-        kind = "grey pictures (1 channel)" if spec.channel_order == "grey" else "RGB pictures (3 channels)"
-        advice = remedy(error, self.module, spec, "the pictures alone")
-        return UserError(
-            f"model {self.name!r} fails on {kind} of {height}x{width}, the size in its spec: {said}; {advice}"
-        )
 
     def module_input(self, image: Tensor) -> Tensor:
         """What the module sees of pictures (B,3,H,W), in its own precision."""

@@ -107,6 +107,19 @@ def remedy(error: Exception, module: nn.Module, spec: ModelSpec, takes: str) -> 
     return "mend the module's forward"
 
 
+def refusal(error: Exception, module: nn.Module, spec: ModelSpec, name: str, image: Tensor) -> UserError:
+    """What to tell of an error of a model on pictures (B,3,H,W)."""
+    said, (height, width) = reason(error), image.shape[-2:]
+    if (height, width) != (spec.height, spec.width):
+        return UserError(
+            f"model {name!r} cannot take {height}x{width} pictures ({said}); "
+            f"it is stated for {spec.height}x{spec.width}: leave --size out, or type --size {spec.height}"
+        )
+    kind = "grey pictures (1 channel)" if spec.channel_order == "grey" else "RGB pictures (3 channels)"
+    advice = remedy(error, module, spec, "the pictures alone")
+    return UserError(f"model {name!r} fails on {kind} of {height}x{width}, the size in its spec: {said}; {advice}")
+
+
 def check_facts(spec: ModelSpec, name: str) -> None:
     """Raise UserError for a fact that only a flow has."""
     flows = {

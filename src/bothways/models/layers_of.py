@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bothways.faults import check_kinds
+from bothways.brief import shown
 from bothways.models.adapter import Adapter
 from bothways.numerics.modules import parts_of
+from bothways.types import UserError
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,10 @@ class LayerRow:
 def layers(model: Adapter) -> list[LayerRow]:
     """Every layer of a model in the order of its modules, by one forward pass of a grey picture.
 
-    Raises UserError where the model cannot be run, RunError where no memory is left.
+    Raises UserError for what is no loaded model, and where it cannot be run, RunError where no memory is left.
     """
-    check_kinds("layers", model=(model, Adapter))
+    if not isinstance(model, Adapter):
+        raise UserError(f"layers: model is {shown(model)}; give what load_model returns")
     shapes = model.shapes()
     return [
         LayerRow(name, type(part).__name__, shapes.get(name, ()), sum(value.numel() for value in part.parameters()))

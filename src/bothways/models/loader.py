@@ -63,6 +63,10 @@ def load_model(
         if spec is not None or weights is not None or text is not None:
             raise UserError(f"model {model.name!r} is loaded already; give spec=, weights= and text= to load_model")
         return model
+    if isinstance(model, Flow):
+        raise UserError(
+            f"{model.name!r} is loaded as a flow, and a model is needed; type load_model for one, or a task that takes flows"
+        )
     spec = spec_of(spec)
     if text is not None and not callable(text):
         raise UserError(f"text is a {type(text).__name__}; give a function of a list of prompts -> (P,D)")
@@ -134,7 +138,8 @@ def adapted_classifier(run: str | Path, parts: Mapping[str, Any] | None = None, 
     if not given:
         return load_model(run, **options)
     check_device(options.get("device", "cpu"))
-    found = read_classifier(str(run), **given)
+    with fork_rng(devices=[]):
+        found = read_classifier(str(run), **given)
     return Adapter(found.module, found.spec, name=str(run), **options)
 
 

@@ -154,10 +154,14 @@ def torchvision_misfit() -> str:
     return ""
 
 
+def is_unseen(values: Tensor) -> bool:
+    """Whether no value can be looked at: inside of ``torch.func``, and on "meta"."""
+    return values.is_meta or torch._C._functorch.is_functorch_wrapped_tensor(values)
+
+
 def is_finite(values: Tensor) -> bool:
-    """Whether all values are; taken for so inside of ``torch.func`` and on "meta", where no value can be looked at."""
-    unseen = values.is_meta or torch._C._functorch.is_functorch_wrapped_tensor(values)
-    return unseen or bool(torch.isfinite(values).all())
+    """Whether all values are; taken for so where they are unseen."""
+    return is_unseen(values) or bool(torch.isfinite(values).all())
 
 
 def check_finite(values: Tensor, what: str, remedy: str = "in half precision, type --dtype float32") -> None:

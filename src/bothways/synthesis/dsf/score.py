@@ -56,7 +56,7 @@ from bothways.numerics.draws import Draws
 from bothways.synthesis.dsf.engines import ENGINES, Engine, difference, full_precision, gradients, over
 from bothways.synthesis.dsf.layered import LAYERED, by_layers_of
 from bothways.synthesis.dsf.substitutes import Substitutes
-from bothways.synthesis.dsf.surrogates import Loss, check_choice, check_count, loss_of, views, weighted
+from bothways.synthesis.dsf.surrogates import Loss, check_choice, check_count, check_values, loss_of, views, weighted
 from bothways.synthesis.fields import Field, unit
 from bothways.synthesis.views import View
 from bothways.types import RunError, TrainedModel, UserError
@@ -264,6 +264,7 @@ def _check(
         raise UserError('dsf: batch_norm="train" takes the statistics of the batch; type per="batch" with it')
     if images.ndim != 4 or images.shape[1] != 3 or len(images) == 0:
         raise UserError(f"dsf: images of shape {tuple(images.shape)}; give (N, 3, H, W) in [0, 1], N >= 1")
+    check_values(images)
     if len(draws) != len(images):
         raise UserError(f"dsf: {len(draws)} draws for {len(images)} pictures; give Draws(seeds), one seed per picture")
 

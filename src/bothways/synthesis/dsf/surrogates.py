@@ -20,12 +20,14 @@ from torch import Tensor
 from bothways import registry
 from bothways.brief import shown
 from bothways.numerics.draws import Draws
+from bothways.numerics.modules import is_unseen
 from bothways.synthesis.objectives.terms import features_layer, vectors
 from bothways.synthesis.views import View, usual_view
 from bothways.types import TrainedModel, UserError
 
 Named = dict[str, Tensor]
 SMALL = 1e-12  # added to ||g||^2: a mirror-symmetric picture has g = 0, where the root is not differentiable
+FAR = 4.0  # beyond [0, 1]: no picture, and no noise around one
 
 
 # ---- the loss ------------------------------------------------------------------------------------------------------
@@ -238,6 +240,17 @@ def check_count(option: str, value: int | None, what: str) -> None:
     """Raise UserError for what is no whole number from 1 on, or None."""
     if value is not None and (not isinstance(value, int) or value < 1):
         raise UserError(f"dsf: {option}={shown(value)}; type the number of {what}, 1 or more")
+
+
+def check_values(images: Tensor) -> None:
+    """Raise UserError for images of whole numbers or far beyond [0, 1]. What is not finite, the loop or model tells."""
+    if not images.is_floating_point():
+        raise UserError(f"dsf: images of {images.dtype}; give floats in [0, 1], such as x / 255")
+    if not is_unseen(images):
+        low, high = (float(end) for end in images.detach().aminmax())
+        if low < -FAR or high > 1 + FAR:
+            says = f"holds numbers from {low:g} to {high:g}; pictures are in [0, 1], such as x / 255"
+            raise UserError(f"dsf: images {says}")
 
 
 def check_choice(option: str, value: Any, allowed: Sequence[str] | Mapping[str, Any]) -> None:
