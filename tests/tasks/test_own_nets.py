@@ -56,6 +56,14 @@ class Either(nn.Module):
         return self.scale * x * t[:, None, None, None]
 
 
+class Tied(Velocity):
+    """A weight by two names."""
+
+    def __init__(self):
+        super().__init__()
+        self.again = self.last
+
+
 def build(channels, size):
     assert size == 4
     return Velocity(channels)
@@ -115,6 +123,20 @@ def test_it_is_trained_and_loaded_again_as_the_same_function(place: Path, tmp_pa
     card = json.loads((tmp_path / "run" / "flow.json").read_text())
     assert card["network"]["build"] == f"{place / 'net.py'}:{net}"
     assert sample(tmp_path / "run", n=2, steps=2).images.shape == (2, 3, 4, 4)
+
+
+def test_weights_that_have_two_names_are_kept_under_both(place: Path, tmp_path: Path) -> None:
+    made = pretrain(**asked(place, "Tied"), out=tmp_path / "run")
+    again = load_flow(tmp_path / "run")
+    x, t = torch.randn(2, 3, 4, 4, generator=generator(0)), torch.tensor([0.2, 0.7])
+    assert torch.equal(again(x, t), made.flow(x, t))
+    assert again.network.again.weight is again.network.last.weight
+
+
+@pytest.mark.parametrize("net", [torch.nn.Conv2d(3, 3, 1), torch.nn.Identity, lambda: None])
+def test_a_network_is_a_name_or_an_address(place: Path, tmp_path: Path, net: Any) -> None:
+    with pytest.raises(UserError, match=r"net is .*; type a size such as unet-small, or PATH.py:FUNCTION, by which"):
+        pretrain(**asked(place, "build") | {"net": net}, out=tmp_path / "no")
 
 
 def test_the_weights_are_a_function_of_the_seed_and_a_resume_ends_at_the_same(place: Path, tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def load_model(
         return model
     if isinstance(model, Flow):
         raise UserError(
-            f"{model.name!r} is loaded as a flow, and a model is needed; type load_model for one, or a task that takes flows"
+            f"{model.name!r} is loaded as a flow, and a model is needed; type load_model for one, or a task of flows"
         )
     spec = spec_of(spec)
     if text is not None and not callable(text):

@@ -78,6 +78,12 @@ def begin_with_card(task: str, training: Training, planned: Any, card: str, wher
 
 
 def weights_of(network: nn.Module, *, half: bool = False) -> dict[str, Tensor]:
-    """The state of a network for saving: on the CPU, optionally in half precision."""
-    kept = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
+    """The state of a network for saving: on the CPU, optionally in half precision; what is tied is there twice."""
+    kept: dict[str, Tensor] = {}
+    places: set[int] = set()
+    for key, value in network.state_dict().items():
+        here = value.detach().cpu().contiguous()
+        place = here.untyped_storage().data_ptr()
+        kept[key] = here.clone() if place in places else here  # safetensors refuses tensors that share memory
+        places.add(place)
     return {key: value.half() if half and value.is_floating_point() else value for key, value in kept.items()}

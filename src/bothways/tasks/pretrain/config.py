@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
+from pydantic import BeforeValidator
+
+from bothways.brief import shown
 from bothways.configs import Live, chosen, setting
 from bothways.data.config import READ
 from bothways.registry import register
@@ -16,6 +19,16 @@ from bothways.training.config import (
     TrainingConfig,
     drop_alternative,
 )
+from bothways.types import UserError
+
+
+def _addressed(given: Any) -> Any:
+    """A network is built again by whoever loads the run, which an object of Python cannot be."""
+    if given is not None and not isinstance(given, str):
+        raise UserError(
+            f"net is {shown(given)}; type a size such as unet-small, or PATH.py:FUNCTION, by which it is built again"
+        )
+    return given
 
 
 class PretrainRunConfig(FlowRunConfig):
@@ -63,7 +76,7 @@ class PretrainConfig(TrainingConfig):
     coupling: chosen("coupling") = setting(  # type: ignore[valid-type]
         "independent", "coupling of pictures and noise", common=True
     )
-    net: str | None = setting(
+    net: Annotated[str | None, BeforeValidator(_addressed)] = setting(
         None,
         "U-Net: unet-tiny, unet-small, or a size of the papers: unet-s, unet-m, unet-64, unet-torchcfm; or "
         "PATH.py:FUNCTION of your own, v(x, t) or v(t, x), with :xt or :tx behind it where both would do; if unset, "
