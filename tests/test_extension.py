@@ -162,6 +162,20 @@ def loose(v, state, t, h):
 
 def words(images):
     return "sharp"
+
+
+def blackened(images):
+    images.mul_(0)
+    return 0.0
+
+
+def stretched(t):
+    return sine(t.mul_(0.5))
+
+
+def centred(images, noise):
+    images.sub_(images.mean())
+    return torch.arange(len(images))
 '''
 
 
@@ -505,6 +519,16 @@ def test_a_task_is_not_taken_from_outside(mine: str, given: object) -> None:
     assert "\n" not in str(error.value)
 
 
+def test_what_changes_its_arguments_is_refused_before_others_see_them(mine: str, tmp_path: Path) -> None:
+    says = r"changes what it is given; work on a copy, such as .*\.clone\(\)"
+    with pytest.raises(UserError, match=f"judge 'blackened' {says}"):
+        generate(TOY, "dragon", **{**QUICK, "judges": [f"{mine}:blackened", f"{mine}:sharpness"]})
+    small = {"net": "unet-tiny", "steps": 1, "batch": 8, "validation": 8, "workers": 0, "out": tmp_path / "no"}
+    for kind, name in (("path", "stretched"), ("coupling", "centred")):
+        with pytest.raises(UserError, match=f"{kind} {name!r} {says}"):
+            pretrain("digits", **{kind: f"{mine}:{name}"}, **small)
+
+
 # ---- the registry itself -------------------------------------------------------------------------------------------
 
 
@@ -521,3 +545,24 @@ def test_an_unknown_name_brings_the_nearest_and_the_way_to_ones_own() -> None:
         registry.find("solver", "eulre")
     with pytest.raises(UserError, match="does not exist"):
         registry.find("path", "nowhere.py:sine")
+
+
+def test_a_name_of_the_package_is_not_taken_by_ones_own(tmp_path: Path) -> None:
+    file = tmp_path / "my.py"
+    text = """from bothways.numerics.solvers import fixed_grid
+from bothways.registry import register
+
+
+@register({}, help="mine")
+@fixed_grid(calls=1, order=1)
+def own(v, state, t, h):
+    return state
+"""
+    before = registry.find("solver", "euler").factory
+    file.write_text(text.format('"solver", "euler"'))
+    with pytest.raises(UserError, match="solver 'euler' is the package's own; give yours another name"):
+        registry.find("solver", f"{file}:own")
+    assert registry.find("solver", "euler").factory is before
+    file.write_text(text.format('"solvr", "mine"'))
+    with pytest.raises(UserError, match="there is no kind 'solvr'; type solver"):
+        registry.find("solver", f"{file}:own")

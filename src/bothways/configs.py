@@ -162,13 +162,11 @@ Live = Annotated[Any, PlainSerializer(recorded)]
 
 
 def _listed(given: Any) -> Any:
-    """Wrap a single value in a list; of an array or a tensor the numbers."""
+    """Wrap a single value in a list, such as a Sequential, which is one model; of an array or a tensor the numbers."""
     given = given.tolist() if hasattr(given, "tolist") else given
     if given is None or isinstance(given, list | Mapping):  # a table, whose values would be lost, is refused
         return given
-    # a module of torch is one model, though a Sequential of them can be iterated over
-    one = isinstance(given, str | int | Path) or callable(given) or not isinstance(given, Iterable)
-    return [given] if one else list(given)
+    return list(given) if isinstance(given, Iterable) and not (isinstance(given, str) or callable(given)) else [given]
 
 
 Several = Annotated[list[Any], BeforeValidator(_listed), PlainSerializer(recorded)]

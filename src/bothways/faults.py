@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
@@ -62,6 +62,30 @@ def users_code() -> Iterator[None]:
         if (found := _last_of(error)) is None:
             raise
         raise UserError(f"{found[0].f_code.co_filename} fails: {told(error)}; mend it there") from error
+
+
+def call(kind: str, made: Callable[..., Any], *given: Any, kept: bool = False) -> Any:
+    """What a user's own function gives. Raises UserError in one line for what it raises.
+
+    kept: whether it must leave the tensors that it is given as they are, since others are given them too.
+    """
+    before = _versions(given)
+    name = getattr(made, "__name__", type(made).__name__)
+    try:
+        found = made(*given)
+    except (UserError, RunError):
+        raise
+    except (Exception, SystemExit) as error:
+        raise UserError(f"{kind} {name!r} fails: {told(error)}") from error
+    if kept and _versions(given) != before:
+        raise UserError(f"{kind} {name!r} changes what it is given; work on a copy, such as images.clone()")
+    return found
+
+
+def _versions(given: Sequence[Any]) -> list[int]:
+    """How often each tensor was written to, as torch counts it; it does not where it records no gradient at all."""
+    tensors = (one for one in given if hasattr(one, "is_inference"))
+    return [0 if tensor.is_inference() else tensor._version for tensor in tensors]
 
 
 class Uncompiled(SourceFileLoader):

@@ -26,7 +26,7 @@ from typing import Any, TypeVar
 from bothways.brief import shown
 from bothways.faults import MODULES, Uncompiled, told
 from bothways.reading import SETTINGS_AT_MOST, check_file, is_there
-from bothways.types import RunError, UserError
+from bothways.types import UserError
 
 Made = TypeVar("Made", bound=Callable[..., Any])
 PACKAGE = Path(__file__).parent
@@ -70,9 +70,17 @@ _DECLARED: dict[tuple[str, str], Entry] = {}
 
 
 def register(kind: str, name: str, *, help: str, reference: str = "") -> Callable[[Made], Made]:
-    """Decorator that registers an object under (kind, name). All arguments are literals: the source is parsed."""
+    """Decorator that registers an object under (kind, name). All arguments are literals: the source is parsed.
+
+    Raises UserError for an unknown kind, and outside of the package for one of the package's names.
+    """
+    if kind not in PLACES:
+        raise UserError(f"there is no kind {kind!r}; {nearest(kind, PLACES)}")
 
     def declare(made: Made) -> Made:
+        place = str(sys._getframe(1).f_globals.get("__name__"))  # an object may be of a class of the package
+        if not place.startswith(f"{PACKAGE.name}.") and name in entries(kind):
+            raise UserError(f"{kind} {name!r} is the package's own; give yours another name")
         _DECLARED[kind, name] = Entry(kind, name, help, reference, getattr(made, "__module__", ""), made)
         return made
 
@@ -159,16 +167,6 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """Advice for an error message: "type" and the nearest names, or all."""
     near = get_close_matches(word, list(known), n=3, cutoff=0.4) or list(known)
     return f"type {', '.join(near)}" if near else "there is none"
-
-
-def call(kind: str, made: Callable[..., Any], *given: Any) -> Any:
-    """What a user's own function gives. Raises UserError in one line for what it raises."""
-    try:
-        return made(*given)
-    except (UserError, RunError):
-        raise
-    except (Exception, SystemExit) as error:
-        raise UserError(f"{kind} {name_of(made)!r} fails: {told(error)}") from error
 
 
 # ---- a user's own file ---------------------------------------------------------------------------------------------

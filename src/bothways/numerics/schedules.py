@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from bothways import registry
+from bothways.faults import call
 from bothways.registry import register
 from bothways.types import UserError
 
@@ -37,7 +38,7 @@ def schedule_of(name: Any) -> Schedule:
 
 def _checked(made: Schedule, progress: float) -> float:
     """The factor of a user's own. Raises UserError unless it is a finite number."""
-    factor = registry.call("schedule", made, progress)
+    factor = call("schedule", made, progress)
     cause: Exception | None = None
     try:
         found = float(factor)

@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from bothways import registry
+from bothways.faults import call
 from bothways.registry import Entry
 from bothways.types import UserError
 
@@ -30,7 +31,7 @@ def image_measures(images: Tensor, own: Sequence[Entry] = ()) -> dict[str, Any]:
         name = registry.address_parts(entry.name)[1] if registry.is_address(entry.name) else entry.name
         if name in found:
             raise UserError(f"judge {entry.name!r} has the name of another measure of pictures; rename the function")
-        found[name] = _numbers(registry.call("judge", entry.factory, images), entry.name)
+        found[name] = _numbers(call("judge", entry.factory, images, kept=True), entry.name)
     return found
 
 

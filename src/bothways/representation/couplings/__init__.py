@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from bothways import registry
+from bothways.faults import call
 from bothways.types import Coupling, UserError
 
 
@@ -23,7 +24,7 @@ def coupling_of(name: Any) -> Coupling:
 
 def permutation(coupling: Coupling, images: Tensor, noise: Tensor) -> Tensor:
     """(B,) int64: what a coupling gives. Raises UserError where that is no permutation of 0..B-1."""
-    chosen, count = registry.call("coupling", coupling, images, noise), len(images)
+    chosen, count = call("coupling", coupling, images, noise, kept=True), len(images)
     if (
         not isinstance(chosen, Tensor)
         or chosen.dtype != torch.int64

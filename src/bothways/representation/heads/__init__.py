@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from bothways import registry
+from bothways.faults import call
 from bothways.numerics.modules import is_finite
 from bothways.types import UserError
 
@@ -35,13 +36,13 @@ def built_head(factory: HeadFactory, features: Tensor, classes: int) -> nn.Modul
             "the features that the head reads are not finite; look at the flow's weights, and at a solver or a path of "
             "your own"
         )
-    head = registry.call("head", factory, features.shape[1], classes)
+    head = call("head", factory, features.shape[1], classes)
     if not isinstance(head, nn.Module):
         raise UserError(f"head {name!r} gives a {type(head).__name__}; return a torch.nn.Module")
     with torch.no_grad():  # in eval mode: normalisation over a batch of one would fail
         if not features.is_meta and any(value.is_meta for value in head.state_dict().values()):
             raise UserError(f"head {name!r} has parameters on meta, which have no numbers; build them on the CPU")
-        logits = registry.call("head", head.to(features).eval(), features)
+        logits = call("head", head.to(features).eval(), features)
     if not isinstance(logits, Tensor) or logits.shape != (1, classes):
         what = f"a tensor {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
         raise UserError(

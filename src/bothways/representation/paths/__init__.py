@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from bothways import registry
+from bothways.faults import call
 from bothways.types import Path, PathWeights, UserError
 
 STEP = 1e-3  # of t, between which slopes are taken
@@ -32,7 +33,7 @@ def path_of(name: Any) -> Path:
 def check_path(path: Path) -> None:
     """Raise UserError unless the path returns four coefficients shaped like t (B,)."""
     t = torch.tensor([0.25, 0.75])
-    weights = registry.call("path", path, t)
+    weights = call("path", path, t, kept=True)
     if not isinstance(weights, PathWeights) or any(getattr(weight, "shape", None) != t.shape for weight in weights):
         raise UserError(
             f"path {registry.name_of(path)!r} gives a {type(weights).__name__} for t (B,); return "
@@ -51,7 +52,7 @@ def _check_course(path: Path, name: str) -> None:
     A path that looks its weights up in a table has slopes that are steps, so that these are not refused.
     """
     t = torch.tensor([0.25, 0.75], dtype=torch.float64)
-    before, here, after = (registry.call("path", path, t + step) for step in (-STEP, 0.0, STEP))
+    before, here, after = (call("path", path, t + step, kept=True) for step in (-STEP, 0.0, STEP))
     for letter, low, high, stated in zip("as", before[:2], after[:2], here[2:], strict=True):
         slope = (high - low).double() / (2 * STEP)
         wrong = (slope - stated).abs() > NEAR * (1 + slope.abs())

@@ -19,7 +19,7 @@ from torch import Tensor
 from bothways import registry
 from bothways.brief import shown
 from bothways.configs import Config, recorded, validated
-from bothways.faults import check_takes
+from bothways.faults import call, check_takes
 from bothways.numerics.draws import Draws
 from bothways.numerics.spectra import Spectrum
 from bothways.synthesis.parameterizations.squash import Squash
@@ -111,7 +111,7 @@ def build_canvas(kind: Any, settings: Mapping[str, Any], start: Tensor, place: C
     """Build a canvas of a kind with its settings and initial image."""
     canvas, name = canvas_settings(kind, settings), registry.name_of(kind)
     if canvas is None:
-        built = registry.call("canvas", registry.find("canvas", kind).factory, start)
+        built = call("canvas", registry.find("canvas", kind).factory, start)
     else:
         check_takes("canvas", f"{name}.build", canvas.build, "start", "place")
         built = canvas.build(start, place)
@@ -127,7 +127,7 @@ def _check(built: Any, start: Tensor, name: str) -> None:
         raise UserError(
             f"canvas {name!r} gives a {type(built).__name__} without {lacks[0]}(); return a Parameterization"
         )
-    image, held = registry.call("canvas", built.image), registry.call("canvas", built.parameters)
+    image, held = call("canvas", built.image), call("canvas", built.parameters)
     tensors = isinstance(held, list | tuple) and all(isinstance(one, Tensor) and one.requires_grad for one in held)
     if not (tensors and held):
         raise UserError(f"canvas {name!r}: parameters() gives no list of tensors that require a gradient; return some")
