@@ -257,6 +257,13 @@ def test_what_an_objective_of_ones_own_does_wrong_is_one_line(mine: str, capsys:
         generate(TOY, "anchor", terms={"s": {"kind": f"{mine}:symmetry", "power": 2}}, **QUICK)
 
 
+def test_an_objective_that_is_added_takes_its_settings_by_its_name(mine: str) -> None:
+    added = generate(TOY, "anchor", objectives=[f"{mine}:Redness:9"], **{"terms.Redness.share": 2.0}, **QUICK)
+    table = {"kind": f"{mine}:Redness", "weight": 9, "share": 2.0}
+    assert torch.equal(added.images, generate(TOY, "anchor", terms={"Redness": table}, **QUICK).images)
+    assert not torch.equal(added.images, generate(TOY, "anchor", objectives=[f"{mine}:Redness:9"], **QUICK).images)
+
+
 @pytest.mark.parametrize(
     ("objective", "told"),
     [

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator
 
 from bothways.brief import shown
 from bothways.configs import Config, Live, Several, Shortcut, merged, setting
-from bothways.registry import name_of, register
+from bothways.registry import name_of, names, register
 from bothways.synthesis.config import AscentConfig, CanvasConfig, TermConfig, ViewsConfig
 from bothways.types import UserError
 
@@ -184,7 +184,7 @@ def _added(terms: Mapping[str, Any], objectives: Sequence[Any]) -> dict[str, Any
     found: dict[str, Any] = {}
     for name, table in map(term_of, objectives):
         same, count = name, 1
-        while (there := found.get(same, terms.get(same))) is not None and _kind(same, there) != table["kind"]:
+        while (there := found.get(same, terms.get(same))) is not None and _kind(same, there) not in ("", table["kind"]):
             count += 1
             same = f"{name} {count}"
         found[same] = table
@@ -192,7 +192,9 @@ def _added(terms: Mapping[str, Any], objectives: Sequence[Any]) -> dict[str, Any
 
 
 def _kind(name: str, table: Any) -> Any:
-    return (table.get("kind") if isinstance(table, Mapping) else None) or name
+    """The kind of a term; "" of settings alone, which are those of whatever is added by the name."""
+    stated = table.get("kind") if isinstance(table, Mapping) else None
+    return stated or (name if name in names("objective") else "")
 
 
 def term_of(text: Any) -> tuple[str, dict[str, Any]]:
