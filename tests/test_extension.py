@@ -259,9 +259,9 @@ def test_what_an_objective_of_ones_own_does_wrong_is_one_line(mine: str, capsys:
 
 def test_an_objective_that_is_added_takes_its_settings_by_its_name(mine: str) -> None:
     added = generate(TOY, "anchor", objectives=[f"{mine}:Redness:9"], **{"terms.Redness.share": 2.0}, **QUICK)
-    table = {"kind": f"{mine}:Redness", "weight": 9, "share": 2.0}
-    assert torch.equal(added.images, generate(TOY, "anchor", terms={"Redness": table}, **QUICK).images)
-    assert not torch.equal(added.images, generate(TOY, "anchor", objectives=[f"{mine}:Redness:9"], **QUICK).images)
+    assert added.tables["drawn"]["objective"].endswith("9 Redness(share=2.0)")
+    with pytest.raises(UserError, match="objective 'Rednes' is not known"):
+        generate(TOY, "anchor", objectives=[f"{mine}:Redness:9"], **{"terms.Rednes.share": 2.0}, **QUICK)
 
 
 @pytest.mark.parametrize(
