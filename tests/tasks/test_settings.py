@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import bothways
 from bothways import UserError, registry
 from bothways.cli.wording import setting_help
 from bothways.configs import leaves, nested
@@ -279,3 +280,18 @@ def test_references_are_papers_or_bibtex() -> None:
             assert "\n" not in entry.help
     assert reference_of("objective", "variation") == "variation"
     assert reference_of("path", None) == ""
+
+
+def test_the_docstring_of_a_task_states_the_recipe_that_is_taken() -> None:
+    stated = {
+        "generate": "[by target and model]",
+        "style": "['style'; of networks of photographs 'style-photographs']",
+        "inpaint": "['inpaint']",
+        "pretrain": "['otcfm']",
+        "finetune": "['prg-small']",
+    }
+    for task, text in stated.items():
+        lines = str(getattr(bothways, task).__doc__).splitlines()
+        assert [line for line in lines if line.startswith("    recipe: ") and line.endswith(text)], task
+        assert "Settings, with what they are where neither the recipe nor you say" in lines
+    assert "Settings" in bothways.sample.__doc__.splitlines()  # which takes no recipe

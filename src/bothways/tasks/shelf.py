@@ -86,14 +86,33 @@ def check_heard(function: str, on_frame: Any, callbacks: Any = ()) -> None:
 def documentation(config: type[Config]) -> str:
     """The docstring of the function: that of the Config, and a line per setting."""
     text = cleandoc(config.__doc__ or "").partition("\nExamples\n")[0]
-    lines = [f"    {'.'.join(place)}: {field.description} {_default(field)}" for place, field in leaves(config)]
+    of_recipe = {("recipe",): _recipe(config)} if config.recipe_task else {}
+    lines = [
+        f"    {'.'.join(place)}: {field.description} {of_recipe.get(place) or _default(field)}"
+        for place, field in leaves(config)
+    ]
     run = "    out, overwrite, resume: of the run folder. on_frame: called with the Frame of every step."
     if issubclass(config, TrainingConfig):
         run += (
             "\n    callbacks: functions, each called after every step with its number, its numbers by name, and the "
             "network\n    that is kept: the average of the weights where there is one."
         )
-    return f"{text.strip()}\n\nSettings\n" + "\n".join([*lines, run]) + "\n"
+    settings = "Settings, with what they are where neither the recipe nor you say" if of_recipe else "Settings"
+    raises = (
+        "Raises UserError for what is invalid, in one line and before anything is written where that can be told; "
+        "RunError for\na failure during the run."
+    )
+    return f"{text.strip()}\n\n{settings}\n" + "\n".join([*lines, run]) + f"\n\n{raises}\n"
+
+
+def _recipe(config: type[Config]) -> str:
+    """The recipe that is taken where none is named."""
+    own = {config.default_recipe(given) for given in ({}, {"classes": ["0"]})}
+    if len(own) != 1:
+        return "[by target and model]"
+    others = {**getattr(config, "of_heads", {}), **getattr(config, "of_photographs", {})}
+    (name,) = own
+    return f"[{name!r}{f'; of networks of photographs {others[name]!r}' if name in others else ''}]" if name else ""
 
 
 def _default(field: FieldInfo) -> str:
