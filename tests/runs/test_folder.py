@@ -55,6 +55,37 @@ def test_every_kind_of_fact_is_read_back(tmp_path: Path) -> None:
     assert not list(folder.path.rglob("*.partial"))
 
 
+@pytest.mark.parametrize(
+    ("word", "name"),
+    [
+        ("great white shark", "great-white-shark"),
+        ("猫、犬", "猫-犬"),
+        ("Рыжая кошка", "рыжая-кошка"),
+        ("cafe\u0301 no. 5", "caf\u00e9-no-5"),  # composed
+        ("บ้าน", "บ้าน"),  # with the marks that stand above its letters
+        ("\u2764\ufe0f ../a\u202eb\ud800", "a-b"),
+        ("!?", "picture"),
+        ("x" * 99, "x" * 40),
+        ("猫" * 99, "猫" * 40),
+        ("𐐨" * 99, "𐐨" * 30),  # four bytes each
+    ],
+)
+def test_the_name_of_a_picture_keeps_the_letters_of_any_script(tmp_path: Path, word: str, name: str) -> None:
+    folder = RunFolder.create(tmp_path / "run", SETTINGS)
+    [written] = folder.save_pictures(torch.zeros(1, 3, 2, 2), [{"index": 7, "class": word}], torch.ones(1, 1, 2, 2))
+    assert written["file"] == f"images/0007-{name}.png"
+    assert written["alpha"] == f"images/0007-{name}-alpha.png"
+    assert folder.read_picture(RunFolder.open(folder.path).pictures[0]).shape == (3, 2, 2)
+
+
+def test_a_letter_that_the_file_system_cannot_name_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "getfilesystemencoding", lambda: "latin-1")
+    folder = RunFolder.create(tmp_path / "run", SETTINGS)
+    words = [{"index": 0, "class": "猫 né"}, {"index": 1, "class": "猫"}]
+    written = folder.save_pictures(torch.zeros(2, 3, 2, 2), words)
+    assert [record["file"] for record in written] == ["images/0000-né.png", "images/0001-picture.png"]
+
+
 def test_png_holds_the_nearest_of_256_levels_as_pillow_reads_them() -> None:
     levels = torch.arange(256).reshape(1, 16, 16).expand(3, 16, 16) / 255
     assert torch.equal(from_png(to_png(levels)), levels)

@@ -233,6 +233,8 @@ def test_values_are_read_and_combined() -> None:
     points = points_of(FinetuneConfig, {"flow": "f", "data": "d"}, {"steps": [1, 2], "seed": ["0"]})
     assert [point.settings for point in points] == [{"features.steps": n, "seed": 0} for n in (1, 2)]
     assert [point.name for point in points] == ["steps-1_seed-0", "steps-2_seed-0"]
+    named = points_of(FinetuneConfig, {"flow": "f"}, {"data": ["фото/a", "写真", "/"]})
+    assert [point.name for point in named] == ["data-фото-a", "data-写真", "data-none"]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -35,6 +34,7 @@ from bothways.runs.files import (
     from_png,
     inside,
     json_line,
+    part_of_name,
     read_json,
     read_lines,
     reason,
@@ -50,10 +50,6 @@ from bothways.types import Frame, RunError, UserError
 MEASURES, STATE = "measures.json", "state.json"
 PHOTOS = "photos"  # the folder of the input pictures of a run
 NEW_STATUS = {"state": "running", "message": "", "seconds": 0.0, "peak_mb": 0.0, "pictures": 0, "of": 0}
-
-
-def _slug(name: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40].strip("-") or "picture"
 
 
 class RunFolder:
@@ -236,7 +232,7 @@ class RunFolder:
         (self.path / "images").mkdir(exist_ok=True)
         for place, (image, given) in enumerate(zip(images, records, strict=True)):
             index = int(given["index"])
-            name = f"images/{index:04d}-{_slug(str(given.get('class') or 'picture'))}.png"
+            name = f"images/{index:04d}-{part_of_name(str(given.get('class') or '').lower()) or 'picture'}.png"
             done[index] = {"index": index, "file": name, **given}
             if alphas is not None:
                 file = done[index]["alpha"] = str(Path(done[index]["file"]).with_suffix("")) + "-alpha.png"

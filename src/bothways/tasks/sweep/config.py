@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,12 +11,12 @@ from typing import Any
 from bothways.brief import shown
 from bothways.configs import Config, holds_list, leaves, nested, place_of, recorded
 from bothways.registry import name_of
+from bothways.runs.files import part_of_name
 from bothways.tasks.recipes import configure
 from bothways.types import UserError
 
 SWEEP = "sweep"  # the task in its recipe.toml
 AT_MOST = 1000  # runs of a sweep
-LONGEST = 40  # characters of a value in the name of a folder
 
 
 class SweepConfig(Config):
@@ -130,4 +129,4 @@ def _plain(value: Any) -> Any:
 
 def _slug(value: Any) -> str:
     text = "-".join(map(str, value)) if isinstance(value, list) else str(value)
-    return re.sub(r"[^A-Za-z0-9.+-]+", "-", text).strip("-.")[:LONGEST] or "none"
+    return part_of_name(text, "+.") or "none"
