@@ -81,6 +81,25 @@ def test_classes_are_those_of_predict(client: Any, tmp_path: Path) -> None:
     assert max(map(abs, apart)) < 1e-6
 
 
+def test_of_equal_outputs_the_first_classes_stand_first(tmp_path: Path) -> None:
+    """As in the top-5 accuracy; torch.topk put them in any order."""
+    (tmp_path / "flat.py").write_text(
+        "import torch\nfrom bothways import ModelSpec\n\n\nclass Flat(torch.nn.Module):\n"
+        "    def forward(self, x):\n        return torch.ones(len(x), 100) * (torch.arange(100) != 1)\n\n\n"
+        "def build():\n    return Flat(), ModelSpec(size=8, mean=(0,) * 3, std=(1,) * 3, classes=100)\n"
+    )
+    address, content = f"{tmp_path / 'flat.py'}:build", photo(0)
+    (tmp_path / "photo.png").write_bytes(content)
+    (told,) = bothways.predict(address, [tmp_path / "photo.png"], top=4)
+    assert [answer.number for answer in told.answers] == [0, 2, 3, 4]
+    from starlette.testclient import TestClient
+
+    app = build_app(Service(all_served([address]), None))
+    with TestClient(app, base_url="http://127.0.0.1:8000") as client:
+        found = client.post("/classify", params={"top": 4}, content=content).json()["answers"]
+    assert [answer["number"] for answer in found] == [0, 2, 3, 4]
+
+
 def test_two_hundred_at_once_are_each_answered_with_their_own(client: Any, toy: Any, service: Service) -> None:
     contents = [photo(seed) for seed in range(200)]
     with ThreadPoolExecutor(40) as pool:

@@ -89,6 +89,8 @@ def test_seen_besides_leaves_the_own_class_out() -> None:
     assert seen.tolist() == [[False, True, True, False], [False, False, True, True]]
     foreign = seen_besides(logits, torch.tensor([-1, -1]), count=2)  # a class that this judge does not know
     assert foreign.tolist() == [[True, True, False, False], [False, False, True, True]]
+    equal = seen_besides(torch.zeros(1, 100), torch.tensor([1]), count=3)
+    assert equal.nonzero()[:, 1].tolist() == [0, 2, 3]
 
 
 def test_pairs_are_named_by_fishers_exact_test() -> None:

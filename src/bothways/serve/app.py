@@ -15,7 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from starlette.exceptions import HTTPException
 
-from bothways.representation.tuning.targets import NUMBERS
+from bothways.representation.tuning.targets import NUMBERS, largest
 from bothways.serve.batching import Batcher, FullError
 from bothways.serve.drawings import Drawings, request_of
 from bothways.serve.forms import Answer, Classes, DrawingForm, Error, FeatureVectors, JobFacts, ModelFacts, State
@@ -153,7 +153,7 @@ def _add_answers(app: FastAPI, service: Service) -> None:
         """The most probable classes of a picture, which is the body of the request; of a model of numbers, these."""
         one, found = await service.answer(model, Asked("classes"), await request.body())
         own = "value" if one.target == NUMBERS else "probability"
-        values, numbers = (found, torch.arange(len(found))) if own == "value" else found.topk(min(top, len(found)))
+        values, numbers = (found, torch.arange(len(found))) if own == "value" else largest(found, top)
         answers = [
             Answer(name=one.spec.class_name(number), number=number, **{own: value})
             for number, value in zip(numbers.tolist(), values.tolist(), strict=True)

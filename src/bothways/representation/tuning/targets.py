@@ -9,6 +9,8 @@ Each is a mean over the pictures of a batch, so that equal parts of a batch have
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -22,6 +24,22 @@ def said(outputs: Tensor, target: str) -> Tensor:
     if target == NUMBERS:
         return values
     return values.sigmoid() if target == SEVERAL else values.softmax(1)
+
+
+class Ranked(NamedTuple):
+    """values and indices, each (..., count)."""
+
+    values: Tensor
+    indices: Tensor
+
+
+def largest(values: Tensor, count: int) -> Ranked:
+    """The ``count`` largest along the last dimension, or all if fewer; of equal values the first counts as larger.
+
+    So do max and the top-5 accuracy (judging/tally.py); the order that torch.topk gives to equal values is undefined.
+    """
+    ranked = values.sort(dim=-1, descending=True, stable=True)
+    return Ranked(ranked.values[..., :count], ranked.indices[..., :count])
 
 
 def class_loss(logits: Tensor, labels: Tensor, smoothing: float, weights: Tensor | None) -> tuple[Tensor, Stats]:

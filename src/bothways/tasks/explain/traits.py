@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bothways.representation.tuning.targets import largest
 from bothways.types import UserError
 
 TINY = 1e-30  # avoids 0 / 0 for dead features
@@ -89,7 +90,7 @@ def seen_besides(logits: Tensor, own: Tensor, count: int = 2) -> Tensor:
     others = logits.double().clone()
     known = own >= 0
     others[known, own[known]] = -torch.inf
-    return torch.zeros_like(others, dtype=torch.bool).scatter_(1, others.topk(count, dim=1).indices, value=True)
+    return torch.zeros_like(others, dtype=torch.bool).scatter_(1, largest(others, count).indices, value=True)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from bothways.data.readers.live import is_live, tensor_of
 from bothways.judging.classes import load_with_classes
 from bothways.models.classifiers import target_of
 from bothways.numerics.modules import check_finite
-from bothways.representation.tuning.targets import NUMBERS, said
+from bothways.representation.tuning.targets import NUMBERS, largest, said
 from bothways.runs.experiment import Experiment
 from bothways.tasks.memory import check_outputs
 from bothways.tasks.predict.config import PredictConfig
@@ -156,7 +156,7 @@ def _answers(model: VisionModel, images: Tensor, top: int) -> list[tuple[Answer,
     if target == NUMBERS:
         names = [model.spec.class_name(k) for k in range(values.shape[1])]
         return [tuple(Answer(name, k, None, row[k]) for k, name in enumerate(names)) for row in values.tolist()]
-    shares, numbers = values.topk(min(top, values.shape[1]), 1)
+    shares, numbers = largest(values, top)
     return [
         tuple(Answer(model.spec.class_name(k), k, share) for k, share in zip(row, found, strict=True))
         for row, found in zip(numbers.tolist(), shares.tolist(), strict=True)

@@ -27,7 +27,7 @@ from bothways.models.loader import adapted_classifier, load_flow
 from bothways.models.velocity import Flow
 from bothways.representation.encode import PART, Walk, image_time, trajectory
 from bothways.representation.features import pooled
-from bothways.representation.tuning.targets import NUMBERS, said
+from bothways.representation.tuning.targets import NUMBERS, largest, said
 from bothways.runs import PHOTOS, to_png
 from bothways.runs.citations import flow_citations
 from bothways.runs.experiment import Experiment
@@ -152,15 +152,15 @@ def _file(index: int) -> str:
 def _nearest(features: Tensor) -> list[tuple[int, float]]:
     """(index, rms difference) of the rows nearest to the first row, nearest first."""
     apart = (features[1:] - features[:1]).square().mean(1).sqrt()
-    distances, numbers = apart.topk(min(NEAREST, len(apart)), largest=False)
-    return list(zip(numbers.tolist(), distances.tolist(), strict=True))
+    closeness, numbers = largest(-apart, NEAREST)
+    return list(zip(numbers.tolist(), (-closeness).tolist(), strict=True))
 
 
 @torch.no_grad()
 def _calls(reader: Adapter, images: Tensor) -> list[list[tuple[str, float]]]:
     """The most probable classes or labels of each picture (N,3,H,W), with their probabilities."""
     outputs = torch.cat([reader.outputs(part.to(reader.device)).cpu() for part in images.split(CALLED_AT_ONCE)])
-    shares, numbers = said(outputs, target_of(reader)).topk(min(CALLS, outputs.shape[1]), 1)
+    shares, numbers = largest(said(outputs, target_of(reader)), CALLS)
     pairs = zip(numbers.tolist(), shares.tolist(), strict=True)
     return [[(reader.spec.class_name(k), p) for k, p in zip(*row, strict=True)] for row in pairs]
 
