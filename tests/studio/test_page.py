@@ -235,6 +235,15 @@ def test_a_painted_hole_is_filled_and_nothing_else_changes(site: Site, tmp_path:
     assert moved.any()
     assert not moved[mask[0] == 0].any()
 
+    page.get_by_role("radio", name="Invert").check()  # takes no mask: none is offered, and what was painted not sent
+    canvas.wait_for(state="hidden")
+    assert page.locator("#photo-mask img").is_visible()
+    assert not page.get_by_role("button", name="Clear the mask").is_visible()
+    page.get_by_role("button", name="Start").click()
+    page.locator("#photo-status [data-state=complete]", has_text="photo-002").wait_for()
+    page.get_by_role("radio", name="Inpaint").check()
+    canvas.wait_for(state="visible")
+
 
 def test_a_photo_is_walked_to_noise_and_back(site: Site, tmp_path: Path) -> None:
     page = site.page

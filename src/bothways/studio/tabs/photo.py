@@ -34,7 +34,7 @@ TASKS = photo_tasks()
 FILES = [f".{name.lower()}" for name in (*FORMATS, "jpg")]
 # The mask is a canvas of the page: its pixels replace the value of the mask just before the form is submitted.
 WITH_MASK = """(...values) => {
-  const canvas = document.querySelector("#photo-mask canvas");
+  const canvas = document.querySelector("#photo-mask:not(.bw-unmasked) canvas");
   values[2] = canvas ? canvas.toDataURL("image/png") : "";
   return values;
 }"""
@@ -124,10 +124,14 @@ def taken(show: Callable[[Tensor], str], file: str) -> list[Any]:
 
 
 def shaped(task: str) -> list[Any]:
-    """Updates of [classes, painting, box] when the task changes: inputs that it does not take are hidden."""
-    names = ("classes", "style", "box")
-    classes, style, box = (takes(TASKS[task], name) for name in names)
-    return [gr.Dropdown(visible=classes), gr.File(visible=style), gr.Textbox(visible=box)]
+    """Updates of [classes, painting, box, canvas] when the task changes: inputs that it does not take are hidden.
+
+    Of the canvas the photo stays; what was painted is kept for a task that takes it.
+    """
+    names = ("classes", "style", "box", "mask")
+    classes, style, box, mask = (takes(TASKS[task], name) for name in names)
+    ground = gr.HTML(elem_classes=[] if mask else ["bw-unmasked"])
+    return [gr.Dropdown(visible=classes), gr.File(visible=style), gr.Textbox(visible=box), ground]
 
 
 def drawn(job: Job | None) -> tuple[str, str]:
@@ -156,5 +160,5 @@ def build_tab(page: gr.Blocks, jobs: Jobs, weights: Path) -> tuple[Fields, Pane]
         (fields.painting, fields.style, fields.painted, fragments.single),
     ):
         file.upload(partial(taken, show), file, [kept, shown, file], **QUIET)
-    fields.task.change(shaped, fields.task, [fields.classes, fields.painting, fields.box], **QUIET)
+    fields.task.change(shaped, fields.task, [fields.classes, fields.painting, fields.box, fields.ground], **QUIET)
     return fields, pane
