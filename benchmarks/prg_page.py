@@ -42,7 +42,8 @@ WIDTH, HEIGHT, COLOURS = 1180, 2600, 256  # of a screenshot, in pixels; of its p
 BASE = {"kind": "walked", "depth": 0.5, "steps": 3, "beta": 1.0, "gradient": "exact", "solver": "euler"}
 NAMES = {"depth": "the depth", "steps": "the steps of the walk", "beta": "beta"}
 PRETRAINED, UNTRAINED, FROZEN = "10,127,90", "47,111,187", "200,96,24"  # red, green, blue
-DASHES = {"walked": "solid", "both": "longdash", "activations": "dot", "pixels": "dashdot"}
+# "longdash" is one dash of 15 pixels, which on the 30 of a legend looks like half a solid line.
+DASHES = {"walked": "solid", "both": "6px,3px", "activations": "dot", "pixels": "dashdot"}
 SYMBOLS = {"walked": "circle", "both": "diamond", "activations": "square", "pixels": "x"}
 COLOURS_TOLD = (
     "Green: pretrained and trained; blue: not pretrained; orange: the flow frozen; grey: no flow, or one of random "

@@ -28,8 +28,11 @@ def test_it_has_every_part_and_shows_them(address: str, tmp_path: Path, capsys: 
     out = tmp_path / "diagnosis"
     asked = ["--data", "digits", "--n", 4, "--steps", 4, "--depths", 0.5, "--depths", 1, "--trip-steps", 2]
     assert run("diagnose", address, *asked, "--out", out) == 0
-    assert "(0 is straight)" in capsys.readouterr().out
     found = RunFolder.open(out).measures["flow"]
+    straight, said = found["straightness"], capsys.readouterr().out
+    total, each = (f"{straight['low'] / per:.3g} to {straight['high'] / per:.3g}" for per in (1, straight["dims"]))
+    assert f"straightness {straight['total']:.3g} ({total}) in total" in said
+    assert f"{straight['per_dim']:.3g} ({each}) per dimension (0 is straight)" in said
     assert set(found) == {"straightness", "round_trip", "gain", "information", "strips", "strip_depths"}
     assert [entry["depth"] for entry in found["round_trip"]] == [0.5, 1.0]
     assert [entry["depth"] for entry in found["gain"]] == [0.5, 1.0]
@@ -37,6 +40,13 @@ def test_it_has_every_part_and_shows_them(address: str, tmp_path: Path, capsys: 
     page = (out / "report.html").read_text()
     assert page.count("data:image/png") >= 4
     assert "traightness" in page
+
+
+def test_one_picture_has_no_interval(address: str) -> None:
+    work = work_of("diagnose", address, "digits", n=1, steps=2, depths=[1.0], trip_steps=[1])
+    [line] = work.summary(perform(work), None)
+    assert "nan" not in line
+    assert " to " not in line
 
 
 def test_one_that_was_stopped_goes_on(address: str, tmp_path: Path) -> None:

@@ -146,6 +146,15 @@ def test_choices_are_compared_with_prg_of_the_same_set(tmp_path: Path) -> None:
     assert found["steps 1"][6] == "0.300 (0.200)"
 
 
+def test_a_dashed_line_is_seen_to_be_one_in_the_legend() -> None:
+    """Of its 30 pixels the mark hides the middle; "dash" and "longdash" leave no whole dash and gap beside it."""
+    trace = prg_page.arm_curve("prg + activations", [{"at": 1.0, "value": 0.5}], {"kind": "both"}, "at")
+    assert trace["marker"]["symbol"] == "diamond"
+    assert "dashed with diamonds: both" in prg_page.COLOURS_TOLD
+    lengths = [int(length.removesuffix("px")) for length in trace["line"]["dash"].split(",")]
+    assert sum(lengths) <= 15 - trace["marker"]["size"] / 2
+
+
 def test_rows_of_another_flow_are_left_out(tmp_path: Path) -> None:
     file = tmp_path / "rows.csv"
     for flow, arm in ((prg_controls.FLOW, "prg"), ("runs/mine", "prg"), ("", "pixels")):

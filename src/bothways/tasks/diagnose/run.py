@@ -112,8 +112,9 @@ class DiagnoseWork(PartedWork):
         return f"{self.steps} measures of {len(self.images)} pictures would be taken"
 
     def summary(self, result: Diagnosis, out: Path | None) -> Iterator[str | Grid]:
-        total, each = (result.straightness[key] for key in ("total", "per_dim"))
-        yield f"straightness {total:.3g} in total, {each:.3g} per dimension (0 is straight)"
+        total, low, high, dims, n = (result.straightness[key] for key in ("total", "low", "high", "dims", "n"))
+        ends = [f" ({low / per:.3g} to {high / per:.3g})" if n > 1 else "" for per in (1, dims)]
+        yield f"straightness {total:.3g}{ends[0]} in total, {total / dims:.3g}{ends[1]} per dimension (0 is straight)"
 
 
 def prepare(config: DiagnoseConfig, where: Where) -> DiagnoseWork:
