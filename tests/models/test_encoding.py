@@ -77,7 +77,7 @@ def test_a_classifier_is_walked_by_the_flow_in_it(images: Tensor) -> None:
     big = torch.nn.functional.interpolate(images[:1], size=32)
     inner = load_flow("bundled:cifar10-prg")
     assert torch.equal(encode("bundled:cifar10-prg", big, 0.1, 1), encode(inner, big, 0.1, 1).detach())
-    with pytest.raises(UserError, match="type load_model"):
+    with pytest.raises(UserError, match=r"type bothways generate, predict or explain for it \(in Python load_model\)"):
         encode("timm:resnet18", big)
 
 

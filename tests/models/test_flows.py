@@ -72,21 +72,25 @@ def test_the_folder_of_a_pretrained_flow_and_its_card(tmp_path: Path) -> None:
     assert load_flow(tmp_path / "other", weights=tmp_path / "zero.safetensors")(x, t).abs().max() == 0
     assert "bothways pretrain" in refused(tmp_path / "none")
     assert "has no flow.json" in refused(tmp_path)
-    assert "is the address of a flow; type load_flow" in refused(tmp_path / "run", load=load_model)
-    assert "its spec has a path; type load_flow" in refused(tmp_path / "run" / "flow.json", load=load_model)
+    assert "is the address of a flow; type bothways sample, walk or diagnose for it (in Python load_flow)" in refused(
+        tmp_path / "run", load=load_model
+    )
+    assert "its spec has a path; type bothways sample" in refused(tmp_path / "run" / "flow.json", load=load_model)
 
 
 def test_a_bundled_flow_is_no_classifier_and_the_reverse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_card(tmp_path, "digits")
     plain = {"name": "plain", "classes": 2, "channels": [4], "depths": [1]}
-    (tmp_path / "net.json").write_text(json.dumps({"name": "net", "network": plain, "spec": {**FACTS, "path": None}}))
+    (tmp_path / "net.json").write_text(
+        json.dumps({"name": "net", "network": plain, "spec": {**FACTS, "path": None, "classes": 2}})
+    )
     save_file(build_network(**plain).state_dict(), tmp_path / "net.safetensors")
     monkeypatch.setattr(cards, "BUNDLED", tmp_path)
     assert cards.bundled_names() == ["net"]
     assert cards.bundled_flows() == ["digits"]
     assert load_flow("bundled:digits").spec.path == "gvp"
-    assert "type load_flow" in refused("bundled:digits", load=load_model)
-    assert "type load_model" in refused("bundled:net")
+    assert "type bothways sample" in refused("bundled:digits", load=load_model)
+    assert "is a classifier, since its spec has classes and no path; type bothways generate" in refused("bundled:net")
     assert "type bundled:digits" in refused("bundled:digit")
     assert "bundled:digits" in refused("digits")
 
@@ -105,13 +109,13 @@ def test_a_users_file_and_a_live_module(tmp_path: Path) -> None:
     assert (flow(x, t) - x * torch.tensor([2.0, 7.0])[:, None, None, None]).abs().max() < 1e-5
     assert load_flow(flow) is flow
     assert "loaded already" in refused(flow, SPEC)
-    assert "type load_model" in refused(f"{tmp_path}/mine.py:classifier")
+    assert "type bothways generate" in refused(f"{tmp_path}/mine.py:classifier")
     assert "path 'straight' is not known" in refused(f"{tmp_path}/mine.py:unknown")
     assert "mine.py:FUNCTION" in refused(f"{tmp_path}/mine.py")
     assert "is a flow" in refused(f"{tmp_path}/mine.py:build", load=load_model)
     assert load_flow(flow.network, SPEC).spec is SPEC
     assert 'path="linear"' in refused(flow.network)
-    assert "type load_model" in refused("timm:resnet18")
+    assert "type bothways generate" in refused("timm:resnet18")
     assert "is the address of a flow" in refused("torchcfm:x.pt", load=load_model)
     assert "device 'tpu'" in refused(flow.network, SPEC, device="tpu")
     assert "dtype 'half'" in refused(flow.network, SPEC, dtype="half")

@@ -52,7 +52,10 @@ from bothways.representation.heads import head_of
 from bothways.representation.tuning.targets import CLASS
 from bothways.types import ModelSpec, UserError
 
-LOAD_FLOW = "type load_flow for it, or a model that bothways models lists"
+LOAD_FLOW = "type bothways sample, walk or diagnose for it (in Python load_flow), or a model that bothways models lists"
+LOAD_MODEL = (
+    "type bothways generate, predict or explain for it (in Python load_model), or a flow that bothways models lists"
+)
 Reader = Callable[[str, ModelSpec | None, bool], Loaded]
 """(address without its scheme, spec or None, whether the user's weights follow) -> ``Loaded``."""
 
@@ -284,7 +287,7 @@ def read_flow(address: str, spec: ModelSpec | None, fresh: bool) -> Loaded:
     if read is not None:
         return read(rest, spec, fresh)
     if scheme:
-        raise UserError(f"flow {address!r} is the address of a model and not of a flow; type load_model for it")
+        raise UserError(f"flow {address!r} is the address of a model and not of a flow; {LOAD_MODEL}")
     known = [f"bundled:{name}" for name in bundled_flows()]
     near = f"{nearest(address, known)}, " if known else "type "
     raise UserError(

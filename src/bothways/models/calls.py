@@ -131,7 +131,7 @@ def check_facts(spec: ModelSpec, name: str) -> None:
     if unused:
         raise UserError(
             f"model {name!r}: its spec states {unused[0]}, which only a flow has; leave it out, or state path= and "
-            "type load_flow"
+            "type bothways sample, walk or diagnose (in Python load_flow)"
         )
 
 

@@ -14,7 +14,7 @@ from torch.random import fork_rng
 from bothways.brief import stand_in
 from bothways.faults import check_kinds
 from bothways.models.adapter import SPEC_LINES, Adapter
-from bothways.models.addresses import LOAD_FLOW, built_by, read_classifier, read_flow, read_model
+from bothways.models.addresses import LOAD_FLOW, LOAD_MODEL, built_by, read_classifier, read_flow, read_model
 from bothways.models.calls import check_held
 from bothways.models.catalogue import check_device, find_classifier, spec_of
 from bothways.models.classifiers import Classifier
@@ -189,8 +189,10 @@ def load_flow(
         set_eval(found.module)
     facts = spec or found.spec
     if facts.path is None:
+        if facts.count:
+            raise UserError(f"flow {name!r} is a classifier, since its spec has classes and no path; {LOAD_MODEL}")
         raise UserError(
-            f"flow {name!r} has no path in its spec; for a classifier type load_model, else {FLOW_SPEC_LINES}"
+            f"flow {name!r} has no path in its spec; {FLOW_SPEC_LINES}; for a model of another kind {LOAD_MODEL}"
         )
     check_device(device)
     if weights is not None:
