@@ -396,9 +396,26 @@ def test_a_module_of_torchscript_or_of_an_export_draws_as_a_whole(kind: str, cla
         if kind == "script":
             with pytest.raises(UserError, match="shows no layer, as one of TorchScript; give the module as written"):
                 bothways.accentuate(model, image[:1], steps=1, judges=[])
+        if kind != "export":  # whose parameters can be replaced
+            with pytest.raises(
+                UserError, match=r"'.*' is of TorchScript, whose parameters cannot be .*; give the module"
+            ):
+                bothways.generate(model, None, 1, "dsf", steps=1, judges=[])
+            with pytest.raises(
+                UserError, match="no default style layers; it shows no layer, as one of TorchScript; give"
+            ):
+                bothways.style(
+                    model, image[:1], image[1:2], terms={"content": {"layer": "outputs"}}, steps=1, judges=[]
+                )
     else:
         found = bothways.invert(model, image[:1], recipe="invert", steps=2, judges=[])
         assert found.images.isfinite().all()
+
+
+def test_a_module_without_parameters_has_no_score() -> None:
+    model = load_model(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), ModelSpec(8, MEAN, STD, 3))
+    with pytest.raises(UserError, match="has no parameters, whose gradient the score is of; type another recipe"):
+        bothways.dsf_score(model, pictures())
 
 
 # ---- outputs that are no logits --------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from importlib import import_module, metadata
@@ -100,6 +100,13 @@ def unwrapped(module: nn.Module) -> nn.Module:
 def class_of(module: nn.Module) -> str:
     """The name of a module's class; of a compiled one, of the module that was compiled."""
     return type(getattr(module, COMPILED, module)).__name__
+
+
+def all_scripted(module: nn.Module, names: Iterable[str]) -> bool:
+    """Whether a module has parts of TorchScript, and every one of these of its parameters is in one."""
+    scripted = [name for name, part in module.named_modules() if isinstance(part, torch.jit.ScriptModule)]
+    inside = tuple(f"{name}." if name else "" for name in scripted)
+    return bool(scripted) and all(name.startswith(inside) for name in names)
 
 
 def set_eval(module: nn.Module) -> None:

@@ -15,12 +15,12 @@ from re import error, search
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bothways import registry
 from bothways.brief import shown
 from bothways.numerics.draws import Draws
-from bothways.numerics.modules import is_unseen
+from bothways.numerics.modules import all_scripted, is_unseen
 from bothways.synthesis.objectives.terms import features_layer, vectors
 from bothways.synthesis.views import View, usual_view
 from bothways.types import TrainedModel, UserError
@@ -177,6 +177,16 @@ def loss_of(
     theta = matching_parameters(fixed, pattern, model.name)
     if last is not None:
         theta = {name: value for part in by_module(theta)[-last:] for name, value in part.items()}
+    module = getattr(model, "module", None)
+    if isinstance(module, nn.Module) and all_scripted(module, theta):
+        raise UserError(
+            f"dsf: model {model.name!r} is of TorchScript, whose parameters cannot be replaced in a call, as the score "
+            "needs; give the module as written"
+        )
+    if not theta:
+        raise UserError(
+            f"dsf: model {model.name!r} has no parameters, whose gradient the score is of; type another recipe"
+        )
     return Loss(model, layer, SURROGATES[surrogate], distance, theta, fixed, clip)
 
 

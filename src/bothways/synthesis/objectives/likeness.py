@@ -106,7 +106,10 @@ class Style(Likeness):
         return tuple(found[: math.ceil(self.depth * len(found)) : self.every])
 
     def terms(self, to: Binding) -> list[Term]:
-        targets = style_statistics(Resized(to.model), to.required("style"), self.layers_of(to.model), self.form)
+        layers = self.layers_of(to.model)
+        if not layers:
+            raise UserError(without_layers(to.model, "style layers", "terms.style.layers=NAME,NAME"))
+        targets = style_statistics(Resized(to.model), to.required("style"), layers, self.form)
         return [style(to.seen, targets, self.form)]
 
 
@@ -125,10 +128,15 @@ def layer_at(model: Any, depth: float) -> str:
     """The one of a model's statistics layers at a share of their number. Raises UserError for a model without any."""
     layers = model.statistics_layers()
     if not layers:
-        typed = "type --set terms.content.layer=NAME"
-        cure = typed if model.layers() else "it shows no layer, as one of TorchScript; give the module as written"
-        raise UserError(f"model {model.name!r} has no default content layer; {cure}")
+        raise UserError(without_layers(model, "content layer", "terms.content.layer=NAME"))
     return layers[int(depth * len(layers))]
+
+
+def without_layers(model: Any, which: str, typed: str) -> str:
+    """What to do where a model has no layers by default. which: the layers; typed: the setting that names others."""
+    cure = f"type --set {typed}"
+    cure = cure if model.layers() else "it shows no layer, as one of TorchScript; give the module as written"
+    return f"model {model.name!r} has no default {which}; {cure}"
 
 
 @torch.no_grad()
