@@ -24,6 +24,7 @@ from bothways.tasks.reproduce.claims import Bounds, combined, interval_at, judge
 from bothways.tasks.reproduce.listing import listed
 from bothways.tasks.reproduce.wording import typed
 from bothways.tasks.scorecard.result import ScorecardFile
+from bothways.tasks.shelf import work_of
 from command import refused, run
 
 T2 = 4.302652729749464  # the upper 2.5 % point of Student's t with 2 degrees of freedom
@@ -443,6 +444,23 @@ def test_what_a_run_reads_is_named_where_that_failed_and_a_message_stands_once(
     assert told.count("'nowhere'") == 1
     assert "two, seed 0: not made: it reads one, seed 0, which failed" in told
     assert "4 of 4 runs failed" in err
+
+
+def test_a_stopped_one_goes_on_by_resume_alone(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As the line at a stop says; without the name it was refused."""
+    assert "no reproduction is there to resume; type bothways reproduce NAME" in refused(
+        capsys, "reproduce", "--resume"
+    )
+    (tiny / "other.toml").write_text(TINY.replace("A tiny table", "Another"), "utf-8")
+    work_of("reproduce", "other.toml", inputs=[], out="out")
+    frames = work_of("reproduce", "tiny.toml", device="cpu", out="out").run()
+    next(frames)
+    frames.close()
+    status = tiny / "out" / "tiny-small" / "status.json"
+    assert "type --resume to continue" in status.read_text("utf-8")
+    again = work_of("reproduce", resume=True, out="out")
+    assert (again.recipe.title, again.config.device) == ("A tiny table", "cpu")
+    assert (again.done, again.steps) == (1, 4)
 
 
 # ---- errors of one line --------------------------------------------------------------------------------------------

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, model_validator
 
 from bothways.configs import Config, setting
+from bothways.reading import is_there
 from bothways.registry import register
+from bothways.runs.files import read_json
+from bothways.runs.inventory import RECIPE
+from bothways.runs.schema import Given
 from bothways.types import UserError
+
+GIVEN = "given.json"  # beside the measures of a reproduction, for a resume without its name
 
 
 def _pairs(given: Any) -> Any:
@@ -26,7 +33,8 @@ class ReproduceConfig(Config):
     --small runs on two cores with what the package brings, on other pictures and smaller networks than the paper's;
     --full takes the paper's data and models, by --with. --list prints what there is, what each needs and takes.
 
-    A run that is complete in the folder is not made again, and a stopped one goes on. --overwrite makes them anew.
+    A run that is complete in the folder is not made again, and a stopped one goes on, by the same command
+    or by --resume alone. --overwrite makes them anew.
 
     A claim is reproduced if the 95 % interval over three seeds or more bears it out, not reproduced if the interval
     speaks against it, undecided between the two, and not comparable where data or networks are not the paper's.
@@ -53,14 +61,28 @@ class ReproduceConfig(Config):
     device: str | None = setting(None, "compute device of all runs: cpu, cuda, mps; if unset, theirs", common=True)
 
     @model_validator(mode="after")
-    def _names_one(self) -> ReproduceConfig:
-        if self.name is None and not self.listed:
-            raise UserError("name is missing; type bothways reproduce NAME, or --list for the names")
+    def _names_inputs(self) -> ReproduceConfig:
         for pair in self.inputs:
             name, equals, address = pair.partition("=")
             if not (name and equals and address):
                 raise UserError(f"--with {pair!r}: type NAME=ADDRESS, such as cifar10=path/to/cifar10")
         return self
+
+    def named(self, folder: Path, *, resume: bool) -> ReproduceConfig:
+        """Itself; without a name and with ``resume`` the last one that wrote in the folder, with what is set besides.
+
+        Raises UserError where none is named.
+        """
+        if self.name is not None:
+            return self
+        if not resume:
+            raise UserError("name is missing; type bothways reproduce NAME, or --list for the names")
+        given = [place for place in folder.glob(f"*/{GIVEN}") if is_there(place.with_name(RECIPE))]
+        if not given:
+            raise UserError(f"{folder}: no reproduction is there to resume; type bothways reproduce NAME")
+        last = max(given, key=lambda place: place.stat().st_mtime_ns)
+        before = read_json(last, Given)["settings"]
+        return ReproduceConfig(**{**before, **self.model_dump(exclude_unset=True, exclude_none=True)})
 
     @property
     def form(self) -> str:

@@ -267,8 +267,10 @@ class Reproduction(ReproduceWork):
 
 def prepare(config: ReproduceConfig, where: Where) -> ReproduceWork:
     """Prepare a reproduction, or the list. Raises UserError for invalid input of any of its runs, before the first."""
-    if config.listed or config.name is None:
+    if config.listed:
         return Listing(config.name)
+    config = config.named(Path(where.out or config.folder), resume=where.resume)
+    assert config.name is not None
     recipe = recipes.read(config.name)
     if config.device is not None:
         check_device(config.device)
@@ -291,5 +293,7 @@ def prepare(config: ReproduceConfig, where: Where) -> ReproduceWork:
         "inputs": config.addresses,
     }
     experiment = Experiment.begin("reproduce", {"settings": settings}, place, overwrite=there)
+    if place is not None:
+        starts.remember(place, config, config.model_dump(exclude_defaults=True))
     config = config.model_copy(update={"name": Path(config.name).stem})  # of a file its name alone
     return Reproduction(config, recipe, made, root, where.overwrite, experiment)
