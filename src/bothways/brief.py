@@ -1,8 +1,10 @@
-"""A result in one line: what it holds, and none of its numbers one by one; and an error in one."""
+"""A result in one line: what it holds, and none of its numbers one by one; an error in one; a text in a file's name."""
 
 from __future__ import annotations
 
 import re
+import sys
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from types import NoneType
@@ -11,11 +13,28 @@ from typing import Any
 LONGEST = 60  # characters of a text, and of a list of numbers
 # Letters that move the cursor, change a terminal or the order of letters, and halves of pairs, which have no bytes.
 CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+NAME_AT_MOST = 40  # characters of a part of a file's name, and three times as many bytes: file systems take 255 in all
 
 
 def escaped(text: str) -> str:
     r"""A line with its control characters written out, such as \x1b and \n: names of files and classes can hold any."""
     return CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def part_of_name(text: str, also: str = "") -> str:
+    """``text`` as a part of the name of a file: letters, digits and ``also``, hyphens for the rest; "" if none is left.
+
+    Letters of any script with their marks, composed (NFC), as far as the file system can name them.
+    """
+    kept = ""
+    for letter in unicodedata.normalize("NFC", text):
+        kind = unicodedata.category(letter)[0]
+        taken = kind in "LN" or letter in also or (kind == "M" and kept[-1:] not in ("", "-"))  # a mark needs a letter
+        kept += letter if taken else "-"
+    coding = sys.getfilesystemencoding()
+    able = kept.encode(coding, "ignore").decode(coding)
+    short = re.sub("-+", "-", able).strip("-.")[:NAME_AT_MOST].encode()[: 3 * NAME_AT_MOST]
+    return short.decode(errors="ignore").strip("-.")
 
 
 class OneLine(Exception):  # noqa: N818 - the base of errors

@@ -12,9 +12,6 @@ import io
 import json
 import math
 import os
-import re
-import sys
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -41,8 +38,6 @@ from bothways.reading import (
 from bothways.reading import reason as reason  # of the errors of writing, too
 from bothways.runs.inventory import PARTIAL, check_own, note
 from bothways.types import RunError, UserError
-
-NAME_AT_MOST = 40  # characters of a part of a file's name, and three times as many bytes: file systems take 255 in all
 
 
 def _sync_folder(folder: Path) -> None:
@@ -104,22 +99,6 @@ def check_output(path: Path, mark: bytes) -> None:
         with path.open("rb") as file:  # an ordinary one, as is known by now
             if mark not in file.read(2**20):
                 raise UserError(f"{path}: is there, and bothways did not write it; type another name, or remove it")
-
-
-def part_of_name(text: str, also: str = "") -> str:
-    """``text`` as a part of the name of a file: letters, digits and ``also``, hyphens for the rest; "" if none is left.
-
-    Letters of any script with their marks, composed (NFC), as far as the file system can name them.
-    """
-    kept = ""
-    for letter in unicodedata.normalize("NFC", text):
-        kind = unicodedata.category(letter)[0]
-        taken = kind in "LN" or letter in also or (kind == "M" and kept[-1:] not in ("", "-"))  # a mark needs a letter
-        kept += letter if taken else "-"
-    coding = sys.getfilesystemencoding()
-    able = kept.encode(coding, "ignore").decode(coding)
-    short = re.sub("-+", "-", able).strip("-.")[:NAME_AT_MOST].encode()[: 3 * NAME_AT_MOST]
-    return short.decode(errors="ignore").strip("-.")
 
 
 def plain(value: Any) -> Any:

@@ -25,6 +25,7 @@ from filelock import FileLock
 from pydantic import BaseModel
 from torch import Tensor
 
+from bothways.brief import part_of_name
 from bothways.budget import free_memory
 from bothways.reading import check, is_folder, read_bytes
 from bothways.runs import inventory
@@ -34,7 +35,6 @@ from bothways.runs.files import (
     from_png,
     inside,
     json_line,
-    part_of_name,
     read_json,
     read_lines,
     reason,

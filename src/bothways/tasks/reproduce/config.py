@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, model_validator
 
 from bothways.configs import Config, setting
-from bothways.reading import is_there
 from bothways.registry import register
-from bothways.runs.files import read_json
-from bothways.runs.inventory import RECIPE
-from bothways.runs.schema import Given
 from bothways.types import UserError
-
-GIVEN = "given.json"  # beside the measures of a reproduction, for a resume without its name
 
 
 def _pairs(given: Any) -> Any:
@@ -67,22 +60,6 @@ class ReproduceConfig(Config):
             if not (name and equals and address):
                 raise UserError(f"--with {pair!r}: type NAME=ADDRESS, such as cifar10=path/to/cifar10")
         return self
-
-    def named(self, folder: Path, *, resume: bool) -> ReproduceConfig:
-        """Itself; without a name and with ``resume`` the last one that wrote in the folder, with what is set besides.
-
-        Raises UserError where none is named.
-        """
-        if self.name is not None:
-            return self
-        if not resume:
-            raise UserError("name is missing; type bothways reproduce NAME, or --list for the names")
-        given = [place for place in folder.glob(f"*/{GIVEN}") if is_there(place.with_name(RECIPE))]
-        if not given:
-            raise UserError(f"{folder}: no reproduction is there to resume; type bothways reproduce NAME")
-        last = max(given, key=lambda place: place.stat().st_mtime_ns)
-        before = read_json(last, Given)["settings"]
-        return ReproduceConfig(**{**before, **self.model_dump(exclude_unset=True, exclude_none=True)})
 
     @property
     def form(self) -> str:

@@ -27,6 +27,7 @@ from bothways.tasks import work as works
 from bothways.tasks.reproduce import recipe as recipes
 from bothways.tasks.reproduce.claims import combined, interval_at, judged, number_at
 from bothways.tasks.reproduce.config import ReproduceConfig
+from bothways.tasks.reproduce.last import named
 from bothways.tasks.reproduce.listing import listed
 from bothways.tasks.reproduce.recipe import Expect, Made, Recipe
 from bothways.tasks.reproduce.result import ReproduceMeasures
@@ -269,7 +270,7 @@ def prepare(config: ReproduceConfig, where: Where) -> ReproduceWork:
     """Prepare a reproduction, or the list. Raises UserError for invalid input of any of its runs, before the first."""
     if config.listed:
         return Listing(config.name)
-    config = config.named(Path(where.out or config.folder), resume=where.resume)
+    config = named(config, Path(where.out or config.folder), resume=where.resume)
     assert config.name is not None
     recipe = recipes.read(config.name)
     if config.device is not None:

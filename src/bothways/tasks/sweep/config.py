@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from bothways.brief import shown
+from bothways.brief import part_of_name, shown
 from bothways.configs import Config, holds_list, leaves, nested, place_of, recorded
 from bothways.registry import name_of
-from bothways.runs.files import part_of_name
 from bothways.tasks.recipes import configure
 from bothways.types import UserError
 
