@@ -58,6 +58,11 @@ class Checked(BaseModel):
 # ---- bytes ---------------------------------------------------------------------------------------------------------
 
 
+def at_home(path: str | Path) -> Path:
+    """The path with the user's home in place of ~; that of a user who is not there stays as it is, as in a shell."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser raises for such a user
+
+
 def reason(error: OSError) -> str:
     """The message of the operating system, starting in lower case."""
     return (error.strerror or str(error)).lower()

@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 
 from bothways.brief import shown
 from bothways.faults import MODULES, Uncompiled, told
-from bothways.reading import SETTINGS_AT_MOST, check_file, is_there
+from bothways.reading import SETTINGS_AT_MOST, at_home, check_file, is_there
 from bothways.types import UserError
 
 Made = TypeVar("Made", bound=Callable[..., Any])
@@ -150,7 +150,7 @@ def check(kind: str, given: Any) -> Any:
     if not isinstance(given, str):
         raise UserError(f"{kind} {shown(given)}: type a name, PATH.py:NAME, or give a callable")
     if is_address(given):
-        if not is_there(Path(address_parts(given)[0]).expanduser()):
+        if not is_there(at_home(address_parts(given)[0])):
             raise UserError(f"{kind} file {address_parts(given)[0]!r} does not exist; type PATH.py:NAME")
         return given
     if given not in entries(kind):
@@ -242,19 +242,19 @@ def with_addresses(value: Any, change: Callable[[str], str], without: Sequence[s
 def absolute_address(address: str) -> str:
     """``PATH.py:NAME`` with the whole path, which means the same from every folder."""
     place, name = address_parts(address)
-    return f"{Path(place).expanduser().absolute()}:{name}"
+    return f"{at_home(place).absolute()}:{name}"
 
 
 def _absolute(address: str) -> str:
     place, name = address_parts(address) if is_address(address) else (address, "")
-    return f"{Path(place).expanduser().resolve()}:{name}"
+    return f"{at_home(place).resolve()}:{name}"
 
 
 def load_attribute(address: str, what: str) -> Any:
     """Import the object at ``PATH.py:NAME``. what: the noun in error messages. Raises UserError if it fails."""
     refuse_code(address, what)
     place, name = address_parts(address)
-    path = Path(place).expanduser()
+    path = at_home(place)
     if not is_there(path):
         raise UserError(f"{what} file {str(path)!r} does not exist; type PATH.py:NAME")
     check_file(path, SETTINGS_AT_MOST)

@@ -79,6 +79,36 @@ def test_what_a_user_calls_latest_stays(linked: bool, capsys: Any) -> None:
     assert Path("runs/latest/thesis.txt").read_text() == "mine"
 
 
+@pytest.mark.parametrize("typed", [("--out=~/mine",), ("--out", "~/mine")])
+def test_a_home_that_the_shell_left_alone_is_found(typed: tuple[str, ...], tmp_path: Path, monkeypatch: Any) -> None:
+    """bash does not expand --out=~/mine: a folder called ~ was made here, which nobody removes with a light heart."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert run("generate", TOY, *QUICK, *typed) == 0
+    assert run("generate", "--resume", "--allow-code", TOY.partition(":")[0], *typed) == 0
+    assert RunFolder.open(tmp_path / "home" / "mine").status["state"] == "complete"
+    again = generate(TOY, "anchor", 1, "das", steps=1, judges=[], out="~/other")
+    assert again.images.shape[0] == 1
+    assert (tmp_path / "home" / "other" / "recipe.toml").is_file()
+    assert not Path("~").exists()
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        ("walk", "bundled:cifar10-flow", "~nosuch/a.png"),
+        ("evaluate", "bundled:cifar10-resnet", "--data", "~nosuch/pictures"),
+        ("edit", TOY, "~nosuch/a.png", "--class", "anchor"),
+        ("generate", "~nosuch/my.py:build", "--class", "anchor"),
+        ("generate", "~nosuch/run", "--class", "anchor"),
+        ("generate", TOY, *QUICK, "--weights", "~nosuch/a.safetensors"),
+        ("sample", "sit:~nosuch/a.pt"),
+    ],
+)
+def test_the_home_of_nobody_is_a_place_that_is_not_there(typed: tuple[str, ...], capsys: Any) -> None:
+    """It was a traceback, wherever a path is typed."""
+    assert "~nosuch" in refused(capsys, *typed)
+
+
 def test_nothing_is_left_of_what_was_refused_or_only_planned(capsys: Any) -> None:
     refused(capsys, "generate", "bundled:nothing", *QUICK)
     assert not list(Path("runs").glob("generate-*"))

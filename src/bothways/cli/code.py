@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 from bothways import registry
-from bothways.reading import SETTINGS_AT_MOST, read_bytes
+from bothways.reading import SETTINGS_AT_MOST, at_home, read_bytes
 from bothways.types import UserError
 
 FILE = re.compile(r"""[^\s=,'"\[\]]+\.py(?=:|$|[\s,'"\]])""")
@@ -31,6 +30,6 @@ def typed_files(arguments: Sequence[str]) -> Iterator[str]:
     for word in arguments:
         yield from FILE.findall(word)
         with suppress(OSError, UserError):  # told where it is read for its own sake
-            file = Path(word).expanduser()
+            file = at_home(word)
             if file.suffix == ".toml" and not (file.parent / "status.json").exists():
                 yield from FILE.findall(read_bytes(file, SETTINGS_AT_MOST).decode("utf-8", "replace"))

@@ -20,6 +20,7 @@ from bothways.cli.flags import flags_of, parameters_of
 from bothways.cli.wording import help_of
 from bothways.configs import Config, leaves, option_of
 from bothways.processes.launched import world_size
+from bothways.reading import at_home
 from bothways.tasks.recipes import expectation, parsed_changes
 from bothways.types import UserError
 
@@ -206,6 +207,8 @@ def _parsed(task: str, config: type[Config], typed: dict[str, Any]) -> ParsedCom
         values["given"] = _settings_of(values["command"], words)
     if config.file and run.get("out") is None:
         run["out"] = Path(config.file)
+    if run.get("out") is not None:
+        run["out"] = at_home(run["out"])
     return ParsedCommand(task, values, **run)
 
 

@@ -12,7 +12,7 @@ from bothways.cli.show import printable, say, write_page
 from bothways.types import RunError
 
 PAGE = r"The page. \[default: report.html in the folder; of several, comparison-NAMES.html beside the first]"
-LONGEST_NAME = 100  # characters
+LONGEST_NAME = 100  # bytes
 
 
 @app.command(
@@ -31,7 +31,8 @@ def _page_of(runs: list[Path]) -> Path:
     if len(runs) == 1:
         return runs[0] / "report.html"
     names = "-".join(run.resolve().name for run in runs)
-    return runs[0].resolve().parent / f"comparison-{names[:LONGEST_NAME]}.html"
+    short = names.encode()[:LONGEST_NAME].decode(errors="ignore")
+    return runs[0].resolve().parent / f"comparison-{short}.html"
 
 
 CITE_HELP = "Print the BibTeX entries of the methods that a run used."

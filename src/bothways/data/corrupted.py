@@ -25,7 +25,7 @@ from bothways.data.readers.entries import Entries, SplitEntries, as_png, bytes_o
 from bothways.data.readers.fit import Size, fitted
 from bothways.data.sources import ImageSet, find_images
 from bothways.faults import check_kinds
-from bothways.reading import check_file, read_bytes
+from bothways.reading import at_home, check_file, read_bytes
 from bothways.types import UserError
 
 SEVERITIES = (1, 2, 3, 4, 5)
@@ -137,7 +137,7 @@ def _bytes(content: bytes | Path) -> bytes:
 def find_corrupted(address: str | Path) -> CorruptedSet:
     """Detect the corrupted set in a folder. Raises UserError for an unknown or inconsistent layout."""
     check_kinds("corruptions", folder=(address, (str, Path)))
-    folder = Path(address).expanduser()
+    folder = at_home(address)
     if not folder.is_dir():
         raise UserError(f"corruptions {str(address)!r} is not a folder; type offline, or the folder of CIFAR-10-C")
     if (folder / f"{LABELS}.npy").is_file():

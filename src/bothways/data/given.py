@@ -16,7 +16,7 @@ from bothways.data.readers.fit import Size, fitted, height_width
 from bothways.data.readers.live import is_live, tensor_of
 from bothways.data.readers.transparent import WHITE
 from bothways.data.sources import ImageSet, load_images
-from bothways.reading import is_folder, is_there, read_bytes
+from bothways.reading import at_home, is_folder, is_there, read_bytes
 from bothways.types import UserError
 
 
@@ -38,7 +38,7 @@ def pictures_of(
         return tensor_of(given, what, unclamped=unclamped, behind=behind)
     if not isinstance(given, str | Path):
         raise UserError(f"{what} is {brief(given)}; type the path of an image file or a folder, or give (B,3,H,W)")
-    path = Path(given).expanduser()
+    path = at_home(given)
     if not is_folder(path) and is_there(path) and path.suffix.lower() in SUFFIXES:
         try:
             pixels = decode_image(read_bytes(path), behind=behind)

@@ -45,7 +45,7 @@ from bothways.models.nets.unet import UNet
 from bothways.models.velocity import Flow, check_flow
 from bothways.models.weights import load_weights
 from bothways.progress import stage
-from bothways.reading import is_there, used
+from bothways.reading import at_home, is_there, used
 from bothways.registry import address_parts, is_address, load_attribute, nearest
 from bothways.representation.classifier import FlowClassifier
 from bothways.representation.heads import head_of
@@ -94,7 +94,7 @@ def _bundled(name: str, spec: ModelSpec | None, fresh: bool) -> Loaded:
 
 
 def _card(address: str, spec: ModelSpec | None, fresh: bool) -> Loaded:
-    path = Path(address).expanduser()
+    path = at_home(address)
     if path.name == FLOW_CARD and is_there(path) and not (fresh or path.with_suffix(".safetensors").is_file()):
         raise UserError(
             f"flow {address!r} has no weights yet, they are written at its first checkpoint; "
@@ -104,7 +104,7 @@ def _card(address: str, spec: ModelSpec | None, fresh: bool) -> Loaded:
 
 
 def _pretrained(address: str, spec: ModelSpec | None, fresh: bool) -> Loaded:
-    card = Path(address).expanduser() / FLOW_CARD
+    card = at_home(address) / FLOW_CARD
     if not is_there(card):
         raise UserError(f"flow {address!r} has no {FLOW_CARD}; type the folder of a run of bothways pretrain")
     return _card(str(card), spec, fresh)
@@ -248,7 +248,7 @@ def scheme_of(address: str) -> tuple[str, str]:
         return FUNCTION, address
     if address.endswith(".json"):
         return CARD, address
-    return (PRETRAINED if Path(address).expanduser().is_dir() else ""), address
+    return (PRETRAINED if at_home(address).is_dir() else ""), address
 
 
 def read_model(address: str, spec: ModelSpec | None, fresh: bool) -> Loaded:
@@ -257,9 +257,9 @@ def read_model(address: str, spec: ModelSpec | None, fresh: bool) -> Loaded:
     read = SCHEMES[scheme].model if scheme else None
     if read is not None:
         return read(rest, spec, fresh)
-    if scheme and (scheme != PRETRAINED or (Path(address).expanduser() / FLOW_CARD).is_file()):
+    if scheme and (scheme != PRETRAINED or (at_home(address) / FLOW_CARD).is_file()):
         raise UserError(f"model {address!r} is the address of a flow; {LOAD_FLOW}")
-    own = Path(address).expanduser().glob("*.json") if scheme == PRETRAINED else ()
+    own = at_home(address).glob("*.json") if scheme == PRETRAINED else ()
     if cards := [card for card in own if card.with_suffix(".safetensors").is_file()]:  # of bothways train
         raise UserError(f"model {address!r} is a folder with the card of a model; type {cards[0]}")
     raise UserError(f"model {address!r} is not known; {_meant(address)}, or PATH.py:FUNCTION for your own")

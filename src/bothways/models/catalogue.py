@@ -26,7 +26,7 @@ from bothways.models.nets.resnet import ResNet
 from bothways.models.nets.sit import SiT
 from bothways.models.nets.unet import UNet
 from bothways.models.weights import load_weights, read_tensors
-from bothways.reading import is_there, used
+from bothways.reading import at_home, is_there, used
 from bothways.registry import nearest
 from bothways.types import ModelSpec, UserError, VisionModel
 
@@ -166,7 +166,7 @@ def find_classifier(address: str | Path) -> Path | None:
     scheme, _, name = str(address).partition(":")
     if scheme == "bundled":
         return BUNDLED / f"{name}.json" if name in bundled_classifiers() else None
-    path = Path(address).expanduser()
+    path = at_home(address)
     path = path / CLASSIFIER_CARD if path.name != CLASSIFIER_CARD else path
     return path if is_there(path) else None
 
@@ -185,7 +185,7 @@ def read_facts(file: Path, schema: type[BaseModel]) -> dict[str, Any]:
 def _placed(file: Path, key: str, address: str) -> str:
     """Where the Python file of an address of a card is: there, or beside the card. key: the entry of the card."""
     place, name = registry.address_parts(address)
-    beside, there = file.parent / Path(place).name, Path(place).expanduser().is_file()
+    beside, there = file.parent / Path(place).name, at_home(place).is_file()
     here = f"{beside}:{name}" if not there and beside.is_file() else address
     registry.refuse_code(here, str(file))
     if not there and here == address and key != MADE_BY:

@@ -29,7 +29,7 @@ from bothways.models.libraries.torchcfm_flows import SIZE as TORCHCFM_SIZE
 from bothways.models.nets.sit import SiT
 from bothways.models.nets.unet import SIZES
 from bothways.models.velocity import Flow
-from bothways.reading import is_there
+from bothways.reading import at_home, is_there
 from bothways.registry import find, is_address
 from bothways.representation.classifier import FlowClassifier
 from bothways.representation.encode import Walk
@@ -262,7 +262,7 @@ def card_of_flow(address: str) -> dict[str, Any] | None:
     if (file := find_classifier(address)) is not None:
         facts = read_card(file, ClassifierCard)
         return {**facts["flow"], "recipe": facts.get("recipe") or {}}
-    path = Path(address).expanduser()
+    path = at_home(address)
     if address.startswith("bundled:"):
         path = BUNDLED / f"{address.removeprefix('bundled:')}.json"
     elif path.is_dir():

@@ -24,6 +24,7 @@ from bothways.models.classifiers import target_of
 from bothways.models.loader import load_flow, load_model
 from bothways.models.velocity import Flow
 from bothways.numerics.modules import check_finite
+from bothways.reading import at_home
 from bothways.registry import address_parts, is_address
 from bothways.representation.encode import Walk
 from bothways.representation.tuning.targets import CLASS, said
@@ -177,7 +178,7 @@ def name_of(address: str) -> str:
     if is_address(address):
         place, function = address_parts(address)
         return f"{Path(place).name}:{function}"
-    path = Path(address).expanduser()
+    path = at_home(address)
     return path.resolve().name if path.exists() else address
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from bothways import registry
 from bothways.configs import Config, leaves, nested, option_of
 from bothways.numerics.draws import picture_seed
-from bothways.reading import read_table, read_toml
+from bothways.reading import at_home, read_table, read_toml
 from bothways.studio.files.places import refuse_files
 from bothways.tasks.explain.config import REAL_AT_LEAST
 from bothways.tasks.explain.run import AuditWork
@@ -231,7 +231,7 @@ def _read_files(settings: Mapping[str, Any]) -> Iterator[tuple[Path, Any]]:
     """
     model = settings.get("model")
     for named in (model.get("address") if isinstance(model, Mapping) else model, settings.get("flow")):
-        path = Path(named).expanduser() if isinstance(named, str) else Path()
+        path = at_home(named) if isinstance(named, str) else Path()
         for card in (path, *(path / name for name in CARDS)):
             with suppress(OSError, UserError):
                 if card.suffix == ".json":

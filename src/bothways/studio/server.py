@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bothways import registry
+from bothways.reading import at_home
 from bothways.studio.files.places import open_only
 from bothways.studio.guard import NAMES, UPLOAD_AT_MOST, Guard, Key
 from bothways.studio.jobs import Jobs
@@ -107,7 +108,7 @@ def permit(allow: Sequence[str], runs: Path, uploads: Path) -> None:
     """
     code = [given for given in allow if registry.is_address(given)]
     for given in allow:
-        path = Path(registry.address_parts(given)[0] if given in code else given).expanduser()
+        path = at_home(registry.address_parts(given)[0] if given in code else given)
         there = path.is_file() if given in code else path.exists() and path.suffix != ".py"
         if not there:
             found = "there is no such file" if given in code or not path.exists() else "it names no function"

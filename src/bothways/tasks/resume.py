@@ -26,7 +26,7 @@ from bothways.faults import users_code
 from bothways.processes.group import join_processes
 from bothways.processes.launched import world_size
 from bothways.progress import Ledger, listening, stage
-from bothways.reading import used
+from bothways.reading import at_home, used
 from bothways.runs.files import dotted, plain, read_json, write_json
 from bothways.runs.folder import RunFolder
 from bothways.runs.inventory import check_place
@@ -178,7 +178,7 @@ def resumed(config: type[Config], task: str, given: Mapping[str, Any], folder: P
 def _code_of(config: Config) -> dict[str, str]:
     """{Python file that the settings name: the digest of what it holds}."""
     addresses = registry.addresses_in(config.model_dump(), without=WORDS)
-    files = {file: Path(file).expanduser() for file in sorted({registry.address_parts(one)[0] for one in addresses})}
+    files = {file: at_home(file) for file in sorted({registry.address_parts(one)[0] for one in addresses})}
     return {file: hashlib.sha256(path.read_bytes()).hexdigest() for file, path in files.items() if path.is_file()}
 
 

@@ -21,7 +21,7 @@ from bothways.configs import recorded
 from bothways.faults import check_kinds, users_code
 from bothways.processes.group import Processes
 from bothways.progress import stage
-from bothways.reading import check, is_folder
+from bothways.reading import at_home, check, is_folder
 from bothways.runs.citations import registry_citations
 from bothways.runs.experiment import Experiment
 from bothways.runs.files import check_output, plain, reason, replace_file
@@ -46,6 +46,8 @@ class Where:
     def __post_init__(self) -> None:
         out = (self.out, (str, Path, NoneType))
         check_kinds("a run", out=out, overwrite=(self.overwrite, bool), resume=(self.resume, bool))
+        if self.out is not None:  # as a shell expands ~, though not in --out=~/runs
+            object.__setattr__(self, "out", type(self.out)(at_home(self.out)))
 
     def begin(self, task: str, tables: Mapping[str, Any], **facts: Any) -> Experiment:
         """Begin the run of a task that several processes may share. facts: as of ``Experiment.begin``."""

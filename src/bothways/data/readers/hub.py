@@ -22,6 +22,7 @@ from bothways.data.readers.parquet import columns_of, rows_of
 from bothways.data.rows.arrow import RowFile, label_column
 from bothways.progress import counted as stages
 from bothways.progress import stage
+from bothways.reading import at_home
 from bothways.types import UserError
 
 SCHEME = "hub:"
@@ -147,7 +148,7 @@ def _loaded(load: Callable[..., Any], name: str, config: str | None, split: str)
     except Exception as error:  # the library, the network and the files of a data set raise exceptions of any class
         reason = shorten(str(error) or type(error).__name__, 200, placeholder=" ...").rstrip(".")
         unreached = isinstance(error, ConnectionError | FileNotFoundError)
-        if unreached and not Path(name).expanduser().is_dir():
+        if unreached and not at_home(name).is_dir():
             raise UserError(
                 f"data 'hub:{name}': {split!r} of {name!r} is neither in the cache {datasets.config.HF_DATASETS_CACHE} "
                 f"nor available from the hub ({reason}); type hf download {name} --repo-type dataset on a machine with "

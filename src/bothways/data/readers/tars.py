@@ -24,7 +24,7 @@ from bothways.data.readers.entries import SPLITS, SplitEntries, counted, entries
 from bothways.data.rows.held import read_at
 from bothways.data.rows.members import Member, MemberRows, members_of
 from bothways.progress import counted as stages
-from bothways.reading import parsed
+from bothways.reading import at_home, parsed
 from bothways.types import UserError
 
 BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
@@ -52,12 +52,12 @@ def expanded(address: str) -> list[Path]:
     """The files of an address. Raises UserError for a pattern that is none, and for a file that is missing."""
     found = BRACES.search(address)
     if found is None:
-        return [Path(address).expanduser()]
+        return [at_home(address)]
     first, last, width = int(found[1]), int(found[2]), len(found[1])
     if not first <= last < first + SHARDS_AT_MOST or BRACES.search(address, found.end()):
         raise UserError(f"data {address!r}: type one range of shards, such as shard-{{000000..000009}}.tar")
     names = [f"{address[: found.start()]}{k:0{width}d}{address[found.end() :]}" for k in range(first, last + 1)]
-    files = [Path(name).expanduser() for name in names]
+    files = [at_home(name) for name in names]
     missing = [file for file in files if not file.is_file()]
     if missing:
         raise UserError(f"data {address!r}: {len(missing)} of {len(files)} files are missing, the first: {missing[0]}")

@@ -24,6 +24,7 @@ import numpy as np
 
 from bothways import budget
 from bothways.progress import stage
+from bothways.reading import at_home
 from bothways.types import UserError
 
 GROUP_AT_MOST = 2 * 2**30  # bytes of a group of rows that is held whole
@@ -130,7 +131,7 @@ def unpacked(files: Sequence[RowFile], column: str, labels: np.ndarray) -> Arrow
 
 def cache_folder() -> Path:
     """Where rows are unpacked."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "bothways" / "rows"
+    return at_home(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "bothways" / "rows"
 
 
 def _digest(files: Sequence[RowFile], column: str) -> str:

@@ -18,7 +18,7 @@ from bothways.data.readers.entries import SplitEntries
 from bothways.data.readers.folders import from_folder, split_folder
 from bothways.data.readers.parquet import find_shards, from_parquet, named_splits, shards_of
 from bothways.data.readers.tars import expanded, from_tars, is_tars, tar_split, tars_of
-from bothways.reading import is_folder, is_there
+from bothways.reading import at_home, is_folder, is_there
 from bothways.types import UserError
 
 CORRUPTION = re.compile(r"(?P<kind>\w+)@(?P<severity>\d+)")
@@ -37,14 +37,14 @@ class Place(NamedTuple):
 
 def place_of(address: str | Path) -> Place | None:
     """The place of an address; None where nothing is there. Raises UserError for what is neither file nor folder."""
-    path = Path(address).expanduser()
+    path = at_home(address)
     if is_folder(path) or is_there(path):
         return Place(path)
     if is_tars(str(address)) and "{" in str(address):
         return Place(path)
     choice = CHOICE.fullmatch(str(address))
-    if choice and is_folder(Path(choice["folder"]).expanduser()):
-        return Place(Path(choice["folder"]).expanduser(), choice["chosen"])
+    if choice and is_folder(at_home(choice["folder"])):
+        return Place(at_home(choice["folder"]), choice["chosen"])
     return None
 
 

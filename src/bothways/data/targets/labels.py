@@ -22,7 +22,7 @@ from torch import Tensor
 from bothways.data.readers.entries import in_order
 from bothways.data.readers.tables import FILES, TABLE_AT_MOST, named_pictures
 from bothways.data.sources import ImageSet
-from bothways.reading import read_text
+from bothways.reading import at_home, read_text
 from bothways.types import UserError
 
 CLASS, SEVERAL, NUMBERS = "class", "multi-label", "regression"
@@ -50,7 +50,7 @@ def read_labels(file: str | Path, target: str = CLASS) -> LabelTable:
 
     Raises UserError with the row and the column of what cannot be read; the header is row 1.
     """
-    path = Path(file).expanduser()
+    path = at_home(file)
     header, lines = _lines(path)
     known = [name for name in FILES if name in [cell.lower() for cell in header]]
     if not known:
@@ -212,7 +212,7 @@ def class_weights(given: str, names: Sequence[str] | int, labels: Tensor) -> Ten
     counts = labels.bincount(minlength=len(known)).float()
     if given == "balanced":
         return len(labels) / (counts.clamp_min(1) * int((counts > 0).sum()))
-    path = Path(given).expanduser()
+    path = at_home(given)
     header, lines = _lines(path, "class weights", "class,weight")
     if [cell.lower() for cell in header] != ["class", "weight"]:
         raise UserError(f"{path}: row 1 is {','.join(header)!r}; type class,weight")

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from bothways.models.libraries.known import FLOW_LIBRARIES, LIBRARIES, Library
 from bothways.numerics.modules import torchvision_misfit
-from bothways.reading import check_file, is_folder, read_table
+from bothways.reading import at_home, check_file, is_folder, read_table
 from bothways.types import ModelSpec, RunError, UserError
 from bothways.types import Path as WalkedPath
 
@@ -94,7 +94,7 @@ def folder(name: str) -> Path | None:
     """The local folder of a name, or None. Raises UserError for an empty name and for a path that does not exist."""
     if not name:
         raise UserError("the model's address has no name after the colon; type a name or a folder")
-    path = Path(os.path.expanduser(name))  # noqa: PTH111 - Path.expanduser raises for a user without a home
+    path = at_home(name)
     if path.is_dir():
         _check_files(path)
         return path

@@ -25,7 +25,7 @@ from bothways.models.libraries.latents import CONFIG, WEIGHTS, from_folder
 from bothways.models.libraries.predictions import Denoiser
 from bothways.models.nets.sit import HEADS, SiT
 from bothways.models.weights import misfit, read_tensors
-from bothways.reading import is_there
+from bothways.reading import at_home, is_there
 from bothways.representation.paths.scheduled import scheduled
 from bothways.types import ModelSpec, UserError
 
@@ -80,7 +80,7 @@ def _loaded(scheme: str, name: str) -> tuple[SiT, Any, ModelSpec]:
 
 def _file(name: str, scheme: str, flow: str) -> Path:
     """The checkpoint of a file's or a folder's name."""
-    path = Path(name).expanduser()
+    path = at_home(name)
     if not path.is_dir():
         if name and path.suffix in SUFFIXES and is_there(path):
             return path

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from bothways.models.libraries.hub import Loaded
 from bothways.models.nets.unet import SIZES, Stage, UNet
-from bothways.reading import is_there
+from bothways.reading import at_home, is_there
 from bothways.types import ModelSpec, UserError
 
 AVERAGED = "ema_model"
@@ -32,7 +32,7 @@ ATTENTION = {"norm": "norm", "project": "qkv", "out": "proj_out"}
 
 def from_torchcfm(name: str) -> Loaded:
     """Load a checkpoint's network and ModelSpec. Raises UserError for any other file."""
-    found, network = _weights(Path(name).expanduser()), UNet(**SIZES[SIZE])
+    found, network = _weights(at_home(name)), UNet(**SIZES[SIZE])
     expected = network.state_dict()
     theirs = dict(_names(network))
     keys = {f"{theirs[key.rpartition('.')[0]]}.{key.rpartition('.')[2]}": key for key in expected}

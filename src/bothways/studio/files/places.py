@@ -8,6 +8,7 @@ from typing import Any
 
 from bothways.data.rows.places import file_named
 from bothways.data.sources import NAMED
+from bothways.reading import at_home
 from bothways.registry import is_address
 from bothways.tasks.resume import WORDS
 from bothways.types import UserError
@@ -22,7 +23,7 @@ BUNDLED = "bundled:"
 
 def open_only(places: Iterable[str | Path] | None) -> None:
     """From here on the forms may name no file but these, and those below these folders; None lifts it."""
-    _ROOTS[:] = [] if places is None else [tuple(Path(place).expanduser().resolve() for place in places)]
+    _ROOTS[:] = [] if places is None else [tuple(at_home(place).resolve() for place in places)]
 
 
 def refuse_files(settings: Mapping[str, Any], named_by: str) -> None:
@@ -37,7 +38,7 @@ def refuse_files(settings: Mapping[str, Any], named_by: str) -> None:
 
 def _may_be_named(name: str) -> bool:
     try:
-        path = Path(name).expanduser().resolve()
+        path = at_home(name).resolve()
     except (OSError, ValueError, RuntimeError):  # a user without a home, a zero byte
         return False
     return any(path.is_relative_to(root) for root in _ROOTS[0])

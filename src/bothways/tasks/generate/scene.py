@@ -17,6 +17,7 @@ from bothways.data.readers.live import is_live
 from bothways.data.readers.transparent import BLACK
 from bothways.data.sources import find_images
 from bothways.numerics.pyramid import resize
+from bothways.reading import at_home
 from bothways.runs import PHOTOS, to_png
 from bothways.runs.files import replace_file
 from bothways.types import UserError
@@ -121,7 +122,7 @@ def _scaled(own: tuple[int, int], size: int) -> tuple[int, int]:
 
 def _are_files(photo: Photo) -> bool:
     """Whether it is a folder or parquet, not one file or what Python holds."""
-    path = Path(photo).expanduser() if isinstance(photo, str | Path) else Path()
+    path = at_home(photo) if isinstance(photo, str | Path) else Path()
     return isinstance(photo, str | Path) and (path.is_dir() or (path.is_file() and path.suffix.lower() == ".parquet"))
 
 
@@ -131,7 +132,7 @@ def _own_size(photo: Photo) -> tuple[int, int] | None:
         high, wide = pictures_of(photo, "photo").shape[-2:]
         return high, wide
     sizes: set[tuple[int, int]] = set()
-    for image, _ in decoded(find_images(Path(photo).expanduser()).entries, None, str(photo), []):
+    for image, _ in decoded(find_images(at_home(photo)).entries, None, str(photo), []):
         sizes.add((image.shape[0], image.shape[1]))
         if len(sizes) > 1:
             return None

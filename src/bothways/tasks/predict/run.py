@@ -19,6 +19,7 @@ from bothways.data.readers.live import is_live, tensor_of
 from bothways.judging.classes import load_with_classes
 from bothways.models.classifiers import target_of
 from bothways.numerics.modules import check_finite
+from bothways.reading import at_home
 from bothways.representation.tuning.targets import NUMBERS, largest, said
 from bothways.runs.experiment import Experiment
 from bothways.tasks.memory import check_outputs
@@ -126,7 +127,7 @@ def contents_of(images: Sequence[Any]) -> Tensor | list[Content]:
             pixels = (255 * tensor_of(image, "images")).round().byte().permute(0, 2, 3, 1)
             found += list(pixels.contiguous().cpu().numpy())
         else:
-            found += image_files(Path(image).expanduser())
+            found += image_files(at_home(image))
     return found
 
 
