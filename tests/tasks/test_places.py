@@ -18,6 +18,7 @@ from bothways.runs.inventory import lock
 from bothways.runs.numbered import next_folder
 from bothways.studio.shelf import Shelf
 from bothways.tasks.shelf import work_of
+from bothways.types import RunError
 from command import refused, run
 from small_flow import write_small_flow
 
@@ -109,6 +110,22 @@ def test_the_home_of_nobody_is_a_place_that_is_not_there(typed: tuple[str, ...],
     assert "~nosuch" in refused(capsys, *typed)
 
 
+def test_where_the_report_finds_no_room_the_run_is_complete(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
+    """The line told to choose another place, as of a mistake in the command."""
+
+    def full(path: Path, content: bytes) -> None:
+        raise RunError(f"{path}: no space left on device; earlier work is saved, so fix this and type --resume")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("bothways.report.template.replace_file", full)
+        assert run("generate", TOY, *QUICK, "--out", "a run") == 1
+    said = capsys.readouterr().err
+    cure = "the run itself is complete: mend this and type bothways report 'a run'"
+    assert f"bothways: a run/report.html: no space left on device; {cure}" in said.replace("\n", " ")
+    assert RunFolder.open("a run").status["state"] == "complete"
+    assert run("report", tmp_path / "a run") == 0
+
+
 def test_nothing_is_left_of_what_was_refused_or_only_planned(capsys: Any) -> None:
     refused(capsys, "generate", "bundled:nothing", *QUICK)
     assert not list(Path("runs").glob("generate-*"))
@@ -189,6 +206,23 @@ def test_the_newest_run_of_a_command_is_resumed(capsys: Any) -> None:
     capsys.readouterr()
     assert run("generate", "--resume") == 0
     assert "runs/generate-001/report.html" in capsys.readouterr().out
+
+
+def test_what_a_run_named_from_another_folder_is_said_to_lie_there(
+    tmp_path: Path, capsys: Any, monkeypatch: Any
+) -> None:
+    """The line told to type a path, which was refused in turn, since it was not what the run had been given."""
+    write_small_flow(tmp_path / "flow", size=8, channel_order="grey")
+    assert run("sample", "flow", "--n", 1, "--steps", 1, "--out", tmp_path / "drawn") == 0
+    assert run("likelihood", "flow", "--data", "digits", "--limit", 1, "--steps", 1, "--out", tmp_path / "bits") == 0
+    capsys.readouterr()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for task, name in (("sample", "drawn"), ("likelihood", "bits")):
+        said = refused(capsys, task, "--resume", "--out", tmp_path / name)
+        assert f"'flow' is not known here; the run in {tmp_path / name} named it from the folder in which it" in said
+    with pytest.raises(UserError, match="bothways pretrain"):  # a run that begins has no such folder
+        sample("flow", n=1)
 
 
 def test_a_python_object_is_given_again(tmp_path: Path) -> None:

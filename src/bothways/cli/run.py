@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 import time
 from collections.abc import Iterator
@@ -51,7 +52,7 @@ def _run(given: ParsedCommand) -> None:
                     pass
             result = work.finish()
             with stage("writing the report"):
-                page = None if console.quiet else work.page(work.place)
+                page = None if console.quiet else _page_of(work)
     if given.dry_run:
         console.print_json(data=plain(getattr(work, "config", config).model_dump()))  # its model may call for a recipe
         say(f"{work.plan()}; nothing is written")
@@ -68,6 +69,17 @@ def _begun(given: ParsedCommand, where: Where, *, default: bool) -> tuple[Config
             over = parsed_axes(config_of(given.task), given.sweep)
             return begin_sweep(given.task, given.values, over, where, default=default)
     return begin(given.task, given.values, where, default=default)
+
+
+def _page_of(work: Work) -> Path | None:
+    """Write the report. Raises RunError where it cannot be written, since the run before it is complete."""
+    try:
+        return work.page(work.place)
+    except UserError as error:
+        if (folder := work.experiment.folder) is None:
+            raise
+        cure = f"the run itself is complete: mend this and type bothways report {shlex.quote(str(folder.path))}"
+        raise RunError(f"{str(error).split(';')[0]}; {cure}") from error
 
 
 def print_result(work: Work, result: Any, page: Path | None, given: ParsedCommand) -> None:

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
@@ -40,6 +40,7 @@ from bothways.types import UserError
 Begun = TypeVar("Begun")
 
 GIVEN = "given.json"
+MISSING = ("does not exist", "is not known")  # how the line ends of what is at no address
 WORDS = ("prompts", "classes")  # settings that are words for a model, whatever stands in them
 
 
@@ -87,11 +88,28 @@ def _begun(
     if where.resume and where.out is not None and not kind.folder:
         where.processes.on_first(partial(check_place, Path(where.out), resume=True))
         config, saved, prolongs = resumed(kind, task, given, Path(where.out))
-        return config, prepare(config, replace(where, prolongs=prolongs), saved)
+        with _named_from_elsewhere(Path(where.out), saved):
+            return config, prepare(config, replace(where, prolongs=prolongs), saved)
     config, tables = configure(kind, **given), nested(kind, given)
     if not numbered:
         return config, prepare(config, where, tables)
     return in_next_folder(task, where, lambda where: (config, prepare(config, where, tables)))
+
+
+@contextmanager
+def _named_from_elsewhere(folder: Path, given: Mapping[str, Any]) -> Iterator[None]:
+    """The context in which what a run was given by a relative path, and is not here, is said to lie where it began."""
+    try:
+        yield
+    except UserError as error:
+        fault = str(error).split(";")[0]
+        values = [text for value in dotted(given).values() for text in (value if isinstance(value, list) else [value])]
+        relative = [text for text in values if isinstance(text, str) and not at_home(text).is_absolute()]
+        if not (fault.endswith(MISSING) and any(repr(text) in fault for text in relative)):
+            raise
+        raise UserError(
+            f"{fault} here; the run in {folder} named it from the folder in which it was begun: type the same there"
+        ) from error
 
 
 def in_next_folder(name: str, where: Where, begun: Callable[[Where], Begun]) -> Begun:
