@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 
 import bothways
 from bothways import RunError, UserError, generate, load_model
+from bothways.__main__ import main as begin
 from bothways.cli import main
 from bothways.report import write_report
 from bothways.report.sections import Run
@@ -38,6 +39,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a process that was b
 torch.set_num_threads(1)
 from bothways.cli import main
 from bothways.tasks.generate import drawing
+from bothways.__main__ import main as begin
 from bothways.runs import RunFolder
 drawing.SECONDS_BETWEEN_SAVES = 0.0
 frames_left, append = [int(sys.argv[1])], RunFolder.append_frame
@@ -132,6 +134,30 @@ def test_an_interrupted_run_is_whole_and_goes_on_to_the_same_end(
     write_report([out], tmp_path / "page.html")
     assert run(*COMMAND, "--out", out, "--resume") == 0
     assert_same(out, whole)
+
+
+def test_a_stop_before_there_is_a_run_promises_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It said to type --resume, which was then refused; while modules were imported it was a traceback."""
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    class Stopped:
+        __getattr__ = stop
+
+    with monkeypatch.context() as patched:
+        patched.setattr("bothways.cli.run.begin", stop)
+        assert run(*COMMAND, "--out", tmp_path / "run") == 130
+        assert capsys.readouterr().err.strip() == "bothways: stopped"
+        patched.setattr("bothways.cli.entry.expand_flags", stop)
+        assert run(*COMMAND, "--out", tmp_path / "run") == 130
+        assert capsys.readouterr().err.strip() == "bothways: stopped"
+        patched.setitem(sys.modules, "bothways.cli", Stopped())
+        with pytest.raises(SystemExit) as end:
+            begin()
+        assert end.value.code == 130
 
 
 @pytest.mark.parametrize("place", ["_scaled", "step_length", "draws", "save"])

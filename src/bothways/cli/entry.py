@@ -155,6 +155,8 @@ def main(arguments: list[str] | None = None) -> None:
         except (UserError, RunError) as error:
             print_error(f"bothways: {error}")
             code = error.exit_code
+        except KeyboardInterrupt:  # before Typer heeds it
+            code = 130
         except OSError as error:  # of a file that was named: a name too long, a folder that may not be read
             if error.filename is None:
                 raise
@@ -168,7 +170,7 @@ def main(arguments: list[str] | None = None) -> None:
         except SystemExit as end:  # Typer raises it at the end of every command and after an interrupt
             code = end.code if isinstance(end.code, int) else int(end.code is not None)
         if code == 130:
-            print_error("bothways: stopped; work so far is saved, type --resume to continue")
+            print_error("bothways: stopped")
     for message in dict.fromkeys(str(warning.message) for warning in caught):  # data may be read more than once
         print_error(f"note: {message}")
     sys.exit(code)

@@ -27,6 +27,12 @@ from bothways.types import RunError, UserError
 SECONDS_TO_PRINT = 3.0
 
 
+class StoppedError(RunError):
+    """A run that was interrupted and can go on."""
+
+    exit_code = 130
+
+
 def run_task(given: ParsedCommand) -> None:
     """Validate the Config, run the task and print its results."""
     with only_one_prints():
@@ -45,14 +51,15 @@ def _run(given: ParsedCommand) -> None:
     with progress_shown(given.task, to, quiet=console.quiet), redirect_stdout(sys.stderr) if aside else nullcontext():
         config, work = _begun(given, where, default=kind.has_folder() and not given.dry_run)
         if not given.dry_run:
-            if line := work.opening():
-                say(line, to)
-            with closing(work.run()) as frames:
-                for _ in frames:
-                    pass
-            result = work.finish()
-            with stage("writing the report"):
-                page = None if console.quiet else _page_of(work)
+            with _stops(work):
+                if line := work.opening():
+                    say(line, to)
+                with closing(work.run()) as frames:
+                    for _ in frames:
+                        pass
+                result = work.finish()
+                with stage("writing the report"):
+                    page = None if console.quiet else _page_of(work)
     if given.dry_run:
         console.print_json(data=plain(getattr(work, "config", config).model_dump()))  # its model may call for a recipe
         say(f"{work.plan()}; nothing is written")
@@ -69,6 +76,17 @@ def _begun(given: ParsedCommand, where: Where, *, default: bool) -> tuple[Config
             over = parsed_axes(config_of(given.task), given.sweep)
             return begin_sweep(given.task, given.values, over, where, default=default)
     return begin(given.task, given.values, where, default=default)
+
+
+@contextmanager
+def _stops(work: Work) -> Iterator[None]:
+    """The context in which an interrupt says how to go on, where there is a run to go on with."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        if work.experiment.folder is None:
+            raise
+        raise StoppedError("stopped; work so far is saved, type --resume to continue") from stop
 
 
 def _page_of(work: Work) -> Path | None:
