@@ -93,8 +93,8 @@ def hookable(module: nn.Module) -> nn.Module:
 
 def unwrapped(module: nn.Module) -> nn.Module:
     """The module inside of ``nn.DataParallel`` or ``DistributedDataParallel``, whose layers can be read."""
-    wrapped = isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel)
-    return module.module if wrapped else module
+    inside: nn.Module = getattr(module, "module", module)
+    return inside if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel) else module
 
 
 def class_of(module: nn.Module) -> str:

@@ -86,7 +86,7 @@ def check_heard(function: str, on_frame: Any, callbacks: Any = ()) -> None:
 def documentation(config: type[Config]) -> str:
     """The docstring of the function: that of the Config, and a line per setting."""
     text = cleandoc(config.__doc__ or "").partition("\nExamples\n")[0]
-    of_recipe = {("recipe",): _recipe(config)} if config.recipe_task else {}
+    of_recipe: dict[tuple[str, ...], str] = {("recipe",): _recipe(config)} if config.recipe_task else {}
     lines = [
         f"    {'.'.join(place)}: {field.description} {of_recipe.get(place) or _default(field)}"
         for place, field in leaves(config)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
@@ -112,7 +112,8 @@ class DiagnoseWork(PartedWork):
         return f"{self.steps} measures of {len(self.images)} pictures would be taken"
 
     def summary(self, result: Diagnosis, out: Path | None) -> Iterator[str | Grid]:
-        total, low, high, dims, n = (result.straightness[key] for key in ("total", "low", "high", "dims", "n"))
+        found: Mapping[str, Any] = result.straightness
+        total, low, high, dims, n = (found[key] for key in ("total", "low", "high", "dims", "n"))
         ends = [f" ({low / per:.3g} to {high / per:.3g})" if n > 1 else "" for per in (1, dims)]
         yield f"straightness {total:.3g}{ends[0]} in total, {total / dims:.3g}{ends[1]} per dimension (0 is straight)"
 
