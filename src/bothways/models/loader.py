@@ -144,6 +144,17 @@ def adapted_classifier(run: str | Path, parts: Mapping[str, Any] | None = None, 
 
 
 @stage("loading models")
+def _check_path(spec: ModelSpec, name: str) -> None:
+    """Raise UserError for facts that are not of a flow."""
+    if spec.path is not None:
+        return
+    if spec.count:
+        raise UserError(f"flow {name!r} is a classifier, since its spec has classes and no path; {LOAD_MODEL}")
+    raise UserError(
+        f"flow {name!r} has no path in its spec; {FLOW_SPEC_LINES}; for a model of another kind {LOAD_MODEL}"
+    )
+
+
 def load_flow(
     flow: str | Path | nn.Module | Callable[[], Any],
     spec: ModelSpec | Mapping[str, Any] | None = None,
@@ -188,12 +199,7 @@ def load_flow(
             found = read_flow(name, spec, weights is not None)
         set_eval(found.module)
     facts = spec or found.spec
-    if facts.path is None:
-        if facts.count:
-            raise UserError(f"flow {name!r} is a classifier, since its spec has classes and no path; {LOAD_MODEL}")
-        raise UserError(
-            f"flow {name!r} has no path in its spec; {FLOW_SPEC_LINES}; for a model of another kind {LOAD_MODEL}"
-        )
+    _check_path(facts, name)
     check_device(device)
     if weights is not None:
         load_weights(found.module, weights, say=True)
