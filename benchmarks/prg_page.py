@@ -92,6 +92,7 @@ def take_picture(html: str, out: Path) -> None:
         image = Image.open(shot).convert("RGB")
     box = ImageChops.difference(image, Image.new("RGB", image.size, "white")).getbbox()
     assert box is not None, "the page is empty"
+    out.parent.mkdir(parents=True, exist_ok=True)
     kept = image.crop((max(0, box[0] - 8), max(0, box[1] - 8), box[2] + 8, box[3] + 8))
     kept.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(out, optimize=True)
 
