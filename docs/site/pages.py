@@ -143,6 +143,7 @@ def task_page(task: str) -> str:
     lines += [
         "## From Python",
         f"```python\nbothways.{task}({', '.join(config.order())}, ...)\n```" if config.order() else "",
+        f"It returns {config.gives}." if config.gives else "",
         "The settings are keywords by the names of the first column, or by their last part where only one has it.",
         "## Settings",
         settings_table(config),

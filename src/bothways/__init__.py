@@ -15,7 +15,7 @@ Synthesis
     recipes         the names and descriptions of the recipes
     dsf_score       the discriminative score function (DSF) of pictures, by one of three engines -> score, norm
     dsf             the DSF as a gradient field for the ascent
-    statistics      image-prior statistics of a model on real pictures, for unconditional drawing
+    statistics      image-prior statistics of a model on real pictures, for drawing without a class -> Statistics
     spectrum        amplitudes and colours of pictures, for the canvases of a drawing -> Spectrum
     explain         shortcut audit of a classifier: what its portraits of a class share and real pictures lack
     demo            runs the bundled models: two recipes, a walk and an evaluation on one page
@@ -25,7 +25,7 @@ Synthesis
 Classification
     train           trains a classifier of the catalogue on labelled pictures -> Trained
     evaluate        accuracy and calibration of a classifier on clean and corrupted pictures
-    predict         the most probable classes of pictures
+    predict         the most probable classes of pictures -> a list of Prediction
     curves          accuracy of a fine-tuned flow classifier over the number of steps and the depth of its walk
 
 Representation
@@ -36,12 +36,12 @@ Representation
     plan            what a pretraining or fine-tuning will cost on a device: operations, memory, hours, disk -> Plan
     pretrain        trains a flow between noise and pictures by flow matching -> Pretrained
     features        extracts features of pictures with a flow, and fits probes on them -> FeatureTables
-    latents         encodes pictures once by the autoencoder of a flow, as data of finetune and features
+    latents         encodes pictures once by the autoencoder of a flow, as data of others -> EncodedLatents
     encode, decode  integrate the flow from pictures to noise and back; exact gradients in constant memory
     sample          samples pictures from a flow -> Result
-    likelihood      bits per dimension of pictures under a flow
+    likelihood      bits per dimension of pictures under a flow -> Likelihood
     walk            one picture to noise and back, with predicted classes and nearest pictures on the way -> Walked
-    diagnose        straightness, round-trip error, gain and a bound on information of a flow
+    diagnose        straightness, round-trip error, gain and a bound on information of a flow -> Diagnosis
 
 Errors
     UserError       an invalid argument or input, in one line
@@ -63,16 +63,22 @@ if TYPE_CHECKING:
     from bothways.models.loader import load_classifier, load_flow, load_model
     from bothways.numerics.spectra import Spectrum
     from bothways.synthesis.dsf.score import dsf, dsf_score
+    from bothways.tasks.diagnose.result import Diagnosis
     from bothways.tasks.export.result import ExportedFiles
     from bothways.tasks.features.result import FeatureTables
     from bothways.tasks.finetune.result import Finetuned
+    from bothways.tasks.latents.result import EncodedLatents
+    from bothways.tasks.likelihood.result import Likelihood
     from bothways.tasks.pictures import Result
     from bothways.tasks.plan.result import Plan
+    from bothways.tasks.predict.result import Prediction
     from bothways.tasks.pretrain.result import Pretrained
     from bothways.tasks.recipes import recipes
     from bothways.tasks.scorecard.result import Scorecard
     from bothways.tasks.statistics.result import Statistics
     from bothways.tasks.sweep.run import sweep
+    from bothways.tasks.train.result import Trained
+    from bothways.tasks.walk.result import Walked
     from bothways.types import Frame, ModelSpec, RunError, UserError
 
 _SHELF = {
@@ -84,16 +90,22 @@ _SHELF = {
     "load_classifier": "models.loader",
     "decode": "models.encoding",
     "encode": "models.encoding",
+    "Diagnosis": "tasks.diagnose.result",
+    "EncodedLatents": "tasks.latents.result",
     "ExportedFiles": "tasks.export.result",
     "FeatureTables": "tasks.features.result",
     "Finetuned": "tasks.finetune.result",
+    "Likelihood": "tasks.likelihood.result",
     "Plan": "tasks.plan.result",
+    "Prediction": "tasks.predict.result",
     "Pretrained": "tasks.pretrain.result",
     "Result": "tasks.pictures",
     "Scorecard": "tasks.scorecard.result",
     "recipes": "tasks.recipes",
     "Spectrum": "numerics.spectra",
     "Statistics": "tasks.statistics.result",
+    "Trained": "tasks.train.result",
+    "Walked": "tasks.walk.result",
     "dsf": "synthesis.dsf.score",
     "sweep": "tasks.sweep.run",
     "dsf_score": "synthesis.dsf.score",
@@ -104,19 +116,25 @@ _SHELF = {
 }
 
 __all__ = [
+    "Diagnosis",
+    "EncodedLatents",
     "ExportedFiles",
     "FeatureTables",
     "Finetuned",
     "Frame",
+    "Likelihood",
     "ModelSpec",
     "Plan",
+    "Prediction",
     "Pretrained",
     "Result",
     "RunError",
     "Scorecard",
     "Spectrum",
     "Statistics",
+    "Trained",
     "UserError",
+    "Walked",
     "__version__",
     "accentuate",
     "curves",

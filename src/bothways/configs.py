@@ -36,7 +36,6 @@ class Config(BaseModel):
 
     recipe_task: the task whose recipes fill it in, "" for none. shortcuts: top-level names of nested settings.
     positional: the first positional arguments of the Python function, if they are not the fields in order.
-    listed_kinds: kinds of the registry whose entries the help lists, each with its heading.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
@@ -47,7 +46,8 @@ class Config(BaseModel):
     own_recipe: ClassVar[str] = ""  # the one that does where none is named
     shortcuts: ClassVar[Mapping[str, Shortcut]] = {}
     positional: ClassVar[tuple[str, ...]] = ()
-    listed_kinds: ClassVar[Mapping[str, str]] = {}
+    listed_kinds: ClassVar[Mapping[str, str]] = {}  # kinds whose entries the help lists, each with its heading
+    gives: ClassVar[str] = ""  # what the Python function returns, its class first
     writes: ClassVar[bool] = False  # whether a run folder is always written, from Python too
     reports: ClassVar[bool] = True  # whether a command writes a run folder and its report
     folder: ClassVar[str] = ""  # default run folder; "" for the next numbered one in runs

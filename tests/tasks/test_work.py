@@ -1,18 +1,23 @@
-"""How a run ends: its measures are validated before they are written."""
+"""How a run ends: its measures are validated before they are written, and what a task returns is said."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any, final
 
 import pytest
 
+import bothways
+from bothways import registry
+from bothways.configs import Config
 from bothways.runs import RunFolder
 from bothways.runs.experiment import Experiment
 from bothways.tasks.likelihood.result import Likelihood
 from bothways.tasks.measures import Facts, Measures
 from bothways.tasks.work import Work, perform
+from bothways.training.config import TrainingConfig
 from bothways.types import Frame, UserError
 
 
@@ -65,3 +70,24 @@ def test_a_number_that_is_not_finite_is_read_back() -> None:
     facts = {"bits_per_dim": 3.0, "low": None, "high": None, "solver": "euler", "steps": 1, "divergence": "exact"}
     read = Likelihood(**facts, dims=3, calls=1, draws=1, n=1, bits=[3.0])
     assert read.low != read.low
+
+
+def test_the_docstring_of_a_task_says_what_it_returns() -> None:
+    for task in registry.names("task"):
+        config = registry.find("task", task).factory
+        first = config.gives.replace(":", " ").replace(",", " ").split()
+        work = run_of(config)
+        returned = str(work.result.__annotations__["return"])
+        expected = {"Any": "dict", "dict[str, Any]": "dict", "list[Prediction]": "list"}.get(returned, returned)
+        if issubclass(config, TrainingConfig):
+            expected = vars(work)["trained"].__annotations__["return"]
+        assert first[1] == expected, (task, first, returned)
+        assert expected in ("dict", "list", *bothways.__all__)
+        assert f"\nReturns {config.gives}.\n" in getattr(bothways, task).__doc__
+
+
+def run_of(config: type[Config]) -> type[Work]:
+    """The class of a task's runs: what its ``prepare`` returns."""
+    module = import_module(config.__module__.replace(".config", ".run"))
+    returned = module.prepare.__annotations__["return"]
+    return eval(returned, vars(module))

@@ -84,7 +84,7 @@ def check_heard(function: str, on_frame: Any, callbacks: Any = ()) -> None:
 
 
 def documentation(config: type[Config]) -> str:
-    """The docstring of the function: that of the Config, and a line per setting."""
+    """The docstring of the function: that of the Config, a line per setting, and what is returned and raised."""
     text = cleandoc(config.__doc__ or "").partition("\nExamples\n")[0]
     of_recipe: dict[tuple[str, ...], str] = {("recipe",): _recipe(config)} if config.recipe_task else {}
     lines = [
@@ -102,7 +102,8 @@ def documentation(config: type[Config]) -> str:
         "Raises UserError for what is invalid, in one line and before anything is written where that can be told; "
         "RunError for\na failure during the run."
     )
-    return f"{text.strip()}\n\n{settings}\n" + "\n".join([*lines, run]) + f"\n\n{raises}\n"
+    gives = f"Returns {config.gives}.\n" if config.gives else ""
+    return f"{text.strip()}\n\n{settings}\n" + "\n".join([*lines, run]) + f"\n\n{gives}{raises}\n"
 
 
 def _recipe(config: type[Config]) -> str:

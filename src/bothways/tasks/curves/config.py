@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator
 
@@ -30,6 +30,8 @@ class CurvesConfig(Config):
     bothways curves runs/classifier --data digits --moved walk --offset-steps 1000 --limit 60
     bothways curves runs/classifier --data digits --solver heun
     """
+
+    gives: ClassVar[str] = "a dict, the content of measures['curves']: the points over the steps and over the depth"
 
     run: Live = setting(..., "A run of bothways finetune.", argument=True, metavar="RUN")
     data: Live = setting(..., "labelled pictures (see bothways pretrain)")

@@ -21,6 +21,7 @@ class DemoConfig(Config):
     bothways demo --data path/to/cifar10
     """
 
+    gives: ClassVar[str] = "a dict, the content of measures.json: what judges measured of the drawings, and of the walk"
     writes: ClassVar[bool] = True
     folder: ClassVar[str] = "runs/demo"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from bothways.configs import Config, Live, chosen, setting
 from bothways.data.config import MEASURED
 from bothways.registry import register
@@ -17,6 +19,8 @@ class DiagnoseConfig(Config):
     bothways diagnose runs/digits --data digits
     bothways diagnose bundled:cifar10-flow --data path/to/cifar10 --n 32 --solver heun
     """
+
+    gives: ClassVar[str] = "a Diagnosis: straightness, round_trip, gain and information, a row a depth, and measures"
 
     flow: Live = setting(..., "A run of bothways pretrain, or the address of a flow.", argument=True)
     data: Live = setting(..., "pictures: digits, a parquet file, a folder, hub:OWNER/NAME")

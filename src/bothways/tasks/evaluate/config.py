@@ -25,6 +25,7 @@ class EvaluateConfig(Config):
     bothways evaluate runs/walked --data digits --solver dopri5 --tolerance 1e-3
     """
 
+    gives: ClassVar[str] = "a dict, the content of measures['evaluation']: accuracies with their intervals"
     headlines: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "Accuracy": ("evaluation.clean.top1.value", "low", "high"),
         "Accuracy, corrupted": ("evaluation.corruptions.mean.value", "low", "high"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import field_validator
 
@@ -46,6 +46,8 @@ class ExplainConfig(Config):
     bothways explain my.py:build --classes tench 'great white shark' goldfish --data photos/ --n 4 --out runs/fish
     bothways explain bundled:cifar10-resnet --data path/to/cifar10 --json --fail-on 'consistency>2' > audit.json
     """
+
+    gives: ClassVar[str] = "a dict, the content of measures['audit']: classes, portraits and pairs of classes"
 
     model: Live = setting(..., "Address of the model (see bothways models).", argument=True)
     data: Live = setting(..., "labelled real pictures (parquet or folder)", common=True)

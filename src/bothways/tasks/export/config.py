@@ -27,6 +27,7 @@ class ExportConfig(Config):
     bothways export bundled:cifar10-flow --to torch-export --steps 5 --depth 0.5 --out features
     """
 
+    gives: ClassVar[str] = "an ExportedFiles: folder, files, and apart, the largest difference to the run"
     reports: ClassVar[bool] = False
     file: ClassVar[str] = "runs/export"
 

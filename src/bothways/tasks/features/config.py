@@ -36,6 +36,7 @@ class FeaturesConfig(Config):
     bothways features runs/finetuned --data photos/ --kind walked activations --depth .5 --probe none --store float16
     """
 
+    gives: ClassVar[str] = "a FeatureTables: arrays {split: {column: (N,D)}}, or files of a run folder; facts, measures"
     processes: ClassVar[bool] = True
 
     flow: Live = setting(

@@ -163,6 +163,7 @@ class FinetuneConfig(TrainingConfig):
     bothways finetune runs/flow --data path/to/pictures --tune lora:8 --accumulate 4
     """
 
+    gives: ClassVar[str] = "a Finetuned: the model, with averaged weights, frames, folder and measures"
     recipe_task: ClassVar[str] = "finetune"
     own_recipe: ClassVar[str] = "prg-small"
     processes: ClassVar[bool] = True

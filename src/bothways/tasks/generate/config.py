@@ -239,6 +239,7 @@ class GenerateConfig(DrawingConfig):
     bothways generate my.py:build --weights my.safetensors --class 0 --data photos/ --judge other.py:build
     """
 
+    gives: ClassVar[str] = "a Result: images (N,3,H,W) in [0,1], labels (N,), records, frames and measures"
     processes: ClassVar[bool] = True
 
     model: Live = setting(None, "Address of the model (see bothways models).", argument=True, unless=("condition",))

@@ -32,6 +32,7 @@ class LatentsConfig(Config):
     bothways features sit:SiT-XL-2-256x256.pt --data cifar10-latents --kind walked
     """
 
+    gives: ClassVar[str] = "an EncodedLatents: files by split, folder and measures"
     writes: ClassVar[bool] = True
     reports: ClassVar[bool] = False
 

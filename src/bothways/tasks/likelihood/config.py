@@ -24,6 +24,7 @@ class LikelihoodConfig(Config):
     bothways likelihood runs/digits --data digits --solver dopri5
     """
 
+    gives: ClassVar[str] = "a Likelihood: bits_per_dim with low and high, bits of each picture, and measures"
     headlines: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "Bits per dimension": ("flow.likelihood.bits_per_dim", "low", "high")
     }

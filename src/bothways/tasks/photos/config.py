@@ -18,6 +18,7 @@ LEFT_TOP = "LEFT TOP RIGHT BOTTOM"
 class PhotoConfig(DrawingConfig):
     """The settings of every task on a photo. Pixels outside the mask or box are unchanged, bit for bit."""
 
+    gives: ClassVar[str] = "a Result: images (N,3,H,W) in [0,1], labels (N,), records, frames and measures"
     of_photographs: ClassVar[Mapping[str, str]] = {
         "style": "style-photographs",
         "invert": "from-features",

@@ -31,6 +31,7 @@ class PlanConfig(Config):
     bothways plan finetune runs/flow --data path/to/cifar10 --labels 500 --batch 50 --probe
     """
 
+    gives: ClassVar[str] = "a Plan: facts of memory, time and operations; fits and hours"
     reports: ClassVar[bool] = False
     file: ClassVar[str] = "runs/plan.json"
     takes_command: ClassVar[bool] = True

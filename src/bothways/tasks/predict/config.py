@@ -31,6 +31,7 @@ class PredictConfig(Config):
     bothways predict timm:convnext_tiny.fb_in1k photos/ --top 3 --json > found.json
     """
 
+    gives: ClassVar[str] = "a list of Prediction: image, and answers with name, number and probability; or an error"
     reports: ClassVar[bool] = False
 
     model: Live = setting(..., "Address of the model, or a run of bothways finetune.", argument=True)

@@ -63,6 +63,7 @@ class PretrainConfig(TrainingConfig):
     torchrun --nproc_per_node 2 -m bothways.cli pretrain --data path/to/pictures --device cuda --bf16
     """
 
+    gives: ClassVar[str] = "a Pretrained: the flow, with averaged weights, frames, folder and measures"
     recipe_task: ClassVar[str] = "pretrain"
     own_recipe: ClassVar[str] = "otcfm"
     processes: ClassVar[bool] = True

@@ -38,6 +38,7 @@ class ReproduceConfig(Config):
     bothways reproduce prg-cifar10 --full --with cifar10=hub:uoft-cs/cifar10 --device cuda
     """
 
+    gives: ClassVar[str] = "a dict, the content of measures['reproduction']: claims with verdicts; listed gives a list"
     writes: ClassVar[bool] = True
     folder: ClassVar[str] = "runs/reproduce"
 

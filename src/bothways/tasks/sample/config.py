@@ -18,6 +18,7 @@ class SampleConfig(Config):
     bothways sample diffusers:google/ddpm-cifar10-32 --n 16 --device cuda --dtype bf16
     """
 
+    gives: ClassVar[str] = "a Result: images (N,3,H,W) in [0,1], labels (N,), records, frames and measures"
     prolongs: ClassVar[tuple[str, ...]] = ("n",)
     processes: ClassVar[bool] = True
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator
 
@@ -28,6 +28,8 @@ class ScorecardConfig(Config):
     bothways scorecard bundled:cifar10-resnet --data path/to/cifar10
     bothways scorecard my.py:build --data photos/ --n 50 --no-draw --out runs/my-scorecard
     """
+
+    gives: ClassVar[str] = "a Scorecard: quantities, drawings and pictures, each a list of rows"
 
     model: Live = setting(..., "Address of the model (see bothways models).", argument=True)
     data: Live = setting(..., "real pictures (parquet or folder)", common=True)

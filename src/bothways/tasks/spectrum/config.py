@@ -24,6 +24,7 @@ class SpectrumConfig(Config):
     bothways generate my.py:build --class 0 --recipe das --set canvas.colours=photos.safetensors
     """
 
+    gives: ClassVar[str] = "a Spectrum: the mean amplitudes and the colours, and the path of its file"
     reports: ClassVar[bool] = False
     file: ClassVar[str] = "runs/spectrum.safetensors"
 

@@ -26,6 +26,7 @@ class StatisticsConfig(Config):
     bothways generate my.py:build --unconditional --data my.safetensors
     """
 
+    gives: ClassVar[str] = "a Statistics: tensors as in its file, the number of pictures, and the path of the file"
     reports: ClassVar[bool] = False
     file: ClassVar[str] = "runs/statistics.safetensors"
 

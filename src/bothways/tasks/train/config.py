@@ -34,6 +34,7 @@ class TrainConfig(TrainingConfig):
     bothways train cifar10-resnet --data path/to/cifar10
     """
 
+    gives: ClassVar[str] = "a Trained: the model, with averaged weights, its card, frames, folder and measures"
     recipe_task: ClassVar[str] = "train"
     headlines: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "Accuracy on test pictures": ("network.accuracy", "low", "high")

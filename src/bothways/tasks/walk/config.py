@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from bothways.configs import Config, Live, chosen, setting
 from bothways.data.config import READ
 from bothways.registry import register
@@ -18,6 +20,8 @@ class WalkConfig(Config):
     bothways walk runs/digits digit.png --steps 50 --solver heun
     bothways walk bundled:cifar10-flow cat.png --data path/to/cifar10 --limit 500
     """
+
+    gives: ClassVar[str] = "a Walked: there and back (K,3,H,W) in [0,1], each from the picture to noise; measures"
 
     flow: Live = setting(..., "A run of bothways pretrain or finetune, or the address of a flow.", argument=True)
     photo: Live = setting(..., "An image file, resized and centre-cropped to the size of the flow.", argument=True)
