@@ -19,8 +19,9 @@ The plain networks have as many parameters as flow and head. Arms of equal opera
 (matrix products and convolutions, counted in a step of each), one plain network for those of the flow's pretraining
 too; these two plain networks in batches of 512.
 
-Seconds are of the steps alone: of one processor core, or on a GPU by the clock, where other processes share it. A row
-is written when its arm is done, and an arm that is there is not run again; a killed one goes on where it was.
+Arms are trained in bfloat16; --precision float32 is for a processor without its arithmetic, where that takes ten times
+as long. Seconds are of the steps alone: of one processor core, or on a GPU by the clock, where other processes share
+it. A row is written when its arm is done, and an arm that is there is not run again; a killed one goes on where it was.
 Rows: prg_controls.csv, prg_choices.csv and prg_moved.csv below --results. Moved are the arms "prg" and
 "prg + activations", with other steps, depths and solvers than those they were trained with.
 """
@@ -83,7 +84,7 @@ RATES = (3e-4, 1e-3, 3e-3)
 COLUMNS = (
     "arm", "labels", "seed", "accuracy", "low", "high", "pictures", "corrupted", "seconds", "calls", "parameters",
     "epochs", "flow_matching", "flow_matching_before", "rate", "held", "batch", "size", "operations",
-    "operations_a_picture", "flow", "device",
+    "operations_a_picture", "flow", "device", "precision",
 )  # fmt: skip
 MOVED = ("arm", "labels", "seed", "what", "value", "accuracy", "low", "high", "pictures", "calls", "flow", "device")
 STEPS = (1, 2, 3, 5, 10, 20, 50, 100, 1000)
@@ -198,7 +199,7 @@ def chosen(rows: Rows) -> list[Mapping[str, Any]]:
 def measured(job: Job, how: Mapping[str, Any], asked: argparse.Namespace, pictures: Pictures) -> dict[str, Any]:
     """An arm trained and tested: the facts of its row."""
     given = {key: value for key, value in how.items() if key not in ("base", "pretraining")}
-    equal = settings(job.labels)
+    equal = settings(job.labels) | {"bf16": asked.precision == "bf16"}
     given |= {**equal, "rate": job.rate, "seed": job.seed, "validation": asked.held, "device": asked.device}
     given |= {"labels": None if job.labels == ALL else job.labels, "workers": int(asked.device != "cpu"), **given}
     given |= {"epochs": asked.epochs or job.epochs or equal["epochs"], "save_every": 1000}
@@ -222,6 +223,7 @@ def measured(job: Job, how: Mapping[str, Any], asked: argparse.Namespace, pictur
         "epochs": given["epochs"],
         "flow": asked.flow,
         "device": device_name(asked),
+        "precision": asked.precision,
     }
 
 
@@ -622,6 +624,7 @@ def arguments(name: str, said: str | None) -> argparse.Namespace:
     parser.add_argument("--out", default="runs/controls", help="run folders of the arms")
     parser.add_argument("--results", default=str(RESULTS), help="folder of the rows")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--precision", choices=["bf16", "float32"], default="bf16", help="of the training of all arms")
     parser.add_argument("--processes", type=int, default=0, help="arms at once, each in a process; 0 for this one")
     parser.add_argument("--spawn", action="store_true", help="begin the processes anew, as for a GPU")
     parser.add_argument("--minutes", type=float, default=1e4, help="no longer than this; an arm under way is stopped")
