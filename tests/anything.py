@@ -164,7 +164,8 @@ ARGUMENTS: dict[str, Arguments] = {
 }  # fmt: skip
 # What a function gives, made by the package alone, and a text.
 GIVEN = ("Diagnosis", "EncodedLatents", "ExportedFiles", "FeatureTables", "Finetuned", "Frame", "Likelihood", "Plan",
-         "Prediction", "Pretrained", "Result", "Scorecard", "Spectrum", "Statistics", "Trained", "Walked", "__version__")  # fmt: skip
+         "Prediction", "Pretrained", "Result", "Scorecard", "Spectrum", "Statistics", "Trained", "Walked",
+         "__version__")  # fmt: skip
 
 # Settings of which a great number takes time and nothing else, or that start processes or a compiler.
 LONG = ("steps", "epochs", "train_steps", "probes", "draws", "trip_steps", "offset_steps", "drawings", "copies")

@@ -236,6 +236,12 @@ def test_the_time_of_statistics_is_all_of_it() -> None:
     assert set(ledger.seconds) >= {"loading models", "reading pictures", "measuring", "fitting the space of statistics"}
 
 
+def test_loading_a_flow_is_a_stage() -> None:
+    with listening(Ledger()) as ledger:
+        bothways.load_flow("bundled:cifar10-flow")
+    assert list(ledger.seconds) == ["loading models"]
+
+
 def test_a_training_says_when_it_draws_samples(tmp_path: Path) -> None:
     work = work_of("pretrain", "digits", out=tmp_path / "a", steps=2, batch=8, validation=8, workers=0)
     for _ in work.run():

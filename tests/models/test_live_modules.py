@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -436,3 +438,69 @@ def test_rows_that_are_not_the_pictures_are_refused() -> None:
     model = load_model(First(), ModelSpec(8, MEAN, STD, 4))
     with pytest.raises(UserError, match=r"of shape \(1, 4\) for 3 pictures, not a tensor \(B,K\)"):
         model.outputs(torch.rand(3, 3, 8, 8))
+
+
+class Random(Net):
+    """Drops activations in eval mode too."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(F.dropout(x, 0.5))
+
+
+class RandomVelocity(nn.Module):
+    """A velocity with noise that it draws itself."""
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        return x + torch.randn_like(x)
+
+
+class Complex(Net):
+    """Gives complex numbers."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.complex(super().forward(x), super().forward(x))
+
+
+class Asserting(Net):
+    """Fails by an assertion that is not about the pictures."""
+
+    def __init__(self, said: str | None) -> None:
+        super().__init__()
+        self.said = said
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.said is None:
+            raise AssertionError
+        raise AssertionError(self.said)
+
+
+def test_a_module_that_is_random_when_it_is_not_trained_is_told() -> None:
+    told = "two calls on the same picture give different numbers, so that no run can be repeated; .* F.dropout without"
+    with pytest.warns(UserWarning, match=f"model 'Random': {told}"):
+        load_model(Random(), ModelSpec(8, MEAN, STD, 4))
+    with pytest.warns(UserWarning, match=f"flow 'RandomVelocity': {told}"):
+        load_flow(RandomVelocity(), FLOW)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_model(nn.Sequential(nn.Dropout(0.5), made()), ModelSpec(8, MEAN, STD, 4))
+
+
+def test_complex_outputs_are_refused() -> None:
+    with pytest.raises(UserError, match=r"returns a Tensor of complex numbers, not a tensor \(B,K\); wrap"):
+        load_model(Complex(), ModelSpec(8, MEAN, STD, 4))
+
+
+def test_an_assertion_is_about_the_size_where_it_says_so_or_nothing() -> None:
+    for said, advice in (
+        ("the queue is empty", "mend the module's forward"),
+        ("the height does not match", "mend ModelSpec.size or channel_order"),
+        (None, "mend ModelSpec.size or channel_order"),
+    ):
+        with pytest.raises(UserError, match=advice):
+            load_model(Asserting(said), ModelSpec(8, MEAN, STD, 4))
+
+
+def test_another_path_than_the_flow_was_trained_on_is_refused() -> None:
+    with pytest.raises(UserError, match="flow 'bundled:cifar10-flow' is of the path linear, and path= is 'gvp'; leave"):
+        load_flow("bundled:cifar10-flow", path="gvp")
+    assert load_flow("bundled:cifar10-flow", path="linear").spec.path == "linear"

@@ -257,6 +257,8 @@ def test_an_objective_as_it_is_typed() -> None:
     assert term_of("variation:0.5") == ("variation", {"kind": "variation", "weight": 0.5})
     assert term_of("my.py:symmetry:-2") == ("symmetry", {"kind": "my.py:symmetry", "weight": -2.0})
     assert term_of("my.py:symmetry") == ("symmetry", {"kind": "my.py:symmetry", "weight": 1.0})
+    assert term_of("my.py:nan") == ("nan", {"kind": "my.py:nan", "weight": 1.0})
+    assert term_of("my.py:inf:2") == ("inf", {"kind": "my.py:inf", "weight": 2.0})
     assert "NAME:WEIGHT" in refused(term_of, ":2")
     assert drawing(objectives=["variation:0.5"]).terms["variation"].weight == 0.5
 
@@ -295,3 +297,22 @@ def test_the_docstring_of_a_task_states_the_recipe_that_is_taken() -> None:
         assert [line for line in lines if line.startswith("    recipe: ") and line.endswith(text)], task
         assert "Settings, with what they are where neither the recipe nor you say" in lines
     assert "Settings" in bothways.sample.__doc__.splitlines()  # which takes no recipe
+
+
+def test_what_a_recipe_names_is_found_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder with a recipe, its base and its Python file is used from any other; a file that is there comes first."""
+    shared, here = tmp_path / "shared", tmp_path / "here"
+    (shared / "parts").mkdir(parents=True)
+    here.mkdir()
+    code = "from bothways.representation.paths.linear import linear as own\n"
+    (shared / "parts" / "my.py").write_text(code)
+    (shared / "below.toml").write_text('task = "pretrain"\nbase = "otcfm"\npath = "parts/my.py:own"\n')
+    (shared / "mine.toml").write_text('task = "pretrain"\nbase = "below.toml"\n')
+    monkeypatch.chdir(here)
+    recipe = str(shared / "mine.toml")
+    assert configure(PretrainConfig, data="digits", recipe=recipe).path == f"{shared / 'parts' / 'my.py'}:own"
+    (here / "parts").mkdir()
+    (here / "parts" / "my.py").write_text(code)
+    assert configure(PretrainConfig, data="digits", recipe=recipe).path == "parts/my.py:own"
+    (shared / "lost.toml").write_text('task = "pretrain"\nbase = "nowhere.toml"\n')
+    assert "no recipe 'nowhere.toml'" in refused(read_recipe, str(shared / "lost.toml"), "pretrain")

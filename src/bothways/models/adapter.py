@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from bothways.budget import no_memory_left
-from bothways.models.calls import check_dtype, check_facts, check_held, encoded, moments_of, refusal, warn_shares
+from bothways.models.calls import check_dtype, check_facts, check_held, encoded, moments_of, refusal, warn_outputs
 from bothways.models.libraries.hub import Text
 from bothways.numerics.layers import OUTPUT, TOKEN, Layout, called_head, normalised_layers, recorded, running_statistics
 from bothways.numerics.modules import check_finite, evaluating, hookable, own_dtype, parts_of, uncompiled
@@ -234,8 +234,9 @@ class Adapter:
                 told = f"no memory is left for {len(image)} views; type fewer --copies"
                 raise RunError(f"model {self.name!r}: {told}") from error
             raise refusal(error, self.module, self.spec, self.name, image) from error
-        if not isinstance(result, Tensor) or result.ndim < 2 or len(result) != len(image):
+        if not isinstance(result, Tensor) or result.ndim < 2 or len(result) != len(image) or result.is_complex():
             shape = f" of shape {tuple(result.shape)} for {len(image)} pictures" if isinstance(result, Tensor) else ""
+            shape = " of complex numbers" if isinstance(result, Tensor) and result.is_complex() else shape
             raise UserError(
                 f"model {self.name!r} returns a {type(result).__name__}{shape}, not a tensor (B,K); "
                 "wrap it in a module whose forward returns the logits or the embedding, (B,K)"
@@ -271,8 +272,10 @@ class Adapter:
         layers = [self.spec.feature_layer, "outputs"] if self.spec.feature_layer else ["outputs"]
         candidates = normalised_layers(parts_of(self.module))
         heads = self._layout.heads(self.spec.count) | (self._layout.heads(1) if self.spec.count == 2 else {})
+        grey = self._grey_picture(self.spec.height, self.spec.width)
         with torch.no_grad():
-            seen = self._seen({}, self._grey_picture(self.spec.height, self.spec.width), [*layers, *candidates, *heads])
+            seen = self._seen({}, grey, [*layers, *candidates, *heads])
+            again = self._forward(grey, {}, True)
         result = self._all(seen, layers)["outputs"]
         self._head = called_head(heads, seen, result)
         self._width = result.shape[1]
@@ -287,4 +290,4 @@ class Adapter:
         if self.spec.count and result.shape[1] != self.spec.count and not self._single:
             given = f"model {self.name!r} has {result.shape[1]} outputs and its spec {self.spec.count} classes"
             raise UserError(f"{given}; correct ModelSpec.classes")
-        warn_shares(result, self.spec.count, self.name)
+        warn_outputs(result, again, self.spec.count, self.name)

@@ -19,6 +19,7 @@ from bothways.types import ModelSpec, RunError, UserError
 ABOUT_SIZE = re.compile(
     r"siz|shape|dimension|match|view|channel|width|height|multiple|mat1|broadcast|pad", re.IGNORECASE
 )
+APART = 0.01  # of the largest number: two calls on the same pictures may differ by less, in half precision
 SUM = 1e-3  # how far from 1 a sum of probabilities may be, in half precision
 ABOUT_KIND = re.compile(r"dtype|scalar type|\b(float|double|half|bfloat16|long|int|c10)\b", re.IGNORECASE)
 
@@ -101,7 +102,7 @@ def remedy(error: Exception, module: nn.Module, spec: ModelSpec, takes: str) -> 
         return (
             f"its parameters are {' and '.join(kinds) or 'none'}; give module.float(), or mend the dtype in its forward"
         )
-    if isinstance(error, AssertionError) or ABOUT_SIZE.search(said):
+    if said == "AssertionError" or ABOUT_SIZE.search(said):  # one that says nothing is most often of the size
         seen, other = (1, '"RGB"') if spec.channel_order == "grey" else (3, '"grey" for one channel')
         return f"give a module that takes (B,{seen},H,W), and mend ModelSpec.size or channel_order ({other})"
     return "mend the module's forward"
@@ -135,12 +136,23 @@ def check_facts(spec: ModelSpec, name: str) -> None:
         )
 
 
-def warn_shares(outputs: Tensor, classes: int, name: str) -> None:
-    """Warn of outputs (B,K) that are probabilities already, of which the softmax would be taken again."""
+def warn_outputs(outputs: Tensor, again: Tensor, classes: int, name: str) -> None:
+    """Warn of outputs (B,K) that are probabilities already, and of others in a second call on the same pictures."""
     if 1 < classes == outputs.shape[1] and bool((outputs >= 0).all() and ((outputs.sum(1) - 1).abs() < SUM).all()):
         warnings.warn(
             f"model {name!r}: its outputs are from 0 to 1 and sum to 1, as those of a softmax; leave that out, since "
             "outputs are taken as logits",
+            stacklevel=2,
+        )
+    warn_random(outputs, again, f"model {name!r}")
+
+
+def warn_random(first: Tensor, again: Tensor, what: str) -> None:
+    """Warn where a second call on the same pictures gave other numbers. what: "model 'NAME'", for the message."""
+    if bool((first - again).abs().max() > APART * first.abs().max()):
+        warnings.warn(
+            f"{what}: two calls on the same picture give different numbers, so that no run can be repeated; something "
+            "in it is random in eval mode too, such as F.dropout without training=self.training",
             stacklevel=2,
         )
 

@@ -5,6 +5,7 @@ Weights are safetensors; a pickle is refused, since reading one can run code.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
 from functools import partial
@@ -26,6 +27,7 @@ from bothways.models.nets.resnet import ResNet
 from bothways.models.nets.sit import SiT
 from bothways.models.nets.unet import UNet
 from bothways.models.weights import load_weights, read_tensors
+from bothways.numerics.precision import computes_in
 from bothways.reading import at_home, is_there, used
 from bothways.registry import nearest
 from bothways.types import ModelSpec, UserError, VisionModel
@@ -147,8 +149,8 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
             raise UserError(f"network {name!r}: {option}={str(given)[:80]}; type numbers from 0 to {most}")
 
 
-def check_device(device: str) -> None:
-    """Raise UserError for a device that torch does not have."""
+def check_device(device: str, dtype: object = "float32") -> None:
+    """Raise UserError for a device that torch does not have; warn of a precision that it has no arithmetic for."""
     if str(device).partition(":")[0] == "meta":
         raise UserError('device "meta" holds no numbers, so that nothing can be computed there; type --device cpu')
     try:
@@ -157,6 +159,12 @@ def check_device(device: str) -> None:
         raise UserError(
             f"device {device!r} is not available ({str(error).splitlines()[0]}); type --device cpu"
         ) from error
+    if not computes_in(dtype, device):
+        warnings.warn(
+            f"device {device} has no arithmetic in {dtype}, which takes several times as long as float32 here; type "
+            "--dtype float32, of a training --no-bf16",
+            stacklevel=3,
+        )
 
 
 def find_classifier(address: str | Path) -> Path | None:

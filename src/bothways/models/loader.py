@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 from torch.random import fork_rng
 
+from bothways import registry
 from bothways.brief import stand_in
 from bothways.faults import check_kinds
 from bothways.models.adapter import SPEC_LINES, Adapter
@@ -87,7 +88,7 @@ def load_model(
         raise UserError(f"model {name!r} is a flow, since its spec has a path; {LOAD_FLOW}")
     if weights is not None:
         load_weights(found.module, weights, say=True)
-    check_device(device)
+    check_device(device, dtype)
     made = Adapter(found.module, spec or found.spec, name=name, device=device, dtype=dtype, text=text or found.text)
     made.typed = shlex.quote(name) + (f" --weights {shlex.quote(str(weights))}" if weights is not None else "")
     return made
@@ -137,16 +138,20 @@ def adapted_classifier(run: str | Path, parts: Mapping[str, Any] | None = None, 
     given = {name: part for name, part in (parts or {}).items() if part is not None}
     if not given:
         return load_model(run, **options)
-    check_device(options.get("device", "cpu"))
+    check_device(options.get("device", "cpu"), options.get("dtype"))
     with fork_rng(devices=[]):
         found = read_classifier(str(run), **given)
     return Adapter(found.module, found.spec, name=str(run), **options)
 
 
-@stage("loading models")
-def _check_path(spec: ModelSpec, name: str) -> None:
-    """Raise UserError for facts that are not of a flow."""
+def _check_path(spec: ModelSpec, name: str, given: Any) -> None:
+    """Raise UserError for facts that are not of a flow, and for another path than that of the package which it has."""
     if spec.path is not None:
+        if given is not None and spec.path in registry.names("path") and name_of(given) != spec.path:
+            raise UserError(
+                f"flow {name!r} is of the path {spec.path}, and path= is {name_of(given)!r}; leave path= out, or state "
+                "another in spec="
+            )
         return
     if spec.count:
         raise UserError(f"flow {name!r} is a classifier, since its spec has classes and no path; {LOAD_MODEL}")
@@ -155,6 +160,7 @@ def _check_path(spec: ModelSpec, name: str) -> None:
     )
 
 
+@stage("loading models")
 def load_flow(
     flow: str | Path | nn.Module | Callable[[], Any],
     spec: ModelSpec | Mapping[str, Any] | None = None,
@@ -199,8 +205,8 @@ def load_flow(
             found = read_flow(name, spec, weights is not None)
         set_eval(found.module)
     facts = spec or found.spec
-    _check_path(facts, name)
-    check_device(device)
+    _check_path(facts, name, path)
+    check_device(device, dtype)
     if weights is not None:
         load_weights(found.module, weights, say=True)
     check_held(found.module, f"flow {name!r}")

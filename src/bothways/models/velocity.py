@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from bothways.budget import no_memory_left
 from bothways.models.adapter import DTYPES
-from bothways.models.calls import check_dtype, reason, remedy
+from bothways.models.calls import check_dtype, reason, remedy, warn_random
 from bothways.models.libraries.latents import Latents
 from bothways.numerics.modules import evaluating, own_dtype
 from bothways.registry import is_address
@@ -147,18 +147,18 @@ def check_flow(flow: Flow) -> Flow:
         fact = "classes" if flow.spec.count else "feature_layer"
         raise UserError(f"flow {flow.name!r}: its spec states {fact}, which a flow has no use for; leave it out")
     several = 2 if flow.spec.width != 2 else 3  # a time for each that is taken for one a column does not fit
-    error = error_of(flow, several)
-    if error is None:
-        return flow
+    error = tried_on(flow, several)
     given = flow.spec
+    if isinstance(error, Tensor):
+        return _repeated(flow, error)
     flow.spec = replace(given, time_first=not given.time_first)
-    if error_of(flow, several) is None:
-        return flow
-    alone = error_of(flow, 1) is None
+    if isinstance(found := tried_on(flow, several), Tensor):
+        return _repeated(flow, found)
+    alone = isinstance(tried_on(flow, 1), Tensor)
     flow.spec = given
     if isinstance(error, RunError):
         raise error
-    if alone or error_of(flow, 1) is None:
+    if alone or isinstance(tried_on(flow, 1), Tensor):
         raise UserError(
             f"flow {flow.name!r} gives the velocity of one picture and not of {several}, each with a time of its own "
             f"({reason(error)}); give a module of (x (B,C,H,W), time (B,)), such as time[:, None, None, None] * x"
@@ -172,11 +172,18 @@ def check_flow(flow: Flow) -> Flow:
     ) from error
 
 
-def error_of(flow: Flow, pictures: int) -> Exception | None:
-    """What a flow raises for so many pictures."""
+def tried_on(flow: Flow, pictures: int) -> Tensor | Exception:
+    """The velocities of so many pictures, or what the flow raises for them."""
     x = torch.zeros(pictures, *flow.shape, device=flow.mean.device)
     try:
-        flow(x, torch.linspace(0.25, 0.75, pictures, device=x.device))
+        return flow(x, torch.linspace(0.25, 0.75, pictures, device=x.device))
     except Exception as error:  # whatever a network raises that is handed its arguments in the other order
         return error
-    return None
+
+
+def _repeated(flow: Flow, velocities: Tensor) -> Flow:
+    """The flow, which is called once more to warn of one that is random. velocities: what ``tried_on`` gave."""
+    again = tried_on(flow, len(velocities))
+    if isinstance(again, Tensor):
+        warn_random(velocities, again, f"flow {flow.name!r}")
+    return flow

@@ -1,6 +1,7 @@
 """Recipes: TOML files with the tables of a task's Config.
 
-``base = "NAME"`` at the top of a recipe lays its tables on those of another. ``[expect]`` says what the recipe is for
+``base = "NAME"`` at the top of a recipe lays its tables on those of another. Files that a recipe names are looked for
+from the working folder, then from its own. ``[expect]`` says what the recipe is for
 and what comes of it: it sets nothing, is not taken over from a base, and ``bothways plan`` reads it.
 """
 
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from types import NoneType
 from typing import Any
@@ -25,8 +27,8 @@ from bothways.configs import (
     validated,
 )
 from bothways.faults import check_kinds
-from bothways.reading import is_folder, is_there, read_toml
-from bothways.registry import nearest
+from bothways.reading import at_home, is_folder, is_there, read_toml
+from bothways.registry import address_parts, is_address, nearest, with_addresses
 from bothways.training.config import drop_alternative
 from bothways.types import UserError
 
@@ -98,9 +100,21 @@ def _tables(name: str) -> dict[str, Any] | None:
     if not is_there(path):
         return None
     try:
-        return read_toml(path)
+        found = read_toml(path)
     except UserError as error:  # not TOML, not UTF-8, or not readable
         raise UserError(f"recipe {str(path)!r} cannot be read as TOML: {error}") from error
+    if str(found.get("base")).endswith(".toml"):
+        found["base"] = _beside(path, found["base"])
+    return with_addresses(found, partial(_beside, path))
+
+
+def _beside(recipe: Path, given: str) -> str:
+    """FILE or FILE:NAME that a recipe names; with the recipe's folder in front, where that file is there alone."""
+    file, name = address_parts(given) if is_address(given) else (given, "")
+    beside = recipe.parent / file
+    if is_there(at_home(file)) or not is_there(beside):
+        return given
+    return f"{beside}:{name}" if name else str(beside)
 
 
 def configure(config: type[Settings], **given: Any) -> Settings:

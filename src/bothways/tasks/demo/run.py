@@ -16,6 +16,7 @@ from typing import Any, final
 
 from bothways.models.cards import card
 from bothways.models.libraries.known import LIBRARIES
+from bothways.numerics.precision import computes_in
 from bothways.runs.experiment import Experiment
 from bothways.tasks.demo.config import DemoConfig
 from bothways.tasks.demo.result import Demo
@@ -158,7 +159,8 @@ def prepare(config: DemoConfig, where: Where) -> DemoWork:
     test = None
     if config.data is not None:
         options = part_of(where, "classifier").as_options()
-        test = work_of("evaluate", CLASSIFIER, config.data, limit=TESTED, dtype="bf16", **options)
+        dtype = "bf16" if computes_in("bf16", "cpu") else "float32"
+        test = work_of("evaluate", CLASSIFIER, config.data, limit=TESTED, dtype=dtype, **options)
     for recipe, drawing in drawings.items():
         drawing.begin(part_of(where, recipe))
     return DemoWork(where, drawings, ten, test)

@@ -180,7 +180,7 @@ def _batch(
 
 def plan_of(config: FinetuneConfig) -> Finetuning:
     """Plan a run of ``finetune``. Raises UserError for invalid input, before a run folder is written."""
-    check_device(config.run.device)
+    check_device(config.run.device, "bf16" if config.fit.bf16 else "float32")
     processes = join_processes(config.run.device)
     given = load_flow(config.flow)
     origin = origin_of(given)

@@ -207,6 +207,8 @@ def term_of(text: Any) -> tuple[str, dict[str, Any]]:
         weight, kind = float(last), place
     except ValueError:
         weight, kind = 1.0, text
+    if place.endswith(".py") and last.isalpha():  # a function called nan or inf
+        weight, kind = 1.0, text
     if not kind or (colon and not place):
         raise UserError(f"--objective {text!r}: type NAME:WEIGHT, such as variation:0.5 or my.py:symmetry:0.5")
     name = kind.rpartition(":")[2]

@@ -6,14 +6,14 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from bothways.data.images import check_crop
 from bothways.models.calls import reason
 from bothways.models.catalogue import OWN, build_network
 from bothways.models.nets.own import FORM, split_order
 from bothways.models.nets.unet import SIZES
-from bothways.models.velocity import Flow, error_of
+from bothways.models.velocity import Flow, tried_on
 from bothways.registry import is_address
 from bothways.tasks.pretrain.config import PretrainConfig
 from bothways.types import ModelSpec, UserError
@@ -57,11 +57,11 @@ def time_first_of(network: nn.Module, spec: ModelSpec, address: str, stated: boo
     Raises UserError where it gives no velocity, or gives one in either order.
     """
     several = 2 if spec.width != 2 else 3  # a time for each that is taken for one a column does not fit
-    errors = {
-        first: error_of(Flow(network, replace(spec, time_first=first), address).eval(), several)
+    given = {
+        first: tried_on(Flow(network, replace(spec, time_first=first), address).eval(), several)
         for first in ((False, True) if stated is None else (stated,))
     }
-    fitting = [first for first, error in errors.items() if error is None]
+    fitting = [first for first, found in given.items() if isinstance(found, Tensor)]
     if len(fitting) == 1:
         return fitting[0]
     if fitting:
@@ -69,8 +69,8 @@ def time_first_of(network: nn.Module, spec: ModelSpec, address: str, stated: boo
             f"net {address!r} takes x and t in either order, so that it cannot be told which it means; "
             f"type {address}:xt for v(x, t), or {address}:tx for v(t, x)"
         )
-    error = errors[False if stated is None else stated]
-    assert error is not None
+    error = given[False if stated is None else stated]
+    assert isinstance(error, Exception)
     shapes = f"x {(several, *Flow(network, spec).shape)} and t ({several},)"
     raise UserError(f"net {address!r} gives no velocity of {shapes}: {reason(error)}; {FORM}") from error
 

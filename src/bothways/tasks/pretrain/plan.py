@@ -120,7 +120,7 @@ def plan_of(config: PretrainConfig, begun: Path | None = None) -> Pretraining:
 
     Raises UserError for invalid input, before a run folder is written.
     """
-    check_device(config.run.device)
+    check_device(config.run.device, "bf16" if config.fit.bf16 else "float32")
     processes = join_processes(config.run.device)
     everything = open_images(
         config.data, split=config.split or "train", size=config.size, in_memory=config.run.in_memory

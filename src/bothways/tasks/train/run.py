@@ -108,7 +108,7 @@ class TrainWork(TrainingWork):
 
 def prepare(config: TrainConfig, where: Where) -> TrainWork:
     """Prepare a run of ``train``. Raises UserError for invalid input, before the first step."""
-    check_device(config.run.device)
+    check_device(config.run.device, "bf16" if config.fit.bf16 else "float32")
     processes = join_processes(config.run.device)
     planned = plan_of(config)
     config = planned.config
