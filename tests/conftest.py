@@ -12,6 +12,8 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Before the hub's library is, which reads it once: no test waits for a network.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# Before a test imports it by itself.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import pytest
 import torch

@@ -63,3 +63,23 @@ def test_what_is_typed_may_run(tmp_path: Path) -> None:
     ]
     words += ["--prompt", "a python", str(recipe), str(kept), "runs/x.pyc"]
     assert list(typed_files(words)) == ["a/b.py", "c.py", "d.py", "e.py", "in_recipe.py"]
+
+
+def test_what_lies_beside_a_recipe_is_found_and_runs_where_it_is_allowed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    theirs, here = tmp_path / "shared" / "theirs.py", tmp_path / "here"
+    theirs.parent.mkdir()
+    here.mkdir()
+    theirs.write_text(MARKED)
+    recipe = theirs.with_name("mine.toml")
+    recipe.write_text('task = "pretrain"\nbase = "otcfm"\npath = "theirs.py:straight"\n')
+    monkeypatch.chdir(here)
+    asked = ["pretrain", recipe, "--data", "digits", "--steps", 1, "--batch", 8, "--validation", 8, "--dry-run"]
+    assert (
+        f"not allowed at the start, {theirs}:straight; where it is yours, type the same with --allow-code"
+        in refused(capsys, *asked)
+    )
+    assert not theirs.with_suffix(".ran").exists()
+    assert run(*asked, "--allow-code", theirs) == 0
+    assert theirs.with_suffix(".ran").exists()

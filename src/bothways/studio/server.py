@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bothways import registry
+from bothways.processes.quiet import keep_quiet
 from bothways.reading import at_home
 from bothways.studio.files.places import open_only
 from bothways.studio.guard import NAMES, UPLOAD_AT_MOST, Guard, Key
@@ -33,11 +34,11 @@ REPORT_POLICY = (
 MEDIA = {".gif": "image/gif", ".mp4": "video/mp4", ".png": "image/png"}  # of what can be downloaded
 SESSIONS_AT_MOST = 24  # open pages, each with its photos; the one that was used longest ago loses them
 SECONDS_OF_AN_UPLOAD = 600  # on the disk; what was read of it stays with the page
-QUIETLY = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1", "GRADIO_NUM_PORTS": "1"}
 
 
 def _gradio() -> Any:
-    os.environ.update(QUIETLY)  # before the import, at which Gradio reads them
+    keep_quiet()
+    os.environ["GRADIO_NUM_PORTS"] = "1"  # before the import, at which Gradio reads it
     try:
         import gradio
     except ImportError as error:

@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from bothways.processes.quiet import keep_quiet
 from bothways.runs.files import dotted
 from bothways.runs.inventory import note
 from bothways.types import Frame, UserError
@@ -70,6 +71,7 @@ def _tensorboard(folder: Path, step: int, settings: Mapping[str, Any]) -> Iterat
 
 @contextmanager
 def _wandb(folder: Path, step: int, settings: Mapping[str, Any]) -> Iterator[Log]:
+    keep_quiet()
     from accelerate import PartialState
     from accelerate.tracking import WandBTracker
 

@@ -20,6 +20,7 @@ import numpy as np
 from bothways.data.readers.entries import Entries, SplitEntries, bytes_of, counted, entries_of, evenly_spaced
 from bothways.data.readers.parquet import columns_of, rows_of
 from bothways.data.rows.arrow import RowFile, label_column
+from bothways.processes.quiet import keep_quiet
 from bothways.progress import counted as stages
 from bothways.progress import stage
 from bothways.reading import at_home
@@ -131,6 +132,7 @@ def _bytes(cell: dict[str, Any] | None) -> bytes:
 
 
 def _library() -> Any:
+    keep_quiet()
     try:
         import datasets
     except ImportError as error:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from bothways.models.libraries.known import FLOW_LIBRARIES, LIBRARIES, Library
 from bothways.numerics.modules import torchvision_misfit
+from bothways.processes.quiet import keep_quiet
 from bothways.reading import at_home, check_file, is_folder, read_table
 from bothways.types import ModelSpec, RunError, UserError
 from bothways.types import Path as WalkedPath
@@ -48,6 +49,7 @@ class Loaded(NamedTuple):
 def library(scheme: str) -> Any:
     """Import the library of an address scheme. Raises UserError with the command that installs it."""
     kind = _kind(scheme)
+    keep_quiet()
     try:
         return import_module(kind.package)
     except Exception as error:

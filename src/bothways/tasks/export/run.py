@@ -42,6 +42,7 @@ from bothways.runs.experiment import Experiment
 from bothways.runs.files import json_line
 from bothways.runs.inventory import PARTIAL
 from bothways.tasks.export.config import ExportConfig
+from bothways.tasks.export.onnx import by_onnxruntime
 from bothways.tasks.export.result import ExportedFiles
 from bothways.tasks.export.source import HEADS, module_text, readme_text
 from bothways.tasks.export.standalone import Exported
@@ -128,12 +129,8 @@ class ExportWork(Work):
             )  # fmt: skip
             made.save(Path(folder) / "model.onnx", external_data=False)
             content = (Path(folder) / "model.onnx").read_bytes()
-            if find_spec("onnxruntime") is not None:
-                import onnxruntime
-
-                session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-                found = session.run(None, {"images": images[:2].numpy()})[0]
-                self.by_onnxruntime = self._apart(torch.from_numpy(found), wanted[:2])
+            if (found := by_onnxruntime(content, images[:2])) is not None:
+                self.by_onnxruntime = self._apart(found, wanted[:2])
         return content
 
     def measures(self) -> dict[str, Any]:
