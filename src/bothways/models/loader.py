@@ -145,9 +145,13 @@ def adapted_classifier(run: str | Path, parts: Mapping[str, Any] | None = None, 
 
 
 def _check_path(spec: ModelSpec, name: str, given: Any) -> None:
-    """Raise UserError for facts that are not of a flow, and for another path than that of the package which it has."""
+    """Raise UserError for facts that are not of a flow. given: a path that stands for that of its own facts, if any.
+
+    Where these name a path of the package, none stands for it.
+    """
     if spec.path is not None:
-        if given is not None and spec.path in registry.names("path") and name_of(given) != spec.path:
+        own = given is None or spec.path not in registry.names("path") or path_of(given) is path_of(spec.path)
+        if not own:
             raise UserError(
                 f"flow {name!r} is of the path {spec.path}, and path= is {name_of(given)!r}; leave path= out, or state "
                 "another in spec="
@@ -205,7 +209,7 @@ def load_flow(
             found = read_flow(name, spec, weights is not None)
         set_eval(found.module)
     facts = spec or found.spec
-    _check_path(facts, name, path)
+    _check_path(facts, name, path if spec is None else None)
     check_device(device, dtype)
     if weights is not None:
         load_weights(found.module, weights, say=True)
