@@ -22,6 +22,10 @@ from typing import TypeVar
 Item = TypeVar("Item")
 
 
+class Beforehand(UserWarning):
+    """A warning that the command line shows before the work and not after it: one may want to stop it."""
+
+
 @dataclass(eq=False)
 class Stage:
     """A piece of work. total: number of its steps, 0 if there is nothing to count. done: finished steps.

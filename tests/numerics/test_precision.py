@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,9 @@ from bothways.numerics import precision
 from bothways.numerics.precision import computes_in
 from bothways.tasks.demo import run as demo
 from bothways.tasks.shelf import work_of
+from bothways.tasks.work import Work
+from bothways.types import Frame
+from command import run
 
 TOLD = "device cpu has no arithmetic in bf16, which takes several times as long .* --dtype float32, of a training --no"
 
@@ -80,3 +85,21 @@ def test_the_demo_tests_its_classifier_in_float32(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(demo, "work_of", lambda *given, **options: chosen.update(options))
     demo.prepare(demo.DemoConfig(data="somewhere"), demo.Where())
     assert chosen["dtype"] == "float32"
+
+
+@pytest.mark.usefixtures("without")
+@pytest.mark.filterwarnings("default")  # as a shell has it
+def test_the_command_line_says_so_before_the_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["sample", "bundled:cifar10-flow", "--n", 1, "--steps", 1, "--dtype", "bf16", "--out", tmp_path / "run"]
+    before: list[str] = []
+
+    def made(work: Work) -> Iterator[Frame]:
+        before.append(capsys.readouterr().err)
+        raise UserError("that is enough")
+        yield
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Work, "run", made)
+        assert run(*asked) == 2
+    assert re.search(f"^note: {TOLD}", before[0], re.MULTILINE)
+    assert "no arithmetic" not in capsys.readouterr().err  # once

@@ -6,6 +6,7 @@ import json
 import shlex
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
@@ -14,10 +15,10 @@ from typing import Any
 import typer
 
 from bothways.cli.commands import ParsedCommand, config_of
-from bothways.cli.show import console, errors, print_grid, printable_json, progress_shown, say
+from bothways.cli.show import console, errors, print_error, print_grid, printable_json, progress_shown, say
 from bothways.configs import Config
 from bothways.processes.launched import own_rank
-from bothways.progress import stage
+from bothways.progress import Beforehand, stage
 from bothways.runs.files import plain
 from bothways.tasks.resume import begin
 from bothways.tasks.sweep.config import parsed_axes
@@ -49,7 +50,8 @@ def _run(given: ParsedCommand) -> None:
     to = errors if aside else console
     # what a user's code prints is no part of what another program reads
     with progress_shown(given.task, to, quiet=console.quiet), redirect_stdout(sys.stderr) if aside else nullcontext():
-        config, work = _begun(given, where, default=kind.has_folder() and not given.dry_run)
+        with _told_first():
+            config, work = _begun(given, where, default=kind.has_folder() and not given.dry_run)
         if not given.dry_run:
             with _stops(work):
                 if line := work.opening():
@@ -76,6 +78,21 @@ def _begun(given: ParsedCommand, where: Where, *, default: bool) -> tuple[Config
             over = parsed_axes(config_of(given.task), given.sweep)
             return begin_sweep(given.task, given.values, over, where, default=default)
     return begin(given.task, given.values, where, default=default)
+
+
+@contextmanager
+def _told_first() -> Iterator[None]:
+    """Print each ``Beforehand`` at once; the other warnings are printed after the run, where they stay to be read."""
+    caught: list[warnings.WarningMessage] = []
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            yield
+    finally:
+        for message in dict.fromkeys(str(one.message) for one in caught if issubclass(one.category, Beforehand)):
+            print_error(f"note: {message}")
+        for one in caught:
+            if not issubclass(one.category, Beforehand):
+                warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
 
 
 @contextmanager

@@ -28,6 +28,7 @@ from bothways.models.nets.sit import SiT
 from bothways.models.nets.unet import UNet
 from bothways.models.weights import load_weights, read_tensors
 from bothways.numerics.precision import computes_in
+from bothways.progress import Beforehand
 from bothways.reading import at_home, is_there, used
 from bothways.registry import nearest
 from bothways.types import ModelSpec, UserError, VisionModel
@@ -163,6 +164,7 @@ def check_device(device: str, dtype: object = "float32") -> None:
         warnings.warn(
             f"device {device} has no arithmetic in {dtype}, which takes several times as long as float32 here; type "
             "--dtype float32, of a training --no-bf16",
+            Beforehand,
             stacklevel=3,
         )
 
