@@ -19,9 +19,10 @@ The plain networks have as many parameters as flow and head. Arms of equal opera
 (matrix products and convolutions, counted in a step of each), one plain network for those of the flow's pretraining
 too; these two plain networks in batches of 512.
 
-Arms are trained in bfloat16; --precision float32 is for a processor without its arithmetic, where that takes ten times
-as long. Seconds are of the steps alone: of one processor core, or on a GPU by the clock, where other processes share
-it. A row is written when its arm is done, and an arm that is there is not run again; a killed one goes on where it was.
+Arms are trained in bfloat16; --precision float32 is for a processor without its arithmetic, where that takes several
+times as long. Seconds are of the steps alone: of one processor core, or on a GPU by the clock, where other processes
+share it. A row is written when its arm is done, and an arm that is there is not run again; a killed one goes on where
+it was.
 Rows: prg_controls.csv, prg_choices.csv and prg_moved.csv below --results. Moved are the arms "prg" and
 "prg + activations", with other steps, depths and solvers than those they were trained with.
 """

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bothways import registry
-from bothways.processes.quiet import keep_quiet
+from bothways.processes.quiet import SETTINGS
 from bothways.reading import at_home
 from bothways.studio.files.places import open_only
 from bothways.studio.guard import NAMES, UPLOAD_AT_MOST, Guard, Key
@@ -37,8 +37,7 @@ SECONDS_OF_AN_UPLOAD = 600  # on the disk; what was read of it stays with the pa
 
 
 def _gradio() -> Any:
-    keep_quiet()
-    os.environ["GRADIO_NUM_PORTS"] = "1"  # before the import, at which Gradio reads it
+    os.environ.update(SETTINGS, GRADIO_NUM_PORTS="1")  # whatever was set: before the import, at which Gradio reads them
     try:
         import gradio
     except ImportError as error:
